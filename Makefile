@@ -1,0 +1,36 @@
+# make repro   set up and run the pipeline          make test   set up and run the tests
+# make lint    style                                make clean  remove what the pipeline wrote
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: repro test lint clean pins
+
+repro: $(VENV)/installed
+	dvc repro
+
+test: $(VENV)/installed
+	pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+
+clean:
+	rm -rf data/raw data/augmented data/features data/predictions data/labels.csv models/*/ dvc_plots
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# The CPU build of torch carries a suffix that only its own index knows; the plain version serves everywhere.
+pins:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.in
+	( echo '# Every package, pinned; made by `make pins` from requirements.in.'; \
+	  $(VENV)/bin/pip freeze | sed 's/+cpu$$//' | sort -f ) > requirements.txt
+	touch $(VENV)/installed

@@ -1,0 +1,50 @@
+"""Write augmented variants of train clips: pitch shift, volume change, background noise."""
+
+import argparse
+from pathlib import Path
+
+from joblib import Parallel, delayed
+
+from ust import params
+from ust.audio import SAMPLE_RATE, read_clip, write_flac
+from ust.augmentation import augment, chosen
+from ust.console import log, progress, run
+from ust.features import Row, find_rows
+from ust.files import replacing_folder
+
+
+def write_variant(row: Row, folder: Path, variant: str, settings: dict, seed: int) -> None:
+    """Write one variant of a clip as ``<variant>/train/<audio_filename>.flac``."""
+    samples = read_clip(row.path, SAMPLE_RATE)
+    out = augment(samples, SAMPLE_RATE, variant=variant, settings=settings, clip=row.clip, seed=seed)
+    write_flac(folder / variant / row.split / f"{row.clip}.flac", out, SAMPLE_RATE)
+
+
+def main() -> None:
+    """Write the chosen variants below the output folder; an empty folder when none is enabled."""
+    parser = argparse.ArgumentParser(prog="python -m stages.augment", description=__doc__)
+    parser.add_argument("audio", type=Path, help="folder with train/")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    (settings,) = params.load(args.params, "augment")
+
+    train = [row for row in find_rows(args.audio) if row.split == "train"]
+    jobs = []
+    for variant, values in settings.model_dump(exclude={"seed"}).items():
+        enabled, proportion = values.pop("enabled"), values.pop("proportion")
+        for row in train if enabled else []:
+            if chosen(row.clip, variant=variant, proportion=proportion, seed=settings.seed):
+                jobs.append((row, variant, values))
+    with replacing_folder(args.out) as folder:
+        written = Parallel(n_jobs=-1, return_as="generator")(
+            delayed(write_variant)(row, folder, variant, values, settings.seed)
+            for row, variant, values in jobs
+        )
+        for _ in progress(written, total=len(jobs), description="augmenting"):
+            pass
+    log.info("%s: %d variants of %d train clips", args.out, len(jobs), len(train))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+"""Predict the labels of a split with a trained model, in the official submission layout."""
+
+import argparse
+from pathlib import Path
+
+from ust import params
+from ust.checkpoints import load_checkpoint
+from ust.console import log, run
+from ust.device import prepare
+from ust.examples import read_labels, select
+from ust.features import check_same_rows, open_features
+from ust.inference import complete_probabilities, predict
+from ust.predictions import write_predictions
+from ust.taxonomy import read_taxonomy
+
+
+def main() -> None:
+    """Write audio_filename, the 29 fine columns and the 8 coarse ones."""
+    parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
+    parser.add_argument("model", type=Path, help="folder of the stage train")
+    parser.add_argument("logmel", type=Path, help="HDF5 of the stage extract_logmel")
+    parser.add_argument("vggish", type=Path, help="HDF5 of the stage extract_vggish")
+    parser.add_argument("labels", type=Path, help="labels.csv, for the split's clips")
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="CSV file to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    settings, compute = params.load(args.params, "predict", "compute")
+    device = prepare(device=compute.device, threads=compute.threads)
+
+    taxonomy = read_taxonomy(args.taxonomy)
+    checkpoint = load_checkpoint(args.model)
+    labels = read_labels(args.labels, taxonomy)
+    with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
+        check_same_rows(logmel, vggish)
+        examples = select(settings.split, labels, checkpoint.labels, logmel, vggish, variants=False)
+        outputs = predict(
+            checkpoint.network.to(device), examples, batch_size=settings.batch_size, device=device
+        )
+        clips = list(logmel.clip[examples.rows])
+    probabilities = complete_probabilities(outputs, checkpoint.labels, taxonomy)
+    write_predictions(args.out, clips, probabilities, taxonomy)
+    log.info("%s: %d %s clips", args.out, len(clips), settings.split)
+
+
+if __name__ == "__main__":
+    run(main)

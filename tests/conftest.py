@@ -1,0 +1,75 @@
+"""Fixtures: the taxonomy, the real annotations where they are at hand, small feature files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from ust.city.build import _write_taxonomy
+from ust.features import Row, write_features
+from ust.sonyc import TAXONOMY
+from ust.taxonomy import read_taxonomy
+
+ROOT = Path(__file__).parent.parent
+RATE = 44_100
+
+
+@pytest.fixture(scope="session")
+def taxonomy_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("taxonomy") / TAXONOMY
+    _write_taxonomy(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def taxonomy(taxonomy_file):
+    return read_taxonomy(taxonomy_file)
+
+
+@pytest.fixture(scope="session")
+def sonyc_ust_v1():
+    """The folder of the real annotations.csv, $SONYC_UST_V1 or beside the checkout."""
+    folder = Path(os.environ.get("SONYC_UST_V1", ROOT.parent / "shared" / "sonyc-ust-v1"))
+    if not (folder / "annotations.csv").is_file():
+        pytest.skip("the real annotations are not here; SONYC_UST_V1 can name their folder")
+    return folder
+
+
+@pytest.fixture
+def noise():
+    """Ten seconds of quiet noise [shape=(441000,), float32]."""
+    return (0.1 * np.random.default_rng(0).standard_normal(10 * RATE)).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path, noise):
+    """A function that writes samples to a WAV file and returns its path."""
+
+    def write(name="clip.wav", samples=noise, rate=RATE, **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, samples, rate, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def feature_files(tmp_path):
+    """A function that writes log-mel and VGGish files for (clip, variant, split) rows."""
+
+    def write(keys):
+        rng = np.random.default_rng(1)
+        rows = [Row(clip, variant, split, Path(clip)) for clip, variant, split in sorted(keys)]
+        paths = {}
+        for name, shape, dtype in (("logmel", (128, 862), "float16"), ("vggish", (10, 128), "uint8")):
+            values = rng.integers(0, 255, (len(rows), *shape))
+            values = values / 255 * -80 if name == "logmel" else values
+            attributes = {"weights": "random", "sha256": "0" * 64} if name == "vggish" else {}
+            paths[name] = tmp_path / f"{name}.h5"
+            write_features(paths[name], name, rows, values, shape=shape, dtype=dtype, attributes=attributes)
+        return paths["logmel"], paths["vggish"]
+
+    return write

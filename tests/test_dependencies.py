@@ -1,0 +1,93 @@
+"""What dvc.yaml says a stage depends on is what its script imports, no more and no less."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+
+
+def module_file(name: str) -> Path | None:
+    """The project's file of a dotted module name, None for other packages."""
+    path = ROOT.joinpath(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if name.split(".")[0] in ("ust", "stages") and candidate.is_file():
+            return candidate
+    return None
+
+
+def direct_imports(path: Path) -> set[Path]:
+    """The project's files that a file's import statements execute."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    # Importing a.b.c executes a and a.b, too.
+    names |= {".".join(name.split(".")[:i]) for name in names for i in range(1, name.count(".") + 1)}
+    return {file for file in map(module_file, names) if file}
+
+
+def imported_files(path: Path) -> set[str]:
+    """All project files that running a stage script executes, relative to the root."""
+    found, todo = set(), {path, path.parent / "__init__.py"}
+    while todo:
+        file = todo.pop()
+        found.add(file)
+        todo |= direct_imports(file) - found
+    return {str(file.relative_to(ROOT)) for file in found}
+
+
+def stages() -> dict[str, dict]:
+    """The stages of dvc.yaml; those of a foreach as what it repeats."""
+    text = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))
+    return {name: stage.get("do", stage) for name, stage in text["stages"].items()}
+
+
+def script(stage: dict) -> Path:
+    """The script a stage runs."""
+    words = stage["cmd"].split()
+    return ROOT.joinpath(*words[words.index("-m") + 1].split(".")).with_suffix(".py")
+
+
+@pytest.mark.parametrize("name", stages())
+def test_declared_code_is_what_the_script_imports(name):
+    stage = stages()[name]
+    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
+    assert declared == imported_files(script(stage))
+
+
+@pytest.mark.parametrize("name", stages())
+def test_declared_params_are_the_sections_the_script_loads(name):
+    stage = stages()[name]
+    loaded = set()
+    for node in ast.walk(ast.parse(script(stage).read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load":
+            loaded |= {ast.literal_eval(argument) for argument in node.args[1:]}
+    assert set(stage.get("params", [])) == loaded
+
+
+def test_every_script_is_a_stage():
+    scripts = {path for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"}
+    assert scripts == {script(stage) for stage in stages().values()}
+
+
+def test_imports_have_no_cycles():
+    graph = {path: direct_imports(path) - {path} for path in (ROOT / "ust").rglob("*.py")}
+    while graph:
+        leaves = [path for path, needs in graph.items() if not needs & graph.keys()]
+        assert leaves, f"cycle among {sorted(path.name for path in graph)}"
+        for leaf in leaves:
+            del graph[leaf]
+
+
+def test_the_library_reads_no_parameters_and_no_fixed_path():
+    for path in (ROOT / "ust").rglob("*.py"):
+        source = path.read_text("utf-8")
+        assert "params.yaml" not in "".join(
+            ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+        ), path

@@ -1,0 +1,77 @@
+"""Aggregation against the rule, spelled out clip by clip."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ust.annotations import read_annotations
+from ust.labels import aggregate
+from ust.taxonomy import read_taxonomy
+
+
+def obvious(rows, label, threshold, soft, split):
+    """The rule for one clip and label, as the report says it."""
+    truth = [row for row in rows if row["annotator_id"] == 0]
+    if truth and split != "train":
+        votes, soft = [row[label] for row in truth], False
+    else:
+        volunteers = [row for row in rows if row["annotator_id"] > 0]
+        votes = [row[label] for row in volunteers or rows]
+        soft = soft and split == "train"
+    asked = [vote for vote in votes if vote != -1]
+    share = sum(vote == 1 for vote in asked) / len(asked) if asked else 0.0
+    return share if soft else float(share > threshold)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "soft"), [(0.25, False), (0.5, False), (0.75, False), (0.5, True)], ids=str
+)
+def test_real_annotations_against_the_obvious_loop(sonyc_ust_v1, threshold, soft):
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    annotations = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
+    labels = aggregate(annotations, taxonomy, threshold=threshold, soft=soft)
+    assert labels["split"].value_counts().to_dict() == {"train": 2351, "validate": 443}
+    assert list(labels.columns) == ["split", "audio_filename", *taxonomy.labels]
+    rows = {}
+    for row in annotations.to_dict("records"):
+        rows.setdefault(row["audio_filename"], []).append(row)
+    wanted = [
+        [obvious(rows[clip], label, threshold, soft, split) for label in taxonomy.labels]
+        for split, clip in zip(labels["split"], labels["audio_filename"], strict=True)
+    ]
+    np.testing.assert_allclose(labels[list(taxonomy.labels)].to_numpy(float), wanted, atol=1e-6)
+
+
+def table(taxonomy, votes):
+    """Annotations of one label: (split, clip, annotator, presence) rows, all other labels 0."""
+    rows = []
+    for split, clip, annotator, presence in votes:
+        row = {"split": split, "sensor_id": "1", "audio_filename": clip, "annotator_id": annotator}
+        rows.append(row | dict.fromkeys(taxonomy.labels, 0) | {"8_dog": presence})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("votes", "threshold", "soft", "label"),
+    [
+        ([1, 1, 0], 0.5, False, 1),
+        ([1, 0, 0], 0.5, False, 0),
+        ([1, 0, 0], 0.25, False, 1),
+        ([1, 1, 0], 0.75, False, 0),
+        ([1, -1, -1], 0.5, False, 1),  # who was not asked does not count
+        ([1, 0, -1], 0.5, False, 0),  # half is not more than half
+        ([-1, -1, -1], 0.0, False, 0),
+        ([1, 1, 0], 0.5, True, 0.666667),
+        ([1, -1, 0], 0.5, True, 0.5),
+    ],
+)
+def test_votes_of_volunteers(taxonomy, votes, threshold, soft, label):
+    annotations = table(taxonomy, [("train", "a.wav", i + 1, vote) for i, vote in enumerate(votes)])
+    assert aggregate(annotations, taxonomy, threshold=threshold, soft=soft)["8_dog"].tolist() == [label]
+
+
+def test_ground_truth_outvotes_volunteers_where_it_exists(taxonomy):
+    votes = [("validate", "a.wav", 1, 1), ("validate", "a.wav", 2, 1), ("validate", "a.wav", 0, 0)]
+    votes += [("validate", "b.wav", 1, 1), ("validate", "b.wav", 2, 1), ("validate", "b.wav", -1, 0)]
+    labels = aggregate(table(taxonomy, votes), taxonomy, threshold=0.5, soft=True)
+    assert labels["8_dog"].tolist() == [0, 1]

@@ -1,0 +1,86 @@
+"""Parameters are checked before any work, and a wrong one is named."""
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from ust import params
+from ust.errors import UserError
+
+
+def changed(tmp_path, name, value):
+    """A copy of params.yaml with one parameter changed."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+    *groups, key = name.split(".")
+    section = content
+    for group in groups:
+        section = section[group]
+    section[key] = value
+    path = tmp_path / "params.yaml"
+    with path.open("w") as file:
+        YAML().dump(content, file)
+    return path
+
+
+def test_defaults_are_the_reports():
+    labels, model, train, logmel = params.load(ROOT / "params.yaml", "labels", "model", "train", "logmel")
+    assert (labels.threshold, model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
+    assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
+    assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
+    assert (logmel.sample_rate, logmel.n_fft, logmel.hop_length, logmel.n_mels) == (44100, 2048, 512, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.lr", -1, "train.lr: is -1, should be greater than 0"),
+        ("train.lr", float("nan"), "train.lr: is nan, should be a finite number"),
+        ("train.lr", "fast", "train.lr: is 'fast', should be a valid number"),
+        ("train.learning_rate", 0.1, "train.learning_rate: there is no such parameter"),
+        ("train.batchsize", 3, "did you mean train.batch_size?"),
+        ("train.max_epochs", 1.5, "train.max_epochs: is 1.5, should be a valid integer"),
+        ("labels.threshold", 2, "labels.threshold: is 2, should be less than 1"),
+        ("labels.soft", 1, "labels.soft: is 1, should be a valid boolean"),
+        ("data.source", "zenodo", "data.source: is 'zenodo', should be 'synthetic', 'local'"),
+        ("data.source", "local", "needs data.path"),
+        ("vggish.checkpoint", "a.ckpt", "checkpoint and pca go together"),
+        ("augment.noise.colours", ["mauve"], "augment.noise.colours.0: is 'mauve'"),
+        ("augment.noise.level_db", [0.0, -10.0], "[lowest, highest]"),
+        ("compute", None, "compute: is None"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, message):
+    path = changed(tmp_path, name, value)
+    with pytest.raises(UserError) as error:
+        params.load(path, "data")
+    assert message in str(error.value)
+
+
+def test_all_wrong_parameters_are_listed_at_once(tmp_path):
+    path = changed(tmp_path, "train", {"lr": 0})
+    with pytest.raises(UserError) as error:
+        params.load(path)
+    assert "train.lr: is 0" in str(error.value)
+    assert "train.patience: is missing" in str(error.value)
+
+
+def test_numbers_as_dvc_writes_them(tmp_path):
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("min_lr: 1.0e-6", "min_lr: 1e-06")
+    assert "1e-06" in text
+    (tmp_path / "params.yaml").write_text(text)
+    assert params.load(tmp_path / "params.yaml", "train")[0].min_lr == 1e-6
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["train: {lr: 1", "- a\n- b\n", "train: 1\ntrain: 2\n", "a: !!python/object/apply:os.system [ls]\n", ""],
+)
+def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match="params.yaml"):
+        params.load(tmp_path / "params.yaml", "train")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.yaml: no such file"):
+        params.load(tmp_path / "nowhere.yaml", "train")

@@ -1,0 +1,1 @@
+"""Urban sound tagging: the library that the pipeline's stages share."""

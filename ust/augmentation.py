@@ -1,0 +1,75 @@
+"""Augmentation of section 3.1 of the report: pitch shift, volume change, background noise."""
+
+from collections.abc import Mapping
+
+import librosa
+import numpy as np
+
+from ust.seeding import generator
+
+# The power of white, pink and brown noise falls with frequency to these powers.
+SPECTRAL_SLOPE = {"white": 0.0, "pink": 1.0, "brown": 2.0}
+
+
+def pitch_shift(
+    samples: np.ndarray, sample_rate: int, *, semitones: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Shift the pitch by a number of semitones drawn from ±`semitones`, keeping the length."""
+    steps = rng.uniform(-semitones, semitones)
+    shifted = librosa.effects.pitch_shift(samples, sr=sample_rate, n_steps=steps)
+    return np.clip(shifted, -1, 1)
+
+
+def volume(samples: np.ndarray, sample_rate: int, *, gain_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Change the volume by a gain drawn from ±`gain_db`, but never so far that a peak would clip.
+
+    A clipped clip would be another sound; unclipped, its log-mel, relative to its own maximum, is unchanged.
+    """
+    gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
+    return samples * min(gain, 1 / max(np.abs(samples).max(), 1e-9))
+
+
+def noise(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    colours: list[str],
+    level_db: list[float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Add noise of a colour drawn from `colours`, its RMS relative to the clip's drawn from `level_db`."""
+    colour = colours[rng.integers(len(colours))]
+    level = 10 ** (rng.uniform(*level_db) / 20)
+    rms = np.sqrt(np.mean(samples.astype(np.float64) ** 2))
+    return np.clip(samples + level * rms * coloured_noise(len(samples), colour, rng), -1, 1)
+
+
+def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
+    """Noise of unit RMS whose power spectral density falls as f⁰ (white), f⁻¹ (pink) or f⁻² (brown).
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n,), float64]
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    bins = np.arange(len(spectrum), dtype=float)
+    spectrum[1:] *= bins[1:] ** (-SPECTRAL_SLOPE[colour] / 2)
+    spectrum[0] = 0
+    out = np.fft.irfft(spectrum, n)
+    return out / np.sqrt(np.mean(out**2))
+
+
+METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise}
+
+
+def augment(
+    samples: np.ndarray, sample_rate: int, *, variant: str, settings: Mapping, clip: str, seed: int
+) -> np.ndarray:
+    """One variant of a clip; `settings` are the keyword arguments of the variant's function in `METHODS`."""
+    rng = generator(seed, "augment", variant, clip)
+    return METHODS[variant](samples, sample_rate, **settings, rng=rng)
+
+
+def chosen(clip: str, *, variant: str, proportion: float, seed: int) -> bool:
+    """Whether this clip is among the `proportion` of clips that get the variant."""
+    return generator(seed, "choose", variant, clip).random() < proportion

@@ -1,0 +1,115 @@
+"""What a network is trained on: feature rows and label vectors, batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ust.errors import UserError, listing
+from ust.features import ORIGINAL, Features
+from ust.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of the feature files with their targets.
+
+    Attributes
+    ----------
+    logmel, vggish : Features
+        Open feature files.
+    rows : numpy.ndarray [shape=(n,), int64]
+        Indices into both.
+    targets : numpy.ndarray [shape=(n, labels), float32]
+    """
+
+    logmel: Features
+    vggish: Features
+    rows: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(
+        self, size: int, *, order: np.ndarray | None = None, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Batches of log-mels, embeddings and targets, read from the files as they are needed.
+
+        A last batch of one example joins the one before: batch norm needs two.
+        """
+        order = np.arange(len(self)) if order is None else order
+        starts = list(range(0, len(order), size))
+        if len(starts) > 1 and len(order) - starts[-1] == 1:
+            starts.pop()
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            chosen = order[start:end]
+            arrays = self.logmel[self.rows[chosen]], self.vggish[self.rows[chosen]], self.targets[chosen]
+            logmel, vggish, targets = (torch.from_numpy(array).to(device) for array in arrays)
+            yield logmel, vggish, targets
+
+
+def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Read ``labels.csv``, indexed by audio_filename.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or its columns are not the taxonomy's.
+    """
+    try:
+        labels = pd.read_csv(path, dtype={"split": str, "audio_filename": str})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the stage aggregate_labels makes it") from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    wanted = ["split", "audio_filename", *taxonomy.labels]
+    if list(labels.columns) != wanted:
+        raise UserError(
+            f"{path}: the columns should be split, audio_filename and the taxonomy's labels, coarse first"
+        )
+    return labels.set_index("audio_filename")
+
+
+def select(
+    split: str,
+    labels: pd.DataFrame,
+    columns: list[str],
+    logmel: Features,
+    vggish: Features,
+    *,
+    variants: bool,
+) -> Examples:
+    """The examples of a split.
+
+    Parameters
+    ----------
+    split : str
+    labels : pandas.DataFrame
+        As `read_labels` gives them.
+    columns : list of str
+        Label columns that make the targets.
+    logmel, vggish : Features
+        Of the same rows.
+    variants : bool
+        Whether to take augmented variants too.
+
+    Raises
+    ------
+    UserError
+        If a clip has labels but no features, or features but no labels, or the split is empty.
+    """
+    in_split = (logmel.split == split) & (variants | (logmel.variant == ORIGINAL))
+    rows = np.flatnonzero(in_split)
+    wanted, there = set(labels.index[labels["split"] == split]), set(logmel.clip[rows])
+    problems = [f"{clip} has labels but no features" for clip in sorted(wanted - there)]
+    problems += [f"{clip} has features but no labels" for clip in sorted(there - wanted)]
+    if problems:
+        raise UserError(f"labels and features of the split '{split}' do not match:\n{listing(problems)}")
+    if len(rows) == 0:
+        raise UserError(f"the split '{split}' has no clips")
+    targets = labels.loc[logmel.clip[rows], columns].to_numpy(np.float32)
+    return Examples(logmel, vggish, rows, targets)

@@ -1,0 +1,81 @@
+"""Resampling that equals resampy's, for common rates as one matrix product.
+
+resampy evaluates an interpolated windowed sinc for every output sample. When the ratio of the rates is a
+small fraction L/M (16 000/44 100 = 160/441), the weights repeat every L outputs: they are computed once from
+resampy's own filter, and resampling is the product of overlapping input frames with that matrix.
+"""
+
+from functools import cache
+from math import gcd
+
+import numpy as np
+import resampy
+from resampy.filters import get_filter
+
+FILTER = "kaiser_best"
+# Above this many phases the matrix would cost more than it saves; below that many it would be too narrow.
+MOST_PHASES, FEWEST_PHASES = 640, 128
+
+
+def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
+    """Resample mono samples with resampy's kaiser_best filter, as the reference VGGish does.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+    original, wanted : int
+        Hz.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n * wanted // original,), float32 or float64]
+        Equal to ``resampy.resample`` within 1e-5 of full scale.
+    """
+    if original == wanted:
+        return samples
+    divisor = gcd(original, wanted)
+    up, down = wanted // divisor, original // divisor
+    if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
+        return resampy.resample(samples, original, wanted, filter=FILTER)
+    repeat = -(-FEWEST_PHASES // up)
+    up, down = up * repeat, down * repeat
+    weights, reach = polyphase_weights(up, down)
+    length = int(len(samples) * wanted / original)
+    blocks = -(-length // up)
+    padded = np.zeros(blocks * down + weights.shape[1], weights.dtype)
+    padded[reach : reach + len(samples)] = samples
+    frames = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[1])[::down][:blocks]
+    return (frames @ weights.T).reshape(-1)[:length].astype(samples.dtype, copy=False)
+
+
+@cache
+def polyphase_weights(up: int, down: int) -> tuple[np.ndarray, int]:
+    """Weights of every phase when going from `down` to `up` samples, up < down.
+
+    Returns
+    -------
+    weights : numpy.ndarray [shape=(up, width), float32]
+        Output ``block * up + phase`` is ``weights[phase]`` times the input from ``block * down - reach``.
+    reach : int
+        How many samples before its block an output sees.
+    """
+    window, precision, _ = get_filter(FILTER)
+    ratio = up / down
+    # resampy scales the filter to the lower rate and walks its table in whole steps.
+    table = np.append(window * ratio, 0.0)
+    step = int(ratio * precision)
+    taps = -(-len(window) // step)
+    reach = taps
+    weights = np.zeros((up, down + 2 * taps + 2))
+    for phase in range(up):
+        time = phase * down / up
+        nearest = int(time)
+        fraction = ratio * (time - nearest)
+        for direction, share in ((-1, fraction), (1, ratio - fraction)):
+            start = share * precision
+            at = int(start) + step * np.arange(taps)
+            at = at[at < len(window)]
+            value = table[at] + (start - int(start)) * (table[at + 1] - table[at]) * (at + 1 < len(window))
+            first = nearest if direction < 0 else nearest + 1
+            weights[phase, reach + first + direction * np.arange(len(at))] += value
+    return weights.astype(np.float32), reach
