@@ -121,7 +121,7 @@ def test_columns_must_match_the_taxonomy(read, table):
 def test_what_is_no_csv_is_explained(tmp_path, taxonomy, content):
     path = tmp_path / "annotations.csv"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="annotations.csv"):
+    with pytest.raises(UserError, match=r"annotations\.csv"):
         read_annotations(path, taxonomy)
 
 

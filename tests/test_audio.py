@@ -82,34 +82,22 @@ def bad_files(tmp_path, wav, noise):
         "text": (files["text.wav"], "cannot be decoded as audio"),
         "random": (files["random.ogg"], "cannot be decoded as audio"),
         "folder": (tmp_path, "cannot be decoded as audio"),
-        "no frames": (wav("none.wav", samples=np.zeros(0, np.float32)), "holds no samples"),
+        "no-frames": (wav("none.wav", samples=np.zeros(0, np.float32)), "holds no samples"),
         "silent": (wav("silent.wav", samples=np.zeros(RATE, np.float32)), "is silent"),
         "nan": (wav("nan.wav", samples=nan, subtype="FLOAT"), "NaN or infinite"),
         "infinite": (wav("inf.wav", samples=infinite, subtype="DOUBLE"), "NaN or infinite"),
-        "truncated wav": (truncated(wav("t.wav"), 0.5), "truncated"),
-        "truncated rifx": (truncated(wav("x.wav", endian="BIG"), 0.5), "truncated"),
-        "truncated flac": (truncated(wav("t.flac"), 0.5), "truncated|cannot be decoded"),
-        "truncated ogg": (truncated(wav("t.ogg"), 0.5), "truncated"),
-        "header only": (truncated(wav("h.wav"), 0.00004), "cannot be decoded|truncated"),
+        "truncated-wav": (truncated(wav("t.wav"), 0.5), "truncated"),
+        "truncated-rifx": (truncated(wav("x.wav", endian="BIG"), 0.5), "truncated"),
+        "truncated-flac": (truncated(wav("t.flac"), 0.5), "truncated|cannot be decoded"),
+        "truncated-ogg": (truncated(wav("t.ogg"), 0.5), "truncated"),
+        "header-only": (truncated(wav("h.wav"), 0.00004), "cannot be decoded|truncated"),
     }
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "missing",
-        "empty",
-        "text",
-        "random",
-        "folder",
-        "no frames",
-        "silent",
-        "nan",
-        "infinite",
-        "truncated wav",
-    ]
-    + ["truncated rifx", "truncated flac", "truncated ogg", "header only"],
-)
+KINDS = "missing empty text random folder no-frames silent nan infinite truncated-wav truncated-rifx"
+
+
+@pytest.mark.parametrize("what", [*KINDS.split(), "truncated-flac", "truncated-ogg", "header-only"])
 def test_unusable_files_are_named_with_the_reason(tmp_path, wav, noise, what):
     path, reason = bad_files(tmp_path, wav, noise)[what]
     with pytest.raises(BadAudio, match=reason) as error:

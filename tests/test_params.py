@@ -77,10 +77,10 @@ def test_numbers_as_dvc_writes_them(tmp_path):
 )
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(UserError, match="params.yaml"):
+    with pytest.raises(UserError, match=r"params\.yaml"):
         params.load(tmp_path / "params.yaml", "train")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere.yaml: no such file"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
         params.load(tmp_path / "nowhere.yaml", "train")

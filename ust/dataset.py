@@ -64,7 +64,7 @@ def link(root: Path, target: Path, *, audio_roots: Iterable[Path] | None = None,
     taxonomy = read_taxonomy(root / TAXONOMY)
     annotations = read_annotations(root / ANNOTATIONS, taxonomy)
     clips = annotations.groupby("audio_filename")["split"].first()
-    index = _index(audio_roots or [root], sorted(set(clips)))
+    index = _index(audio_roots or [root], clips.index)
     paths = {name: _find(index, name, split) for name, split in clips.items()}
 
     bad, conversions = _check_all({name: path or root / name for name, path in paths.items()})
@@ -89,7 +89,7 @@ def link(root: Path, target: Path, *, audio_roots: Iterable[Path] | None = None,
     return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()))
 
 
-def _index(roots: Iterable[Path], names: list[str]) -> dict[str, list[Path]]:
+def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
     """Audio files by stem; one walk through each folder instead of tries for every clip."""
     stems = {Path(name).stem for name in names}
     index: dict[str, list[Path]] = {}

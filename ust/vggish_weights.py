@@ -119,8 +119,8 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
     if any(abs(f - w) > SMOKE_TOLERANCE * s for f, w, s in zip(found, wanted, scales, strict=True)):
         given, expected = (", ".join(f"{value:.4g}" for value in values) for values in (found, wanted))
         raise UserError(
-            "the VGGish weights do not give the reference's figures for a 1 kHz sine: mean and deviation of the "
-            f"embedding, then post-processed, are {given}, should be {expected} within 10 %"
+            "the VGGish weights do not give the reference's figures for a 1 kHz sine: mean and deviation of "
+            f"the embedding, then post-processed, are {given}, should be {expected} within 10 %"
         )
 
 

@@ -1,0 +1,194 @@
+"""Data sets that lie elsewhere are checked and linked; the synthetic city has the real layout."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import RATE
+
+from ust.annotations import read_annotations
+from ust.city.build import annotation_columns, build_city
+from ust.city.scene import SOUNDS
+from ust.dataset import link
+from ust.errors import UserError
+from ust.labels import aggregate
+from ust.sonyc import ANNOTATIONS, TAXONOMY
+from ust.taxonomy import is_incomplete, read_taxonomy
+
+CLIPS = {"08_000000.wav": "train", "08_000001.wav": "train", "00_500000.wav": "validate"}
+LAYOUTS = {"v1": "{split}/{name}", "v2": "audio/{name}", "ours": "audio/{split}/{name}", "flat": "{name}"}
+
+
+@pytest.fixture
+def make_dataset(tmp_path, taxonomy, taxonomy_file, noise):
+    """A function that writes a small data set in one of the layouts."""
+
+    def make(layout="v1"):
+        root = tmp_path / "local"
+        root.mkdir()
+        (root / TAXONOMY).write_bytes(taxonomy_file.read_bytes())
+        rows = []
+        for name, split in CLIPS.items():
+            for annotator in (1, 2, 0):
+                row = dict.fromkeys(annotation_columns(taxonomy), 0)
+                rows.append(row | {"split": split, "audio_filename": name, "annotator_id": annotator})
+            path = root / LAYOUTS[layout].format(split=split, name=name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, noise, RATE)
+        pd.DataFrame(rows).to_csv(root / ANNOTATIONS, index=False)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def target(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_linked_in_place(make_dataset, target, layout):
+    root = make_dataset(layout)
+    summary = link(root, target, skip_bad=False)
+    assert summary.clips == {"train": 2, "validate": 1}
+    assert summary.conversions == {}
+    for name, split in CLIPS.items():
+        place = target / "audio" / split / name
+        assert place.is_symlink()
+        assert place.resolve() == (root / LAYOUTS[layout].format(split=split, name=name)).resolve()
+    assert (target / ANNOTATIONS).is_symlink()
+
+
+def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise):
+    root = make_dataset()
+    (root / "train/08_000000.wav").unlink()
+    sf.write(root / "train/08_000000.flac", noise, RATE)
+    link(root, target, skip_bad=False)
+    assert (target / "audio/train/08_000000.wav").resolve().suffix == ".flac"
+
+
+def test_usable_but_unusual_files_are_counted(make_dataset, target, noise):
+    root = make_dataset()
+    sf.write(root / "train/08_000000.wav", np.stack([noise, noise], axis=1), RATE)
+    sf.write(root / "train/08_000001.wav", noise[:RATE], 22_050)
+    summary = link(root, target, skip_bad=False)
+    assert summary.conversions == {"more than one channel": 1, "other sample rate": 1, "shorter than 10 s": 1}
+
+
+@pytest.fixture
+def with_bad_files(make_dataset):
+    root = make_dataset()
+    (root / "train/08_000000.wav").unlink()
+    (root / "validate/00_500000.wav").write_bytes(b"")
+    return root
+
+
+def test_all_bad_files_are_listed_at_once(with_bad_files, target):
+    with pytest.raises(UserError) as error:
+        link(with_bad_files, target, skip_bad=False)
+    message = str(error.value)
+    assert "2 of 3 audio files cannot be used" in message
+    assert "08_000000.wav: no such file" in message
+    assert "00_500000.wav: the file is empty" in message
+    assert "data.on_bad_audio" in message
+    assert list(target.iterdir()) == []
+
+
+def test_bad_files_can_be_left_out(with_bad_files, target):
+    summary = link(with_bad_files, target, skip_bad=True)
+    assert summary.clips == {"train": 1}
+    assert len(summary.skipped) == 2
+    left = pd.read_csv(target / ANNOTATIONS)
+    assert set(left["audio_filename"]) == {"08_000001.wav"}
+    assert [p.name for p in (target / "audio").rglob("*.wav")] == ["08_000001.wav"]
+    original = pd.read_csv(with_bad_files / ANNOTATIONS)
+    assert len(original) == 9  # the source is as it was
+
+
+def test_nothing_usable_is_an_error_even_when_skipping(with_bad_files, target):
+    (with_bad_files / "train/08_000001.wav").unlink()
+    with pytest.raises(UserError, match="no audio file can be used"):
+        link(with_bad_files, target, skip_bad=True)
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path, target, make_dataset):
+    with pytest.raises(UserError, match=r"data\.path should name the folder"):
+        link(tmp_path / "nowhere", target, skip_bad=False)
+    root = make_dataset()
+    (root / TAXONOMY).unlink()
+    with pytest.raises(UserError, match=r"dcase-ust-taxonomy\.yaml: no such file"):
+        link(root, target, skip_bad=False)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("city")
+    build_city(folder, seed=1, clips={"train": 30, "validate": 16})
+    taxonomy = read_taxonomy(folder / TAXONOMY)
+    return folder, taxonomy, read_annotations(folder / ANNOTATIONS, taxonomy)
+
+
+def test_the_city_has_the_70_columns_of_the_real_file(city, taxonomy):
+    table = pd.read_csv(city[0] / ANNOTATIONS)
+    assert len(table.columns) == 70
+    assert list(table.columns) == annotation_columns(taxonomy)
+    proximity = table[[name for name in table.columns if name.endswith("_proximity")]]
+    assert set(proximity.to_numpy().ravel()) == {"-1", "near", "far", "notsure"}
+
+
+def test_every_known_class_has_its_own_sound(city):
+    _, taxonomy, annotations = city
+    known = [label for label in taxonomy.fine if not is_incomplete(label)]
+    assert len(known) == 23
+    assert {label.split("_", 1)[1] for label in known} == set(SOUNDS)
+    rng = [np.random.default_rng(0) for _ in SOUNDS]
+    sounds = [sound(r, 2 * RATE) for r, sound in zip(rng, SOUNDS.values(), strict=True)]
+    assert all(np.isfinite(s).all() and len(s) == 2 * RATE for s in sounds)
+    spectra = [np.abs(np.fft.rfft(s)) for s in sounds]
+    spectra = np.array([s / np.linalg.norm(s) for s in spectra])
+    assert (spectra @ spectra.T - np.eye(len(SOUNDS))).max() < 0.9
+    heard = annotations[annotations["annotator_id"] == 0][list(taxonomy.fine)].sum()
+    assert (heard > 0).sum() > 12
+
+
+def test_the_city_has_the_real_structure(city):
+    folder, taxonomy, annotations = city
+    sensors = annotations.groupby("split")["sensor_id"].agg(set)
+    assert not sensors["train"] & sensors["validate"]
+    volunteers = annotations[annotations["annotator_id"] > 0]
+    assert (volunteers.groupby("audio_filename").size() == 3).all()
+    assert not (volunteers[list(taxonomy.labels)] == -1).any().any()
+    team = annotations[annotations["annotator_id"] < 0]
+    assert set(team["split"]) == {"validate"}
+    assert ((team[list(taxonomy.coarse)] != -1).sum(axis=1) == 1).all()
+    truth = annotations[annotations["annotator_id"] == 0]
+    assert (truth["split"] == "validate").all()
+    assert len(truth) == 16
+    for path in (folder / "audio").rglob("*.wav"):
+        info = sf.info(path)
+        assert (info.samplerate, info.frames, info.channels, info.subtype) == (RATE, 441_000, 1, "PCM_16")
+    assert len(list((folder / "audio").rglob("*.wav"))) == 46
+
+
+def test_volunteers_miss_and_imagine_but_mostly_agree_with_the_truth(city):
+    _, taxonomy, annotations = city
+    truth = aggregate(annotations, taxonomy, threshold=0.5, soft=False)
+    truth = truth[truth["split"] == "validate"].set_index("audio_filename")[list(taxonomy.coarse)]
+    volunteers = annotations[(annotations["split"] == "validate") & (annotations["annotator_id"] > 0)]
+    said = volunteers[list(taxonomy.coarse)].to_numpy() == 1
+    there = truth.loc[volunteers["audio_filename"]].to_numpy() == 1
+    assert 0.6 < (said & there).sum() / there.sum() < 0.98
+    assert 0 < (said & ~there).sum() / (~there).sum() < 0.1
+
+
+def test_equal_seeds_give_equal_cities(city, tmp_path):
+    build_city(tmp_path / "a", seed=1, clips={"train": 30, "validate": 16})
+    build_city(tmp_path / "b", seed=2, clips={"train": 1, "validate": 1})
+    for path in sorted(city[0].rglob("*")):
+        if path.is_file():
+            assert (tmp_path / "a" / path.relative_to(city[0])).read_bytes() == path.read_bytes()
+    name = next((tmp_path / "b" / "audio" / "validate").iterdir()).name
+    assert (tmp_path / "a" / ANNOTATIONS).read_bytes() != (tmp_path / "b" / ANNOTATIONS).read_bytes()
+    assert name.endswith("_500000.wav")

@@ -1,0 +1,168 @@
+"""Log-mel and augmentation against their definitions; feature files."""
+
+import h5py
+import librosa
+import numpy as np
+import pytest
+from conftest import RATE
+
+from ust.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
+from ust.errors import UserError
+from ust.features import find_rows, open_features
+from ust.logmel import logmel
+
+DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
+
+
+def slow_logmel(samples):
+    """The definition: centred frames, periodic Hann, power, Slaney mel, decibels under the maximum."""
+    padded = np.pad(samples.astype(float), 1024)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
+    mel = lambda f: f / (200 / 3) if f < 1000 else 15 + np.log(f / 1000) / (np.log(6.4) / 27)  # noqa: E731
+    hertz = lambda m: m * 200 / 3 if m < 15 else 1000 * np.exp((m - 15) * np.log(6.4) / 27)  # noqa: E731
+    edges = [hertz(m) for m in np.linspace(0, mel(RATE / 2), 130)]
+    bins = np.arange(1025) * RATE / 2048
+    columns = []
+    for start in range(0, len(padded) - 2047, 512):
+        power = np.abs(np.fft.rfft(padded[start : start + 2048] * window)) ** 2
+        column = []
+        for low, centre, high in zip(edges[:-2], edges[1:-1], edges[2:], strict=True):
+            triangle = np.clip(
+                np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)), 0, None
+            )
+            column.append((triangle * 2 / (high - low)) @ power)
+        columns.append(column)
+    power = np.array(columns).T
+    decibel = 10 * np.log10(np.maximum(power, 1e-10) / power.max())
+    return np.maximum(decibel, -80)
+
+
+def test_logmel_follows_the_definition(noise):
+    short = noise[:20_000] * np.linspace(0, 1, 20_000, dtype=np.float32)
+    np.testing.assert_allclose(logmel(short, **DEFAULTS), slow_logmel(short), atol=2e-3)
+
+
+def test_logmel_is_librosas_default(noise):
+    found = logmel(noise, **DEFAULTS)
+    assert found.shape == (128, 862)
+    power = librosa.feature.melspectrogram(y=noise, sr=RATE)
+    np.testing.assert_array_equal(found, librosa.power_to_db(power, ref=np.max))
+
+
+def test_float16_keeps_decibels_to_a_25th(noise):
+    found = logmel(noise * np.linspace(0, 1, len(noise), dtype=np.float32), **DEFAULTS)
+    assert np.abs(found - found.astype(np.float16)).max() < 0.04
+
+
+def test_volume_changes_no_logmel(noise):
+    louder = volume(noise, RATE, gain_db=10, rng=np.random.default_rng(3)).astype(np.float32)
+    assert not np.allclose(louder, noise)
+    np.testing.assert_allclose(logmel(louder, **DEFAULTS), logmel(noise, **DEFAULTS), atol=1e-3)
+
+
+def test_volume_never_clips():
+    samples = np.array([0.9, -0.5])
+    gains = [volume(samples, RATE, gain_db=12, rng=np.random.default_rng(s))[0] / 0.9 for s in range(200)]
+    assert max(gains) <= 1 / 0.9 + 1e-9
+    assert min(gains) >= 10 ** (-12 / 20)
+
+
+@pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -10), ("brown", -20)])
+def test_colours_of_noise(colour, slope):
+    """Decibels of power per decade of frequency."""
+    found = coloured_noise(2**18, colour, np.random.default_rng(0))
+    assert np.sqrt(np.mean(found**2)) == pytest.approx(1)
+    power = np.abs(np.fft.rfft(found)) ** 2
+    bands = [(10 ** (k / 4), 10 ** ((k + 1) / 4)) for k in range(8, 19)]
+    levels = [10 * np.log10(power[int(low) : int(high)].mean()) for low, high in bands]
+    centres = [np.log10(np.sqrt(low * high)) for low, high in bands]
+    assert np.polyfit(centres, levels, 1)[0] == pytest.approx(slope, abs=0.7)
+
+
+def test_noise_has_the_level_asked_for():
+    samples = 0.1 * np.sin(np.arange(RATE))
+    out = noise(samples, RATE, colours=["pink"], level_db=[-20, -20], rng=np.random.default_rng(0))
+    added = out - samples
+    ratio = 20 * np.log10(np.sqrt(np.mean(added**2)) / np.sqrt(np.mean(samples**2)))
+    assert ratio == pytest.approx(-20, abs=1e-6)
+
+
+def test_pitch_shift_moves_a_tone_by_the_drawn_semitones():
+    tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)).astype(np.float32)
+    steps = np.random.default_rng(5).uniform(-2, 2)
+    shifted = pitch_shift(tone, RATE, semitones=2, rng=np.random.default_rng(5))
+    assert len(shifted) == len(tone)
+    peak = np.argmax(np.abs(np.fft.rfft(shifted * np.hanning(len(shifted))))) / 2
+    assert 12 * np.log2(peak / 440) == pytest.approx(steps, abs=0.05)
+
+
+def test_draws_belong_to_clip_and_variant(noise):
+    settings = {"gain_db": 10.0}
+    one = augment(noise, RATE, variant="volume", settings=settings, clip="a.wav", seed=1)
+    np.testing.assert_array_equal(
+        one, augment(noise, RATE, variant="volume", settings=settings, clip="a.wav", seed=1)
+    )
+    for clip, seed in (("b.wav", 1), ("a.wav", 2)):
+        other = augment(noise, RATE, variant="volume", settings=settings, clip=clip, seed=seed)
+        assert not np.array_equal(one, other)
+
+
+def test_proportion_of_clips_chosen():
+    clips = [f"{i}.wav" for i in range(2000)]
+    share = np.mean([chosen(clip, variant="noise", proportion=0.2, seed=1) for clip in clips])
+    assert share == pytest.approx(0.2, abs=0.03)
+    assert all(chosen(clip, variant="noise", proportion=1.0, seed=1) for clip in clips)
+    assert not any(chosen(clip, variant="noise", proportion=0.0, seed=1) for clip in clips)
+
+
+def test_rows_are_sorted_by_clip_then_variant(tmp_path):
+    for name in (
+        "audio/train/b.wav",
+        "audio/train/a.wav",
+        "audio/validate/c.wav",
+        "more/noise/train/b.wav.flac",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    rows = find_rows(tmp_path / "audio", tmp_path / "more")
+    assert [(row.clip, row.variant, row.split) for row in rows] == [
+        ("a.wav", "original", "train"),
+        ("b.wav", "noise", "train"),
+        ("b.wav", "original", "train"),
+        ("c.wav", "original", "validate"),
+    ]
+    with pytest.raises(UserError, match="no audio files"):
+        find_rows(tmp_path / "nowhere")
+
+
+def test_features_are_read_in_the_order_asked(feature_files):
+    path, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(9)])
+    with h5py.File(path) as file:
+        everything = file["logmel"][:]
+        assert file["logmel"].chunks == (1, 128, 862)
+    with open_features(path, "logmel") as features:
+        order = np.array([7, 2, 2, 0, 8])
+        np.testing.assert_array_equal(features[order], everything[order])
+        assert features.clip[7] == "7.wav"
+
+
+def test_equal_content_gives_equal_files(feature_files, tmp_path):
+    keys = [(f"{i}.wav", "original", "train") for i in range(4)]
+    first = [path.read_bytes() for path in feature_files(keys)]
+    assert first == [path.read_bytes() for path in feature_files(keys)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "other"])
+def test_a_damaged_feature_file_is_named(feature_files, damage):
+    path, other = feature_files([("a.wav", "original", "train")])
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "text":
+        path.write_text("no HDF5")
+    else:
+        other.rename(path)
+    with pytest.raises(UserError, match="stage extract_logmel"), open_features(path, "logmel"):
+        pass

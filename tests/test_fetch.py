@@ -1,0 +1,258 @@
+"""Downloading from a server that misbehaves, and unpacking archives that mean harm."""
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ust import fetch as fetch_module
+from ust.archives import unpack
+from ust.errors import UserError
+from ust.fetch import fetch, zenodo_files
+from ust.sonyc import RELEASES, Release, bring
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+class Server:
+    """A local HTTP server; `answers[path]` is a list of (fault, content), the last one for ever."""
+
+    def __init__(self):
+        self.answers, self.requests = {}, []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                path = self.path.split("?")[0]
+                server.requests.append(path)
+                answers = server.answers.get(path)
+                if not answers:
+                    self.send_error(404)
+                    return
+                fault, content = answers.pop(0) if len(answers) > 1 else answers[0]
+                if isinstance(fault, int):
+                    self.send_error(fault)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if fault == "truncate":
+                    self.wfile.write(content[: len(content) // 2])
+                    self.close_connection = True
+                elif fault == "stall":
+                    self.wfile.write(content[: len(content) // 2])
+                    self.wfile.flush()
+                    time.sleep(3)
+                else:
+                    self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+
+
+CONTENT = b"annotations" * 10_000
+
+
+@pytest.mark.parametrize("fault", [503, 500, "truncate", "stall", "wrong content"])
+def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
+    first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
+    server.answers["/file"] = [first, first, (None, CONTENT)]
+    path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=0.5)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_whole_file_is_not_downloaded_again_and_a_changed_one_is(server, tmp_path):
+    server.answers["/file"] = [(None, CONTENT)]
+    for _ in range(2):
+        path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT))
+    assert len(server.requests) == 1
+    path.write_bytes(b"damaged")
+    assert fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("fault", "content", "message"),
+    [
+        (503, CONTENT, "failed 3 times"),
+        ("truncate", CONTENT, "failed 3 times"),
+        ("stall", CONTENT, "failed 3 times"),
+        (None, b"other", "never with the right checksum"),
+        (404, CONTENT, "404"),
+    ],
+)
+def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, content, message):
+    server.answers["/file"] = [(fault, content)]
+    with pytest.raises(UserError, match=message):
+        fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=0.3)
+    assert list(tmp_path.iterdir()) == []
+    assert len(server.requests) == 3
+
+
+def test_nobody_listens(tmp_path):
+    with pytest.raises(UserError, match="run the same command again"):
+        fetch("http://127.0.0.1:9/file", tmp_path, name="f", md5=None, retries=1)
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("UST_CACHE", str(tmp_path))
+    assert fetch_module.cache_folder() == tmp_path
+
+
+MEMBER_TYPES = {
+    tarfile.DIRTYPE,
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.FIFOTYPE,
+}
+
+
+def tar_of(members, mode="w:gz"):
+    """A tar file of members: a name, and content or one of `MEMBER_TYPES`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if content not in MEMBER_TYPES:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            else:
+                info.type = content
+                info.linkname = "/etc/passwd"
+                tar.addfile(info)
+    return buffer.getvalue()
+
+
+def test_a_good_archive_is_unpacked(tmp_path):
+    archive = tmp_path / "audio.tar.gz"
+    archive.write_bytes(tar_of([("train", tarfile.DIRTYPE), ("train/a.wav", b"a"), ("./b.wav", b"b")]))
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out/train/a.wav").read_bytes() == b"a"
+    assert (tmp_path / "out/b.wav").read_bytes() == b"b"
+
+
+HOSTILE = {
+    "parent": ("../evil", b"x"),
+    "deep parent": ("a/../../evil", b"x"),
+    "absolute": ("/tmp/evil-of-a-test", b"x"),
+    "backslash": ("..\\evil", b"x"),
+    "symlink": ("link", tarfile.SYMTYPE),
+    "hard link": ("link", tarfile.LNKTYPE),
+    "device": ("device", tarfile.CHRTYPE),
+    "block device": ("device", tarfile.BLKTYPE),
+    "fifo": ("fifo", tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_archive_is_refused_whole(tmp_path, what):
+    home = tmp_path / "home"
+    home.mkdir()
+    archive = home / "audio.tar.gz"
+    archive.write_bytes(tar_of([("good.wav", b"good"), HOSTILE[what]]))
+    with pytest.raises(UserError, match="refused"):
+        unpack(archive, home / "out")
+    assert [p.name for p in home.iterdir()] == ["audio.tar.gz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_cut_archive_is_refused_whole(tmp_path, share):
+    archive = tmp_path / "audio.tar.gz"
+    content = tar_of([(f"{i}.wav", hashlib.sha256(bytes([i])).digest() * 100) for i in range(50)])
+    archive.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["audio.tar.gz"]
+
+
+@pytest.fixture
+def zenodo(server):
+    """A record of two archives on the server, the MD5 of one known only to the record."""
+    files = {
+        "annotations.csv": b"split\n",
+        "dcase-ust-taxonomy.yaml": b"coarse: {}\n",
+        "audio-0.tar.gz": tar_of([("audio/a.wav", b"a")]),
+        "audio-1.tar.gz": tar_of([("audio/b.wav", b"b")]),
+    }
+    for name, content in files.items():
+        server.answers[f"/records/7/files/{name}"] = [(None, content)]
+    listed = [{"key": name, "checksum": f"md5:{md5(content)}"} for name, content in files.items()]
+    server.answers["/api/records/7"] = [(None, json.dumps({"files": listed}).encode())]
+    known = {name: md5(content) for name, content in files.items() if name != "audio-1.tar.gz"}
+    return Release(7, ("audio-0.tar.gz", "audio-1.tar.gz"), known)
+
+
+def test_a_release_is_brought_once(server, tmp_path, zenodo):
+    folders = bring(zenodo, tmp_path, zenodo=server.url)
+    assert [sorted(p.name for p in folder.rglob("*.wav")) for folder in folders] == [["a.wav"], ["b.wav"]]
+    assert not list(tmp_path.glob("*.tar.gz"))
+    before = len(server.requests)
+    assert bring(zenodo, tmp_path, zenodo=server.url) == folders
+    assert len(server.requests) == before
+
+
+def test_a_broken_release_goes_on_where_it_stopped(server, tmp_path, zenodo):
+    second = server.answers.pop("/records/7/files/audio-1.tar.gz")
+    with pytest.raises(UserError, match=r"audio-1\.tar\.gz"):
+        bring(zenodo, tmp_path, zenodo=server.url, retries=0)
+    server.answers["/records/7/files/audio-1.tar.gz"] = second
+    bring(zenodo, tmp_path, zenodo=server.url)
+    assert server.requests.count("/records/7/files/audio-0.tar.gz") == 1
+
+
+def test_an_archive_that_fails_its_checksum_is_not_unpacked(server, tmp_path, zenodo):
+    server.answers["/records/7/files/audio-0.tar.gz"] = [(None, tar_of([("audio/evil.wav", b"e")]))]
+    with pytest.raises(UserError, match="right checksum"):
+        bring(zenodo, tmp_path, zenodo=server.url, retries=1)
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+@pytest.mark.parametrize("record", [b"no JSON", b"[]", b'{"files": [{"key": 1}]}'])
+def test_a_record_of_another_form_is_explained(server, tmp_path, record):
+    server.answers["/api/records/7"] = [(None, record)]
+    with pytest.raises(UserError, match="does not list its files"):
+        zenodo_files(7, tmp_path, zenodo=server.url)
+
+
+def test_the_published_releases():
+    v1, v2 = RELEASES["sonyc-ust-v1"], RELEASES["sonyc-ust-v2"]
+    assert (v1.record, v2.record) == (2590742, 3966543)
+    assert v2.archives == tuple(f"audio-{i}.tar.gz" for i in range(19))
+    assert set(v2.archives) <= set(v2.md5)
+    assert len(set(v2.md5.values())) == 21
+    assert v2.md5["audio-18.tar.gz"] == "c6b2ef4d0d5b7269d465c469cdbbdc4b"
+    assert v1.md5["dcase-ust-taxonomy.yaml"] == v2.md5["dcase-ust-taxonomy.yaml"]
+
+
+def test_the_known_checksums_are_those_of_the_real_files(sonyc_ust_v1):
+    for name in ("annotations.csv", "dcase-ust-taxonomy.yaml"):
+        assert md5((sonyc_ust_v1 / name).read_bytes()) == RELEASES["sonyc-ust-v1"].md5[name]

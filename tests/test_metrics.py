@@ -1,0 +1,121 @@
+"""The official metrics: equal to the plain loop, and to the official code's figures on the real truth."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import score as slow_score
+
+from ust.annotations import ground_truth, read_annotations
+from ust.evaluation import evaluate
+from ust.metrics import coarse_counts, fine_counts, score
+from ust.taxonomy import Taxonomy, read_taxonomy
+
+COUNTERS = {"coarse": coarse_counts, "fine": fine_counts}
+
+
+@st.composite
+def taxonomies(draw):
+    """Up to four groups, each with complete labels, an X, or both."""
+    coarse, fine, group = [], [], []
+    for g in range(draw(st.integers(1, 4))):
+        coarse.append(f"{g + 1}_group{g}")
+        complete, has_x = draw(st.integers(0, 3)), draw(st.booleans())
+        names = [f"{g + 1}-{k + 1}_f" for k in range(complete)]
+        names += [f"{g + 1}-X_f"] if has_x or not complete else []
+        fine += names
+        group += [g] * len(names)
+    return Taxonomy(tuple(coarse), tuple(fine), tuple(group))
+
+
+VALUES = st.one_of(
+    st.sampled_from([0.0, 0.005, 0.01, 0.3, 0.5, 0.500001, 1.0]),
+    st.floats(0, 1, allow_nan=False).map(lambda v: round(v, 2)),
+    st.floats(0, 1, allow_nan=False),
+)
+
+
+@pytest.mark.parametrize("level", ["coarse", "fine"])
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), taxonomy=taxonomies(), clips=st.integers(1, 12))
+def test_equals_the_plain_loop(level, data, taxonomy, clips):
+    labels = len(taxonomy.coarse if level == "coarse" else taxonomy.fine)
+    rate = data.draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    truth = (np.random.default_rng(seed).random((clips, labels)) < rate).astype(int)
+    flat = data.draw(st.lists(VALUES, min_size=clips * labels, max_size=clips * labels))
+    predicted = np.array(flat).reshape(clips, labels)
+    check(truth, predicted, taxonomy, level)
+
+
+@pytest.mark.parametrize("level", ["coarse", "fine"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda y, rng: np.zeros(y.shape),
+        lambda y, rng: np.ones(y.shape),
+        lambda y, rng: np.full(y.shape, 0.3),
+        lambda y, rng: rng.integers(0, 2, y.shape).astype(float),
+        lambda y, rng: rng.integers(0, 8, y.shape) / 7,
+        lambda y, rng: y.astype(float),
+    ],
+    ids=["zeros", "ones", "constant", "binary", "tied", "truth"],
+)
+def test_special_predictions_equal_the_plain_loop(taxonomy, level, make):
+    rng = np.random.default_rng(7)
+    truth = rng.random((60, len(taxonomy.coarse if level == "coarse" else taxonomy.fine))) < 0.1
+    check(truth.astype(int), make(truth, rng), taxonomy, level)
+
+
+def check(truth, predicted, taxonomy, level):
+    micro, f1, macro, categories = slow_score(truth, predicted, taxonomy, level)
+    found = score(COUNTERS[level](truth, predicted, taxonomy), taxonomy)
+    np.testing.assert_allclose(found.micro_auprc, micro, atol=1e-9)
+    np.testing.assert_allclose(found.micro_f1, f1, atol=1e-9)
+    np.testing.assert_allclose(found.macro_auprc, macro, atol=1e-9)
+    np.testing.assert_allclose(list(found.class_auprc.values()), categories, atol=1e-9)
+    present = [a for a, n in zip(categories, found.class_positives.values(), strict=True) if n]
+    np.testing.assert_allclose(found.macro_auprc_present, np.mean(present) if present else 0, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def real_truth(sonyc_ust_v1):
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    return taxonomy, ground_truth(read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), "validate")
+
+
+def test_predicting_the_real_truth_is_perfect(real_truth):
+    taxonomy, truth = real_truth
+    metrics, _ = evaluate(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
+    for level in ("fine", "coarse"):
+        assert [metrics[level][key] for key in ("micro_auprc", "micro_f1", "macro_auprc")] == [1, 1, 1]
+
+
+def test_a_constant_gives_the_official_codes_figures(real_truth):
+    taxonomy, truth = real_truth
+    constant = truth[list(taxonomy.labels)].astype(float) * 0 + 0.3
+    metrics, _ = evaluate(truth, constant, taxonomy)
+    assert metrics["fine"]["micro_auprc"] == pytest.approx(0.0349810644, abs=1e-9)
+    assert metrics["fine"]["macro_auprc"] == pytest.approx(0.0372612932, abs=1e-9)
+    assert metrics["coarse"]["micro_auprc"] == pytest.approx(0.1020033860, abs=1e-9)
+    assert metrics["coarse"]["macro_auprc"] == pytest.approx(0.1020033860, abs=1e-9)
+    assert metrics["fine"]["micro_f1"] == metrics["coarse"]["micro_f1"] == 0
+
+
+def test_prevalence_is_scored_beside(real_truth):
+    taxonomy, truth = real_truth
+    labels = list(taxonomy.labels)
+    prevalence = truth[labels].astype(float) * 0 + (truth[labels] == 1).mean()
+    metrics, curves = evaluate(truth, prevalence, taxonomy)
+    for level in ("fine", "coarse"):
+        assert metrics["prevalence"][level]["micro_auprc"] == metrics[level]["micro_auprc"]
+        assert list(curves[level].columns) == ["threshold", "recall", "precision"]
+        assert curves[level][["recall", "precision"]].to_numpy().max() <= 1
+
+
+def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():
+    taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c", "2-1_d"), (0, 1))
+    truth = np.array([[1, 0], [0, 0]])
+    found = score(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy)
+    assert found.class_auprc == {"a": 1.0, "b": 0.0}
+    assert (found.macro_auprc, found.macro_auprc_present) == (0.5, 1.0)

@@ -1,0 +1,213 @@
+"""VGGish against an independent TensorFlow/Keras build from the same V1 checkpoint."""
+
+import os
+
+import numpy as np
+import pytest
+import resampy
+import torch
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from ust.embedding import dequantise, postprocess
+from ust.errors import UserError
+from ust.vggish import Embedder, examples
+from ust.vggish_weights import (
+    check_smoke_figures,
+    load_description,
+    load_weights,
+    random_variables,
+    read_checkpoint,
+    save_weights,
+    variable_shapes,
+)
+
+RATE = 44_100
+# Published names, in the order of the layers.
+NAMES = ["conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1", "conv4/conv4_2"]
+NAMES += ["fc1/fc1_1", "fc1/fc1_2", "fc2"]
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow")
+
+
+def checkpoint_variables(tf, arrays, path):
+    """Write arrays as a TensorFlow V1 single-file checkpoint."""
+    with tf.Graph().as_default():
+        for name, array in arrays.items():
+            tf.compat.v1.get_variable(f"vggish/{name}", initializer=tf.constant(array))
+        saver = tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V1)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            saver.save(session, str(path), write_meta_graph=False)
+
+
+@pytest.fixture(scope="module")
+def released(tf, tmp_path_factory):
+    """A checkpoint and PCA file as they are released, with seeded values."""
+    folder = tmp_path_factory.mktemp("vggish")
+    rng = np.random.default_rng(5)
+    arrays = {}
+    for name, shape in variable_shapes().items():
+        scale = np.sqrt(2 / np.prod(shape[:-1])) if name.endswith("weights") else 0.1
+        arrays[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+    checkpoint_variables(tf, arrays, folder / "vggish_model.ckpt")
+    eigen = (np.linalg.qr(rng.standard_normal((128, 128)))[0] * 0.3).astype(np.float32)
+    means = rng.standard_normal((128, 1)).astype(np.float32)
+    np.savez(folder / "vggish_pca_params.npz", pca_eigen_vectors=eigen, pca_means=means)
+    return folder / "vggish_model.ckpt", folder / "vggish_pca_params.npz"
+
+
+@pytest.fixture(scope="module")
+def variables(released):
+    return read_checkpoint(*released)
+
+
+def keras_vggish(tf, checkpoint, final_relu):
+    """The network as Keras layers, weights straight from the checkpoint."""
+    reader = tf.compat.v1.train.NewCheckpointReader(str(checkpoint))
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([tf.keras.Input((96, 64, 1))])
+    filters = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool"]
+    for f in filters:
+        if f == "pool":
+            model.add(layers.MaxPool2D(2, 2, padding="same"))
+        else:
+            model.add(layers.Conv2D(f, 3, padding="same", activation="relu"))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(4096, activation="relu"))
+    model.add(layers.Dense(4096, activation="relu"))
+    model.add(layers.Dense(128, activation="relu" if final_relu else None))
+    with_weights = [layer for layer in model.layers if layer.weights]
+    for layer, name in zip(with_weights, NAMES, strict=True):
+        layer.set_weights([reader.get_tensor(f"vggish/{name}/{part}") for part in ("weights", "biases")])
+    return model
+
+
+def tf_log_mel(tf, samples):
+    """Log-mel patches with TensorFlow's own STFT and HTK mel matrix, in double precision."""
+    stft = tf.signal.stft(samples[None].astype(np.float64), 400, 160, 512)
+    mel = tf.signal.linear_to_mel_weight_matrix(64, 257, 16_000, 125.0, 7500.0, dtype=tf.float64)
+    log_mel = tf.math.log(tf.abs(stft) @ mel + 0.01).numpy()[0]
+    count = len(log_mel) // 96
+    return log_mel[: count * 96].reshape(count, 96, 64)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """Ten seconds of sweeping tones in noise."""
+    t = np.arange(10 * RATE) / RATE
+    rng = np.random.default_rng(2)
+    return (0.3 * np.sin(2 * np.pi * (200 + 300 * t) * t) + 0.05 * rng.standard_normal(len(t))).astype(
+        np.float32
+    )
+
+
+def test_examples_equal_tensorflows_log_mel(tf, sound):
+    found = examples(sound, RATE)
+    assert found.shape == (10, 96, 64)
+    wanted = tf_log_mel(tf, resampy.resample(sound, RATE, 16_000, filter="kaiser_best"))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_examples_drop_an_incomplete_patch(sound):
+    assert examples(sound[: int(2.5 * RATE)], RATE).shape == (2, 96, 64)
+    assert examples(sound[:100], RATE).shape == (0, 96, 64)
+
+
+@pytest.mark.parametrize("final_relu", [True, False])
+def test_embeddings_equal_keras(tf, released, variables, sound, final_relu):
+    patches = examples(sound, RATE)
+    embedder = Embedder(variables, final_relu=final_relu, device=torch.device("cpu"))
+    found = embedder.embed(patches)
+    wanted = keras_vggish(tf, released[0], final_relu)(patches[..., None]).numpy()
+    assert np.abs(wanted).max() > 0.5
+    assert (wanted.min() >= 0) == final_relu
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+    with np.load(released[1]) as pca:
+        vectors, means = pca["pca_eigen_vectors"], pca["pca_means"]
+    whitened = np.stack([vectors @ (row - means[:, 0]) for row in wanted])
+    steps = np.floor((np.clip(whitened, -2, 2) + 2) / 4 * 255)
+    quantised = embedder(patches)
+    assert quantised.dtype == np.uint8
+    assert np.abs(quantised - steps).max() <= 1
+    assert quantised.std() > 10
+
+
+def test_quantisation_by_hand():
+    identity, zeros = np.eye(4), np.zeros((4, 1))
+    found = postprocess(np.array([[-3.0, -2.0, 0.0, 1.999]]), identity, zeros)
+    assert found.tolist() == [[0, 0, 127, 254]]
+    assert postprocess(np.full((1, 4), 2.5), identity, zeros).tolist() == [[255] * 4]
+    back = dequantise(torch.tensor([0, 127, 255], dtype=torch.uint8))
+    assert back.tolist() == pytest.approx([-2, -0.00784, 2], abs=1e-4)
+
+
+def test_pca_subtracts_the_means_first():
+    vectors = np.array([[0.0, 1.0], [0.5, 0.0]])
+    found = postprocess(np.array([[3.0, 1.5]]), vectors, np.array([1.0, 1.0]))
+    assert found.tolist() == [[int(2.5 * 255 / 4), int(3 * 255 / 4)]]
+
+
+def test_weights_survive_saving(tmp_path, variables):
+    save_weights(tmp_path / "a", variables, weights="audioset", final_relu=True)
+    save_weights(tmp_path / "b", variables, weights="audioset", final_relu=True)
+    for name in ("weights.safetensors", "vggish.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    loaded = load_weights(tmp_path / "a")
+    for name, array in variables.items():
+        np.testing.assert_array_equal(loaded[name], array)
+    assert load_description(tmp_path / "a")["weights"] == "audioset"
+    path = tmp_path / "a" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:10_000])
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(tmp_path / "a")
+    with pytest.raises(UserError, match="the stage vggish_weights makes it"):
+        load_weights(tmp_path / "nowhere")
+
+
+def test_the_smoke_figures_tell_other_weights(variables):
+    with pytest.raises(UserError, match="do not give the reference's figures"):
+        check_smoke_figures(variables, final_relu=True)
+
+
+def test_random_weights_are_seeded_and_alive(sound):
+    first, again = (random_variables(3, final_relu=True) for _ in range(2))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+    quantised = Embedder(first, final_relu=True, device=torch.device("cpu"))(examples(sound, RATE))
+    assert quantised.std() > 20
+    assert 60 < quantised.mean() < 195
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "misshapen", "pca pickle", "pca shape"])
+def test_a_damaged_checkpoint_is_explained(tf, released, tmp_path, damage):
+    checkpoint, pca = (tmp_path / path.name for path in released)
+    checkpoint.symlink_to(released[0])
+    pca.symlink_to(released[1])
+    if damage == "missing":
+        checkpoint.unlink()
+    elif damage == "cut":
+        checkpoint.unlink()
+        checkpoint.write_bytes(released[0].read_bytes()[:100_000])
+    elif damage == "text":
+        checkpoint.unlink()
+        checkpoint.write_text("weights")
+    elif damage == "misshapen":
+        checkpoint.unlink()
+        checkpoint_variables(tf, {"conv1/weights": np.zeros((3, 3, 1, 7), np.float32)}, checkpoint)
+    elif damage == "pca pickle":
+        pca.unlink()
+        np.savez(pca, pca_eigen_vectors=np.array([{}], object), pca_means=np.zeros(128))
+    else:
+        pca.unlink()
+        np.savez(pca, pca_eigen_vectors=np.zeros((3, 3)), pca_means=np.zeros(128))
+    with pytest.raises(UserError) as error:
+        read_checkpoint(checkpoint, pca)
+    assert str(pca if damage.startswith("pca") else checkpoint) in str(error.value)
+    if damage == "misshapen":
+        assert "conv1/weights has shape (3, 3, 1, 7), should have (3, 3, 1, 64)" in str(error.value)
+        assert "fc2/biases is missing" in str(error.value)
