@@ -120,7 +120,7 @@ def test_schedule_against_the_description():
         rates.append(schedule.lr)
         fresh = schedule.step(improved=epoch == 1)
         assert fresh == (epoch > 1 and (epoch - 1) % 11 == 0)
-    # Epoch 1 improves; every eleven stagnant epochs the rate changes. × 0.1 down to 1e-5, whose tenth is 1e-6:
+    # Epoch 1 improves; every eleven stagnant epochs the rate changes: × 0.1 to 1e-5, whose tenth is 1e-6:
     # back to 0.01 with × 0.2, down to 0.01 × 0.2⁵ = 3.2e-6, whose fifth is 6.4e-7: back with × 0.3.
     wanted = [0.01] * 12
     for rate in (1e-3, 1e-4, 1e-5, 0.01, 2e-3, 4e-4, 8e-5, 1.6e-5, 3.2e-6, 0.01, 3e-3, 9e-4, 2.7e-4):

@@ -14,19 +14,29 @@ T = TypeVar("T")
 log = logging.getLogger("ust")
 
 
+class _Lines:
+    """A text stream for tqdm that makes a line of each of its redrawings, for logs."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def progress(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
-    """Iterate with a progress bar; in CI or a pipe, a line now and then instead of a moving bar."""
+    """Iterate with a progress bar; in CI or a pipe, with a line now and then instead."""
     live = sys.stderr.isatty() and not os.environ.get("CI")
+    logged = {"delay": 10, "mininterval": 15, "maxinterval": 60, "ascii": True, "ncols": 80}
     return tqdm(
         items,
         total=total,
         desc=description,
         unit=unit,
-        mininterval=0.1 if live else 20,
-        maxinterval=10 if live else 60,
-        file=sys.stderr,
-        dynamic_ncols=live,
-        ascii=not live,
+        file=sys.stderr if live else _Lines(),
+        disable=total == 0,
+        **({"dynamic_ncols": True} if live else logged),
     )
 
 

@@ -1,0 +1,229 @@
+"""The whole pipeline, small, through real DVC in a clone, as users run it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
+TINY = {
+    "data.source": "synthetic",
+    "data.synthetic.train": 10,
+    "data.synthetic.validate": 6,
+    "train.max_epochs": 2,
+    "train.batch_size": 4,
+    "augment.noise.proportion": 0.3,
+}
+
+
+class Project:
+    """A clone of the project with a tiny city, and commands in it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
+        binaries = str(Path(sys.executable).parent)
+        self.environment = environment | {
+            "PATH": binaries + os.pathsep + environment["PATH"],
+            "CI": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **{
+                f"GIT_{who}_{what}": "test@localhost"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
+        }
+
+    def run(self, *words, code=0):
+        done = subprocess.run(
+            words,
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def dvc(self, *words, code=0):
+        return self.run("dvc", *words, code=code)
+
+    def stage(self, name, *words, code=0):
+        return self.run("python", "-m", f"stages.{name}", *map(str, words), code=code)
+
+    def metrics(self, system="cnn_vggish_coarse"):
+        return json.loads((self.path / f"metrics/{system}.json").read_text())
+
+
+def ran(output):
+    """The stages that an output of DVC says have run."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone of the working tree in which `dvc repro` has run and everything is committed."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("metrics/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    for name, value in TINY.items():
+        section = params
+        *groups, key = name.split(".")
+        for group in groups:
+            section = section[group]
+        section[key] = value
+    yaml.dump(params, folder / "params.yaml")
+    project = Project(folder)
+    project.run("git", "init", "-q")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "clone")
+    project.first_output = project.dvc("repro")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "run")
+    return project
+
+
+def test_everything_ran_and_nothing_is_left_to_do(project):
+    systems = [
+        f"{stage}@cnn_vggish_{level}" for stage in ("predict", "evaluate") for level in ("coarse", "fine")
+    ]
+    assert ran(project.first_output) == {*EXTRACTION, "train", *systems}
+    assert "up to date" in project.dvc("repro")
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_metrics_say_what_they_rest_on(project):
+    for level in ("coarse", "fine"):
+        metrics = project.metrics(f"cnn_vggish_{level}")
+        assert metrics["rests_on"]["data_source"] == "synthetic"
+        assert metrics["rests_on"]["vggish_weights"] == "random"
+        assert metrics["rests_on"]["clips"] == 6
+        for scored in ("fine", "coarse"):
+            assert 0 <= metrics[scored]["micro_auprc"] <= 1
+            assert len(metrics[scored]["class_auprc"]) == 8
+    assert "the VGGish weights are random" in project.first_output
+
+
+def test_tables_and_plots_can_be_shown(project):
+    assert "train" in project.dvc("dag")
+    assert "metrics/cnn_vggish_fine.json" in project.dvc("metrics", "show")
+    project.dvc("plots", "show", "--out", "plots")
+    page = (project.path / "plots" / "index.html").read_text()
+    for title in ("Loss", "Learning rate", "Coarse precision-recall"):
+        assert title in page
+    shutil.rmtree(project.path / "plots")
+
+
+def test_an_experiment_reruns_training_but_not_extraction(project):
+    output = project.dvc("exp", "run", "-n", "slower", "-S", "train.lr=0.001")
+    assert "train" in ran(output)
+    assert not ran(output) & set(EXTRACTION)
+    assert "train.lr" in project.dvc("params", "diff", "HEAD", "slower")
+    difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "slower"))
+    assert "metrics/cnn_vggish_coarse.json" in difference
+    assert "slower" in project.dvc("exp", "show", "--csv")
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
+    """A queued experiment runs in a copy of the tracked files, from which ../city is somewhere else."""
+    city = project.path.parent / "city"
+    project.stage("download", city)
+    (city / "dataset.json").unlink()
+    project.dvc("exp", "run", "--queue", "-n", "queued", "-S", "data.source=local", "-S", "data.path=../city")
+    project.dvc("queue", "start")
+    status = ""
+    for _ in range(300):
+        status = project.dvc("queue", "status")
+        if "Success" in status or "Failed" in status:
+            break
+        project.run("sleep", "1")
+    assert "Success" in status, project.dvc("queue", "logs", "queued")
+    metrics = json.loads(project.dvc("metrics", "show", "--json", "queued"))
+    found = metrics["queued"]["data"]["metrics/cnn_vggish_coarse.json"]["data"]
+    assert found["rests_on"]["data_source"] == "local"
+    # The same clips give the same figures, wherever they lie.
+    assert found["coarse"] == project.metrics()["coarse"]
+    project.dvc("queue", "stop")
+
+
+def test_a_wrong_parameter_stops_the_run_before_any_work(project):
+    before = project.metrics()
+    output = project.dvc("exp", "run", "-S", "train.lr=-1", code=255)
+    assert "train.lr: is -1, should be greater than 0" in output
+    assert "Traceback" not in output
+    assert not ran(output) & set(EXTRACTION)
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+    assert project.metrics() == before
+
+
+RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
+FEATURES = ("data/features/logmel.h5", "data/features/vggish.h5", "data/labels.csv", RAW[1])
+
+
+def test_evaluate_scores_any_file(project, tmp_path):
+    predictions = "data/predictions/cnn_vggish_fine.csv"
+    output = project.stage("evaluate", predictions, *RAW, tmp_path / "m.json", "--split", "validate")
+    assert "micro AUPRC" in output
+    mine = json.loads((tmp_path / "m.json").read_text())
+    assert mine["fine"] == project.metrics("cnn_vggish_fine")["fine"]
+
+
+TRAIN_OUTPUTS = ("--coarse", "{tmp}/c", "--fine", "{tmp}/f", "--curves", "{tmp}/t")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("download", ["{tmp}/raw", "--params", "{tmp}/local.yaml"], "nowhere: no such folder"),
+        ("aggregate_labels", ["{tmp}/no.csv", RAW[1], "{tmp}/l.csv"], "no.csv: no such file"),
+        ("aggregate_labels", [RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
+        ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
+        ("extract_logmel", ["{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"], "2 of 2 audio files cannot"),
+        ("extract_vggish", ["data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "stage vggish_weights"),
+        ("train", ["{tmp}/no.h5", *FEATURES[1:], *TRAIN_OUTPUTS], "the stage extract_logmel makes it"),
+        ("predict", ["{tmp}", *FEATURES, "{tmp}/p.csv"], "the stage train makes it"),
+        ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json"], "the stage predict makes it"),
+        ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "is not one of the split's"),
+        ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json", "--split", "test"], "no ground-truth rows"),
+    ],
+)  # fmt: skip
+def test_wrong_input_gives_one_message_and_exit_code_1(project, tmp_path, name, words, message):
+    params = (project.path / "params.yaml").read_text()
+    params = params.replace("source: synthetic", "source: local").replace("path: null", "path: ../nowhere")
+    (tmp_path / "local.yaml").write_text(params)
+    (tmp_path / "audio" / "train").mkdir(parents=True)
+    (tmp_path / "audio" / "train" / "a.wav").touch()
+    (tmp_path / "audio" / "train" / "b.wav").write_text("no sound")
+    before = sorted(tmp_path.rglob("*"))
+    output = project.stage(name, *(word.format(tmp=tmp_path) for word in words), code=1)
+    assert message in output
+    assert "error:" in output
+    assert "Traceback" not in output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))])
+def test_every_stage_explains_itself(project, name):
+    assert f"python -m stages.{name}" in project.stage(name, "--help")
