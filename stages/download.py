@@ -9,7 +9,7 @@ from ust import params
 from ust.city.build import build_city
 from ust.console import log, run
 from ust.dataset import Summary, link
-from ust.errors import listing
+from ust.errors import UserError, listing
 from ust.fetch import cache_folder
 from ust.files import replacing_folder, write_json
 from ust.sonyc import RELEASES, bring
@@ -32,7 +32,12 @@ def main() -> None:
         else:
             skip_bad = data.on_bad_audio == "skip"
             if data.source == "local":
-                summary = link(from_project(data.path), folder, skip_bad=skip_bad)
+                root = from_project(data.path)
+                if root.is_relative_to(args.out.resolve()):
+                    raise UserError(
+                        f"data.path: {root} is the stage's own output; name the folder it came from"
+                    )
+                summary = link(root, folder, skip_bad=skip_bad)
             else:
                 home = cache_folder() / data.source
                 unpacked = bring(RELEASES[data.source], home, zenodo=args.zenodo)

@@ -36,7 +36,9 @@ def main() -> None:
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels, taxonomy)
     outputs = output_labels(recipe.labels, taxonomy)
-    folders = {"coarse": args.coarse, "fine": args.fine}
+    folders = {"coarse": [args.coarse], "fine": [args.fine]}
+    if recipe.labels == "coarse":
+        folders["coarse"].append(args.fine)  # there are no fine scores to choose another by
 
     with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
         check_same_rows(logmel, vggish)
@@ -54,12 +56,14 @@ def main() -> None:
             def on_epoch(epoch: Epoch) -> None:
                 for level in epoch.best:
                     score = {f"{level}_micro_auprc": getattr(epoch, level), "epoch": epoch.number, **rests_on}
-                    save_checkpoint(folders[level], Checkpoint(network, outputs, score))
+                    for folder in folders[level]:
+                        save_checkpoint(folder, Checkpoint(network, outputs, score))
+                live.step = epoch.number
                 live.log_metric("loss", epoch.loss)
                 live.log_metric("coarse_micro_auprc", epoch.coarse)
                 live.log_metric("fine_micro_auprc", epoch.fine)
                 live.log_metric("lr", epoch.lr)
-                live.next_step()
+                live.make_summary()
                 log.info(
                     "epoch %d/%d  loss %.4f  coarse %.4f  fine %.4f  lr %.2g%s",
                     *(epoch.number, recipe.max_epochs, epoch.loss, epoch.coarse, epoch.fine, epoch.lr),

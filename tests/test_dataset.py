@@ -61,6 +61,16 @@ def test_every_layout_is_linked_in_place(make_dataset, target, layout):
     assert (target / ANNOTATIONS).is_symlink()
 
 
+def test_audio_may_lie_in_several_other_folders(make_dataset, target, tmp_path):
+    """As the archives of SONYC-UST v2 are unpacked."""
+    root = make_dataset("v2")
+    roots = [tmp_path / "audio-0", tmp_path / "audio-1"]
+    for folder, name in zip([roots[0], roots[1], roots[1]], CLIPS, strict=True):
+        (folder / "audio").mkdir(parents=True, exist_ok=True)
+        (root / "audio" / name).rename(folder / "audio" / name)
+    assert link(root, target, audio_roots=roots, skip_bad=False).clips == {"train": 2, "validate": 1}
+
+
 def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise):
     root = make_dataset()
     (root / "train/08_000000.wav").unlink()

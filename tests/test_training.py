@@ -1,5 +1,7 @@
 """The network, the schedule and the training loop against the report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -226,6 +228,16 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     assert epochs[0].best == ("coarse", "fine")
     assert epochs[-1].loss < epochs[0].loss
     assert [epoch.number for epoch in epochs] == [1, 2]
+
+
+def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
+    train_set, validate = examples
+    train_set = replace(train_set, targets=train_set.targets[:, :8])
+    epochs = []
+    network = CNNVGGish(replace(CONFIG, outputs=8))
+    recipe = replace(RECIPE, labels="coarse", max_epochs=1)
+    train(network, train_set, validate, taxonomy, recipe, device=CPU, on_epoch=epochs.append)
+    assert epochs[0].best == ("coarse",)
 
 
 def test_a_diverging_run_stops_with_advice(examples, taxonomy):

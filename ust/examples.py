@@ -37,19 +37,29 @@ class Examples:
     def batches(
         self, size: int, *, order: np.ndarray | None = None, device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Batches of log-mels, embeddings and targets, read from the files as they are needed.
-
-        A last batch of one example joins the one before: batch norm needs two.
-        """
+        """Batches of log-mels, embeddings and targets, read from the files as they are needed."""
         order = np.arange(len(self)) if order is None else order
-        starts = list(range(0, len(order), size))
-        if len(starts) > 1 and len(order) - starts[-1] == 1:
-            starts.pop()
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        for start, end in batch_bounds(len(order), size):
             chosen = order[start:end]
             arrays = self.logmel[self.rows[chosen]], self.vggish[self.rows[chosen]], self.targets[chosen]
             logmel, vggish, targets = (torch.from_numpy(array).to(device) for array in arrays)
             yield logmel, vggish, targets
+
+
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Where batches of n examples start and end; a last one of a single example joins the one before.
+
+    Batch norm cannot train on one example.
+
+    Examples
+    --------
+    >>> batch_bounds(7, 3)
+    [(0, 3), (3, 7)]
+    """
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
 
 
 def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from ust.console import progress
 from ust.errors import UserError, listing
 from ust.features import Row
 
-BATCH = 4
+BATCH, CHUNK = 4, 64  # clips a task, clips in memory
 
 
 def in_workers(
@@ -23,16 +23,25 @@ def in_workers(
     UserError
         After the last row, listing every file that could not be read.
     """
-    jobs = (delayed(_or_reason)(function, row, settings) for row in rows)
-    results = Parallel(n_jobs=-1, return_as="generator", batch_size=BATCH, pre_dispatch="3*n_jobs")(jobs)
     bad = []
-    for result in progress(results, total=len(rows), description=description):
+    for result in progress(_results(function, rows, settings), total=len(rows), description=description):
         if isinstance(result, str):
             bad.append(result)
         elif not bad:
             yield result
     if bad:
         raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{listing(bad)}")
+
+
+def _results(
+    function: Callable[..., np.ndarray], rows: list[Row], settings: dict[str, object]
+) -> Iterator[np.ndarray | str]:
+    # joblib computes ahead of a slow reader without limit; a chunk at a time, no more than that is kept.
+    with Parallel(n_jobs=-1, return_as="generator", batch_size=BATCH) as pool:
+        for start in range(0, len(rows), CHUNK):
+            yield from pool(
+                delayed(_or_reason)(function, row, settings) for row in rows[start : start + CHUNK]
+            )
 
 
 def _or_reason(

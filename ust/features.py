@@ -44,7 +44,9 @@ def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
     UserError
         If there is no audio.
     """
-    rows = [Row(path.name, ORIGINAL, path.parent.name, path) for path in audio.glob("*/*") if path.is_file()]
+    rows = [
+        Row(path.name, ORIGINAL, path.parent.name, path) for path in audio.glob("*/*") if not path.is_dir()
+    ]
     if not rows:
         raise UserError(f"{audio}: no audio files in folders of splits; the stage download makes them")
     if augmented is not None and augmented.is_dir():

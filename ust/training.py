@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ust.console import progress
 from ust.errors import UserError
-from ust.examples import Examples
+from ust.examples import Examples, batch_bounds
 from ust.inference import complete_probabilities, output_labels, predict
 from ust.metrics import coarse_counts, fine_counts, score
 from ust.schedule import StagnationSchedule
@@ -53,7 +53,7 @@ class Epoch:
     restarts : int
         Warm restarts so far.
     best : tuple of str
-        Levels ("coarse", "fine") whose score is a new best.
+        Levels ("coarse", "fine") whose score is a new best; "fine" never where only coarse is trained.
     """
 
     number: int
@@ -130,12 +130,13 @@ def train(
         recipe.lr, recipe.patience, recipe.reduce_factor, recipe.min_lr, recipe.factor_step
     )
     optimiser = torch.optim.Adam(network.parameters(), lr=schedule.lr, fused=True)
-    best = dict.fromkeys(LEVELS, -1.0)
+    scored = ("coarse",) if recipe.labels == "coarse" else LEVELS
+    best = dict.fromkeys(scored, -1.0)
     for number in range(1, recipe.max_epochs + 1):
         network.train()
         total = 0.0
         batches = examples.batches(recipe.batch_size, order=shuffle.permutation(len(examples)), device=device)
-        steps = -(-len(examples) // recipe.batch_size)
+        steps = len(batch_bounds(len(examples), recipe.batch_size))
         for logmel, vggish, targets in progress(
             batches, total=steps, description=f"epoch {number}", unit="step"
         ):
@@ -151,7 +152,7 @@ def train(
 
         outputs = predict(network, validate, batch_size=2 * recipe.batch_size, device=device)
         scores = micro_auprcs(complete_probabilities(outputs, labels, taxonomy), validate.targets, taxonomy)
-        new_best = tuple(level for level in LEVELS if scores[level] > best[level])
+        new_best = tuple(level for level in scored if scores[level] > best[level])
         best |= {level: scores[level] for level in new_best}
         on_epoch(
             Epoch(
