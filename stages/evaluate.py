@@ -1,4 +1,4 @@
-"""Score any system's predictions by the official metrics of DCASE 2019 Task 5."""
+"""Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
 
 import argparse
 from pathlib import Path
@@ -6,47 +6,79 @@ from pathlib import Path
 from ust import params
 from ust.annotations import ground_truth, read_annotations
 from ust.console import log, run
-from ust.evaluation import evaluate
+from ust.curves import curves
+from ust.evaluation import Evaluation, best_thresholds, details, headline
 from ust.files import read_json, replacing, write_json
+from ust.labels import read_labels
 from ust.predictions import read_predictions
-from ust.taxonomy import read_taxonomy
+from ust.taxonomy import Taxonomy, read_taxonomy
 
 
-def main() -> None:
-    """Write the metrics as JSON and, if asked, the micro-averaged precision-recall curves as CSV."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
     parser.add_argument("annotations", type=Path, help="annotations.csv with ground truth (annotator_id 0)")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("out", type=Path, help="JSON file to write the headline figures to")
     parser.add_argument(
         "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
     )
-    parser.add_argument("--curves", type=Path, help="folder for the curves, coarse.csv and fine.csv")
+    parser.add_argument("--details", type=Path, help="JSON file to write every label's figures to")
+    parser.add_argument("--curves", type=Path, help="folder to write the tables behind the plots to")
+    parser.add_argument("--train-predictions", type=Path, help="CSV for train, to choose thresholds on")
+    parser.add_argument("--labels", type=Path, help="labels.csv, with the labels of those")
     parser.add_argument(
         "--dataset", type=Path, help="dataset.json of the stage download, to name the data source"
     )
     parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    split = args.split or params.load(args.params, "evaluate")[0].split
+    if (args.train_predictions is None) != (args.labels is None):
+        parser.error("--train-predictions and --labels go together")
+    return args
 
+
+def train_thresholds(predictions: Path, labels: Path, taxonomy: Taxonomy) -> dict[str, float]:
+    """By label, the threshold that is best on train."""
+    train = read_labels(labels, taxonomy).query("split == 'train'")
+    predicted, _ = read_predictions(predictions, list(train.index), taxonomy)
+    names = list(taxonomy.labels)
+    return best_thresholds(train[names].to_numpy(), predicted[names].to_numpy(), names)
+
+
+def rests_on(args: argparse.Namespace, split: str, clips: int, sensors: int) -> dict[str, str | int]:
+    """What the figures rest on."""
+    found = {"split": split, "clips": clips, "sensors": sensors}
+    if args.dataset:
+        found["data_source"] = read_json(args.dataset, made_by="download")["source"]
+    if args.model:
+        about = read_json(args.model / "model.json", made_by="train")["about"]
+        found |= {key: about[key] for key in ("epoch", "vggish_weights", "vggish_sha256")}
+    return found
+
+
+def main() -> None:
+    """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
+    args = arguments()
+    (settings,) = params.load(args.params, "evaluate")
+    split = args.split or settings.split
     taxonomy = read_taxonomy(args.taxonomy)
     truth = ground_truth(read_annotations(args.annotations, taxonomy), split)
     predicted, missing = read_predictions(args.predictions, list(truth["audio_filename"]), taxonomy)
-    metrics, curves = evaluate(truth, predicted, taxonomy)
-    metrics["rests_on"] = {"split": split, "clips": len(truth)}
-    if args.dataset:
-        metrics["rests_on"]["data_source"] = read_json(args.dataset, made_by="download")["source"]
-    if args.model:
-        about = read_json(args.model / "model.json", made_by="train")["about"]
-        metrics["rests_on"] |= {key: about[key] for key in ("epoch", "vggish_weights", "vggish_sha256")}
+    evaluation = Evaluation(truth, predicted, taxonomy)
+    intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
-    if args.curves:
-        for level, curve in curves.items():
-            with replacing(args.curves / f"{level}.csv") as partial:
-                curve.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+    metrics = headline(evaluation, intervals)
+    metrics["rests_on"] = rests_on(args, split, len(truth), truth["sensor_id"].nunique())
+    if args.details:
+        thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
+        write_json(args.details, details(evaluation, intervals, thresholds))
+    for name, table in curves(evaluation, intervals).items() if args.curves else ():
+        with replacing(args.curves / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     write_json(args.out, metrics)
+
     if missing:
         log.warning("warning: no column for %s; taken as 0", ", ".join(missing))
     if metrics["rests_on"].get("vggish_weights") == "random":
@@ -54,13 +86,12 @@ def main() -> None:
             "warning: the VGGish weights are random, not AudioSet's: these figures say nothing of VGGish"
         )
     for level in ("fine", "coarse"):
-        headline = (metrics[level][key] for key in ("micro_auprc", "micro_f1", "macro_auprc"))
-        chance = metrics["prevalence"][level]["micro_auprc"]
+        low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
+        constant = metrics["prevalence"][level]["micro_auprc"]
         log.info(
-            "%-6s  micro AUPRC %.4f  micro F1 %.4f  macro AUPRC %.4f  (prevalence: %.4f)",
-            level,
-            *headline,
-            chance,
+            "%-6s  micro AUPRC %.4f [%.4f, %.4f]  micro F1 %.4f  macro AUPRC %.4f  (prevalence: %.4f)",
+            *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
+            *(metrics[level]["macro_auprc"], constant),
         )
     log.info("%s: %d %s clips", args.out, len(truth), split)
 

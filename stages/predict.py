@@ -7,9 +7,10 @@ from ust import params
 from ust.checkpoints import load_checkpoint
 from ust.console import log, run
 from ust.device import prepare
-from ust.examples import read_labels, select
+from ust.examples import select
 from ust.features import check_same_rows, open_features
 from ust.inference import complete_probabilities, predict
+from ust.labels import read_labels
 from ust.predictions import write_predictions
 from ust.taxonomy import read_taxonomy
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("labels", type=Path, help="labels.csv, for the split's clips")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
+    parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
     settings, compute = params.load(args.params, "predict", "compute")
@@ -33,14 +35,14 @@ def main() -> None:
     labels = read_labels(args.labels, taxonomy)
     with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
         check_same_rows(logmel, vggish)
-        examples = select(settings.split, labels, checkpoint.labels, logmel, vggish, variants=False)
-        outputs = predict(
-            checkpoint.network.to(device), examples, batch_size=settings.batch_size, device=device
-        )
-        clips = list(logmel.clip[examples.rows])
-    probabilities = complete_probabilities(outputs, checkpoint.labels, taxonomy)
-    write_predictions(args.out, clips, probabilities, taxonomy)
-    log.info("%s: %d %s clips", args.out, len(clips), settings.split)
+        network = checkpoint.network.to(device)
+        for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
+            examples = select(split, labels, checkpoint.labels, logmel, vggish, variants=False)
+            outputs = predict(network, examples, batch_size=settings.batch_size, device=device)
+            probabilities = complete_probabilities(outputs, checkpoint.labels, taxonomy)
+            clips = list(logmel.clip[examples.rows])
+            write_predictions(out, clips, probabilities, taxonomy)
+            log.info("%s: %d %s clips", out, len(clips), split)
 
 
 if __name__ == "__main__":

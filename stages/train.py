@@ -10,9 +10,10 @@ from ust import params
 from ust.checkpoints import Checkpoint, save_checkpoint
 from ust.console import log, run
 from ust.device import prepare
-from ust.examples import read_labels, select
+from ust.examples import select
 from ust.features import check_same_rows, open_features
 from ust.inference import output_labels
+from ust.labels import read_labels
 from ust.models import CNNVGGish, NetworkConfig
 from ust.taxonomy import read_taxonomy
 from ust.training import Epoch, Recipe, train

@@ -7,6 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
+# Scripts beside the stages that no pipeline runs.
+TOOLS = {"compare"}
 
 
 def module_file(name: str) -> Path | None:
@@ -73,7 +75,8 @@ def test_declared_params_are_the_sections_the_script_loads(name):
 
 def test_every_script_is_a_stage():
     scripts = {path for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"}
-    assert scripts == {script(stage) for stage in stages().values()}
+    tools = {ROOT / "stages" / f"{name}.py" for name in TOOLS}
+    assert scripts == {script(stage) for stage in stages().values()} | tools
 
 
 def test_imports_have_no_cycles():

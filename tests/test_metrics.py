@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from oracle import score as slow_score
 
 from ust.annotations import ground_truth, read_annotations
-from ust.evaluation import evaluate
+from ust.evaluation import Evaluation
 from ust.metrics import coarse_counts, fine_counts, score
 from ust.taxonomy import Taxonomy, read_taxonomy
 
@@ -86,31 +86,31 @@ def real_truth(sonyc_ust_v1):
 
 def test_predicting_the_real_truth_is_perfect(real_truth):
     taxonomy, truth = real_truth
-    metrics, _ = evaluate(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
+    evaluation = Evaluation(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
     for level in ("fine", "coarse"):
-        assert [metrics[level][key] for key in ("micro_auprc", "micro_f1", "macro_auprc")] == [1, 1, 1]
+        scores = evaluation.scores(level)
+        assert scores.micro_auprc == scores.micro_f1 == scores.macro_auprc == 1
 
 
 def test_a_constant_gives_the_official_codes_figures(real_truth):
     taxonomy, truth = real_truth
-    constant = truth[list(taxonomy.labels)].astype(float) * 0 + 0.3
-    metrics, _ = evaluate(truth, constant, taxonomy)
-    assert metrics["fine"]["micro_auprc"] == pytest.approx(0.0349810644, abs=1e-9)
-    assert metrics["fine"]["macro_auprc"] == pytest.approx(0.0372612932, abs=1e-9)
-    assert metrics["coarse"]["micro_auprc"] == pytest.approx(0.1020033860, abs=1e-9)
-    assert metrics["coarse"]["macro_auprc"] == pytest.approx(0.1020033860, abs=1e-9)
-    assert metrics["fine"]["micro_f1"] == metrics["coarse"]["micro_f1"] == 0
+    evaluation = Evaluation(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
+    fine, coarse = evaluation.scores("fine"), evaluation.scores("coarse")
+    assert fine.micro_auprc == pytest.approx(0.0349810644, abs=1e-9)
+    assert fine.macro_auprc == pytest.approx(0.0372612932, abs=1e-9)
+    assert coarse.micro_auprc == pytest.approx(0.1020033860, abs=1e-9)
+    assert coarse.macro_auprc == pytest.approx(0.1020033860, abs=1e-9)
+    assert fine.micro_f1 == coarse.micro_f1 == 0
 
 
-def test_prevalence_is_scored_beside(real_truth):
+def test_the_best_constant_is_each_labels_prevalence(real_truth):
     taxonomy, truth = real_truth
     labels = list(taxonomy.labels)
-    prevalence = truth[labels].astype(float) * 0 + (truth[labels] == 1).mean()
-    metrics, curves = evaluate(truth, prevalence, taxonomy)
+    constant = truth[labels] * 0 + (truth[labels] == 1).mean()
+    wanted = Evaluation(truth, constant, taxonomy)
+    found = Evaluation(truth, truth[labels] * 0.0, taxonomy).prevalence()
     for level in ("fine", "coarse"):
-        assert metrics["prevalence"][level]["micro_auprc"] == metrics[level]["micro_auprc"]
-        assert list(curves[level].columns) == ["threshold", "recall", "precision"]
-        assert curves[level][["recall", "precision"]].to_numpy().max() <= 1
+        assert found.scores(level) == wanted.scores(level)
 
 
 def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():

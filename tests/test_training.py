@@ -11,9 +11,10 @@ from torch import nn
 
 from ust.checkpoints import Checkpoint, load_checkpoint, parameter_count, save_checkpoint
 from ust.errors import UserError
-from ust.examples import read_labels, select
+from ust.examples import select
 from ust.features import check_same_rows, open_features
 from ust.inference import complete_probabilities, output_labels, predict
+from ust.labels import read_labels
 from ust.layers import Dropout, StridedConv2d
 from ust.models import CNNVGGish, ConvBlock, NetworkConfig
 from ust.schedule import StagnationSchedule

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ import torch
 
 from ust.errors import UserError, listing
 from ust.features import ORIGINAL, Features
-from ust.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
@@ -60,28 +58,6 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
     if len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], n], strict=True))
-
-
-def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Read ``labels.csv``, indexed by audio_filename.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or its columns are not the taxonomy's.
-    """
-    try:
-        labels = pd.read_csv(path, dtype={"split": str, "audio_filename": str})
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage aggregate_labels makes it") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
-    wanted = ["split", "audio_filename", *taxonomy.labels]
-    if list(labels.columns) != wanted:
-        raise UserError(
-            f"{path}: the columns should be split, audio_filename and the taxonomy's labels, coarse first"
-        )
-    return labels.set_index("audio_filename")
 
 
 def select(

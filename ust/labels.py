@@ -1,8 +1,11 @@
 """From what several annotators said to one label vector per clip."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from ust.annotations import GROUND_TRUTH
+from ust.errors import UserError
 from ust.taxonomy import Taxonomy
 
 
@@ -49,3 +52,25 @@ def aggregate(annotations: pd.DataFrame, taxonomy: Taxonomy, *, threshold: float
         train = fraction.index.get_level_values("split") == "train"
         hard[train] = fraction[train].round(6)
     return (hard if soft else hard.astype(int)).sort_index().reset_index()
+
+
+def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Read ``labels.csv``, indexed by audio_filename.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or its columns are not the taxonomy's.
+    """
+    try:
+        labels = pd.read_csv(path, dtype={"split": str, "audio_filename": str})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the stage aggregate_labels makes it") from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    wanted = ["split", "audio_filename", *taxonomy.labels]
+    if list(labels.columns) != wanted:
+        raise UserError(
+            f"{path}: the columns should be split, audio_filename and the taxonomy's labels, coarse first"
+        )
+    return labels.set_index("audio_filename")

@@ -130,6 +130,8 @@ class Predict(Section):
 
 class Evaluate(Section):
     split: Split
+    bootstrap: Annotated[int, Field(ge=10)]
+    seed: Seed
 
 
 class Compute(Section):

@@ -1,0 +1,210 @@
+"""Error bars, comparisons, per-label figures and the tables behind the plots."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from ust.bootstrap import interval, resamples
+from ust.curves import confusion, curves, reliability
+from ust.evaluation import Evaluation, best_thresholds, compare, details, headline
+from ust.predictions import write_predictions
+
+
+@pytest.fixture(scope="module")
+def frames(taxonomy):
+    """Ground truth of 80 clips from 6 sensors, and two systems' predictions, the first the better."""
+    rng = np.random.default_rng(3)
+    labels = list(taxonomy.labels)
+    truth = pd.DataFrame((rng.random((80, 37)) < 0.2).astype(int), columns=labels)
+    truth["8-1_dog-barking-whining"] = truth["8_dog"] = 0
+    systems = [
+        pd.DataFrame(
+            np.clip(0.3 * truth[labels] + rng.normal(0.3, s, (80, 37)), 0, 1).round(6), columns=labels
+        )
+        for s in (0.1, 0.3)
+    ]
+    return truth.assign(sensor_id=rng.integers(0, 6, 80).astype(str)), systems
+
+
+@pytest.fixture(scope="module")
+def evaluations(frames, taxonomy):
+    truth, systems = frames
+    return [Evaluation(truth, predicted, taxonomy) for predicted in systems]
+
+
+@pytest.fixture(scope="module")
+def intervals(evaluations):
+    return evaluations[0].intervals(count=100, seed=1)
+
+
+def test_resamples_draw_clips_or_whole_sensors():
+    sensors = np.array(["a", "a", "b", "c", "c", "c"])
+    clips = list(resamples(sensors, unit="clips", count=300, seed=1))
+    assert all(len(draw) == 6 for draw in clips)
+    assert np.bincount(np.concatenate(clips), minlength=6) / 1800 == pytest.approx([1 / 6] * 6, abs=0.03)
+    for draw in resamples(sensors, unit="sensors", count=50, seed=1):
+        counts = np.bincount(draw, minlength=6)
+        assert counts[0] == counts[1]
+        assert counts[3] == counts[4] == counts[5]
+        assert counts[0] + counts[2] + counts[3] == 3
+
+
+@pytest.mark.parametrize("unit", ["clips", "sensors"])
+def test_resamples_are_seeded(unit):
+    sensors = np.arange(20) // 4
+    first, again = ([d.tolist() for d in resamples(sensors, unit=unit, count=5, seed=7)] for _ in range(2))
+    other = [d.tolist() for d in resamples(sensors, unit=unit, count=5, seed=8)]
+    assert first == again != other
+
+
+def test_interval_is_the_central_95_percent():
+    assert interval(np.arange(1001.0)) == pytest.approx([25, 975])
+
+
+def test_interval_of_a_mean_agrees_with_theory():
+    """The bootstrap interval of a mean is about 1.96 standard errors to either side."""
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    means = [values[draw].mean() for draw in resamples(np.arange(400), unit="clips", count=4000, seed=1)]
+    low, high = interval(np.array(means))
+    error = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - error, abs=0.02)
+    assert high == pytest.approx(values.mean() + error, abs=0.02)
+
+
+def test_a_resample_is_scored_like_a_file_of_its_clips(frames, evaluations, taxonomy):
+    truth, systems = frames
+    draw = next(resamples(truth["sensor_id"].to_numpy(), unit="sensors", count=1, seed=2))
+    alone = Evaluation(truth.iloc[draw], systems[0].iloc[draw], taxonomy)
+    assert evaluations[0].figures(draw) == alone.figures(np.arange(len(draw)))
+
+
+def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
+    metrics = headline(evaluations[0], intervals)
+    for level in ("fine", "coarse"):
+        for unit in ("clips", "sensors"):
+            for name, (low, high) in metrics["ci95"][unit][level].items():
+                assert low < high
+                if name != "macro_auprc_present":  # in a resample other categories may be present
+                    assert low - 0.05 < metrics[level][name] < high + 0.05
+        assert len(metrics[level]["class_auprc"]) == 8
+        assert metrics["prevalence"][level]["micro_auprc"] < metrics[level]["micro_auprc"]
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_details_of_every_label(evaluations, intervals, taxonomy):
+    found = details(evaluations[0], intervals, dict.fromkeys(taxonomy.labels, 0.45))
+    assert list(found["labels"]) == list(taxonomy.labels)
+    dog, engine = found["labels"]["8_dog"], found["labels"]["1_engine"]
+    assert dog["positives"] == 0
+    assert dog["average_precision"] is dog["roc_auc"] is None
+    y, p = evaluations[0].truth["coarse"][:, 0], evaluations[0].predicted["coarse"][:, 0]
+    pairs = [(a > b) + 0.5 * (a == b) for a in p[y == 1] for b in p[y == 0]]
+    assert engine["roc_auc"] == pytest.approx(np.mean(pairs))
+    ranked = y[np.argsort(-p)]
+    precisions = [ranked[: i + 1].mean() for i in range(80) if ranked[i]]
+    assert engine["average_precision"] == pytest.approx(np.mean(precisions))
+    assert engine["f1_at_threshold"] == pytest.approx(f1_score(y, p >= 0.45))
+    assert engine["positives"] == y.sum()
+    assert found["categories"]["coarse"]["engine"]["ci95"]["clips"][0] < 1
+    rows = [
+        np.mean([(row[p >= value]).sum() / (p >= value).sum() for value in p[row == 1]])
+        for row, p in zip(evaluations[0].truth["coarse"], evaluations[0].predicted["coarse"], strict=True)
+        if row.any()
+    ]
+    assert found["lrap"]["coarse"] == pytest.approx(np.mean(rows))
+    json.dumps(found, allow_nan=False)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=15))
+def test_best_thresholds_against_trying_all(pairs):
+    truth = np.array([[y] for y, _ in pairs], float)
+    predicted = np.array([[v / 6] for _, v in pairs])
+    found = best_thresholds(truth, predicted, ["a"])["a"]
+    if not truth.any():
+        assert found == 0.5
+        return
+    tried = {t: f1_score(truth[:, 0], predicted[:, 0] >= t) for t in np.unique(predicted)}
+    assert f1_score(truth[:, 0], predicted[:, 0] >= found) == pytest.approx(max(tried.values()))
+
+
+def test_comparison_with_itself_is_a_draw(evaluations):
+    found = compare(evaluations[0], evaluations[0], unit="clips", count=20, seed=1)
+    for row in found.values():
+        assert row["difference"] == 0
+        assert row["ci95"] == [0, 0]
+        assert row["first_ahead"] == 0.5
+
+
+def test_comparison_finds_the_better_system(evaluations):
+    found = compare(*evaluations, unit="clips", count=60, seed=1)["coarse.micro_auprc"]
+    assert found["ci95"][0] > 0
+    assert found["first_ahead"] == 1
+    back = compare(*evaluations[::-1], unit="clips", count=60, seed=1)["coarse.micro_auprc"]
+    assert back["difference"] == -found["difference"]
+    assert back["ci95"] == pytest.approx([-v for v in found["ci95"][::-1]])
+
+
+def test_reliability_by_hand():
+    truth = np.array([[1, 0], [0, 1], [1, 1]])
+    predicted = np.array([[0.05, 0.01], [0.0, 0.95], [1.0, 0.55]])
+    table = reliability(truth, predicted)
+    np.testing.assert_allclose(table["predicted"], [0.02, 0.55, 0.975])
+    np.testing.assert_allclose(table["observed"], [1 / 3, 1, 1])
+    assert table["count"].tolist() == [3, 1, 2]
+
+
+def test_confusion_by_hand(frames, taxonomy):
+    truth, systems = (frames[0].iloc[:3].copy(), frames[1][0].iloc[:3].copy())
+    for column, values in (("1_engine", [1, 0, 0]), ("6_music", [1, 1, 0])):
+        truth[list(taxonomy.coarse)] = 0 if column == "1_engine" else truth[list(taxonomy.coarse)]
+        truth[column] = values
+    systems[list(taxonomy.coarse)] = 0.1
+    systems["6_music"] = 0.9
+    table = confusion(Evaluation(truth, systems, taxonomy))
+    assert list(table.itertuples(index=False, name=None)) == [
+        ("engine", "music"),
+        ("music", "music"),
+        ("music", "music"),
+        ("none", "music"),
+    ]
+
+
+def test_curves_hold_what_the_plots_need(evaluations, intervals):
+    tables = curves(evaluations[0], intervals)
+    assert len(tables) == 9
+    for name, table in tables.items():
+        assert not table.isna().any().any(), name
+    best = tables["coarse"]["f1"].max()
+    assert best >= evaluations[0].scores("coarse").micro_f1 - 0.02
+    assert set(tables["fine_categories"]["category"]) == set(tables["fine_bars"]["category"])
+    bars = tables["coarse_bars"]
+    assert (bars["low"] <= bars["high"]).all()
+
+
+def test_compare_on_the_command_line(frames, taxonomy, taxonomy_file, tmp_path):
+    truth, systems = frames
+    clips = [f"{i:02d}.wav" for i in range(80)]
+    table = truth.rename(columns={label: f"{label}_presence" for label in taxonomy.labels})
+    table = table.assign(split="validate", audio_filename=clips, annotator_id=0)
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    for name, predicted in zip("ab", systems, strict=True):
+        write_predictions(tmp_path / f"{name}.csv", clips, predicted.to_numpy(), taxonomy)
+    params = (ROOT / "params.yaml").read_text("utf-8").replace("bootstrap: 1000", "bootstrap: 20")
+    (tmp_path / "params.yaml").write_text(params, "utf-8")
+    words = [tmp_path / "a.csv", tmp_path / "b.csv", "--annotations", tmp_path / "annotations.csv"]
+    words += ["--taxonomy", taxonomy_file, "--params", tmp_path / "params.yaml", "--out", tmp_path / "c.json"]
+    command = [sys.executable, "-m", "stages.compare", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "first ahead in 100.0 %" in done.stderr
+    (pair,) = json.loads((tmp_path / "c.json").read_text())
+    assert pair["figures"]["coarse.micro_auprc"]["difference"] > 0
