@@ -1,36 +1,24 @@
-"""The official metrics, written as plainly as their definition reads: a loop over thresholds and clips."""
+"""The official metrics, written as plainly as their definition reads: a loop over thresholds."""
 
 import numpy as np
 
 
 def coarse_counts_at(truth, predicted, threshold):
-    """TP, FP, FN of one coarse tag at one threshold."""
-    tp = fp = fn = 0
-    for t, p in zip(truth, predicted, strict=True):
-        said = p >= threshold
-        tp += int(t == 1 and said)
-        fp += int(t == 0 and said)
-        fn += int(t == 1 and not said)
-    return tp, fp, fn
+    """TP, FP, FN of one coarse tag [shape=(clips,)] at one threshold."""
+    there, said = truth == 1, predicted >= threshold
+    return np.sum(there & said), np.sum(~there & said), np.sum(there & ~said)
 
 
 def fine_counts_at(truth, truth_x, predicted, predicted_x, threshold):
-    """TP, FP, FN of one category's complete tags and its incomplete one at one threshold."""
-    tp = fp = fn = 0
-    for t, tx, p, px in zip(truth, truth_x, predicted, predicted_x, strict=True):
-        said = [value >= threshold for value in p]
-        said_x = px >= threshold
-        right = [bool(a == 1 and b) for a, b in zip(t, said, strict=True)]
-        has_complete = any(a == 1 for a in t)
-        tp += sum(right)
-        fp += sum(bool(b and a == 0 and tx == 0) for a, b in zip(t, said, strict=True))
-        fn += sum(bool(a == 1 and not b) for a, b in zip(t, said, strict=True))
-        if tx == 1 and (any(said) or said_x) and not any(right):
-            tp += 1
-        if tx == 0 and not has_complete and said_x and not all(said):
-            fp += 1
-        if tx == 1 and not has_complete and not any(said) and not said_x:
-            fn += 1
+    """TP, FP, FN of a category's complete tags [shape=(clips, k)] and its incomplete one at a threshold."""
+    there, said = truth == 1, predicted >= threshold
+    there_x, said_x = truth_x == 1, predicted_x >= threshold
+    right = there & said
+    has_complete, some_right, all_said = there.any(axis=1), right.any(axis=1), said.all(axis=1)
+    some_said = said.any(axis=1) | said_x
+    tp = np.sum(right) + np.sum(there_x & some_said & ~some_right)
+    fp = np.sum(said & ~there & ~there_x[:, None]) + np.sum(~there_x & ~has_complete & said_x & ~all_said)
+    fn = np.sum(there & ~said) + np.sum(there_x & ~has_complete & ~some_said)
     return tp, fp, fn
 
 
@@ -73,11 +61,12 @@ def score(truth, predicted, taxonomy, level):
                 )
         tables.append(table)
     categories = [area([precision_recall(*counts) for counts in table.values()]) for table in tables]
+    owns = [np.array(list(table)) for table in tables]
     micro = {}
     for threshold in sorted({t for table in tables for t in table}):
         sums = np.zeros(3, int)
-        for table in tables:
-            sums += table[min(t for t in table if t >= threshold)]
+        for table, own in zip(tables, owns, strict=True):
+            sums += table[own[own >= threshold].min()]
         micro[threshold] = precision_recall(*sums)
     p, r = micro[min(t for t in micro if t >= 0.5)]
     f1 = 2 / (1 / p + 1 / r) if p > 0 and r > 0 else 0.0
