@@ -9,9 +9,9 @@ from ruamel.yaml import YAML
 
 from ust.annotations import KEYS
 from ust.city.annotators import Annotators
+from ust.city.catalogue import TAXONOMY as SOUND_TAXONOMY
 from ust.city.scene import Event, deal, render
 from ust.city.signals import SAMPLE_RATE
-from ust.city.sounds import TAXONOMY as SOUND_TAXONOMY
 from ust.console import progress
 from ust.seeding import generator
 from ust.sonyc import ANNOTATIONS, TAXONOMY

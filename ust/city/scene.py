@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ust.audio import CLIP_SECONDS
+from ust.city.catalogue import TAXONOMY
 from ust.city.signals import Generator, fade, noise, samples, unit
-from ust.city.sounds import TAXONOMY, Sound
+from ust.city.sounds import Sound
 from ust.seeding import generator
 
 SOUNDS: dict[str, Sound] = {
