@@ -1,0 +1,136 @@
+"""The network, its layers and the learning-rate schedule against the report."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ust.checkpoints import parameter_count
+from ust.layers import Dropout, StridedConv2d
+from ust.models import CNNVGGish, ConvBlock, NetworkConfig
+from ust.schedule import StagnationSchedule
+
+CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
+
+
+def test_shapes_and_weights_of_table_1():
+    network = CNNVGGish(CONFIG).eval()
+    x = torch.zeros(2, 1, 128, 862)
+    wanted = [
+        ((8, 128, 862), 8 + 8),
+        ((16, 128, 862), 8 * 16 * 9 + 16),
+        ((32, 8, 12), 16 * 32 * 16 * 128 + 32),
+        ((64, 3, 5), 32 * 64 * 25 + 64),
+        ((128, 1, 2), 64 * 128 * 25 + 128),
+        ((256, 1, 1), 128 * 256 * 9 + 256),
+    ]
+    with torch.inference_mode():
+        for block, (shape, weights) in zip(network.convolutions, wanted, strict=True):
+            x = block(x)
+            assert tuple(x.shape) == (2, *shape)
+            assert parameter_count(block[0]) == weights
+            assert parameter_count(block) == weights + 2 * shape[0]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "fused"), [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512)]
+)
+def test_weights_of_the_head(fusion, fused):
+    with torch.device("meta"):
+        network = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2))
+    assert parameter_count(network.fusion) == fused
+    assert parameter_count(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
+
+
+def test_the_network_takes_stored_features():
+    network = CNNVGGish(CONFIG).eval()
+    logits = network(
+        torch.zeros(3, 128, 862, dtype=torch.float16), torch.zeros(3, 10, 128, dtype=torch.uint8)
+    )
+    assert logits.shape == (3, 37)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    stride=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    times=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    size=st.tuples(st.integers(20, 33), st.integers(20, 37)),
+    seed=st.integers(0, 999),
+)
+def test_strided_convolution_equals_the_plain_one(stride, times, padding, size, seed):
+    torch.manual_seed(seed)
+    kernel = (stride[0] * times[0], stride[1] * times[1])
+    fast = StridedConv2d(3, 5, kernel, stride, padding).double()
+    plain = nn.Conv2d(3, 5, kernel, stride, padding).double()
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    inputs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, wanted = fast(inputs[0]), plain(inputs[1])
+    torch.testing.assert_close(found, wanted)
+    weight = torch.randn_like(wanted)
+    (found * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
+    torch.testing.assert_close(fast.bias.grad, plain.bias.grad)
+
+
+def test_block_3_uses_it_and_others_do_not():
+    network = CNNVGGish(CONFIG)
+    strided = [isinstance(block[0], StridedConv2d) for block in network.convolutions]
+    assert strided == [False, False, True, False, False, False]
+    assert all(isinstance(block, ConvBlock) for block in network.convolutions)
+    with pytest.raises(ValueError, match="whole multiple"):
+        StridedConv2d(1, 1, (5, 5), (2, 2), (1, 1))
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001, requires_grad=True)
+    layer = Dropout(p)
+    y = layer(x)
+    assert (y == 0).float().mean().item() == pytest.approx(p, abs=4e-3)
+    assert y.mean().item() == pytest.approx(1, abs=5e-3)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach())
+    columns = (y == 0).float().mean(dim=0)
+    assert columns.std() < 0.03  # no position of the random words is special
+    assert layer.eval()(x) is x
+    assert Dropout(0.0).train()(x) is x
+
+
+def test_schedule_against_the_description():
+    """Rates worked out by hand from the report's description, for a score that never improves again."""
+    schedule = StagnationSchedule(
+        initial_lr=0.01, patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1
+    )
+    rates = []
+    for epoch in range(1, 150):
+        rates.append(schedule.lr)
+        fresh = schedule.step(improved=epoch == 1)
+        assert fresh == (epoch > 1 and (epoch - 1) % 11 == 0)
+    # Epoch 1 improves; every eleven stagnant epochs the rate changes: × 0.1 to 1e-5, whose tenth is 1e-6:
+    # back to 0.01 with × 0.2, down to 0.01 × 0.2⁵ = 3.2e-6, whose fifth is 6.4e-7: back with × 0.3.
+    wanted = [0.01] * 12
+    for rate in (1e-3, 1e-4, 1e-5, 0.01, 2e-3, 4e-4, 8e-5, 1.6e-5, 3.2e-6, 0.01, 3e-3, 9e-4, 2.7e-4):
+        wanted += [rate] * 11
+    np.testing.assert_allclose(rates, wanted[:149], rtol=1e-9)
+    assert schedule.restarts == 2
+
+
+def test_schedule_counts_anew_after_a_new_best():
+    schedule = StagnationSchedule(initial_lr=1.0, patience=2, reduce_factor=0.5, min_lr=1e-3, factor_step=0.1)
+    changed = [schedule.step(improved=i in (0, 3)) for i in range(8)]
+    assert changed == [False, False, False, False, False, False, True, False]
+
+
+def test_the_factor_stays_below_1():
+    schedule = StagnationSchedule(initial_lr=1.0, patience=0, reduce_factor=0.5, min_lr=0.9, factor_step=0.3)
+    for _ in range(5):
+        schedule.step(improved=False)
+    assert schedule.reduce_factor == 0.9
+    assert schedule.lr == 1.0
