@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
 TINY = {
+    "evaluate.bootstrap": 20,
     "data.source": "synthetic",
     "data.synthetic.train": 10,
     "data.synthetic.validate": 6,
@@ -125,6 +126,11 @@ def test_metrics_say_what_they_rest_on(project):
         for scored in ("fine", "coarse"):
             assert 0 <= metrics[scored]["micro_auprc"] <= 1
             assert len(metrics[scored]["class_auprc"]) == 8
+        details = json.loads((project.path / f"metrics/details/cnn_vggish_{level}.json").read_text())
+        assert len(details["labels"]) == 37
+        assert {path.stem for path in (project.path / f"metrics/curves/cnn_vggish_{level}").iterdir()} > {
+            "fine"
+        }
     assert "the VGGish weights are random" in project.first_output
 
 
@@ -133,7 +139,7 @@ def test_tables_and_plots_can_be_shown(project):
     assert "metrics/cnn_vggish_fine.json" in project.dvc("metrics", "show")
     project.dvc("plots", "show", "--out", "plots")
     page = (project.path / "plots" / "index.html").read_text()
-    for title in ("Loss", "Learning rate", "Coarse precision-recall"):
+    for title in ("Loss", "Learning rate", "Coarse precision-recall", "Fine AUPRC by category"):
         assert title in page
     shutil.rmtree(project.path / "plots")
 
