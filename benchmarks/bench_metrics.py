@@ -2,7 +2,8 @@
 
     python benchmarks/bench_metrics.py [--clips 443] [--rounds 3]
 
-Predictions have six random decimals: with hardly any ties, as many thresholds as there can be.
+Predictions have six random decimals: with hardly any ties, as many thresholds as there can be. The loop (the
+tests' oracle) goes from threshold to threshold and counts with NumPy at each.
 """
 
 import argparse
@@ -20,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import oracle  # noqa: E402
 
-from ust.city.build import _write_taxonomy  # noqa: E402
+from ust.city.build import write_taxonomy  # noqa: E402
 from ust.evaluation import Evaluation  # noqa: E402
 from ust.taxonomy import read_taxonomy  # noqa: E402
 
@@ -43,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        _write_taxonomy(Path(folder) / "taxonomy.yaml")
+        write_taxonomy(Path(folder) / "taxonomy.yaml")
         taxonomy = read_taxonomy(Path(folder) / "taxonomy.yaml")
     rng = np.random.default_rng(2019)
     shape = (args.clips, len(taxonomy.labels))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from ust.city.build import _write_taxonomy
+from ust.city.build import write_taxonomy
 from ust.features import Row, write_features
 from ust.sonyc import TAXONOMY
 from ust.taxonomy import read_taxonomy
@@ -19,7 +19,7 @@ RATE = 44_100
 @pytest.fixture(scope="session")
 def taxonomy_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("taxonomy") / TAXONOMY
-    _write_taxonomy(path)
+    write_taxonomy(path)
     return path
 
 

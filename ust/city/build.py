@@ -34,7 +34,7 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int]) -> None:
     clips : dict of str to int
         Number of clips per split (``train``, ``validate``).
     """
-    _write_taxonomy(target / TAXONOMY)
+    write_taxonomy(target / TAXONOMY)
     taxonomy = read_taxonomy(target / TAXONOMY)
     annotators = Annotators(taxonomy, seed)
     rows, jobs = [], []
@@ -70,7 +70,8 @@ def _write_clip(path: Path, events: list[Event], sensor: int, seed: int) -> None
     )
 
 
-def _write_taxonomy(path: Path) -> None:
+def write_taxonomy(path: Path) -> None:
+    """Write the SONYC-UST taxonomy in the layout of ``dcase-ust-taxonomy.yaml``."""
     fine, coarse = {}, {}
     for number, (group, sounds) in enumerate(SOUND_TAXONOMY.items(), start=1):
         coarse[number] = group
