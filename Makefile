@@ -20,6 +20,8 @@ lint: $(VENV)/installed
 clean:
 	rm -rf data/raw data/augmented data/features data/predictions data/labels.csv models/*/ dvc_plots
 
+$(VENV): $(VENV)/installed
+
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)

@@ -82,7 +82,8 @@ def write_features(
         Stored with the file: every parameter of the extraction.
     """
     text = h5py.string_dtype("utf-8")
-    with replacing(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+    # HDF5's oldest format, h5py's default: the newer ones store when a group was made.
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(dict(sorted(attributes.items())))
         for key in KEYS:
             file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)
