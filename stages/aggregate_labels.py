@@ -7,16 +7,17 @@ from ust import params
 from ust.annotations import read_annotations
 from ust.console import log, run
 from ust.files import replacing
-from ust.labels import aggregate
+from ust.labels import aggregate, aggregate_any
 from ust.taxonomy import read_taxonomy
 
 
 def main() -> None:
-    """Write labels.csv: split, audio_filename, then the labels, coarse first."""
+    """Write labels.csv and labels_any.csv: split, audio_filename, then the labels, coarse first."""
     parser = argparse.ArgumentParser(prog="python -m stages.aggregate_labels", description=__doc__)
     parser.add_argument("annotations", type=Path, help="annotations.csv")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="labels.csv to write")
+    parser.add_argument("out", type=Path, help="labels.csv to write, by the report's rule")
+    parser.add_argument("any", type=Path, help="labels_any.csv to write, by the challenge baseline's")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
     (settings,) = params.load(args.params, "labels")
@@ -24,10 +25,11 @@ def main() -> None:
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy)
     labels = aggregate(annotations, taxonomy, threshold=settings.threshold, soft=settings.soft)
-    with replacing(args.out) as partial:
-        labels.to_csv(partial, index=False, lineterminator="\n")
-    counts = labels["split"].value_counts().sort_index()
-    log.info("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in counts.items()))
+    for path, table in ((args.out, labels), (args.any, aggregate_any(annotations, taxonomy))):
+        with replacing(path) as partial:
+            table.to_csv(partial, index=False, lineterminator="\n")
+        counts = table["split"].value_counts().sort_index()
+        log.info("%s: %s", path, ", ".join(f"{n} {split} clips" for split, n in counts.items()))
 
 
 if __name__ == "__main__":

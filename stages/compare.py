@@ -10,7 +10,6 @@ from ust.bootstrap import UNITS
 from ust.console import log, run
 from ust.evaluation import Evaluation, compare
 from ust.files import write_json
-from ust.predictions import read_predictions
 from ust.taxonomy import read_taxonomy
 
 
@@ -33,13 +32,7 @@ def main() -> None:
 
     taxonomy = read_taxonomy(args.taxonomy)
     truth = ground_truth(read_annotations(args.annotations, taxonomy), args.split or settings.split)
-    clips = list(truth["audio_filename"])
-    systems = []
-    for path in args.predictions:
-        predicted, missing = read_predictions(path, clips, taxonomy)
-        if missing:
-            log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
-        systems.append(Evaluation(truth, predicted, taxonomy))
+    systems = [Evaluation.read(path, truth, taxonomy) for path in args.predictions]
 
     pairs = []
     for (a, first), (b, second) in combinations(zip(args.predictions, systems, strict=True), 2):

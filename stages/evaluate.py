@@ -53,8 +53,9 @@ def rests_on(args: argparse.Namespace, split: str, clips: int, sensors: int) -> 
     if args.dataset:
         found["data_source"] = read_json(args.dataset, made_by="download")["source"]
     if args.model:
-        about = read_json(args.model / "model.json", made_by="train")["about"]
-        found |= {key: about[key] for key in ("epoch", "vggish_weights", "vggish_sha256")}
+        about = read_json(args.model / "model.json", made_by="train").get("about", {})
+        keys = ("architecture", "epoch", "outputs", "parameters", "vggish_weights", "vggish_sha256")
+        found |= {key: about[key] for key in keys if key in about}
     return found
 
 
@@ -65,8 +66,7 @@ def main() -> None:
     split = args.split or settings.split
     taxonomy = read_taxonomy(args.taxonomy)
     truth = ground_truth(read_annotations(args.annotations, taxonomy), split)
-    predicted, missing = read_predictions(args.predictions, list(truth["audio_filename"]), taxonomy)
-    evaluation = Evaluation(truth, predicted, taxonomy)
+    evaluation = Evaluation.read(args.predictions, truth, taxonomy)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
     metrics = headline(evaluation, intervals)
@@ -79,8 +79,6 @@ def main() -> None:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     write_json(args.out, metrics)
 
-    if missing:
-        log.warning("warning: no column for %s; taken as 0", ", ".join(missing))
     if metrics["rests_on"].get("vggish_weights") == "random":
         log.warning(
             "warning: the VGGish weights are random, not AudioSet's: these figures say nothing of VGGish"

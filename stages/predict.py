@@ -1,17 +1,16 @@
-"""Predict the labels of a split with a trained model, in the official submission layout."""
+"""Predict the labels of a split with a trained system, in the official submission layout."""
 
 import argparse
 from pathlib import Path
 
 from ust import params
-from ust.checkpoints import load_checkpoint
 from ust.console import log, run
 from ust.device import prepare
 from ust.examples import select
 from ust.features import check_same_rows, open_features
-from ust.inference import complete_probabilities, predict
 from ust.labels import read_labels
 from ust.predictions import write_predictions
+from ust.systems import load_system
 from ust.taxonomy import read_taxonomy
 
 
@@ -27,19 +26,21 @@ def main() -> None:
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    settings, compute = params.load(args.params, "predict", "compute")
+    settings, hierarchical, baseline, compute = params.load(
+        args.params, "predict", "hierarchical", "baseline", "compute"
+    )
     device = prepare(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
-    checkpoint = load_checkpoint(args.model)
+    system = load_system(args.model, threshold=hierarchical.threshold, pooling=baseline.pooling)
     labels = read_labels(args.labels, taxonomy)
     with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
         check_same_rows(logmel, vggish)
-        network = checkpoint.network.to(device)
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
-            examples = select(split, labels, checkpoint.labels, logmel, vggish, variants=False)
-            outputs = predict(network, examples, batch_size=settings.batch_size, device=device)
-            probabilities = complete_probabilities(outputs, checkpoint.labels, taxonomy)
+            examples = select(split, labels, list(taxonomy.labels), logmel, vggish, variants=False)
+            probabilities = system.probabilities(
+                examples, taxonomy, batch_size=settings.batch_size, device=device
+            )
             clips = list(logmel.clip[examples.rows])
             write_predictions(out, clips, probabilities, taxonomy)
             log.info("%s: %d %s clips", out, len(clips), split)

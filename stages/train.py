@@ -1,78 +1,167 @@
-"""Train the CNN+VGGish network; keep the best coarse and the best fine checkpoint of the run."""
+"""Train a system of params.yaml and keep its best checkpoints."""
 
 import argparse
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from dvclive import Live
 
 from ust import params
-from ust.checkpoints import Checkpoint, save_checkpoint
+from ust.checkpoints import DESCRIPTION_FILE, Checkpoint, parameter_count, save, save_checkpoint
 from ust.console import log, run
-from ust.device import prepare
-from ust.examples import select
+from ust.device import prepare, seed_torch
+from ust.examples import Examples, select
 from ust.features import check_same_rows, open_features
+from ust.files import replacing_folder, write_json
 from ust.inference import output_labels
 from ust.labels import read_labels
 from ust.models import CNNVGGish, NetworkConfig
-from ust.taxonomy import read_taxonomy
-from ust.training import Epoch, Recipe, train
+from ust.taxonomy import Taxonomy, read_taxonomy
+from ust.training import baseline, flat, hierarchical
+
+Data = tuple[Examples, Examples]
+About = dict[str, Any]
+
+
+def network_for(system: params.CNN, outputs: int, name: str, device: torch.device) -> CNNVGGish:
+    """A network of the system's architecture with its own first weights."""
+    seed_torch(system.seed, "initialise", name)
+    config = NetworkConfig(outputs, system.fusion, system.conv_dropout, system.head_dropout)
+    return CNNVGGish(config).to(device)
+
+
+def report(live: Live, name: str, epoch: Any) -> None:
+    """Add an epoch to the learning curves and say how it went."""
+    figures = {key: value for key, value in asdict(epoch).items() if key not in ("number", "best")}
+    live.step = epoch.number
+    for key, value in figures.items():
+        live.log_metric(key, value)
+    live.make_summary()
+    text = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+    log.info("%s epoch %d  %s%s", name, epoch.number, text, "  best" if epoch.best else "")
+
+
+def train_flat(
+    name: str, system: params.FlatSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
+    curves: Callable[..., Live], device: torch.device,
+) -> None:  # fmt: skip
+    """One network; its best coarse and its best fine checkpoint."""
+    outputs = output_labels(system.outputs, taxonomy)
+    columns = [taxonomy.labels.index(label) for label in outputs]
+    train, validate = data
+    network = network_for(system, len(outputs), name, device)
+    about |= {"outputs": system.outputs, "parameters": parameter_count(network)}
+
+    with curves() as live:
+
+        def on_epoch(epoch: flat.Epoch) -> None:
+            for level in epoch.best:
+                score = {"epoch": epoch.number, f"{level}_micro_auprc": getattr(epoch, level)}
+                save_checkpoint(out / level, Checkpoint(network, outputs, score | about))
+            report(live, name, epoch)
+
+        train = train.having(slice(None), train.targets[:, columns])
+        flat.train_flat(
+            network, train, validate, taxonomy, system, device=device, name=name, on_epoch=on_epoch
+        )
+
+
+def train_hierarchy(
+    name: str, system: params.HierarchicalSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
+    curves: Callable[..., Live], device: torch.device,
+) -> None:  # fmt: skip
+    """A network for every parent node; the checkpoint of each with the lowest validation loss."""
+    trained, parameters = [], 0
+    for node in hierarchical.nodes(*data, taxonomy, negatives=system.negatives):
+        network = network_for(system, len(node.labels), node.name, device)
+        with curves(node.name) as live:
+
+            def on_epoch(epoch: hierarchical.Epoch, node=node, network=network, live=live) -> None:
+                if epoch.best:
+                    score = {"epoch": epoch.number, "validation_loss": epoch.validation_loss}
+                    save_checkpoint(out / node.name, Checkpoint(network, node.labels, score | about))
+                report(live, node.name, epoch)
+
+            hierarchical.train_node(network, node, system, device=device, on_epoch=on_epoch)
+        trained.append(node.name)
+        parameters += parameter_count(network)
+    for label in hierarchical.untrained(trained, taxonomy):
+        log.warning("warning: too few clips of %s to train on: its fine labels will be 0", label)
+    about |= {"outputs": "all", "parameters": parameters}
+    write_json(out / DESCRIPTION_FILE, {"kind": "hierarchy", "nodes": trained, "about": about})
+
+
+def train_baseline(
+    name: str, system: params.BaselineSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
+    curves: Callable[..., Live], device: torch.device,
+) -> None:  # fmt: skip
+    """A classifier of frames; its checkpoint with the lowest validation loss."""
+    shape = {"hidden_layers": system.hidden_layers, "hidden_size": system.hidden_size}
+    labels = baseline.outputs(system, taxonomy)
+
+    with curves() as live:
+
+        def on_epoch(epoch: baseline.Epoch, network: torch.nn.Module) -> None:
+            if epoch.best:
+                of = {"outputs": system.outputs, "parameters": parameter_count(network)}
+                score = {"epoch": epoch.number, "validation_loss": epoch.validation_loss}
+                description = {"kind": "baseline", "network": {"outputs": len(labels), **shape}}
+                save(out, network, description | {"labels": labels, "about": score | about | of})
+            report(live, name, epoch)
+
+        baseline.train_baseline(*data, taxonomy, system, device=device, name=name, on_epoch=on_epoch)
+
+
+TRAINERS = {
+    params.FlatSystem: train_flat,
+    params.HierarchicalSystem: train_hierarchy,
+    params.BaselineSystem: train_baseline,
+}
 
 
 def main() -> None:
-    """Write two models and the learning curves."""
+    """Write the models of a system and its learning curves."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser.add_argument("system", help="a row of systems in params.yaml")
     parser.add_argument("logmel", type=Path, help="HDF5 of the stage extract_logmel")
     parser.add_argument("vggish", type=Path, help="HDF5 of the stage extract_vggish")
     parser.add_argument("labels", type=Path, help="labels.csv")
+    parser.add_argument("any_labels", type=Path, help="labels_any.csv, which the baseline learns")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("--coarse", type=Path, required=True, help="folder for the best coarse checkpoint")
-    parser.add_argument("--fine", type=Path, required=True, help="folder for the best fine checkpoint")
+    parser.add_argument("out", type=Path, help="folder for the models")
     parser.add_argument("--curves", type=Path, required=True, help="folder for the learning curves")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    model, settings, compute = params.load(args.params, "model", "train", "compute")
+    (compute,) = params.load(args.params, "compute")
+    system = params.load_system(args.params, args.system)
     device = prepare(device=compute.device, threads=compute.threads)
-    recipe = Recipe(**settings.model_dump())
     taxonomy = read_taxonomy(args.taxonomy)
-    labels = read_labels(args.labels, taxonomy)
-    outputs = output_labels(recipe.labels, taxonomy)
-    folders = {"coarse": [args.coarse], "fine": [args.fine]}
-    if recipe.labels == "coarse":
-        folders["coarse"].append(args.fine)  # there are no fine scores to choose another by
+    is_baseline = isinstance(system, params.BaselineSystem)
+    labels = read_labels(args.any_labels if is_baseline else args.labels, taxonomy)
+    cache = 0 if is_baseline else system.cache_gib
 
-    with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
+    with (
+        open_features(args.logmel, "logmel", cache_gib=cache) as logmel,
+        open_features(args.vggish, "vggish", cache_gib=cache) as vggish,
+    ):
         check_same_rows(logmel, vggish)
-        examples = select("train", labels, outputs, logmel, vggish, variants=True)
-        validate = select("validate", labels, list(taxonomy.labels), logmel, vggish, variants=False)
-        torch.manual_seed(recipe.seed)
-        network = CNNVGGish(NetworkConfig(len(outputs), **model.model_dump())).to(device)
-        rests_on = {
-            "vggish_weights": vggish.attributes["weights"],
-            "vggish_sha256": vggish.attributes["sha256"],
-        }
+        columns = list(taxonomy.labels)
+        train = select("train", labels, columns, logmel, vggish, variants=not is_baseline)
+        validate = select("validate", labels, columns, logmel, vggish, variants=False)
+        about = {"architecture": system.architecture}
+        if is_baseline or system.fusion != "none":
+            about["vggish_weights"] = vggish.attributes["weights"]
+            about["vggish_sha256"] = vggish.attributes["sha256"]
+        with replacing_folder(args.out) as out, replacing_folder(args.curves) as curves:
 
-        with Live(str(args.curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+            def live(node: str = "") -> Live:
+                return Live(str(curves / node), dvcyaml=None, save_dvc_exp=False, report=None)
 
-            def on_epoch(epoch: Epoch) -> None:
-                for level in epoch.best:
-                    score = {f"{level}_micro_auprc": getattr(epoch, level), "epoch": epoch.number, **rests_on}
-                    for folder in folders[level]:
-                        save_checkpoint(folder, Checkpoint(network, outputs, score))
-                live.step = epoch.number
-                live.log_metric("loss", epoch.loss)
-                live.log_metric("coarse_micro_auprc", epoch.coarse)
-                live.log_metric("fine_micro_auprc", epoch.fine)
-                live.log_metric("lr", epoch.lr)
-                live.make_summary()
-                log.info(
-                    "epoch %d/%d  loss %.4f  coarse %.4f  fine %.4f  lr %.2g%s",
-                    *(epoch.number, recipe.max_epochs, epoch.loss, epoch.coarse, epoch.fine, epoch.lr),
-                    f"  best {' and '.join(epoch.best)}" if epoch.best else "",
-                )
-
-            train(network, examples, validate, taxonomy, recipe, device=device, on_epoch=on_epoch)
-    log.info("%s and %s: %d training rows", args.coarse, args.fine, len(examples))
+            TRAINERS[type(system)](args.system, system, taxonomy, (train, validate), about, out, live, device)
+    log.info("%s: trained on %d rows", args.out, len(train))
 
 
 if __name__ == "__main__":

@@ -33,18 +33,52 @@ class Checkpoint:
     about: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the description last, so that a folder with one is complete."""
+def save(folder: Path, network: torch.nn.Module, description: dict[str, Any]) -> None:
+    """Write a network; the description last, so that a folder with one is complete."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     with replacing(folder / WEIGHTS_FILE) as partial:
-        save_file(
-            {name: t.contiguous().cpu() for name, t in checkpoint.network.state_dict().items()}, partial
-        )
+        save_file(tensors, partial)
+    write_json(folder / DESCRIPTION_FILE, description)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint."""
     description = {
+        "kind": "flat",
         "network": checkpoint.network.config.to_dict(),
         "labels": checkpoint.labels,
         "about": checkpoint.about,
     }
-    write_json(folder / DESCRIPTION_FILE, description)
+    save(folder, checkpoint.network, description)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a folder's network or system is.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    return read_json(folder / DESCRIPTION_FILE, made_by="train")
+
+
+def read_weights(folder: Path, network: torch.nn.Module) -> None:
+    """Set a network's weights.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, or of another network.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the stage train makes it") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: damaged ({reason}); delete it and run the stage train again") from None
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -55,20 +89,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     UserError
         If a file is missing or damaged.
     """
-    description = read_json(folder / DESCRIPTION_FILE, made_by="train")
+    description = read_description(folder)
     try:
         network = CNNVGGish(NetworkConfig(**description["network"]))
         labels, about = list(description["labels"]), dict(description["about"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / DESCRIPTION_FILE}: not a description of a network ({error})") from None
-    path = folder / WEIGHTS_FILE
-    try:
-        network.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage train makes it") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: damaged ({reason}); delete it and run the stage train again") from None
+    read_weights(folder, network)
     return Checkpoint(network, labels, about)
 
 

@@ -5,6 +5,7 @@ import ctypes
 import torch
 
 from ust.errors import UserError
+from ust.seeding import generator
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -29,8 +30,16 @@ def prepare(*, device: str, threads: int) -> torch.device:
     keep_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # nothing reads it, and it takes a tenth of a step
+    )
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def seed_torch(seed: int, *names: str) -> None:
+    """Set PyTorch's own generator for a purpose, as `ust.seeding.generator` makes one."""
+    torch.manual_seed(int(generator(seed, *names).integers(2**63)))
 
 
 def keep_memory() -> None:

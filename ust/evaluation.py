@@ -1,5 +1,6 @@
 """From predictions and ground truth to figures with error bars."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
 from ust.bootstrap import UNITS, Figures, distribution, interval, resamples
+from ust.console import log
 from ust.metrics import Counts, Scores, coarse_counts, fine_counts, score
+from ust.predictions import read_predictions
 from ust.taxonomy import Taxonomy
 
 COUNTERS = {"fine": fine_counts, "coarse": coarse_counts}
@@ -31,6 +34,22 @@ class Evaluation:
         self.truth = {level: (truth[names] == 1).to_numpy(np.int8) for level, names in labels.items()}
         self.predicted = {level: predicted[names].to_numpy(np.float64) for level, names in labels.items()}
 
+    @classmethod
+    def read(cls, path: Path, truth: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
+        """Read a CSV of predictions for the clips of `truth`.
+
+        A label without a column is taken as 0, and a warning says so.
+
+        Raises
+        ------
+        UserError
+            As `ust.predictions.read_predictions`.
+        """
+        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy)
+        if missing:
+            log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
+        return cls(truth, predicted, taxonomy)
+
     def counts(self, level: str, clips: np.ndarray | slice = slice(None)) -> list[Counts]:
         """Counts of each category over (resampled) clips."""
         return COUNTERS[level](self.truth[level][clips], self.predicted[level][clips], self.taxonomy)
@@ -48,8 +67,12 @@ class Evaluation:
         }
         return other
 
-    def figures(self, clips: np.ndarray) -> Figures:
-        """Headline figures and category AUPRCs of both levels as ``level.name``, over resampled clips."""
+    def headlines(self, clips: np.ndarray | slice = slice(None)) -> Figures:
+        """Headline figures of both levels as ``level.name``, over (resampled) clips."""
+        return {name: value for name, value in self.figures(clips).items() if "class_auprc" not in name}
+
+    def figures(self, clips: np.ndarray | slice = slice(None)) -> Figures:
+        """Headline figures and category AUPRCs of both levels as ``level.name``, over (resampled) clips."""
         found: Figures = {}
         for level in COUNTERS:
             scores = self.scores(level, clips)
@@ -175,14 +198,14 @@ def compare(
     """
 
     def differences(clips: np.ndarray) -> Figures:
-        a, b = first.figures(clips), second.figures(clips)
-        return {name: a[name] - b[name] for name in a if "class_auprc" not in name}
+        a, b = first.headlines(clips), second.headlines(clips)
+        return {name: a[name] - b[name] for name in a}
 
     values = distribution(differences, resamples(first.sensors, unit=unit, count=count, seed=seed))
+    firsts, seconds = first.headlines(), second.headlines()
     result = {}
     for name, difference in values.items():
-        level, figure = name.split(".")
-        a, b = getattr(first.scores(level), figure), getattr(second.scores(level), figure)
+        a, b = firsts[name], seconds[name]
         ahead = np.mean((difference > 0) + 0.5 * (difference == 0))
         result[name] = {
             "first": _round(a),

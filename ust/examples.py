@@ -32,6 +32,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def having(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
+        """Some of them (indices or a mask), with other targets."""
+        return Examples(self.logmel, self.vggish, self.rows[which], targets)
+
     def batches(
         self, size: int, *, order: np.ndarray | None = None, device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

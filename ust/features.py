@@ -102,6 +102,8 @@ class Features:
         Strings.
     values : h5py.Dataset [shape=(n, …)]
     attributes : dict
+    cached : numpy.ndarray
+        The first rows, in memory.
     """
 
     clip: np.ndarray
@@ -109,17 +111,30 @@ class Features:
     split: np.ndarray
     values: h5py.Dataset
     attributes: dict
+    cached: np.ndarray
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         """Rows in the order asked, as stored."""
         # HDF5 wants increasing indices, each once.
         increasing, places = np.unique(indices, return_inverse=True)
-        return self.values[increasing][places]
+        split = np.searchsorted(increasing, len(self.cached))
+        found = self.cached[increasing[:split]]
+        if split < len(increasing):
+            found = np.concatenate([found, self.values[increasing[split:]]])
+        return found[places]
 
 
 @contextmanager
-def open_features(path: Path, name: str) -> Iterator[Features]:
+def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Features]:
     """Open a feature file for reading.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Of the data set.
+    cache_gib : float
+        GiB of rows to keep in memory, as stored; the others are read each time they are asked for.
 
     Raises
     ------
@@ -143,7 +158,10 @@ def open_features(path: Path, name: str) -> Iterator[Features]:
             len(keys["clip"])
         }:
             raise UserError(f"{path}: clip, variant, split and {name} have different numbers of rows")
-        yield Features(**keys, values=file[name], attributes=dict(file.attrs))
+        values = file[name]
+        row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
+        cached = values[: int(cache_gib * 2**30 / row_bytes)]
+        yield Features(**keys, values=values, attributes=dict(file.attrs), cached=cached)
 
 
 def check_same_rows(first: Features, second: Features) -> None:

@@ -54,6 +54,27 @@ def aggregate(annotations: pd.DataFrame, taxonomy: Taxonomy, *, threshold: float
     return (hard if soft else hard.astype(int)).sort_index().reset_index()
 
 
+def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Aggregate by the challenge baseline's rule: positive when anyone said so, or the ground truth.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+        As `ust.annotations.read_annotations` gives it.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `aggregate`.
+    """
+    true = annotations["annotator_id"] == GROUND_TRUTH
+    clip = annotations["audio_filename"]
+    rows = annotations[true | ~clip.isin(clip[true])]
+    heard = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()
+    return heard.astype(int).sort_index().reset_index()
+
+
 def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
     """Read ``labels.csv``, indexed by audio_filename.
 

@@ -1,12 +1,14 @@
-"""The report's network: a convolutional stack over the log-mel, fused with VGGish embeddings."""
+"""The networks: the report's, over log-mels and VGGish embeddings, and the baseline's, over single frames."""
 
+from collections import OrderedDict
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from ust.embedding import EMBEDDING, dequantise
-from ust.layers import Dropout, StridedConv2d
+from ust.layers import Bilinear, ReLUDropout, StridedConv2d, pointwise_batch_norm
 
 LOGMEL_SHAPE = (128, 862)
 VGGISH_FEATURES = 10 * EMBEDDING
@@ -43,7 +45,8 @@ class NetworkConfig:
     ----------
     outputs : int
         Number of labels.
-    fusion : {"concat", "bilinear"}
+    fusion : {"concat", "bilinear", "none"}
+        "none" leaves out the embeddings.
     conv_dropout, head_dropout : float
     """
 
@@ -68,11 +71,21 @@ class ConvBlock(nn.Sequential):
         layers: list[nn.Module] = [
             convolution(block.inputs, block.outputs, block.kernel, block.stride, block.padding),
             nn.BatchNorm2d(block.outputs),
-            nn.ReLU(inplace=True),
         ]
         if block.pool:
-            layers.append(nn.MaxPool2d(block.pool))
-        super().__init__(*layers, Dropout(dropout))
+            layers.append(nn.MaxPool2d(block.pool))  # the maximum before the ReLU is the same as after it
+        super().__init__(*layers, ReLUDropout(dropout))
+        self.pointwise = block.inputs == 1 and block.kernel == (1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take (batch, in, height, width) to (batch, out, …)."""
+        if not self.pointwise:
+            return super().forward(x)
+        convolution, norm, *rest = self
+        x = pointwise_batch_norm(convolution, norm, x)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
 class Concat(nn.Linear):
@@ -83,19 +96,27 @@ class Concat(nn.Linear):
         return super().forward(torch.cat([first, second], dim=1))
 
 
+class First(nn.Linear):
+    """No fusion: a linear layer on the first vector alone."""
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Take (batch, 256) to (batch, 512)."""
+        return super().forward(first)
+
+
 class CNNVGGish(nn.Module):
-    """The report's Figure 2: log-mel through `TABLE_1`, fused with ten VGGish embeddings, to label logits."""
+    """The report's network: log-mel through `TABLE_1`, fused with ten VGGish embeddings, to label logits."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.convolutions = nn.Sequential(*(ConvBlock(block, config.conv_dropout) for block in TABLE_1))
         features = TABLE_1[-1].outputs
-        self.fusion: nn.Module
-        if config.fusion == "concat":
-            self.fusion = Concat(features + VGGISH_FEATURES, FUSED)
-        else:
-            self.fusion = nn.Bilinear(features, VGGISH_FEATURES, FUSED)
+        self.fusion = {
+            "concat": lambda: Concat(features + VGGISH_FEATURES, FUSED),
+            "bilinear": lambda: Bilinear(features, VGGISH_FEATURES, FUSED),
+            "none": lambda: First(features, FUSED),
+        }[config.fusion]()
         self.head = nn.Sequential(
             nn.BatchNorm1d(FUSED),
             nn.ReLU(),
@@ -106,6 +127,7 @@ class CNNVGGish(nn.Module):
             nn.Dropout(config.head_dropout),
             nn.Linear(HIDDEN, config.outputs),
         )
+        self.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
 
     def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
         """Logits of each label.
@@ -123,3 +145,30 @@ class CNNVGGish(nn.Module):
         """
         spectral = self.convolutions(logmel.float().unsqueeze(1)).flatten(1)
         return self.head(self.fusion(spectral, dequantise(vggish).flatten(1)))
+
+
+class FrameClassifier(nn.Module):
+    """The challenge's baseline: a (by default linear) classifier of single VGGish embeddings, standardised.
+
+    Parameters
+    ----------
+    outputs : int
+    hidden_layers, hidden_size : int
+        None give logistic regression.
+    """
+
+    def __init__(self, outputs: int, hidden_layers: int, hidden_size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(EMBEDDING))
+        self.register_buffer("scale", torch.ones(EMBEDDING))
+        sizes = [EMBEDDING] + [hidden_size] * hidden_layers
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for index, (inputs, size) in enumerate(pairwise(sizes)):
+            layers[f"hidden{index}"] = nn.Linear(inputs, size)
+            layers[f"relu{index}"] = nn.ReLU()
+        layers["output"] = nn.Linear(sizes[-1], outputs)
+        self.layers = nn.Sequential(layers)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Logits (…, outputs) of quantised embeddings (…, 128)."""
+        return self.layers((embeddings.float() - self.mean) / self.scale)

@@ -14,6 +14,8 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Split = Literal["train", "validate", "test"]
 
 
@@ -105,22 +107,97 @@ class VGGish(Section):
 
 
 class Model(Section):
-    fusion: Literal["concat", "bilinear"]
+    fusion: Literal["concat", "bilinear", "none"]
     conv_dropout: Rate
     head_dropout: Rate
 
 
-class Train(Section):
+class Network(Section):
+    """What the recipes of both kinds of networks have."""
+
     seed: Seed
-    labels: Literal["all", "fine", "coarse"]
     lr: Positive
     batch_size: Annotated[int, Field(ge=2)]
     max_epochs: Count
-    pos_weight_power: Annotated[float, Field(ge=0, le=1)]
+    optimizer: Literal["adam", "rmsprop"]
+    pos_weight_power: Share
+    precision: Literal["float32", "bfloat16"]
+    cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Train(Network):
     patience: Annotated[int, Field(ge=0)]
-    reduce_factor: Annotated[float, Field(gt=0, lt=1)]
+    reduce_factor: Factor
     min_lr: Positive
     factor_step: Rate
+
+
+class TrainHierarchical(Network):
+    reduce_patience: Annotated[int, Field(ge=0)]
+    reduce_factor: Factor
+    stop_patience: Count
+
+
+class TrainBaseline(Section):
+    seed: Seed
+    lr: Positive
+    batch_size: Count
+    max_epochs: Count
+    stop_patience: Count
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    standardize: bool
+    hidden_layers: Annotated[int, Field(ge=0)]
+    hidden_size: Count
+
+
+class CNN(Model, Network):
+    """What the systems of convolutional networks have."""
+
+    @property
+    def architecture(self) -> str:
+        """In words."""
+        return "CNN" if self.fusion == "none" else f"CNN and VGGish embeddings ({self.fusion})"
+
+
+class FlatSystem(CNN, Train):
+    recipe: Literal["train"]
+    outputs: Literal["all", "fine", "coarse"]
+
+
+class HierarchicalSystem(CNN, TrainHierarchical):
+    recipe: Literal["train_hierarchical"]
+    negatives: bool
+
+    @property
+    def architecture(self) -> str:
+        """In words."""
+        return f"local classifier per parent node, each a {super().architecture}"
+
+
+class BaselineSystem(TrainBaseline):
+    recipe: Literal["train_baseline"]
+    outputs: Literal["fine", "coarse"]
+
+    @property
+    def architecture(self) -> str:
+        """In words."""
+        return f"{'multilayer perceptron' if self.hidden_layers else 'logistic regression'} of VGGish frames"
+
+
+# By recipe: the system, and the sections a row of the table is completed from.
+SYSTEMS: dict[str, tuple[type[Section], tuple[str, ...]]] = {
+    "train": (FlatSystem, ("model", "train")),
+    "train_hierarchical": (HierarchicalSystem, ("model", "train_hierarchical")),
+    "train_baseline": (BaselineSystem, ("train_baseline",)),
+}
+
+
+class Hierarchical(Section):
+    threshold: Share
+
+
+class Baseline(Section):
+    pooling: Literal["mean", "max", "softmax"]
 
 
 class Predict(Section):
@@ -132,6 +209,19 @@ class Evaluate(Section):
     split: Split
     bootstrap: Annotated[int, Field(ge=10)]
     seed: Seed
+
+
+class Author(Section):
+    lastname: str
+    firstname: str
+    email: str
+    affiliation: str
+
+
+class Submit(Section):
+    label: Name
+    name: str
+    authors: Annotated[list[Author], Field(min_length=1)]
 
 
 class Compute(Section):
@@ -149,8 +239,15 @@ class Params(Section):
     vggish: VGGish
     model: Model
     train: Train
+    train_hierarchical: TrainHierarchical
+    train_baseline: TrainBaseline
+    systems: dict[Name, dict[str, Any]]
     predict: Predict
+    hierarchical: Hierarchical
+    baseline: Baseline
     evaluate: Evaluate
+    submission: Name
+    submit: Submit
     compute: Compute
 
 
@@ -164,29 +261,70 @@ def load(path: Path, *sections: str) -> list[Any]:
     UserError
         Naming every wrong parameter in full, what was given and what is allowed.
     """
+    params, _ = _check(path)
+    return [getattr(params, section) for section in sections]
+
+
+def load_system(path: Path, name: str) -> Any:
+    """Check a parameter file and give a row of its table of systems, completed from its recipe's sections.
+
+    Returns
+    -------
+    FlatSystem, HierarchicalSystem or BaselineSystem
+
+    Raises
+    ------
+    UserError
+        As `load`; or if there is no such system.
+    """
+    _, systems = _check(path)
+    if name not in systems:
+        raise UserError(f"{path}: systems has no {name!r}; it has {', '.join(systems)}")
+    return systems[name]
+
+
+def _check(path: Path) -> tuple[Params, dict[str, Any]]:
     try:
         params = Params.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(
-            f"{path}: {error.error_count()} wrong parameter(s):\n{listing(_explain(error))}"
+            f"{path}: {error.error_count()} wrong parameter(s):\n{listing(_explain(error, Params))}"
         ) from None
-    return [getattr(params, section) for section in sections]
+    systems, problems = {}, []
+    for name, row in params.systems.items():
+        try:
+            systems[name] = _complete(params, row)
+        except ValidationError as error:
+            kind, _ = SYSTEMS.get(row.get("recipe"), SYSTEMS["train"])
+            problems += _explain(error, kind, f"systems.{name}.")
+    if problems:
+        raise UserError(f"{path}: {len(problems)} wrong parameter(s):\n{listing(problems)}")
+    return params, systems
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _complete(params: Params, row: dict[str, Any]) -> Section:
+    """A system from what its row gives and, for what the row leaves out or null, its recipe's sections."""
+    kind, sections = SYSTEMS.get(row.get("recipe"), SYSTEMS["train"])
+    given = {key: value for key, value in row.items() if value is not None}
+    return kind.model_validate(
+        {key: value for section in sections for key, value in getattr(params, section)} | given
+    )
+
+
+def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, _names(Params), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            lines.append(f"{name}: there is no such parameter{hint}")
+            close = difflib.get_close_matches(name, _names(model), n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            lines.append(f"{prefix}{name}: there is no such parameter{hint}")
         elif problem["type"] == "missing":
-            lines.append(f"{name}: is missing, should be given")
+            lines.append(f"{prefix}{name}: is missing, should be given")
         else:
             wanted = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
             given = "" if isinstance(problem["input"], dict) else f"is {problem['input']!r}, "
-            lines.append(f"{name}: {given}{wanted}")
+            lines.append(f"{prefix}{name}: {given}{wanted}")
     return lines
 
 

@@ -1,0 +1,44 @@
+"""Package a system's predictions as a submission to the challenge, and check the package."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from ust import params
+from ust.annotations import ground_truth, read_annotations
+from ust.console import log, run
+from ust.files import read_json, replacing_folder, write_json
+from ust.submission import check, figures, metadata
+from ust.taxonomy import read_taxonomy
+from ust.yamls import write_yaml
+
+
+def main() -> None:
+    """Write <label>.output.csv and <label>.meta.yaml, and the system's official figures."""
+    parser = argparse.ArgumentParser(prog="python -m stages.submit", description=__doc__)
+    parser.add_argument("system", help="name of the system")
+    parser.add_argument("predictions", type=Path, help="CSV of the stage predict")
+    parser.add_argument("metrics", type=Path, help="JSON of the stage evaluate")
+    parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="folder for the submission")
+    parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    (settings,) = params.load(args.params, "submit")
+
+    taxonomy = read_taxonomy(args.taxonomy)
+    metrics = read_json(args.metrics, made_by="evaluate")
+    truth = ground_truth(read_annotations(args.annotations, taxonomy), metrics["rests_on"]["split"])
+    authors = [author.model_dump() for author in settings.authors]
+    with replacing_folder(args.out) as out:
+        shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")
+        about = metadata(settings.label, settings.name, args.system, authors, metrics)
+        write_yaml(out / f"{settings.label}.meta.yaml", about)
+        check(out, settings.label, list(truth["audio_filename"]), taxonomy)
+    write_json(args.out_metrics, {"system": args.system, **figures(metrics)})
+    log.info("%s: %s, checked, as %s", args.out, args.system, settings.label)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,64 @@
+"""The hierarchy of local classifiers that a taxonomy implies, and how their answers make one."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ust.taxonomy import Taxonomy
+
+ROOT = "coarse"
+OTHER = "other"  # a fine classifier's output for clips of other groups
+
+
+def parents(taxonomy: Taxonomy) -> list[int]:
+    """The groups that need a classifier of their own: those with more than one fine label."""
+    return [group for group in range(len(taxonomy.coarse)) if taxonomy.group.count(group) > 1]
+
+
+def node_labels(taxonomy: Taxonomy, group: int) -> list[str]:
+    """The fine labels of a group."""
+    return [label for label, g in zip(taxonomy.fine, taxonomy.group, strict=True) if g == group]
+
+
+def combine(
+    coarse: np.ndarray,
+    fine: Callable[[int, np.ndarray], np.ndarray | None],
+    taxonomy: Taxonomy,
+    *,
+    threshold: float,
+) -> np.ndarray:
+    """Probabilities of all labels from the classifiers' answers, by the report's rule.
+
+    For each clip the classifier of the most probable coarse class runs, and those of the other classes above
+    the threshold. Fine labels of groups that did not run are 0; a group with only one fine label copies the
+    coarse probability to it.
+
+    Parameters
+    ----------
+    coarse : numpy.ndarray [shape=(n, coarse labels)]
+    fine : callable
+        Given a group and the indices of clips, the group's fine probabilities for them
+        [shape=(indices, fine labels of the group)], or None where it has no classifier.
+    taxonomy : Taxonomy
+    threshold : float
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n, labels)]
+        Coarse first.
+    """
+    k = len(taxonomy.coarse)
+    out = np.zeros((len(coarse), len(taxonomy.labels)), coarse.dtype)
+    out[:, :k] = coarse
+    runs = coarse > threshold
+    runs[np.arange(len(coarse)), coarse.argmax(axis=1)] = True
+    for group in range(k):
+        columns = [k + index for index, g in enumerate(taxonomy.group) if g == group]
+        if len(columns) == 1:
+            out[:, columns[0]] = coarse[:, group]
+        elif runs[:, group].any():
+            clips = np.flatnonzero(runs[:, group])
+            answer = fine(group, clips)
+            if answer is not None:
+                out[np.ix_(clips, columns)] = answer
+    return out

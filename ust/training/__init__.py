@@ -1,0 +1,1 @@
+"""Training of each kind of system: flat networks, hierarchies of networks, and the challenge's baseline."""

@@ -1,0 +1,139 @@
+"""Training the challenge's baseline: a classifier of single VGGish embeddings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
+
+from ust.device import seed_torch
+from ust.errors import UserError
+from ust.examples import Examples
+from ust.models import FrameClassifier
+from ust.params import BaselineSystem
+from ust.seeding import generator
+from ust.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; `best` when its validation loss is the lowest so far."""
+
+    number: int
+    loss: float
+    validation_loss: float
+    best: bool
+
+
+def outputs(recipe: BaselineSystem, taxonomy: Taxonomy) -> list[str]:
+    """The labels it predicts: the coarse ones, or the fine ones that are known ("complete")."""
+    if recipe.outputs == "coarse":
+        return list(taxonomy.coarse)
+    groups = range(len(taxonomy.coarse))
+    return [taxonomy.fine[index] for group in groups for index in taxonomy.complete(group)]
+
+
+def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
+    """1 where a label's loss counts, 0 where its group's ``-X`` label is there and it cannot be known.
+
+    Parameters
+    ----------
+    targets : numpy.ndarray [shape=(n, labels)]
+        All labels, coarse first.
+    columns : list of str
+        The labels predicted.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n, columns), float32]
+    """
+    mask = np.ones((len(targets), len(columns)), np.float32)
+    for column, label in enumerate(columns):
+        if label in taxonomy.fine:
+            incomplete = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
+            if incomplete is not None:
+                mask[:, column] = targets[:, len(taxonomy.coarse) + incomplete] == 0
+    return mask
+
+
+def train_baseline(
+    examples: Examples,
+    validate: Examples,
+    taxonomy: Taxonomy,
+    recipe: BaselineSystem,
+    *,
+    device: torch.device,
+    name: str,
+    on_epoch: Callable[[Epoch, FrameClassifier], None],
+) -> None:
+    """Train on every frame of every clip; stop when the loss on validate has not fallen for some epochs.
+
+    Parameters
+    ----------
+    examples, validate : Examples
+        With targets of all labels, coarse first.
+    taxonomy : Taxonomy
+    recipe : BaselineSystem
+    device : torch.device
+    name : str
+        Of the system.
+    on_epoch : callable
+        Called after each epoch with the classifier as it is then: the place to save the best.
+
+    Raises
+    ------
+    UserError
+        If the loss is no longer finite.
+    """
+    labels = outputs(recipe, taxonomy)
+    seed_torch(recipe.seed, "initialise", name)
+    network = FrameClassifier(len(labels), recipe.hidden_layers, recipe.hidden_size).to(device)
+    train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
+    if recipe.standardize:
+        scaler = StandardScaler().fit(train[0].cpu().numpy())
+        network.mean.copy_(torch.from_numpy(scaler.mean_))
+        network.scale.copy_(torch.from_numpy(scaler.scale_))
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=True)
+    shuffle = generator(recipe.seed, "shuffle", name)
+    best, since = np.inf, 0
+    for number in range(1, recipe.max_epochs + 1):
+        total = 0.0
+        order = torch.from_numpy(shuffle.permutation(len(train[0]))).to(device)
+        for chosen in order.split(recipe.batch_size):
+            loss = _loss(network, *(part[chosen] for part in train), recipe.l2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(chosen)
+        with torch.inference_mode():
+            watched = _loss(network, *check, recipe.l2).item()
+        if not np.isfinite(total + watched):
+            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
+        since = 0 if watched < best else since + 1
+        best = min(best, watched)
+        on_epoch(Epoch(number, total / len(train[0]), watched, best=since == 0), network)
+        if since >= recipe.stop_patience:
+            break
+
+
+def _frames(
+    examples: Examples, labels: list[str], taxonomy: Taxonomy, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings (frames, 128), targets and loss masks (frames, labels): a frame has its clip's labels."""
+    embeddings = examples.vggish[examples.rows]
+    frames = embeddings.shape[1]
+    columns = [taxonomy.labels.index(label) for label in labels]
+    targets = examples.targets[:, columns].repeat(frames, axis=0)
+    mask = loss_mask(examples.targets, labels, taxonomy).repeat(frames, axis=0)
+    arrays = embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float32), targets, mask
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+
+def _loss(
+    network: FrameClassifier, frames: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, l2: float
+) -> torch.Tensor:
+    entropy = functional.binary_cross_entropy_with_logits(network(frames), targets, reduction="none")
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    return (entropy * mask).mean() + l2 * sum(weight.square().sum() for weight in weights)
