@@ -47,12 +47,25 @@ def main() -> None:
     device = prepare(device=compute.device, threads=compute.threads)
 
     provenance = load_description(args.weights)
-    embedder = Embedder(load_weights(args.weights), final_relu=settings.final_relu, device=device)
+    embedder = Embedder(
+        load_weights(args.weights),
+        final_relu=settings.final_relu,
+        device=device,
+        precision=settings.precision,
+    )
     rows = find_rows(args.audio, args.augmented)
     patches = in_workers(clip_examples, rows, description="VGGish")
     values = in_batches(patches, embedder, settings.batch_clips)
     shape = (EXAMPLES_PER_CLIP, EMBEDDING)
-    write_features(args.out, "vggish", rows, values, shape=shape, dtype="uint8", attributes=provenance)
+    write_features(
+        args.out,
+        "vggish",
+        rows,
+        values,
+        shape=shape,
+        dtype="uint8",
+        attributes=provenance | {"precision": settings.precision},
+    )
     log.info("%s: %d rows of %d × %d, %s weights", args.out, len(rows), *shape, provenance["weights"])
 
 

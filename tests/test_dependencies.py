@@ -44,9 +44,14 @@ def imported_files(path: Path) -> set[str]:
     return {str(file.relative_to(ROOT)) for file in found}
 
 
+def dvc_yaml() -> dict:
+    """The pipeline as it stands."""
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))
+
+
 def stages() -> dict[str, dict]:
     """The stages of dvc.yaml; those of a foreach as what it repeats."""
-    text = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))
+    text = dvc_yaml()
     return {name: stage.get("do", stage) for name, stage in text["stages"].items()}
 
 
@@ -70,7 +75,23 @@ def test_declared_params_are_the_sections_the_script_loads(name):
     for node in ast.walk(ast.parse(script(stage).read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load":
             loaded |= {ast.literal_eval(argument) for argument in node.args[1:]}
-    assert set(stage.get("params", [])) == loaded
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load_system":
+            # A row of the table, and the sections it is completed from.
+            loaded |= {"model", "${item.recipe}", "systems.${key}"}
+    # DVC itself puts this one into the command line.
+    assert set(stage.get("params", [])) - {"submission"} == loaded
+
+
+def test_every_system_is_trained_predicted_scored_and_in_the_tables():
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+    (variables,) = dvc_yaml()["vars"]
+    checkpoints = variables["checkpoints"]
+    assert {folder.split("/")[0] for folder in checkpoints.values()} == set(params["systems"])
+    assert params["submission"] in checkpoints
+    metrics = [f"metrics/{name}.json" for name in checkpoints]
+    table = stages()["table"]
+    assert [dep for dep in table["deps"] if dep.startswith("metrics/")] == metrics
+    assert [word for word in table["cmd"].split() if word in metrics] == metrics
 
 
 def test_every_script_is_a_stage():

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from ust.annotations import read_annotations
-from ust.labels import aggregate
+from ust.labels import aggregate, aggregate_any
 from ust.taxonomy import read_taxonomy
+from ust.training.trainer import positive_weights
 
 
 def obvious(rows, label, threshold, soft, split):
@@ -75,3 +76,38 @@ def test_ground_truth_outvotes_volunteers_where_it_exists(taxonomy):
     votes += [("validate", "b.wav", 1, 1), ("validate", "b.wav", 2, 1), ("validate", "b.wav", -1, 0)]
     labels = aggregate(table(taxonomy, votes), taxonomy, threshold=0.5, soft=True)
     assert labels["8_dog"].tolist() == [0, 1]
+
+
+def test_anyone_counts_by_the_baselines_rule(taxonomy):
+    votes = [("train", "a.wav", 1, 0), ("train", "a.wav", 2, 1), ("train", "a.wav", -3, 0)]
+    votes += [("train", "b.wav", 1, 0), ("train", "b.wav", -3, 1), ("train", "c.wav", 1, -1)]
+    votes += [("train", "d.wav", 1, 1), ("train", "d.wav", 0, 0), ("validate", "e.wav", 1, 0)]
+    votes += [("validate", "e.wav", 0, 1)]
+    labels = aggregate_any(table(taxonomy, votes), taxonomy)
+    assert labels["8_dog"].tolist() == [1, 1, 0, 0, 1]
+    assert labels["audio_filename"].tolist() == [f"{name}.wav" for name in "abcde"]
+
+
+def test_real_annotations_by_the_baselines_rule_and_positive_weights(sonyc_ust_v1):
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    annotations = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
+    labels = aggregate_any(annotations, taxonomy)
+    names = list(taxonomy.labels)
+    votes = {}
+    for row in annotations.to_dict("records"):
+        votes.setdefault(row["audio_filename"], []).append(row)
+    for record in labels.to_dict("records"):
+        rows = votes[record["audio_filename"]]
+        rows = [row for row in rows if row["annotator_id"] == 0] or rows
+        assert [record[name] for name in names] == [
+            int(any(row[name] == 1 for row in rows)) for name in names
+        ]
+
+    train = aggregate(annotations, taxonomy, threshold=0.5, soft=False).query("split == 'train'")
+    weights = positive_weights(train[names].to_numpy(np.float32), 0.1)
+    for name, weight in zip(names, weights, strict=True):
+        positives = sum(value == 1 for value in train[name])
+        wanted = ((len(train) - positives) / positives) ** 0.1 if positives else 1.0
+        assert weight == pytest.approx(wanted)
+    assert len(train) == 2351
+    assert weights.max() > 1.5

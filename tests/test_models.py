@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ust.checkpoints import parameter_count
-from ust.layers import Dropout, StridedConv2d
-from ust.models import CNNVGGish, ConvBlock, NetworkConfig
+from ust.layers import Bilinear, ReLUDropout, StridedConv2d, fourier
+from ust.models import TABLE_1, CNNVGGish, ConvBlock, FrameClassifier, NetworkConfig
 from ust.schedule import StagnationSchedule
 
 CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
@@ -35,7 +35,8 @@ def test_shapes_and_weights_of_table_1():
 
 
 @pytest.mark.parametrize(
-    ("fusion", "fused"), [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512)]
+    ("fusion", "fused"),
+    [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512), ("none", 256 * 512 + 512)],
 )
 def test_weights_of_the_head(fusion, fused):
     with torch.device("meta"):
@@ -78,6 +79,103 @@ def test_strided_convolution_equals_the_plain_one(stride, times, padding, size, 
     torch.testing.assert_close(fast.bias.grad, plain.bias.grad)
 
 
+@given(length=st.integers(4, 40).map(lambda n: 2 * n + 1), taps=st.integers(1, 8), seed=st.integers(0, 999))
+def test_fourier_products_are_the_correlation(length, taps, seed):
+    outputs = length - taps + 1
+    forward, kernel, inverse = fourier(length, taps, outputs)
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal(length), rng.standard_normal(taps)
+    found = inverse @ ((forward @ x) * (kernel @ w))
+    np.testing.assert_allclose(found, np.correlate(x, w, "valid"), atol=1e-12 * length)
+    assert len(forward) == 1 + 3 * (length - 1) // 2
+
+
+def plain(block, dropout=0.0):
+    """A row of Table 1 as PyTorch's own modules, in the report's order."""
+    layers = [
+        nn.Conv2d(block.inputs, block.outputs, block.kernel, block.stride, block.padding),
+        nn.BatchNorm2d(block.outputs),
+        nn.ReLU(),
+    ]
+    if block.pool:
+        layers.append(nn.MaxPool2d(block.pool))
+    return nn.Sequential(*layers, nn.Dropout(dropout))
+
+
+@pytest.mark.parametrize("row", range(6))
+@pytest.mark.parametrize("training", [True, False])
+def test_blocks_equal_the_plain_modules(row, training):
+    torch.manual_seed(row)
+    block = TABLE_1[row]
+    fast, slow = ConvBlock(block, 0.0).double(), plain(block).double()
+    slow.load_state_dict(fast.state_dict())
+    size = (128, 862) if row == 2 else (21, 30)
+    inputs = [torch.randn(2, block.inputs, *size, dtype=torch.float64)] * 2
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    outputs = []
+    for network, x in zip((fast, slow), inputs, strict=True):
+        network.train()
+        network(x.detach() * 3 + 1)  # running statistics that are not the first ones
+        network.train(training)
+        outputs.append(network(x))
+    torch.testing.assert_close(*outputs)
+    weight = torch.randn_like(outputs[0])
+    for y in outputs:
+        (y * weight).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for (name, a), b in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        # The bias before a batch norm has no effect, and so no gradient but rounding.
+        torch.testing.assert_close(torch.zeros_like(b) if a.grad is None else a.grad, b.grad, msg=name)
+    for a, b in zip(fast.buffers(), slow.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_bilinear_equals_the_plain_one_and_takes_its_weights():
+    torch.manual_seed(0)
+    fast, slow = Bilinear(7, 11, 5), nn.Bilinear(7, 11, 5)
+    fast.load_state_dict(slow.state_dict())
+    slow.load_state_dict(fast.state_dict())
+    inputs = [(torch.randn(3, 7), torch.randn(3, 11))] * 2
+    inputs = [tuple(x.clone().requires_grad_() for x in pair) for pair in inputs]
+    found, wanted = fast(*inputs[0]), slow(*inputs[1])
+    torch.testing.assert_close(found, wanted)
+    by_definition = torch.einsum("bi,oij,bj->bo", inputs[0][0], slow.weight, inputs[0][1]) + slow.bias
+    torch.testing.assert_close(found, by_definition)
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    for a, b in zip(inputs[0], inputs[1], strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    for a, b in zip(fast.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_concat_is_a_linear_layer_on_both_vectors():
+    fusion = CNNVGGish(CONFIG).fusion
+    first, second = torch.randn(3, 256), torch.randn(3, 1280)
+    wanted = first @ fusion.weight[:, :256].T + second @ fusion.weight[:, 256:].T + fusion.bias
+    torch.testing.assert_close(fusion(first, second), wanted)
+
+
+def test_without_fusion_the_embeddings_change_nothing():
+    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).eval()
+    logmel = torch.randn(2, 128, 862)
+    first, second = (network(logmel, torch.full((2, 10, 128), value)) for value in (0.0, 255.0))
+    torch.testing.assert_close(first, second)
+
+
+def test_frame_classifier_is_logistic_regression_of_standardised_frames():
+    network = FrameClassifier(23, 0, 128)
+    network.mean.fill_(100.0)
+    network.scale.fill_(50.0)
+    frames = torch.randint(0, 256, (2, 10, 128), dtype=torch.uint8)
+    layer = network.layers.output
+    wanted = (frames.float() - 100) / 50 @ layer.weight.T + layer.bias
+    torch.testing.assert_close(network(frames), wanted)
+    assert parameter_count(network) == 128 * 23 + 23
+    assert parameter_count(FrameClassifier(23, 2, 64)) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
+
+
 def test_block_3_uses_it_and_others_do_not():
     network = CNNVGGish(CONFIG)
     strided = [isinstance(block[0], StridedConv2d) for block in network.convolutions]
@@ -88,19 +186,32 @@ def test_block_3_uses_it_and_others_do_not():
 
 
 @pytest.mark.parametrize("p", [0.5, 0.2])
-def test_dropout_drops_its_share_and_keeps_the_mean(p):
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_relu_dropout_drops_its_share_and_keeps_the_mean(p, memory_format):
     torch.manual_seed(0)
-    x = torch.ones(1000, 1001, requires_grad=True)
-    layer = Dropout(p)
+    x = torch.ones(10, 16, 50, 125).contiguous(memory_format=memory_format).requires_grad_()
+    layer = ReLUDropout(p)
     y = layer(x)
     assert (y == 0).float().mean().item() == pytest.approx(p, abs=4e-3)
     assert y.mean().item() == pytest.approx(1, abs=5e-3)
     y.sum().backward()
     torch.testing.assert_close(x.grad, y.detach())
-    columns = (y == 0).float().mean(dim=0)
-    assert columns.std() < 0.03  # no position of the random words is special
-    assert layer.eval()(x) is x
-    assert Dropout(0.0).train()(x) is x
+    places = (y == 0).float().mean(dim=(0, 2))
+    assert places.std() < 0.04  # no position of the random words is special
+    negative = -torch.rand(4, 5)
+    assert (layer(negative) == 0).all()
+    torch.testing.assert_close(layer.eval()(x), torch.relu(x))
+    torch.testing.assert_close(ReLUDropout(0.0).train()(x), torch.relu(x))
+
+
+def test_relu_dropout_passes_gradients_only_where_it_passed_values():
+    torch.manual_seed(1)
+    x = torch.randn(40, 50, requires_grad=True)
+    y = ReLUDropout(0.5)(x)
+    weight = torch.randn_like(y)
+    (y * weight).sum().backward()
+    torch.testing.assert_close(x.grad, torch.where(y > 0, 2 * weight, 0))
+    torch.testing.assert_close(y, torch.where(y > 0, 2 * x, 0))
 
 
 def test_schedule_against_the_description():

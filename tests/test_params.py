@@ -23,10 +23,20 @@ def changed(tmp_path, name, value):
 
 
 def test_defaults_are_the_reports():
-    labels, model, train, logmel = params.load(ROOT / "params.yaml", "labels", "model", "train", "logmel")
+    labels, model, train, logmel, hierarchical, baseline = params.load(
+        ROOT / "params.yaml", "labels", "model", "train", "logmel", "train_hierarchical", "train_baseline"
+    )
     assert (labels.threshold, model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
+    assert (train.optimizer, model.fusion) == ("adam", "concat")
+    assert (hierarchical.optimizer, hierarchical.batch_size, hierarchical.max_epochs) == ("rmsprop", 64, 100)
+    assert (hierarchical.reduce_factor, hierarchical.reduce_patience, hierarchical.stop_patience) == (
+        0.2,
+        6,
+        10,
+    )
+    assert (baseline.l2, baseline.stop_patience, baseline.hidden_layers) == (1e-5, 20, 0)
     assert (logmel.sample_rate, logmel.n_fft, logmel.hop_length, logmel.n_mels) == (44100, 2048, 512, 128)
 
 
@@ -47,6 +57,17 @@ def test_defaults_are_the_reports():
         ("augment.noise.colours", ["mauve"], "augment.noise.colours.0: is 'mauve'"),
         ("augment.noise.level_db", [0.0, -10.0], "[lowest, highest]"),
         ("compute", None, "compute: is None"),
+        ("systems.cnn.lr", -1.0, "systems.cnn.lr: is -1.0, should be greater than 0"),
+        ("systems.cnn.recipe", "train_forest", "systems.cnn.recipe: is 'train_forest', should be 'train'"),
+        (
+            "systems.cnn.fusoin",
+            "none",
+            "systems.cnn.fusoin: there is no such parameter; did you mean systems.cnn.fusion?",
+        ),
+        ("systems.hierarchical.outputs", "all", "systems.hierarchical.outputs: there is no such parameter"),
+        ("systems.baseline_fine.outputs", "all", "systems.baseline_fine.outputs: is 'all', should be 'fine'"),
+        ("systems.a/b", {"recipe": "train"}, "systems.a/b"),
+        ("submission", "../x", "submission: is '../x'"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, message):
@@ -54,6 +75,21 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, 
     with pytest.raises(UserError) as error:
         params.load(path, "data")
     assert message in str(error.value)
+
+
+def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
+    path = changed(
+        tmp_path, "systems.cnn_vggish", {"recipe": "train", "outputs": "fine", "lr": 0.5, "seed": None}
+    )
+    system = params.load_system(path, "cnn_vggish")
+    assert (system.outputs, system.lr, system.fusion) == ("fine", 0.5, "concat")
+    (train,) = params.load(path, "train")
+    assert (system.seed, system.patience) == (train.seed, train.patience)
+    assert params.load_system(path, "cnn").architecture == "CNN"
+    assert params.load_system(path, "hierarchical").architecture.startswith("local classifier")
+    assert params.load_system(path, "baseline_fine").architecture.startswith("logistic")
+    with pytest.raises(UserError, match="systems has no 'forest'; it has cnn, cnn_vggish"):
+        params.load_system(path, "forest")
 
 
 def test_all_wrong_parameters_are_listed_at_once(tmp_path):

@@ -19,8 +19,14 @@ TINY = {
     "data.synthetic.validate": 6,
     "train.max_epochs": 2,
     "train.batch_size": 4,
+    **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8", "hierarchical")},
+    "systems.hierarchical_negatives.max_epochs": 1,
+    "train_baseline.max_epochs": 3,
     "augment.noise.proportion": 0.3,
 }
+NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
+BASELINES = ("baseline_fine", "baseline_coarse")
+SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 
 
 class Project:
@@ -109,10 +115,9 @@ def project(tmp_path_factory):
 
 
 def test_everything_ran_and_nothing_is_left_to_do(project):
-    systems = [
-        f"{stage}@cnn_vggish_{level}" for stage in ("predict", "evaluate") for level in ("coarse", "fine")
-    ]
-    assert ran(project.first_output) == {*EXTRACTION, "train", *systems}
+    trained = [f"train@{name}" for name in NETWORKS + BASELINES]
+    scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
+    assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, "table", "submit"}
     assert "up to date" in project.dvc("repro")
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -144,14 +149,43 @@ def test_tables_and_plots_can_be_shown(project):
     shutil.rmtree(project.path / "plots")
 
 
-def test_an_experiment_reruns_training_but_not_extraction(project):
-    output = project.dvc("exp", "run", "-n", "slower", "-S", "train.lr=0.001")
-    assert "train" in ran(output)
-    assert not ran(output) & set(EXTRACTION)
-    assert "train.lr" in project.dvc("params", "diff", "HEAD", "slower")
+def test_tables_and_submission(project):
+    table = (project.path / "metrics/table.md").read_text()
+    assert all(f"| {name} |" in table for name in SCORED)
+    output = project.path / "data/submission/Lastname_LAB_task5_1.output.csv"
+    assert output.read_text() == (project.path / "data/predictions/cnn_vggish_coarse.csv").read_text()
+    assert (
+        project.metrics("submission")["coarse"]["micro_auprc"] == project.metrics()["coarse"]["micro_auprc"]
+    )
+
+
+def test_changing_a_system_reruns_that_system(project):
+    output = project.dvc("exp", "run", "-n", "slower", "-S", "systems.cnn.lr=0.001")
+    assert ran(output) == {"train@cnn", "predict@cnn", "evaluate@cnn", "table"}
+    assert "systems.cnn.lr" in project.dvc("params", "diff", "HEAD", "slower")
     difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "slower"))
-    assert "metrics/cnn_vggish_coarse.json" in difference
+    assert list(difference) == ["metrics/cnn.json"]
     assert "slower" in project.dvc("exp", "show", "--csv")
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
+    params = project.path / "params.yaml"
+    change_params(params, params, {"train.lr": 0.001})
+    changed = project.dvc("status")
+    assert all(f"train@{name}:" in changed for name in NETWORKS[:4])
+    assert not any(f"train@{name}:" in changed for name in NETWORKS[4:] + BASELINES)
+    assert not any(f"{name}:" in changed for name in EXTRACTION)
+    project.run("git", "checkout", "-q", ".")
+
+
+def test_submissions_as_experiments_rerun_only_the_packaging(project):
+    for number, system in enumerate(("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical"), 1):
+        output = project.dvc("exp", "run", "-n", f"submission-{number}", "-S", f"submission={system}")
+        assert ran(output) <= {"submit"}
+    difference = json.loads(project.dvc("metrics", "diff", "--json", "submission-1", "submission-3"))
+    assert list(difference) == ["metrics/submission.json"]
     project.run("git", "checkout", "-q", ".")
     project.dvc("checkout")
 
@@ -161,7 +195,8 @@ def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
     city = project.path.parent / "city"
     project.stage("download", city)
     (city / "dataset.json").unlink()
-    project.dvc("exp", "run", "--queue", "-n", "queued", "-S", "data.source=local", "-S", "data.path=../city")
+    change = ("-S", "data.source=local", "-S", "data.path=../city")
+    project.dvc("exp", "run", "--queue", "-n", "queued", *change, "evaluate@baseline_fine")
     project.dvc("queue", "start")
     status = ""
     for _ in range(300):
@@ -171,10 +206,10 @@ def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
         project.run("sleep", "1")
     assert "Success" in status, project.dvc("queue", "logs", "queued")
     (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
-    found = json.loads(project.run("git", "show", f"{reference}:metrics/cnn_vggish_coarse.json"))
+    found = json.loads(project.run("git", "show", f"{reference}:metrics/baseline_fine.json"))
     assert found["rests_on"]["data_source"] == "local"
     # The same clips give the same figures, wherever they lie.
-    assert found["coarse"] == project.metrics()["coarse"]
+    assert found["fine"] == project.metrics("baseline_fine")["fine"]
     project.dvc("queue", "stop")
 
 
@@ -191,6 +226,7 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(project):
 
 RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
 FEATURES = ("data/features/logmel.h5", "data/features/vggish.h5", "data/labels.csv", RAW[1])
+TRAIN_INPUTS = (*FEATURES[1:3], "data/labels_any.csv", RAW[1])
 
 
 def test_evaluate_scores_any_file(project, tmp_path):
@@ -201,19 +237,24 @@ def test_evaluate_scores_any_file(project, tmp_path):
     assert mine["fine"] == project.metrics("cnn_vggish_fine")["fine"]
 
 
-TRAIN_OUTPUTS = ("--coarse", "{tmp}/c", "--fine", "{tmp}/f", "--curves", "{tmp}/t")
+TRAIN_OUTPUTS = ("{tmp}/m", "--curves", "{tmp}/t")
 
 
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
         ("download", ["{tmp}/raw", "--params", "{tmp}/local.yaml"], "nowhere: no such folder"),
-        ("aggregate_labels", ["{tmp}/no.csv", RAW[1], "{tmp}/l.csv"], "no.csv: no such file"),
-        ("aggregate_labels", [RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
+        ("aggregate_labels", ["{tmp}/no.csv", RAW[1], "{tmp}/l.csv", "{tmp}/a.csv"], "no.csv: no such file"),
+        ("aggregate_labels", [RAW[0], RAW[0], "{tmp}/l.csv", "{tmp}/a.csv"], "should be a mapping of names"),
         ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
         ("extract_logmel", ["{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"], "2 of 2 audio files cannot"),
         ("extract_vggish", ["data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "stage vggish_weights"),
-        ("train", ["{tmp}/no.h5", *FEATURES[1:], *TRAIN_OUTPUTS], "the stage extract_logmel makes it"),
+        ("train", ["cnn", "{tmp}/no.h5", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract_logmel makes it"),
+        ("train", ["forest", FEATURES[0], *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
+        ("table", ["{tmp}/t.md", "{tmp}/t.csv", "--systems", "{tmp}/a.json", "--baselines", "{tmp}/b.json"],
+         "the stage evaluate makes it"),
+        ("submit", ["cnn", "{tmp}/no.csv", "{tmp}/no.json", *RAW, "{tmp}/s", "{tmp}/m.json"],
+         "the stage evaluate makes it"),
         ("predict", ["{tmp}", *FEATURES, "{tmp}/p.csv"], "the stage train makes it"),
         ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json"], "the stage predict makes it"),
         ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "is not one of the split's"),

@@ -1,23 +1,42 @@
-"""Training: labels, batches, the loop and its checkpoints."""
+"""Training of each kind of system: labels, batches, the loops and their checkpoints."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
-from ust.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ust.checkpoints import Checkpoint, load_checkpoint, save, save_checkpoint
 from ust.errors import UserError
 from ust.examples import select
 from ust.features import check_same_rows, open_features
 from ust.inference import complete_probabilities, output_labels, predict
 from ust.labels import read_labels
-from ust.models import CNNVGGish, NetworkConfig
-from ust.training import Recipe, positive_weights, train
+from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
+from ust.params import BaselineSystem, FlatSystem, HierarchicalSystem
+from ust.systems import Baseline, Flat, Hierarchy, load_system, pool
+from ust.training import baseline, hierarchical
+from ust.training.flat import train_flat
+from ust.training.trainer import Trainer, positive_weights
 
 CPU = torch.device("cpu")
 CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
-RECIPE = Recipe(2019, "all", 0.01, 4, 2, 0.1, 10, 0.1, 1e-6, 0.1)
+NETWORK = {"fusion": "concat", "conv_dropout": 0.5, "head_dropout": 0.2}
+COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}
+RECIPE = FlatSystem(
+    **NETWORK, **COMMON, recipe="train", outputs="all", max_epochs=2, optimizer="adam", cache_gib=0.0,
+    patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1,
+)  # fmt: skip
+HIERARCHICAL = HierarchicalSystem(
+    **NETWORK, **COMMON, recipe="train_hierarchical", negatives=False, max_epochs=30, optimizer="rmsprop",
+    cache_gib=0.0, reduce_patience=1, reduce_factor=0.2, stop_patience=3,
+)  # fmt: skip
+BASELINE = BaselineSystem(
+    recipe="train_baseline", outputs="fine", seed=2019, lr=0.001, batch_size=16, max_epochs=400,
+    stop_patience=5, l2=1e-5, standardize=True, hidden_layers=0, hidden_size=16,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -92,7 +111,7 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
         torch.manual_seed(0)
         network = CNNVGGish(CONFIG)
         epochs = []
-        train(network, *examples, taxonomy, RECIPE, device=CPU, on_epoch=epochs.append)
+        train_flat(network, *examples, taxonomy, RECIPE, device=CPU, name="a", on_epoch=epochs.append)
         return network, epochs
 
     network, epochs = run()
@@ -110,8 +129,8 @@ def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
     train_set = replace(train_set, targets=train_set.targets[:, :8])
     epochs = []
     network = CNNVGGish(replace(CONFIG, outputs=8))
-    recipe = replace(RECIPE, labels="coarse", max_epochs=1)
-    train(network, train_set, validate, taxonomy, recipe, device=CPU, on_epoch=epochs.append)
+    recipe = RECIPE.model_copy(update={"outputs": "coarse", "max_epochs": 1})
+    train_flat(network, train_set, validate, taxonomy, recipe, device=CPU, name="a", on_epoch=epochs.append)
     assert epochs[0].best == ("coarse",)
 
 
@@ -119,8 +138,45 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
     network = CNNVGGish(CONFIG)
     with torch.no_grad():
         network.head[-1].bias.fill_(float("inf"))
-    with pytest.raises(UserError, match=r"a smaller train\.lr may help"):
-        train(network, *examples, taxonomy, RECIPE, device=CPU, on_epoch=lambda _: None)
+    with pytest.raises(UserError, match="a smaller lr may help"):
+        train_flat(network, *examples, taxonomy, RECIPE, device=CPU, name="a", on_epoch=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"), [("adam", torch.optim.Adam), ("rmsprop", torch.optim.RMSprop)]
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer, "precision": precision, "lr": 0.001})
+    torch.manual_seed(0)
+    network = CNNVGGish(CONFIG)
+    trainer = Trainer(network, examples[0], recipe, device=CPU, name="a")
+    assert type(trainer.optimizer) is kind
+    losses = [trainer.epoch(number) for number in (1, 2, 3)]
+    assert losses[-1] < losses[0]
+    assert all(parameter.dtype is torch.float32 for parameter in network.parameters())
+
+
+def test_one_step_of_adam_is_the_definition(examples):
+    """A first step of Adam moves every weight against its gradient by the rate; the loss is weighted BCE."""
+    config = replace(CONFIG, conv_dropout=0.0, head_dropout=0.0)
+    torch.manual_seed(0)
+    network = CNNVGGish(config)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    train_set = examples[0]
+    (batch,) = train_set.batches(len(train_set), device=CPU)
+    weights = torch.from_numpy(positive_weights(train_set.targets, 0.1))
+    p = torch.sigmoid(network.train()(*batch[:2]).double())
+    y = batch[2].double()
+    loss = -(weights * y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
+    gradients = torch.autograd.grad(loss, [network.head[-1].weight])[0]
+    recipe = RECIPE.model_copy(update={"batch_size": len(train_set)})
+    network.load_state_dict(before, strict=False)
+    trainer = Trainer(network, train_set, recipe, device=CPU, name="a")
+    assert trainer.epoch(1) == pytest.approx(loss.item(), rel=1e-4)
+    moved = network.head[-1].weight.detach() - before["head.7.weight"]
+    clear = gradients.abs() > 1e-4
+    torch.testing.assert_close(moved[clear], -0.01 * gradients.float().sign()[clear], rtol=1e-2, atol=1e-5)
 
 
 def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path):
@@ -173,3 +229,213 @@ def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
         pytest.raises(UserError, match="different clips"),
     ):
         check_same_rows(logmel, vggish)
+
+
+class TestHierarchical:
+    """Local classifiers per parent node."""
+
+    def test_each_node_gets_the_clips_of_its_group(self, examples, taxonomy):
+        found = list(hierarchical.nodes(*examples, taxonomy, negatives=False))
+        assert [node.name for node in found] == ["coarse", *[taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]]
+        train_set, validate = examples
+        for node in found[1:]:
+            group = taxonomy.coarse.index(node.name)
+            for own, everything in ((node.train, train_set), (node.validate, validate)):
+                inside = everything.targets[:, group] == 1
+                np.testing.assert_array_equal(own.rows, everything.rows[inside])
+                columns = [taxonomy.labels.index(label) for label in node.labels]
+                np.testing.assert_array_equal(own.targets, everything.targets[np.ix_(inside, columns)])
+            assert all(label.startswith(f"{group + 1}-") for label in node.labels)
+        np.testing.assert_array_equal(found[0].train.targets, train_set.targets[:, :8])
+
+    def test_negatives_have_all_clips_and_one_more_output(self, examples, taxonomy):
+        plain = list(hierarchical.nodes(*examples, taxonomy, negatives=False))
+        found = list(hierarchical.nodes(*examples, taxonomy, negatives=True))
+        assert [node.name for node in found] == [node.name for node in plain]
+        for node, before in zip(found[1:], plain[1:], strict=True):
+            assert node.labels == [*before.labels, "other"]
+            assert len(node.train) == len(examples[0])
+            other = node.train.targets[:, -1] == 1
+            np.testing.assert_array_equal(node.train.rows[~other], before.train.rows)
+            np.testing.assert_array_equal(node.train.targets[~other, :-1], before.train.targets)
+
+    def test_groups_with_fewer_than_two_clips_are_left_out(self, examples, taxonomy):
+        train_set, validate = examples
+        targets = train_set.targets.copy()
+        targets[:, 0] = 0
+        targets[:, 3] = np.eye(len(targets))[0]
+        found = hierarchical.nodes(
+            train_set.having(slice(None), targets), validate, taxonomy, negatives=False
+        )
+        names = [node.name for node in found]
+        assert hierarchical.untrained(names, taxonomy) == ["1_engine", "4_powered-saw"]
+
+    def test_the_rate_falls_on_a_plateau_and_training_stops(self, examples, taxonomy, monkeypatch):
+        """Validation losses by script: epochs 1 and 2 improve, then nothing does."""
+        script = iter([1.0, 0.5] + [0.7] * 20)
+        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(script))
+        monkeypatch.setattr(Trainer, "epoch", lambda self, number: 0.0)
+        node = next(hierarchical.nodes(*examples, taxonomy, negatives=False))
+        epochs = []
+        hierarchical.train_node(
+            CNNVGGish(replace(CONFIG, outputs=8)), node, HIERARCHICAL, device=CPU, on_epoch=epochs.append
+        )
+        # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
+        assert [epoch.best for epoch in epochs] == [True, True, False, False, False]
+        np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
+
+    def test_saved_and_loaded_it_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
+        names = ["coarse", "1_engine", "7_human-voice"]
+        networks = {}
+        for index, (name, outputs) in enumerate(zip(names, (8, 4, 6), strict=True)):
+            torch.manual_seed(index)
+            networks[name] = CNNVGGish(replace(CONFIG, outputs=outputs))
+            labels = [label for label in taxonomy.fine if label[:2] == name[0] + "-"] + ["other"]
+            labels = list(taxonomy.coarse) if name == "coarse" else labels[:outputs]
+            save_checkpoint(tmp_path / name, Checkpoint(networks[name], labels, {}))
+        (tmp_path / "model.json").write_text(
+            json.dumps({"kind": "hierarchy", "nodes": names, "about": {"a": 1}})
+        )
+        system = load_system(tmp_path, threshold=0.5, pooling="mean")
+        assert isinstance(system, Hierarchy)
+        assert system.about == {"a": 1}
+        found = system.probabilities(examples[1], taxonomy, batch_size=3, device=CPU)
+        coarse, engine, voice = (
+            predict(networks[name], examples[1], batch_size=3, device=CPU) for name in names
+        )
+        np.testing.assert_array_equal(found[:, :8], coarse)
+        for clip in range(len(found)):
+            wanted = np.zeros(29, np.float32)
+            wanted[taxonomy.group.index(2)] = coarse[clip, 2]
+            wanted[taxonomy.group.index(7)] = coarse[clip, 7]
+            runs = set(np.flatnonzero(coarse[clip] > 0.5)) | {coarse[clip].argmax()}
+            if 0 in runs:
+                wanted[:4] = engine[clip]
+            if 6 in runs:
+                start = taxonomy.group.index(6)
+                known = min(6, taxonomy.group.count(6))
+                wanted[start : start + known] = voice[clip][:known]
+            np.testing.assert_allclose(found[clip, 8:], wanted, atol=1e-6)
+
+
+class TestBaseline:
+    """Logistic regression of frames."""
+
+    def test_outputs_are_the_known_fine_labels_or_the_coarse(self, taxonomy):
+        fine = baseline.outputs(BASELINE, taxonomy)
+        assert len(fine) == 23
+        assert not any("-X_" in label for label in fine)
+        coarse = baseline.outputs(BASELINE.model_copy(update={"outputs": "coarse"}), taxonomy)
+        assert coarse == list(taxonomy.coarse)
+
+    def test_the_loss_of_a_group_is_masked_where_its_x_label_is_there(self, taxonomy):
+        columns = baseline.outputs(BASELINE, taxonomy)
+        targets = np.zeros((2, 37), np.float32)
+        targets[1, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1
+        mask = baseline.loss_mask(targets, columns, taxonomy)
+        assert (mask[0] == 1).all()
+        for value, label in zip(mask[1], columns, strict=True):
+            assert value == (not label.startswith("1-"))
+
+    @pytest.mark.parametrize("outputs", ["fine", "coarse"])
+    def test_it_is_scikit_learns_logistic_regression(self, examples, taxonomy, outputs):
+        """Trained to the end, its weights are those of the same regularised problem."""
+        recipe = BASELINE.model_copy(
+            update={"outputs": outputs, "l2": 0.01, "lr": 0.01, "batch_size": 70, "max_epochs": 3000,
+                    "stop_patience": 3000}
+        )  # fmt: skip
+        train_set, validate = examples
+        targets = train_set.targets.copy()
+        x_labels = [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]
+        targets[:, x_labels] = 0
+        train_set = train_set.having(slice(None), targets)
+        kept = {}
+
+        def keep(epoch, network):
+            kept["network"] = network
+
+        baseline.train_baseline(train_set, validate, taxonomy, recipe, device=CPU, name="b", on_epoch=keep)
+        labels = baseline.outputs(recipe, taxonomy)
+        frames = train_set.vggish[train_set.rows].reshape(-1, 128).astype(np.float64)
+        standardised = (frames - frames.mean(axis=0)) / frames.std(axis=0)
+        layer = kept["network"].layers.output
+        column = next(
+            i for i, name in enumerate(labels) if 0 < targets[:, taxonomy.labels.index(name)].sum() < 7
+        )
+        y = targets[:, taxonomy.labels.index(labels[column])].repeat(10)
+        # Mean over n frames and all labels, plus l2 |w|²: scikit-learn's C is 1 / (2 l2 n labels).
+        c = 1 / (2 * 0.01 * len(y) * len(labels))
+        reference = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(standardised, y)
+        np.testing.assert_allclose(layer.weight[column].detach(), reference.coef_[0], atol=2e-3)
+        np.testing.assert_allclose(layer.bias[column].detach(), reference.intercept_, atol=5e-3)
+
+    def test_it_stops_early_and_keeps_the_best(self, examples, taxonomy):
+        epochs = []
+        baseline.train_baseline(
+            *examples,
+            taxonomy,
+            BASELINE,
+            device=CPU,
+            name="b",
+            on_epoch=lambda epoch, _: epochs.append(epoch),
+        )
+        assert len(epochs) < 400
+        losses = [epoch.validation_loss for epoch in epochs]
+        best = int(np.argmin(losses))
+        assert len(losses) == best + 1 + BASELINE.stop_patience
+        assert epochs[best].best
+        assert not any(epoch.best for epoch in epochs[best + 1 :])
+
+    def test_pooling_over_frames(self):
+        frames = torch.tensor([[[0.2, 0.9], [0.6, 0.1]]])
+        torch.testing.assert_close(pool(frames, "mean"), torch.tensor([[0.4, 0.5]]))
+        torch.testing.assert_close(pool(frames, "max"), torch.tensor([[0.6, 0.9]]))
+        a, b = np.exp(0.2), np.exp(0.6)
+        wanted = (a * 0.2 + b * 0.6) / (a + b)
+        assert pool(frames, "softmax")[0, 0].item() == pytest.approx(wanted)
+
+
+def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_path):
+    torch.manual_seed(0)
+    network = CNNVGGish(replace(CONFIG, outputs=29))
+    save_checkpoint(tmp_path, Checkpoint(network, list(taxonomy.fine), {"parameters": 1}))
+    system = load_system(tmp_path, threshold=0.5, pooling="mean")
+    assert isinstance(system, Flat)
+    found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
+    np.testing.assert_array_equal(found[:, 0], found[:, 8:12].max(axis=1))
+    assert system.about == {"parameters": 1}
+
+
+def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_path):
+    network = FrameClassifier(8, 1, 16)
+    network.mean.fill_(120.0)
+    shape = {"outputs": 8, "hidden_layers": 1, "hidden_size": 16}
+    save(
+        tmp_path,
+        network,
+        {"kind": "baseline", "network": shape, "labels": list(taxonomy.coarse), "about": {}},
+    )
+    system = load_system(tmp_path, threshold=0.5, pooling="max")
+    assert isinstance(system, Baseline)
+    found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
+    frames = torch.from_numpy(examples[1].vggish[examples[1].rows])
+    np.testing.assert_allclose(
+        found[:, :8], torch.sigmoid(network(frames)).amax(1).detach().numpy(), rtol=1e-6
+    )
+    assert (found[:, 8:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"kind": "forest"},
+        {"kind": "hierarchy", "about": {}},
+        {"kind": "hierarchy", "nodes": [], "about": {}},
+        {"kind": "baseline", "about": {}, "network": {"size": 3}},
+    ],
+)  # fmt: skip
+def test_a_wrong_description_of_a_system_is_named(tmp_path, description):
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"model\.json"):
+        load_system(tmp_path, threshold=0.5, pooling="mean")

@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["float32", "bfloat16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Split = Literal["train", "validate", "test"]
 
@@ -97,6 +98,7 @@ class VGGish(Section):
     pca: str | None
     seed: Seed
     final_relu: bool
+    precision: Precision
     batch_clips: Count
 
     @model_validator(mode="after")
@@ -121,7 +123,7 @@ class Network(Section):
     max_epochs: Count
     optimizer: Literal["adam", "rmsprop"]
     pos_weight_power: Share
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -11,7 +11,6 @@ from ust.checkpoints import (
     DESCRIPTION_FILE,
     Checkpoint,
     load_checkpoint,
-    parameter_count,
     read_description,
     read_weights,
 )
@@ -36,11 +35,6 @@ class System(ABC):
 
     about: dict[str, Any]
 
-    @property
-    @abstractmethod
-    def parameters(self) -> int:
-        """Number of trained weights."""
-
     @abstractmethod
     def probabilities(
         self, examples: Examples, taxonomy: Taxonomy, *, batch_size: int, device: torch.device
@@ -58,11 +52,6 @@ class Flat(System):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.network, self.labels, self.about = checkpoint.network, checkpoint.labels, checkpoint.about
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained weights."""
-        return parameter_count(self.network)
 
     def probabilities(
         self, examples: Examples, taxonomy: Taxonomy, *, batch_size: int, device: torch.device
@@ -86,11 +75,6 @@ class Hierarchy(System):
 
     def __init__(self, nodes: dict[str, Checkpoint], about: dict[str, Any], *, threshold: float) -> None:
         self.nodes, self.about, self.threshold = nodes, about, threshold
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained weights of all networks."""
-        return sum(parameter_count(node.network) for node in self.nodes.values())
 
     def probabilities(
         self, examples: Examples, taxonomy: Taxonomy, *, batch_size: int, device: torch.device
@@ -128,11 +112,6 @@ class Baseline(System):
         self, network: FrameClassifier, labels: list[str], about: dict[str, Any], *, pooling: str
     ) -> None:
         self.network, self.labels, self.about, self.pooling = network, labels, about, pooling
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained weights."""
-        return parameter_count(self.network)
 
     def probabilities(
         self, examples: Examples, taxonomy: Taxonomy, *, batch_size: int, device: torch.device

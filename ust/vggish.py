@@ -126,19 +126,29 @@ class Embedder:
     final_relu : bool
         See `VGGish`.
     device : torch.device
+    precision : {"float32", "bfloat16"}
+        Of the network; its output and the post-processing are always float32.
     """
 
-    def __init__(self, variables: dict[str, np.ndarray], *, final_relu: bool, device: torch.device) -> None:
+    def __init__(
+        self,
+        variables: dict[str, np.ndarray],
+        *,
+        final_relu: bool,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
         self.network = VGGish(final_relu=final_relu)
         self.network.load_variables(variables)
         self.network.to(device)
-        self.device = device
+        self.device, self.half = device, precision == "bfloat16"
         self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
         """Embeddings before post-processing [shape=(n, 128), float32] of patches [shape=(n, 96, 64)]."""
-        with torch.inference_mode():
-            return self.network(torch.from_numpy(patches).to(self.device)).cpu().numpy()
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        with torch.inference_mode(), autocast:
+            return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
         """Quantised embeddings [shape=(n, 128), uint8] of patches [shape=(n, 96, 64)]."""

@@ -1,0 +1,98 @@
+"""Time every pair and write results.json and results.md beside this file.
+
+    python -m benchmarks [NAME ...] [--device cuda]
+
+Each pair runs in a process of its own, both ways in alternating rounds after a warm-up.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import NAMES
+from benchmarks.machine import matrix_gflops, memory_gbs
+from benchmarks.timing import measure
+from ust.device import prepare
+
+HERE = Path(__file__).parent
+THREADS = 2
+
+
+def run_one(name: str, device: str) -> None:
+    """Measure a pair and print its result as JSON."""
+    from benchmarks.pairs import bench
+
+    chosen = prepare(device=device, threads=THREADS)
+    gflops = matrix_gflops(chosen)
+    with bench(chosen) as made:
+        result = measure(getattr(made, name)(), gflops)
+        if name == "loading":
+            result["bytes_per_clip"] = made.bytes_per_clip()
+    print(json.dumps(result))  # noqa: T201
+
+
+def table(results: list[dict], machine: dict) -> str:
+    """The results as Markdown."""
+    lines = [
+        f"{machine['name']}, {machine['threads']} threads: {machine['gflops']:.0f} GFLOP/s in a float32 matrix "
+        f"product, {machine['memory_gbs']:.0f} GB/s of memory traffic. Medians of alternating rounds; `make bench`.",
+        "",
+        "| what | ours | peer | ratio | of the matrix product's speed | memory, ours / peer |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in results:
+        fraction = "" if r["limit_fraction"] is None else f"{r['limit_fraction']:.0%}"
+        lines.append(
+            f"| {r['name']}, a {r['unit']} | {_time(r['ours_s'])} | {_time(r['peer_s'])}: {r['peer']} "
+            f"| {r['ratio']:.2g} | {fraction} | {r['ours_mib']} / {r['peer_mib']} MiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _time(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def main() -> None:
+    """Run the pairs asked for, all by default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        return run_one(args.one, args.device)
+    unknown = set(args.names) - set(NAMES)
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+
+    device = prepare(device=args.device, threads=THREADS)
+    machine = {
+        "name": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        "threads": THREADS,
+        "gflops": matrix_gflops(device),
+        "memory_gbs": memory_gbs(device),
+    }
+    results = []
+    for name in args.names or NAMES:
+        command = [sys.executable, "-m", "benchmarks", "--one", name, "--device", args.device]
+        done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+        r = results[-1]
+        print(f"{name:30} {_time(r['ours_s']):>9}  {_time(r['peer_s']):>9}  ×{r['ratio']:.2f}", flush=True)  # noqa: T201
+    if not args.names:
+        suffix = "" if device.type == "cpu" else "-cuda"
+        (HERE / f"results{suffix}.json").write_text(json.dumps(results, indent=2) + "\n")
+        (HERE / f"results{suffix}.md").write_text(table(results, machine))
+    print(table(results, machine))  # noqa: T201
+    return None
+
+
+if __name__ == "__main__":
+    main()

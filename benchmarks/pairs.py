@@ -1,0 +1,289 @@
+"""The pairs: this project's way of doing something, and a peer's."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import joblib
+import librosa
+import numpy as np
+import pandas as pd
+import resampy
+import torch
+from torch.nn import functional
+
+from benchmarks import peers
+from benchmarks.timing import Pair
+from stages.extract_logmel import clip_logmel
+from stages.extract_vggish import clip_examples, in_batches
+from ust.audio import read_clip
+from ust.city.build import build_city, write_taxonomy
+from ust.evaluation import Evaluation
+from ust.examples import Examples
+from ust.extraction import in_workers
+from ust.features import Row, find_rows, open_features, write_features
+from ust.layers import Bilinear, StridedConv2d
+from ust.logmel import logmel
+from ust.models import FUSED, TABLE_1, VGGISH_FEATURES, CNNVGGish, NetworkConfig
+from ust.resampling import resample
+from ust.taxonomy import read_taxonomy
+from ust.vggish import CONVOLUTIONS, LINEARS, Embedder
+from ust.vggish_weights import random_variables
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import oracle
+
+RATE = 44_100
+LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
+BATCH = 32
+
+
+class Bench:
+    """The inputs that the pairs share, and the pairs.
+
+    Parameters
+    ----------
+    folder : Path
+        For a small city and feature files.
+    device : torch.device
+        What networks run on; peers, too.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        build_city(folder / "city", seed=2019, clips={"train": 16, "validate": 4})
+        self.rows = find_rows(folder / "city" / "audio")
+        self.clip = read_clip(self.rows[0].path, RATE)
+        self.variables = random_variables(2019, final_relu=True)
+        write_taxonomy(folder / "taxonomy.yaml")
+        self.taxonomy = read_taxonomy(folder / "taxonomy.yaml")
+
+    def synchronised(self, function: Callable[[], object]) -> Callable[[], object]:
+        """The function and, on a GPU, all that it started."""
+
+        def call() -> None:
+            function()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return call
+
+    def resample(self) -> Pair:
+        """44.1 to 16 kHz."""
+        return Pair(
+            "resample", "resampy.resample, kaiser_best",
+            partial(resample, self.clip, RATE, 16_000),
+            partial(resampy.resample, self.clip, RATE, 16_000, filter="kaiser_best"),
+            "clip", flop=2.0 * 160_000 * 2 * 64 * 441 / 160, rounds=9,
+        )  # fmt: skip
+
+    def logmel(self) -> Pair:
+        """128 bands, 862 frames."""
+        return Pair(
+            "logmel", "librosa.feature.melspectrogram, power_to_db",
+            partial(logmel, self.clip, **LOGMEL), partial(peers.logmel, self.clip, RATE), "clip", rounds=15,
+        )  # fmt: skip
+
+    def vggish_forward(self, precision: str = "float32") -> Pair:
+        """Sixteen clips of ten examples."""
+        clips = 16
+        patches = np.random.default_rng(0).standard_normal((10 * clips, 96, 64)).astype(np.float32)
+        embedder = Embedder(self.variables, final_relu=True, precision=precision, device=self.device)
+        model = peers.keras_vggish(self.variables)
+        size, macs = 96 * 64, 0
+        for group in CONVOLUTIONS:
+            macs += sum(size * 9 * inputs * outputs for _, inputs, outputs in group)
+            size //= 4
+        macs += sum(inputs * outputs for _, inputs, outputs in LINEARS)
+        name = "vggish_forward" if precision == "float32" else f"vggish_forward_{precision}"
+        return Pair(
+            name, "TensorFlow/Keras, clip by clip",
+            lambda: [embedder.embed(patches[i : i + 40]) for i in range(0, len(patches), 40)],
+            lambda: [model(patches[i : i + 10, ..., None], training=False) for i in range(0, len(patches), 10)],
+            "clip", per=clips, flop=2.0 * macs * len(patches),
+        )  # fmt: skip
+
+    def vggish_forward_bfloat16(self) -> Pair:
+        """The same in half precision."""
+        return self.vggish_forward("bfloat16")
+
+    def extraction(self) -> Pair:
+        """From files to both features on disk."""
+        embedder = Embedder(self.variables, final_relu=True, precision="float32", device=self.device)
+        model = peers.keras_vggish(self.variables)
+        pickles = self.folder / "pickles"
+        pickles.mkdir()
+        return Pair(
+            "extraction", "soundfile, resampy, NumPy, TensorFlow, librosa, clip by clip; a pickle each",
+            lambda: self.extract(self.rows, embedder),
+            lambda: peers.chain([row.path for row in self.rows], model, embedder.pca, pickles),
+            "clip", per=len(self.rows), rounds=3,
+        )  # fmt: skip
+
+    def extract(self, rows: list[Row], embedder: Embedder) -> None:
+        """Both features of some rows, as the stages extract them."""
+        write_features(
+            self.folder / "logmel.h5", "logmel", rows, in_workers(clip_logmel, rows, description="", **LOGMEL),
+            shape=(128, 862), dtype="float16", attributes={},
+        )  # fmt: skip
+        patches = in_workers(clip_examples, rows, description="")
+        write_features(
+            self.folder / "vggish.h5", "vggish", rows, in_batches(patches, embedder, 4),
+            shape=(10, 128), dtype="uint8", attributes={},
+        )  # fmt: skip
+
+    def strided_convolution(self) -> Pair:
+        """Block 3 of the report's network, forward and backward."""
+        block = TABLE_1[2]
+        shape = block.inputs, block.outputs, block.kernel, block.stride, block.padding
+        fast, plain = StridedConv2d(*shape), torch.nn.Conv2d(*shape)
+        x = torch.randn(8, 16, 128, 862, requires_grad=True)
+        macs = 33 * 48 * block.inputs * block.outputs * block.kernel[0] * block.kernel[1]
+        networks = [network.to(self.device) for network in (fast, plain)]
+        channels_last = x.detach().to(self.device, memory_format=torch.channels_last).requires_grad_()
+        x = x.detach().to(self.device).requires_grad_()
+        return Pair(
+            "strided_convolution", "torch.nn.Conv2d",
+            self.synchronised(lambda: networks[0](channels_last).sum().backward()),
+            self.synchronised(lambda: networks[1](x).sum().backward()),
+            "clip", per=8, flop=6.0 * macs * 8,
+        )  # fmt: skip
+
+    def bilinear_step(self) -> Pair:
+        """The report's fusion, batch 32, forward and backward."""
+        sizes = TABLE_1[-1].outputs, VGGISH_FEATURES, FUSED
+        fast = Bilinear(*sizes).to(self.device)
+        plain = torch.nn.Bilinear(*sizes).to(self.device)
+        first = torch.randn(BATCH, sizes[0], device=self.device, requires_grad=True)
+        second = torch.randn(BATCH, sizes[1], device=self.device)
+        return Pair(
+            "bilinear_step", "torch.nn.Bilinear",
+            self.synchronised(lambda: fast(first, second).sum().backward()),
+            self.synchronised(lambda: plain(first, second).sum().backward()),
+            "step of 32", flop=4.0 * BATCH * np.prod(sizes), rounds=3,
+        )  # fmt: skip
+
+    def train_step(self, fusion: str = "bilinear", precision: str = "float32") -> Pair:
+        """The whole network, its loss and its optimiser, batch 32."""
+        ours = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2)).to(self.device).train()
+        plain = peers.PlainNetwork(37, fusion).to(self.device).train()
+        generator = torch.Generator().manual_seed(0)
+        logmel = (-80 * torch.rand(BATCH, 128, 862, generator=generator)).half()
+        vggish = torch.randint(0, 256, (BATCH, 10, 128), generator=generator, dtype=torch.uint8)
+        targets = torch.rand(BATCH, 37, generator=generator).round().to(self.device)
+        optimisers = torch.optim.Adam(ours.parameters(), fused=True), torch.optim.Adam(plain.parameters())
+
+        def step(network, optimiser, prepare, precision: str) -> None:
+            inputs = [prepare(part).to(self.device) for part in (logmel, vggish)]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = network(*inputs)
+            loss = functional.binary_cross_entropy_with_logits(logits.float(), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+        name = (
+            "train_step"
+            if (fusion, precision) == ("bilinear", "float32")
+            else f"train_step_{fusion}_{precision}"
+        )
+        return Pair(
+            name, f"plain PyTorch modules, torch.optim.Adam ({fusion}, float32)",
+            self.synchronised(lambda: step(ours, optimisers[0], lambda part: part, precision)),
+            self.synchronised(lambda: step(plain, optimisers[1], lambda part: part.float(), "float32")),
+            "step of 32", rounds=3, flop=BATCH * self.network_flop(fusion),
+        )  # fmt: skip
+
+    def train_step_concat(self) -> Pair:
+        """The same with the report's other fusion."""
+        return self.train_step("concat")
+
+    def train_step_concat_bfloat16(self) -> Pair:
+        """The same with mixed precision."""
+        return self.train_step("concat", "bfloat16")
+
+    def network_flop(self, fusion: str) -> float:
+        """Floating-point operations of a clip forward and backward, by the definition of the layers."""
+        flop = 0.0
+        with torch.device("meta"):
+            network = peers.PlainNetwork(37, "concat")
+        x = torch.zeros(1, 1, 128, 862, device="meta")
+        for layer in network.convolutions:
+            x = layer(x)
+            if isinstance(layer, torch.nn.Conv2d):
+                # The first layer needs no gradient of its input.
+                flop += (4.0 if layer.in_channels == 1 else 6.0) * x[0, 0].numel() * layer.weight.numel()
+        fused = TABLE_1[-1].outputs * VGGISH_FEATURES if fusion == "bilinear" else VGGISH_FEATURES
+        return flop + 6.0 * fused * FUSED
+
+    def evaluation(self) -> Pair:
+        """Both levels of 443 clips, probabilities of six decimals."""
+        rng = np.random.default_rng(2019)
+        labels = list(self.taxonomy.labels)
+        truth = pd.DataFrame((rng.random((443, len(labels))) < 0.08).astype(int), columns=labels)
+        predicted = pd.DataFrame(rng.random(truth.shape).round(6), columns=labels)
+        both = Evaluation(truth.assign(sensor_id="1"), predicted, self.taxonomy)
+        return Pair(
+            "evaluation", "loop over thresholds, counting with NumPy at each",
+            lambda: [both.scores(level) for level in ("fine", "coarse")],
+            lambda: [
+                oracle.score(both.truth[level], both.predicted[level], self.taxonomy, level)
+                for level in ("fine", "coarse")
+            ],
+            "evaluation", rounds=5,
+        )  # fmt: skip
+
+    def loading(self) -> Pair:
+        """A shuffled epoch of batches of stored features, 200 rows."""
+        rng = np.random.default_rng(0)
+        rows = [Row(f"{index:04}.wav", "original", "train", Path()) for index in range(200)]
+        values = rng.random((len(rows), 128, 862), np.float32)
+        embeddings = rng.integers(0, 256, (len(rows), 10, 128))
+        paths = {name: self.folder / f"loading_{name}.h5" for name in ("logmel", "vggish")}
+        write_features(
+            paths["logmel"], "logmel", rows, values, shape=(128, 862), dtype="float16", attributes={}
+        )
+        write_features(
+            paths["vggish"], "vggish", rows, embeddings, shape=(10, 128), dtype="uint8", attributes={}
+        )
+        pickles = self.folder / "loading"
+        pickles.mkdir()
+        for index in range(len(rows)):
+            joblib.dump((values[index], embeddings[index].astype(np.float32)), pickles / str(index))
+        order = rng.permutation(len(rows))
+        cpu = torch.device("cpu")
+
+        def ours() -> None:
+            with open_features(paths["logmel"], "logmel") as a, open_features(paths["vggish"], "vggish") as b:
+                everything = Examples(a, b, np.arange(len(rows)), np.zeros((len(rows), 37), np.float32))
+                for _ in everything.batches(BATCH, order=order, device=cpu):
+                    pass
+
+        def theirs() -> None:
+            for start in range(0, len(order), BATCH):
+                pairs = [joblib.load(pickles / str(index)) for index in order[start : start + BATCH]]
+                for part in zip(*pairs, strict=True):
+                    torch.from_numpy(np.stack(part))
+
+        return Pair("loading", "a float32 pickle per clip", ours, theirs, "clip", per=len(rows), rounds=5)
+
+    def bytes_per_clip(self) -> dict[str, float]:
+        """Bytes a clip's features take on disk, and as float32 pickles."""
+        size = (self.folder / "loading_logmel.h5").stat().st_size
+        size += (self.folder / "loading_vggish.h5").stat().st_size
+        pickled = sum(path.stat().st_size for path in (self.folder / "loading").iterdir())
+        return {"ours": size / 200, "pickles": pickled / 200}
+
+
+@contextmanager
+def bench(device: torch.device) -> Iterator[Bench]:
+    """The benchmark in a temporary folder."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        yield Bench(folder, device)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

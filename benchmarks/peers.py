@@ -1,0 +1,101 @@
+"""What a user would write or call instead."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import joblib
+import librosa
+import numpy as np
+import resampy
+import soundfile as sf
+import torch
+from torch import nn
+
+from ust.embedding import postprocess
+from ust.models import FUSED, HIDDEN, TABLE_1, VGGISH_FEATURES
+from ust.vggish import CONVOLUTIONS, EXAMPLE_FRAMES, FFT, HOP, LINEARS, LOG_OFFSET, WINDOW, mel_matrix
+
+
+class PlainNetwork(nn.Module):
+    """The report's network from PyTorch's modules as they come."""
+
+    def __init__(self, outputs: int, fusion: str) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for block in TABLE_1:
+            layers += [
+                nn.Conv2d(block.inputs, block.outputs, block.kernel, block.stride, block.padding),
+                nn.BatchNorm2d(block.outputs),
+                nn.ReLU(),
+            ]
+            if block.pool:
+                layers.append(nn.MaxPool2d(block.pool))
+            layers.append(nn.Dropout(0.5))
+        self.convolutions = nn.Sequential(*layers)
+        self.bilinear = fusion == "bilinear"
+        features = TABLE_1[-1].outputs
+        self.fusion = (
+            nn.Bilinear(features, VGGISH_FEATURES, FUSED)
+            if self.bilinear
+            else nn.Linear(features + VGGISH_FEATURES, FUSED)
+        )
+        self.head = nn.Sequential(
+            nn.BatchNorm1d(FUSED), nn.ReLU(), nn.Dropout(0.2), nn.Linear(FUSED, HIDDEN),
+            nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, outputs),
+        )  # fmt: skip
+
+    def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
+        """Logits of (batch, 128, 862) log-mels and (batch, 10, 128) embeddings."""
+        spectral = self.convolutions(logmel.unsqueeze(1)).flatten(1)
+        embeddings = vggish.flatten(1)
+        if self.bilinear:
+            return self.head(self.fusion(spectral, embeddings))
+        return self.head(self.fusion(torch.cat([spectral, embeddings], dim=1)))
+
+
+def keras_vggish(variables: dict[str, np.ndarray]):
+    """VGGish as a Keras model with the given weights."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([tf.keras.Input((96, 64, 1))])
+    for group in CONVOLUTIONS:
+        for _, _, filters in group:
+            model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
+        model.add(layers.MaxPool2D(2, 2, padding="same"))
+    model.add(layers.Flatten())
+    for _, _, units in LINEARS:
+        model.add(layers.Dense(units, activation="relu"))
+    names = [name for group in CONVOLUTIONS for name, _, _ in group] + [name for name, _, _ in LINEARS]
+    weighted = [layer for layer in model.layers if layer.weights]
+    for layer, name in zip(weighted, names, strict=True):
+        layer.set_weights([variables[f"{name}/weights"], variables[f"{name}/biases"]])
+    return model
+
+
+def vggish_input(samples: np.ndarray, rate: int) -> np.ndarray:
+    """VGGish's examples with resampy and NumPy, as its released code computes them."""
+    samples = resampy.resample(samples, rate, 16_000, filter="kaiser_best")
+    frames = 1 + (len(samples) - WINDOW) // HOP
+    index = np.arange(WINDOW)[None] + HOP * np.arange(frames)[:, None]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))
+    log_mel = np.log(np.abs(np.fft.rfft(samples[index] * window, FFT)) @ mel_matrix() + LOG_OFFSET)
+    count = frames // EXAMPLE_FRAMES
+    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, -1).astype(np.float32)
+
+
+def logmel(samples: np.ndarray, rate: int) -> np.ndarray:
+    """librosa's log-mel spectrogram with its defaults."""
+    return librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
+
+
+def chain(paths: list[Path], model, pca: tuple[np.ndarray, np.ndarray], folder: Path) -> None:
+    """Both features clip by clip, each saved as a pickle of its own."""
+    for path in paths:
+        samples, rate = sf.read(path)
+        embeddings = np.asarray(model(vggish_input(samples, rate)[..., None], training=False))
+        joblib.dump(
+            {"logmel": logmel(samples, rate), "vggish": postprocess(embeddings, *pca)}, folder / path.stem
+        )

@@ -1,0 +1,55 @@
+"""The hierarchy's structure and rule, against a loop over clips and groups."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ust.hierarchy import combine, node_labels, parents
+from ust.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    ("1_a", "2_b", "3_c", "4_d"), ("1-1_a", "1-2_a", "2-1_b", "3-1_c", "3-X_c", "4-1_d"), (0, 0, 1, 2, 2, 3)
+)
+
+
+def test_structure_follows_from_the_taxonomy(taxonomy):
+    assert parents(TAXONOMY) == [0, 2]
+    assert node_labels(TAXONOMY, 2) == ["3-1_c", "3-X_c"]
+    # The report: six fine models; non-machinery impact and dog have one fine label each.
+    assert parents(taxonomy) == [0, 1, 3, 4, 5, 6]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]), min_size=4, max_size=4), min_size=1, max_size=9
+    ),
+    st.sampled_from([0.0, 0.5, 0.7, 1.0]),
+    st.integers(0, 99),
+    st.sampled_from([None, 0, 2]),
+)
+def test_rule_against_a_loop(coarse, threshold, seed, missing):
+    coarse = np.array(coarse)
+    answers = np.random.default_rng(seed).random((len(coarse), 6))
+    asked = []
+
+    def fine(group, clips):
+        asked.append((group, tuple(clips)))
+        return None if group == missing else answers[clips][:, np.array(TAXONOMY.group) == group]
+
+    found = combine(coarse, fine, TAXONOMY, threshold=threshold)
+    wanted = np.zeros((len(coarse), 10))
+    for clip, row in enumerate(coarse):
+        top = max(range(4), key=lambda group: row[group])
+        for group in range(4):
+            wanted[clip, group] = row[group]
+            for index in range(6):
+                if TAXONOMY.group[index] != group:
+                    continue
+                if group in (1, 3):
+                    wanted[clip, 4 + index] = row[group]
+                elif (group == top or row[group] > threshold) and group != missing:
+                    wanted[clip, 4 + index] = answers[clip, index]
+    np.testing.assert_array_equal(found, wanted)
+    # Each classifier is asked once, for the clips it runs on and no others.
+    assert len({group for group, _ in asked}) == len(asked)

@@ -1,0 +1,98 @@
+"""Submissions and the report's tables."""
+
+import numpy as np
+import pytest
+
+from ust.errors import UserError
+from ust.predictions import write_predictions
+from ust.submission import check, metadata
+from ust.tables import COLUMNS, REPORT, Row, frame, markdown, marked, row
+from ust.yamls import read_yaml, write_yaml
+
+LABEL = "Doe_LAB_task5_1"
+OUTPUT = f"{LABEL}.output.csv"
+LEVEL = {"micro_auprc": 0.5, "micro_f1": 0.25, "macro_auprc": 0.125, "class_auprc": {"engine": 0.75}}
+METRICS = {
+    "fine": LEVEL,
+    "coarse": LEVEL,
+    "rests_on": {"split": "validate", "clips": 2, "architecture": "CNN", "parameters": 7, "outputs": "all"},
+}
+CLIPS = ["a.wav", "b.wav"]
+
+
+@pytest.fixture
+def package(tmp_path, taxonomy):
+    folder = tmp_path / "submission"
+    folder.mkdir()
+    write_predictions(folder / f"{LABEL}.output.csv", CLIPS, np.full((2, 37), 0.5), taxonomy)
+    write_yaml(folder / f"{LABEL}.meta.yaml", metadata(LABEL, "N", "cnn", [{"lastname": "Doe"}], METRICS))
+    return folder
+
+
+def test_a_right_package_passes_and_says_what_it_is(package, taxonomy):
+    check(package, LABEL, CLIPS, taxonomy)
+    stated = read_yaml(package / f"{LABEL}.meta.yaml")
+    assert list(stated) == ["submission", "system", "results"]
+    assert stated["system"]["complexity"]["total_parameters"] == 7
+    assert stated["results"]["coarse"]["micro_auprc"] == 0.5
+
+
+def rewrite(path, change):
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "notes.txt").touch(), "should hold"),
+        (lambda f: (f / f"{LABEL}.meta.yaml").unlink(), "should hold"),
+        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("8_dog", "8_cat")), "8_dog is missing"),
+        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("b.wav", "c.wav")), "b.wav is missing"),
+        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("0.500000", "1.5", 1)), "1.5, should be"),
+        (lambda f: rewrite(f / f"{LABEL}.meta.yaml", lambda t: t.replace("Doe_LAB", "Roe_LAB")), "Roe_LAB"),
+        (
+            lambda f: rewrite(
+                f / f"{LABEL}.output.csv",
+                lambda t: t.replace("7_human-voice,8_dog", "8_dog,7_human-voice"),
+            ),
+            "another order",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_package_is_named(package, taxonomy, damage, message):
+    damage(package)
+    with pytest.raises(UserError) as error:
+        check(package, LABEL, CLIPS, taxonomy)
+    assert message in str(error.value)
+
+
+def test_marks_of_the_report_follow_from_its_figures():
+    """Italics and bold as they stand in the report's own tables."""
+    systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
+    baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
+    first, second, third = marked(systems, baselines)
+    assert first == ["CNN+VGGish1", "0.646", "0.483", "*0.425*", "***0.787***", "*0.609*", "***0.579***"]
+    assert second == ["CNN+VGGish2", "*0.656*", "0.398", "0.401", "**0.768**", "0.533", "**0.555**"]
+    assert third == ["Hierarchical", "0.643", "*0.490*", "0.414", "***0.787***", "*0.609*", "***0.579***"]
+    fine, coarse = marked(baselines, systems)
+    assert fine == ["Fine-level", "***0.671***", "***0.502***", "***0.427***", "0.742", "0.507", "0.530"]
+    assert coarse == ["Coarse-level", "–", "–", "–", "*0.762*", "***0.674***", "*0.542*"]
+
+
+def test_rows_leave_out_a_level_that_is_not_predicted():
+    assert row("cnn", METRICS).values == (0.5, 0.25, 0.125) * 2
+    coarse = {**METRICS, "rests_on": {**METRICS["rests_on"], "outputs": "coarse"}}
+    assert row("cnn_vggish_8", coarse).values == (None, None, None, 0.5, 0.25, 0.125)
+
+
+def test_tables_as_text_and_data():
+    systems, baselines = [row("cnn", METRICS), row("hierarchical", METRICS)], [row("baseline_fine", METRICS)]
+    text = markdown(systems, baselines, "2 clips")
+    assert text.index("Table 3") < text.index("| Hierarchical |") < text.index("Table 4")
+    assert "| cnn | *0.500*" in text
+    assert "not run here" in text
+    table = frame(systems, baselines)
+    assert list(table["system"]) == ["cnn", "hierarchical", "hierarchical", "baseline_fine", "baseline_fine"]
+    assert list(table["source"]) == ["here", "here", "report", "here", "report"]
+    assert table.loc[2, "coarse_micro_auprc"] == 0.787
+    assert list(table.columns[3:]) == list(COLUMNS)
