@@ -1,17 +1,25 @@
 # make repro   set up and run the pipeline          make test   set up and run the tests
+# make table   the report's Tables 3 and 4           make bench  time every step against its peers
 # make lint    style                                make clean  remove what the pipeline wrote
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test lint clean pins
+.PHONY: repro test table bench lint clean pins
 
 repro: $(VENV)/installed
 	dvc repro
 
 test: $(VENV)/installed
 	pytest
+
+table: $(VENV)/installed
+	dvc repro --quiet table
+	@cat metrics/table.md
+
+bench: $(VENV)/installed
+	python -m benchmarks
 
 lint: $(VENV)/installed
 	ruff check .

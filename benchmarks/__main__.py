@@ -38,8 +38,8 @@ def run_one(name: str, device: str) -> None:
 def table(results: list[dict], machine: dict) -> str:
     """The results as Markdown."""
     lines = [
-        f"{machine['name']}, {machine['threads']} threads: {machine['gflops']:.0f} GFLOP/s in a float32 matrix "
-        f"product, {machine['memory_gbs']:.0f} GB/s of memory traffic. Medians of alternating rounds; `make bench`.",
+        f"On a {machine['name']} with {machine['threads']} threads ({machine['gflops']:.0f} GFLOP/s",
+        f"in a float32 matrix product, {machine['memory_gbs']:.0f} GB/s copying); medians, by `make bench`.",
         "",
         "| what | ours | peer | ratio | of the matrix product's speed | memory, ours / peer |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import joblib
-import librosa
 import numpy as np
 import pandas as pd
 import resampy
@@ -102,8 +101,8 @@ class Bench:
         name = "vggish_forward" if precision == "float32" else f"vggish_forward_{precision}"
         return Pair(
             name, "TensorFlow/Keras, clip by clip",
-            lambda: [embedder.embed(patches[i : i + 40]) for i in range(0, len(patches), 40)],
-            lambda: [model(patches[i : i + 10, ..., None], training=False) for i in range(0, len(patches), 10)],
+            lambda: [embedder.embed(batch) for batch in np.split(patches, clips // 4)],
+            lambda: [model(clip[..., None], training=False) for clip in np.split(patches, clips)],
             "clip", per=clips, flop=2.0 * macs * len(patches),
         )  # fmt: skip
 
@@ -126,8 +125,9 @@ class Bench:
 
     def extract(self, rows: list[Row], embedder: Embedder) -> None:
         """Both features of some rows, as the stages extract them."""
+        logmels = in_workers(clip_logmel, rows, description="", **LOGMEL)
         write_features(
-            self.folder / "logmel.h5", "logmel", rows, in_workers(clip_logmel, rows, description="", **LOGMEL),
+            self.folder / "logmel.h5", "logmel", rows, logmels,
             shape=(128, 862), dtype="float16", attributes={},
         )  # fmt: skip
         patches = in_workers(clip_examples, rows, description="")

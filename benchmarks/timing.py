@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -48,8 +49,7 @@ def peak_memory(function: Callable[[], object]) -> float:
     """By how many MiB a call raises the resident memory of this process at most."""
 
     def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * PAGE
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
     before = highest = resident()
     done = threading.Event()
