@@ -7,6 +7,8 @@ import librosa
 import numpy as np
 import pytest
 from conftest import RATE
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ust.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
 from ust.errors import UserError
@@ -169,3 +171,19 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
         other.rename(path)
     with pytest.raises(UserError, match="stage extract_logmel"), open_features(path, "logmel"):
         pass
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(cached=st.integers(0, 6), indices=st.lists(st.integers(0, 4), min_size=1, max_size=9))
+def test_rows_are_the_same_from_memory_and_from_disk(feature_files, cached, indices):
+    logmel, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(5)])
+    row_gib = 128 * 862 * 2 / 2**30
+    with (
+        open_features(logmel, "logmel") as disk,
+        open_features(logmel, "logmel", cache_gib=cached * row_gib) as memory,
+    ):
+        assert len(memory.cached) == min(cached, 5)
+        found = memory[np.array(indices)]
+        np.testing.assert_array_equal(found, disk[np.array(indices)])
+        np.testing.assert_array_equal(found, disk.values[:][indices])
+        assert found.dtype == np.float16

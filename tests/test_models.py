@@ -1,5 +1,7 @@
 """The network, its layers and the learning-rate schedule against the report."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -128,6 +130,33 @@ def test_blocks_equal_the_plain_modules(row, training):
         torch.testing.assert_close(torch.zeros_like(b) if a.grad is None else a.grad, b.grad, msg=name)
     for a, b in zip(fast.buffers(), slow.buffers(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_training_step_equals_one_of_plain_modules():
+    torch.manual_seed(3)
+    config = NetworkConfig(37, "concat", 0.0, 0.0)
+    fast = CNNVGGish(config).double().train()
+    convolutions = nn.Sequential(*(plain(block) for block in TABLE_1)).double()
+    convolutions.load_state_dict(fast.convolutions.state_dict())
+    head = nn.Sequential(nn.Linear(1536, 512), *fast.head).double()
+    head[0].load_state_dict(fast.fusion.state_dict())
+    head = copy.deepcopy(head).train()
+    logmel, vggish = -80 * torch.rand(3, 128, 862), torch.randint(0, 256, (3, 10, 128))
+    spectral = convolutions(logmel.double().unsqueeze(1)).flatten(1)
+    wanted = head(torch.cat([spectral, (vggish.flatten(1) * (4 / 255) - 2).double()], dim=1))
+    # The network takes features as they are stored, in single precision at most.
+    found = fast.head(fast.fusion(fast.convolutions(logmel.double().unsqueeze(1)).flatten(1),
+                                  (vggish.flatten(1) * (4 / 255) - 2).double()))  # fmt: skip
+    torch.testing.assert_close(found, wanted)
+    target = torch.rand(3, 37).round().double()
+    for logits in (found, wanted):
+        nn.functional.binary_cross_entropy_with_logits(logits, target).backward()
+    slow = [*convolutions.parameters(), *head.parameters()]
+    quick = [*fast.convolutions.parameters(), *fast.fusion.parameters(), *fast.head.parameters()]
+    for a, b in zip(quick, slow, strict=True):
+        torch.testing.assert_close(torch.zeros_like(b) if a.grad is None else a.grad, b.grad)
+    fast.float()
+    torch.testing.assert_close(fast(logmel, vggish).double(), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_bilinear_equals_the_plain_one_and_takes_its_weights():

@@ -211,3 +211,14 @@ def test_a_damaged_checkpoint_is_explained(tf, released, tmp_path, damage):
     if damage == "misshapen":
         assert "conv1/weights has shape (3, 3, 1, 7), should have (3, 3, 1, 64)" in str(error.value)
         assert "fc2/biases is missing" in str(error.value)
+
+
+def test_half_precision_is_near_the_full_one(variables, noise):
+    patches = examples(noise, RATE)
+    cpu = torch.device("cpu")
+    full, half = (
+        Embedder(variables, final_relu=True, device=cpu, precision=precision)(patches).astype(int)
+        for precision in ("float32", "bfloat16")
+    )
+    assert (full != half).any()
+    assert np.abs(full - half).mean() < 3  # of 255 steps
