@@ -54,7 +54,7 @@ class Bench:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self.device = folder, device
-        build_city(folder / "city", seed=2019, clips={"train": 16, "validate": 4})
+        build_city(folder / "city", seed=2019, clips={"train": 64})
         self.rows = find_rows(folder / "city" / "audio")
         self.clip = read_clip(self.rows[0].path, RATE)
         self.variables = random_variables(2019, final_relu=True)

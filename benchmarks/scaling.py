@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--clips 100 300 1000 3000]
 
-Each size runs in a process of its own. The clips are links to twenty synthetic ones, so only their number
+Each size runs in a process of its own. The clips are links to 64 synthetic ones, so only their number
 grows.
 """
 
