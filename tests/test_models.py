@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ust.checkpoints import parameter_count
-from ust.layers import Bilinear, ReLUDropout, StridedConv2d, fourier
+from ust.layers import Bilinear, ReLUDropout, StridedConv2d, WinogradConv2d, fourier
 from ust.models import TABLE_1, CNNVGGish, ConvBlock, FrameClassifier, NetworkConfig
 from ust.schedule import StagnationSchedule
 
@@ -203,6 +203,25 @@ def test_frame_classifier_is_logistic_regression_of_standardised_frames():
     torch.testing.assert_close(network(frames), wanted)
     assert parameter_count(network) == 128 * 23 + 23
     assert parameter_count(FrameClassifier(23, 2, 64)) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    seed=st.integers(0, 999),
+)
+def test_winograd_convolution_equals_the_plain_one(channels, size, seed):
+    torch.manual_seed(seed)
+    fast = WinogradConv2d(*channels).double()
+    x = torch.randn(2, channels[0], *size, dtype=torch.float64)
+    wanted = nn.functional.conv2d(x, fast.weight, fast.bias, padding=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), wanted)
+        with torch.no_grad():
+            fast.weight.mul_(2)  # new weights are noticed
+        torch.testing.assert_close(fast(x) + fast.bias[:, None, None], 2 * wanted)
+    torch.testing.assert_close(fast(x) + fast.bias[:, None, None], 2 * wanted)  # outside inference: PyTorch's
 
 
 def test_block_3_uses_it_and_others_do_not():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ust.embedding import EMBEDDING, postprocess
+from ust.layers import WinogradConv2d
 from ust.resampling import resample
 
 SAMPLE_RATE = 16_000
@@ -83,7 +84,7 @@ class VGGish(nn.Module):
     def __init__(self, *, final_relu: bool = True) -> None:
         super().__init__()
         self.final_relu = final_relu
-        groups = [[nn.Conv2d(i, o, 3, padding=1) for _, i, o in group] for group in CONVOLUTIONS]
+        groups = [[_convolution(i, o) for _, i, o in group] for group in CONVOLUTIONS]
         self.convolutions = nn.ModuleList(nn.ModuleList(group) for group in groups)
         self.linears = nn.ModuleList(nn.Linear(i, o) for _, i, o in LINEARS)
         self.to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU
@@ -114,6 +115,10 @@ class VGGish(nn.Module):
                 order = (3, 2, 0, 1) if weights.ndim == 4 else (1, 0)
                 module.weight.copy_(weights.permute(order))
                 module.bias.copy_(torch.from_numpy(variables[f"{name}/biases"]))
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return WinogradConv2d(inputs, outputs) if inputs >= 128 else nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class Embedder:
