@@ -12,7 +12,7 @@ repro: $(VENV)/installed
 	dvc repro
 
 test: $(VENV)/installed
-	pytest
+	pytest -n 2 --dist loadscope
 
 table: $(VENV)/installed
 	dvc repro --quiet table
