@@ -47,6 +47,7 @@ class StridedConv2d(nn.Conv2d):
         rows, columns = out_h - 1 + taps_h, out_w - 1 + taps_w
         columns += columns % 2 == 0  # `fourier` wants an odd length
         x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, pw, columns * sw - w - pw, ph, rows * sh - h - ph))
+        x = x.contiguous()  # as it is, unless nothing was padded
         blocks = x.view(b, rows, sh, columns, sw * c).transpose(2, 3).reshape(b * rows, columns, depth)
         kernel = self.weight.view(-1, c, taps_h, sh, taps_w, sw).permute(4, 3, 5, 1, 2, 0)
 
