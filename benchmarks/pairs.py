@@ -284,6 +284,7 @@ class Bench:
 
         def theirs() -> None:
             for start in range(0, len(order), BATCH):
+                # A pickle as the peer would load it; this process wrote it a moment ago.
                 pairs = [joblib.load(pickles / str(index)) for index in order[start : start + BATCH]]
                 for part in zip(*pairs, strict=True):
                     torch.from_numpy(np.stack(part))

@@ -30,9 +30,8 @@ def prepare(*, device: str, threads: int) -> torch.device:
     keep_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # nothing reads it, and it takes a tenth of a step
-    )
+    # Nothing reads such memory, and filling it takes a tenth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 

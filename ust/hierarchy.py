@@ -12,12 +12,12 @@ OTHER = "other"  # a fine classifier's output for clips of other groups
 
 def parents(taxonomy: Taxonomy) -> list[int]:
     """The groups that need a classifier of their own: those with more than one fine label."""
-    return [group for group in range(len(taxonomy.coarse)) if taxonomy.group.count(group) > 1]
+    return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.members(group)) > 1]
 
 
 def node_labels(taxonomy: Taxonomy, group: int) -> list[str]:
     """The fine labels of a group."""
-    return [label for label, g in zip(taxonomy.fine, taxonomy.group, strict=True) if g == group]
+    return [taxonomy.fine[index] for index in taxonomy.members(group)]
 
 
 def combine(
@@ -53,7 +53,7 @@ def combine(
     runs = coarse > threshold
     runs[np.arange(len(coarse)), coarse.argmax(axis=1)] = True
     for group in range(k):
-        columns = [k + index for index, g in enumerate(taxonomy.group) if g == group]
+        columns = [k + index for index in taxonomy.members(group)]
         if len(columns) == 1:
             out[:, columns[0]] = coarse[:, group]
         elif runs[:, group].any():

@@ -35,7 +35,7 @@ def complete_probabilities(outputs: np.ndarray, labels: list[str], taxonomy: Tax
             out[:, index] = outputs[:, column[label]]
     for g, label in enumerate(taxonomy.coarse):
         if label not in column:
-            members = [len(taxonomy.coarse) + i for i, group in enumerate(taxonomy.group) if group == g]
+            members = [len(taxonomy.coarse) + i for i in taxonomy.members(g)]
             out[:, g] = out[:, members].max(axis=1)
     return out
 

@@ -1,5 +1,6 @@
-"""The report's learning-rate schedule: reduce on stagnation, restart warm, ever more mildly."""
+"""When to change the learning rate (the report's schedule) and when to stop."""
 
+import math
 from dataclasses import dataclass, field
 
 MILDEST_FACTOR = 0.9
@@ -48,3 +49,31 @@ class StagnationSchedule:
             self.restarts += 1
             self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
         return True
+
+
+@dataclass
+class EarlyStopping:
+    """Whether a loss has gone `patience` epochs in a row without a new lowest value.
+
+    Attributes
+    ----------
+    lowest : float
+    since : int
+        Epochs since it was reached.
+    """
+
+    patience: int
+    lowest: float = field(init=False, default=math.inf)
+    since: int = field(init=False, default=0)
+
+    def step(self, loss: float) -> bool:
+        """Take note of an epoch; True if its loss is the lowest so far."""
+        improved = loss < self.lowest
+        self.since = 0 if improved else self.since + 1
+        self.lowest = min(self.lowest, loss)
+        return improved
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether to stop."""
+        return self.since >= self.patience

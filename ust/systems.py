@@ -21,8 +21,6 @@ from ust.inference import complete_probabilities, predict
 from ust.models import FrameClassifier
 from ust.taxonomy import Taxonomy
 
-POOLINGS = ("mean", "max", "softmax")
-
 
 class System(ABC):
     """A trained system.
@@ -157,7 +155,8 @@ def load_system(folder: Path, *, threshold: float, pooling: str) -> System:
         about = dict(description["about"])
         if kind == "hierarchy":
             nodes = {name: load_checkpoint(folder / name) for name in description["nodes"]}
-            nodes[ROOT]
+            if ROOT not in nodes:
+                raise KeyError(ROOT)
             return Hierarchy(nodes, about, threshold=threshold)
         if kind == "baseline":
             network = FrameClassifier(**description["network"])

@@ -30,13 +30,17 @@ class Taxonomy:
         """All labels, coarse first."""
         return self.coarse + self.fine
 
+    def members(self, group: int) -> list[int]:
+        """Indices into `fine` of the group's labels."""
+        return [i for i, g in enumerate(self.group) if g == group]
+
     def complete(self, group: int) -> list[int]:
         """Indices into `fine` of the group's known ("complete") labels."""
-        return [i for i, g in enumerate(self.group) if g == group and not is_incomplete(self.fine[i])]
+        return [i for i in self.members(group) if not is_incomplete(self.fine[i])]
 
     def incomplete(self, group: int) -> int | None:
         """Index into `fine` of the group's ``-X`` label, or None."""
-        found = [i for i, g in enumerate(self.group) if g == group and is_incomplete(self.fine[i])]
+        found = [i for i in self.members(group) if is_incomplete(self.fine[i])]
         return found[0] if found else None
 
     def coarse_name(self, group: int) -> str:

@@ -13,6 +13,7 @@ from ust.errors import UserError
 from ust.examples import Examples
 from ust.models import FrameClassifier
 from ust.params import BaselineSystem
+from ust.schedule import EarlyStopping
 from ust.seeding import generator
 from ust.taxonomy import Taxonomy
 
@@ -97,7 +98,7 @@ def train_baseline(
         network.scale.copy_(torch.from_numpy(scaler.scale_))
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=True)
     shuffle = generator(recipe.seed, "shuffle", name)
-    best, since = np.inf, 0
+    stopping = EarlyStopping(recipe.stop_patience)
     for number in range(1, recipe.max_epochs + 1):
         total = 0.0
         order = torch.from_numpy(shuffle.permutation(len(train[0]))).to(device)
@@ -111,10 +112,8 @@ def train_baseline(
             watched = _loss(network, *check, recipe.l2).item()
         if not np.isfinite(total + watched):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        since = 0 if watched < best else since + 1
-        best = min(best, watched)
-        on_epoch(Epoch(number, total / len(train[0]), watched, best=since == 0), network)
-        if since >= recipe.stop_patience:
+        on_epoch(Epoch(number, total / len(train[0]), watched, best=stopping.step(watched)), network)
+        if stopping.exhausted:
             break
 
 

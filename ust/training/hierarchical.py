@@ -11,6 +11,7 @@ from ust.errors import UserError
 from ust.examples import Examples
 from ust.hierarchy import OTHER, ROOT, node_labels, parents
 from ust.params import HierarchicalSystem
+from ust.schedule import EarlyStopping
 from ust.taxonomy import Taxonomy
 from ust.training.trainer import Trainer
 
@@ -71,13 +72,14 @@ def nodes(examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negativ
     """
     if len(examples) < FEWEST:
         raise UserError("a network needs at least two clips to train on")
-    yield Node(ROOT, list(taxonomy.coarse), *(_of(e, taxonomy, None, False) for e in (examples, validate)))
+    k = len(taxonomy.coarse)
+    root = (each.having(slice(None), each.targets[:, :k]) for each in (examples, validate))
+    yield Node(ROOT, list(taxonomy.coarse), *root)
     for group in parents(taxonomy):
-        train, check = (_of(e, taxonomy, group, negatives) for e in (examples, validate))
-        inside = examples.targets[:, group] > 0.5
-        if min(inside.sum(), len(train)) >= FEWEST:
+        if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
-            yield Node(taxonomy.coarse[group], labels, train, check)
+            own = (_of_group(each, taxonomy, group, negatives) for each in (examples, validate))
+            yield Node(taxonomy.coarse[group], labels, *own)
 
 
 def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
@@ -85,14 +87,10 @@ def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
     return [taxonomy.coarse[group] for group in parents(taxonomy) if taxonomy.coarse[group] not in trained]
 
 
-def _of(examples: Examples, taxonomy: Taxonomy, group: int | None, negatives: bool) -> Examples:
-    """The examples of a node, with its targets."""
-    k = len(taxonomy.coarse)
-    if group is None:
-        return examples.having(slice(None), examples.targets[:, :k])
+def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
+    """The examples of a group's classifier, with its targets."""
     inside = examples.targets[:, group] > 0.5
-    columns = [k + index for index, g in enumerate(taxonomy.group) if g == group]
-    targets = examples.targets[:, columns]
+    targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
     if negatives:
         other = (~inside)[:, None].astype(np.float32)
         return examples.having(slice(None), np.hstack([targets, other]))
@@ -129,14 +127,12 @@ def train_node(
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         trainer.optimizer, factor=recipe.reduce_factor, patience=recipe.reduce_patience
     )
-    best, since = np.inf, 0
+    stopping = EarlyStopping(recipe.stop_patience)
     for number in range(1, recipe.max_epochs + 1):
         lr = trainer.optimizer.param_groups[0]["lr"]
         loss = trainer.epoch(number)
         watched = trainer.loss(node.validate if len(node.validate) else node.train)
-        since = 0 if watched < best else since + 1
-        best = min(best, watched)
-        on_epoch(Epoch(number, loss, watched, lr, best=since == 0))
-        if since >= recipe.stop_patience:
+        on_epoch(Epoch(number, loss, watched, lr, best=stopping.step(watched)))
+        if stopping.exhausted:
             break
         plateau.step(watched)
