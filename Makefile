@@ -1,18 +1,25 @@
-# make repro   set up and run the pipeline          make test   set up and run the tests
-# make table   the report's Tables 3 and 4           make bench  time every step against its peers
-# make lint    style                                make clean  remove what the pipeline wrote
+# make repro         set up and run the pipeline      make test       set up and run the tests
+# make table         the report's Tables 3 and 4       make test-slow  the tests that take an hour
+# make check-repro   two fresh clones, same bytes?     make bench      time every step against its peers
+# make lint          style, known vulnerabilities      make clean      remove what the pipeline wrote
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test table bench lint clean pins
+.PHONY: repro test test-slow check-repro table bench lint clean pins
 
 repro: $(VENV)/installed
 	dvc repro
 
 test: $(VENV)/installed
-	pytest -n 2 --dist loadscope
+	pytest -n 2 --dist loadscope -m 'not slow'
+
+test-slow: $(VENV)/installed
+	pytest -n 2 --dist worksteal -m slow
+
+check-repro: $(VENV)/installed
+	python tests/check_repro.py
 
 table: $(VENV)/installed
 	dvc repro --quiet table
@@ -26,7 +33,8 @@ lint: $(VENV)/installed
 	ruff format --check .
 
 clean:
-	rm -rf data/raw data/augmented data/features data/predictions data/labels.csv models/*/ dvc_plots
+	rm -rf data/raw data/augmented data/features data/predictions data/submission data/labels*.csv
+	rm -rf models/*/ models/.*.partial metrics/training/.*.partial dvc_plots
 
 $(VENV): $(VENV)/installed
 

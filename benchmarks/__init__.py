@@ -3,6 +3,6 @@
 # The methods of `benchmarks.pairs.Bench`, in order.
 NAMES = (
     "resample", "logmel", "vggish_forward", "vggish_forward_bfloat16", "extraction", "loading",
-    "strided_convolution", "bilinear_step", "train_step", "train_step_concat", "train_step_concat_bfloat16",
-    "evaluation",
+    "loading_disk", "strided_convolution", "bilinear_step", "train_step", "train_step_concat",
+    "train_step_concat_bfloat16", "evaluation",
 )  # fmt: skip

@@ -1,10 +1,9 @@
 """The pairs: this project's way of doing something, and a peer's."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,17 +16,17 @@ from torch.nn import functional
 
 from benchmarks import peers
 from benchmarks.timing import Pair
-from stages.extract_logmel import clip_logmel
-from stages.extract_vggish import clip_examples, in_batches
+from stages.extract_logmel import write_logmels
+from stages.extract_vggish import write_embeddings
 from ust.audio import read_clip
 from ust.city.build import build_city, write_taxonomy
 from ust.evaluation import Evaluation
 from ust.examples import Examples
-from ust.extraction import in_workers
-from ust.features import Row, find_rows, open_features, write_features
+from ust.features import Row, find_rows, open_features
 from ust.layers import Bilinear, StridedConv2d
 from ust.logmel import logmel
 from ust.models import FUSED, TABLE_1, VGGISH_FEATURES, CNNVGGish, NetworkConfig
+from ust.params import load
 from ust.resampling import resample
 from ust.taxonomy import read_taxonomy
 from ust.vggish import CONVOLUTIONS, LINEARS, Embedder
@@ -36,6 +35,7 @@ from ust.vggish_weights import random_variables
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import oracle
 
+ROOT = Path(__file__).parent.parent
 RATE = 44_100
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 BATCH = 32
@@ -50,10 +50,13 @@ class Bench:
         For a small city and feature files.
     device : torch.device
         What networks run on; peers, too.
+    stack : contextlib.ExitStack
+        Closes what is opened.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.folder, self.device = folder, device
+    def __init__(self, folder: Path, device: torch.device, stack: ExitStack) -> None:
+        self.folder, self.device, self.stack = folder, device, stack
+        self.vggish = load(ROOT / "params.yaml", "vggish")[0]
         write_taxonomy(folder / "taxonomy.yaml")
         self.taxonomy = read_taxonomy(folder / "taxonomy.yaml")
 
@@ -137,16 +140,11 @@ class Bench:
 
     def extract(self, rows: list[Row], embedder: Embedder) -> None:
         """Both features of some rows, as the stages extract them."""
-        logmels = in_workers(clip_logmel, rows, description="", **LOGMEL)
-        write_features(
-            self.folder / "logmel.h5", "logmel", rows, logmels,
-            shape=(128, 862), dtype="float16", attributes={},
-        )  # fmt: skip
-        patches = in_workers(clip_examples, rows, description="")
-        write_features(
-            self.folder / "vggish.h5", "vggish", rows, in_batches(patches, embedder, 4),
-            shape=(10, 128), dtype="uint8", attributes={},
-        )  # fmt: skip
+        for name in ("logmel", "vggish"):
+            (self.folder / f"{name}.h5").unlink(missing_ok=True)  # or it would be taken from there
+        write_logmels(self.folder / "logmel.h5", rows, LOGMEL)
+        about = {"weights": "random", "sha256": ""}
+        write_embeddings(self.folder / "vggish.h5", rows, embedder, self.vggish, about)
 
     def strided_convolution(self) -> Pair:
         """Block 3 of the report's network, forward and backward."""
@@ -256,31 +254,39 @@ class Bench:
             "evaluation", rounds=5,
         )  # fmt: skip
 
-    def loading(self) -> Pair:
-        """A shuffled epoch of batches of stored features, 200 rows."""
-        rng = np.random.default_rng(0)
-        rows = [Row(f"{index:04}.wav", "original", "train", Path()) for index in range(200)]
-        values = rng.random((len(rows), 128, 862), np.float32)
-        embeddings = rng.integers(0, 256, (len(rows), 10, 128))
-        paths = {name: self.folder / f"loading_{name}.h5" for name in ("logmel", "vggish")}
-        write_features(
-            paths["logmel"], "logmel", rows, values, shape=(128, 862), dtype="float16", attributes={}
+    @cached_property
+    def features(self) -> tuple[Path, Path]:
+        """The feature files of the small city."""
+        embedder = Embedder(self.variables, final_relu=True, device=self.device)
+        self.extract(self.rows, embedder)
+        return self.folder / "logmel.h5", self.folder / "vggish.h5"
+
+    @cached_property
+    def pickles(self) -> Path:
+        """The same features as a float32 pickle per clip."""
+        folder = self.folder / "loading"
+        folder.mkdir()
+        logmel, vggish = self.features
+        with open_features(logmel, "logmel") as a, open_features(vggish, "vggish") as b:
+            for index in range(len(self.rows)):
+                values = (features[np.array([index])][0].astype(np.float32) for features in (a, b))
+                joblib.dump(tuple(values), folder / str(index))
+        return folder
+
+    def loading(self, cache_gib: float = 1.0, name: str = "loading") -> Pair:
+        """A shuffled epoch of batches of stored features, kept in memory as in training."""
+        rows = np.arange(len(self.rows))
+        order = np.random.default_rng(0).permutation(rows)
+        logmel, vggish = (
+            self.stack.enter_context(open_features(path, kind, cache_gib=cache_gib))
+            for path, kind in zip(self.features, ("logmel", "vggish"), strict=True)
         )
-        write_features(
-            paths["vggish"], "vggish", rows, embeddings, shape=(10, 128), dtype="uint8", attributes={}
-        )
-        pickles = self.folder / "loading"
-        pickles.mkdir()
-        for index in range(len(rows)):
-            joblib.dump((values[index], embeddings[index].astype(np.float32)), pickles / str(index))
-        order = rng.permutation(len(rows))
-        cpu = torch.device("cpu")
+        everything = Examples(logmel, vggish, rows, np.zeros((len(rows), 37), np.float32))
+        pickles, cpu = self.pickles, torch.device("cpu")
 
         def ours() -> None:
-            with open_features(paths["logmel"], "logmel") as a, open_features(paths["vggish"], "vggish") as b:
-                everything = Examples(a, b, np.arange(len(rows)), np.zeros((len(rows), 37), np.float32))
-                for _ in everything.batches(BATCH, order=order, device=cpu):
-                    pass
+            for _ in everything.batches(BATCH, order=order, device=cpu):
+                pass
 
         def theirs() -> None:
             for start in range(0, len(order), BATCH):
@@ -289,21 +295,22 @@ class Bench:
                 for part in zip(*pairs, strict=True):
                     torch.from_numpy(np.stack(part))
 
-        return Pair("loading", "a float32 pickle per clip", ours, theirs, "clip", per=len(rows), rounds=5)
+        return Pair(name, "a float32 pickle per clip", ours, theirs, "clip", per=len(rows), rounds=9)
+
+    def loading_disk(self) -> Pair:
+        """The same, read from the compressed file: what an epoch costs where memory is too small."""
+        return self.loading(0.0, "loading_disk")
 
     def bytes_per_clip(self) -> dict[str, float]:
         """Bytes a clip's features take on disk, and as float32 pickles."""
-        size = (self.folder / "loading_logmel.h5").stat().st_size
-        size += (self.folder / "loading_vggish.h5").stat().st_size
-        pickled = sum(path.stat().st_size for path in (self.folder / "loading").iterdir())
-        return {"ours": size / 200, "pickles": pickled / 200}
+        size = sum(path.stat().st_size for path in self.features)
+        pickled = sum(path.stat().st_size for path in self.pickles.iterdir())
+        return {"ours": size / len(self.rows), "pickles": pickled / len(self.rows)}
 
 
 @contextmanager
 def bench(device: torch.device) -> Iterator[Bench]:
     """The benchmark in a temporary folder."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        yield Bench(folder, device)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        yield Bench(Path(folder), device, stack)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ust import params
 from ust.annotations import read_annotations
-from ust.console import log, run
+from ust.console import done, parse, run
 from ust.files import replacing
 from ust.labels import aggregate, aggregate_any
 from ust.taxonomy import read_taxonomy
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="labels.csv to write, by the report's rule")
     parser.add_argument("any", type=Path, help="labels_any.csv to write, by the challenge baseline's")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     (settings,) = params.load(args.params, "labels")
 
     taxonomy = read_taxonomy(args.taxonomy)
@@ -29,7 +29,7 @@ def main() -> None:
         with replacing(path) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         counts = table["split"].value_counts().sort_index()
-        log.info("%s: %s", path, ", ".join(f"{n} {split} clips" for split, n in counts.items()))
+        done("%s: %s", path, ", ".join(f"{n} {split} clips" for split, n in counts.items()))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from pathlib import Path
 from joblib import Parallel, delayed
 
 from ust import params
-from ust.audio import SAMPLE_RATE, read_clip, write_flac
+from ust.audio import SAMPLE_RATE, read_clip, write_sound
 from ust.augmentation import augment, chosen
-from ust.console import log, progress, run
+from ust.console import done, parse, progress, run
 from ust.features import Row, find_rows
 from ust.files import replacing_folder
 
@@ -17,7 +17,8 @@ def write_variant(row: Row, folder: Path, variant: str, settings: dict, seed: in
     """Write one variant of a clip as ``<variant>/train/<audio_filename>.flac``."""
     samples = read_clip(row.path, SAMPLE_RATE)
     out = augment(samples, SAMPLE_RATE, variant=variant, settings=settings, clip=row.clip, seed=seed)
-    write_flac(folder / variant / row.split / f"{row.clip}.flac", out, SAMPLE_RATE)
+    path = folder / variant / row.split / f"{row.clip}.flac"
+    write_sound(path, out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("audio", type=Path, help="folder with train/")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     (settings,) = params.load(args.params, "augment")
 
     train = [row for row in find_rows(args.audio) if row.split == "train"]
@@ -43,7 +44,7 @@ def main() -> None:
         )
         for _ in progress(written, total=len(jobs), description="augmenting"):
             pass
-    log.info("%s: %d variants of %d train clips", args.out, len(jobs), len(train))
+    done("%s: %d variants of %d train clips", args.out, len(jobs), len(train))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from ust import params
 from ust.annotations import ground_truth, read_annotations
 from ust.bootstrap import UNITS
-from ust.console import log, run
+from ust.console import log, parse, run
 from ust.evaluation import Evaluation, compare
 from ust.files import write_json
 from ust.taxonomy import read_taxonomy
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--unit", choices=UNITS, default="clips", help="what is drawn with replacement")
     parser.add_argument("--out", type=Path, help="JSON file to write, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     if len(args.predictions) < 2:
         parser.error("two files of predictions are needed to compare")
     (settings,) = params.load(args.params, "evaluate")

@@ -7,7 +7,7 @@ from pathlib import Path
 from stages import from_project
 from ust import params
 from ust.city.build import build_city
-from ust.console import log, run
+from ust.console import done, log, parse, run
 from ust.dataset import Summary, link
 from ust.errors import UserError, listing
 from ust.fetch import cache_folder
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--zenodo", default="https://zenodo.org", help="a mirror's address")
-    args = parser.parse_args()
+    args = parse(parser)
     (data,) = params.load(args.params, "data")
 
     with replacing_folder(args.out) as folder:
@@ -51,7 +51,7 @@ def main() -> None:
         log.info(
             "converted when read: %s", ", ".join(f"{n} {what}" for what, n in summary.conversions.items())
         )
-    log.info("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in summary.clips.items()))
+    done("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in summary.clips.items()))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ust import params
 from ust.annotations import ground_truth, read_annotations
-from ust.console import log, run
+from ust.console import done, log, parse, run
 from ust.curves import curves
 from ust.evaluation import Evaluation, best_thresholds, details, headline
 from ust.files import read_json, replacing, write_json
@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     if (args.train_predictions is None) != (args.labels is None):
         parser.error("--train-predictions and --labels go together")
     return args
@@ -91,7 +91,7 @@ def main() -> None:
             *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
             *(metrics[level]["macro_auprc"], constant),
         )
-    log.info("%s: %d %s clips", args.out, len(truth), split)
+    done("%s: %d %s clips", args.out, len(truth), split)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,43 @@ from pathlib import Path
 
 import numpy as np
 
-from ust import params
+from ust import audio, params, resampling
+from ust import logmel as logmel_module
 from ust.audio import CLIP_SECONDS, read_clip
-from ust.console import log, run
-from ust.extraction import in_workers
-from ust.features import find_rows, write_features
+from ust.console import done, parse, run
+from ust.digests import method_digest, versions
+from ust.extraction import Results, extract, in_workers
+from ust.features import Row, find_rows
 from ust.logmel import logmel
+
+METHOD = (audio, logmel_module, resampling)
+PACKAGES = ("librosa", "numpy", "resampy", "soundfile")
 
 
 def clip_logmel(path: Path, **settings: int) -> np.ndarray:
     """The log-mel spectrogram of an audio file, as stored (float16: at most 0.04 dB off)."""
     return logmel(read_clip(path, settings["sample_rate"]), **settings).astype(np.float16)
+
+
+def write_logmels(path: Path, rows: list[Row], settings: dict[str, int]) -> tuple[int, int]:
+    """Write the feature file; the shape of a spectrogram."""
+    attributes = settings | {"versions": versions(*PACKAGES)}
+    shape = settings["n_mels"], 1 + CLIP_SECONDS * settings["sample_rate"] // settings["hop_length"]
+
+    def compute(rows: list[Row]) -> Results:
+        return in_workers(clip_logmel, rows, description="log-mel", **settings)
+
+    extract(
+        path,
+        "logmel",
+        rows,
+        compute,
+        shape=shape,
+        dtype="float16",
+        method=method_digest(METHOD, attributes),
+        attributes=attributes,
+    )
+    return shape
 
 
 def main() -> None:
@@ -25,15 +51,11 @@ def main() -> None:
     parser.add_argument("augmented", type=Path, help="folder of the stage augment")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
-    settings = params.load(args.params, "logmel")[0].model_dump()
-
+    args = parse(parser)
+    (settings,) = params.load(args.params, "logmel")
     rows = find_rows(args.audio, args.augmented)
-    frames = 1 + CLIP_SECONDS * settings["sample_rate"] // settings["hop_length"]
-    values = in_workers(clip_logmel, rows, description="log-mel", **settings)
-    shape = (settings["n_mels"], frames)
-    write_features(args.out, "logmel", rows, values, shape=shape, dtype="float16", attributes=settings)
-    log.info("%s: %d rows of %d × %d", args.out, len(rows), *shape)
+    shape = write_logmels(args.out, rows, settings.model_dump())
+    done("%s: %d rows of %d × %d", args.out, len(rows), *shape)
 
 
 if __name__ == "__main__":

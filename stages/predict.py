@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ust import params
-from ust.console import log, run
+from ust.console import done, parse, run
 from ust.device import prepare
 from ust.examples import select
 from ust.features import check_same_rows, open_features
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     settings, hierarchical, baseline, compute = params.load(
         args.params, "predict", "hierarchical", "baseline", "compute"
     )
@@ -43,7 +43,7 @@ def main() -> None:
             )
             clips = list(logmel.clip[examples.rows])
             write_predictions(out, clips, probabilities, taxonomy)
-            log.info("%s: %d %s clips", out, len(clips), split)
+            done("%s: %d %s clips", out, len(clips), split)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ust import params
 from ust.annotations import ground_truth, read_annotations
-from ust.console import log, run
+from ust.console import done, parse, run
 from ust.files import read_json, replacing_folder, write_json
 from ust.submission import check, figures, metadata
 from ust.taxonomy import read_taxonomy
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the submission")
     parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     (settings,) = params.load(args.params, "submit")
 
     taxonomy = read_taxonomy(args.taxonomy)
@@ -37,7 +37,7 @@ def main() -> None:
         write_yaml(out / f"{settings.label}.meta.yaml", about)
         check(out, settings.label, list(truth["audio_filename"]), taxonomy)
     write_json(args.out_metrics, {"system": args.system, **figures(metrics)})
-    log.info("%s: %s, checked, as %s", args.out, args.system, settings.label)
+    done("%s: %s, checked, as %s", args.out, args.system, settings.label)
 
 
 if __name__ == "__main__":

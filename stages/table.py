@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.console import log, run
+from ust.console import done, parse, run
 from ust.files import read_json, replacing
 from ust.tables import Row, frame, markdown, row
 
@@ -22,7 +22,7 @@ def main() -> None:
         "--systems", type=Path, nargs="+", required=True, help="metrics of the stage evaluate"
     )
     parser.add_argument("--baselines", type=Path, nargs="+", required=True, help="the same, for Table 4")
-    args = parser.parse_args()
+    args = parse(parser)
     systems, baselines = read(args.systems), read(args.baselines)
 
     about = read_json(args.systems[0], made_by="evaluate")["rests_on"]
@@ -31,7 +31,7 @@ def main() -> None:
         partial.write_text(markdown(systems, baselines, text), "utf-8")
     with replacing(args.csv) as partial:
         frame(systems, baselines).to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-    log.info("%s and %s: %d systems", args.markdown, args.csv, len(systems) + len(baselines))
+    done("%s and %s: %d systems", args.markdown, args.csv, len(systems) + len(baselines))
 
 
 if __name__ == "__main__":

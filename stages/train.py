@@ -1,6 +1,7 @@
 """Train a system of params.yaml and keep its best checkpoints."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,16 +12,18 @@ from dvclive import Live
 
 from ust import params
 from ust.checkpoints import DESCRIPTION_FILE, Checkpoint, parameter_count, save, save_checkpoint
-from ust.console import log, run
+from ust.console import done, log, parse, run
 from ust.device import prepare, seed_torch
+from ust.digests import digest, file_digest, method_digest, project_modules, versions
 from ust.examples import Examples, select
 from ust.features import check_same_rows, open_features
-from ust.files import replacing_folder, write_json
+from ust.files import replacing_folder, resuming_folder, write_json
 from ust.inference import output_labels
 from ust.labels import read_labels
 from ust.models import CNNVGGish, NetworkConfig
 from ust.taxonomy import Taxonomy, read_taxonomy
 from ust.training import baseline, flat, hierarchical
+from ust.training.state import TrainingState
 
 Data = tuple[Examples, Examples]
 About = dict[str, Any]
@@ -33,20 +36,35 @@ def network_for(system: params.CNN, outputs: int, name: str, device: torch.devic
     return CNNVGGish(config).to(device)
 
 
-def report(live: Live, name: str, epoch: Any) -> None:
-    """Add an epoch to the learning curves and say how it went."""
-    figures = {key: value for key, value in asdict(epoch).items() if key not in ("number", "best")}
-    live.step = epoch.number
+def draw(live: Live, epoch: dict[str, Any]) -> dict[str, float]:
+    """Add an epoch to the learning curves; what was drawn."""
+    figures = {key: value for key, value in epoch.items() if key not in ("number", "best")}
+    live.step = epoch["number"]
     for key, value in figures.items():
         live.log_metric(key, value)
     live.make_summary()
-    text = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+    return figures
+
+
+def report(live: Live, name: str, epoch: Any) -> None:
+    """Add an epoch to the learning curves and say how it went."""
+    text = "  ".join(f"{key} {value:.4g}" for key, value in draw(live, asdict(epoch)).items())
     log.info("%s epoch %d  %s%s", name, epoch.number, text, "  best" if epoch.best else "")
+
+
+def state_of(folder: Path, name: str, live: Live) -> TrainingState:
+    """Where to go on from, its epochs drawn."""
+    state = TrainingState.read(folder / f"{name}.safetensors")
+    for epoch in state.epochs:
+        draw(live, epoch)
+    if state.epochs:
+        log.info("%s: going on after epoch %d", name, len(state.epochs))
+    return state
 
 
 def train_flat(
     name: str, system: params.FlatSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
-    curves: Callable[..., Live], device: torch.device,
+    curves: Callable[..., Live], device: torch.device, states: Path,
 ) -> None:  # fmt: skip
     """One network; its best coarse and its best fine checkpoint."""
     outputs = output_labels(system.outputs, taxonomy)
@@ -65,13 +83,14 @@ def train_flat(
 
         train = train.having(slice(None), train.targets[:, columns])
         flat.train_flat(
-            network, train, validate, taxonomy, system, device=device, name=name, on_epoch=on_epoch
-        )
+            network, train, validate, taxonomy, system, device=device, name=name, on_epoch=on_epoch,
+            state=state_of(states, name, live),
+        )  # fmt: skip
 
 
 def train_hierarchy(
     name: str, system: params.HierarchicalSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
-    curves: Callable[..., Live], device: torch.device,
+    curves: Callable[..., Live], device: torch.device, states: Path,
 ) -> None:  # fmt: skip
     """A network for every parent node; the checkpoint of each with the lowest validation loss."""
     trained, parameters = [], 0
@@ -85,7 +104,8 @@ def train_hierarchy(
                     save_checkpoint(out / node.name, Checkpoint(network, node.labels, score | about))
                 report(live, node.name, epoch)
 
-            hierarchical.train_node(network, node, system, device=device, on_epoch=on_epoch)
+            state = state_of(states, node.name, live)
+            hierarchical.train_node(network, node, system, device=device, on_epoch=on_epoch, state=state)
         trained.append(node.name)
         parameters += parameter_count(network)
     for label in hierarchical.untrained(trained, taxonomy):
@@ -96,7 +116,7 @@ def train_hierarchy(
 
 def train_baseline(
     name: str, system: params.BaselineSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
-    curves: Callable[..., Live], device: torch.device,
+    curves: Callable[..., Live], device: torch.device, states: Path,
 ) -> None:  # fmt: skip
     """A classifier of frames; its checkpoint with the lowest validation loss."""
     shape = {"hidden_layers": system.hidden_layers, "hidden_size": system.hidden_size}
@@ -134,13 +154,14 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the models")
     parser.add_argument("--curves", type=Path, required=True, help="folder for the learning curves")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args()
+    args = parse(parser)
     (compute,) = params.load(args.params, "compute")
     system = params.load_system(args.params, args.system)
     device = prepare(device=compute.device, threads=compute.threads)
     taxonomy = read_taxonomy(args.taxonomy)
     is_baseline = isinstance(system, params.BaselineSystem)
-    labels = read_labels(args.any_labels if is_baseline else args.labels, taxonomy)
+    labels_file = args.any_labels if is_baseline else args.labels
+    labels = read_labels(labels_file, taxonomy)
     cache = 0 if is_baseline else system.cache_gib
 
     with (
@@ -151,17 +172,32 @@ def main() -> None:
         columns = list(taxonomy.labels)
         train = select("train", labels, columns, logmel, vggish, variants=not is_baseline)
         validate = select("validate", labels, columns, logmel, vggish, variants=False)
-        about = {"architecture": system.architecture}
+        packages = versions("numpy", "scikit-learn", "torch")
+        about = {"architecture": system.architecture, "versions": packages}
         if is_baseline or system.fusion != "none":
             about["vggish_weights"] = vggish.attributes["weights"]
             about["vggish_sha256"] = vggish.attributes["sha256"]
-        with replacing_folder(args.out) as out, replacing_folder(args.curves) as curves:
+        inputs = [file_digest(path) for path in (labels_file, args.taxonomy)]
+        inputs += [digest(*features.content) for features in (logmel, vggish)]
+        key = method_digest(
+            [sys.modules[__name__], *project_modules()],
+            {
+                "name": args.system,
+                "system": system.model_dump(),
+                "inputs": inputs,
+                "compute": [compute.threads, device.type],
+                "versions": packages,
+            },
+        )
+        with resuming_folder(args.out, key) as (out, states), replacing_folder(args.curves) as curves:
 
             def live(node: str = "") -> Live:
                 return Live(str(curves / node), dvcyaml=None, save_dvc_exp=False, report=None)
 
-            TRAINERS[type(system)](args.system, system, taxonomy, (train, validate), about, out, live, device)
-    log.info("%s: trained on %d rows", args.out, len(train))
+            TRAINERS[type(system)](
+                args.system, system, taxonomy, (train, validate), about, out, live, device, states
+            )
+    done("%s: trained on %d rows", args.out, len(train))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages import from_project
 from ust import params
-from ust.console import log, run
+from ust.console import done, log, parse, run
 from ust.device import prepare
 from ust.errors import UserError
 from ust.fetch import cache_folder, fetch
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--checkpoint-url", default=CHECKPOINT_URL)
     parser.add_argument("--pca-url", default=PCA_URL)
-    args = parser.parse_args()
+    args = parse(parser)
     settings, compute = params.load(args.params, "vggish", "compute")
     prepare(device="cpu", threads=compute.threads)
 
@@ -45,7 +45,7 @@ def main() -> None:
         variables = read_checkpoint(checkpoint, pca)
         check_smoke_figures(variables, final_relu=settings.final_relu)
     save_weights(args.out, variables, weights=settings.weights, final_relu=settings.final_relu)
-    log.info("%s: VGGish with %s weights", args.out, settings.weights)
+    done("%s: VGGish with %s weights", args.out, settings.weights)
 
 
 if __name__ == "__main__":

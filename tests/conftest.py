@@ -69,7 +69,27 @@ def feature_files(tmp_path):
             values = values / 255 * -80 if name == "logmel" else values
             attributes = {"weights": "random", "sha256": "0" * 64} if name == "vggish" else {}
             paths[name] = tmp_path / f"{name}.h5"
-            write_features(paths[name], name, rows, values, shape=shape, dtype=dtype, attributes=attributes)
+            contents = [f"{name} {row.clip} {row.variant}" for row in rows]
+            write_features(
+                paths[name], name, rows, contents, values, shape=shape, dtype=dtype, attributes=attributes
+            )
         return paths["logmel"], paths["vggish"]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tf():
+    """TensorFlow."""
+    return pytest.importorskip("tensorflow")
+
+
+def checkpoint_variables(tf, arrays, path):
+    """Write arrays as a TensorFlow V1 single-file checkpoint."""
+    with tf.Graph().as_default():
+        for name, array in arrays.items():
+            tf.compat.v1.get_variable(f"vggish/{name}", initializer=tf.constant(array))
+        saver = tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V1)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            saver.save(session, str(path), write_meta_graph=False)

@@ -1,73 +1,17 @@
 """The whole pipeline, small, through real DVC in a clone, as users run it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from check_repro import first_difference, outputs
 from conftest import ROOT
-from ruamel.yaml import YAML
+from project import TINY, Project, change_params, clone
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
-TINY = {
-    "evaluate.bootstrap": 20,
-    "data.source": "synthetic",
-    "data.synthetic.train": 10,
-    "data.synthetic.validate": 6,
-    "train.max_epochs": 2,
-    "train.batch_size": 4,
-    **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8", "hierarchical")},
-    "systems.hierarchical_negatives.max_epochs": 1,
-    "train_baseline.max_epochs": 3,
-    "augment.noise.proportion": 0.3,
-}
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
-
-
-class Project:
-    """A clone of the project with a tiny city, and commands in it."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-        binaries = str(Path(sys.executable).parent)
-        self.environment = environment | {
-            "PATH": binaries + os.pathsep + environment["PATH"],
-            "CI": "true",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            **{
-                f"GIT_{who}_{what}": "test@localhost"
-                for who in ("AUTHOR", "COMMITTER")
-                for what in ("NAME", "EMAIL")
-            },
-        }
-
-    def run(self, *words, code=0):
-        done = subprocess.run(
-            words,
-            cwd=self.path,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-        assert done.returncode == code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def dvc(self, *words, code=0):
-        return self.run("dvc", *words, code=code)
-
-    def stage(self, name, *words, code=0):
-        return self.run("python", "-m", f"stages.{name}", *map(str, words), code=code)
-
-    def metrics(self, system="cnn_vggish_coarse"):
-        return json.loads((self.path / f"metrics/{system}.json").read_text())
 
 
 def ran(output):
@@ -75,39 +19,10 @@ def ran(output):
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
 
-def change_params(source, target, changes):
-    """Write a parameter file with some values changed."""
-    yaml = YAML()
-    params = yaml.load(source)
-    for name, value in changes.items():
-        section = params
-        *groups, key = name.split(".")
-        for group in groups:
-            section = section[group]
-        section[key] = value
-    yaml.dump(params, target)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A clone of the working tree in which `dvc repro` has run and everything is committed."""
-    folder = tmp_path_factory.mktemp("clone") / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith("metrics/"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    change_params(folder / "params.yaml", folder / "params.yaml", TINY)
-    project = Project(folder)
-    project.run("git", "init", "-q")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "clone")
+    project = clone(tmp_path_factory.mktemp("clone") / "project", TINY)
     project.first_output = project.dvc("repro")
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "run")
@@ -157,6 +72,20 @@ def test_tables_and_submission(project):
     assert (
         project.metrics("submission")["coarse"]["micro_auprc"] == project.metrics()["coarse"]["micro_auprc"]
     )
+
+
+def test_two_runs_are_compared_output_by_output(project, tmp_path):
+    def with_lock(name, change):
+        lock = (project.path / "dvc.lock").read_text()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.lock").write_text(change(lock))
+        return Project(tmp_path / name)
+
+    labels = outputs(project)["data/labels.csv of the stage aggregate_labels"]
+    same = with_lock("same", lambda lock: lock)
+    other = with_lock("other", lambda lock: lock.replace(labels, "0" * 32))
+    assert first_difference(project, same) is None
+    assert first_difference(project, other) == "data/labels.csv of the stage aggregate_labels"
 
 
 def test_changing_a_system_reruns_that_system(project):

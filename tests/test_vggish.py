@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import resampy
 import torch
+from conftest import checkpoint_variables
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,22 +27,6 @@ RATE = 44_100
 # Published names, in the order of the layers.
 NAMES = ["conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1", "conv4/conv4_2"]
 NAMES += ["fc1/fc1_1", "fc1/fc1_2", "fc2"]
-
-
-@pytest.fixture(scope="module")
-def tf():
-    return pytest.importorskip("tensorflow")
-
-
-def checkpoint_variables(tf, arrays, path):
-    """Write arrays as a TensorFlow V1 single-file checkpoint."""
-    with tf.Graph().as_default():
-        for name, array in arrays.items():
-            tf.compat.v1.get_variable(f"vggish/{name}", initializer=tf.constant(array))
-        saver = tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V1)
-        with tf.compat.v1.Session() as session:
-            session.run(tf.compat.v1.global_variables_initializer())
-            saver.save(session, str(path), write_meta_graph=False)
 
 
 @pytest.fixture(scope="module")

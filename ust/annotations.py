@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from ust.csvs import read_csv
 from ust.errors import UserError, listing
 from ust.taxonomy import Taxonomy
 
@@ -80,14 +81,7 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     table.columns = table.columns.str.strip()
     if table.empty:
         raise UserError(f"{path}: has no annotation rows")

@@ -1,5 +1,6 @@
 """Reading clips: ten mono seconds from whatever the file holds, or a clear reason why not."""
 
+import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,12 @@ def fit_length(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.pad(samples[:length], (0, max(0, length - len(samples))))
 
 
-def write_flac(path: Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write mono samples in [-1, 1] as 24-bit FLAC."""
+def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: str, subtype: str) -> None:
+    """Write mono samples in [-1, 1] in one of soundfile's formats."""
+    buffer = io.BytesIO()  # libsndfile does not say why it cannot write to a file
+    sf.write(buffer, samples, sample_rate, format=format, subtype=subtype)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, samples, sample_rate, format="FLAC", subtype="PCM_24")
+    path.write_bytes(buffer.getbuffer())
 
 
 def _check_whole(path: Path, size: int) -> None:

@@ -1,18 +1,24 @@
 """Saved networks: safetensors weights and a JSON of what rebuilds them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from ust.errors import UserError
-from ust.files import read_json, replacing, write_json
+from ust.files import read_json, write_json
 from ust.models import CNNVGGish, NetworkConfig
+from ust.tensors import write_tensors
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "weights.safetensors", "model.json"
+# What comes of building a network from something else.
+NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError)
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,7 @@ class Checkpoint:
 
 def save(folder: Path, network: torch.nn.Module, description: dict[str, Any]) -> None:
     """Write a network; the description last, so that a folder with one is complete."""
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    with replacing(folder / WEIGHTS_FILE) as partial:
-        save_file(tensors, partial)
+    write_tensors(folder / WEIGHTS_FILE, network.state_dict())
     write_json(folder / DESCRIPTION_FILE, description)
 
 
@@ -63,8 +67,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     return read_json(folder / DESCRIPTION_FILE, made_by="train")
 
 
-def read_weights(folder: Path, network: torch.nn.Module) -> None:
-    """Set a network's weights.
+def read_network(folder: Path, build: Callable[[], Network]) -> Network:
+    """Build a network and set its weights.
+
+    Parameters
+    ----------
+    folder : Path
+    build : callable
+        Makes the network; it takes no memory before the file is known to be of such a network.
 
     Raises
     ------
@@ -73,12 +83,20 @@ def read_weights(folder: Path, network: torch.nn.Module) -> None:
     """
     path = folder / WEIGHTS_FILE
     try:
+        with torch.device("meta"):
+            wanted = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
+        with safe_open(path, "pt") as file:
+            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if found != wanted:
+            raise UserError(f"{path}: not the weights of the network that {DESCRIPTION_FILE} describes")
+        network = build()
         network.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage train makes it") from None
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: damaged ({reason}); delete it and run the stage train again") from None
+    return network
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -91,12 +109,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     description = read_description(folder)
     try:
-        network = CNNVGGish(NetworkConfig(**description["network"]))
-        labels, about = list(description["labels"]), dict(description["about"])
-    except (KeyError, TypeError) as error:
+        config = NetworkConfig(**description["network"])
+        network = read_network(folder, lambda: CNNVGGish(config))
+        return Checkpoint(network, list(description["labels"]), dict(description["about"]))
+    except NOT_A_DESCRIPTION as error:
         raise UserError(f"{folder / DESCRIPTION_FILE}: not a description of a network ({error})") from None
-    read_weights(folder, network)
-    return Checkpoint(network, labels, about)
 
 
 def parameter_count(network: torch.nn.Module) -> int:

@@ -1,8 +1,11 @@
-"""What a stage says on the terminal: log lines, progress bars, and errors without tracebacks."""
+"""What a command says on the terminal: log lines, progress bars, and errors without tracebacks."""
 
+import argparse
 import logging
 import os
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -12,6 +15,8 @@ from ust.errors import UserError
 
 T = TypeVar("T")
 log = logging.getLogger("ust")
+LEVELS = {"quiet": logging.WARNING, "normal": logging.INFO, "verbose": logging.DEBUG}
+_started = time.monotonic()
 
 
 class _Lines:
@@ -35,13 +40,38 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "c
         desc=description,
         unit=unit,
         file=sys.stderr if live else _Lines(),
-        disable=total == 0,
+        disable=total == 0 or not log.isEnabledFor(logging.INFO),
         **({"dynamic_ncols": True} if live else logged),
     )
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, with the options that every command has: -v and -q.
+
+    Where a stage's command line is not at hand, as in `dvc repro`, UST_LOG=quiet or verbose does the same.
+    """
+    how_much = parser.add_mutually_exclusive_group()
+    for name, text in (("verbose", "say more, with tracebacks"), ("quiet", "say what is wrong and no more")):
+        how_much.add_argument(
+            f"-{name[0]}", f"--{name}", dest="log", action="store_const", const=name, help=text
+        )
+    args = parser.parse_args()
+    level = args.log or os.environ.get("UST_LOG") or "normal"
+    if level not in LEVELS:
+        raise UserError(f"UST_LOG is {level!r}, should be one of {', '.join(LEVELS)}")
+    log.setLevel(LEVELS[level])
+    return args
+
+
+def done(message: str, *values: object) -> None:
+    """Say what was written, how much of it, and how long that took: a command's last line."""
+    seconds = time.monotonic() - _started
+    minutes, rest = divmod(round(seconds), 60)
+    log.info(message + ", %s", *values, f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's main function; turn what the user can mend into one message and exit code 1.
+    """Run a command's main function; turn what the user can mend into one message and exit code 1.
 
     Raises
     ------
@@ -51,14 +81,18 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for noisy in ("numba", "h5py", "absl", "matplotlib", "dvclive", "dvc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Of joblib, about workers that are stopped because of an error that is reported itself.
+    warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
     try:
         main()
     except UserError as error:
+        log.debug("", exc_info=True)
         sys.exit(f"error: {error}")
     except OSError as error:
+        log.debug("", exc_info=True)
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
-        log.error("interrupted: nothing half-written is kept; run the same command to start again")
+        log.error("interrupted; the same command goes on from the last clip or epoch that was finished")
         sys.exit(130)
     sys.exit(0)

@@ -1,7 +1,7 @@
 """Feature files: HDF5 with one row per clip and variant, written and read without holding them all."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,15 @@ import h5py
 import numpy as np
 
 from ust.errors import UserError
-from ust.files import replacing
+from ust.files import check_space, replacing
 
 ORIGINAL = "original"
 KEYS = ("clip", "variant", "split")
+CONTENT = "content"
+STORAGE = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
+# What h5py raises for a file whose bytes are not what they were.
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, order=True)
@@ -59,6 +64,7 @@ def write_features(
     path: Path,
     name: str,
     rows: list[Row],
+    contents: list[str],
     values: Iterable[np.ndarray],
     *,
     shape: tuple[int, ...],
@@ -74,6 +80,8 @@ def write_features(
         Of the data set, such as "logmel".
     rows : list of Row
         Sorted.
+    contents : list of str
+        Of each row, a digest of what its value was computed from and how.
     values : iterable of numpy.ndarray [shape=shape]
         In the order of `rows`.
     shape, dtype
@@ -87,8 +95,12 @@ def write_features(
         file.attrs.update(dict(sorted(attributes.items())))
         for key in KEYS:
             file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)
-        data = file.create_dataset(name, (len(rows), *shape), dtype, chunks=(1, *shape))
+        file.create_dataset(CONTENT, data=contents, dtype=text)
+        # Shuffled bytes compress better; the checksum finds flipped bits.
+        data = file.create_dataset(name, (len(rows), *shape), dtype, chunks=(1, *shape), **STORAGE)
         for index, value in enumerate(values):
+            # HDF5 crashes on a full disk; what it writes when it closes the file needs room, too.
+            check_space(partial, 2 * data.dtype.itemsize * value.size + SPARE + len(rows) * SPARE_PER_ROW)
             data[index] = value
 
 
@@ -98,7 +110,10 @@ class Features:
 
     Attributes
     ----------
-    clip, variant, split : numpy.ndarray [shape=(n,), object]
+    path : Path
+    name : str
+        Of the data set.
+    clip, variant, split, content : numpy.ndarray [shape=(n,), object]
         Strings.
     values : h5py.Dataset [shape=(n, …)]
     attributes : dict
@@ -106,9 +121,12 @@ class Features:
         The first rows, in memory.
     """
 
+    path: Path
+    name: str
     clip: np.ndarray
     variant: np.ndarray
     split: np.ndarray
+    content: np.ndarray
     values: h5py.Dataset
     attributes: dict
     cached: np.ndarray
@@ -121,7 +139,10 @@ class Features:
         found = self.cached[increasing[:split]]
         if split < len(increasing):
             # Row by row: a selection of many rows at once takes HDF5 ten times as long.
-            rows = [self.values[index] for index in increasing[split:]]
+            try:
+                rows = [self.values[index] for index in increasing[split:]]
+            except DAMAGED as error:
+                raise UserError(f"{self.path}: damaged ({error}); {_again(self.name)}") from None
             found = np.concatenate([found, np.stack(rows)])
         return found[places]
 
@@ -143,27 +164,31 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
     UserError
         If the file is missing, damaged or does not hold the feature.
     """
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage extract_{name} makes it") from None
-    except OSError as error:
-        raise UserError(
-            f"{path}: damaged ({error}); delete it and run the stage extract_{name} again"
-        ) from None
-    with file:
-        missing = [key for key in (*KEYS, name) if key not in file]
-        if missing:
-            raise UserError(f"{path}: not a file of the stage extract_{name}: has no {', '.join(missing)}")
-        keys = {key: file[key].asstr()[:] for key in KEYS}
-        if {len(keys["clip"]), len(keys["variant"]), len(keys["split"]), len(file[name])} != {
-            len(keys["clip"])
-        }:
-            raise UserError(f"{path}: clip, variant, split and {name} have different numbers of rows")
-        values = file[name]
-        row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
-        cached = values[: int(cache_gib * 2**30 / row_bytes)]
-        yield Features(**keys, values=values, attributes=dict(file.attrs), cached=cached)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(path, "r"))
+            missing = [key for key in (*KEYS, CONTENT, name) if not isinstance(file.get(key), h5py.Dataset)]
+            if missing:
+                raise UserError(
+                    f"{path}: not a file of the stage extract_{name}: has no {', '.join(missing)}"
+                )
+            keys = {key: file[key].asstr()[:] for key in (*KEYS, CONTENT)}
+            values, attributes = file[name], dict(file.attrs)
+            if {len(column) for column in keys.values()} != {len(values)}:
+                raise UserError(f"{path}: its columns have different numbers of rows")
+            if values.dtype not in (np.float16, np.uint8) or values.ndim != 3 or not values.size:
+                raise UserError(f"{path}: {name} is {values.dtype} {values.shape}; {_again(name)}")
+            row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
+            cached = values[: int(cache_gib * 2**30 / row_bytes)]
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; the stage extract_{name} makes it") from None
+        except DAMAGED as error:
+            raise UserError(f"{path}: damaged ({error}); {_again(name)}") from None
+        yield Features(path, name, **keys, values=values, attributes=attributes, cached=cached)
+
+
+def _again(name: str) -> str:
+    return f"delete it and run the stage extract_{name} again"
 
 
 def check_same_rows(first: Features, second: Features) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from ust.annotations import GROUND_TRUTH
+from ust.csvs import read_csv
 from ust.errors import UserError
 from ust.taxonomy import Taxonomy
 
@@ -83,12 +84,8 @@ def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
     UserError
         If the file is missing or its columns are not the taxonomy's.
     """
-    try:
-        labels = pd.read_csv(path, dtype={"split": str, "audio_filename": str})
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage aggregate_labels makes it") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    types = {"split": str, "audio_filename": str}
+    labels = read_csv(path, hint="the stage aggregate_labels makes it", dtype=types)
     wanted = ["split", "audio_filename", *taxonomy.labels]
     if list(labels.columns) != wanted:
         raise UserError(

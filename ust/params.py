@@ -1,6 +1,7 @@
 """Every hyperparameter: its type, what it may be, and how a wrong one is reported."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -325,7 +326,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
             lines.append(f"{prefix}{name}: is missing, should be given")
         else:
             wanted = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
-            given = "" if isinstance(problem["input"], dict) else f"is {problem['input']!r}, "
+            given = "" if isinstance(problem["input"], dict) else f"is {reprlib.repr(problem['input'])}, "
             lines.append(f"{prefix}{name}: {given}{wanted}")
     return lines
 

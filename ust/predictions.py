@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ust.csvs import read_csv
 from ust.errors import UserError, listing
 from ust.files import replacing
 from ust.taxonomy import Taxonomy
@@ -46,12 +47,7 @@ def read_predictions(path: Path, clips: list[str], taxonomy: Taxonomy) -> tuple[
     UserError
         Listing clips that are missing, not wanted or there twice, and values that are not in [0, 1].
     """
-    try:
-        table = pd.read_csv(path, dtype={"audio_filename": str}, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage predict makes it") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
     if "audio_filename" not in table.columns:
         raise UserError(f"{path}: column 'audio_filename' is missing")
     names = table["audio_filename"]

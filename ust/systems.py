@@ -9,10 +9,11 @@ import torch
 
 from ust.checkpoints import (
     DESCRIPTION_FILE,
+    NOT_A_DESCRIPTION,
     Checkpoint,
     load_checkpoint,
     read_description,
-    read_weights,
+    read_network,
 )
 from ust.errors import UserError
 from ust.examples import Examples
@@ -159,10 +160,9 @@ def load_system(folder: Path, *, threshold: float, pooling: str) -> System:
                 raise KeyError(ROOT)
             return Hierarchy(nodes, about, threshold=threshold)
         if kind == "baseline":
-            network = FrameClassifier(**description["network"])
-            read_weights(folder, network)
+            network = read_network(folder, lambda: FrameClassifier(**description["network"]))
             return Baseline(network, list(description["labels"]), about, pooling=pooling)
-    except (KeyError, TypeError) as error:
+    except NOT_A_DESCRIPTION as error:
         raise UserError(f"{folder / DESCRIPTION_FILE}: not a description of a system ({error})") from None
     raise UserError(
         f"{folder / DESCRIPTION_FILE}: the kind is {kind!r}, should be flat, hierarchy or baseline"

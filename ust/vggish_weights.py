@@ -1,16 +1,17 @@
 """Where VGGish's weights come from: the AudioSet checkpoint, or a seed."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from ust.digests import file_digest
 from ust.embedding import EMBEDDING, postprocess
 from ust.errors import UserError, listing
-from ust.files import read_json, replacing, write_json
+from ust.files import read_json, write_json
+from ust.tensors import write_tensors
 from ust.vggish import (
     CONVOLUTIONS,
     EXAMPLE_FRAMES,
@@ -30,6 +31,12 @@ CALIBRATION_EXAMPLES = 256
 # from the reference's own smoke test of either release.
 SMOKE_FIGURES = {True: (0.131, 0.238, 123.0, 75.0), False: (0.000657, 0.343, 126.0, 89.3)}
 SMOKE_TOLERANCE = 0.1
+
+HOW_TO_GET = (
+    "vggish.checkpoint and vggish.pca name the two files that AudioSet's authors released; leave both null "
+    "to download them, or set vggish.weights to random: an untrained network, enough to try the pipeline, "
+    "not to reproduce the report"
+)
 
 
 def variable_shapes() -> dict[str, tuple[int, ...]]:
@@ -59,15 +66,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
 
     for path in (checkpoint, pca):
         if not path.is_file():
-            raise UserError(f"{path}: no such file; vggish.checkpoint and vggish.pca must name the two files")
-    try:
-        reader = tf.train.load_checkpoint(str(checkpoint))
-        found = {name.removeprefix("vggish/"): name for name in reader.get_variable_to_shape_map()}
-        arrays = {name: reader.get_tensor(found[name]) for name in variable_shapes() if name in found}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {reason}") from None
-    _check_shapes(checkpoint, arrays, variable_shapes())
+            raise UserError(f"{path}: no such file; {HOW_TO_GET}")
     try:
         with np.load(pca, allow_pickle=False) as file:
             parameters = {name: file[name] for name in PCA_SHAPES if name in file.files}
@@ -76,6 +75,14 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
     if "pca_means" in parameters:
         parameters["pca_means"] = parameters["pca_means"].reshape(-1)
     _check_shapes(pca, parameters, PCA_SHAPES)
+    try:
+        reader = tf.train.load_checkpoint(str(checkpoint))
+        found = {name.removeprefix("vggish/"): name for name in reader.get_variable_to_shape_map()}
+        arrays = {name: reader.get_tensor(found[name]) for name in variable_shapes() if name in found}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {reason}") from None
+    _check_shapes(checkpoint, arrays, variable_shapes())
     return {name: np.ascontiguousarray(array, np.float32) for name, array in (arrays | parameters).items()}
 
 
@@ -126,10 +133,8 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
 
 def save_weights(folder: Path, variables: dict[str, np.ndarray], *, weights: str, final_relu: bool) -> None:
     """Write the variables and a description of their provenance."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS_FILE) as partial:
-        save_file({name: np.ascontiguousarray(variables[name]) for name in sorted(variables)}, partial)
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    write_tensors(folder / WEIGHTS_FILE, {name: torch.from_numpy(array) for name, array in variables.items()})
+    digest = file_digest(folder / WEIGHTS_FILE)
     write_json(folder / DESCRIPTION_FILE, {"weights": weights, "final_relu": final_relu, "sha256": digest})
 
 

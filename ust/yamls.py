@@ -5,8 +5,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from ust.errors import UserError
+
+LARGEST, DEEPEST = 2**18, 20  # bytes, levels
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -15,14 +18,28 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     Raises
     ------
     UserError
-        If the file is missing, is not YAML, has a key twice, or holds no mapping.
+        If the file is missing, is not YAML, has a key twice or an alias (a few of them can stand for more
+        than memory holds), is larger or deeper than any such file, or holds no mapping.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise UserError(
+                f"{path}: is {path.stat().st_size:,} bytes long: not a file of parameters or labels"
+            )
+        text = path.read_text("utf-8")
+        depth = 0
+        for event in YAML(typ="safe", pure=True).parse(text):
+            where = f"{path}: line {event.start_mark.line + 1}"
+            if isinstance(event, AliasEvent):
+                raise UserError(f"{where}: aliases are not taken here; write the value itself")
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > DEEPEST:
+                raise UserError(f"{where}: more than {DEEPEST} levels, one in the other")
+        content = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: should be a mapping of names to values, is {type(content).__name__}")
     return content
@@ -33,5 +50,6 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
+    yaml.representer.ignore_aliases = lambda _: True
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-import soundfile as sf
 from joblib import Parallel, delayed
 from ruamel.yaml import YAML
 
 from ust.annotations import KEYS
+from ust.audio import write_sound
 from ust.city.annotators import Annotators
 from ust.city.catalogue import TAXONOMY as SOUND_TAXONOMY
 from ust.city.scene import Event, deal, render
@@ -65,9 +65,8 @@ def annotation_columns(taxonomy: Taxonomy) -> list[str]:
 
 
 def _write_clip(path: Path, events: list[Event], sensor: int, seed: int) -> None:
-    sf.write(
-        path, render(events, sensor, generator(seed, "render", path.name)), SAMPLE_RATE, subtype="PCM_16"
-    )
+    samples = render(events, sensor, generator(seed, "render", path.name))
+    write_sound(path, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
 
 
 def write_taxonomy(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Training one network for all its labels by the report's recipe."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ust.metrics import coarse_counts, fine_counts, score
 from ust.params import FlatSystem
 from ust.schedule import StagnationSchedule
 from ust.taxonomy import Taxonomy
+from ust.training.state import TrainingState
 from ust.training.trainer import Trainer
 
 LEVELS = ("coarse", "fine")
@@ -68,6 +69,7 @@ def train_flat(
     device: torch.device,
     name: str,
     on_epoch: Callable[[Epoch], None],
+    state: TrainingState | None = None,
 ) -> None:
     """Train in place.
 
@@ -84,6 +86,8 @@ def train_flat(
         Of the system.
     on_epoch : callable
         Called after each epoch, when the network holds its weights: the place to save the best.
+    state : TrainingState, optional
+        Where to go on from, for which `on_epoch` is not called again; kept up to date.
 
     Raises
     ------
@@ -96,12 +100,22 @@ def train_flat(
         recipe.lr, recipe.patience, recipe.reduce_factor, recipe.min_lr, recipe.factor_step
     )
     best = dict.fromkeys(("coarse",) if recipe.outputs == "coarse" else LEVELS, -1.0)
-    for number in range(1, recipe.max_epochs + 1):
+    state = state or TrainingState()
+    if state.epochs:
+        trainer.restore(state)
+        vars(schedule).update(state.values["schedule"])
+        best = state.values["best"]
+    for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
         loss = trainer.epoch(number)
         outputs = predict(network, validate, batch_size=2 * recipe.batch_size, device=device)
         scores = micro_auprcs(complete_probabilities(outputs, labels, taxonomy), validate.targets, taxonomy)
         new_best = tuple(level for level in best if scores[level] > best[level])
         best |= {level: scores[level] for level in new_best}
-        on_epoch(Epoch(number, loss, **scores, lr=schedule.lr, restarts=schedule.restarts, best=new_best))
+        epoch = Epoch(number, loss, **scores, lr=schedule.lr, restarts=schedule.restarts, best=new_best)
+        on_epoch(epoch)
         if schedule.step(improved=bool(new_best)):
             trainer.restart(schedule.lr)
+        trainer.keep(state)
+        state.values |= {"schedule": asdict(schedule), "best": best}
+        state.epochs.append(asdict(epoch))
+        state.write()

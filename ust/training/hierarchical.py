@@ -1,7 +1,7 @@
 """Training a local classifier for every parent node of the taxonomy (the report's section 4.2)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ust.hierarchy import OTHER, ROOT, node_labels, parents
 from ust.params import HierarchicalSystem
 from ust.schedule import EarlyStopping
 from ust.taxonomy import Taxonomy
+from ust.training.state import TrainingState
 from ust.training.trainer import Trainer
 
 FEWEST = 2  # batch norm cannot train on one
@@ -104,6 +105,7 @@ def train_node(
     *,
     device: torch.device,
     on_epoch: Callable[[Epoch], None],
+    state: TrainingState | None = None,
 ) -> None:
     """Train a local classifier in place, as the report's code did: reduce the rate on a plateau, stop early.
 
@@ -117,6 +119,8 @@ def train_node(
     device : torch.device
     on_epoch : callable
         Called after each epoch, when the network holds its weights: the place to save the best.
+    state : TrainingState, optional
+        Where to go on from, for which `on_epoch` is not called again; kept up to date.
 
     Raises
     ------
@@ -128,11 +132,21 @@ def train_node(
         trainer.optimizer, factor=recipe.reduce_factor, patience=recipe.reduce_patience
     )
     stopping = EarlyStopping(recipe.stop_patience)
-    for number in range(1, recipe.max_epochs + 1):
+    state = state or TrainingState()
+    if state.epochs:
+        trainer.restore(state)
+        plateau.load_state_dict(state.values["plateau"])
+        stopping.lowest, stopping.since = state.values["stopping"]
+    for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
+        if stopping.exhausted:
+            break
         lr = trainer.optimizer.param_groups[0]["lr"]
         loss = trainer.epoch(number)
         watched = trainer.loss(node.validate if len(node.validate) else node.train)
-        on_epoch(Epoch(number, loss, watched, lr, best=stopping.step(watched)))
-        if stopping.exhausted:
-            break
+        epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
+        on_epoch(epoch)
         plateau.step(watched)
+        trainer.keep(state)
+        state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
+        state.epochs.append(asdict(epoch))
+        state.write()

@@ -12,6 +12,7 @@ from ust.device import seed_torch
 from ust.errors import UserError
 from ust.examples import Examples, batch_bounds
 from ust.seeding import generator
+from ust.training.state import TrainingState
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
 
@@ -109,6 +110,41 @@ class Trainer:
             for logmel, vggish, targets in examples.batches(2 * self.recipe.batch_size, device=self.device):
                 total += self._loss(self.network(logmel, vggish), targets).item() * len(targets)
         return total / len(examples)
+
+    def keep(self, state: TrainingState) -> None:
+        """Put all that the next epoch depends on into a state: weights, optimiser and generators."""
+        optimizer = self.optimizer.state_dict()
+        state.tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for index, slots in optimizer["state"].items():
+            state.tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
+        state.tensors["generator.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state.tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        state.values["optimizer"] = optimizer["param_groups"]
+        state.values["shuffle"] = self._shuffle.bit_generator.state
+
+    @torch.no_grad()
+    def restore(self, state: TrainingState) -> None:
+        """Go on from what `keep` put into a state."""
+        parameters = list(self.network.parameters())
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        weights = {}
+        for name, tensor in state.tensors.items():
+            kind, rest = name.split(".", 1)
+            if kind == "network":
+                weights[rest] = tensor
+            elif kind == "optimizer":
+                index, slot = rest.split(".")
+                parameter = parameters[int(index)]
+                if tensor.shape == parameter.shape:
+                    tensor = torch.empty_like(parameter).copy_(tensor)  # in its layout in memory
+                slots.setdefault(int(index), {})[slot] = tensor
+        self.network.load_state_dict(weights)
+        self.optimizer.load_state_dict({"state": slots, "param_groups": state.values["optimizer"]})
+        torch.set_rng_state(state.tensors["generator.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
+        self._shuffle.bit_generator.state = state.values["shuffle"]
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(

@@ -1,0 +1,122 @@
+"""A clone of the project with a tiny city, and commands in it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+TINY = {
+    "evaluate.bootstrap": 20,
+    "data.source": "synthetic",
+    "data.synthetic.train": 10,
+    "data.synthetic.validate": 6,
+    "train.max_epochs": 2,
+    "train.batch_size": 4,
+    **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8", "hierarchical")},
+    "systems.hierarchical_negatives.max_epochs": 1,
+    "train_baseline.max_epochs": 3,
+    "augment.noise.proportion": 0.3,
+}
+
+
+class Project:
+    """A clone of the project with a tiny city, and commands in it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
+        binaries = str(Path(sys.executable).parent)
+        self.environment = environment | {
+            "PATH": binaries + os.pathsep + environment["PATH"],
+            "CI": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **{
+                f"GIT_{who}_{what}": "test@localhost"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
+        }
+
+    def run(self, *words, code=0, timeout=500):
+        done = subprocess.run(
+            words,
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def kill(self, *words, after):
+        """Start a command and kill it and all it started after some seconds; whether it was still running."""
+        with subprocess.Popen(
+            words,
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as running:
+            try:
+                running.wait(after)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                return True
+        return False
+
+    def dvc(self, *words, code=0):
+        return self.run("dvc", *words, code=code)
+
+    def stage(self, name, *words, code=0):
+        return self.run("python", "-m", f"stages.{name}", *map(str, words), code=code)
+
+    def outs(self, target):
+        """What a stage writes."""
+        lock = YAML(typ="safe").load(self.path / "dvc.lock")
+        return [out["path"] for out in lock["stages"][target]["outs"]]
+
+    def metrics(self, system="cnn_vggish_coarse"):
+        return json.loads((self.path / f"metrics/{system}.json").read_text())
+
+
+def change_params(source, target, changes):
+    """Write a parameter file with some values changed."""
+    yaml = YAML()
+    params = yaml.load(source)
+    for name, value in changes.items():
+        section = params
+        *groups, key = name.split(".")
+        for group in groups:
+            section = section[group]
+        section[key] = value
+    yaml.dump(params, target)
+
+
+def clone(folder: Path, changes: dict) -> Project:
+    """A clone of the working tree, without what a run has written, with some parameters changed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("metrics/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    change_params(folder / "params.yaml", folder / "params.yaml", changes)
+    project = Project(folder)
+    project.run("git", "init", "-q")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "clone")
+    return project

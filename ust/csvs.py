@@ -1,0 +1,44 @@
+"""Reading CSV files, or saying in one line why not."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ust.errors import UserError
+
+LONGEST_LINE = 2**20
+
+
+def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
+    """Read a CSV file in UTF-8, with or without a byte-order mark.
+
+    Parameters
+    ----------
+    path : Path
+    hint : str
+        What to do when there is no such file.
+    options
+        Of `pandas.read_csv`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not CSV, or has a line of more than a megabyte.
+    """
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise UserError(f"{path}: line {number} is longer than a megabyte: not a table of clips")
+        table = pd.read_csv(path, encoding="utf-8-sig", **options)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{hint and '; ' + hint}") from None
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    # pandas takes what exceeds the header for row names.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")
+    return table
