@@ -4,6 +4,7 @@
 # make lint          style, known vulnerabilities      make clean      remove what the pipeline wrote
 PYTHON ?= python3
 VENV := .venv
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -19,7 +20,7 @@ test-slow: $(VENV)/installed
 	pytest -n 2 --dist worksteal -m slow
 
 check-repro: $(VENV)/installed
-	python tests/check_repro.py
+	PYTHONPATH=. python tests/check_repro.py
 
 table: $(VENV)/installed
 	dvc repro --quiet table
@@ -31,6 +32,7 @@ bench: $(VENV)/installed
 lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
+	pip-audit --disable-pip --requirement requirements-hashes.txt
 
 clean:
 	rm -rf data/raw data/augmented data/features data/predictions data/submission data/labels*.csv
@@ -38,17 +40,24 @@ clean:
 
 $(VENV): $(VENV)/installed
 
-$(VENV)/installed: requirements.txt
+# First what can be checked against hashes, then the rest: torch for this platform.
+$(VENV)/installed: requirements.txt requirements-hashes.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) --require-hashes --no-deps -r requirements-hashes.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 # The CPU build of torch carries a suffix that only its own index knows; the plain version serves everywhere.
 pins:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.in
+	$(PIP) -r requirements.in
 	( echo '# Every package, pinned; made by `make pins` from requirements.in.'; \
 	  $(VENV)/bin/pip freeze | sed 's/+cpu$$//' | sort -f ) > requirements.txt
+	$(PIP) pip-tools
+	( echo '# Every package but torch, pinned with the hashes of all its files; made by `make pins`. The torch of each'; \
+	  echo '# platform and index is another file, and brings other packages: pip takes hashes for all or for none.'; \
+	  grep -v '^torch==' requirements.txt | $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras \
+	    --no-header --no-annotate --no-emit-options --output-file=- - | grep -v '^ *#' ) > requirements-hashes.txt
 	touch $(VENV)/installed

@@ -62,6 +62,11 @@ def state_of(folder: Path, name: str, live: Live) -> TrainingState:
     return state
 
 
+def plain(attributes: dict[str, Any]) -> About:
+    """A feature file's attributes as JSON takes them: what makes the same features of any recording."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in attributes.items()}
+
+
 def train_flat(
     name: str, system: params.FlatSystem, taxonomy: Taxonomy, data: Data, about: About, out: Path,
     curves: Callable[..., Live], device: torch.device, states: Path,
@@ -174,9 +179,11 @@ def main() -> None:
         validate = select("validate", labels, columns, logmel, vggish, variants=False)
         packages = versions("numpy", "scikit-learn", "torch")
         about = {"architecture": system.architecture, "versions": packages}
+        about |= {"taxonomy": asdict(taxonomy), "logmel": plain(logmel.attributes)}
         if is_baseline or system.fusion != "none":
-            about["vggish_weights"] = vggish.attributes["weights"]
-            about["vggish_sha256"] = vggish.attributes["sha256"]
+            about["vggish"] = plain(vggish.attributes)
+            about["vggish_weights"] = about["vggish"]["weights"]
+            about["vggish_sha256"] = about["vggish"]["sha256"]
         inputs = [file_digest(path) for path in (labels_file, args.taxonomy)]
         inputs += [digest(*features.content) for features in (logmel, vggish)]
         key = method_digest(

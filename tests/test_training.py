@@ -19,6 +19,7 @@ from ust.params import BaselineSystem, FlatSystem, HierarchicalSystem
 from ust.systems import Baseline, Flat, Hierarchy, load_system, pool
 from ust.training import baseline, hierarchical
 from ust.training.flat import train_flat
+from ust.training.state import TrainingState
 from ust.training.trainer import Trainer, positive_weights
 
 CPU = torch.device("cpu")
@@ -122,6 +123,71 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     assert epochs[0].best == ("coarse", "fine")
     assert epochs[-1].loss < epochs[0].loss
     assert [epoch.number for epoch in epochs] == [1, 2]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def killed_after(number):
+    """An on_epoch that ends the process in an epoch, before its state is kept."""
+
+    def on_epoch(epoch):
+        if epoch.number == number:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, optimizer):
+    # No patience and a rate that is soon too small: the rate is reduced and restarted on the way.
+    changes = {"optimizer": optimizer, "max_epochs": 5, "patience": 0, "min_lr": 1e-3}
+    recipe = RECIPE.model_copy(update=changes)
+
+    def run(state, on_epoch):
+        torch.manual_seed(0)
+        network = CNNVGGish(CONFIG)
+        options = {"device": CPU, "name": "a", "on_epoch": on_epoch, "state": state}
+        train_flat(network, *examples, taxonomy, recipe, **options)
+        return network.state_dict()
+
+    undisturbed = []
+    wanted = run(None, undisturbed.append)
+    assert undisturbed[-1].restarts > 0
+    path, seen = tmp_path / "state.safetensors", []
+    for number in (1, 3, 4):
+        with pytest.raises(Killed):
+            run(TrainingState.read(path), killed_after(number))
+    state = TrainingState.read(path)
+    assert len(state.epochs) == 3
+    found = run(state, seen.append)
+    assert seen == undisturbed[3:]
+    assert [epoch["loss"] for epoch in state.epochs] == [epoch.loss for epoch in undisturbed]
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+
+
+def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_path):
+    recipe = HIERARCHICAL.model_copy(update={"max_epochs": 4, "reduce_patience": 0})
+    node = next(hierarchical.nodes(*examples, taxonomy, negatives=False))
+
+    def run(state, on_epoch):
+        torch.manual_seed(0)
+        network = CNNVGGish(replace(CONFIG, outputs=8))
+        hierarchical.train_node(network, node, recipe, device=CPU, on_epoch=on_epoch, state=state)
+        return network.state_dict()
+
+    wanted = run(None, lambda _: None)
+    path = tmp_path / "state.safetensors"
+    for number in (2, 4):
+        with pytest.raises(Killed):
+            run(TrainingState.read(path), killed_after(number))
+    found = run(TrainingState.read(path), lambda _: None)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert TrainingState.read(path).epochs == []
 
 
 def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
