@@ -4,6 +4,7 @@
 # make lint          style, known vulnerabilities      make clean      remove what the pipeline wrote
 PYTHON ?= python3
 VENV := .venv
+PIP_AUDIT := 2.10.1
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -32,6 +33,7 @@ bench: $(VENV)/installed
 lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
+	@$(PIP) pip-audit==$(PIP_AUDIT)
 	pip-audit --disable-pip --requirement requirements-hashes.txt
 
 clean:
@@ -54,10 +56,10 @@ pins:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.in
 	( echo '# Every package, pinned; made by `make pins` from requirements.in.'; \
-	  $(VENV)/bin/pip freeze | sed 's/+cpu$$//' | sort -f ) > requirements.txt
+	  $(VENV)/bin/pip freeze --all | grep -v '^pip==' | sed 's/+cpu$$//' | sort -f ) > requirements.txt
 	$(PIP) pip-tools
 	( echo '# Every package but torch, pinned with the hashes of all its files; made by `make pins`. The torch of each'; \
 	  echo '# platform and index is another file, and brings other packages: pip takes hashes for all or for none.'; \
-	  grep -v '^torch==' requirements.txt | $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras \
+	  grep -v '^torch==' requirements.txt | $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe \
 	    --no-header --no-annotate --no-emit-options --output-file=- - | grep -v '^ *#' ) > requirements-hashes.txt
 	touch $(VENV)/installed

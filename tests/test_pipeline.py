@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from check_repro import first_difference, outputs
 from conftest import ROOT
@@ -10,6 +11,7 @@ from project import TINY, Project, change_params, clone
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
+LAST = ("table", "submit", "report")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 
@@ -32,7 +34,7 @@ def project(tmp_path_factory):
 def test_everything_ran_and_nothing_is_left_to_do(project):
     trained = [f"train@{name}" for name in NETWORKS + BASELINES]
     scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
-    assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, "table", "submit"}
+    assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, *LAST}
     assert "up to date" in project.dvc("repro")
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -88,9 +90,40 @@ def test_two_runs_are_compared_output_by_output(project, tmp_path):
     assert first_difference(project, other) == "data/labels.csv of the stage aggregate_labels"
 
 
+@pytest.mark.parametrize("system", ["cnn_vggish_coarse", "hierarchical", "baseline_fine", "cnn"])
+def test_tagging_a_clip_gives_what_predict_gave(project, tmp_path, system):
+    audio = "data/raw/audio/validate"
+    project.stage("tag", audio, "--system", system, "--format", "csv", "--out", tmp_path / "tags.csv")
+    tags = pd.read_csv(tmp_path / "tags.csv", index_col="audio_filename")
+    wanted = pd.read_csv(project.path / f"data/predictions/{system}.csv", index_col="audio_filename")
+    pd.testing.assert_frame_equal(tags, wanted, atol=2e-4)
+
+
+def test_tagging_at_the_terminal(project, tmp_path):
+    (clip, *_) = sorted((project.path / "data/raw/audio/validate").iterdir())
+    output = project.stage("tag", clip)
+    assert f"{clip.name}  0:10.0" in output
+    assert "human-voice" in output
+    project.stage("tag", clip, "--format", "audacity", "--threshold", "0", "--out", tmp_path / "labels")
+    assert len((tmp_path / "labels" / f"{clip.name}.txt").read_text().splitlines()) == 37
+    assert "no trained system 'forest'" in project.stage("tag", clip, "--system", "forest", code=1)
+    (tmp_path / "bad.wav").write_text("no sound")
+    output = project.stage("tag", tmp_path / "bad.wav", clip, "--format", "json", code=1)
+    assert "1 of 2 recordings cannot be tagged" in output
+    assert json.loads(output[output.index("[") : output.rindex("]") + 1])[0]["audio_filename"] == clip.name
+
+
+def test_the_report_page_holds_the_systems(project):
+    page = (project.path / "metrics/report.html").read_text("utf-8")
+    assert len(page) < 25e6
+    for name in SCORED:
+        assert f'<th scope="row">{name}</th>' in page
+    assert "audio/mpeg" in page
+
+
 def test_changing_a_system_reruns_that_system(project):
     output = project.dvc("exp", "run", "-n", "slower", "-S", "systems.cnn.lr=0.001")
-    assert ran(output) == {"train@cnn", "predict@cnn", "evaluate@cnn", "table"}
+    assert ran(output) == {"train@cnn", "predict@cnn", "evaluate@cnn", "table", "report"}
     assert "systems.cnn.lr" in project.dvc("params", "diff", "HEAD", "slower")
     difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "slower"))
     assert list(difference) == ["metrics/cnn.json"]

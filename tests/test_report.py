@@ -1,0 +1,214 @@
+"""The report page: what it shows, and that a browser can use it."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import RATE
+from PIL import Image
+
+from ust.report.findings import Finding, find, within
+from ust.report.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
+from ust.report.page import data_uri, render
+
+SYSTEMS = ["first", "second<b>"]
+
+
+@pytest.fixture
+def tables(taxonomy):
+    """Labels and predictions of four clips; only the engine is ever heard."""
+    clips = pd.Index(["a.wav", "b.wav", "c.wav", "d.wav"], name="audio_filename")
+    labels = pd.DataFrame(0.0, clips, list(taxonomy.labels))
+    labels["1_engine"] = [1, 1, 0, 0]
+    predicted = pd.DataFrame(0.1, clips, list(taxonomy.labels))
+    predicted["1_engine"] = [0.9, 0.2, 0.7, 0.6]
+    return labels, predicted
+
+
+def test_the_most_confident_mistakes_and_hits(tables, taxonomy):
+    found = find("s", "validate", *tables, taxonomy, mistakes=2, hits=2)
+    assert [(f.clip, f.kind, f.rank) for f in found] == [
+        ("b.wav", "miss", 0),
+        ("c.wav", "false alarm", 1),
+        ("a.wav", "hit", 0),
+    ]
+    assert [f.confidence for f in found] == pytest.approx([0.8, 0.7, 0.9])
+
+
+def test_few_clips_are_shared_fairly():
+    def finding(rank, clip, system):
+        return Finding(rank, clip, "validate", system, "1_engine", "hit", 0.9 - 0.1 * rank)
+
+    findings = [finding(0, "a", "s"), finding(1, "b", "s"), finding(0, "c", "t"), finding(1, "a", "t")]
+    assert within(findings, 2) == [findings[0], findings[2], findings[3]]
+    assert within(findings, 9) == findings
+
+
+def test_spectrograms_have_low_bands_below():
+    logmel = np.full((128, 862), -80, np.float16)
+    logmel[:10] = 0
+    image = Image.open(io.BytesIO(spectrogram_png(logmel)))
+    assert image.size == (431, 128)
+    pixels = np.asarray(image.convert("L"))
+    assert pixels[-10:].min() > 200
+    assert pixels[:-10].max() < 50
+
+
+def test_ticks_are_on_librosas_mel_axis():
+    librosa = pytest.importorskip("librosa")
+    centres = librosa.mel_frequencies(130, fmin=0, fmax=22_050)[1:-1]
+    for name, place in mel_ticks(RATE):
+        hertz = float(name.split()[0]) * (1000 if "k" in name else 1)
+        assert abs(np.argmin(abs(centres - hertz)) / 128 - place) < 0.02
+    assert [name for name, _ in mel_ticks(16_000)] == ["250 Hz", "1 kHz", "4 kHz"]
+
+
+def test_sounds_and_charts_are_the_same_every_time(noise):
+    assert clip_mp3(noise, RATE) == clip_mp3(noise, RATE)
+    samples, rate = sf.read(io.BytesIO(clip_mp3(noise, RATE)))
+    assert rate == RATE
+    assert len(samples) / rate == pytest.approx(10, abs=0.1)
+    curves = {"a": pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]}), "b": pd.DataFrame({"step": [1]})}
+    assert chart_svg(curves, "loss", "loss") == chart_svg(curves, "loss", "loss")
+    assert "currentColor" in chart_svg(curves, "loss", "loss")
+
+
+@pytest.fixture
+def page(tmp_path, taxonomy, noise):
+    """A page of thirty findings in two clips, one with a hostile name."""
+    clips = {}
+    for index, name in enumerate(("a.wav", "</script><script>alert(1)</script>.wav")):
+        clips[name] = {
+            "image": data_uri(spectrogram_png(np.zeros((128, 862), np.float16) - 40), "image/png"),
+            "sound": data_uri(clip_mp3(noise, RATE), "audio/mpeg"),
+            "votes": [{"label": "1_engine", "heard": 2, "asked": 3, "agreed": 1 - index}],
+            "truth": [True] + [False] * 36,
+            "predicted": {system: [0.5] * 37 for system in SYSTEMS},
+        }
+    findings = []
+    for number in range(30):
+        system, label = SYSTEMS[number % 2], taxonomy.coarse[number % 3]
+        kind = ("miss", "hit", "false alarm")[number // 10]
+        clip, split = list(clips)[number % 2], "train" if number < 4 else "validate"
+        findings.append(
+            {"rank": 0, "clip": clip, "split": split, "system": system, "label": label, "kind": kind,
+             "probability": number / 30, "confidence": 0.5 + number / 60}
+        )  # fmt: skip
+    cell = {"text": "0.500", "interval": "[0.40, 0.60]", "best": True}
+    table = {"columns": ["fine"], "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS]}
+    chart = chart_svg({"a": pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
+    text = render(
+        about={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
+        results=table, classes=table, charts=[{"label": "loss", "svg": chart}],
+        labels=taxonomy.coarse, systems=SYSTEMS, chosen=SYSTEMS[0], splits=["train", "validate"],
+        data={"labels": taxonomy.labels, "systems": SYSTEMS, "ticks": mel_ticks(RATE),
+              "findings": findings, "clips": clips},
+    )  # fmt: skip
+    path = tmp_path / "report.html"
+    path.write_text(text, "utf-8")
+    return path, findings
+
+
+def test_nothing_is_fetched_and_nothing_escapes(page):
+    path, findings = page
+    text = path.read_text("utf-8")
+    outside = re.sub(r'"data:[^"]*"', '""', text)
+    assert not re.search(r'(src|href)="(?!["#])', outside)
+    assert not re.search(r"@import|url\((?!#)|fetch\(", outside)
+    assert "<script>alert" not in text
+    assert "second&lt;b&gt;" in text
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
+    assert json.loads(embedded)["findings"] == findings
+
+
+@pytest.fixture(params=["desktop", "phone, dark"])
+def browser(request):
+    """Headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("no browser: Debian's packages are chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--autoplay-policy=no-user-gesture-required",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    if request.param != "desktop":
+        metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    yield driver
+    driver.quit()
+
+
+def test_a_browser_can_use_it(browser, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    path, findings = page
+    browser.get(path.as_uri())
+
+    def cards():
+        return browser.find_elements(By.CSS_SELECTOR, "article")
+
+    def choose(name, value):
+        Select(browser.find_element(By.NAME, name)).select_by_value(value)
+
+    def wanted(**filters):
+        return [f for f in findings if all(f[key] == value for key, value in filters.items())]
+
+    # At first the best system on the scored split, the most confident on top.
+    assert len(cards()) == min(12, len(wanted(system="first", split="validate")))
+    choose("system", "")
+    choose("split", "")
+    assert len(cards()) == 12
+    assert "12 of 30 shown" in browser.page_source
+    browser.find_element(By.ID, "more").send_keys(Keys.ENTER)
+    assert len(cards()) == 24
+    choose("kind", "miss")
+    assert len(cards()) == len(wanted(kind="miss"))
+    assert all("miss" in card.find_element(By.TAG_NAME, "h3").text for card in cards())
+    choose("label", "1_engine")
+    assert len(cards()) == len(wanted(kind="miss", label="1_engine"))
+    for name in ("kind", "label"):
+        choose(name, "")
+    shown = [float(card.find_element(By.TAG_NAME, "h3").text.rsplit(" ", 1)[1]) for card in cards()]
+    assert shown == sorted(shown, reverse=True)
+    choose("sort", "clip")
+    names = [card.find_element(By.CLASS_NAME, "name").text.split(", ", 2)[2] for card in cards()]
+    assert [name == "a.wav" for name in names] == sorted(name == "a.wav" for name in names)
+    choose("label", "8_dog")
+    assert "None; change a filter." in browser.page_source
+    choose("label", "")
+    audio = browser.find_element(By.TAG_NAME, "audio")
+    browser.execute_script("arguments[0].muted = true; arguments[0].play()", audio)
+    WebDriverWait(browser, 20).until(
+        lambda b: b.execute_script("return arguments[0].currentTime", audio) > 0.1
+    )
+    image = browser.find_element(By.CSS_SELECTOR, "article img")
+    browser.execute_script("arguments[0].scrollIntoView()", image)
+    WebDriverWait(browser, 10).until(
+        lambda b: b.execute_script("return arguments[0].naturalWidth", image) == 431
+    )
+    for unnamed in browser.find_elements(By.CSS_SELECTOR, "select, button, audio, img"):
+        assert unnamed.accessible_name, unnamed.get_attribute("outerHTML")[:100]
+    # Nothing is wider than the screen but what scrolls by itself.
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    dark = browser.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
+    assert background == ("rgb(22, 25, 29)" if dark else "rgb(255, 255, 255)")
+    assert browser.get_log("browser") == []

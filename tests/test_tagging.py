@@ -1,0 +1,185 @@
+"""Tagging recordings: what the pipeline gives for clips, window by window for longer ones."""
+
+import csv
+import io
+import json
+import resource
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from conftest import RATE
+
+from stages.tag import find, model_folder
+from ust import tagging
+from ust.audio import BadAudio
+from ust.checkpoints import Checkpoint, save_checkpoint
+from ust.errors import UserError
+from ust.models import CNNVGGish, NetworkConfig
+from ust.tagger import Tagger, Window
+
+LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "versions": "any"}
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory, taxonomy):
+    """A system of log-mels alone, untrained."""
+    folder = tmp_path_factory.mktemp("models") / "cnn"
+    torch.manual_seed(0)
+    labels = {"coarse": taxonomy.coarse, "fine": taxonomy.fine, "group": taxonomy.group}
+    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
+    save_checkpoint(
+        folder, Checkpoint(network, list(taxonomy.labels), {"taxonomy": labels, "logmel": LOGMEL})
+    )
+    return Tagger.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window", "hop", "starts"),
+    [
+        (10, 10, 5, [0]),
+        (3, 10, 5, [0]),
+        (10.01, 10, 5, [0, 5]),
+        (25, 10, 5, [0, 5, 10, 15]),
+        (25, 10, 10, [0, 10, 20]),
+        (4, 2, 0.5, [0, 0.5, 1, 1.5, 2]),
+    ],
+)
+def test_windows_cover_the_recording(tagger, tmp_path, seconds, window, hop, starts):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * RATE))
+    sf.write(tmp_path / "a.wav", samples, RATE)
+    windows = list(tagger.tag(tmp_path / "a.wav", window=window, hop=hop))
+    assert [w.start for w in windows] == starts
+    assert windows[-1].end == pytest.approx(seconds, abs=1e-4)
+    first = tagger.predict(samples[: round(window * RATE)], RATE)
+    np.testing.assert_allclose(windows[0].probabilities, first, atol=1e-3)  # the file has 16 bits
+    assert all((w.probabilities >= 0).all() and (w.probabilities <= 1).all() for w in windows)
+
+
+def test_rate_and_channels_do_not_matter(tagger, noise):
+    mono = tagger.predict(noise, RATE)
+    np.testing.assert_allclose(tagger.predict(np.stack([noise, noise], axis=1), RATE), mono, atol=1e-4)
+    tone = np.sin(2 * np.pi * 440 * np.arange(480_000) / 48_000).astype(np.float32)
+    same = np.sin(2 * np.pi * 440 * np.arange(441_000) / RATE).astype(np.float32)
+    np.testing.assert_allclose(tagger.predict(tone, 48_000), tagger.predict(same, RATE), atol=0.05)
+
+
+def test_silence_has_no_tags(tagger):
+    assert not tagger.predict(np.zeros(RATE), RATE).any()
+
+
+def test_an_hour_needs_no_more_memory_than_a_minute(tagger, tmp_path):
+    rng = np.random.default_rng(0)
+    with sf.SoundFile(tmp_path / "long.flac", "w", 8000, 1) as file:
+        for _ in range(60):
+            file.write((0.1 * rng.standard_normal(60 * 8000)).astype(np.float32))
+    next(tagger.tag(tmp_path / "long.flac"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    windows = tagger.tag(tmp_path / "long.flac", hop=10)
+    count = sum(1 for _ in (next(windows) for _ in range(40)))
+    assert count == 40
+    samples_mib = 3600 * 8000 * 4 / 2**20
+    unit = 2**10 if sys.platform == "linux" else 2**20
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit < samples_mib / 2
+
+
+@pytest.mark.parametrize(("window", "hop"), [(11, 5), (0, 5), (10, 0), (5, 6)])
+def test_a_window_out_of_range_is_refused(tagger, tmp_path, window, hop):
+    with pytest.raises(UserError, match="should be more than 0"):
+        next(tagger.tag(tmp_path / "a.wav", window=window, hop=hop))
+
+
+@pytest.mark.parametrize("content", [b"", b"no sound", None, "nan"])
+def test_a_bad_recording_is_named(tagger, tmp_path, content):
+    path = tmp_path / "bad.wav"
+    if content == "nan":
+        sf.write(path, np.full(1000, np.nan), RATE, subtype="FLOAT")
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadAudio, match=r"bad\.wav"):
+        list(tagger.tag(path))
+
+
+@pytest.fixture
+def tagged(taxonomy):
+    """A recording of three windows: an engine in the first two, faintly a dog in all."""
+    windows = []
+    for index, engine in enumerate((0.9, 0.6, 0.1)):
+        p = np.zeros(37, np.float32)
+        p[0], p[8], p[7] = engine, engine / 2, 0.2
+        windows.append(Window(5.0 * index, 5.0 * index + 10, p))
+    return {"street.wav": windows}
+
+
+def test_table(tagged, taxonomy):
+    lines = tagging.table(tagged, taxonomy).splitlines()
+    assert lines[0].startswith("street.wav  0:20.0, 3 windows")
+    assert lines[1].split() == ["engine", "0.90", "██████████████████", "▇▅▁"]
+    assert lines[2].split()[:2] == ["small-sounding-engine", "0.45"]
+    assert lines[2].startswith("    ")
+    assert lines[3].split()[0] == "dog"
+    assert len(lines) == 10
+
+
+def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
+    from ust.predictions import read_predictions
+
+    one = {"street.wav": tagged["street.wav"][:1]}
+    (tmp_path / "p.csv").write_text(tagging.submission_csv(one, taxonomy))
+    found, missing = read_predictions(tmp_path / "p.csv", ["street.wav"], taxonomy)
+    assert not missing
+    np.testing.assert_allclose(found.to_numpy()[0], one["street.wav"][0].probabilities, atol=1e-6)
+    rows = list(csv.DictReader(io.StringIO(tagging.submission_csv(tagged, taxonomy))))
+    assert [row["start"] for row in rows] == ["0.000", "5.000", "10.000"]
+    assert rows[1]["1_engine"] == "0.600000"
+
+
+def test_json(tagged, taxonomy):
+    (found,) = json.loads(tagging.as_json(tagged, taxonomy))
+    assert found["audio_filename"] == "street.wav"
+    assert found["windows"][2]["probabilities"]["8_dog"] == 0.2
+    assert list(found["windows"][0]["probabilities"]) == list(taxonomy.labels)
+
+
+def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
+    text = tagging.audacity(tagged["street.wav"], taxonomy, 0.3)
+    assert text.splitlines() == [
+        "0.000000\t15.000000\t1-1_small-sounding-engine 0.45",
+        "0.000000\t15.000000\t1_engine 0.90",
+    ]
+
+
+def test_recordings_are_found_and_named(tmp_path):
+    for name in ("a.wav", "b/c.FLAC", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find([tmp_path])) == ["a.wav", "b/c.FLAC"]
+    assert find([tmp_path / "a.wav"]) == {"a.wav": tmp_path / "a.wav"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no recordings"):
+        find([tmp_path / "empty"])
+
+
+def test_systems_by_name(tmp_path):
+    for name in ("cnn_vggish/coarse", "hierarchical"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.json").touch()
+    assert model_folder(tmp_path, "cnn_vggish_coarse") == tmp_path / "cnn_vggish" / "coarse"
+    assert model_folder(tmp_path, "hierarchical") == tmp_path / "hierarchical"
+    with pytest.raises(UserError, match="there are hierarchical, cnn_vggish/coarse"):
+        model_folder(tmp_path, "forest")
+
+
+def test_another_vggish_is_refused(tmp_path, taxonomy):
+    labels = {"coarse": taxonomy.coarse, "fine": taxonomy.fine, "group": taxonomy.group}
+    about = {"taxonomy": labels, "logmel": LOGMEL, "vggish": {"sha256": "0", "final_relu": True}}
+    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
+    save_checkpoint(tmp_path / "cnn", Checkpoint(network, list(taxonomy.labels), about))
+    with pytest.raises(UserError, match="vggish: no such folder"):
+        Tagger.load(tmp_path / "cnn")
+    (tmp_path / "vggish").mkdir()
+    (tmp_path / "vggish" / "vggish.json").write_text('{"sha256": "1"}')
+    with pytest.raises(UserError, match="not the VGGish weights"):
+        Tagger.load(tmp_path / "cnn")
