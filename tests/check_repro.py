@@ -47,16 +47,15 @@ def main() -> None:
         name, value = change.split("=", 1)
         changes[name] = json.loads(value)
     with tempfile.TemporaryDirectory() as folder:
-        runs = []
-        for name in ("first", "second"):
-            project = clone(Path(folder, name), changes)
-            print(f"{name} clone: dvc repro", flush=True)  # noqa: T201
+        # Both before either runs, which takes long enough to edit something meanwhile.
+        runs = [clone(Path(folder, name), changes) for name in ("first", "second")]
+        for project in runs:
+            print(f"{project.path.name} clone: dvc repro", flush=True)  # noqa: T201
             project.run("dvc", "repro", timeout=None)
             project.run("git", "add", "-A")
             project.run("git", "commit", "-qm", "run")
             assert "up to date" in project.dvc("repro")
             assert project.run("git", "status", "--porcelain") == ""
-            runs.append(project)
         different = first_difference(*runs)
         if different:
             sys.exit(f"the runs differ, first in {different}")
