@@ -6,6 +6,7 @@ import json
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -40,8 +41,14 @@ class Server:
                 if isinstance(fault, int):
                     self.send_error(fault)
                     return
+                if fault == "redirect":
+                    self.send_response(302)
+                    self.send_header("Location", content)
+                    self.end_headers()
+                    return
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
+                length = len(content) // 3 if fault == "short" else len(content)
+                self.send_header("Content-Length", str(length))
                 self.end_headers()
                 if fault == "truncate":
                     self.wfile.write(content[: len(content) // 2])
@@ -78,7 +85,7 @@ def no_pauses(monkeypatch):
 CONTENT = b"annotations" * 10_000
 
 
-@pytest.mark.parametrize("fault", [503, 500, "truncate", "stall", "wrong content"])
+@pytest.mark.parametrize("fault", [503, 500, "truncate", "short", "stall", "wrong content"])
 def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
@@ -95,6 +102,35 @@ def test_a_whole_file_is_not_downloaded_again_and_a_changed_one_is(server, tmp_p
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
     assert fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT)).read_bytes() == CONTENT
+
+
+def test_a_redirect_is_followed(server, tmp_path):
+    server.answers["/old"] = [("redirect", f"{server.url}/new")]
+    server.answers["/new"] = [(None, CONTENT)]
+    assert fetch(f"{server.url}/old", tmp_path, name="f", md5=md5(CONTENT)).read_bytes() == CONTENT
+
+
+def test_redirects_in_a_circle_are_explained(server, tmp_path):
+    server.answers["/old"] = [("redirect", f"{server.url}/old")]
+    with pytest.raises(UserError, match="redirect"):
+        fetch(f"{server.url}/old", tmp_path, name="f", md5=md5(CONTENT), retries=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_changes_after_a_break_is_never_mixed(server, tmp_path):
+    """No part of the first try is taken over: what comes is one version, whole."""
+    old, new = b"o" * 100_000, b"n" * 100_000
+    server.answers["/file"] = [("truncate", old), (None, new)]
+    assert fetch(f"{server.url}/file", tmp_path, name="f", md5=None, retries=2).read_bytes() == new
+
+
+def test_two_downloads_at_once_into_one_folder(server, tmp_path):
+    server.answers["/file"] = [(None, CONTENT)]
+    with ThreadPoolExecutor(4) as pool:
+        options = {"name": "f", "md5": md5(CONTENT)}
+        jobs = [pool.submit(fetch, f"{server.url}/file", tmp_path, **options) for _ in range(4)]
+    assert all(job.result().read_bytes() == CONTENT for job in jobs)
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
 @pytest.mark.parametrize(
