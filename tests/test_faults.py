@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from conftest import ROOT
 from project import TINY, Project, change_params, clone
@@ -353,7 +354,12 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     old.write_text("half")
     other = tmp_path / f".a.csv.{os.getppid()}.partial"
     other.write_text("of a process that runs")
+    zombie = subprocess.Popen(["true"])
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    (tmp_path / f".a.csv.{zombie.pid}.partial").write_text("of one that ended")
     with replacing(tmp_path / "a.csv") as partial:
         partial.write_text("whole")
+    zombie.wait()
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.csv", other])
     assert Path(tmp_path / "a.csv").read_text() == "whole"

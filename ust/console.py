@@ -81,8 +81,9 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for noisy in ("numba", "h5py", "absl", "matplotlib", "dvclive", "dvc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Of joblib, about workers that are stopped because of an error that is reported itself.
+    # Of joblib, about workers stopped because of an error that is reported itself, or replaced by fresh ones.
     warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     try:
         main()
     except UserError as error:

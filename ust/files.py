@@ -12,6 +12,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ust.errors import UserError
 
 log = logging.getLogger("ust")
@@ -135,14 +137,13 @@ def _partial(path: Path) -> Path:
 
 
 def _runs(suffix: str) -> bool:
-    """Whether the process of a suffix ".PID" runs."""
+    """Whether the process of a suffix ".PID" runs; a killed one whose end nobody asked for does not."""
     try:
-        os.kill(int(suffix[1:]), 0)
-    except (ProcessLookupError, ValueError):
+        return psutil.Process(int(suffix[1:])).status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError):
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True
 
 
 def _move(partial: Path, path: Path) -> None:
