@@ -100,14 +100,19 @@ def test_a_stage_killed_at_any_moment_gives_the_same_in_the_end(work, stage):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_training_goes_on_after_its_last_epoch(work):
-    command = ("python", "-m", "stages.train", *words("train", "resumed"))
-    state = work.path / ".resumed.partial" / ".state" / f"{SYSTEM}.safetensors"
+def kill_after_an_epoch(work, out):
+    """Start a training and kill it when it has kept the state of an epoch."""
+    command = ("python", "-m", "stages.train", *words("train", out))
+    state = work.path / f".{out}.partial" / ".state" / f"{SYSTEM}.safetensors"
     with subprocess.Popen(command, cwd=work.path, env=work.environment, stderr=subprocess.DEVNULL) as running:
         while not state.exists():
             assert running.poll() is None
             time.sleep(0.01)
         running.kill()
+
+
+def test_training_goes_on_after_its_last_epoch(work):
+    kill_after_an_epoch(work, "resumed")
     output = work.stage("train", *words("train", "resumed"))
     assert f"{SYSTEM}: going on after epoch" in output
     assert f"{SYSTEM} epoch 1 " not in output
@@ -116,13 +121,7 @@ def test_training_goes_on_after_its_last_epoch(work):
 
 
 def test_training_does_not_go_on_with_other_parameters(work):
-    command = ("python", "-m", "stages.train", *words("train", "other"))
-    state = work.path / ".other.partial" / ".state" / f"{SYSTEM}.safetensors"
-    with subprocess.Popen(command, cwd=work.path, env=work.environment, stderr=subprocess.DEVNULL) as running:
-        while not state.exists():
-            assert running.poll() is None
-            time.sleep(0.01)
-        running.kill()
+    kill_after_an_epoch(work, "other")
     change_params(work.path / "params.yaml", work.path / "slower.yaml", {"train.lr": 0.001})
     output = work.stage("train", *words("train", "other"), "--params", "slower.yaml")
     assert "going on" not in output
