@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import soundfile as sf
@@ -13,6 +13,7 @@ from ust.device import prepare
 from ust.errors import UserError, listing
 from ust.files import replacing
 from ust.tagger import Tagger, Window
+from ust.yamls import read_yaml
 
 SUFFIXES = {f".{name.lower()}" for name in sf.available_formats()} | {".mp3", ".ogg", ".oga", ".opus", ".aif"}
 TEXTS = {"table": tagging.table, "csv": tagging.submission_csv, "json": tagging.as_json}
@@ -32,12 +33,19 @@ def find(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def model_folder(models: Path, name: str) -> Path:
-    """The folder of a system: its own name, or, as in dvc.yaml, that of one of its checkpoints."""
-    system, _, level = name.rpartition("_")
-    for folder in (models / name, models / system / level):
-        if (folder / "model.json").is_file():
-            return folder
+def checkpoints(pipeline: Path) -> dict[str, str]:
+    """The names under which dvc.yaml predicts, and the folder in models/ of each."""
+    for variables in read_yaml(pipeline).get("vars", []):
+        if "checkpoints" in variables:
+            return variables["checkpoints"]
+    return {}
+
+
+def model_folder(models: Path, name: str, names: Mapping[str, str]) -> Path:
+    """The folder of a system, by a name that dvc.yaml gives it or its place below `models`."""
+    folder = models / names.get(name, name)
+    if (folder / "model.json").is_file():
+        return folder
     there = sorted(str(p.parent.relative_to(models)) for p in models.glob("*/model.json"))
     there += sorted(str(p.parent.relative_to(models)) for p in models.glob("*/*/model.json"))
     have = "there are " + ", ".join(there) if there else "no system is trained yet: run dvc repro"
@@ -50,6 +58,7 @@ def main() -> None:
     parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING_OR_FOLDER")
     parser.add_argument("--system", help="default: submission of --params, such as cnn_vggish_coarse")
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the trained systems")
+    parser.add_argument("--pipeline", type=Path, default=Path("dvc.yaml"), help="for the systems' names")
     parser.add_argument("--format", choices=[*TEXTS, "audacity"], default="table")
     parser.add_argument("--window", type=float, default=10.0, help="seconds, at most 10, the default")
     parser.add_argument("--hop", type=float, default=5.0, help="seconds from window to window, default 5")
@@ -62,7 +71,7 @@ def main() -> None:
     )
     device = prepare(device=compute.device, threads=compute.threads)
     tagger = Tagger.load(
-        model_folder(args.models, args.system or submission),
+        model_folder(args.models, args.system or submission, checkpoints(args.pipeline)),
         threshold=hierarchical.threshold,
         pooling=baseline.pooling,
         device=device,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from conftest import RATE
+from conftest import RATE, ROOT
 
-from stages.tag import find, model_folder
+from stages.tag import checkpoints, find, model_folder
 from ust import tagging
 from ust.audio import BadAudio
 from ust.checkpoints import Checkpoint, save_checkpoint
@@ -166,10 +166,12 @@ def test_systems_by_name(tmp_path):
     for name in ("cnn_vggish/coarse", "hierarchical"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.json").touch()
-    assert model_folder(tmp_path, "cnn_vggish_coarse") == tmp_path / "cnn_vggish" / "coarse"
-    assert model_folder(tmp_path, "hierarchical") == tmp_path / "hierarchical"
+    names = checkpoints(ROOT / "dvc.yaml")
+    assert model_folder(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
+    assert model_folder(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
+    assert model_folder(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
     with pytest.raises(UserError, match="there are hierarchical, cnn_vggish/coarse"):
-        model_folder(tmp_path, "forest")
+        model_folder(tmp_path, "forest", names)
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):

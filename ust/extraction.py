@@ -63,8 +63,12 @@ def extract(
         content_of = {row: content for content, row in first_of.items() if content not in finished}
         if len(content_of) < len(first_of):
             log.info("%s: %d of %d clips are done", path, len(first_of) - len(content_of), len(first_of))
-        for row, value in compute(sorted(content_of)):
-            finished.keep(content_of[row], value)
+        try:
+            for row, value in compute(sorted(content_of)):
+                finished.keep(content_of[row], value)
+        except BaseException:
+            finished.leave()
+            raise
         values = (finished[content] for content in contents)
         write_features(path, name, rows, contents, values, shape=shape, dtype=dtype, attributes=attributes)
         finished.discard_parts()

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -76,6 +77,11 @@ class Finished:
     def discard_parts(self) -> None:
         """Remove what `keep` kept."""
         shutil.rmtree(self.parts, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Leave what `keep` kept to a later run; nothing at all if it kept nothing."""
+        with suppress(OSError):
+            self.parts.rmdir()
 
     def _part(self, content: str) -> Path:
         return self.parts / f"{content}.npy"

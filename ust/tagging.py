@@ -51,7 +51,7 @@ def bar(value: float) -> str:
     Examples
     --------
     >>> bar(0.51)
-    '██████████▏         '
+    '██████████▎         '
     """
     whole, rest = divmod(round(float(value) * BAR * 8), 8)
     return ("█" * whole + (EIGHTHS[rest] if whole < BAR else "")).ljust(BAR)
