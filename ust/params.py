@@ -298,7 +298,7 @@ def _check(path: Path) -> tuple[Params, dict[str, Any]]:
         try:
             systems[name] = _complete(params, row)
         except ValidationError as error:
-            kind, _ = SYSTEMS.get(row.get("recipe"), SYSTEMS["train"])
+            kind, _ = SYSTEMS.get(str(row.get("recipe")), SYSTEMS["train"])
             problems += _explain(error, kind, f"systems.{name}.")
     if problems:
         raise UserError(f"{path}: {len(problems)} wrong parameter(s):\n{listing(problems)}")
@@ -307,7 +307,7 @@ def _check(path: Path) -> tuple[Params, dict[str, Any]]:
 
 def _complete(params: Params, row: dict[str, Any]) -> Section:
     """A system from what its row gives and, for what the row leaves out or null, its recipe's sections."""
-    kind, sections = SYSTEMS.get(row.get("recipe"), SYSTEMS["train"])
+    kind, sections = SYSTEMS.get(str(row.get("recipe")), SYSTEMS["train"])
     given = {key: value for key, value in row.items() if value is not None}
     return kind.model_validate(
         {key: value for section in sections for key, value in getattr(params, section)} | given

@@ -53,10 +53,10 @@ def read_predictions(path: Path, clips: list[str], taxonomy: Taxonomy) -> tuple[
     names = table["audio_filename"]
     problems = [f"clip {name} is missing" for name in sorted(set(clips) - set(names))]
     problems += [
-        f"clip {name} is not one of the split's" for name in sorted(set(names.astype(str)) - set(clips))
+        f"clip {name} is not one of the split's" for name in sorted(set(names.map(str)) - set(clips))
     ]
     problems += [
-        f"clip {name} is there more than once" for name in sorted(set(names[names.duplicated()].astype(str)))
+        f"clip {name} is there more than once" for name in sorted(set(names[names.duplicated()].map(str)))
     ]
     for label in taxonomy.labels:
         if label in table.columns:
