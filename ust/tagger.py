@@ -198,18 +198,17 @@ def _stretches(
 ) -> Iterator[tuple[float, float, np.ndarray]]:
     """Start and end in seconds, and samples [shape=(n, channels)], of each window, to the end."""
     length, step = round(window * file.samplerate), max(1, round(hop * file.samplerate))
-    start, heard = 0, False
+    start = 0
     while True:
         file.seek(start)
         samples = file.read(length, dtype="float32", always_2d=True)
+        if len(samples) == 0 and start == 0:
+            raise BadAudio(f"{path}: holds no samples")
         if len(samples) == 0:
-            break
+            return
         if not np.isfinite(samples).all():
             raise BadAudio(f"{path}: has samples that are NaN or infinite")
-        heard = True
         yield start / file.samplerate, (start + len(samples)) / file.samplerate, samples
         if start + length >= file.frames:
-            break
+            return
         start += step
-    if not heard:
-        raise BadAudio(f"{path}: holds no samples")
