@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Before NumPy and PyTorch are imported: the tests run two at a time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import soundfile as sf

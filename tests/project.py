@@ -12,6 +12,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 TINY = {
+    "compute.threads": 1,  # the tests themselves run two at a time
     "evaluate.bootstrap": 20,
     "data.source": "synthetic",
     "data.synthetic.train": 10,

@@ -11,7 +11,7 @@ from project import TINY, Project, change_params, clone
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
-LAST = ("table", "submit", "report")
+LAST = ("describe", "table", "submit", "report")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 

@@ -64,7 +64,7 @@ class Tagger:
         labels = system.about["taxonomy"]
         self.taxonomy = Taxonomy(tuple(labels["coarse"]), tuple(labels["fine"]), tuple(labels["group"]))
         names = ("sample_rate", "n_fft", "hop_length", "n_mels")
-        self._logmel = {name: system.about["logmel"][name] for name in names}
+        self.logmel_settings = {name: system.about["logmel"][name] for name in names}
 
     @classmethod
     def load(
@@ -168,9 +168,9 @@ class Tagger:
         """Probabilities of several clips; nothing is heard in one whose samples are all 0."""
         monos = [clip.mean(axis=1) if clip.ndim == 2 else clip for clip in clips]
         monos = [fit_length(mono, sample_rate) for mono in monos]
-        target = self._logmel["sample_rate"]
+        target = self.logmel_settings["sample_rate"]
         # As stored by the stages: in half precision.
-        logmels = [logmel(resample(mono, sample_rate, target), **self._logmel) for mono in monos]
+        logmels = [logmel(resample(mono, sample_rate, target), **self.logmel_settings) for mono in monos]
         logmels = np.stack(logmels).astype(np.float16)
         rows = np.arange(len(clips))
         embeddings = np.zeros((len(clips), 10, 128), np.uint8)

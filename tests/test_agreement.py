@@ -1,0 +1,70 @@
+"""Label counts and annotator agreement, against published figures and obvious loops."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ust.agreement import AGGREGATED, ANYONE, agreement, fleiss_kappa, label_counts
+from ust.annotations import read_annotations
+from ust.labels import aggregate
+from ust.taxonomy import read_taxonomy
+
+
+def test_kappa_of_a_known_table():
+    """Fourteen raters, ten subjects, five categories: the usual worked example of Fleiss' kappa."""
+    counts = np.array([
+        [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
+        [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
+    ])  # fmt: skip
+    assert fleiss_kappa(counts) == pytest.approx((0.378, 0.210), abs=5e-4)
+
+
+def test_kappa_at_the_ends():
+    assert fleiss_kappa(np.array([[3, 0], [0, 3]])) == (1, 1)
+    observed, kappa = fleiss_kappa(np.array([[3, 0], [2, 0]]))
+    assert observed == 1
+    assert np.isnan(kappa)
+    assert np.isnan(fleiss_kappa(np.zeros((0, 2)))).all()
+
+
+@pytest.fixture(scope="module")
+def real(sonyc_ust_v1):
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    return read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), taxonomy
+
+
+def test_real_volunteers_agree_as_counted_pair_by_pair(real):
+    annotations, taxonomy = real
+    found = agreement(annotations, taxonomy).set_index("label")
+    for label in ("1_engine", "6-1_stationary-music"):
+        shares = []
+        for _, rows in annotations[annotations["annotator_id"] > 0].groupby("audio_filename"):
+            votes = [vote for vote in rows[label] if vote != -1]
+            if len(votes) > 1:
+                shares.append(np.mean([a == b for a, b in combinations(votes, 2)]))
+        assert found.loc[label, "clips"] == len(shares)
+        assert found.loc[label, "agreement"] == pytest.approx(np.mean(shares))
+        assert -1 <= found.loc[label, "kappa"] <= 1
+
+
+def test_real_label_counts(real):
+    annotations, taxonomy = real
+    labels = aggregate(annotations, taxonomy, threshold=0.5, soft=False).set_index("audio_filename")
+    counts = label_counts(annotations, labels, taxonomy).set_index(["split", "label", "counted"])["clips"]
+    engine = annotations[annotations["1_engine"] == 1]
+    for split in ("train", "validate"):
+        rows = engine[engine["split"] == split]
+        assert counts[split, "1_engine", ANYONE] == rows["audio_filename"].nunique()
+        assert counts[split, "1_engine", AGGREGATED] == labels.query("split == @split")["1_engine"].sum()
+    assert len(counts) == 2 * 2 * 37
+
+
+def test_one_answer_is_no_agreement(taxonomy):
+    keys = {"split": "train", "sensor_id": "1", "audio_filename": ["a.wav", "a.wav", "b.wav"]}
+    votes = dict.fromkeys(taxonomy.labels, [1, -1, 0])
+    annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)
+    found = agreement(annotations, taxonomy)
+    assert (found["clips"] == 0).all()
+    assert found[["heard", "agreement", "kappa"]].isna().all(axis=None)
