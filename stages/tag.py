@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import soundfile as sf
@@ -12,8 +12,8 @@ from ust.console import done, log, parse, progress, run
 from ust.device import prepare
 from ust.errors import UserError, listing
 from ust.files import replacing
+from ust.pipeline import checkpoints, model_folder
 from ust.tagger import Tagger, Window
-from ust.yamls import read_yaml
 
 SUFFIXES = {f".{name.lower()}" for name in sf.available_formats()} | {".mp3", ".ogg", ".oga", ".opus", ".aif"}
 TEXTS = {"table": tagging.table, "csv": tagging.submission_csv, "json": tagging.as_json}
@@ -31,25 +31,6 @@ def find(paths: Iterable[Path]) -> dict[str, Path]:
         else:
             found[path.name] = path
     return found
-
-
-def checkpoints(pipeline: Path) -> dict[str, str]:
-    """The names under which dvc.yaml predicts, and the folder in models/ of each."""
-    for variables in read_yaml(pipeline).get("vars", []):
-        if "checkpoints" in variables:
-            return variables["checkpoints"]
-    return {}
-
-
-def model_folder(models: Path, name: str, names: Mapping[str, str]) -> Path:
-    """The folder of a system, by a name that dvc.yaml gives it or its place below `models`."""
-    folder = models / names.get(name, name)
-    if (folder / "model.json").is_file():
-        return folder
-    there = sorted(str(p.parent.relative_to(models)) for p in models.glob("*/model.json"))
-    there += sorted(str(p.parent.relative_to(models)) for p in models.glob("*/*/model.json"))
-    have = "there are " + ", ".join(there) if there else "no system is trained yet: run dvc repro"
-    raise UserError(f"{models}: no trained system {name!r}; {have}")
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def test_real_label_counts(real):
 
 def test_one_answer_is_no_agreement(taxonomy):
     keys = {"split": "train", "sensor_id": "1", "audio_filename": ["a.wav", "a.wav", "b.wav"]}
-    votes = dict.fromkeys(taxonomy.labels, [1, -1, 0])
+    votes = {label: [1, -1, 0] for label in taxonomy.labels}
     annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)
     found = agreement(annotations, taxonomy)
     assert (found["clips"] == 0).all()

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "tag"}
+TOOLS = {"compare", "export", "tag"}
 
 
 def module_file(name: str) -> Path | None:

@@ -12,12 +12,13 @@ import soundfile as sf
 import torch
 from conftest import RATE, ROOT
 
-from stages.tag import checkpoints, find, model_folder
+from stages.tag import find
 from ust import tagging
 from ust.audio import BadAudio
 from ust.checkpoints import Checkpoint, save_checkpoint
 from ust.errors import UserError
 from ust.models import CNNVGGish, NetworkConfig
+from ust.pipeline import checkpoints, model_folder
 from ust.tagger import Tagger, Window
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "versions": "any"}

@@ -56,8 +56,8 @@ def agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``label, clips, heard, agreement, kappa``: how many clips, the share of "heard" among the answers, the
-        share of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN where nobody was asked
-        twice, kappa also where all gave one answer.
+        share of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN where no clip was
+        answered twice, kappa also where all gave one answer.
     """
     volunteers = annotations[annotations["annotator_id"] > GROUND_TRUTH]
     clip = volunteers["audio_filename"]

@@ -12,6 +12,7 @@ import torch
 
 from ust.audio import CLIP_SECONDS, BadAudio, fit_length
 from ust.checkpoints import DESCRIPTION_FILE
+from ust.embedding import EMBEDDING
 from ust.errors import UserError
 from ust.examples import Examples
 from ust.logmel import logmel
@@ -57,6 +58,8 @@ class Tagger:
     ----------
     taxonomy : Taxonomy
         The labels, in the order of the probabilities.
+    logmel_settings : dict of str to int
+        Arguments of `ust.logmel.logmel`.
     """
 
     def __init__(self, system: System, embedder: Embedder | None, *, device: torch.device = CPU) -> None:
@@ -164,22 +167,35 @@ class Tagger:
             reason = " ".join(str(getattr(error, "error_string", error)).split())
             raise BadAudio(f"{path}: cannot be decoded as audio: {reason}") from None
 
+    def features(self, clips: list[np.ndarray], sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the stages extract_logmel and extract_vggish make of mono clips of ten seconds.
+
+        Returns
+        -------
+        logmel : numpy.ndarray [shape=(clips, bands, frames), float16]
+        vggish : numpy.ndarray [shape=(clips, 10, 128), uint8]
+            Zeros for a system that needs no embeddings.
+        """
+        settings = self.logmel_settings
+        target = settings["sample_rate"]
+        logmels = [logmel(resample(clip, sample_rate, target), **settings) for clip in clips]
+        embeddings = np.zeros((len(clips), 10, EMBEDDING), np.uint8)
+        if self.embedder is not None:
+            patches = np.concatenate([examples(clip, sample_rate) for clip in clips])
+            embeddings = self.embedder(patches).reshape(embeddings.shape)
+        return np.stack(logmels).astype(np.float16), embeddings
+
+    def probabilities(self, logmel: np.ndarray, vggish: np.ndarray) -> np.ndarray:
+        """The system's answers [shape=(clips, labels), float32] to what `features` gives."""
+        targets = np.zeros((len(logmel), len(self.taxonomy.labels)), np.float32)
+        inputs = Examples(logmel, vggish, np.arange(len(logmel)), targets)
+        return self.system.probabilities(inputs, self.taxonomy, batch_size=BATCH, device=self.device)
+
     def _predict(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """Probabilities of several clips; nothing is heard in one whose samples are all 0."""
         monos = [clip.mean(axis=1) if clip.ndim == 2 else clip for clip in clips]
         monos = [fit_length(mono, sample_rate) for mono in monos]
-        target = self.logmel_settings["sample_rate"]
-        # As stored by the stages: in half precision.
-        logmels = [logmel(resample(mono, sample_rate, target), **self.logmel_settings) for mono in monos]
-        logmels = np.stack(logmels).astype(np.float16)
-        rows = np.arange(len(clips))
-        embeddings = np.zeros((len(clips), 10, 128), np.uint8)
-        if self.embedder is not None:
-            patches = np.concatenate([examples(mono, sample_rate) for mono in monos])
-            embeddings = self.embedder(patches).reshape(len(clips), -1, embeddings.shape[-1])
-        targets = np.zeros((len(clips), len(self.taxonomy.labels)), np.float32)
-        inputs = Examples(logmels, embeddings, rows, targets)
-        found = self.system.probabilities(inputs, self.taxonomy, batch_size=BATCH, device=self.device)
+        found = self.probabilities(*self.features(monos, sample_rate))
         silent = [not mono.any() for mono in monos]
         found[silent] = 0
         return found
