@@ -97,3 +97,13 @@ def checkpoint_variables(tf, arrays, path):
         with tf.compat.v1.Session() as session:
             session.run(tf.compat.v1.global_variables_initializer())
             saver.save(session, str(path), write_meta_graph=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone of the working tree with a tiny city, in which `dvc repro` has run and all is committed."""
+    from project import finished
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return finished(shared, tmp_path_factory.mktemp("clone") / "project")

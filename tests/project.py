@@ -1,5 +1,6 @@
 """A clone of the project with a tiny city, and commands in it."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -121,3 +122,34 @@ def clone(folder: Path, changes: dict) -> Project:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "clone")
     return project
+
+
+def finished(base: Path, folder: Path) -> Project:
+    """A copy of a clone in which `dvc repro` has run and everything is committed; it is run once for all.
+
+    Parameters
+    ----------
+    base : Path
+        A folder that all processes of the test session share.
+    folder : Path
+        Where the copy goes.
+    """
+    original = base / "finished"
+    with (base / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "finished.log").exists():
+            shutil.rmtree(original, ignore_errors=True)
+            project = clone(original, TINY)
+            output = project.dvc("repro")
+            project.run("git", "add", "-A")
+            project.run("git", "commit", "-qm", "run")
+            (base / "finished.log").write_text(output)
+    shutil.copytree(original, folder, symlinks=True)
+    project = Project(folder)
+    project.first_output = (base / "finished.log").read_text()
+    return project
+
+
+def ran(output):
+    """The stages that an output of DVC says have run."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}

@@ -90,7 +90,7 @@ def test_a_stage_killed_at_any_moment_gives_the_same_in_the_end(work, stage):
     duration = time.monotonic() - start
     rng = np.random.default_rng(list(stage.encode()))
     command = ("python", "-m", f"stages.{stage}", *words(stage, "disturbed"))
-    killed = sum(work.kill(*command, after=duration * share) for share in rng.uniform(0.3, 1, 2))
+    killed = work.kill(*command, after=duration * rng.uniform(0.3, 0.9))
     assert killed or stage.startswith("extract")  # which a first run may leave with nothing to do
     work.stage(stage, *words(stage, "disturbed"))
     for path in work.path.glob("undisturbed*"):
@@ -282,11 +282,9 @@ def test_two_runs_at_once_of_a_stage_give_one_whole_output(work):
         ]
         outputs = [running.communicate()[1] for running in both]
         assert [running.returncode for running in both] == [0, 0], outputs
-        work.stage(stage, *words(stage, "once"))
-        for path in work.path.glob("once*"):
-            assert content(path) == content(work.path / path.name.replace("once", "twice"))
+        assert content(work.path / "twice") == content(work.path / MADE[stage])
         assert not leftovers(work.path)
-        for path in [*work.path.glob("once*"), *work.path.glob("twice*")]:
+        for path in work.path.glob("twice*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

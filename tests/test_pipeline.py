@@ -7,28 +7,13 @@ import pandas as pd
 import pytest
 from check_repro import first_difference, outputs
 from conftest import ROOT
-from project import TINY, Project, change_params, clone
+from project import Project, change_params, ran
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
 LAST = ("describe", "table", "submit", "report")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
-
-
-def ran(output):
-    """The stages that an output of DVC says have run."""
-    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A clone of the working tree in which `dvc repro` has run and everything is committed."""
-    project = clone(tmp_path_factory.mktemp("clone") / "project", TINY)
-    project.first_output = project.dvc("repro")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "run")
-    return project
 
 
 def test_everything_ran_and_nothing_is_left_to_do(project):
@@ -120,71 +105,6 @@ def test_the_report_page_holds_the_systems(project):
     for name in SCORED:
         assert f'<th scope="row">{name}</th>' in page
     assert "audio/mpeg" in page
-
-
-def test_changing_a_system_reruns_that_system(project):
-    output = project.dvc("exp", "run", "-n", "slower", "-S", "systems.cnn.lr=0.001")
-    assert ran(output) == {"train@cnn", "predict@cnn", "evaluate@cnn", "table", "report"}
-    assert "systems.cnn.lr" in project.dvc("params", "diff", "HEAD", "slower")
-    difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "slower"))
-    assert list(difference) == ["metrics/cnn.json"]
-    assert "slower" in project.dvc("exp", "show", "--csv")
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
-
-
-def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
-    params = project.path / "params.yaml"
-    change_params(params, params, {"train.lr": 0.001})
-    changed = project.dvc("status")
-    assert all(f"train@{name}:" in changed for name in NETWORKS[:4])
-    assert not any(f"train@{name}:" in changed for name in NETWORKS[4:] + BASELINES)
-    assert not any(f"{name}:" in changed for name in EXTRACTION)
-    project.run("git", "checkout", "-q", ".")
-
-
-def test_submissions_as_experiments_rerun_only_the_packaging(project):
-    for number, system in enumerate(("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical"), 1):
-        output = project.dvc("exp", "run", "-n", f"submission-{number}", "-S", f"submission={system}")
-        assert ran(output) <= {"submit"}
-    difference = json.loads(project.dvc("metrics", "diff", "--json", "submission-1", "submission-3"))
-    assert list(difference) == ["metrics/submission.json"]
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
-
-
-def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
-    """A queued experiment runs in a copy of the tracked files, from which ../city is somewhere else."""
-    city = project.path.parent / "city"
-    project.stage("download", city)
-    (city / "dataset.json").unlink()
-    change = ("-S", "data.source=local", "-S", "data.path=../city")
-    project.dvc("exp", "run", "--queue", "-n", "queued", *change, "evaluate@baseline_fine")
-    project.dvc("queue", "start")
-    status = ""
-    for _ in range(300):
-        status = project.dvc("queue", "status")
-        if "Success" in status or "Failed" in status:
-            break
-        project.run("sleep", "1")
-    assert "Success" in status, project.dvc("queue", "logs", "queued")
-    (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
-    found = json.loads(project.run("git", "show", f"{reference}:metrics/baseline_fine.json"))
-    assert found["rests_on"]["data_source"] == "local"
-    # The same clips give the same figures, wherever they lie.
-    assert found["fine"] == project.metrics("baseline_fine")["fine"]
-    project.dvc("queue", "stop")
-
-
-def test_a_wrong_parameter_stops_the_run_before_any_work(project):
-    before = project.metrics()
-    output = project.dvc("exp", "run", "-S", "train.lr=-1", code=255)
-    assert "train.lr: is -1, should be greater than 0" in output
-    assert "Traceback" not in output
-    assert not ran(output) & set(EXTRACTION)
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
-    assert project.metrics() == before
 
 
 RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
