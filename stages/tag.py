@@ -8,6 +8,7 @@ from pathlib import Path
 import soundfile as sf
 
 from ust import params, tagging
+from ust.audio import BadAudio
 from ust.console import done, log, parse, progress, run
 from ust.device import prepare
 from ust.errors import UserError, listing
@@ -66,7 +67,7 @@ def main() -> None:
     for name, path in progress(recordings.items(), total=len(recordings), description="tagging", unit="file"):
         try:
             tagged[name] = list(tagger.tag(path, window=args.window, hop=args.hop))
-        except UserError as error:
+        except BadAudio as error:
             bad.append(str(error))
     if args.format == "audacity":
         for name, windows in tagged.items():

@@ -163,6 +163,11 @@ def test_recordings_are_found_and_named(tmp_path):
         find([tmp_path / "empty"])
 
 
+def test_a_recording_that_is_not_there(tagger, tmp_path):
+    with pytest.raises(BadAudio, match="nowhere.wav: no such file"):
+        list(tagger.tag(tmp_path / "nowhere.wav"))
+
+
 def test_systems_by_name(tmp_path):
     for name in ("cnn_vggish/coarse", "hierarchical"):
         (tmp_path / name).mkdir(parents=True)

@@ -156,6 +156,8 @@ class Tagger:
         if not 0 < hop <= window:
             raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
         path = Path(path)
+        if not path.is_file():
+            raise BadAudio(f"{path}: no such file")
         try:
             with sf.SoundFile(path) as file:
                 stretches = _stretches(file, path, window, hop)
