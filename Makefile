@@ -1,7 +1,8 @@
 # make repro         set up and run the pipeline      make test       set up and run the tests
 # make table         the report's Tables 3 and 4       make test-slow  the tests that take an hour
 # make check-repro   two fresh clones, same bytes?     make bench      time every step against its peers
-# make lint          style, known vulnerabilities      make clean      remove what the pipeline wrote
+# make lint          style, known vulnerabilities      make docs       the documentation as a site
+# make clean         remove what the pipeline wrote
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
@@ -9,7 +10,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test test-slow check-repro table bench lint clean pins
+.PHONY: repro test test-slow check-repro table bench lint docs clean pins
 
 repro: $(VENV)/installed
 	dvc repro
@@ -35,6 +36,9 @@ lint: $(VENV)/installed
 	ruff format --check .
 	@$(PIP) pip-audit==$(PIP_AUDIT)
 	pip-audit --disable-pip --requirement requirements-hashes.txt
+
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 clean:
 	rm -rf data/raw data/augmented data/features data/predictions data/submission data/labels*.csv

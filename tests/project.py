@@ -118,7 +118,7 @@ def clone(folder: Path, changes: dict) -> Project:
     (folder / "dvc.lock").unlink(missing_ok=True)
     change_params(folder / "params.yaml", folder / "params.yaml", changes)
     project = Project(folder)
-    project.run("git", "init", "-q")
+    project.run("git", "init", "-q", "-b", "main")
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "clone")
     return project

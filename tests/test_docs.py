@@ -1,0 +1,148 @@
+"""Every command and every piece of Python in README.md and docs/ ends with exit code 0."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+from conftest import RATE, ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages whose commands train or export again and again.
+LONG = ("README.md", "experiments.md", "export.md", "submissions.md", "systems.md")
+# What no test can run, by how it begins or what it holds.
+NOT_RUN = {
+    "make test": "this is it, or would be an hour of it",
+    "make bench": "takes minutes and the machine for itself; test_benchmarks.py runs one of them",
+    "make check-repro": "runs the whole pipeline twice; test_pipeline.py tests how it compares",
+    "python -m benchmarks": "the same",
+    "source .venv/bin/activate": "is in place",
+    "mkdocs serve": "does not end",
+    "sonyc-ust-v": "needs a network and a day",
+    "dvc remote add": "needs a bucket",
+    "pip install": "changes the environment",
+}
+
+
+def blocks(page, language):
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    """The commands of a page, in order: of blocks of bash all lines, of plain ones those after a prompt."""
+    text = page.read_text("utf-8")
+    found = []
+    for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        lines = re.sub(r"\\\n\s*", "", block).splitlines()
+        if language == "bash":
+            found += [re.sub(r"\s+# .*", "", line).strip() for line in lines]
+        elif language == "":
+            found += [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return [command for command in found if command and not command.startswith("#")]
+
+
+def runnable(page):
+    return [command for command in commands(page) if not any(part in command for part in NOT_RUN)]
+
+
+@pytest.fixture(scope="module")
+def place(project):
+    """The project with what the pages speak of: recordings, a data set of one's own, an environment."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(25 * RATE)
+    (project.path / "recordings").mkdir()
+    for name in ("street.flac", "recordings/a.wav"):
+        sf.write(project.path / name, noise, RATE)
+    sf.write(project.path / "clip.wav", noise[: 10 * RATE], RATE)
+    for page in PAGES:
+        for block in blocks(page, "py"):
+            if block.startswith("# stages/"):
+                (project.path / block.split()[1]).write_text(block)
+    project.stage("download", project.path.parent / "my-data")
+    (project.path.parent / "my-data" / "dataset.json").unlink()
+    (project.path / ".venv").mkdir()
+    (project.path / ".venv" / "installed").touch()
+    (project.path / ".venv" / "bin").symlink_to(ROOT / ".venv" / "bin")
+    excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntags.csv\nscores.json\n"
+    excluded += "stages/extract_mfcc.py\n"
+    (project.path / ".git" / "info" / "exclude").write_text(excluded)
+    return project
+
+
+def run_page(place, page):
+    for command in runnable(page):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=place.path, env=place.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{page.name}: {command}\n{done.stdout}\n{done.stderr}"
+    place.run("git", "checkout", "-q", ".")
+    place.dvc("checkout", "-q", "--force")
+    place.dvc("exp", "remove", "-q", "--all-commits")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LONG], ids=lambda p: p.name)
+def test_commands_of_a_short_page(place, page):
+    run_page(place, page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name in LONG], ids=lambda p: p.name)
+def test_commands_of_a_long_page(place, page):
+    run_page(place, page)
+
+
+def test_long_pages_have_commands_that_are_run():
+    for page in PAGES:
+        if page.name in LONG:
+            assert len(runnable(page)) > 1, page
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda p: p.name)
+def test_python_of_a_page(place, page):
+    for block in blocks(page, "python"):
+        place.run("python", "-c", block)
+
+
+def test_an_exported_system_is_used_without_this_project(place, tmp_path):
+    """By the program on its card, in Python that sees nothing of the project; tags as predict gave them."""
+    place.stage("export", tmp_path / "exported", "--clips", "3")
+    (clip, *_) = sorted((place.path / "data/raw/audio/validate").iterdir())
+    shutil.copy(clip, tmp_path / "exported" / "clip.wav")
+    card = tmp_path / "exported" / "MODEL_CARD.md"
+    (program,) = blocks(card, "python")
+    program += "for label, p in zip(labels, probabilities): print(label, p)\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        cwd=tmp_path / "exported", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = dict(line.split() for line in done.stdout.splitlines()[-37:])
+    header, first, *_ = (place.path / "data/predictions/cnn_vggish_coarse.csv").read_text().splitlines()
+    wanted = dict(zip(header.split(","), first.split(","), strict=True))
+    assert wanted.pop("audio_filename") == clip.name
+    assert found.keys() == wanted.keys()
+    assert {k: float(p) for k, p in found.items()} == pytest.approx(
+        {k: float(p) for k, p in wanted.items()}, abs=1e-3
+    )
+    text = card.read_text("utf-8")
+    assert "random weights" in text
+    assert "Synthesised sounds" in text
+    assert "/tmp" not in text
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Tagger" in (tmp_path / "site" / "api" / "use" / "index.html").read_text("utf-8")
