@@ -39,7 +39,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--predictions", type=Path, required=True, help="folder of SYSTEM.csv, train/SYSTEM.csv"
     )
-    parser.add_argument("--metrics", type=Path, required=True, help="folder of SYSTEM.json, training/SYSTEM/")
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of SYSTEM.json")
+    parser.add_argument("--training", type=Path, nargs="+", required=True, help="learning curves of train")
     parser.add_argument("--logmel", type=Path, required=True, help="HDF5 of the stage extract_logmel")
     parser.add_argument("--audio", type=Path, required=True, help="folder with a folder per split")
     parser.add_argument("--labels", type=Path, required=True, help="labels.csv")
@@ -51,12 +52,13 @@ def arguments() -> argparse.Namespace:
     return parse(parser)
 
 
-def learning_curves(folder: Path) -> dict[str, pd.DataFrame]:
+def learning_curves(folders: list[Path]) -> dict[str, pd.DataFrame]:
     """The curves of each network, by system, and by node of a hierarchy."""
     curves = {}
-    for plots in sorted(folder.glob("**/plots/metrics")):
+    for plots in sorted(plots for folder in folders for plots in folder.glob("**/plots/metrics")):
         tables = [read_csv(path, sep="\t") for path in sorted(plots.glob("*.tsv"))]
-        name = str(plots.parent.parent.relative_to(folder))
+        (folder,) = (folder for folder in folders if plots.is_relative_to(folder))
+        name = str(plots.parent.parent.relative_to(folder.parent))
         merged = tables[0]
         for table in tables[1:]:
             merged = merged.merge(table, on="step")
@@ -121,7 +123,7 @@ def main() -> None:
         taxonomy.coarse_name(group): float((truth[label] == 1).mean())
         for group, label in enumerate(taxonomy.coarse)
     }
-    curves = learning_curves(args.metrics / "training")
+    curves = learning_curves(args.training)
     flat = {name: table for name, table in curves.items() if "coarse" in table}
     other = {
         name: table

@@ -92,6 +92,10 @@ def test_every_system_is_trained_predicted_scored_and_in_the_tables():
     table = stages()["table"]
     assert [dep for dep in table["deps"] if dep.startswith("metrics/")] == metrics
     assert [word for word in table["cmd"].split() if word in metrics] == metrics
+    report = stages()["report"]
+    curves = [word for word in report["cmd"].split() if word.startswith("metrics/training/")]
+    assert curves == [dep for dep in report["deps"] if dep.startswith("metrics/training/")]
+    assert {Path(folder).name for folder in curves} == set(params["systems"])
 
 
 def test_every_script_is_a_stage():

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def place(project):
     (project.path.parent / "my-data" / "dataset.json").unlink()
     (project.path / ".venv").mkdir()
     (project.path / ".venv" / "installed").touch()
-    (project.path / ".venv" / "bin").symlink_to(ROOT / ".venv" / "bin")
+    (project.path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntags.csv\nscores.json\n"
     excluded += "stages/extract_mfcc.py\n"
     (project.path / ".git" / "info" / "exclude").write_text(excluded)
