@@ -16,7 +16,7 @@ repro: $(VENV)/installed
 	dvc repro
 
 test: $(VENV)/installed
-	pytest -n 2 --dist loadscope -m 'not slow'
+	pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'
 
 test-slow: $(VENV)/installed
 	pytest -n 2 --dist worksteal -m slow

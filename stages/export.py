@@ -8,8 +8,9 @@ from ust.audio import SAMPLE_RATE, read_clip
 from ust.card import model_card
 from ust.console import done, log, parse, progress, run
 from ust.device import prepare
+from ust.end_to_end import SAMPLES
 from ust.errors import UserError
-from ust.export import OPSET, SAMPLES, compare, export
+from ust.export import OPSET, compare, export
 from ust.files import read_json, replacing_folder
 from ust.pipeline import checkpoints, model_folder
 from ust.tagger import Tagger

@@ -9,8 +9,9 @@ import torch
 from conftest import RATE
 
 from ust.checkpoints import Checkpoint
+from ust.end_to_end import LogMel, Resample
 from ust.errors import UserError
-from ust.export import LogMel, Resample, compare, export
+from ust.export import compare, export
 from ust.hierarchy import OTHER, ROOT, node_labels, parents
 from ust.logmel import logmel
 from ust.models import CNNVGGish, NetworkConfig

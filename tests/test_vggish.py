@@ -37,7 +37,7 @@ def released(tf, tmp_path_factory):
     arrays = {}
     for name, shape in variable_shapes().items():
         scale = np.sqrt(2 / np.prod(shape[:-1])) if name.endswith("weights") else 0.1
-        arrays[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+        arrays[name] = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
     checkpoint_variables(tf, arrays, folder / "vggish_model.ckpt")
     eigen = (np.linalg.qr(rng.standard_normal((128, 128)))[0] * 0.3).astype(np.float32)
     means = rng.standard_normal((128, 1)).astype(np.float32)

@@ -143,7 +143,9 @@ class Embedder:
         device: torch.device,
         precision: str = "float32",
     ) -> None:
-        self.network = VGGish(final_relu=final_relu)
+        with torch.device("meta"):  # without first weights: to draw so many takes half a second
+            network = VGGish(final_relu=final_relu)
+        self.network = network.to_empty(device="cpu")
         self.network.load_variables(variables)
         self.network.to(device)
         self.device, self.half = device, precision == "bfloat16"

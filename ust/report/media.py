@@ -58,7 +58,8 @@ def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
         axes.set(xlabel="epoch", ylabel=label, yscale="log" if column == "lr" else "linear")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=7, framealpha=0)
+        if axes.lines:
+            axes.legend(fontsize=7, framealpha=0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
