@@ -23,7 +23,7 @@ TINY = {
     **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8", "hierarchical")},
     "systems.hierarchical_negatives.max_epochs": 1,
     "train_baseline.max_epochs": 3,
-    "augment.noise.proportion": 0.3,
+    "augment.noise.proportion": 0.1,
 }
 
 

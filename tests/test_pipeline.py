@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from importlib import import_module
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 from check_repro import first_difference, outputs
 from conftest import ROOT
 from project import Project, change_params, ran
+
+from ust.tagger import Tagger
 
 EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
@@ -75,13 +80,24 @@ def test_two_runs_are_compared_output_by_output(project, tmp_path):
     assert first_difference(project, other) == "data/labels.csv of the stage aggregate_labels"
 
 
-@pytest.mark.parametrize("system", ["cnn_vggish_coarse", "hierarchical", "baseline_fine", "cnn"])
-def test_tagging_a_clip_gives_what_predict_gave(project, tmp_path, system):
-    audio = "data/raw/audio/validate"
-    project.stage("tag", audio, "--system", system, "--format", "csv", "--out", tmp_path / "tags.csv")
+def predictions(project, system):
+    return pd.read_csv(project.path / f"data/predictions/{system}.csv", index_col="audio_filename")
+
+
+def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
+    words = ("--system", "cnn_vggish_fine", "--format", "csv", "--out", tmp_path / "tags.csv")
+    project.stage("tag", "data/raw/audio/validate", *words)
     tags = pd.read_csv(tmp_path / "tags.csv", index_col="audio_filename")
-    wanted = pd.read_csv(project.path / f"data/predictions/{system}.csv", index_col="audio_filename")
-    pd.testing.assert_frame_equal(tags, wanted, atol=2e-4)
+    pd.testing.assert_frame_equal(tags, predictions(project, "cnn_vggish_fine"), atol=2e-4)
+
+
+@pytest.mark.parametrize("system", ["cnn_vggish/coarse", "hierarchical", "baseline_fine", "cnn/coarse"])
+def test_a_tagger_gives_what_predict_gave(project, system):
+    tagger = Tagger.load(project.path / "models" / system)
+    wanted = predictions(project, system.replace("cnn/coarse", "cnn").replace("/", "_"))
+    for name in wanted.index[:3]:
+        samples, rate = sf.read(project.path / "data/raw/audio/validate" / name, dtype="float32")
+        np.testing.assert_allclose(tagger.predict(samples, rate), wanted.loc[name], atol=2e-4)
 
 
 def test_tagging_at_the_terminal(project, tmp_path):
@@ -89,11 +105,12 @@ def test_tagging_at_the_terminal(project, tmp_path):
     output = project.stage("tag", clip)
     assert f"{clip.name}  0:10.0" in output
     assert "human-voice" in output
-    project.stage("tag", clip, "--format", "audacity", "--threshold", "0", "--out", tmp_path / "labels")
+    tag = ("tag", clip, "--system", "cnn")
+    project.stage(*tag, "--format", "audacity", "--threshold", "0", "--out", tmp_path / "labels")
     assert len((tmp_path / "labels" / f"{clip.name}.txt").read_text().splitlines()) == 37
     assert "no trained system 'forest'" in project.stage("tag", clip, "--system", "forest", code=1)
     (tmp_path / "bad.wav").write_text("no sound")
-    output = project.stage("tag", tmp_path / "bad.wav", clip, "--format", "json", "-q", code=1)
+    output = project.stage(*tag, tmp_path / "bad.wav", "--format", "json", "-q", code=1)
     assert "1 of 2 recordings cannot be tagged" in output
     (found,), _ = json.JSONDecoder().raw_decode(output)
     assert found["audio_filename"] == clip.name
@@ -159,5 +176,9 @@ def test_wrong_input_gives_one_message_and_exit_code_1(project, tmp_path, name, 
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))])
-def test_every_stage_explains_itself(project, name):
-    assert f"python -m stages.{name}" in project.stage(name, "--help")
+def test_every_stage_explains_itself(monkeypatch, capsys, name):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        import_module(f"stages.{name}").main()
+    assert end.value.code == 0
+    assert f"usage: python -m stages.{name} " in capsys.readouterr().out
