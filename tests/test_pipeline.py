@@ -95,6 +95,7 @@ def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
 def test_a_tagger_gives_what_predict_gave(project, system):
     tagger = Tagger.load(project.path / "models" / system)
     wanted = predictions(project, system.replace("cnn/coarse", "cnn").replace("/", "_"))
+    wanted = wanted[tagger.taxonomy.labels]
     for name in wanted.index[:3]:
         samples, rate = sf.read(project.path / "data/raw/audio/validate" / name, dtype="float32")
         np.testing.assert_allclose(tagger.predict(samples, rate), wanted.loc[name], atol=2e-4)
@@ -105,7 +106,7 @@ def test_tagging_at_the_terminal(project, tmp_path):
     output = project.stage("tag", clip)
     assert f"{clip.name}  0:10.0" in output
     assert "human-voice" in output
-    tag = ("tag", clip, "--system", "cnn")
+    tag = ("tag", "--system", "cnn", clip)
     project.stage(*tag, "--format", "audacity", "--threshold", "0", "--out", tmp_path / "labels")
     assert len((tmp_path / "labels" / f"{clip.name}.txt").read_text().splitlines()) == 37
     assert "no trained system 'forest'" in project.stage("tag", clip, "--system", "forest", code=1)
