@@ -95,7 +95,7 @@ def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
 def test_a_tagger_gives_what_predict_gave(project, system):
     tagger = Tagger.load(project.path / "models" / system)
     wanted = predictions(project, system.replace("cnn/coarse", "cnn").replace("/", "_"))
-    wanted = wanted[tagger.taxonomy.labels]
+    wanted = wanted[list(tagger.taxonomy.labels)]
     for name in wanted.index[:3]:
         samples, rate = sf.read(project.path / "data/raw/audio/validate" / name, dtype="float32")
         np.testing.assert_allclose(tagger.predict(samples, rate), wanted.loc[name], atol=2e-4)
