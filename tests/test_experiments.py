@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from project import change_params, ran
 from test_pipeline import BASELINES, EXTRACTION, NETWORKS
 
@@ -34,9 +35,9 @@ def test_submissions_as_experiments_rerun_only_the_packaging(project):
     difference = json.loads(project.dvc("metrics", "diff", "--json", "submission-2", "submission-3"))
     assert list(difference) == ["metrics/submission.json"]
     project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
 
 
+@pytest.mark.slow
 def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
     """A queued experiment runs in a copy of the tracked files, from which ../city is somewhere else."""
     city = project.path.parent / "city"
@@ -67,5 +68,4 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(project):
     assert "Traceback" not in output
     assert not ran(output) & set(EXTRACTION)
     project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
     assert project.metrics() == before

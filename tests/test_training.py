@@ -139,7 +139,7 @@ def killed_after(number):
     return on_epoch
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rmsprop", marks=pytest.mark.slow)])
 def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, optimizer):
     # No patience and a rate that is soon too small: the rate is reduced and restarted on the way.
     changes = {"optimizer": optimizer, "max_epochs": 5, "patience": 0, "min_lr": 1e-3}
