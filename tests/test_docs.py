@@ -108,6 +108,7 @@ def test_python_of_a_page(place, page):
         place.run("python", "-c", block)
 
 
+@pytest.mark.slow
 def test_an_exported_system_is_used_without_this_project(place, tmp_path):
     """By the program on its card, in Python that sees nothing of the project; tags as predict gave them."""
     place.stage("export", tmp_path / "exported", "--clips", "3")
