@@ -18,8 +18,8 @@ from ust.taxonomy import read_taxonomy
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
-# Minutes each. They come first, so that at the end no worker is left alone with one; and those that look at
-# the finished pipeline apart, so that none waits while another makes it.
+# Half a minute to five. They come first, so that at the end no worker is left alone with one; and those that
+# look at the finished pipeline apart, so that none waits while another makes it.
 LONGEST = ("pipeline", "faults", "fuzz", "vggish", "experiments", "docs", "training", "export")
 
 

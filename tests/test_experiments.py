@@ -29,7 +29,7 @@ def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
 
 
 def test_submissions_as_experiments_rerun_only_the_packaging(project):
-    for number, system in enumerate(("cnn_vggish_fine", "hierarchical"), 2):
+    for number, system in ((2, "cnn_vggish_fine"), (3, "hierarchical")):
         output = project.dvc("exp", "run", "-n", f"submission-{number}", "-S", f"submission={system}")
         assert ran(output) == {"submit"}
     difference = json.loads(project.dvc("metrics", "diff", "--json", "submission-2", "submission-3"))
