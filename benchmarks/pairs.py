@@ -25,9 +25,10 @@ from ust.examples import Examples
 from ust.features import Row, find_rows, open_features
 from ust.layers import Bilinear, StridedConv2d
 from ust.logmel import logmel
-from ust.models import FUSED, TABLE_1, VGGISH_FEATURES, CNNVGGish, NetworkConfig
+from ust.models import FUSED, VGGISH_FEATURES, CNNVGGish, NetworkConfig
 from ust.params import load
 from ust.resampling import resample
+from ust.table1 import TABLE_1
 from ust.taxonomy import read_taxonomy
 from ust.vggish import CONVOLUTIONS, LINEARS, Embedder
 from ust.vggish_weights import random_variables

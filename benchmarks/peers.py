@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ust.embedding import postprocess
-from ust.models import FUSED, HIDDEN, TABLE_1, VGGISH_FEATURES
+from ust.models import FUSED, HIDDEN, VGGISH_FEATURES
+from ust.table1 import TABLE_1
 from ust.vggish import CONVOLUTIONS, EXAMPLE_FRAMES, FFT, HOP, LINEARS, LOG_OFFSET, WINDOW, mel_matrix
 
 

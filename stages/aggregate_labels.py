@@ -19,17 +19,20 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="labels.csv to write, by the report's rule")
     parser.add_argument("any", type=Path, help="labels_any.csv to write, by the challenge baseline's")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out", "any"])
     (settings,) = params.load(args.params, "labels")
 
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy)
+    clips = annotations.groupby("split")["audio_filename"].nunique()
     labels = aggregate(annotations, taxonomy, threshold=settings.threshold, soft=settings.soft)
     for path, table in ((args.out, labels), (args.any, aggregate_any(annotations, taxonomy))):
         with replacing(path) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         counts = table["split"].value_counts().sort_index()
-        done("%s: %s", path, ", ".join(f"{n} {split} clips" for split, n in counts.items()))
+        texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
+                 for split, n in counts.items()]  # fmt: skip
+        done("%s: %s", path, ", ".join(texts))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,19 @@ from pathlib import Path
 from joblib import Parallel, delayed
 
 from ust import params
-from ust.audio import SAMPLE_RATE, read_clip, write_sound
-from ust.augmentation import augment, chosen
+from ust.audio import read_clip, write_sound
+from ust.augmentation import augment, chosen, names
+from ust.clips import SAMPLE_RATE
 from ust.console import done, parse, progress, run
 from ust.features import Row, find_rows
 from ust.files import replacing_folder
 
 
-def write_variant(row: Row, folder: Path, variant: str, settings: dict, seed: int) -> None:
+def write_variant(row: Row, folder: Path, method: str, variant: str, settings: dict, seed: int) -> None:
     """Write one variant of a clip as ``<variant>/train/<audio_filename>.flac``."""
     samples = read_clip(row.path, SAMPLE_RATE)
-    out = augment(samples, SAMPLE_RATE, variant=variant, settings=settings, clip=row.clip, seed=seed)
+    options = {"method": method, "variant": variant, "settings": settings}
+    out = augment(samples, SAMPLE_RATE, **options, clip=row.clip, seed=seed)
     path = folder / variant / row.split / f"{row.clip}.flac"
     write_sound(path, out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
 
@@ -27,20 +29,20 @@ def main() -> None:
     parser.add_argument("audio", type=Path, help="folder with train/")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, replaces=["out"])
     (settings,) = params.load(args.params, "augment")
 
     train = [row for row in find_rows(args.audio) if row.split == "train"]
     jobs = []
-    for variant, values in settings.model_dump(exclude={"seed"}).items():
-        enabled, proportion = values.pop("enabled"), values.pop("proportion")
-        for row in train if enabled else []:
-            if chosen(row.clip, variant=variant, proportion=proportion, seed=settings.seed):
-                jobs.append((row, variant, values))
-    with replacing_folder(args.out) as folder:
+    for method, values in settings.model_dump(exclude={"seed"}).items():
+        enabled, proportion, copies = (values.pop(key) for key in ("enabled", "proportion", "copies"))
+        for variant in names(method, copies) if enabled else []:
+            for row in train:
+                if chosen(row.clip, variant=variant, proportion=proportion, seed=settings.seed):
+                    jobs.append((row, method, variant, values))
+    with replacing_folder(args.out, by="augment", force=args.force) as folder:
         written = Parallel(n_jobs=-1, return_as="generator")(
-            delayed(write_variant)(row, folder, variant, values, settings.seed)
-            for row, variant, values in jobs
+            delayed(write_variant)(row, folder, *what, settings.seed) for row, *what in jobs
         )
         for _ in progress(written, total=len(jobs), description="augmenting"):
             pass

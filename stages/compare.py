@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from ust import params
-from ust.annotations import ground_truth, read_annotations
+from ust.annotations import ground_truth, read_annotations, unverified
 from ust.bootstrap import UNITS
 from ust.console import log, parse, run
 from ust.evaluation import Evaluation, compare
@@ -25,14 +25,15 @@ def main() -> None:
     parser.add_argument("--unit", choices=UNITS, default="clips", help="what is drawn with replacement")
     parser.add_argument("--out", type=Path, help="JSON file to write, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out"])
     if len(args.predictions) < 2:
         parser.error("two files of predictions are needed to compare")
     (settings,) = params.load(args.params, "evaluate")
 
     taxonomy = read_taxonomy(args.taxonomy)
-    truth = ground_truth(read_annotations(args.annotations, taxonomy), args.split or settings.split)
-    systems = [Evaluation.read(path, truth, taxonomy) for path in args.predictions]
+    annotations, split = read_annotations(args.annotations, taxonomy), args.split or settings.split
+    truth, others = ground_truth(annotations, split), unverified(annotations, split)
+    systems = [Evaluation.read(path, truth, taxonomy, others=others) for path in args.predictions]
 
     pairs = []
     for (a, first), (b, second) in combinations(zip(args.predictions, systems, strict=True), 2):

@@ -21,10 +21,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--zenodo", default="https://zenodo.org", help="a mirror's address")
-    args = parse(parser)
+    args = parse(parser, replaces=["out"])
     (data,) = params.load(args.params, "data")
 
-    with replacing_folder(args.out) as folder:
+    with replacing_folder(args.out, by="download", force=args.force) as folder:
         if data.source == "synthetic":
             clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
             build_city(folder, seed=data.synthetic.seed, clips=clips)

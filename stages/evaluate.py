@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ust import params
-from ust.annotations import ground_truth, read_annotations
+from ust.annotations import ground_truth, read_annotations, unverified
 from ust.console import done, log, parse, run
 from ust.curves import curves
 from ust.evaluation import Evaluation, best_thresholds, details, headline
@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out", "details"])
     if (args.train_predictions is None) != (args.labels is None):
         parser.error("--train-predictions and --labels go together")
     return args
@@ -54,7 +54,16 @@ def rests_on(args: argparse.Namespace, split: str, clips: int, sensors: int) -> 
         found["data_source"] = read_json(args.dataset, made_by="download")["source"]
     if args.model:
         about = read_json(args.model / "model.json", made_by="train").get("about", {})
-        keys = ("architecture", "epoch", "outputs", "parameters", "vggish_weights", "vggish_sha256")
+        keys = (
+            "architecture",
+            "epoch",
+            "epochs",
+            "converged",
+            "outputs",
+            "parameters",
+            "vggish_weights",
+            "vggish_sha256",
+        )
         found |= {key: about[key] for key in keys if key in about}
     return found
 
@@ -65,8 +74,9 @@ def main() -> None:
     (settings,) = params.load(args.params, "evaluate")
     split = args.split or settings.split
     taxonomy = read_taxonomy(args.taxonomy)
-    truth = ground_truth(read_annotations(args.annotations, taxonomy), split)
-    evaluation = Evaluation.read(args.predictions, truth, taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy)
+    truth, others = ground_truth(annotations, split), unverified(annotations, split)
+    evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
     metrics = headline(evaluation, intervals)
@@ -91,7 +101,8 @@ def main() -> None:
             *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
             *(metrics[level]["macro_auprc"], constant),
         )
-    done("%s: %d %s clips", args.out, len(truth), split)
+    left = f" ({len(others)} more have not been verified)" if others else ""
+    done("%s: %d %s clips%s", args.out, len(truth), split, left)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from ust import params
-from ust.audio import SAMPLE_RATE, read_clip
+from ust.audio import read_clip
 from ust.card import model_card
+from ust.clips import SAMPLE_RATE
 from ust.console import done, log, parse, progress, run
 from ust.device import prepare
 from ust.end_to_end import SAMPLES
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of SYSTEM.json")
     parser.add_argument("--dataset", type=Path, default=Path("data/raw/dataset.json"), help="of download")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, replaces=["out"])
     submission, hierarchical, baseline, compute = params.load(
         args.params, "submission", "hierarchical", "baseline", "compute"
     )
@@ -40,7 +41,7 @@ def main() -> None:
     system = args.system or submission
     names = checkpoints(args.pipeline)
     tagger = Tagger.load(
-        model_folder(args.models, system, names), threshold=hierarchical.threshold, pooling=baseline.pooling
+        model_folder(args.models, system, names), **hierarchical.model_dump(), **baseline.model_dump()
     )
     if tagger.embedder:
         tagger.embedder.half = False  # as the graph, whatever vggish.precision is
@@ -50,7 +51,7 @@ def main() -> None:
             f"{args.audio}: no clips to check with; the stage download makes them, or name --audio"
         )
 
-    with replacing_folder(args.out) as partial:
+    with replacing_folder(args.out, by="export", force=args.force) as partial:
         model = partial / MODEL
         log.info("exporting %s", system)
         export(tagger, model, properties={"system": system})

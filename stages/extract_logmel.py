@@ -7,7 +7,8 @@ import numpy as np
 
 from ust import audio, params, resampling
 from ust import logmel as logmel_module
-from ust.audio import CLIP_SECONDS, read_clip
+from ust.audio import read_clip
+from ust.clips import CLIP_SECONDS
 from ust.console import done, parse, run
 from ust.digests import method_digest, versions
 from ust.extraction import Results, extract, in_workers
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("augmented", type=Path, help="folder of the stage augment")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out"])
     (settings,) = params.load(args.params, "logmel")
     rows = find_rows(args.audio, args.augmented)
     shape = write_logmels(args.out, rows, settings.model_dump())

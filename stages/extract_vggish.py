@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="folder of the stage vggish_weights")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out"])
     settings, compute = params.load(args.params, "vggish", "compute")
     device = prepare(device=compute.device, threads=compute.threads)
 

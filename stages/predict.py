@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out", "train"])
     settings, hierarchical, baseline, compute = params.load(
         args.params, "predict", "hierarchical", "baseline", "compute"
     )
     device = prepare(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
-    system = load_system(args.model, threshold=hierarchical.threshold, pooling=baseline.pooling)
+    system = load_system(args.model, **hierarchical.model_dump(), **baseline.model_dump())
     labels = read_labels(args.labels, taxonomy)
     with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
         check_same_rows(logmel, vggish)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations import GROUND_TRUTH, read_annotations
-from ust.audio import SAMPLE_RATE, read_clip
+from ust.audio import read_clip
+from ust.clips import SAMPLE_RATE
 from ust.console import done, parse, progress, run
 from ust.csvs import read_csv
 from ust.features import ORIGINAL, open_features
@@ -49,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=80, help="to put into the page at most, default 80")
     parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
     parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
-    return parse(parser)
+    return parse(parser, writes=["out"])
 
 
 def learning_curves(folders: list[Path]) -> dict[str, pd.DataFrame]:

@@ -24,20 +24,20 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the submission")
     parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out_metrics"], replaces=["out"])
     (settings,) = params.load(args.params, "submit")
 
     taxonomy = read_taxonomy(args.taxonomy)
     metrics = read_json(args.metrics, made_by="evaluate")
     truth = ground_truth(read_annotations(args.annotations, taxonomy), metrics["rests_on"]["split"])
     authors = [author.model_dump() for author in settings.authors]
-    with replacing_folder(args.out) as out:
+    with replacing_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")
         about = metadata(settings.label, settings.name, args.system, authors, metrics)
         write_yaml(out / f"{settings.label}.meta.yaml", about)
         check(out, settings.label, list(truth["audio_filename"]), taxonomy)
     write_json(args.out_metrics, {"system": args.system, **figures(metrics)})
-    done("%s: %s, checked, as %s", args.out, args.system, settings.label)
+    done("%s: %s, %d clips, checked, as %s", args.out, args.system, len(truth), settings.label)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
         "--systems", type=Path, nargs="+", required=True, help="metrics of the stage evaluate"
     )
     parser.add_argument("--baselines", type=Path, nargs="+", required=True, help="the same, for Table 4")
-    args = parse(parser)
+    args = parse(parser, writes=["markdown", "csv"])
     systems, baselines = read(args.systems), read(args.baselines)
 
     about = read_json(args.systems[0], made_by="evaluate")["rests_on"]

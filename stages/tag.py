@@ -47,18 +47,20 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="of Audacity's labels, default 0.5")
     parser.add_argument("--out", type=Path, help="file to write; for audacity a folder, with a file for each")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser)
+    args = parse(parser, writes=["out"])
     submission, hierarchical, baseline, compute = params.load(
         args.params, "submission", "hierarchical", "baseline", "compute"
     )
     device = prepare(device=compute.device, threads=compute.threads)
     tagger = Tagger.load(
         model_folder(args.models, args.system or submission, checkpoints(args.pipeline)),
-        threshold=hierarchical.threshold,
-        pooling=baseline.pooling,
+        **hierarchical.model_dump(),
+        **baseline.model_dump(),
         device=device,
     )
     recordings = find(args.recordings)
+    if args.out and args.out.resolve() in {path.resolve() for path in recordings.values()}:
+        raise UserError(f"{args.out}: is one of the recordings, should be a file to write")
     if args.format == "audacity" and len(recordings) > 1 and not args.out:
         raise UserError("label tracks of several recordings need a folder to be written to: --out FOLDER")
 

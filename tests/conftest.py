@@ -8,12 +8,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 
+from ust.annotations import read_annotations
 from ust.city.build import write_taxonomy
 from ust.features import Row, write_features
-from ust.sonyc import TAXONOMY
+from ust.sonyc import ANNOTATIONS, TAXONOMY
 from ust.taxonomy import read_taxonomy
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +50,16 @@ def sonyc_ust_v1():
     if not (folder / "annotations.csv").is_file():
         pytest.skip("the real annotations are not here; SONYC_UST_V1 can name their folder")
     return folder
+
+
+@pytest.fixture(scope="session", params=["ours", "real"])
+def annotated(request, taxonomy):
+    """Annotations and their taxonomy: of a small city, made for the tests, and the real ones."""
+    if request.param == "ours":
+        return read_annotations(Path(__file__).parent / "data" / ANNOTATIONS, taxonomy), taxonomy
+    folder = request.getfixturevalue("sonyc_ust_v1")
+    published = read_taxonomy(folder / TAXONOMY)
+    return read_annotations(folder / ANNOTATIONS, published), published
 
 
 @pytest.fixture
@@ -89,6 +101,66 @@ def feature_files(tmp_path):
         return paths["logmel"], paths["vggish"]
 
     return write
+
+
+@pytest.fixture
+def stored():
+    """Ten train clips of which two have a variant, and six validate clips."""
+    from tiny import Stored
+
+    keys = [(f"t{i}.wav", "original", "train") for i in range(10)]
+    keys += [("t3.wav", "noise", "train"), ("t7.wav", "noise", "train")]
+    keys += [(f"v{i}.wav", "original", "validate") for i in range(6)]
+    clip, variant, split = (np.array(column, object) for column in zip(*sorted(keys), strict=True))
+    rng = np.random.default_rng(0)
+    vggish = rng.integers(0, 256, (len(keys), 10, 128)).astype(np.uint8)
+    vggish[:, 0, 0] = np.arange(len(keys))
+    logmel = np.zeros((len(keys), 1, 1), np.float16)
+    return Stored(logmel, clip, variant, split), Stored(vggish, clip, variant, split)
+
+
+@pytest.fixture
+def tables(taxonomy):
+    """The labels by the report's rule and by the baseline's, of which no two are equal."""
+    rng = np.random.default_rng(1)
+    clips = [f"t{i}.wav" for i in range(10)] + [f"v{i}.wav" for i in range(6)]
+
+    def table():
+        values = pd.DataFrame(rng.integers(0, 2, (16, 37)), clips, list(taxonomy.labels))
+        values.insert(0, "split", ["train"] * 10 + ["validate"] * 6)
+        return values.rename_axis("audio_filename")
+
+    return table(), table()
+
+
+@pytest.fixture
+def data(stored, tables, taxonomy):
+    from tiny import FLAT
+
+    from ust.training.fit import training_data
+
+    return training_data(FLAT, *tables, *stored, taxonomy)
+
+
+@pytest.fixture
+def work(tmp_path, taxonomy, monkeypatch):
+    """Where a system is trained; its networks are tiny ones."""
+    import torch
+    from tiny import CPU, Heard, Tiny
+
+    from ust.training import fit
+
+    heard = Heard()
+
+    def build(system, outputs, name, device):
+        torch.manual_seed(len(name))
+        heard.network = Tiny(outputs)
+        return heard.network
+
+    monkeypatch.setattr(fit, "build", build)
+    (tmp_path / "states").mkdir()
+    about = {"architecture": "tiny", "taxonomy": None, "logmel": {}, "vggish": {}}
+    return fit.Work(taxonomy, CPU, tmp_path / "out", tmp_path / "states", about, None, heard)
 
 
 @pytest.fixture(scope="session")

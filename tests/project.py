@@ -20,8 +20,9 @@ TINY = {
     "data.synthetic.validate": 6,
     "train.max_epochs": 2,
     "train.batch_size": 4,
-    **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8", "hierarchical")},
-    "systems.hierarchical_negatives.max_epochs": 1,
+    **{f"systems.{name}.max_epochs": 1 for name in ("cnn", "cnn_vggish_29", "cnn_vggish_8")},
+    "hierarchies.hierarchical.max_epochs": 1,
+    "hierarchies.hierarchical_negatives.max_epochs": 1,
     "train_baseline.max_epochs": 3,
     "augment.noise.proportion": 0.1,
 }

@@ -7,9 +7,7 @@ import pandas as pd
 import pytest
 
 from ust.agreement import AGGREGATED, ANYONE, agreement, fleiss_kappa, label_counts
-from ust.annotations import read_annotations
 from ust.labels import aggregate
-from ust.taxonomy import read_taxonomy
 
 
 def test_kappa_of_a_known_table():
@@ -29,14 +27,8 @@ def test_kappa_at_the_ends():
     assert np.isnan(fleiss_kappa(np.zeros((0, 2)))).all()
 
 
-@pytest.fixture(scope="module")
-def real(sonyc_ust_v1):
-    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
-    return read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), taxonomy
-
-
-def test_real_volunteers_agree_as_counted_pair_by_pair(real):
-    annotations, taxonomy = real
+def test_volunteers_agree_as_counted_pair_by_pair(annotated):
+    annotations, taxonomy = annotated
     found = agreement(annotations, taxonomy).set_index("label")
     for label in ("1_engine", "6-1_stationary-music"):
         shares = []
@@ -49,8 +41,8 @@ def test_real_volunteers_agree_as_counted_pair_by_pair(real):
         assert -1 <= found.loc[label, "kappa"] <= 1
 
 
-def test_real_label_counts(real):
-    annotations, taxonomy = real
+def test_label_counts(annotated):
+    annotations, taxonomy = annotated
     labels = aggregate(annotations, taxonomy, threshold=0.5, soft=False).set_index("audio_filename")
     counts = label_counts(annotations, labels, taxonomy).set_index(["split", "label", "counted"])["clips"]
     engine = annotations[annotations["1_engine"] == 1]

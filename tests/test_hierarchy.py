@@ -27,18 +27,22 @@ def test_structure_follows_from_the_taxonomy(taxonomy):
     st.sampled_from([0.0, 0.5, 0.7, 1.0]),
     st.integers(0, 99),
     st.sampled_from([None, 0, 2]),
+    st.booleans(),
 )
-def test_rule_against_a_loop(coarse, threshold, seed, missing):
-    coarse = np.array(coarse)
-    answers = np.random.default_rng(seed).random((len(coarse), 6))
+def test_rule_against_a_loop(coarse, threshold, seed, missing, keep):
+    rng = np.random.default_rng(seed)
+    root = np.hstack([np.array(coarse), rng.random((len(coarse), 6))])
+    answers = rng.random((len(coarse), 6))
     asked = []
 
     def fine(group, clips):
         asked.append((group, tuple(clips)))
         return None if group == missing else answers[clips][:, np.array(TAXONOMY.group) == group]
 
-    found = combine(coarse, fine, TAXONOMY, threshold=threshold)
-    wanted = np.zeros((len(coarse), 10))
+    before = root.copy()
+    found = combine(root, fine, TAXONOMY, threshold=threshold, keep=keep)
+    np.testing.assert_array_equal(root, before)
+    wanted = root if keep else np.zeros((len(coarse), 10))
     for clip, row in enumerate(coarse):
         top = max(range(4), key=lambda group: row[group])
         for group in range(4):
@@ -47,7 +51,7 @@ def test_rule_against_a_loop(coarse, threshold, seed, missing):
                 if TAXONOMY.group[index] != group:
                     continue
                 if group in (1, 3):
-                    wanted[clip, 4 + index] = row[group]
+                    wanted[clip, 4 + index] = root[clip, 4 + index] if keep else row[group]
                 elif (group == top or row[group] > threshold) and group != missing:
                     wanted[clip, 4 + index] = answers[clip, index]
     np.testing.assert_array_equal(found, wanted)

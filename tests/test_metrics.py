@@ -79,21 +79,40 @@ def check(truth, predicted, taxonomy, level):
 
 
 @pytest.fixture(scope="module")
-def real_truth(sonyc_ust_v1):
-    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
-    return taxonomy, ground_truth(read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), "validate")
+def annotated_truth(annotated):
+    annotations, taxonomy = annotated
+    return taxonomy, ground_truth(annotations, "validate")
 
 
-def test_predicting_the_real_truth_is_perfect(real_truth):
-    taxonomy, truth = real_truth
+def test_predicting_the_truth_is_perfect(annotated_truth):
+    taxonomy, truth = annotated_truth
     evaluation = Evaluation(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
     for level in ("fine", "coarse"):
         scores = evaluation.scores(level)
         assert scores.micro_auprc == scores.micro_f1 == scores.macro_auprc == 1
 
 
-def test_a_constant_gives_the_official_codes_figures(real_truth):
-    taxonomy, truth = real_truth
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed):
+    """A constant, and noisy predictions with ties, scored as `oracle` does it."""
+    taxonomy, truth = annotated_truth
+    labels = list(taxonomy.labels)
+    predicted = truth[labels] * 0 + 0.3
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        heard = (truth[labels] == 1) * 0.3
+        predicted = (heard + rng.uniform(0, 0.7, heard.shape)).round(2)
+    evaluation = Evaluation(truth, predicted, taxonomy)
+    for level in ("fine", "coarse"):
+        found = evaluation.scores(level)
+        wanted = slow_score(evaluation.truth[level], evaluation.predicted[level], taxonomy, level)
+        assert (found.micro_auprc, found.micro_f1, found.macro_auprc) == pytest.approx(wanted[:3], abs=1e-12)
+        assert list(found.class_auprc.values()) == pytest.approx(wanted[3], abs=1e-12)
+
+
+def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    truth = ground_truth(read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), "validate")
     evaluation = Evaluation(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
     fine, coarse = evaluation.scores("fine"), evaluation.scores("coarse")
     assert fine.micro_auprc == pytest.approx(0.0349810644, abs=1e-9)
@@ -103,8 +122,8 @@ def test_a_constant_gives_the_official_codes_figures(real_truth):
     assert fine.micro_f1 == coarse.micro_f1 == 0
 
 
-def test_the_best_constant_is_each_labels_prevalence(real_truth):
-    taxonomy, truth = real_truth
+def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
+    taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     constant = truth[labels] * 0 + (truth[labels] == 1).mean()
     wanted = Evaluation(truth, constant, taxonomy)

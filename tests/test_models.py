@@ -11,8 +11,9 @@ from torch import nn
 
 from ust.checkpoints import parameter_count
 from ust.layers import Bilinear, ReLUDropout, StridedConv2d, WinogradConv2d, fourier
-from ust.models import TABLE_1, CNNVGGish, ConvBlock, FrameClassifier, NetworkConfig
+from ust.models import CNNVGGish, ConvBlock, FrameClassifier, NetworkConfig
 from ust.schedule import StagnationSchedule
+from ust.table1 import TABLE_1, fewest, output_size
 
 CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
 
@@ -293,3 +294,72 @@ def test_the_factor_stays_below_1():
         schedule.step(improved=False)
     assert schedule.reduce_factor == 0.9
     assert schedule.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("restart", "epochs"), [("reached", [45, 111, 199]), ("passed", [67, 144, 243])], ids=["text", "code"]
+)
+def test_when_the_rate_returns(restart, epochs):
+    """Epochs after which the rate returns: of the report's text, and of its authors' code."""
+    schedule = StagnationSchedule(0.01, 10, 0.1, 1e-6, 0.1, restart)
+    found = []
+    for epoch in range(1, 250):
+        before = schedule.restarts
+        schedule.step(improved=epoch == 1)
+        found += [epoch] if schedule.restarts > before else []
+    assert found == epochs
+
+
+def test_a_schedule_goes_on_where_it_was():
+    first = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
+    for _ in range(5):
+        first.step(improved=False)
+    second = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
+    second.go_on(first.values())
+    assert first == second
+    assert first != StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("bands", "frames"), [(128, 862), (256, 862), (128, 1723), (108, 528), (96, 862), (64, 862), (128, 431)]
+)
+def test_sizes_that_the_convolutions_leave(bands, frames):
+    """PyTorch's own convolutions leave what `output_size` says, and refuse where that is nothing."""
+    blocks = nn.Sequential(*(plain(block) for block in TABLE_1))
+    wanted = output_size(bands, frames)
+    x = torch.zeros(2, 1, bands, frames)
+    if min(wanted) < 1:
+        with pytest.raises(RuntimeError):
+            blocks(x)
+    else:
+        assert blocks(x).shape[2:] == wanted
+
+
+def test_one_less_than_the_fewest_leaves_nothing():
+    assert output_size(fewest(0), fewest(1)) == (1, 1)
+    assert output_size(fewest(0) - 1, fewest(1))[0] == 0
+    assert output_size(fewest(0), fewest(1) - 1)[1] == 0
+
+
+def test_what_larger_inputs_leave_is_averaged():
+    torch.manual_seed(0)
+    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).eval()
+    logmel = -80 * torch.rand(2, 256, 1723)
+    left = network.convolutions(logmel.unsqueeze(1))
+    assert left.shape[2:] == (2, 3)
+    wanted = network.head(network.fusion(left.flatten(2).mean(2), None))
+    torch.testing.assert_close(network(logmel, torch.zeros(2, 10, 128)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "scale", "factor"), [("concat", "whitened", 1), ("bilinear", "raw", 255 / 4)]
+)
+def test_embeddings_are_fed_raw_or_whitened(fusion, scale, factor):
+    """Whitened they are -2 to 2, raw the same times 255 / 4 and from 0; the authors' code has them raw."""
+    network = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2, scale)).eval()
+    seen = []
+    network.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    embeddings = torch.tensor([0, 255], dtype=torch.uint8).repeat(2, 10, 64)
+    network(-80 * torch.rand(2, 128, 862), embeddings)
+    low = 0.0 if scale == "raw" else -2.0
+    torch.testing.assert_close(seen[0], torch.tensor([low, low + 4 * factor]).repeat(2, 640))

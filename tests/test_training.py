@@ -15,24 +15,28 @@ from ust.features import check_same_rows, open_features
 from ust.inference import complete_probabilities, output_labels, predict
 from ust.labels import read_labels
 from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
-from ust.params import BaselineSystem, FlatSystem, HierarchicalSystem
+from ust.params import BaselineSystem, FlatSystem, HierarchicalCodeSystem
 from ust.systems import Baseline, Flat, Hierarchy, load_system, pool
 from ust.training import baseline, hierarchical
-from ust.training.flat import train_flat
+from ust.training.flat import flat_score
+from ust.training.plateau import train_on_plateau
+from ust.training.stagnation import train_on_stagnation
 from ust.training.state import TrainingState
 from ust.training.trainer import Trainer, positive_weights
 
 CPU = torch.device("cpu")
+RULE = {"threshold": 0.5, "unselected": "keep"}
 CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
-NETWORK = {"fusion": "concat", "conv_dropout": 0.5, "head_dropout": 0.2}
+NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
 COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}
 RECIPE = FlatSystem(
     **NETWORK, **COMMON, recipe="train", outputs="all", max_epochs=2, optimizer="adam", cache_gib=0.0,
-    patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1,
+    patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1, restart="reached",
 )  # fmt: skip
-HIERARCHICAL = HierarchicalSystem(
-    **NETWORK, **COMMON, recipe="train_hierarchical", negatives=False, max_epochs=30, optimizer="rmsprop",
-    cache_gib=0.0, reduce_patience=1, reduce_factor=0.2, stop_patience=3,
+HIERARCHICAL = HierarchicalCodeSystem(
+    **NETWORK, **COMMON, recipe="train_hierarchical_code", root="own", flat="a", negatives=False,
+    max_epochs=30,
+    optimizer="rmsprop", cache_gib=0.0, reduce_patience=1, reduce_factor=0.2, stop_patience=3,
 )  # fmt: skip
 BASELINE = BaselineSystem(
     recipe="train_baseline", outputs="fine", seed=2019, lr=0.001, batch_size=16, max_epochs=400,
@@ -107,12 +111,20 @@ def test_batches_follow_the_order_and_none_has_one_example(examples):
     np.testing.assert_array_equal(targets, train_set.targets[order])
 
 
+def train_flat(network, examples, taxonomy, recipe, **options):
+    """As `ust.training.fit.fit_flat` does, without keeping anything."""
+    train_set, validate = examples
+    labels = output_labels(recipe.outputs, taxonomy)
+    score = flat_score(labels, validate.targets, taxonomy)
+    return train_on_stagnation(network, train_set, validate, recipe, score, device=CPU, name="a", **options)
+
+
 def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     def run():
         torch.manual_seed(0)
         network = CNNVGGish(CONFIG)
         epochs = []
-        train_flat(network, *examples, taxonomy, RECIPE, device=CPU, name="a", on_epoch=epochs.append)
+        train_flat(network, examples, taxonomy, RECIPE, on_epoch=epochs.append)
         return network, epochs
 
     network, epochs = run()
@@ -148,8 +160,7 @@ def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, op
     def run(state, on_epoch):
         torch.manual_seed(0)
         network = CNNVGGish(CONFIG)
-        options = {"device": CPU, "name": "a", "on_epoch": on_epoch, "state": state}
-        train_flat(network, *examples, taxonomy, recipe, **options)
+        train_flat(network, examples, taxonomy, recipe, on_epoch=on_epoch, state=state)
         return network.state_dict()
 
     undisturbed = []
@@ -170,12 +181,13 @@ def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, op
 
 def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_path):
     recipe = HIERARCHICAL.model_copy(update={"max_epochs": 4, "reduce_patience": 0})
-    node = next(hierarchical.nodes(*examples, taxonomy, negatives=False))
+    node = next(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
 
     def run(state, on_epoch):
         torch.manual_seed(0)
         network = CNNVGGish(replace(CONFIG, outputs=8))
-        hierarchical.train_node(network, node, recipe, device=CPU, on_epoch=on_epoch, state=state)
+        options = {"device": CPU, "name": node.name, "on_epoch": on_epoch, "state": state}
+        train_on_plateau(network, node.train, node.watched, recipe, **options)
         return network.state_dict()
 
     wanted = run(None, lambda _: None)
@@ -196,7 +208,7 @@ def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
     epochs = []
     network = CNNVGGish(replace(CONFIG, outputs=8))
     recipe = RECIPE.model_copy(update={"outputs": "coarse", "max_epochs": 1})
-    train_flat(network, train_set, validate, taxonomy, recipe, device=CPU, name="a", on_epoch=epochs.append)
+    train_flat(network, (train_set, validate), taxonomy, recipe, on_epoch=epochs.append)
     assert epochs[0].best == ("coarse",)
 
 
@@ -205,7 +217,7 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
     with torch.no_grad():
         network.head[-1].bias.fill_(float("inf"))
     with pytest.raises(UserError, match="a smaller lr may help"):
-        train_flat(network, *examples, taxonomy, RECIPE, device=CPU, name="a", on_epoch=lambda _: None)
+        train_flat(network, examples, taxonomy, RECIPE, on_epoch=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +293,13 @@ def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, ta
             select("train", labels, list(taxonomy.labels), logmel, vggish, variants=True)
         assert "0.wav has labels but no features" in str(error.value)
         assert "x.wav has features but no labels" in str(error.value)
+        # A clip of another split without labels is one that nobody has verified.
+        known = select(
+            "validate", labels.drop("7.wav"), list(taxonomy.labels), logmel, vggish, variants=False
+        )
+        assert list(logmel.clip[known.rows]) == ["6.wav", "8.wav", "9.wav"]
+        with pytest.raises(UserError, match=r"y\.wav has labels but no features"):
+            select("validate", labels.rename({"7.wav": "y.wav"}), [], logmel, vggish, variants=False)
         with pytest.raises(UserError, match="has no clips"):
             select("test", labels, list(taxonomy.labels), logmel, vggish, variants=True)
 
@@ -301,8 +320,8 @@ class TestHierarchical:
     """Local classifiers per parent node."""
 
     def test_each_node_gets_the_clips_of_its_group(self, examples, taxonomy):
-        found = list(hierarchical.nodes(*examples, taxonomy, negatives=False))
-        assert [node.name for node in found] == ["coarse", *[taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]]
+        found = list(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
+        assert [node.name for node in found] == ["root", *[taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]]
         train_set, validate = examples
         for node in found[1:]:
             group = taxonomy.coarse.index(node.name)
@@ -315,8 +334,8 @@ class TestHierarchical:
         np.testing.assert_array_equal(found[0].train.targets, train_set.targets[:, :8])
 
     def test_negatives_have_all_clips_and_one_more_output(self, examples, taxonomy):
-        plain = list(hierarchical.nodes(*examples, taxonomy, negatives=False))
-        found = list(hierarchical.nodes(*examples, taxonomy, negatives=True))
+        plain = list(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
+        found = list(hierarchical.nodes(*examples, taxonomy, negatives=True, root=True))
         assert [node.name for node in found] == [node.name for node in plain]
         for node, before in zip(found[1:], plain[1:], strict=True):
             assert node.labels == [*before.labels, "other"]
@@ -331,7 +350,7 @@ class TestHierarchical:
         targets[:, 0] = 0
         targets[:, 3] = np.eye(len(targets))[0]
         found = hierarchical.nodes(
-            train_set.having(slice(None), targets), validate, taxonomy, negatives=False
+            train_set.having(slice(None), targets), validate, taxonomy, negatives=False, root=False
         )
         names = [node.name for node in found]
         assert hierarchical.untrained(names, taxonomy) == ["1_engine", "4_powered-saw"]
@@ -341,28 +360,27 @@ class TestHierarchical:
         script = iter([1.0, 0.5] + [0.7] * 20)
         monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(script))
         monkeypatch.setattr(Trainer, "epoch", lambda self, number: 0.0)
-        node = next(hierarchical.nodes(*examples, taxonomy, negatives=False))
         epochs = []
-        hierarchical.train_node(
-            CNNVGGish(replace(CONFIG, outputs=8)), node, HIERARCHICAL, device=CPU, on_epoch=epochs.append
-        )
+        network = CNNVGGish(replace(CONFIG, outputs=8))
+        options = {"device": CPU, "name": "a", "on_epoch": epochs.append}
+        assert train_on_plateau(network, *examples, HIERARCHICAL, **options) == epochs
         # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
         assert [epoch.best for epoch in epochs] == [True, True, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
 
     def test_saved_and_loaded_it_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
-        names = ["coarse", "1_engine", "7_human-voice"]
+        names = ["root", "1_engine", "7_human-voice"]
         networks = {}
         for index, (name, outputs) in enumerate(zip(names, (8, 4, 6), strict=True)):
             torch.manual_seed(index)
             networks[name] = CNNVGGish(replace(CONFIG, outputs=outputs))
             labels = [label for label in taxonomy.fine if label[:2] == name[0] + "-"] + ["other"]
-            labels = list(taxonomy.coarse) if name == "coarse" else labels[:outputs]
+            labels = list(taxonomy.coarse) if name == "root" else labels[:outputs]
             save_checkpoint(tmp_path / name, Checkpoint(networks[name], labels, {}))
         (tmp_path / "model.json").write_text(
             json.dumps({"kind": "hierarchy", "nodes": names, "about": {"a": 1}})
         )
-        system = load_system(tmp_path, threshold=0.5, pooling="mean")
+        system = load_system(tmp_path, **RULE, pooling="mean")
         assert isinstance(system, Hierarchy)
         assert system.about == {"a": 1}
         found = system.probabilities(examples[1], taxonomy, batch_size=3, device=CPU)
@@ -406,8 +424,9 @@ class TestBaseline:
     @pytest.mark.parametrize("outputs", ["fine", "coarse"])
     def test_it_is_scikit_learns_logistic_regression(self, examples, taxonomy, outputs):
         """Trained to the end, its weights are those of the same regularised problem."""
+        l2 = 0.01 if outputs == "coarse" else 0.01 * 70 * 23
         recipe = BASELINE.model_copy(
-            update={"outputs": outputs, "l2": 0.01, "lr": 0.01, "batch_size": 70, "max_epochs": 3000,
+            update={"outputs": outputs, "l2": l2, "lr": 0.01, "batch_size": 70, "max_epochs": 3000,
                     "stop_patience": 3000}
         )  # fmt: skip
         train_set, validate = examples
@@ -429,8 +448,9 @@ class TestBaseline:
             i for i, name in enumerate(labels) if 0 < targets[:, taxonomy.labels.index(name)].sum() < 7
         )
         y = targets[:, taxonomy.labels.index(labels[column])].repeat(10)
-        # Mean over n frames and all labels, plus l2 |w|²: scikit-learn's C is 1 / (2 l2 n labels).
-        c = 1 / (2 * 0.01 * len(y) * len(labels))
+        # The challenge's loss is, for fine labels, summed over a batch's frames (70) and labels, for coarse
+        # ones their mean; l2 |w|² is added. scikit-learn's C is of the sum over the frames of one label.
+        c = 1 / (2 * l2) if outputs == "fine" else 1 / (2 * l2 * len(y) * len(labels))
         reference = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(standardised, y)
         np.testing.assert_allclose(layer.weight[column].detach(), reference.coef_[0], atol=2e-3)
         np.testing.assert_allclose(layer.bias[column].detach(), reference.intercept_, atol=5e-3)
@@ -465,7 +485,7 @@ def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_p
     torch.manual_seed(0)
     network = CNNVGGish(replace(CONFIG, outputs=29))
     save_checkpoint(tmp_path, Checkpoint(network, list(taxonomy.fine), {"parameters": 1}))
-    system = load_system(tmp_path, threshold=0.5, pooling="mean")
+    system = load_system(tmp_path, **RULE, pooling="mean")
     assert isinstance(system, Flat)
     found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
     np.testing.assert_array_equal(found[:, 0], found[:, 8:12].max(axis=1))
@@ -481,7 +501,7 @@ def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_pat
         network,
         {"kind": "baseline", "network": shape, "labels": list(taxonomy.coarse), "about": {}},
     )
-    system = load_system(tmp_path, threshold=0.5, pooling="max")
+    system = load_system(tmp_path, **RULE, pooling="max")
     assert isinstance(system, Baseline)
     found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
     frames = torch.from_numpy(examples[1].vggish[examples[1].rows])
@@ -504,4 +524,4 @@ def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_pat
 def test_a_wrong_description_of_a_system_is_named(tmp_path, description):
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=r"model\.json"):
-        load_system(tmp_path, threshold=0.5, pooling="mean")
+        load_system(tmp_path, **RULE, pooling="mean")

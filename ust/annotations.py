@@ -80,6 +80,13 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
 
 
+def unverified(annotations: pd.DataFrame, split: str) -> list[str]:
+    """The clips of a split that have no ground truth."""
+    rows = annotations[annotations["split"] == split]
+    clips = rows["audio_filename"]
+    return sorted(set(clips) - set(clips[rows["annotator_id"] == GROUND_TRUTH]))
+
+
 def _read_text(path: Path) -> pd.DataFrame:
     table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     table.columns = table.columns.str.strip()

@@ -19,7 +19,7 @@ def unpack(archive: Path, target: Path) -> None:
     UserError
         If a member is refused or the archive is damaged; the target is then as it was before.
     """
-    with replacing_folder(target) as folder:
+    with replacing_folder(target, by="download") as folder:
         try:
             with tarfile.open(archive, "r:*") as tar:
                 for member in tar:

@@ -4,15 +4,16 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
 
+from ust.clips import CLIP_SECONDS, SAMPLE_RATE
 from ust.errors import UserError
 from ust.resampling import resample
 
-CLIP_SECONDS = 10
-SAMPLE_RATE = 44100
+OPEN_LENGTH = 0x7FFF0000
 
 
 class BadAudio(UserError):
@@ -124,16 +125,26 @@ def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: st
 def _check_whole(path: Path, size: int) -> None:
     """libsndfile reads a truncated WAV or OGG as a shorter one; the containers' own lengths tell."""
     with path.open("rb") as raw:
-        head = raw.read(8)
+        head = raw.read(4)
+        if head in (b"RIFF", b"RIFX"):
+            _check_samples(path, raw, size, "<4sI" if head == b"RIFF" else ">4sI")
         raw.seek(max(0, size - 65_536))
         tail = raw.read()
-    if head[:4] in (b"RIFF", b"RIFX"):
-        (length,) = struct.unpack("<I" if head[:4] == b"RIFF" else ">I", head[4:8])
-        # 0 and 0xFFFFFFFF are what programs write that cannot seek back: length unknown. One byte of
-        # padding may be left off.
-        if length not in (0, 0xFFFFFFFF) and length + 8 > size + 1:
-            raise BadAudio(f"{path}: is truncated: {size} of {length + 8} bytes are there")
-    elif head[:4] == b"OggS":
+    if head == b"OggS":
         last = tail.rfind(b"OggS")
         if last < 0 or len(tail) < last + 6 or not tail[last + 5] & 0x04:
             raise BadAudio(f"{path}: is truncated: its last Ogg page is not marked as the end of the stream")
+
+
+def _check_samples(path: Path, raw: BinaryIO, size: int, layout: str) -> None:
+    """Whether a WAV file holds all the samples it promises; what it says of the whole file may be wrong."""
+    raw.seek(12)
+    while len(header := raw.read(8)) == 8:
+        name, length = struct.unpack(layout, header)
+        start = raw.tell()
+        if name == b"data":
+            # Programs that cannot seek back leave the length open: 0, or as much as there can be.
+            if length < OPEN_LENGTH and start + length > size:
+                raise BadAudio(f"{path}: is truncated: {size} of {start + length} bytes are there")
+            return
+        raw.seek(start + length + length % 2)

@@ -62,12 +62,30 @@ def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
 METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise}
 
 
+def names(method: str, copies: int) -> list[str]:
+    """The variants that so many draws of a method give.
+
+    Examples
+    --------
+    >>> names("noise", 3)
+    ['noise', 'noise_2', 'noise_3']
+    """
+    return [method] + [f"{method}_{number}" for number in range(2, copies + 1)]
+
+
 def augment(
-    samples: np.ndarray, sample_rate: int, *, variant: str, settings: Mapping, clip: str, seed: int
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    method: str,
+    variant: str,
+    settings: Mapping,
+    clip: str,
+    seed: int,
 ) -> np.ndarray:
-    """One variant of a clip; `settings` are the keyword arguments of the variant's function in `METHODS`."""
+    """One variant of a clip; `settings` are the keyword arguments of the method's function in `METHODS`."""
     rng = generator(seed, "augment", variant, clip)
-    return METHODS[variant](samples, sample_rate, **settings, rng=rng)
+    return METHODS[method](samples, sample_rate, **settings, rng=rng)
 
 
 def chosen(clip: str, *, variant: str, proportion: float, seed: int) -> bool:

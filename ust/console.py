@@ -6,7 +6,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -45,22 +46,70 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "c
     )
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser, *, writes: Sequence[str] = (), replaces: Sequence[str] = ()
+) -> argparse.Namespace:
     """Parse the command line, with the options that every command has: -v and -q.
 
     Where a stage's command line is not at hand, as in `dvc repro`, UST_LOG=quiet or verbose does the same.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    writes : sequence of str
+        The arguments that name files to write.
+    replaces : sequence of str
+        Those that name folders to replace; there is an option --force then.
+
+    Raises
+    ------
+    UserError
+        If the command line is not understood, or would write over what it reads or writes elsewhere.
     """
+
+    def error(message: str) -> None:
+        raise UserError(f"{message}; {parser.prog} --help says what is taken")
+
+    parser.error = error
     how_much = parser.add_mutually_exclusive_group()
     for name, text in (("verbose", "say more, with tracebacks"), ("quiet", "say what is wrong and no more")):
         how_much.add_argument(
             f"-{name[0]}", f"--{name}", dest="log", action="store_const", const=name, help=text
+        )
+    if replaces:
+        parser.add_argument(
+            "--force", action="store_true", help=f"replace {', '.join(replaces)} whatever is in it"
         )
     args = parser.parse_args()
     level = args.log or os.environ.get("UST_LOG") or "normal"
     if level not in LEVELS:
         raise UserError(f"UST_LOG is {level!r}, should be one of {', '.join(LEVELS)}")
     log.setLevel(LEVELS[level])
+    _refuse_overwriting(args, writes, replaces)
     return args
+
+
+def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replaces: Sequence[str]) -> None:
+    """Refuse outputs that are inputs, hold inputs, or are given twice."""
+    given = {
+        name: [
+            value for value in (values if isinstance(values, list) else [values]) if isinstance(value, Path)
+        ]
+        for name, values in vars(args).items()
+    }
+    for name in (*writes, *replaces):
+        for out in given[name]:
+            place = out.resolve()
+            for other, paths in given.items():
+                for path in paths if other != name else ():
+                    if path.resolve() == place:
+                        raise UserError(
+                            f"{out}: is given as {name} and as {other}, should be two different paths"
+                        )
+                    if name in replaces and other not in writes and place in path.resolve().parents:
+                        raise UserError(
+                            f"{out}: {name} would be replaced, but {other} lies in it; name another"
+                        )
 
 
 def done(message: str, *values: object) -> None:

@@ -70,8 +70,8 @@ def link(root: Path, target: Path, *, audio_roots: Iterable[Path] | None = None,
     bad, conversions = _check_all({name: path or root / name for name, path in paths.items()})
     if bad and not skip_bad:
         raise UserError(
-            f"{len(bad)} of {len(paths)} audio files cannot be used; mend or remove them, or set "
-            f"data.on_bad_audio to skip:\n{listing(list(bad.values()))}"
+            f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them, and without what "
+            f"was said of them, set data.on_bad_audio to skip:\n{listing(list(bad.values()), limit=10_000)}"
         )
     if len(bad) == len(paths):
         raise UserError(f"{root}: no audio file can be used:\n{listing(list(bad.values()))}")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ust.audio import CLIP_SECONDS, SAMPLE_RATE
+from ust.clips import CLIP_SECONDS, SAMPLE_RATE
 from ust.embedding import EMBEDDING, QUANTISE_RANGE
 from ust.errors import UserError
 from ust.hierarchy import OTHER, ROOT
@@ -109,12 +109,12 @@ class FlatHead(nn.Module):
 
 
 class HierarchyHead(nn.Module):
-    """`ust.systems.Hierarchy` of features; every network runs, and what the rule leaves out is 0."""
+    """`ust.systems.Hierarchy` of features; every network runs, and the rule chooses among their answers."""
 
     def __init__(self, system: Hierarchy, taxonomy: Taxonomy) -> None:
         super().__init__()
-        self.threshold, self.taxonomy = system.threshold, taxonomy
-        self.root = plain(system.nodes[ROOT].network)
+        self.threshold, self.taxonomy, self.keep = system.threshold, taxonomy, system.keeps(taxonomy)
+        self.root, self.labels = plain(system.nodes[ROOT].network), system.nodes[ROOT].labels
         found = {g: system.nodes.get(label) for g, label in enumerate(taxonomy.coarse)}
         self.known = {
             g: [column for column, label in enumerate(node.labels) if label != OTHER]
@@ -124,20 +124,23 @@ class HierarchyHead(nn.Module):
         self.nodes = nn.ModuleDict({str(g): plain(node.network) for g, node in found.items() if node})
 
     def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
-        coarse = torch.sigmoid(self.root(logmel, vggish))
+        root = complete(torch.sigmoid(self.root(logmel, vggish)), self.labels, self.taxonomy)
+        coarse = root[:, : len(self.taxonomy.coarse)]
         top = functional.one_hot(coarse.argmax(dim=1), coarse.shape[1]).bool()
         runs = (coarse > self.threshold) | top
-        columns = dict(enumerate(coarse.unbind(1)))
+        columns = list(root.unbind(1))
         for group in range(coarse.shape[1]):
             members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
-            if len(members) == 1:
+            if len(members) == 1 and not self.keep:
                 columns[members[0]] = coarse[:, group]
             elif str(group) in self.nodes:
                 fine = torch.sigmoid(self.nodes[str(group)](logmel, vggish))[:, self.known[group]]
-                fine = torch.where(runs[:, group, None], fine, 0.0)
-                columns |= zip(members, fine.unbind(1), strict=True)
-        nothing = torch.zeros_like(coarse[:, 0])
-        return torch.stack([columns.get(i, nothing) for i in range(len(self.taxonomy.labels))], dim=1)
+                for member, own in zip(members, fine.unbind(1), strict=True):
+                    other = columns[member] if self.keep else torch.zeros_like(own)
+                    columns[member] = torch.where(runs[:, group], own, other)
+            elif not self.keep:
+                columns[members[0] : members[-1] + 1] = [torch.zeros_like(coarse[:, 0])] * len(members)
+        return torch.stack(columns, dim=1)
 
 
 class BaselineHead(nn.Module):

@@ -13,3 +13,15 @@ def listing(problems: Sequence[str], limit: int = 50) -> str:
     if len(problems) > limit:
         lines.append(f"  … and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first `limit` names, with a count of the rest.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,5 +1,6 @@
 """From predictions and ground truth to figures with error bars."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ class Evaluation:
         self.predicted = {level: predicted[names].to_numpy(np.float64) for level, names in labels.items()}
 
     @classmethod
-    def read(cls, path: Path, truth: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
-        """Read a CSV of predictions for the clips of `truth`.
+    def read(
+        cls, path: Path, truth: pd.DataFrame, taxonomy: Taxonomy, *, others: Iterable[str] = ()
+    ) -> "Evaluation":
+        """Read a CSV of predictions for the clips of `truth`; those for `others` are left out.
 
         A label without a column is taken as 0, and a warning says so.
 
@@ -45,7 +48,7 @@ class Evaluation:
         UserError
             As `ust.predictions.read_predictions`.
         """
-        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy)
+        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy, others=others)
         if missing:
             log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
         return cls(truth, predicted, taxonomy)

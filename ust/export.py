@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import torch
 
-from ust.audio import SAMPLE_RATE
+from ust.clips import SAMPLE_RATE
 from ust.end_to_end import SAMPLES, EndToEnd
 from ust.errors import UserError
 from ust.files import replacing

@@ -183,6 +183,10 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; the stage extract_{name} makes it") from None
         except DAMAGED as error:
+            if path.is_dir() or not h5py.is_hdf5(path):
+                raise UserError(
+                    f"{path}: not an HDF5 file, should be one of the stage extract_{name}"
+                ) from None
             raise UserError(f"{path}: damaged ({error}); {_again(name)}") from None
         yield Features(path, name, **keys, values=values, attributes=attributes, cached=cached)
 

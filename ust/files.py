@@ -14,8 +14,10 @@ from typing import Any
 
 import psutil
 
-from ust.errors import UserError
+from ust.errors import UserError, some
 
+MANIFEST = ".manifest.json"
+STATE = ".state"
 log = logging.getLogger("ust")
 
 
@@ -46,6 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     UserError
         If it cannot be written; what was at `path` is then as it was.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, should be the name of a file to write")
     with _explaining(path):
         partial = _partial(path)
         try:
@@ -56,20 +60,36 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: yield an empty one beside `path`, which takes its place at the end."""
+def replacing_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]:
+    """The same for a folder: yield an empty one beside `path`, which takes its place at the end.
+
+    Parameters
+    ----------
+    path : Path
+    by : str
+        The stage that writes it; it says so in a manifest in the folder, with the files' names.
+    force : bool
+        Replace what is there even if the stage did not write it.
+
+    Raises
+    ------
+    UserError
+        As `check_replaceable`, or if it cannot be written.
+    """
+    check_replaceable(path, by=by, force=force)
+    place = path.resolve()
     with _explaining(path):
-        partial = _partial(path)
+        partial = _partial(place)
         partial.mkdir()
         try:
             yield partial
-            _move(partial, path)
+            _finish(partial, path, by=by, force=force)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def resuming_folder(path: Path, key: str) -> Iterator[tuple[Path, Path]]:
+def resuming_folder(path: Path, key: str, *, by: str, force: bool = False) -> Iterator[tuple[Path, Path]]:
     """The same for a folder that takes long: a run goes on from what one of the same key left when cut short.
 
     Parameters
@@ -77,23 +97,90 @@ def resuming_folder(path: Path, key: str) -> Iterator[tuple[Path, Path]]:
     path : Path
     key : str
         Stands for everything that what is written depends on.
+    by, force
+        See `replacing_folder`.
 
     Yields
     ------
     folder, state : Path
         The folder that takes the place of `path`, and one in it, for what is needed to go on, which does not.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    state = partial / ".state"
+    check_replaceable(path, by=by, force=force)
+    place = path.resolve()
+    partial = place.with_name(f".{place.name}.partial")
+    state = partial / STATE
     with _explaining(path), exclusive(partial):
         if not (state / key).is_file():
-            for old in partial.iterdir():
+            if any(partial.iterdir()) and not state.is_dir():
+                raise UserError(f"{partial}: holds files that {by} did not write; move them away")
+            # The state last: without it, what is left would be taken for somebody else's.
+            for old in sorted(partial.iterdir(), key=lambda inside: inside == state):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             state.mkdir()
             (state / key).touch()
         yield partial, state
+        check_replaceable(path, by=by, force=force)
         shutil.rmtree(state)
-        _move(partial, path)
+        _finish(partial, path, by=by, force=force)
+
+
+def check_replaceable(path: Path, *, by: str, force: bool = False) -> None:
+    """Check that nothing is lost when a folder is replaced: it is new, empty, or all of it `by`'s own.
+
+    Parameters
+    ----------
+    path : Path
+    by : str
+        The stage that is to write it.
+    force : bool
+        Let go of what others wrote; never of the working or the home folder, or one that they lie in.
+
+    Raises
+    ------
+    UserError
+        If it is to be kept, or is a file.
+    """
+    place = path.resolve()
+    for what, kept in (("working folder", Path.cwd()), ("home folder", Path.home().resolve())):
+        if kept == place or place in kept.parents:
+            raise UserError(
+                f"{path}: holds the {what}, and {by} replaces all that is in its output; name another"
+            )
+    if not place.is_dir():
+        if place.exists():
+            raise UserError(f"{path}: is a file, should be a folder for what {by} writes")
+        return
+    others = sorted(_files(place) - _written(place, by))
+    if others and not force:
+        raise UserError(
+            f"{path}: {by} did not write {some(others)} in it, and would remove all; name another folder, "
+            "or say --force"
+        )
+
+
+def _files(folder: Path) -> set[str]:
+    """All in a folder that is not a folder itself, relative to it; links are not followed."""
+    found = set()
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        found |= {Path(root, name).relative_to(folder).as_posix() for name in (*files, *links)}
+    return found
+
+
+def _written(folder: Path, by: str) -> set[str]:
+    """The files that a folder's manifest says are a stage's."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return {MANIFEST, *content["files"]} if content["written_by"] == by else set()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _finish(partial: Path, path: Path, *, by: str, force: bool) -> None:
+    """Put the manifest into a folder that is complete, and the folder into its place."""
+    write_json(partial / MANIFEST, {"written_by": by, "files": sorted(_files(partial) - {MANIFEST})})
+    check_replaceable(path, by=by, force=force)  # again: that may have been hours ago
+    _move(partial, path.resolve())
 
 
 @contextmanager
@@ -131,16 +218,17 @@ def _partial(path: Path) -> Path:
     """A temporary path for this process; those that killed processes left are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{escape(path.name)}.*.partial"):
-        if not _runs(old.suffixes[-2]):
+        pid = old.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+        if pid.isascii() and pid.isdigit() and not _runs(int(pid)):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def _runs(suffix: str) -> bool:
-    """Whether the process of a suffix ".PID" runs; a killed one whose end nobody asked for does not."""
+def _runs(pid: int) -> bool:
+    """Whether a process runs; a killed one whose end nobody asked for does not."""
     try:
-        return psutil.Process(int(suffix[1:])).status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, ValueError):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return False
     except psutil.AccessDenied:
         return True
@@ -180,12 +268,15 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     UserError
         If the file is missing or damaged.
     """
+    other = f"not a file of the stage {made_by}, or damaged"
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage {made_by} makes it") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, should be a file of the stage {made_by}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run the stage {made_by} again") from None
+        raise UserError(f"{path}: {other} ({error}); name another, or run that stage again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged; delete it and run the stage {made_by} again")
+        raise UserError(f"{path}: {other}; name another, or run that stage again")
     return content

@@ -6,7 +6,7 @@ import numpy as np
 
 from ust.taxonomy import Taxonomy
 
-ROOT = "coarse"
+ROOT = "root"
 OTHER = "other"  # a fine classifier's output for clips of other groups
 
 
@@ -21,26 +21,30 @@ def node_labels(taxonomy: Taxonomy, group: int) -> list[str]:
 
 
 def combine(
-    coarse: np.ndarray,
+    root: np.ndarray,
     fine: Callable[[int, np.ndarray], np.ndarray | None],
     taxonomy: Taxonomy,
     *,
     threshold: float,
+    keep: bool,
 ) -> np.ndarray:
     """Probabilities of all labels from the classifiers' answers, by the report's rule.
 
     For each clip the classifier of the most probable coarse class runs, and those of the other classes above
-    the threshold. Fine labels of groups that did not run are 0; a group with only one fine label copies the
-    coarse probability to it.
+    the threshold. What groups have that did not run follows from `keep`.
 
     Parameters
     ----------
-    coarse : numpy.ndarray [shape=(n, coarse labels)]
+    root : numpy.ndarray [shape=(n, labels)]
+        The root's probabilities, coarse first; of its fine ones only where they are to be kept.
     fine : callable
         Given a group and the indices of clips, the group's fine probabilities for them
         [shape=(indices, fine labels of the group)], or None where it has no classifier.
     taxonomy : Taxonomy
     threshold : float
+    keep : bool
+        Keep the root's fine probabilities of groups that did not run, those with only one fine label among
+        them. Otherwise they are 0, and such a one label has the coarse probability.
 
     Returns
     -------
@@ -48,17 +52,19 @@ def combine(
         Coarse first.
     """
     k = len(taxonomy.coarse)
-    out = np.zeros((len(coarse), len(taxonomy.labels)), coarse.dtype)
-    out[:, :k] = coarse
+    coarse = root[:, :k]
+    out = root.copy()
+    if not keep:
+        out[:, k:] = 0
     runs = coarse > threshold
     runs[np.arange(len(coarse)), coarse.argmax(axis=1)] = True
     for group in range(k):
         columns = [k + index for index in taxonomy.members(group)]
-        if len(columns) == 1:
-            out[:, columns[0]] = coarse[:, group]
-        elif runs[:, group].any():
+        if len(columns) > 1 and runs[:, group].any():
             clips = np.flatnonzero(runs[:, group])
             answer = fine(group, clips)
             if answer is not None:
                 out[np.ix_(clips, columns)] = answer
+        elif len(columns) == 1 and not keep:
+            out[:, columns[0]] = coarse[:, group]
     return out

@@ -10,13 +10,24 @@ from ust.errors import UserError
 from ust.taxonomy import Taxonomy
 
 
+def verified(annotations: pd.DataFrame) -> pd.Series:
+    """By row, whether its clip may be scored: a train clip, or one with ground truth where its split has any.
+
+    In SONYC-UST v2 only some clips of validate and test have been verified.
+    """
+    true = annotations["annotator_id"] == GROUND_TRUTH
+    clips, splits = annotations["audio_filename"], annotations["split"]
+    unchecked = (splits == "train") | ~splits.isin(splits[true])
+    return unchecked | clips.isin(clips[true])
+
+
 def aggregate(annotations: pd.DataFrame, taxonomy: Taxonomy, *, threshold: float, soft: bool) -> pd.DataFrame:
     """Aggregate annotations to labels by the report's rule (section 3.2).
 
     A label is positive when more than `threshold` of those who were asked (presence other than -1) said so.
-    Train clips are labelled by their volunteers. In the other splits, which are scored, a clip's ground-truth
-    row stands where it exists, and the rule never gives fractions. Clips with neither volunteers nor ground
-    truth use all their rows; a label nobody was asked about is negative.
+    Train clips are labelled by their volunteers, or by the team where there are none. The other splits are
+    scored: their clips have their ground truth, those without no labels; only in a split without any
+    ground truth the rule stands in, which then never gives fractions. What nobody was asked is negative.
 
     Parameters
     ----------
@@ -36,13 +47,8 @@ def aggregate(annotations: pd.DataFrame, taxonomy: Taxonomy, *, threshold: float
         Hard labels are 0 or 1; soft ones are rounded to six decimals.
     """
     labels = list(taxonomy.labels)
-    annotator = annotations["annotator_id"]
-    # The lower the rank the better a row speaks for its clip; only the best rank present is counted.
-    rank = pd.Series(2, index=annotations.index)
-    rank[annotator > 0] = 1
-    rank[(annotator == GROUND_TRUTH) & (annotations["split"] != "train")] = 0
-    best = rank.groupby(annotations["audio_filename"]).transform("min")
-    rows = annotations[rank == best]
+    rows = annotations[verified(annotations)]
+    rows = rows[_speaks(rows)]
 
     keys = [rows["split"], rows["audio_filename"]]
     asked = (rows[labels] != -1).groupby(keys).sum()
@@ -53,6 +59,15 @@ def aggregate(annotations: pd.DataFrame, taxonomy: Taxonomy, *, threshold: float
         train = fraction.index.get_level_values("split") == "train"
         hard[train] = fraction[train].round(6)
     return (hard if soft else hard.astype(int)).sort_index().reset_index()
+
+
+def _speaks(rows: pd.DataFrame) -> pd.Series:
+    """By row, whether it speaks for its clip: the ground truth of a scored one, else volunteers, else all."""
+    annotator, clip = rows["annotator_id"], rows["audio_filename"]
+    true = (annotator == GROUND_TRUTH) & (rows["split"] != "train")
+    volunteer = annotator > 0
+    has_truth, has_volunteer = clip.isin(clip[true]), clip.isin(clip[volunteer])
+    return true | (~has_truth & (volunteer | ~has_volunteer))
 
 
 def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
@@ -67,11 +82,11 @@ def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame
     Returns
     -------
     pandas.DataFrame
-        As `aggregate`.
+        As `aggregate`, of the same clips.
     """
-    true = annotations["annotator_id"] == GROUND_TRUTH
-    clip = annotations["audio_filename"]
-    rows = annotations[true | ~clip.isin(clip[true])]
+    rows = annotations[verified(annotations)]
+    true, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
+    rows = rows[true | ~clip.isin(clip[true])]
     heard = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()
     return heard.astype(int).sort_index().reset_index()
 

@@ -9,31 +9,11 @@ from torch import nn
 
 from ust.embedding import EMBEDDING, dequantise
 from ust.layers import Bilinear, ReLUDropout, StridedConv2d, pointwise_batch_norm
+from ust.table1 import TABLE_1, Block
 
-LOGMEL_SHAPE = (128, 862)
 VGGISH_FEATURES = 10 * EMBEDDING
 
 
-@dataclass(frozen=True)
-class Block:
-    """A row of Table 1: convolution, batch norm, ReLU, max pool where given, dropout."""
-
-    inputs: int
-    outputs: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    pool: tuple[int, int] | None = None
-
-
-TABLE_1 = (
-    Block(1, 8, (1, 1), (1, 1), (0, 0)),
-    Block(8, 16, (3, 3), (1, 1), (1, 1)),
-    Block(16, 32, (16, 128), (4, 16), (8, 16), (4, 4)),
-    Block(32, 64, (5, 5), (2, 2), (1, 1)),
-    Block(64, 128, (5, 5), (2, 2), (1, 1)),
-    Block(128, 256, (3, 3), (2, 2), (1, 1)),
-)
 FUSED, HIDDEN = 512, 256
 
 
@@ -48,12 +28,15 @@ class NetworkConfig:
     fusion : {"concat", "bilinear", "none"}
         "none" leaves out the embeddings.
     conv_dropout, head_dropout : float
+    vggish_scale : {"whitened", "raw"}
+        What the embeddings are fed as: -2 to 2, or 0 to 255 as they are stored.
     """
 
     outputs: int
     fusion: str
     conv_dropout: float
     head_dropout: float
+    vggish_scale: str = "whitened"
 
     def to_dict(self) -> dict[str, int | str | float]:
         """As JSON takes it."""
@@ -134,8 +117,8 @@ class CNNVGGish(nn.Module):
 
         Parameters
         ----------
-        logmel : torch.Tensor [shape=(batch, 128, 862)]
-            dB, any floating type.
+        logmel : torch.Tensor [shape=(batch, bands, frames)]
+            dB, any floating type; the report's are (128, 862), which the blocks leave 1 × 1 of.
         vggish : torch.Tensor [shape=(batch, 10, 128)]
             Quantised embeddings, 0 to 255.
 
@@ -143,8 +126,10 @@ class CNNVGGish(nn.Module):
         -------
         torch.Tensor [shape=(batch, labels)]
         """
-        spectral = self.convolutions(logmel.float().unsqueeze(1)).flatten(1)
-        return self.head(self.fusion(spectral, dequantise(vggish).flatten(1)))
+        # Of larger ones the blocks leave more, which is averaged.
+        spectral = self.convolutions(logmel.float().unsqueeze(1)).mean(dim=(2, 3))
+        embeddings = dequantise(vggish) if self.config.vggish_scale == "whitened" else vggish.float()
+        return self.head(self.fusion(spectral, embeddings.flatten(1)))
 
 
 class FrameClassifier(nn.Module):

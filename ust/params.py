@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ust.clips import CLIP_SECONDS
 from ust.errors import UserError, listing
+from ust.table1 import fewest, output_size
 from ust.yamls import read_yaml
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -60,21 +62,23 @@ class Labels(Section):
     soft: bool
 
 
-class PitchShift(Section):
+class Variant(Section):
+    """What every kind of variant has."""
+
     enabled: bool
     proportion: Share
+    copies: Count
+
+
+class PitchShift(Variant):
     semitones: Positive
 
 
-class Volume(Section):
-    enabled: bool
-    proportion: Share
+class Volume(Variant):
     gain_db: Positive
 
 
-class Noise(Section):
-    enabled: bool
-    proportion: Share
+class Noise(Variant):
     colours: Annotated[list[Literal["white", "pink", "brown"]], Field(min_length=1)]
     level_db: Interval
 
@@ -91,6 +95,22 @@ class LogMel(Section):
     n_fft: Annotated[int, Field(ge=16)]
     hop_length: Count
     n_mels: Count
+
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> "LogMel":
+        frames = 1 + CLIP_SECONDS * self.sample_rate // self.hop_length
+        bands_left, frames_left = output_size(self.n_mels, frames)
+        if bands_left < 1:
+            raise ValueError(
+                f"n_mels is {self.n_mels}, should be at least {fewest(0)}: the network's "
+                "convolutions (the report's Table 1) leave nothing of fewer bands"
+            )
+        if frames_left < 1:
+            raise ValueError(
+                f"sample_rate and hop_length give {frames} frames, should be at least {fewest(1)}: the "
+                "network's convolutions (the report's Table 1) leave nothing of fewer; take a shorter hop"
+            )
+        return self
 
 
 class VGGish(Section):
@@ -111,6 +131,7 @@ class VGGish(Section):
 
 class Model(Section):
     fusion: Literal["concat", "bilinear", "none"]
+    vggish_scale: Literal["whitened", "raw"] | None
     conv_dropout: Rate
     head_dropout: Rate
 
@@ -133,9 +154,14 @@ class Train(Network):
     reduce_factor: Factor
     min_lr: Positive
     factor_step: Rate
+    restart: Literal["reached", "passed"]
 
 
-class TrainHierarchical(Network):
+class TrainHierarchical(Train):
+    """The same for the networks of a hierarchy."""
+
+
+class TrainHierarchicalCode(Network):
     reduce_patience: Annotated[int, Field(ge=0)]
     reduce_factor: Factor
     stop_patience: Count
@@ -157,6 +183,11 @@ class CNN(Model, Network):
     """What the systems of convolutional networks have."""
 
     @property
+    def scale(self) -> str:
+        """What the embeddings are fed as; as the authors' code, raw, where the fusion is theirs."""
+        return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")
+
+    @property
     def architecture(self) -> str:
         """In words."""
         return "CNN" if self.fusion == "none" else f"CNN and VGGish embeddings ({self.fusion})"
@@ -167,14 +198,25 @@ class FlatSystem(CNN, Train):
     outputs: Literal["all", "fine", "coarse"]
 
 
-class HierarchicalSystem(CNN, TrainHierarchical):
-    recipe: Literal["train_hierarchical"]
+class Hierarchical(CNN):
+    """What the systems of hierarchies have."""
+
+    root: Literal["flat", "own"]
+    flat: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)?$")]
     negatives: bool
 
     @property
     def architecture(self) -> str:
         """In words."""
         return f"local classifier per parent node, each a {super().architecture}"
+
+
+class HierarchicalSystem(Hierarchical, TrainHierarchical):
+    recipe: Literal["train_hierarchical"]
+
+
+class HierarchicalCodeSystem(Hierarchical, TrainHierarchicalCode):
+    recipe: Literal["train_hierarchical_code"]
 
 
 class BaselineSystem(TrainBaseline):
@@ -187,16 +229,22 @@ class BaselineSystem(TrainBaseline):
         return f"{'multilayer perceptron' if self.hidden_layers else 'logistic regression'} of VGGish frames"
 
 
-# By recipe: the system, and the sections a row of the table is completed from.
-SYSTEMS: dict[str, tuple[type[Section], tuple[str, ...]]] = {
-    "train": (FlatSystem, ("model", "train")),
-    "train_hierarchical": (HierarchicalSystem, ("model", "train_hierarchical")),
-    "train_baseline": (BaselineSystem, ("train_baseline",)),
+# By table and recipe: the system, and the sections a row of the table is completed from.
+RECIPES: dict[str, dict[str, tuple[type[Section], tuple[str, ...]]]] = {
+    "systems": {
+        "train": (FlatSystem, ("model", "train")),
+        "train_baseline": (BaselineSystem, ("train_baseline",)),
+    },
+    "hierarchies": {
+        "train_hierarchical": (HierarchicalSystem, ("model", "train_hierarchical")),
+        "train_hierarchical_code": (HierarchicalCodeSystem, ("model", "train_hierarchical_code")),
+    },
 }
 
 
-class Hierarchical(Section):
+class HierarchicalRule(Section):
     threshold: Share
+    unselected: Literal["keep", "zero"]
 
 
 class Baseline(Section):
@@ -243,10 +291,12 @@ class Params(Section):
     model: Model
     train: Train
     train_hierarchical: TrainHierarchical
+    train_hierarchical_code: TrainHierarchicalCode
     train_baseline: TrainBaseline
     systems: dict[Name, dict[str, Any]]
+    hierarchies: dict[Name, dict[str, Any]]
     predict: Predict
-    hierarchical: Hierarchical
+    hierarchical: HierarchicalRule
     baseline: Baseline
     evaluate: Evaluate
     submission: Name
@@ -269,11 +319,11 @@ def load(path: Path, *sections: str) -> list[Any]:
 
 
 def load_system(path: Path, name: str) -> Any:
-    """Check a parameter file and give a row of its table of systems, completed from its recipe's sections.
+    """Check a parameter file and give a row of systems or hierarchies, completed from its recipe's sections.
 
     Returns
     -------
-    FlatSystem, HierarchicalSystem or BaselineSystem
+    FlatSystem, HierarchicalSystem, HierarchicalCodeSystem or BaselineSystem
 
     Raises
     ------
@@ -294,20 +344,29 @@ def _check(path: Path) -> tuple[Params, dict[str, Any]]:
             f"{path}: {error.error_count()} wrong parameter(s):\n{listing(_explain(error, Params))}"
         ) from None
     systems, problems = {}, []
-    for name, row in params.systems.items():
-        try:
-            systems[name] = _complete(params, row)
-        except ValidationError as error:
-            kind, _ = SYSTEMS.get(str(row.get("recipe")), SYSTEMS["train"])
-            problems += _explain(error, kind, f"systems.{name}.")
+    for table in RECIPES:
+        for name, row in getattr(params, table).items():
+            if name in systems:
+                problems.append(f"{table}.{name}: there is a system of that name; give it another")
+            try:
+                systems[name] = _complete(params, table, row)
+            except ValidationError as error:
+                kind, _ = _recipe(table, row)
+                problems += _explain(error, kind, f"{table}.{name}.")
     if problems:
         raise UserError(f"{path}: {len(problems)} wrong parameter(s):\n{listing(problems)}")
     return params, systems
 
 
-def _complete(params: Params, row: dict[str, Any]) -> Section:
+def _recipe(table: str, row: dict[str, Any]) -> tuple[type[Section], tuple[str, ...]]:
+    """What a row's recipe makes of it; of one that the table does not have the first, which will say so."""
+    recipes = RECIPES[table]
+    return recipes.get(str(row.get("recipe")), next(iter(recipes.values())))
+
+
+def _complete(params: Params, table: str, row: dict[str, Any]) -> Section:
     """A system from what its row gives and, for what the row leaves out or null, its recipe's sections."""
-    kind, sections = SYSTEMS.get(str(row.get("recipe")), SYSTEMS["train"])
+    kind, sections = _recipe(table, row)
     given = {key: value for key, value in row.items() if value is not None}
     return kind.model_validate(
         {key: value for section in sections for key, value in getattr(params, section)} | given

@@ -1,5 +1,6 @@
 """Trained systems by the names that dvc.yaml gives them."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from ust.yamls import read_yaml
 
 def checkpoints(pipeline: Path) -> dict[str, str]:
     """The names under which dvc.yaml predicts, and the folder in models/ of each."""
+    if not pipeline.is_file():
+        raise UserError(
+            f"{pipeline}: no such file; run this in the project's folder, "
+            "or name --pipeline, --models and --params"
+        )
     for variables in read_yaml(pipeline).get("vars", []):
         if "checkpoints" in variables:
             return variables["checkpoints"]
@@ -20,7 +26,14 @@ def model_folder(models: Path, name: str, names: Mapping[str, str]) -> Path:
     folder = models / names.get(name, name)
     if (folder / "model.json").is_file():
         return folder
-    there = sorted(str(p.parent.relative_to(models)) for p in models.glob("*/model.json"))
-    there += sorted(str(p.parent.relative_to(models)) for p in models.glob("*/*/model.json"))
+    trained = {
+        str(path.parent.relative_to(models))
+        for deep in ("*", "*/*")
+        for path in models.glob(f"{deep}/model.json")
+    }
+    there = [known for known, place in names.items() if place in trained]
+    there += sorted(place for place in trained - {*names.values()} if not place.startswith("."))
     have = "there are " + ", ".join(there) if there else "no system is trained yet: run dvc repro"
+    near = difflib.get_close_matches(name, there, n=1)
+    have = f"did you mean {near[0]}? {have}" if near else have
     raise UserError(f"{models}: no trained system {name!r}; {have}")

@@ -1,12 +1,14 @@
 """Prediction files in the official submission layout."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ust.csvs import read_csv
-from ust.errors import UserError, listing
+from ust.errors import UserError, listing, some
 from ust.files import replacing
 from ust.taxonomy import Taxonomy
 
@@ -32,8 +34,20 @@ def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, t
         )
 
 
-def read_predictions(path: Path, clips: list[str], taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[str]]:
+def read_predictions(
+    path: Path, clips: list[str], taxonomy: Taxonomy, *, others: Iterable[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
     """Read the predictions for `clips`.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file.
+    clips : list of str
+        Those wanted.
+    taxonomy : Taxonomy
+    others : iterable of str
+        Clips that may be in the file, too, such as a split's without ground truth; they are left out.
 
     Returns
     -------
@@ -45,18 +59,20 @@ def read_predictions(path: Path, clips: list[str], taxonomy: Taxonomy) -> tuple[
     Raises
     ------
     UserError
-        Listing clips that are missing, not wanted or there twice, and values that are not in [0, 1].
+        If it is another kind of table, has no label's column or a misspelt one; listing clips that are
+        missing, not wanted or there twice, and values that are not in [0, 1].
     """
     table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
-    if "audio_filename" not in table.columns:
-        raise UserError(f"{path}: column 'audio_filename' is missing")
-    names = table["audio_filename"]
-    problems = [f"clip {name} is missing" for name in sorted(set(clips) - set(names))]
-    problems += [
-        f"clip {name} is not one of the split's" for name in sorted(set(names.map(str)) - set(clips))
-    ]
-    problems += [
-        f"clip {name} is there more than once" for name in sorted(set(names[names.duplicated()].map(str)))
+    missing = _check_columns(path, table, taxonomy)
+    names = table["audio_filename"].map(str)
+    problems = [
+        f"{len(found)} clip(s) {what}: {some(found)}"
+        for found, what in (
+            (sorted(set(clips) - set(names)), "of the split are missing"),
+            (sorted(set(names) - {*clips, *others}), "are not the split's"),
+            (sorted(set(names[names.duplicated()])), "are there more than once"),
+        )
+        if found
     ]
     for label in taxonomy.labels:
         if label in table.columns:
@@ -66,6 +82,30 @@ def read_predictions(path: Path, clips: list[str], taxonomy: Taxonomy) -> tuple[
             table[label] = value
     if problems:
         raise UserError(f"{path}: {len(problems)} problem(s):\n{listing(problems)}")
-    missing = [label for label in taxonomy.labels if label not in table.columns]
     table = table.set_index("audio_filename").loc[clips]
     return table.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+
+
+def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:
+    """Refuse what is no table of predictions; the labels that have no column."""
+    wanted = "should be predictions: audio_filename and a column of probabilities for each label"
+    if "annotator_id" in table.columns:
+        raise UserError(f"{path}: these are annotations (it has annotator_id), {wanted}")
+    if "split" in table.columns:
+        raise UserError(f"{path}: these are labels (it has split), {wanted}")
+    if "audio_filename" not in table.columns:
+        raise UserError(f"{path}: column 'audio_filename' is missing; this {wanted}")
+    missing = [label for label in taxonomy.labels if label not in table.columns]
+    unknown = [str(name) for name in table.columns if name not in ("audio_filename", *taxonomy.labels)]
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, missing, n=1) or [
+            label for label in missing if label.split("_", 1)[1] == name
+        ]
+        hints += [f"'{name}' ({near[0]}?)"] if near else []
+    if hints:
+        raise UserError(f"{path}: there is no label {some(hints)}; rename the column(s) as in the taxonomy")
+    if len(missing) == len(taxonomy.labels):
+        have = f"has {some(unknown)}" if unknown else "has no other column"
+        raise UserError(f"{path}: has a column for none of the labels, such as {some(missing)}; it {have}")
+    return missing

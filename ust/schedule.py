@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 MILDEST_FACTOR = 0.9
+CHANGING = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
 
 
 @dataclass
@@ -11,17 +12,22 @@ class StagnationSchedule:
     """Learning rate driven by whether an epoch brought a new best score.
 
     After more than `patience` epochs in a row without one, the rate is multiplied by the reduce factor and
-    the optimiser starts afresh. A rate that would be at or below `min_lr` returns to the initial one instead,
-    and the factor grows by `factor_step` (to at most 0.9, beyond which it would reduce no more).
+    the optimiser starts afresh. When it has come to `min_lr`, it returns to the initial one and the factor
+    grows by `factor_step` (to at most 0.9, beyond which it would reduce no more; a bound the report lacks).
 
     Attributes
     ----------
+    restart : {"reached", "passed"}
+        Return instead of a reduction that would reach `min_lr` (the report's text), or after training with
+        the first rate at or below it (its authors' code, in which 0.01 × 0.1⁴ is not: a rounding error).
     lr : float
         The current rate.
     reduce_factor : float
         The current factor.
     restarts : int
         How often the rate returned to the initial one.
+    reductions : int
+        How often it changed at all.
     """
 
     initial_lr: float
@@ -29,8 +35,10 @@ class StagnationSchedule:
     reduce_factor: float
     min_lr: float
     factor_step: float
+    restart: str = "reached"
     lr: float = field(init=False)
     restarts: int = field(init=False, default=0)
+    reductions: int = field(init=False, default=0)
     stagnant: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -42,13 +50,24 @@ class StagnationSchedule:
         if self.stagnant <= self.patience:
             return False
         self.stagnant = 0
-        self.lr *= self.reduce_factor
+        self.reductions += 1
+        reduced = self.lr * self.reduce_factor
         # 0.01 × 0.1⁴ is a rounding error above 1e-6.
-        if self.lr <= self.min_lr * (1 + 1e-9):
-            self.lr = self.initial_lr
+        back = self.lr <= self.min_lr if self.restart == "passed" else reduced <= self.min_lr * (1 + 1e-9)
+        self.lr = self.initial_lr if back else reduced
+        if back:
             self.restarts += 1
             self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
         return True
+
+    def values(self) -> dict[str, float | int]:
+        """What changes from epoch to epoch."""
+        return {name: getattr(self, name) for name in CHANGING}
+
+    def go_on(self, values: dict[str, float | int]) -> None:
+        """Take up what `values` gave."""
+        for name in CHANGING:
+            setattr(self, name, values[name])
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ust.errors import UserError, listing
+from ust.files import MANIFEST
 from ust.predictions import read_predictions
 from ust.taxonomy import Taxonomy
 from ust.yamls import read_yaml
@@ -77,7 +78,7 @@ def check(folder: Path, label: str, clips: list[str], taxonomy: Taxonomy) -> Non
         Naming what is wrong.
     """
     output, description = f"{label}.output.csv", f"{label}.meta.yaml"
-    found = sorted(path.name for path in folder.iterdir())
+    found = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
     if found != sorted([output, description]):
         raise UserError(f"{folder}: holds {', '.join(found)}, should hold {output} and {description}")
     header = list(pd.read_csv(folder / output, nrows=0, dtype=str).columns)

@@ -61,19 +61,27 @@ class Flat(System):
 
 
 class Hierarchy(System):
-    """A coarse network and one for each group that has a classifier of its own.
+    """A root, which predicts at least the coarse labels, and a network for each group with one of its own.
 
     Parameters
     ----------
     nodes : dict of str to Checkpoint
-        By name: "coarse" and coarse labels.
+        By name: "root" and coarse labels.
     about : dict
     threshold : float
         Coarse probability above which a group's network runs.
+    unselected : {"keep", "zero"}
+        What the fine labels of groups that do not run are: the root's, if it has any, or 0.
     """
 
-    def __init__(self, nodes: dict[str, Checkpoint], about: dict[str, Any], *, threshold: float) -> None:
-        self.nodes, self.about, self.threshold = nodes, about, threshold
+    def __init__(
+        self, nodes: dict[str, Checkpoint], about: dict[str, Any], *, threshold: float, unselected: str
+    ) -> None:
+        self.nodes, self.about, self.threshold, self.unselected = nodes, about, threshold, unselected
+
+    def keeps(self, taxonomy: Taxonomy) -> bool:
+        """Whether fine probabilities of the root stand where no other network runs."""
+        return self.unselected == "keep" and bool(set(self.nodes[ROOT].labels) & set(taxonomy.fine))
 
     def probabilities(
         self, examples: Examples, taxonomy: Taxonomy, *, batch_size: int, device: torch.device
@@ -91,7 +99,8 @@ class Hierarchy(System):
             known = [label != OTHER for label in self.nodes[name].labels]
             return answer(name, clips)[:, known]
 
-        return combine(answer(ROOT, slice(None)), fine, taxonomy, threshold=self.threshold)
+        root = complete_probabilities(answer(ROOT, slice(None)), self.nodes[ROOT].labels, taxonomy)
+        return combine(root, fine, taxonomy, threshold=self.threshold, keep=self.keeps(taxonomy))
 
 
 class Baseline(System):
@@ -131,14 +140,14 @@ def pool(frames: torch.Tensor, pooling: str) -> torch.Tensor:
     return frames.mean(dim=1)
 
 
-def load_system(folder: Path, *, threshold: float, pooling: str) -> System:
+def load_system(folder: Path, *, threshold: float, unselected: str, pooling: str) -> System:
     """Read a trained system of any kind.
 
     Parameters
     ----------
     folder : Path
         Of the stage train; of a flat system the folder of one checkpoint.
-    threshold : float
+    threshold, unselected
         See `Hierarchy`.
     pooling : str
         See `Baseline`.
@@ -158,7 +167,7 @@ def load_system(folder: Path, *, threshold: float, pooling: str) -> System:
             nodes = {name: load_checkpoint(folder / name) for name in description["nodes"]}
             if ROOT not in nodes:
                 raise KeyError(ROOT)
-            return Hierarchy(nodes, about, threshold=threshold)
+            return Hierarchy(nodes, about, threshold=threshold, unselected=unselected)
         if kind == "baseline":
             network = read_network(folder, lambda: FrameClassifier(**description["network"]))
             return Baseline(network, list(description["labels"]), about, pooling=pooling)

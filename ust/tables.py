@@ -5,6 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+MARK = "†"
+UNCONVERGED = "still getting better when its epochs were over; more would change its place"
+SPREAD = (
+    "Another seed moves any of these figures; differences below that spread, and within the intervals, "
+    "mean nothing."
+)
 FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
 COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
 HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
@@ -25,6 +31,12 @@ class Row:
 
     system: str
     values: tuple[float | None, ...]
+    converged: bool = True
+
+    @property
+    def name(self) -> str:
+        """With a mark if it was still getting better when its epochs were over."""
+        return self.system if self.converged else f"{self.system} {MARK}"
 
 
 def row(system: str, metrics: dict[str, Any]) -> Row:
@@ -35,7 +47,7 @@ def row(system: str, metrics: dict[str, Any]) -> Row:
         for level in ("fine", "coarse")
         for figure in FIGURES
     )
-    return Row(system, values)
+    return Row(system, values, metrics["rests_on"].get("converged", True))
 
 
 def of_report(systems: list[str]) -> list[Row]:
@@ -58,7 +70,7 @@ def marked(rows: list[Row], others: list[Row]) -> list[list[str]]:
 
     cells = []
     for row in rows:
-        line = [row.system]
+        line = [row.name]
         for index, value in enumerate(row.values):
             if value is None:
                 line.append("–")
@@ -95,7 +107,9 @@ def markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
             + _grid(marked(report, report_against))
         )
     parts.append(
-        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system."
+        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every "
+        "system.\n"
+        f"{MARK}: {UNCONVERGED}. {SPREAD}"
     )
     return "\n\n".join(parts) + "\n"
 

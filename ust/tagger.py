@@ -10,8 +10,9 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from ust.audio import CLIP_SECONDS, BadAudio, fit_length
+from ust.audio import BadAudio, fit_length
 from ust.checkpoints import DESCRIPTION_FILE
+from ust.clips import CLIP_SECONDS
 from ust.embedding import EMBEDDING
 from ust.errors import UserError
 from ust.examples import Examples
@@ -76,6 +77,7 @@ class Tagger:
         *,
         vggish: str | Path | None = None,
         threshold: float = 0.5,
+        unselected: str = "keep",
         pooling: str = "mean",
         device: torch.device = CPU,
     ) -> "Tagger":
@@ -87,7 +89,7 @@ class Tagger:
             Folder of the stage train, of a flat system that of one checkpoint: ``models/cnn_vggish/coarse``.
         vggish : str or Path, optional
             Folder of the stage vggish_weights; by default the ``vggish`` beside the system's.
-        threshold, pooling
+        threshold, unselected, pooling
             See `ust.systems.load_system`.
         device : torch.device
 
@@ -102,7 +104,7 @@ class Tagger:
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
         path = Path(path)
-        system = load_system(path, threshold=threshold, pooling=pooling)
+        system = load_system(path, threshold=threshold, unselected=unselected, pooling=pooling)
         if "taxonomy" not in system.about or "logmel" not in system.about:
             raise UserError(
                 f"{path / DESCRIPTION_FILE}: does not say what its features are; run the stage train again"

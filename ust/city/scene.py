@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ust.audio import CLIP_SECONDS
 from ust.city.catalogue import TAXONOMY
 from ust.city.signals import Generator, fade, noise, samples, unit
 from ust.city.sounds import Sound
+from ust.clips import CLIP_SECONDS
 from ust.seeding import generator
 
 SOUNDS: dict[str, Sound] = {

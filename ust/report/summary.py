@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ust.tables import COLUMNS, HEADERS, row
+from ust.tables import COLUMNS, HEADERS, MARK, SPREAD, UNCONVERGED, row
 
 Metrics = dict[str, Any]
 
@@ -16,11 +16,12 @@ def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
         for column, value in zip(COLUMNS, row(system, found).values, strict=True):
             level, figure = column.split("_", 1)
             cells.append(_cell(value, None if value is None else intervals[level][figure]))
-        rows.append({"system": system, "cells": cells})
+        rows.append({"system": row(system, found).name, "cells": cells})
     _mark_best(rows)
     prevalence = next(iter(metrics.values()))["prevalence"]
     constant = [_cell(prevalence[column.split("_", 1)[0]][column.split("_", 1)[1]]) for column in COLUMNS]
-    return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}]}
+    note = f"{MARK}: {UNCONVERGED}. {SPREAD}"
+    return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
 
 
 def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:

@@ -26,6 +26,10 @@ class Epoch:
     validation_loss: float
     best: bool
 
+    def figures(self) -> dict[str, float]:
+        """What a learning curve shows."""
+        return {"loss": self.loss, "validation_loss": self.validation_loss}
+
 
 def outputs(recipe: BaselineSystem, taxonomy: Taxonomy) -> list[str]:
     """The labels it predicts: the coarse ones, or the fine ones that are known ("complete")."""
@@ -33,6 +37,14 @@ def outputs(recipe: BaselineSystem, taxonomy: Taxonomy) -> list[str]:
         return list(taxonomy.coarse)
     groups = range(len(taxonomy.coarse))
     return [taxonomy.fine[index] for group in groups for index in taxonomy.complete(group)]
+
+
+def summed_terms(recipe: BaselineSystem, taxonomy: Taxonomy) -> int:
+    """Over how many terms the challenge's code sums its loss where here it is their mean.
+
+    For fine labels that is a batch's frames times the labels, for coarse ones 1. Beside that sum stands `l2`.
+    """
+    return recipe.batch_size * len(outputs(recipe, taxonomy)) if recipe.outputs == "fine" else 1
 
 
 def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
@@ -67,7 +79,7 @@ def train_baseline(
     device: torch.device,
     name: str,
     on_epoch: Callable[[Epoch, FrameClassifier], None],
-) -> None:
+) -> list[Epoch]:
     """Train on every frame of every clip; stop when the loss on validate has not fallen for some epochs.
 
     Parameters
@@ -81,6 +93,10 @@ def train_baseline(
         Of the system.
     on_epoch : callable
         Called after each epoch with the classifier as it is then: the place to save the best.
+
+    Returns
+    -------
+    list of Epoch
 
     Raises
     ------
@@ -100,22 +116,26 @@ def train_baseline(
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=True)
     shuffle = generator(recipe.seed, "shuffle", name)
     stopping = EarlyStopping(recipe.stop_patience)
+    l2 = recipe.l2 / summed_terms(recipe, taxonomy)
+    epochs = []
     for number in range(1, recipe.max_epochs + 1):
         total = 0.0
         order = torch.from_numpy(shuffle.permutation(len(train[0]))).to(device)
         for chosen in order.split(recipe.batch_size):
-            loss = _loss(network, *(part[chosen] for part in train), recipe.l2)
+            loss = _loss(network, *(part[chosen] for part in train), l2)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += loss.item() * len(chosen)
         with torch.inference_mode():
-            watched = _loss(network, *check, recipe.l2).item()
+            watched = _loss(network, *check, l2).item()
         if not np.isfinite(total + watched):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        on_epoch(Epoch(number, total / len(train[0]), watched, best=stopping.step(watched)), network)
+        epochs.append(Epoch(number, total / len(train[0]), watched, best=stopping.step(watched)))
+        on_epoch(epochs[-1], network)
         if stopping.exhausted:
             break
+    return epochs
 
 
 def _frames(

@@ -1,20 +1,17 @@
-"""Training a local classifier for every parent node of the taxonomy (the report's section 4.2)."""
+"""What the local classifiers of a hierarchy are trained on and scored by (the report's section 4.2)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
 from ust.errors import UserError
 from ust.examples import Examples
 from ust.hierarchy import OTHER, ROOT, node_labels, parents
-from ust.params import HierarchicalSystem
-from ust.schedule import EarlyStopping
+from ust.metrics import fine_counts, score
 from ust.taxonomy import Taxonomy
-from ust.training.state import TrainingState
-from ust.training.trainer import Trainer
+from ust.training.flat import flat_score
+from ust.training.stagnation import Score
 
 FEWEST = 2  # batch norm cannot train on one
 
@@ -26,7 +23,7 @@ class Node:
     Attributes
     ----------
     name : str
-        "coarse" or a coarse label.
+        "root" or a coarse label.
     labels : list of str
         Of its outputs.
     train, validate : Examples
@@ -38,20 +35,17 @@ class Node:
     train: Examples
     validate: Examples
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch of a local classifier came to; `best` when its validation loss is the lowest so far."""
-
-    number: int
-    loss: float
-    validation_loss: float
-    lr: float
-    best: bool
+    @property
+    def watched(self) -> Examples:
+        """What its training is watched on: validate, or train where validate has nothing of the node's."""
+        own = [column for column, label in enumerate(self.labels) if label != OTHER]
+        return self.validate if self.validate.targets[:, own].any() else self.train
 
 
-def nodes(examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negatives: bool) -> Iterator[Node]:
-    """The local classifiers to train: the root, then every group with several fine labels.
+def nodes(
+    examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negatives: bool, root: bool
+) -> Iterator[Node]:
+    """The local classifiers to train: the root, if it is to be one of its own, then those of the groups.
 
     Parameters
     ----------
@@ -60,22 +54,25 @@ def nodes(examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negativ
     negatives : bool
         Train fine classifiers on all clips, with one more output for "not this group", instead of only on
         the clips of their group (those with a coarse target over one half).
+    root : bool
+        Whether the root is trained, too, for the coarse labels.
 
     Yields
     ------
     Node
-        Groups with fewer than two clips to train on are left out.
+        Of every group with several fine labels; those with fewer than two clips to train on are left out.
 
     Raises
     ------
     UserError
-        If even the root has fewer.
+        If there are fewer than two clips at all.
     """
     if len(examples) < FEWEST:
         raise UserError("a network needs at least two clips to train on")
     k = len(taxonomy.coarse)
-    root = (each.having(slice(None), each.targets[:, :k]) for each in (examples, validate))
-    yield Node(ROOT, list(taxonomy.coarse), *root)
+    if root:
+        both = (each.having(slice(None), each.targets[:, :k]) for each in (examples, validate))
+        yield Node(ROOT, list(taxonomy.coarse), *both)
     for group in parents(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
@@ -98,55 +95,23 @@ def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: boo
     return examples.having(inside, targets[inside])
 
 
-def train_node(
-    network: nn.Module,
-    node: Node,
-    recipe: HierarchicalSystem,
-    *,
-    device: torch.device,
-    on_epoch: Callable[[Epoch], None],
-    state: TrainingState | None = None,
-) -> None:
-    """Train a local classifier in place, as the report's code did: reduce the rate on a plateau, stop early.
-
-    What is watched is the loss on validate, or on train where validate has no clip of the node.
+def node_score(node: Node, taxonomy: Taxonomy) -> Score:
+    """The score of a local classifier: the official micro AUPRC, a group's the fine one of itself alone.
 
     Parameters
     ----------
-    network : torch.nn.Module
     node : Node
-    recipe : HierarchicalSystem
-    device : torch.device
-    on_epoch : callable
-        Called after each epoch, when the network holds its weights: the place to save the best.
-    state : TrainingState, optional
-        Where to go on from, for which `on_epoch` is not called again; kept up to date.
-
-    Raises
-    ------
-    UserError
-        If the loss is no longer finite.
+        Predicted is what it is watched on.
+    taxonomy : Taxonomy
     """
-    trainer = Trainer(network, node.train, recipe, device=device, name=node.name)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        trainer.optimizer, factor=recipe.reduce_factor, patience=recipe.reduce_patience
-    )
-    stopping = EarlyStopping(recipe.stop_patience)
-    state = state or TrainingState()
-    if state.epochs:
-        trainer.restore(state)
-        plateau.load_state_dict(state.values["plateau"])
-        stopping.lowest, stopping.since = state.values["stopping"]
-    for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
-        if stopping.exhausted:
-            break
-        lr = trainer.optimizer.param_groups[0]["lr"]
-        loss = trainer.epoch(number)
-        watched = trainer.loss(node.validate if len(node.validate) else node.train)
-        epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
-        on_epoch(epoch)
-        plateau.step(watched)
-        trainer.keep(state)
-        state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
-        state.epochs.append(asdict(epoch))
-        state.write()
+    if node.name == ROOT:
+        return flat_score(node.labels, node.watched.targets > 0.5, taxonomy)
+    own = [column for column, label in enumerate(node.labels) if label != OTHER]
+    alone = Taxonomy((node.name,), tuple(node.labels[column] for column in own), (0,) * len(own))
+    truth = (node.watched.targets[:, own] > 0.5).astype(np.int8)
+
+    def of(outputs: np.ndarray) -> dict[str, float]:
+        probabilities = outputs[:, own].astype(np.float64).round(6)
+        return {"fine": score(fine_counts(truth, probabilities, alone), alone).micro_auprc}
+
+    return of

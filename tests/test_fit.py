@@ -1,0 +1,214 @@
+"""What is kept of systems that are trained: which weights of which epochs, and what is said of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, is_of_epoch, script
+
+from ust.checkpoints import Checkpoint, read_description, save_checkpoint
+from ust.errors import UserError
+from ust.hierarchy import OTHER
+from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
+from ust.training import baseline, fit, hierarchical
+from ust.training.flat import flat_score
+from ust.training.trainer import Trainer
+
+
+class TestFlat:
+    """One network; two checkpoints."""
+
+    def test_each_level_keeps_the_weights_of_its_best_epoch(self, data, work, monkeypatch):
+        scores = [(0.1, 0.1), (0.3, 0.2), (0.2, 0.4), (0.25, 0.3)]
+        scores = [{"coarse": c, "fine": f} for c, f in scores]
+        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores))
+        fit.fit("a", FLAT.model_copy(update={"max_epochs": 4, "patience": 1}), data, work)
+        weights = work.listener.weights
+        assert len(weights) == 4
+        for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
+            folder = work.out / level
+            assert [is_of_epoch(folder, w) for w in weights] == [i + 1 == best for i in range(4)]
+            about = read_description(folder)["about"]
+            assert (about["epoch"], about[f"{level}_micro_auprc"]) == (best, score)
+            assert about["epochs"] == 4
+            # The last best coarse epoch is two ago, more than the patience; the last best fine one is not.
+            assert about["converged"] == (level == "coarse")
+            assert about["outputs"] == "all"
+            assert about["parameters"] == 128 * 37 + 37
+            assert about["architecture"] == "tiny"
+        assert read_description(work.out / "fine")["labels"] == list(work.taxonomy.labels)
+        assert not list(work.out.glob("*.safetensors"))
+
+    def test_a_coarse_network_has_a_coarse_checkpoint_alone(self, data, work):
+        fit.fit("a", FLAT.model_copy(update={"outputs": "coarse", "max_epochs": 1}), data, work)
+        assert [path.name for path in work.out.iterdir()] == ["coarse"]
+        assert read_description(work.out / "coarse")["labels"] == list(work.taxonomy.coarse)
+
+    def test_a_training_goes_on_and_says_so(self, data, work, monkeypatch):
+        scores = [{"coarse": 0.1 * i, "fine": 0.1} for i in range(1, 5)]
+        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores[:2]))
+        fit.fit("a", FLAT.model_copy(update={"max_epochs": 2}), data, work)
+        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores[2:]))
+        fit.fit("a", FLAT.model_copy(update={"max_epochs": 4}), data, work)
+        assert work.listener.resumed == [("", [1, 2])]
+        assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3, 4]
+        assert read_description(work.out / "coarse")["about"]["epoch"] == 4
+        assert read_description(work.out / "fine")["about"]["epoch"] == 1
+
+    def test_fine_outputs_give_both_scores_and_coarse_ones_one(self, taxonomy):
+        truth = np.eye(37, dtype=np.float32)
+        assert set(flat_score(list(taxonomy.fine), truth, taxonomy)(truth[:, 8:])) == {"coarse", "fine"}
+        assert set(flat_score(list(taxonomy.coarse), truth, taxonomy)(truth[:, :8])) == {"coarse"}
+
+
+class TestHierarchy:
+    """A root and a network for each group with several fine labels."""
+
+    @pytest.fixture
+    def root(self, tmp_path, taxonomy):
+        """A checkpoint of a flat network of all outputs."""
+        network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
+        about = {"taxonomy": None, "logmel": {}, "epoch": 3, "converged": True}
+        save_checkpoint(tmp_path / "flat", Checkpoint(network, list(taxonomy.labels), about))
+        return tmp_path / "flat"
+
+    def test_the_root_is_a_copy_of_the_flat_network(self, data, work, root):
+        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 1}), data, replace(work, root=root))
+        for name in ("weights.safetensors", "model.json"):
+            assert (work.out / "root" / name).read_bytes() == (root / name).read_bytes()
+        description = read_description(work.out)
+        nodes = description["nodes"]
+        assert nodes[0] == "root"
+        assert nodes[1:] == [work.taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]
+        assert {node for node, _ in work.listener.epochs} == set(nodes[1:])
+        flat = sum(value.numel() for value in CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).parameters())
+        own = sum(129 * len(read_description(work.out / node)["labels"]) for node in nodes[1:])
+        assert description["about"]["parameters"] == flat + own
+        assert description["about"]["converged"] is False
+
+    def test_a_root_of_its_own_has_the_coarse_outputs(self, data, work):
+        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 1, "root": "own"}), data, work)
+        assert read_description(work.out / "root")["labels"] == list(work.taxonomy.coarse)
+        assert "coarse" in read_description(work.out / "root")["about"]
+        assert "fine" in read_description(work.out / "1_engine")["about"]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({}, "name its checkpoint with --root"),
+            ({"logmel": {"n_mels": 256}}, "trained with another logmel"),
+        ],
+        ids=["none", "other"],
+    )
+    def test_a_root_that_cannot_be_one_is_named(self, data, work, root, change, message):
+        if change:
+            work = replace(work, root=root, about=work.about | change)
+        with pytest.raises(UserError, match=message):
+            fit.fit("h", HIERARCHY, data, work)
+
+    def test_each_node_keeps_its_best_epoch(self, data, work, monkeypatch):
+        scores = iter([0.1, 0.3, 0.2] * 7)
+        monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
+        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 3, "root": "own", "patience": 0}), data, work)
+        for index, node in enumerate(read_description(work.out)["nodes"]):
+            weights = work.listener.weights[3 * index : 3 * index + 3]
+            assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
+            about = read_description(work.out / node)["about"]
+            assert (about["epoch"], about["fine"], about["epochs"], about["converged"]) == (2, 0.3, 3, True)
+        assert read_description(work.out)["about"]["converged"] is True
+
+    def test_by_the_authors_code_each_node_keeps_its_lowest_loss(self, data, work, monkeypatch):
+        losses = iter([0.3, 0.1, 0.2] * 7)
+        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
+        fit.fit("h", CODE.model_copy(update={"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
+        for index, node in enumerate(read_description(work.out)["nodes"]):
+            weights = work.listener.weights[3 * index : 3 * index + 3]
+            assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
+            about = read_description(work.out / node)["about"]
+            assert (about["epoch"], about["validation_loss"], about["converged"]) == (2, 0.1, False)
+
+    def test_the_score_of_a_group_is_its_own(self, data, taxonomy):
+        """Micro AUPRC over the group's fine labels, whatever the output for other groups says."""
+        both = data.train, data.validate
+        nodes = {node.name: node for node in hierarchical.nodes(*both, taxonomy, negatives=True, root=True)}
+        node = nodes["7_human-voice"]
+        score = hierarchical.node_score(node, taxonomy)
+        outputs = node.validate.targets.copy()
+        outputs[:, -1] = np.random.default_rng(0).random(len(outputs))
+        assert score(outputs) == {"fine": 1.0}
+        assert score(1 - node.validate.targets)["fine"] < 0.7
+        root = nodes["root"]
+        assert hierarchical.node_score(root, taxonomy)(root.validate.targets) == {"coarse": 1.0}
+
+    def test_a_node_is_watched_on_train_where_validate_has_nothing_of_it(self, data, taxonomy):
+        targets = data.validate.targets.copy()
+        voice = [8 + index for index in taxonomy.members(6)]
+        targets[:, voice] = 0
+        validate = data.validate.having(slice(None), targets)
+        nodes = hierarchical.nodes(data.train, validate, taxonomy, negatives=True, root=False)
+        for node in nodes:
+            assert node.labels[-1] == OTHER
+            assert node.watched is (node.train if node.name == "7_human-voice" else node.validate)
+
+
+class TestBaseline:
+    """Logistic regression of frames."""
+
+    def test_its_best_checkpoint_is_kept(self, data, work, monkeypatch):
+        losses = iter([0.5, 0.3, 0.4, 0.6])
+        real = baseline._loss
+        calls = []
+
+        def scripted(network, frames, targets, mask, l2):
+            if torch.is_inference_mode_enabled():
+                calls.append({name: value.clone() for name, value in network.state_dict().items()})
+                return torch.tensor(next(losses))
+            return real(network, frames, targets, mask, l2)
+
+        monkeypatch.setattr(baseline, "_loss", scripted)
+        fit.fit("b", BASELINE, data, work)
+        assert [is_of_epoch(work.out, weights) for weights in calls] == [False, True, False, False]
+        about = read_description(work.out)["about"]
+        assert (about["epoch"], about["epochs"], about["converged"]) == (2, 4, True)
+        assert about["validation_loss"] == pytest.approx(0.3)
+        assert about["outputs"] == "fine"
+
+    def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
+        """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""
+        targets = data.train.targets.copy()
+        targets[:, [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]] = 0
+        targets[:, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1
+        part = data.train.having(slice(None), targets)
+
+        def weights(lr):
+            kept = []
+            recipe = BASELINE.model_copy(update={"max_epochs": 1, "lr": lr, "standardize": True})
+            options = {"device": CPU, "name": "b", "on_epoch": lambda _, network: kept.append(network)}
+            baseline.train_baseline(part, part, taxonomy, recipe, **options)
+            return kept[0].layers.output.weight.detach()
+
+        moved = (weights(0.01) - weights(1e-30)).abs().amax(dim=1) > 1e-6
+        labels = baseline.outputs(BASELINE, taxonomy)
+        assert moved.tolist() == [not label.startswith("1-") for label in labels]
+
+    def test_its_l2_is_the_challenges_beside_a_summed_loss(self, taxonomy):
+        assert baseline.summed_terms(BASELINE, taxonomy) == 16 * 23
+        assert baseline.summed_terms(BASELINE.model_copy(update={"outputs": "coarse"}), taxonomy) == 1
+
+    def test_its_frames_are_shuffled(self, data, taxonomy, monkeypatch):
+        seen = []
+        real = FrameClassifier.forward
+
+        def forward(self, embeddings):
+            if self.training and not torch.is_inference_mode_enabled():
+                seen.append(embeddings[:, 0].tolist())
+            return real(self, embeddings)
+
+        monkeypatch.setattr(FrameClassifier, "forward", forward)
+        recipe = BASELINE.model_copy(update={"max_epochs": 2, "batch_size": 1000})
+        options = {"device": CPU, "name": "b", "on_epoch": lambda *_: None}
+        baseline.train_baseline(data.train, data.validate, taxonomy, recipe, **options)
+        first, second = seen
+        assert sorted(first) == sorted(second)
+        assert first != second

@@ -1,0 +1,188 @@
+"""The training loops, epoch by epoch: rates, orders, optimisers, losses, and going on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import CODE, CPU, FLAT, Tiny, train
+from torch.nn import functional
+
+from ust.training import plateau, stagnation
+from ust.training.state import TrainingState
+from ust.training.trainer import Trainer
+
+
+class TestStagnation:
+    """The report's recipe."""
+
+    def test_the_rate_and_the_optimiser_start_afresh_when_nothing_improves(self, data):
+        """Patience 1: the rate changes after two epochs without a new best, and again, and returns."""
+        state, rates_kept, steps_kept = TrainingState(), [], []
+
+        def write():
+            rates_kept.append(state.values["optimizer"][0]["lr"])
+            steps_kept.append(int(state.tensors.get("optimizer.0.step", 0)))
+
+        state.write = write
+        scores = [{"coarse": 0.5, "fine": 0.5}] + [{"coarse": 0.5, "fine": 0.4}] * 9
+        recipe = FLAT.model_copy(update={"max_epochs": 10})
+        epochs = train(Tiny(37), data, recipe, *scores, state=state)
+        rates = [0.01] * 3 + [0.001] * 2 + [0.01] * 2 + [0.002] * 2 + [0.0004]
+        np.testing.assert_allclose([epoch.lr for epoch in epochs], rates, rtol=1e-9)
+        assert [epoch.restarts for epoch in epochs] == [0] * 5 + [1] * 5
+        # Two steps an epoch; none yet of an optimiser that is fresh, which has the new rate.
+        np.testing.assert_allclose(rates_kept, [*rates[1:], 0.0004], rtol=1e-9)
+        assert steps_kept == [2, 4, 0, 2, 0, 2, 0, 2, 0, 2]
+
+    def test_a_step_moves_by_the_rate_of_its_epoch(self, data):
+        """A fresh Adam moves each weight by the rate: what is reported is what the optimiser has."""
+        network, moved, before = Tiny(37), [], {}
+        recipe = FLAT.model_copy(update={"batch_size": 12, "patience": 0, "max_epochs": 3})
+
+        def on_epoch(epoch):
+            moved.append((network.layer.bias.detach() - before["bias"]).abs().max().item())
+            before["bias"] = network.layer.bias.detach().clone()
+
+        before["bias"] = network.layer.bias.detach().clone()
+        train(network, data, recipe, *[{"coarse": 0.5}] + [{"coarse": 0.1}] * 2, on_epoch=on_epoch)
+        # After the second epoch the rate is a tenth; the third is the first of a fresh optimiser.
+        assert moved[0] == pytest.approx(0.01, rel=1e-3)
+        assert moved[2] == pytest.approx(0.001, rel=1e-3)
+
+    def test_best_are_new_highest_scores_of_a_level_and_ties_are_not(self, data):
+        scores = [(0.2, 0.0), (0.2, 0.1), (0.3, 0.1), (0.1, 0.1), (0.3, 0.2)]
+        recipe = FLAT.model_copy(update={"max_epochs": 5})
+        epochs = train(Tiny(37), data, recipe, *[{"coarse": c, "fine": f} for c, f in scores])
+        assert [epoch.best for epoch in epochs] == [("coarse", "fine"), ("fine",), ("coarse",), (), ("fine",)]
+        assert [epoch.scores["coarse"] for epoch in epochs] == [0.2, 0.2, 0.3, 0.1, 0.3]
+        assert epochs[1].figures() == {
+            "loss": epochs[1].loss, "coarse": 0.2, "fine": 0.1, "lr": 0.01, "restarts": 0
+        }  # fmt: skip
+
+    def test_any_level_that_improves_counts(self, data):
+        scores = [{"coarse": 0.1, "fine": 0.1 * i} for i in range(1, 9)]
+        assert {epoch.lr for epoch in train(Tiny(37), data, FLAT, *scores)} == {0.01}
+
+    @pytest.mark.parametrize(("last", "patience", "wanted"), [(3, 1, False), (2, 1, True), (2, 2, False)])
+    def test_stagnant_is_more_than_the_patience_ago(self, last, patience, wanted):
+        def epoch(number, *best):
+            return stagnation.Epoch(number, 0.0, {}, 0.01, 0, best)
+
+        epochs = [epoch(1, "fine", "coarse"), epoch(2), epoch(3, "coarse"), epoch(4)]
+        epochs[last - 1] = replace(epochs[last - 1], best=("fine",))
+        assert stagnation.stagnant(epochs, "fine", patience) == wanted
+
+    def test_the_state_is_kept_after_every_epoch_and_its_epochs_are_given_back(self, data, tmp_path):
+        scores = [{"coarse": 0.1 * i} for i in range(1, 9)]
+        whole = train(Tiny(37), data, FLAT, *scores)
+        path, network, heard = tmp_path / "s.safetensors", Tiny(37), []
+        train(
+            network, data, FLAT.model_copy(update={"max_epochs": 5}), *scores, state=TrainingState.read(path)
+        )
+        state = TrainingState.read(path)
+        assert [entry["number"] for entry in state.epochs] == [1, 2, 3, 4, 5]
+        found = train(Tiny(37), data, FLAT, *scores[5:], state=state, on_epoch=heard.append)
+        assert [epoch.number for epoch in found] == list(range(1, 9))
+        assert [epoch.best for epoch in found] == [epoch.best for epoch in whole]
+        assert heard == found[5:]
+
+
+class TestTrainer:
+    """One epoch."""
+
+    def test_every_epoch_has_all_examples_in_another_order(self, data):
+        network = Tiny(37)
+        trainer = Trainer(network, data.train, FLAT, device=CPU, name="a")
+        orders = []
+        for number in (1, 2, 3):
+            network.seen.clear()
+            trainer.epoch(number)
+            assert [len(batch) for batch in network.seen] == [8, 4]
+            orders.append([int(row) for batch in network.seen for row in batch])
+        rows = sorted(int(row) for row in data.train.rows)
+        assert all(sorted(order) == rows for order in orders)
+        assert len({tuple(order) for order in [*orders, rows]}) == 4
+
+    @pytest.mark.parametrize(("change", "same"), [({}, True), ({"seed": 1}, False)])
+    def test_the_order_and_the_dropout_follow_the_seed(self, data, change, same):
+        def run(recipe, name="a"):
+            torch.manual_seed(0)
+            network = Tiny(37, dropout=0.5)
+            loss = Trainer(network, data.train, recipe, device=CPU, name=name).epoch(1)
+            return network.seen, loss
+
+        first, second = run(FLAT), run(FLAT.model_copy(update=change))
+        assert (first == second) == same
+        assert run(FLAT, "another") != first
+
+    def test_the_loss_is_the_mean_of_weighted_cross_entropy(self, data):
+        network = Tiny(37)
+        recipe = FLAT.model_copy(update={"batch_size": 12, "pos_weight_power": 0.5})
+        targets = data.train.targets.astype(np.float64)
+        weight = ((12 - targets.sum(0)) / targets.sum(0)) ** 0.5
+        with torch.no_grad():
+            p = torch.sigmoid(network(None, torch.from_numpy(data.train.vggish[data.train.rows])))
+        p = p.numpy().astype(np.float64)
+        wanted = -(weight * targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
+        trainer = Trainer(network, data.train, recipe, device=CPU, name="a")
+        assert trainer.loss(data.train) == pytest.approx(wanted, rel=1e-5)
+        assert trainer.epoch(1) == pytest.approx(wanted, rel=1e-5)
+
+    def test_a_loss_on_other_examples_drops_nothing_out_and_changes_nothing(self, data):
+        network = Tiny(37, dropout=0.9)
+        trainer = Trainer(network, data.train, FLAT, device=CPU, name="a")
+        trainer.epoch(1)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        random = torch.get_rng_state()
+        losses = {trainer.loss(data.validate) for _ in range(3)}
+        assert len(losses) == 1
+        assert torch.equal(torch.get_rng_state(), random)
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+        logits = network.eval()(None, torch.from_numpy(data.validate.vggish[data.validate.rows]))
+        weight = torch.from_numpy(fit_weights(data.train.targets))
+        wanted = functional.binary_cross_entropy_with_logits(
+            logits.double(), torch.tensor(data.validate.targets).double(), pos_weight=weight
+        )
+        assert losses.pop() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def fit_weights(targets):
+    """(negatives / positives) to 0.1, of targets that have both."""
+    positives = targets.astype(np.float64).sum(0)
+    return ((len(targets) - positives) / positives) ** 0.1
+
+
+class TestPlateau:
+    """The authors' code."""
+
+    def test_the_rate_falls_and_training_stops(self, data, monkeypatch):
+        losses = iter([1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.9, 0.9])
+        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
+        recipe = CODE.model_copy(update={"max_epochs": 20, "reduce_patience": 1, "stop_patience": 4})
+        epochs = plateau.train_on_plateau(
+            Tiny(37), data.train, data.validate, recipe, device=CPU, name="a", on_epoch=lambda _: None
+        )
+        assert [epoch.best for epoch in epochs] == [True, True, False, False, False, False]
+        np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01] * 4 + [0.001] * 2)
+        assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+        assert plateau.exhausted(epochs, 4)
+        assert not plateau.exhausted(epochs, 5)
+        assert epochs[0].figures() == {"loss": epochs[0].loss, "validation_loss": 1.0, "lr": 0.01}
+
+    def test_it_goes_on_where_it_stopped(self, data, tmp_path):
+        def run(epochs, state=None):
+            torch.manual_seed(0)
+            network, recipe = Tiny(37, dropout=0.3), CODE.model_copy(update={"max_epochs": epochs})
+            options = {"device": CPU, "name": "a", "on_epoch": lambda _: None, "state": state}
+            found = plateau.train_on_plateau(network, data.train, data.validate, recipe, **options)
+            return network.state_dict(), found
+
+        wanted, whole = run(6)
+        path = tmp_path / "s.safetensors"
+        run(2, TrainingState.read(path))
+        found, epochs = run(6, TrainingState.read(path))
+        assert epochs == whole
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0)

@@ -1,0 +1,96 @@
+"""Networks and data so small that every step of a training can be looked at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ust.models import NetworkConfig
+from ust.params import BaselineSystem, FlatSystem, HierarchicalCodeSystem, HierarchicalSystem
+from ust.training import stagnation
+
+CPU = torch.device("cpu")
+NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
+COMMON = {
+    "seed": 2019, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "pos_weight_power": 0.1,
+    "precision": "float32", "cache_gib": 0.0,
+}  # fmt: skip
+STAGNATION = {
+    "max_epochs": 8, "patience": 1, "reduce_factor": 0.1, "min_lr": 1e-4, "factor_step": 0.1,
+    "restart": "reached",
+}  # fmt: skip
+FLAT = FlatSystem(**NETWORK, **COMMON, **STAGNATION, recipe="train", outputs="all")
+TREE = {"root": "flat", "flat": "a/coarse", "negatives": False}
+HIERARCHY = HierarchicalSystem(**NETWORK, **COMMON, **STAGNATION, **TREE, recipe="train_hierarchical")
+CODE = HierarchicalCodeSystem(
+    **NETWORK, **COMMON, **TREE, recipe="train_hierarchical_code", max_epochs=6, reduce_patience=2,
+    reduce_factor=0.1, stop_patience=3,
+)  # fmt: skip
+BASELINE = BaselineSystem(
+    recipe="train_baseline", outputs="fine", seed=2019, lr=0.01, batch_size=16, max_epochs=6, stop_patience=2,
+    l2=0.0, standardize=False, hidden_layers=0, hidden_size=16,
+)  # fmt: skip
+
+
+class Tiny(nn.Module):
+    """A linear layer over the first frame, with dropout where asked for, that remembers what it was shown."""
+
+    def __init__(self, outputs, dropout=0.0):
+        super().__init__()
+        self.layer = nn.Linear(128, outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.config = NetworkConfig(outputs, "concat", 0.5, 0.2)
+        self.seen = []
+
+    def forward(self, logmel, vggish):
+        if self.training:
+            self.seen.append(vggish[:, 0, 0].tolist())
+        return self.layer(self.dropout(vggish[:, 0].float() / 255))
+
+
+@dataclass
+class Stored:
+    """A feature file in memory; the first value of a row is its number."""
+
+    values: np.ndarray
+    clip: np.ndarray
+    variant: np.ndarray
+    split: np.ndarray
+
+    def __getitem__(self, rows):
+        return self.values[rows]
+
+
+class Heard:
+    """A listener that keeps each epoch, and the weights that the system's network had then."""
+
+    def __init__(self):
+        self.epochs, self.weights, self.network, self.resumed = [], [], None, []
+
+    def on_epoch(self, node, epoch):
+        self.epochs.append((node, epoch))
+        if self.network is not None:
+            self.weights.append({k: v.clone() for k, v in self.network.state_dict().items()})
+
+    def on_resume(self, node, epochs):
+        self.resumed.append((node, [epoch.number for epoch in epochs]))
+
+
+def script(*scores):
+    """A score that goes by a script, epoch by epoch."""
+    left = iter(scores)
+    return lambda outputs: next(left)
+
+
+def train(network, data, recipe, *scores, state=None, on_epoch=lambda _: None):
+    return stagnation.train_on_stagnation(
+        network, data.train, data.validate, recipe, script(*scores), device=CPU, name="a", on_epoch=on_epoch,
+        state=state,
+    )  # fmt: skip
+
+
+def is_of_epoch(folder, weights):
+    found = load_file(folder / "weights.safetensors")
+    return all(torch.equal(found[name], value) for name, value in weights.items())
