@@ -28,6 +28,8 @@ def main() -> None:
     args = parse(parser, writes=["out"])
     if len(args.predictions) < 2:
         parser.error("two files of predictions are needed to compare")
+    if len({path.resolve() for path in args.predictions}) < len(args.predictions):
+        parser.error("the same file of predictions is given twice")
     (settings,) = params.load(args.params, "evaluate")
 
     taxonomy = read_taxonomy(args.taxonomy)

@@ -51,7 +51,7 @@ def main() -> None:
         runs = [clone(Path(folder, name), changes) for name in ("first", "second")]
         for project in runs:
             print(f"{project.path.name} clone: dvc repro", flush=True)  # noqa: T201
-            project.run("dvc", "repro", timeout=None)
+            project.run("dvc", "repro")
             project.run("git", "add", "-A")
             project.run("git", "commit", "-qm", "run")
             assert "up to date" in project.dvc("repro")

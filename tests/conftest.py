@@ -1,6 +1,8 @@
 """Fixtures: the taxonomy, the real annotations where they are at hand, small feature files."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 # Before NumPy and PyTorch are imported: the tests run two at a time.
@@ -161,6 +163,29 @@ def work(tmp_path, taxonomy, monkeypatch):
     (tmp_path / "states").mkdir()
     about = {"architecture": "tiny", "taxonomy": None, "logmel": {}, "vggish": {}}
     return fit.Work(taxonomy, CPU, tmp_path / "out", tmp_path / "states", about, None, heard)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that mounts a small disk, or changes its size or whether it can be written to."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+
+    def change(options):
+        again = "remount," if folder.is_mount() else ""
+        done = subprocess.run(
+            [mount, "-t", "tmpfs", "-o", again + options, "tmpfs", folder], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("a small disk can only be mounted by root")
+        return folder
+
+    if not mount or os.geteuid() != 0:
+        pytest.skip("a small disk can only be mounted by root")
+    yield change
+    if folder.is_mount():
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -46,14 +46,13 @@ class Project:
             },
         }
 
-    def run(self, *words, code=0, timeout=500):
+    def run(self, *words, code=0):
         done = subprocess.run(
             words,
             cwd=self.path,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=timeout,
             check=False,
         )
         assert done.returncode == code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
@@ -75,6 +74,20 @@ class Project:
                 os.killpg(running.pid, signal.SIGKILL)
                 return True
         return False
+
+    def struck(self, action, number, part, stage, *words):
+        """Run a stage that is struck as `struck` says, a group of its own; exit code and output."""
+        command = (sys.executable, ROOT / "tests" / "struck.py", action, str(number), part, f"stages.{stage}")
+        done = subprocess.run(
+            [*command, *map(str, words)],
+            cwd=self.path,
+            env=self.environment | {"PYTHONPATH": str(self.path)},
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
 
     def dvc(self, *words, code=0):
         return self.run("dvc", *words, code=code)

@@ -111,8 +111,8 @@ def test_columns_must_match_the_taxonomy(read, table):
     renamed = table.rename(columns={"8_dog_presence": "8_cat_presence"})
     with pytest.raises(UserError) as error:
         read(renamed)
-    assert "column '8_dog_presence' is missing" in str(error.value)
-    assert "column '8_cat_presence' names a label the taxonomy does not have" in str(error.value)
+    assert "1 column(s) are missing: 8_dog_presence" in str(error.value)
+    assert "1 column(s) name a label that the taxonomy does not have: 8_cat_presence" in str(error.value)
 
 
 @pytest.mark.parametrize(

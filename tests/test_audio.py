@@ -1,5 +1,7 @@
 """Whatever a file holds, reading it gives a standard clip or a reason."""
 
+import struct
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -121,3 +123,34 @@ def test_fit_length():
 
 def test_soundfile_opens_what_it_is_pinned_for():
     assert {"WAV", "FLAC", "OGG"} <= set(sf.available_formats())
+
+
+def riff(samples, *, whole, data):
+    """A WAV file of 16 bits whose two lengths are as given."""
+    body = samples.astype("<i2").tobytes()
+    header = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", whole, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    return header + b"LIST" + struct.pack("<I", 4) + b"odd!" + b"data" + struct.pack("<I", data) + body
+
+
+@pytest.mark.parametrize(
+    ("whole", "data"),
+    [(None, None), (8, None), (-5000, None), (10**6, None), (0xFFFFFFFF, 0xFFFFFFFF), (0, 0xFFFFFFFF),
+     (0x7FFFFFFF, 0x7FFFFFFF)],
+)  # fmt: skip
+def test_an_oddly_written_wav_with_all_its_samples_is_read(tmp_path, whole, data):
+    """The length of the whole may be wrong, and that of the samples left open, as by programs that stream."""
+    samples = np.arange(1, 1001)
+    body = 2 * len(samples)
+    right = 4 + 24 + 12 + 8 + body
+    total = right if whole is None else whole if whole in (0, 0xFFFFFFFF, 0x7FFFFFFF) else right + whole
+    (tmp_path / "a.wav").write_bytes(riff(samples, whole=total, data=body if data is None else data))
+    recording = read_recording(tmp_path / "a.wav")
+    np.testing.assert_array_equal(recording.samples[:, 0] * 2**15, samples)
+
+
+def test_a_wav_with_fewer_samples_than_it_promises_is_truncated(tmp_path):
+    samples = np.arange(1, 1001)
+    whole = riff(samples, whole=48 + 2000 - 8, data=2000)
+    (tmp_path / "a.wav").write_bytes(whole[:-500])
+    with pytest.raises(BadAudio, match="truncated"):
+        read_recording(tmp_path / "a.wav")

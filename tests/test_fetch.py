@@ -5,7 +5,6 @@ import io
 import json
 import tarfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +27,7 @@ class Server:
     def __init__(self):
         self.answers, self.requests = {}, []
         server = self
+        self.ended = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
@@ -56,7 +56,7 @@ class Server:
                 elif fault == "stall":
                     self.wfile.write(content[: len(content) // 2])
                     self.wfile.flush()
-                    time.sleep(3)
+                    server.ended.wait()
                 else:
                     self.wfile.write(content)
 
@@ -73,6 +73,7 @@ class Server:
 def server():
     server = Server()
     yield server
+    server.ended.set()
     server.http.shutdown()
     server.http.server_close()
 
@@ -89,7 +90,7 @@ CONTENT = b"annotations" * 10_000
 def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
-    path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=0.5)
+    path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=3)
     assert path.read_bytes() == CONTENT
     assert len(server.requests) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["f"]

@@ -45,12 +45,12 @@ def test_a_missing_column_is_zeros(predictions, taxonomy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t[t["audio_filename"] != "b.wav"], "clip b.wav is missing"),
+        (lambda t: t[t["audio_filename"] != "b.wav"], "1 clip(s) of the split are missing: b.wav"),
         (
             lambda t: pd.concat([t, t.replace("b.wav", "z.wav").iloc[1:2]]),
-            "clip z.wav is not one of the split's",
+            "1 clip(s) are not the split's: z.wav",
         ),
-        (lambda t: pd.concat([t, t.iloc[:1]]), "clip a.wav is there more than once"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "1 clip(s) are there more than once: a.wav"),
         (lambda t: t.assign(**{"8_dog": [0.1, 1.2, 0.3]}), "line 3: 8_dog is 1.2, should be in [0, 1]"),
         (lambda t: t.assign(**{"8_dog": [-0.1, 0, 0]}), "line 2: 8_dog is -0.1"),
         (lambda t: t.assign(**{"8_dog": [0, 0, np.nan]}), "line 4: 8_dog is nan"),
@@ -64,3 +64,53 @@ def test_what_is_wrong_is_listed(predictions, taxonomy, change, message):
     with pytest.raises(UserError) as error:
         read_predictions(path, CLIPS, taxonomy)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.rename(columns=lambda name: name.split("_")[-1]), "there is no label 'filename'"),
+        (lambda t: t.rename(columns={"1_engine": "engine"}), r"there is no label 'engine' (1_engine?)"),
+        (lambda t: t.rename(columns={"1_engine": "1_engin"}), r"there is no label '1_engin' (1_engine?)"),
+        (lambda t: t[["audio_filename"]].assign(foo=1, bar=2), "has a column for none of the labels"),
+        (lambda t: t[["audio_filename"]], "it has no other column"),
+        (lambda t: t.assign(annotator_id=1), "these are annotations"),
+        (lambda t: t.assign(split="validate"), "these are labels"),
+    ],
+)
+def test_another_kind_of_table_scores_nothing(predictions, taxonomy, change, message):
+    path, _ = predictions
+    table = change(pd.read_csv(path))
+    if "filename" in table.columns:
+        table = table.rename(columns={"filename": "audio_filename"})
+        message = "there is no label"
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError) as error:
+        read_predictions(path, CLIPS, taxonomy)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_another_separator_is_named(predictions, taxonomy, separator, name, decimal):
+    path, _ = predictions
+    pd.read_csv(path).to_csv(path, index=False, sep=separator, decimal=decimal)
+    with pytest.raises(UserError, match=f"separated by {name}, should be by commas"):
+        read_predictions(path, CLIPS, taxonomy)
+
+
+def test_columns_of_something_else_do_no_harm(predictions, taxonomy):
+    path, values = predictions
+    pd.read_csv(path).assign(sensor_id=3, note="x").to_csv(path, index=False)
+    table, missing = read_predictions(path, CLIPS, taxonomy)
+    np.testing.assert_array_equal(table.to_numpy(), values)
+    assert missing == []
+
+
+def test_clips_without_truth_may_be_predicted(predictions, taxonomy):
+    path, values = predictions
+    table, _ = read_predictions(path, ["c.wav", "a.wav"], taxonomy, others=["b.wav"])
+    np.testing.assert_array_equal(table.to_numpy(), values[[2, 0]])
+    with pytest.raises(UserError, match=r"not the split's: b\.wav"):
+        read_predictions(path, ["c.wav", "a.wav"], taxonomy, others=["d.wav"])

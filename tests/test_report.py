@@ -196,12 +196,12 @@ def test_a_browser_can_use_it(browser, page):
     choose("label", "")
     audio = browser.find_element(By.TAG_NAME, "audio")
     browser.execute_script("arguments[0].muted = true; arguments[0].play()", audio)
-    WebDriverWait(browser, 20).until(
+    WebDriverWait(browser, 600).until(
         lambda b: b.execute_script("return arguments[0].currentTime", audio) > 0.1
     )
     image = browser.find_element(By.CSS_SELECTOR, "article img")
     browser.execute_script("arguments[0].scrollIntoView()", image)
-    WebDriverWait(browser, 10).until(
+    WebDriverWait(browser, 600).until(
         lambda b: b.execute_script("return arguments[0].naturalWidth", image) == 431
     )
     for unnamed in browser.find_elements(By.CSS_SELECTOR, "select, button, audio, img"):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ust.csvs import read_csv
-from ust.errors import UserError, listing
+from ust.errors import UserError, listing, some
 from ust.taxonomy import Taxonomy
 
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
@@ -101,10 +101,18 @@ def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> None:
     unknown = [name for name in table.columns if name.endswith("_presence") and name not in wanted]
     twice = sorted(set(table.columns[table.columns.duplicated()]))
     if missing or unknown or twice:
-        problems = [f"column '{name}' is missing" for name in missing]
-        problems += [f"column '{name}' names a label the taxonomy does not have" for name in unknown]
-        problems += [f"column '{name}' stands twice" for name in twice]
-        raise UserError(f"{path}: the columns do not match the taxonomy:\n{listing(problems)}")
+        problems = [
+            f"{len(names)} column(s) {what}: {some(names)}"
+            for names, what in (
+                (missing, "are missing"),
+                (unknown, "name a label that the taxonomy does not have"),
+                (twice, "stand twice"),
+            )
+            if names
+        ]
+        raise UserError(
+            f"{path}: these are no annotations of the taxonomy, or damaged ones:\n{listing(problems)}"
+        )
 
 
 def _rows(column: str, text: pd.Series, bad: pd.Series, wanted: str) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from ust.errors import UserError
+from ust.errors import UserError, some
 from ust.files import read_json, write_json
 from ust.models import CNNVGGish, NetworkConfig
 from ust.tensors import write_tensors
@@ -64,7 +64,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     UserError
         If the file is missing or damaged.
     """
-    return read_json(folder / DESCRIPTION_FILE, made_by="train")
+    path = folder / DESCRIPTION_FILE
+    inside = sorted(str(other.parent) for other in folder.glob(f"*/{DESCRIPTION_FILE}"))
+    if inside and not path.exists():
+        raise UserError(f"{folder}: holds several checkpoints; name one: {some(inside)}")
+    return read_json(path, made_by="train")
 
 
 def read_network(folder: Path, build: Callable[[], Network]) -> Network:

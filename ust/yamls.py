@@ -37,7 +37,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
                 raise UserError(f"{where}: more than {DEEPEST} levels, one in the other")
         content = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; run this in the project's folder, or name the file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, should be a YAML file") from None
     except (YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     if not isinstance(content, dict):

@@ -1,0 +1,53 @@
+"""Run a script that is struck at a point of its work, not at a moment: what it does to its files is counted.
+
+    python tests/struck.py ACTION NUMBER PART MODULE ARGUMENTS...
+
+Counted is each time that Python opens a file to write, makes, renames or removes one whose path has PART in
+it. ACTION is "kill": the process and all it started, before the NUMBERth of these; "remove": the folder of
+that file; or "count": say at the end how many there were.
+"""
+
+import os
+import runpy
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def watch(action, number, part):
+    """Count the changes from now on; the number so far is the list's length."""
+    seen, busy = [], []
+
+    def hook(event, args):
+        if busy:
+            return
+        changes = event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & WRITING)
+        if changes:
+            paths = [os.fspath(path) for path in args[:2] if isinstance(path, str | bytes | os.PathLike)]
+            touched = [os.fsdecode(path) for path in paths if part in os.fsdecode(path)]
+            seen.extend(touched[-1:])
+            if touched and len(seen) == number:
+                busy.append(True)
+                if action == "kill":
+                    os.killpg(0, signal.SIGKILL)
+                if action == "remove":
+                    shutil.rmtree(Path(touched[-1]).parent, ignore_errors=True)
+                busy.clear()
+
+    sys.addaudithook(hook)
+    return seen
+
+
+if __name__ == "__main__":
+    action, number, part, module = sys.argv[1:5]
+    seen = watch(action, int(number), part)
+    sys.argv = [module, *sys.argv[5:]]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        if action == "count":
+            sys.stdout.write(f"changes: {len(seen)}\n")

@@ -1,0 +1,183 @@
+"""Folders that are replaced: only what the stage itself wrote is ever removed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ust.errors import UserError
+from ust.files import MANIFEST, replacing, replacing_folder, resuming_folder
+
+
+def replace(path, text="new", **options):
+    with replacing_folder(path, **{"by": "a stage", **options}) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text(text)
+
+
+def resume(path, text="new", key="k", **options):
+    with resuming_folder(path, key, **{"by": "a stage", **options}) as (folder, state):
+        (state / "note").write_text("x")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text(text)
+
+
+WRITERS = pytest.mark.parametrize("write", [replace, resume])
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@WRITERS
+def test_a_new_an_empty_and_its_own_folder_are_written(tmp_path, write):
+    out = tmp_path / "deep" / "out"
+    write(out)
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert manifest == {"written_by": "a stage", "files": ["sub/file"]}
+    write(out, "newer")
+    assert (out / "sub" / "file").read_text() == "newer"
+    (tmp_path / "empty" / "folders" / "only").mkdir(parents=True)
+    write(tmp_path / "empty")
+    assert sorted(tree(tmp_path / "empty")) == [MANIFEST, "sub/file"]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    "what", ["plain", "beside", "deep", "hidden", "link", "folder link", "another's", "damaged"]
+)
+def test_what_others_wrote_is_refused_by_name_and_kept(tmp_path, write, what):
+    out, name = tmp_path / "out", "precious.txt"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    if what != "plain":
+        write(out)
+    out.mkdir(exist_ok=True)
+    if what in ("plain", "beside"):
+        (out / name).write_text("kept")
+    elif what == "deep":
+        name = "sub/precious.txt"
+        (out / name).write_text("kept")
+    elif what == "hidden":
+        name = ".precious"
+        (out / name).write_text("kept")
+    elif what == "link":
+        (out / name).symlink_to(elsewhere / "kept")
+    elif what == "folder link":
+        name = "precious"
+        (out / name).symlink_to(elsewhere)
+    elif what == "another's":
+        name = "sub/file"
+        (out / MANIFEST).write_text((out / MANIFEST).read_text().replace("a stage", "another"))
+    else:
+        name = "sub/file"
+        (out / MANIFEST).write_text("[")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="did not write") as error:
+        write(out)
+    assert name in str(error.value)
+    assert "--force" in str(error.value)
+    assert tree(tmp_path) == before
+    write(out, force=True)
+    assert sorted(tree(out)) == [MANIFEST, "sub/file"]
+    assert (elsewhere / "kept").read_text() == "kept"
+
+
+@WRITERS
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("place", [".", "..", "/", "~", "~/..", "here/..", "link"])
+def test_the_working_and_the_home_folder_and_what_they_lie_in_are_never_replaced(
+    tmp_path, monkeypatch, write, place, force
+):
+    working, home = tmp_path / "a" / "work", tmp_path / "b" / "home"
+    for folder in (working / "here", home):
+        folder.mkdir(parents=True)
+    (working / "kept").write_text("kept")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(working)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    path = tmp_path / "link" if place == "link" else Path(place).expanduser()
+    with pytest.raises(UserError, match=r"holds the (working|home) folder"):
+        write(path, force=force)
+    assert (working / "kept").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "link"]
+
+
+@WRITERS
+def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path, write):
+    (tmp_path / "out").write_text("kept")
+    with pytest.raises(UserError, match="is a file, should be a folder"):
+        write(tmp_path / "out", force=True)
+    assert (tmp_path / "out").read_text() == "kept"
+
+
+@WRITERS
+def test_what_comes_while_the_stage_works_is_kept(tmp_path, write):
+    out = tmp_path / "out"
+    write(out)
+
+    class Meanwhile(str):
+        """A text that is written down with something else beside the output."""
+
+    real = Path.write_text
+
+    def write_text(self, text, *args, **options):
+        if isinstance(text, Meanwhile):
+            real(out / "precious.txt", "kept")
+        return real(self, str(text), *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"precious\.txt"):
+        patch.setattr(Path, "write_text", write_text)
+        write(out, Meanwhile("newer"))
+    assert tree(out)["precious.txt"] == "kept"
+    assert tree(out)["sub/file"] == "new"
+
+
+@WRITERS
+def test_a_link_to_a_folder_stays_a_link(tmp_path, write):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
+    (tmp_path / "disk" / "out").mkdir()
+    write(tmp_path / "out")
+    write(tmp_path / "out", "newer")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "out" / "sub" / "file").read_text() == "newer"
+
+
+def test_a_folder_that_looks_half_written_and_is_not_ours_is_kept(tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "precious.txt").write_text("kept")
+    with pytest.raises(UserError, match="did not write"):
+        resume(tmp_path / "out")
+    assert (tmp_path / ".out.partial" / "precious.txt").read_text() == "kept"
+
+
+def test_a_half_written_file_of_no_process_is_kept(tmp_path):
+    names = [".a.csv.mine.partial", ".a.csv..partial", ".a.csv.1x.partial"]
+    for name in names:
+        (tmp_path / name).write_text("kept")
+    with replacing(tmp_path / "a.csv") as partial:
+        partial.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "a.csv"])  # noqa: PTH208
+
+
+def test_an_error_leaves_the_folder_as_it_was(tmp_path):
+    replace(tmp_path / "out")
+    with pytest.raises(KeyError), replacing_folder(tmp_path / "out", by="a stage") as folder:
+        (folder / "half").write_text("half")
+        raise KeyError
+    assert tree(tmp_path) == {
+        "out/sub/file": "new",
+        f"out/{MANIFEST}": (tmp_path / "out" / MANIFEST).read_text(),
+    }
+
+
+@pytest.mark.parametrize("place", [".", "..", "/", "folder"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is a folder, should be the name of a file"), replacing(Path(place)):
+        pass

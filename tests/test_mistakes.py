@@ -1,0 +1,284 @@
+"""What a tired person types: one error that names what is wrong and what to do, and nothing is touched."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import RATE, ROOT
+from project import change_params
+
+RAW = "data/raw/annotations.csv data/raw/dcase-ust-taxonomy.yaml"
+FEATURES = "data/features/logmel.h5 data/features/vggish.h5"
+TRAIN = f"{FEATURES} data/labels.csv data/labels_any.csv data/raw/dcase-ust-taxonomy.yaml"
+PREDICTIONS, CNN = "data/predictions/cnn.csv", "models/cnn/coarse"
+INPUTS = f"{FEATURES} data/labels.csv data/raw/dcase-ust-taxonomy.yaml"
+OUT = "{tmp}/m --curves {tmp}/c"
+EVALUATE = f"{RAW} {{tmp}}/m.json"
+
+# Command, what its message says, and a part that says what to do or what was wanted.
+MISTAKES = {
+    # the wrong folder
+    "a folder of one's own": ("augment data/raw/audio {tmp}/precious", "precious.txt", "--force"),
+    "another folder of one's own": ("download {tmp}/precious", "precious.txt", "--force"),
+    "one's own folder to export to": ("export {tmp}/precious", "precious.txt", "--force"),
+    "all models": (f"train cnn {TRAIN} models --curves {{tmp}}/c", "models: train did not write", "--force"),
+    "all data": (
+        f"submit cnn {PREDICTIONS} metrics/cnn.json {RAW} data {{tmp}}/m.json",
+        "lies in it",
+        "another",
+    ),
+    "another stage's folder": ("download data/augmented", "download did not write", "--force"),
+    "the working folder": ("download .", "holds the working folder", "name another"),
+    "the folder above": ("download ..", "holds the working folder", "name another"),
+    "everything": ("download / --force", "holds the working folder", "name another"),
+    "the home folder": ("download {home} --force", "holds the home folder", "name another"),
+    "no folder of splits": (
+        "augment data {tmp}/out",
+        "no audio files in folders of splits",
+        "the stage download",
+    ),
+    "a folder for a file": (f"evaluate {PREDICTIONS} {RAW} {{tmp}}", "is a folder", "name of a file"),
+    "a file for a folder": ("augment data/raw/audio {tmp}/noise.wav", "is a file", "should be a folder"),
+    "several checkpoints": (
+        f"predict models/cnn_vggish {INPUTS} {{tmp}}/p.csv",
+        "several checkpoints",
+        "models/cnn_vggish/coarse",
+    ),
+    "a folder of features": (
+        f"train cnn data {TRAIN.split(' ', 1)[1]} {OUT}",
+        "not an HDF5 file",
+        "extract_logmel",
+    ),
+    "no recordings": ("tag {tmp}/nothing", "no recordings in this folder", "{tmp}/nothing"),
+    # the wrong file
+    "annotations as predictions": (
+        f"evaluate data/raw/annotations.csv {EVALUATE}",
+        "these are annotations",
+        "should be predictions",
+    ),
+    "labels as predictions": (
+        f"evaluate data/labels.csv {EVALUATE}",
+        "these are labels",
+        "should be predictions",
+    ),
+    "sound as predictions": (f"evaluate {{tmp}}/noise.wav {EVALUATE}", "not a readable CSV", "noise.wav"),
+    "predictions of another split": (
+        f"evaluate data/predictions/train/cnn.csv {EVALUATE}",
+        "6 clip(s) of the split are missing",
+        "10 clip(s) are not the split's",
+    ),
+    "annotations and taxonomy swapped": (
+        f"evaluate {PREDICTIONS} {' '.join(RAW.split()[::-1])} {{tmp}}/m.json",
+        "annotations.csv",
+        "YAML",
+    ),
+    "annotations as labels": (
+        f"predict {CNN} {FEATURES} {RAW} {{tmp}}/p.csv",
+        "the columns should be",
+        "split, audio_filename",
+    ),
+    "features swapped": (
+        f"train cnn {' '.join(FEATURES.split()[::-1])} {TRAIN.split(' ', 2)[2]} {OUT}",
+        "vggish.h5: not a file of the stage extract_logmel",
+        "has no logmel",
+    ),
+    "a table for features": (
+        f"predict {CNN} data/labels.csv {INPUTS.split(' ', 1)[1]} {{tmp}}/p.csv",
+        "not an HDF5 file",
+        "extract_logmel",
+    ),
+    "a table for metrics": (
+        f"table {{tmp}}/t.md {{tmp}}/t.csv --systems {PREDICTIONS} --baselines {PREDICTIONS}",
+        "not a file of the stage evaluate",
+        "name another",
+    ),
+    "parameters that are none": ("download {tmp}/out --params data/labels.csv", "labels.csv", "YAML"),
+    "text for sound": ("tag {tmp}/precious/precious.txt", "cannot be decoded as audio", "precious.txt"),
+    # the wrong name
+    "no such predictions": (
+        f"evaluate data/predictions/cn.csv {EVALUATE}",
+        "cn.csv: no such file",
+        "the stage predict makes it",
+    ),
+    "no such system to train": (f"train cnn_vgish {TRAIN} {OUT}", "has no 'cnn_vgish'", "cnn_vggish"),
+    "no such system to tag with": (
+        "tag {tmp}/noise.wav --system cnn_vggish_corse",
+        "no trained system",
+        "did you mean cnn_vggish_coarse?",
+    ),
+    "no such recording": ("tag {tmp}/nothing.wav", "nothing.wav: no such file", "1 of 1 recordings"),
+    "no such split": (f"evaluate {PREDICTIONS} {EVALUATE} --split tset", "invalid choice: 'tset'", "--help"),
+    "a split without truth": (
+        f"evaluate {PREDICTIONS} {EVALUATE} --split test",
+        "no ground-truth rows",
+        "test",
+    ),
+    "no such option": ("download {tmp}/out --sorce synthetic", "unrecognized arguments: --sorce", "--help"),
+    "an argument left out": ("evaluate {tmp}/a.csv", "required: annotations, taxonomy, out", "--help"),
+    "no such clip": (
+        f"describe {RAW.replace(' ', ' data/labels.csv ')} {FEATURES} {{tmp}}/out --clip a.wav",
+        "has no clip 'a.wav'",
+        "logmel.h5",
+    ),
+    "a hierarchy without its root": (f"train hierarchical {TRAIN} {OUT}", "root", "--root"),
+    # the wrong content
+    "semicolons": (
+        f"evaluate {{tmp}}/semicolons.csv {EVALUATE}",
+        "separated by semicolons",
+        "should be by commas",
+    ),
+    "tabs": (f"evaluate {{tmp}}/tabs.csv {EVALUATE}", "separated by tabs", "should be by commas"),
+    "an empty table": (f"evaluate {{tmp}}/empty.csv {EVALUATE}", "the file is empty", "empty.csv"),
+    "an empty recording": ("tag {tmp}/empty.wav", "empty.wav", "1 of 1 recordings"),
+    "labels without their numbers": (
+        f"evaluate {{tmp}}/names.csv {EVALUATE}",
+        "there is no label 'engine'",
+        "1_engine?",
+    ),
+    "none of the labels": (f"evaluate {{tmp}}/other.csv {EVALUATE}", "none of the labels", "1_engine"),
+    "too few bands": ("download {tmp}/out --params {tmp}/bands.yaml", "n_mels is 64", "at least 108"),
+    "too few frames": ("download {tmp}/out --params {tmp}/frames.yaml", "give 431 frames", "shorter hop"),
+    "data that is nowhere": ("download {tmp}/out --params {tmp}/nowhere.yaml", "no such folder", "data.path"),
+    "a window too long": ("tag {tmp}/noise.wav --window 20", "window is 20.0", "at most 10"),
+    # twice the same
+    "an output that is an input": (
+        f"evaluate {PREDICTIONS} {RAW} {PREDICTIONS}",
+        "as out and as predictions",
+        "two different",
+    ),
+    "a recording as output": (
+        "tag {tmp}/noise.wav --out {tmp}/noise.wav",
+        "as out and as recordings",
+        "two different",
+    ),
+    "a recording of a folder as output": (
+        "tag {tmp}/sounds --format csv --out {tmp}/sounds/a.wav",
+        "is one of the recordings",
+        "should be a file to write",
+    ),
+    "an input's folder as output": (
+        "augment data/raw/audio data/raw/audio",
+        "as out and as audio",
+        "two different",
+    ),
+    "a folder of an input as output": (
+        "augment data/raw/audio data/raw --force",
+        "audio lies in it",
+        "name another",
+    ),
+    "two outputs at once": (
+        f"aggregate_labels {RAW} {{tmp}}/l.csv {{tmp}}/l.csv",
+        "as out and as any",
+        "two different",
+    ),
+    "a system against itself": (f"compare {PREDICTIONS} {PREDICTIONS}", "given twice", "--help"),
+}
+
+
+@pytest.fixture(scope="module")
+def material(project, tmp_path_factory):
+    """A folder of things to mistake for others."""
+    tmp = tmp_path_factory.mktemp("mistakes")
+    for folder in ("precious", "nothing", "sounds"):
+        (tmp / folder).mkdir()
+    (tmp / "precious" / "precious.txt").write_text("years of work")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
+    for name in ("noise.wav", "sounds/a.wav"):
+        sf.write(tmp / name, noise, RATE)
+    (tmp / "empty.wav").touch()
+    (tmp / "empty.csv").touch()
+    table = pd.read_csv(project.path / PREDICTIONS)
+    table.to_csv(tmp / "semicolons.csv", sep=";", index=False)
+    table.to_csv(tmp / "tabs.csv", sep="\t", index=False)
+    clips = table[["audio_filename"]]
+    clips.join(
+        table.drop(columns="audio_filename").rename(columns=lambda name: name.split("_", 1)[1])
+    ).to_csv(tmp / "names.csv", index=False)
+    clips.assign(loudness=0.5).to_csv(tmp / "other.csv", index=False)
+    local = {"data.source": "local", "data.path": "../nowhere"}
+    for name, change in (
+        ("bands", {"logmel.n_mels": 64}),
+        ("frames", {"logmel.hop_length": 1024}),
+        ("nowhere", local),
+    ):
+        change_params(project.path / "params.yaml", tmp / f"{name}.yaml", change)
+    return tmp
+
+
+def state(*folders):
+    """Each file of folders with its size and the time it was written."""
+    found = {}
+    for folder in folders:
+        for root, names, files in os.walk(folder):
+            names[:] = [name for name in names if name not in ("__pycache__", ".git", "tmp")]
+            for name in files + names:
+                path = Path(root, name)
+                is_file = not path.is_dir()
+                found[str(path)] = (path.lstat().st_size, path.lstat().st_mtime_ns) if is_file else None
+    return found
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_and_nothing_is_touched(project, material, monkeypatch, tmp_path, mistake):
+    command, *parts = MISTAKES[mistake]
+    (tmp_path / "home").mkdir()
+    monkeypatch.setitem(project.environment, "HOME", str(tmp_path / "home"))
+    filled = command.replace("{tmp}", str(material)).replace("{home}", str(tmp_path / "home"))
+    before = state(project.path, material)
+    output = project.stage(*filled.split(), code=1)
+    assert state(project.path, material) == before
+    said = [line for line in output.splitlines() if line]
+    assert len(said) <= 5, output
+    assert "error: " in output
+    assert "Traceback" not in output
+    for part in parts:
+        assert part.replace("{tmp}", str(material)) in output
+
+
+def test_there_are_forty():
+    assert len(MISTAKES) >= 40
+
+
+@pytest.mark.parametrize(
+    ("options", "part"), [("size=4k", "no space is left"), ("ro", "ead-only file system")]
+)
+def test_no_disk_or_no_rights(project, disk, options, part):
+    folder = disk("size=1m")
+    disk(options)
+    output = project.stage("evaluate", PREDICTIONS, *RAW.split(), folder / "out" / "m.json", code=1)
+    assert part in output
+    assert str(folder) in output
+    assert "Traceback" not in output
+    assert list(folder.iterdir()) in ([], [folder / "out"])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["noise.wav"], "params.yaml: no such file"),
+        (["noise.wav", "--params", "{params}"], "dvc.yaml: no such file"),
+    ],
+)
+def test_outside_the_project(project, tmp_path, material, words, part):
+    """Where neither parameters nor pipeline are: it says where to go, or what to name."""
+    shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
+    words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.tag", *words],
+        cwd=tmp_path,
+        env=project.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert part in done.stderr
+    assert "in the project's folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.wav"]

@@ -1,0 +1,105 @@
+"""A data set like SONYC-UST v2 through the pipeline: 48 kHz, a flat folder, and clips that nobody verified."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import RATE
+from project import TINY, change_params, clone
+
+SYSTEMS = ("cnn_vggish_8", "baseline_fine")
+# Of eight clips that have ground truth in the city, three go to the test split, and three lose their truth.
+TEST, UNVERIFIED = 3, {"validate": 2, "test": 1}
+SCORED = {"validate": 3, "test": 2}
+
+
+def write_v2(city, target):
+    """Write a city in the layout of v2."""
+    table = pd.read_csv(city / "annotations.csv")
+    clips = sorted(set(table.loc[table["split"] == "validate", "audio_filename"]))
+    table.loc[table["audio_filename"].isin(clips[:TEST]), "split"] = "test"
+    lost = clips[: UNVERIFIED["test"]] + clips[TEST : TEST + UNVERIFIED["validate"]]
+    table = table[~((table["annotator_id"] == 0) & table["audio_filename"].isin(lost))]
+    place = {"year": 2019, "week": 3, "day": 2, "hour": 14, "borough": 1, "block": 547,
+             "latitude": 40.72951, "longitude": -73.99388}  # fmt: skip
+    for index, (name, value) in enumerate(place.items()):
+        table.insert(3 + index, name, value)
+    (target / "audio").mkdir(parents=True)
+    table.to_csv(target / "annotations.csv", index=False)
+    (target / "dcase-ust-taxonomy.yaml").write_bytes((city / "dcase-ust-taxonomy.yaml").read_bytes())
+    for path in city.glob("audio/*/*.wav"):
+        samples, _ = sf.read(path)
+        times = np.arange(10 * 48_000) / 48_000
+        at_48_khz = np.interp(times, np.arange(len(samples)) / RATE, samples)
+        sf.write(target / "audio" / path.name, at_48_khz, 48_000)
+    return lost
+
+
+@pytest.fixture(scope="module")
+def v2(tmp_path_factory):
+    """A clone in which `dvc repro` has run two systems and their submission on such a city."""
+    base = tmp_path_factory.mktemp("v2")
+    local = {"data.source": "local", "data.path": "../city", "submission": "cnn_vggish_8"}
+    project = clone(base / "project", TINY | local | {"train_baseline.max_epochs": 2})
+    change_params(
+        project.path / "params.yaml", base / "city.yaml",
+        {"data.source": "synthetic", "data.synthetic.validate": 8},
+    )  # fmt: skip
+    project.stage("download", base / "synthetic", "--params", base / "city.yaml")
+    project.unverified = write_v2(base / "synthetic", base / "city")
+    project.output = project.dvc("repro", *(f"evaluate@{name}" for name in SYSTEMS), "submit")
+    return project
+
+
+def test_only_verified_clips_have_labels(v2):
+    for name in ("labels.csv", "labels_any.csv"):
+        labels = pd.read_csv(v2.path / "data" / name)
+        assert labels["split"].value_counts().to_dict() == {"train": 10, **SCORED}
+        assert not set(labels["audio_filename"]) & set(v2.unverified)
+    assert "10 train clips, 3 validate clips (verified, of 5)" in v2.output
+    assert "2 test clips (verified, of 3)" in v2.output
+
+
+def test_systems_are_chosen_predicted_and_scored_on_verified_clips(v2):
+    assert v2.output.count("chosen on 3 clips") == 2
+    assert v2.output.count("3 validate clips (2 more have not been verified)") == 2
+    for name in SYSTEMS:
+        assert v2.metrics(name)["rests_on"]["clips"] == 3
+        predicted = pd.read_csv(v2.path / f"data/predictions/{name}.csv")["audio_filename"]
+        assert len(predicted) == 3
+        assert not set(predicted) & set(v2.unverified)
+
+
+def test_the_submission_is_of_verified_clips(v2):
+    assert "data/submission: cnn_vggish_8, 3 clips, checked" in v2.output
+    output = pd.read_csv(v2.path / "data/submission/Lastname_LAB_task5_1.output.csv")
+    assert len(output) == 3
+    assert v2.metrics("submission")["system"] == "cnn_vggish_8"
+
+
+def test_predictions_of_all_clips_are_scored_on_the_verified(v2, tmp_path):
+    """What other programs give: predictions of every clip of the split."""
+    mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
+    rest = mine.iloc[:2].assign(audio_filename=[name for name in v2.unverified if name in validate_clips(v2)])
+    pd.concat([mine, rest]).to_csv(tmp_path / "all.csv", index=False)
+    raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
+    v2.stage("evaluate", tmp_path / "all.csv", *raw, tmp_path / "m.json")
+    both = (tmp_path / "all.csv", "data/predictions/cnn_vggish_8.csv")
+    output = v2.stage("compare", *both, "--unit", "clips")
+    assert "difference +0.0000 [+0.0000, +0.0000]" in output
+
+
+def validate_clips(v2):
+    table = pd.read_csv(v2.path / "data/raw/annotations.csv")
+    return set(table.loc[table["split"] == "validate", "audio_filename"])
+
+
+def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
+    change_params(v2.path / "params.yaml", tmp_path / "test.yaml", {"predict.split": "test"})
+    inputs = ("data/features/logmel.h5", "data/features/vggish.h5", "data/labels.csv")
+    taxonomy = "data/raw/dcase-ust-taxonomy.yaml"
+    v2.stage("predict", "models/cnn_vggish_8/coarse", *inputs, taxonomy, tmp_path / "p.csv",
+             "--params", tmp_path / "test.yaml")  # fmt: skip
+    output = v2.stage("evaluate", tmp_path / "p.csv", "data/raw/annotations.csv", taxonomy, tmp_path / "m.json",
+                      "--split", "test")  # fmt: skip
+    assert "2 test clips (1 more have not been verified)" in output
