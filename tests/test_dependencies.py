@@ -77,7 +77,8 @@ def test_declared_params_are_the_sections_the_script_loads(name):
             loaded |= {ast.literal_eval(argument) for argument in node.args[1:]}
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load_system":
             # A row of the table, and the sections it is completed from.
-            loaded |= {"model", "${item.recipe}", "systems.${key}"}
+            table = "hierarchies" if name == "train_hierarchy" else "systems"
+            loaded |= {"model", "${item.recipe}", table + ".${key}"}
     # DVC itself puts this one into the command line.
     assert set(stage.get("params", [])) - {"submission"} == loaded
 
@@ -86,7 +87,8 @@ def test_every_system_is_trained_predicted_scored_and_in_the_tables():
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
     (variables,) = dvc_yaml()["vars"]
     checkpoints = variables["checkpoints"]
-    assert {folder.split("/")[0] for folder in checkpoints.values()} == set(params["systems"])
+    rows = params["systems"].keys() | params["hierarchies"].keys()
+    assert {folder.split("/")[0] for folder in checkpoints.values()} == rows
     assert params["submission"] in checkpoints
     metrics = [f"metrics/{name}.json" for name in checkpoints]
     table = stages()["table"]
@@ -95,7 +97,7 @@ def test_every_system_is_trained_predicted_scored_and_in_the_tables():
     report = stages()["report"]
     curves = [word for word in report["cmd"].split() if word.startswith("metrics/training/")]
     assert curves == [dep for dep in report["deps"] if dep.startswith("metrics/training/")]
-    assert {Path(folder).name for folder in curves} == set(params["systems"])
+    assert {Path(folder).name for folder in curves} == rows
 
 
 def test_every_script_is_a_stage():

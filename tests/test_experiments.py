@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import ROOT
 from project import change_params, ran
 from test_pipeline import BASELINES, EXTRACTION, NETWORKS
 
@@ -23,7 +24,7 @@ def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
     change_params(params, params, {"train.lr": 0.001})
     changed = project.dvc("status")
     assert all(f"train@{name}:" in changed for name in NETWORKS[:4])
-    assert not any(f"train@{name}:" in changed for name in NETWORKS[4:] + BASELINES)
+    assert not any(f"train@{name}:" in changed for name in BASELINES)
     assert not any(f"{name}:" in changed for name in EXTRACTION)
     project.run("git", "checkout", "-q", ".")
 
@@ -69,3 +70,21 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(project):
     assert not ran(output) & set(EXTRACTION)
     project.run("git", "checkout", "-q", ".")
     assert project.metrics() == before
+
+
+def test_the_reports_settings_for_one_epoch(project):
+    """presets/report.txt as docs/systems.md has it used, with the budget of a test."""
+    preset = (ROOT / "presets" / "report.txt").read_text().split()
+    assert preset[::2] == ["-S"] * (len(preset) // 2)
+    budget = ("-S", "train.max_epochs=1", "-S", "train.batch_size=32")
+    target = "evaluate@cnn_vggish_coarse"
+    output = project.dvc("exp", "run", "-n", "report", *preset, *budget, target)
+    assert "data/augmented: 90 variants of 10 train clips" in output
+    assert "models/cnn_vggish: trained on 100 rows" in output
+    description = json.loads((project.path / "models/cnn_vggish/coarse/model.json").read_text())
+    assert description["network"]["fusion"] == "bilinear"
+    assert description["network"]["vggish_scale"] == "raw"
+    assert description["about"]["parameters"] > 168_000_000
+    assert "train.max_epochs" in project.dvc("params", "diff", "HEAD", "report")
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")

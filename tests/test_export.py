@@ -87,15 +87,17 @@ def test_a_flat_system(tmp_path, taxonomy, about, clips, outputs):
         compare(tmp_path / "a.onnx", tagger, clips[:1], threads=1)
 
 
-def test_a_hierarchy(tmp_path, taxonomy, about, clips):
-    nodes = {ROOT: list(taxonomy.coarse)}
+@pytest.mark.parametrize(("root", "unselected"), [("coarse", "keep"), ("labels", "keep"), ("labels", "zero")])
+def test_a_hierarchy(tmp_path, taxonomy, about, clips, root, unselected):
+    nodes = {ROOT: list(getattr(taxonomy, root))}
     for group in parents(taxonomy)[:2]:  # other groups have no network
         nodes[taxonomy.coarse[group]] = [*node_labels(taxonomy, group), OTHER]
     nodes = {name: Checkpoint(network(labels), labels, {}) for name, labels in nodes.items()}
-    tagger = Tagger(Hierarchy(nodes, about, threshold=0.5), None)
+    tagger = Tagger(Hierarchy(nodes, about, threshold=0.5, unselected=unselected), None)
     export(tagger, tmp_path / "a.onnx", properties={})
     assert compare(tmp_path / "a.onnx", tagger, clips[:2], threads=1).end_to_end < 1e-4
     fine = np.stack([tagger.predict(clip, RATE) for clip in clips[:2]])[:, len(taxonomy.coarse) :]
-    assert (fine == 0).any()  # the rule leaves something out
+    # What the rule leaves out is the root's, if it has any.
+    assert (fine == 0).any() == (root == "coarse" or unselected == "zero")
     export(tagger, tmp_path / "b.onnx", properties={})
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()

@@ -158,7 +158,7 @@ def test_a_clip_more_costs_one_clip(work, tmp_path):
     assert "7 of 8 clips are done" in output
     work.stage("extract_logmel", tmp_path / "audio", "none", tmp_path / "afresh.h5")
     assert out.read_bytes() == (tmp_path / "afresh.h5").read_bytes()
-    change_params(work.path / "params.yaml", tmp_path / "params.yaml", {"logmel.hop_length": 1024})
+    change_params(work.path / "params.yaml", tmp_path / "params.yaml", {"logmel.hop_length": 256})
     output = work.stage(
         "extract_logmel", tmp_path / "audio", "none", out, "--params", tmp_path / "params.yaml"
     )

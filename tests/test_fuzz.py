@@ -336,7 +336,7 @@ class TestBinaries:
         files = model_files(kind, folder)
         name = data.draw(st.sampled_from(sorted(files)))
         (folder / name).write_bytes(data.draw(damages(files[name])))
-        survives(lambda: load_system(folder, threshold=0.5, pooling="mean"))
+        survives(lambda: load_system(folder, threshold=0.5, unselected="keep", pooling="mean"))
         (folder / name).write_bytes(files[name])
 
     @fuzzed
@@ -346,7 +346,7 @@ class TestBinaries:
         files = model_files("flat", folder)
         given = json.loads(files["model.json"]) | description
         (folder / "model.json").write_text(json.dumps(given))
-        survives(lambda: load_system(folder, threshold=0.5, pooling="mean"))
+        survives(lambda: load_system(folder, threshold=0.5, unselected="keep", pooling="mean"))
         (folder / "model.json").write_bytes(files["model.json"])
 
 

@@ -26,16 +26,15 @@ def test_defaults_are_the_reports():
     labels, model, train, logmel, hierarchical, baseline = params.load(
         ROOT / "params.yaml", "labels", "model", "train", "logmel", "train_hierarchical", "train_baseline"
     )
+    (code,) = params.load(ROOT / "params.yaml", "train_hierarchical_code")
     assert (labels.threshold, model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
     assert (train.optimizer, model.fusion) == ("adam", "concat")
-    assert (hierarchical.optimizer, hierarchical.batch_size, hierarchical.max_epochs) == ("rmsprop", 64, 100)
-    assert (hierarchical.reduce_factor, hierarchical.reduce_patience, hierarchical.stop_patience) == (
-        0.2,
-        6,
-        10,
-    )
+    # By the text the networks of a hierarchy are trained as any; by the code of June 2019 otherwise.
+    assert hierarchical.model_dump() == train.model_dump()
+    assert (code.optimizer, code.lr, code.pos_weight_power) == ("adam", 0.001, 0)
+    assert (code.reduce_factor, code.reduce_patience) == (0.1, 5)
     assert (baseline.l2, baseline.stop_patience, baseline.hidden_layers) == (1e-5, 20, 0)
     assert (logmel.sample_rate, logmel.n_fft, logmel.hop_length, logmel.n_mels) == (44100, 2048, 512, 128)
 
@@ -64,7 +63,17 @@ def test_defaults_are_the_reports():
             "none",
             "systems.cnn.fusoin: there is no such parameter; did you mean systems.cnn.fusion?",
         ),
-        ("systems.hierarchical.outputs", "all", "systems.hierarchical.outputs: there is no such parameter"),
+        ("hierarchies.hierarchical.outputs", "all", "hierarchical.outputs: there is no such parameter"),
+        ("hierarchies.hierarchical.recipe", "train", "is 'train', should be 'train_hierarchical'"),
+        ("hierarchies.hierarchical.flat", "../x", "hierarchies.hierarchical.flat: is '../x'"),
+        (
+            "hierarchies.cnn",
+            {"recipe": "train_hierarchical"},
+            "hierarchies.cnn: there is a system of that name",
+        ),
+        ("logmel.n_mels", 64, "n_mels is 64, should be at least 108"),
+        ("logmel.n_mels", 96, "n_mels is 96, should be at least 108"),
+        ("logmel.hop_length", 1024, "give 431 frames, should be at least 528"),
         ("systems.baseline_fine.outputs", "all", "systems.baseline_fine.outputs: is 'all', should be 'fine'"),
         ("systems.a/b", {"recipe": "train"}, "systems.a/b"),
         ("submission", "../x", "submission: is '../x'"),
@@ -120,3 +129,9 @@ def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
         params.load(tmp_path / "nowhere.yaml", "train")
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
+def test_sizes_that_the_network_takes_are_taken(tmp_path, name, value):
+    (logmel,) = params.load(changed(tmp_path, f"logmel.{name}", value), "logmel")
+    assert getattr(logmel, name) == value

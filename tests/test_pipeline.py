@@ -23,7 +23,8 @@ SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELIN
 
 
 def test_everything_ran_and_nothing_is_left_to_do(project):
-    trained = [f"train@{name}" for name in NETWORKS + BASELINES]
+    trained = [f"train@{name}" for name in NETWORKS[:4] + BASELINES]
+    trained += [f"train_hierarchy@{name}" for name in NETWORKS[4:]]
     scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
     assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, *LAST}
     assert "up to date" in project.dvc("repro")
@@ -59,7 +60,8 @@ def test_tables_and_plots_can_be_shown(project):
 
 def test_tables_and_submission(project):
     table = (project.path / "metrics/table.md").read_text()
-    assert all(f"| {name} |" in table for name in SCORED)
+    # After so few epochs no network has converged.
+    assert all(f"| {name} † |" in table for name in SCORED)
     output = project.path / "data/submission/Lastname_LAB_task5_1.output.csv"
     assert output.read_text() == (project.path / "data/predictions/cnn_vggish_coarse.csv").read_text()
     assert (
@@ -159,7 +161,7 @@ TRAIN_OUTPUTS = ("{tmp}/m", "--curves", "{tmp}/t")
          "the stage evaluate makes it"),
         ("predict", ["{tmp}", *FEATURES, "{tmp}/p.csv"], "the stage train makes it"),
         ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json"], "the stage predict makes it"),
-        ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "is not one of the split's"),
+        ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "these are annotations"),
         ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json", "--split", "test"], "no ground-truth rows"),
     ],
 )  # fmt: skip

@@ -100,7 +100,11 @@ def page(tmp_path, taxonomy, noise):
              "probability": number / 30, "confidence": 0.5 + number / 60}
         )  # fmt: skip
     cell = {"text": "0.500", "interval": "[0.40, 0.60]", "best": True}
-    table = {"columns": ["fine"], "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS]}
+    table = {
+        "columns": ["fine"],
+        "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS],
+        "note": "",
+    }
     chart = chart_svg({"a": pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
     text = render(
         about={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},

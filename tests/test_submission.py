@@ -46,8 +46,8 @@ def rewrite(path, change):
     [
         (lambda f: (f / "notes.txt").touch(), "should hold"),
         (lambda f: (f / f"{LABEL}.meta.yaml").unlink(), "should hold"),
-        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("8_dog", "8_cat")), "8_dog is missing"),
-        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("b.wav", "c.wav")), "b.wav is missing"),
+        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("8_dog", "8_cat")), "column 8_dog is missing"),
+        (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("b.wav", "c.wav")), "are missing: b.wav"),
         (lambda f: rewrite(f / OUTPUT, lambda t: t.replace("0.500000", "1.5", 1)), "1.5, should be"),
         (lambda f: rewrite(f / f"{LABEL}.meta.yaml", lambda t: t.replace("Doe_LAB", "Roe_LAB")), "Roe_LAB"),
         (

@@ -176,8 +176,15 @@ def test_systems_by_name(tmp_path):
     assert model_folder(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
     assert model_folder(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
     assert model_folder(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
-    with pytest.raises(UserError, match="there are hierarchical, cnn_vggish/coarse"):
+    with pytest.raises(UserError, match="there are cnn_vggish_coarse, hierarchical"):
         model_folder(tmp_path, "forest", names)
+    (tmp_path / ".cnn_vggish_8.partial" / "coarse").mkdir(parents=True)
+    (tmp_path / ".cnn_vggish_8.partial" / "coarse" / "model.json").touch()
+    (tmp_path / "mine" / "fine").mkdir(parents=True)
+    (tmp_path / "mine" / "fine" / "model.json").touch()
+    with pytest.raises(UserError, match="did you mean hierarchical") as error:
+        model_folder(tmp_path, "hierarchicall", names)
+    assert str(error.value).endswith("there are cnn_vggish_coarse, hierarchical, mine/fine")
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):

@@ -1,4 +1,4 @@
-"""A data set like SONYC-UST v2 through the pipeline: 48 kHz, a flat folder, and clips that nobody verified."""
+"""A data set like SONYC-UST v2 through the pipeline: 48 kHz, a flat folder, clips that nobody verified."""
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,8 @@ def test_the_submission_is_of_verified_clips(v2):
 def test_predictions_of_all_clips_are_scored_on_the_verified(v2, tmp_path):
     """What other programs give: predictions of every clip of the split."""
     mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
-    rest = mine.iloc[:2].assign(audio_filename=[name for name in v2.unverified if name in validate_clips(v2)])
+    names = [name for name in v2.unverified if name in validate_clips(v2)]
+    rest = mine.iloc[:2].assign(audio_filename=names)
     pd.concat([mine, rest]).to_csv(tmp_path / "all.csv", index=False)
     raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
     v2.stage("evaluate", tmp_path / "all.csv", *raw, tmp_path / "m.json")
@@ -100,6 +101,7 @@ def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
     taxonomy = "data/raw/dcase-ust-taxonomy.yaml"
     v2.stage("predict", "models/cnn_vggish_8/coarse", *inputs, taxonomy, tmp_path / "p.csv",
              "--params", tmp_path / "test.yaml")  # fmt: skip
-    output = v2.stage("evaluate", tmp_path / "p.csv", "data/raw/annotations.csv", taxonomy, tmp_path / "m.json",
+    scored = (tmp_path / "p.csv", "data/raw/annotations.csv", taxonomy, tmp_path / "m.json")
+    output = v2.stage("evaluate", *scored,
                       "--split", "test")  # fmt: skip
     assert "2 test clips (1 more have not been verified)" in output
