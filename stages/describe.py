@@ -35,10 +35,6 @@ def main() -> None:
         "label_counts": label_counts(annotations, labels, taxonomy),
         "agreement": agreement(annotations, taxonomy),
     }
-    for name, table in tables.items():
-        with replacing(args.out / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
     with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
         check_same_rows(logmel, vggish)
@@ -53,6 +49,9 @@ def main() -> None:
             hop_length=int(logmel.attributes["hop_length"]),
             title=f"{clip}: {', '.join(heard) or 'nothing heard'}",
         )
+    for name, table in tables.items():
+        with replacing(args.out / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     with replacing(args.out / "features.png") as partial:
         figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
     done("%s: %d labels, %s", args.out, len(taxonomy.labels), clip)

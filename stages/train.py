@@ -16,9 +16,9 @@ from ust.digests import digest, file_digest, method_digest, project_modules, ver
 from ust.features import Features, check_same_rows, open_features
 from ust.files import replacing_folder, resuming_folder
 from ust.labels import read_labels
-from ust.params import BaselineSystem
+from ust.params import BaselineSystem, Hierarchical
 from ust.taxonomy import Taxonomy, read_taxonomy
-from ust.training.fit import Data, System, Work, fit, training_data
+from ust.training.fit import Data, System, Work, check_root, fit, training_data
 
 
 class Curves(ExitStack):
@@ -104,6 +104,8 @@ def main() -> None:
     args = parse(parser, replaces=["out", "curves"])
     (compute,) = params.load(args.params, "compute")
     system = params.load_system(args.params, args.system)
+    if isinstance(system, Hierarchical) and system.root == "flat":
+        check_root(args.root)
     device = prepare(device=compute.device, threads=compute.threads)
     taxonomy = read_taxonomy(args.taxonomy)
     labels, any_labels = (read_labels(path, taxonomy) for path in (args.labels, args.any_labels))

@@ -76,7 +76,7 @@ MISTAKES = {
     "annotations and taxonomy swapped": (
         f"evaluate {PREDICTIONS} {' '.join(RAW.split()[::-1])} {{tmp}}/m.json",
         "annotations.csv",
-        "YAML",
+        "should be a mapping",
     ),
     "annotations as labels": (
         f"predict {CNN} {FEATURES} {RAW} {{tmp}}/p.csv",
@@ -98,7 +98,11 @@ MISTAKES = {
         "not a file of the stage evaluate",
         "name another",
     ),
-    "parameters that are none": ("download {tmp}/out --params data/labels.csv", "labels.csv", "YAML"),
+    "parameters that are none": (
+        "download {tmp}/out --params data/labels.csv",
+        "labels.csv",
+        "should be a mapping",
+    ),
     "text for sound": ("tag {tmp}/precious/precious.txt", "cannot be decoded as audio", "precious.txt"),
     # the wrong name
     "no such predictions": (
@@ -138,8 +142,8 @@ MISTAKES = {
     "an empty recording": ("tag {tmp}/empty.wav", "empty.wav", "1 of 1 recordings"),
     "labels without their numbers": (
         f"evaluate {{tmp}}/names.csv {EVALUATE}",
-        "there is no label 'engine'",
-        "1_engine?",
+        "there is no label 'small-sounding-engine'",
+        "rename the column(s)",
     ),
     "none of the labels": (f"evaluate {{tmp}}/other.csv {EVALUATE}", "none of the labels", "1_engine"),
     "too few bands": ("download {tmp}/out --params {tmp}/bands.yaml", "n_mels is 64", "at least 108"),
@@ -251,7 +255,8 @@ def test_there_are_forty():
 def test_no_disk_or_no_rights(project, disk, options, part):
     folder = disk("size=1m")
     disk(options)
-    output = project.stage("evaluate", PREDICTIONS, *RAW.split(), folder / "out" / "m.json", code=1)
+    out = (folder / "out" / "m.json", "--details", folder / "out" / "details.json")
+    output = project.stage("evaluate", PREDICTIONS, *RAW.split(), *out, code=1)
     assert part in output
     assert str(folder) in output
     assert "Traceback" not in output

@@ -102,6 +102,5 @@ def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
     v2.stage("predict", "models/cnn_vggish_8/coarse", *inputs, taxonomy, tmp_path / "p.csv",
              "--params", tmp_path / "test.yaml")  # fmt: skip
     scored = (tmp_path / "p.csv", "data/raw/annotations.csv", taxonomy, tmp_path / "m.json")
-    output = v2.stage("evaluate", *scored,
-                      "--split", "test")  # fmt: skip
+    output = v2.stage("evaluate", *scored, "--split", "test")
     assert "2 test clips (1 more have not been verified)" in output

@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from ust.clips import SPLITS
 from ust.csvs import read_csv
 from ust.errors import UserError, listing, some
 from ust.taxonomy import Taxonomy
 
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
-SPLITS = ("train", "validate", "test")
 GROUND_TRUTH = 0
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 

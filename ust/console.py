@@ -97,9 +97,12 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
         ]
         for name, values in vars(args).items()
     }
+    here = Path.cwd()
     for name in (*writes, *replaces):
         for out in given[name]:
             place = out.resolve()
+            if place == here or place in here.parents:
+                continue  # refused by whoever writes there, for that reason
             for other, paths in given.items():
                 for path in paths if other != name else ():
                     if path.resolve() == place:

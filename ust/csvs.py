@@ -54,7 +54,7 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
 def _check_separator(path: Path, header: bytes) -> None:
     """Refuse a header of several columns of which none is separated by a comma."""
     for separator, name in OTHER_SEPARATORS.items():
-        if separator in header and b"," not in header:
+        if separator in header and b"," not in header and b"\0" not in header:
             raise UserError(
                 f"{path}: the columns are separated by {name}, should be by commas; save it with those"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ust.clips import SPLITS
 from ust.errors import UserError
 from ust.files import check_space, replacing
 
@@ -50,7 +51,10 @@ def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
         If there is no audio.
     """
     rows = [
-        Row(path.name, ORIGINAL, path.parent.name, path) for path in audio.glob("*/*") if not path.is_dir()
+        Row(path.name, ORIGINAL, split, path)
+        for split in SPLITS
+        for path in audio.glob(f"{split}/*")
+        if not path.is_dir()
     ]
     if not rows:
         raise UserError(f"{audio}: no audio files in folders of splits; the stage download makes them")

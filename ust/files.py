@@ -111,7 +111,7 @@ def resuming_folder(path: Path, key: str, *, by: str, force: bool = False) -> It
     state = partial / STATE
     with _explaining(path), exclusive(partial):
         if not (state / key).is_file():
-            if any(partial.iterdir()) and not state.is_dir():
+            if not state.is_dir() and _files(partial) - _written(partial, by):
                 raise UserError(f"{partial}: holds files that {by} did not write; move them away")
             # The state last: without it, what is left would be taken for somebody else's.
             for old in sorted(partial.iterdir(), key=lambda inside: inside == state):
@@ -119,8 +119,6 @@ def resuming_folder(path: Path, key: str, *, by: str, force: bool = False) -> It
             state.mkdir()
             (state / key).touch()
         yield partial, state
-        check_replaceable(path, by=by, force=force)
-        shutil.rmtree(state)
         _finish(partial, path, by=by, force=force)
 
 
@@ -178,8 +176,10 @@ def _written(folder: Path, by: str) -> set[str]:
 
 def _finish(partial: Path, path: Path, *, by: str, force: bool) -> None:
     """Put the manifest into a folder that is complete, and the folder into its place."""
-    write_json(partial / MANIFEST, {"written_by": by, "files": sorted(_files(partial) - {MANIFEST})})
+    files = {file for file in _files(partial) if not file.startswith(f"{STATE}/")} - {MANIFEST}
+    write_json(partial / MANIFEST, {"written_by": by, "files": sorted(files)})
     check_replaceable(path, by=by, force=force)  # again: that may have been hours ago
+    shutil.rmtree(partial / STATE, ignore_errors=True)
     _move(partial, path.resolve())
 
 

@@ -284,11 +284,7 @@ def adopt_root(work: Work) -> Checkpoint:
     UserError
         If there is none, or it takes other features or labels.
     """
-    if work.root is None:
-        raise UserError(
-            "the root of this hierarchy is a flat network: name its checkpoint with --root, such as "
-            "models/cnn_vggish/coarse, or set root to own"
-        )
+    check_root(work.root)
     root = load_checkpoint(work.root)
     about = json.loads(json.dumps(work.about))
     for key in ("taxonomy", "logmel", "vggish"):
@@ -300,3 +296,18 @@ def adopt_root(work: Work) -> Checkpoint:
     for file in (WEIGHTS_FILE, DESCRIPTION_FILE):
         shutil.copyfile(work.root / file, work.out / ROOT / file)
     return root
+
+
+def check_root(root: Path | None) -> None:
+    """Check that there is a checkpoint for the root of a hierarchy that wants a flat one.
+
+    Raises
+    ------
+    UserError
+        If none is named.
+    """
+    if root is None:
+        raise UserError(
+            "the root of this hierarchy is a flat network: name its checkpoint with --root, such as "
+            "models/cnn_vggish/coarse, or set root to own"
+        )
