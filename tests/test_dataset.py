@@ -106,6 +106,23 @@ def test_all_bad_files_are_listed_at_once(with_bad_files, target):
     assert list(target.iterdir()) == []
 
 
+def test_one_silent_clip_does_not_stop_the_others_and_an_odd_header_none(make_dataset, target):
+    """A silent clip is listed with how to go on; one whose header has a wrong length is read."""
+    root = make_dataset()
+    silent, odd = root / "train/08_000000.wav", root / "validate/00_500000.wav"
+    sf.write(silent, np.zeros(441_000), 44_100)
+    content = bytearray(odd.read_bytes())
+    content[4:8] = (len(content) + 1000).to_bytes(4, "little")
+    odd.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        link(root, target, skip_bad=False)
+    message = str(error.value)
+    assert "1 of 3 audio files cannot be used; to go on without them" in message
+    assert "set data.on_bad_audio to skip" in message
+    assert "08_000000.wav: is silent" in message
+    assert link(root, target, skip_bad=True).clips == {"train": 1, "validate": 1}
+
+
 def test_bad_files_can_be_left_out(with_bad_files, target):
     summary = link(with_bad_files, target, skip_bad=True)
     assert summary.clips == {"train": 1}

@@ -57,6 +57,16 @@ def test_resamples_draw_clips_or_whole_sensors():
         assert counts[0] + counts[2] + counts[3] == 3
 
 
+@pytest.mark.parametrize(
+    ("unit", "wanted"), [("clips", [3, 1, 3, 0, 5, 4]), ("sensors", [2, 3, 4, 5, 0, 1])], ids=["clips", "sensors"]
+)
+def test_intervals_are_drawn_as_they_ever_were(unit, wanted):
+    """The published intervals rest on these draws: of another seed, name or order they would be others."""
+    sensors = np.array(["a", "a", "b", "c", "c", "c"])
+    first = next(resamples(sensors, unit=unit, count=1, seed=2019))
+    assert first.tolist() == wanted
+
+
 @pytest.mark.parametrize("unit", ["clips", "sensors"])
 def test_resamples_are_seeded(unit):
     sensors = np.arange(20) // 4

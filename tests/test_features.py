@@ -101,16 +101,13 @@ def test_pitch_shift_moves_a_tone_by_the_drawn_semitones():
 
 
 def test_draws_belong_to_clip_and_variant(noise):
-    settings = {"gain_db": 10.0}
-    one = augment(noise, RATE, method="volume", variant="volume", settings=settings, clip="a.wav", seed=1)
-    np.testing.assert_array_equal(
-        one, augment(noise, RATE, method="volume", variant="volume", settings=settings, clip="a.wav", seed=1)
-    )
-    for clip, seed in (("b.wav", 1), ("a.wav", 2)):
-        other = augment(
-            noise, RATE, method="volume", variant="volume", settings=settings, clip=clip, seed=seed
-        )
-        assert not np.array_equal(one, other)
+    def draw(variant="volume", clip="a.wav", seed=1):
+        options = {"method": "volume", "variant": variant, "settings": {"gain_db": 10.0}}
+        return augment(noise, RATE, **options, clip=clip, seed=seed)
+
+    np.testing.assert_array_equal(draw(), draw())
+    for other in (draw(clip="b.wav"), draw(seed=2), draw(variant="volume_2")):
+        assert not np.array_equal(draw(), other)
 
 
 def test_proportion_of_clips_chosen():

@@ -96,3 +96,14 @@ def test_tables_as_text_and_data():
     assert list(table["source"]) == ["here", "here", "report", "here", "report"]
     assert table.loc[2, "coarse_micro_auprc"] == 0.787
     assert list(table.columns[3:]) == list(COLUMNS)
+
+
+@pytest.mark.parametrize(("converged", "name"), [(True, "a"), (False, "a †"), (None, "a")])
+def test_a_system_that_was_still_getting_better_is_marked(converged, name):
+    level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
+    rests_on = {} if converged is None else {"converged": converged}
+    found = row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
+    assert marked([found], [])[0][0] == name
+    text = markdown([found], [], "2 clips")
+    assert "†: still getting better when its epochs were over" in text
+    assert "differences below that spread" in text
