@@ -58,7 +58,9 @@ def test_resamples_draw_clips_or_whole_sensors():
 
 
 @pytest.mark.parametrize(
-    ("unit", "wanted"), [("clips", [3, 1, 3, 0, 5, 4]), ("sensors", [2, 3, 4, 5, 0, 1])], ids=["clips", "sensors"]
+    ("unit", "wanted"),
+    [("clips", [3, 1, 3, 0, 5, 4]), ("sensors", [2, 3, 4, 5, 0, 1])],
+    ids=["clips", "sensors"],
 )
 def test_intervals_are_drawn_as_they_ever_were(unit, wanted):
     """The published intervals rest on these draws: of another seed, name or order they would be others."""

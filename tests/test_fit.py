@@ -11,6 +11,7 @@ from ust.checkpoints import Checkpoint, read_description, save_checkpoint
 from ust.errors import UserError
 from ust.hierarchy import OTHER
 from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
+from ust.systems import Baseline, load_system
 from ust.training import baseline, fit, hierarchical
 from ust.training.flat import flat_score
 from ust.training.trainer import Trainer
@@ -86,6 +87,15 @@ class TestHierarchy:
         own = sum(129 * len(read_description(work.out / node)["labels"]) for node in nodes[1:])
         assert description["about"]["parameters"] == flat + own
         assert description["about"]["converged"] is False
+
+    @pytest.mark.parametrize("converged", [True, False])
+    def test_it_has_converged_if_all_its_networks_have(self, data, work, root, monkeypatch, converged):
+        scores = iter([0.3, 0.2, 0.1] * 6)
+        monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
+        fit.note(root, converged=converged)
+        change = {"max_epochs": 3, "patience": 1}
+        fit.fit("h", HIERARCHY.model_copy(update=change), data, replace(work, root=root))
+        assert read_description(work.out)["about"]["converged"] is converged
 
     def test_a_root_of_its_own_has_the_coarse_outputs(self, data, work):
         fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 1, "root": "own"}), data, work)
@@ -173,6 +183,9 @@ class TestBaseline:
         assert (about["epoch"], about["epochs"], about["converged"]) == (2, 4, True)
         assert about["validation_loss"] == pytest.approx(0.3)
         assert about["outputs"] == "fine"
+        system = load_system(work.out, threshold=0.5, unselected="keep", pooling="max")
+        assert isinstance(system, Baseline)
+        assert (system.labels, system.pooling) == (baseline.outputs(BASELINE, work.taxonomy), "max")
 
     def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
         """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""

@@ -31,6 +31,7 @@ def test_annotations_against_the_obvious_loop(annotated, threshold, soft):
     labels = aggregate(annotations, taxonomy, threshold=threshold, soft=soft)
     counts = {"train": 40, "validate": 24} if len(annotations) < 1000 else {"train": 2351, "validate": 443}
     assert labels["split"].value_counts().to_dict() == counts
+    assert {dtype.kind for dtype in labels[list(taxonomy.labels)].dtypes} == {"f" if soft else "i"}
     assert list(labels.columns) == ["split", "audio_filename", *taxonomy.labels]
     rows = {}
     for row in annotations.to_dict("records"):
