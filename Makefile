@@ -41,17 +41,18 @@ docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 clean:
-	rm -rf data/raw data/augmented data/features data/predictions data/submission data/labels*.csv
-	rm -rf models/*/ models/.*.partial metrics/training/.*.partial dvc_plots
+	rm -rf data/code data/raw data/labels data/augmented data/features data/inputs data/predictions data/submission
+	rm -rf models/*/ models/.*.partial dvc_plots
 
 $(VENV): $(VENV)/installed
 
 # First what can be checked against hashes, then the rest: torch for this platform.
-$(VENV)/installed: requirements.txt requirements-hashes.txt
+$(VENV)/installed: requirements.txt requirements-hashes.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --require-hashes --no-deps -r requirements-hashes.txt
 	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 # The CPU build of torch carries a suffix that only its own index knows; the plain version serves everywhere.
@@ -66,4 +67,5 @@ pins:
 	  echo '# platform and index is another file, and brings other packages: pip takes hashes for all or for none.'; \
 	  grep -v '^torch==' requirements.txt | $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe \
 	    --no-header --no-annotate --no-emit-options --output-file=- - | grep -v '^ *#' ) > requirements-hashes.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $(VENV)/installed

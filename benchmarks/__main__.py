@@ -16,7 +16,7 @@ import torch
 from benchmarks import NAMES
 from benchmarks.machine import matrix_gflops, memory_gbs
 from benchmarks.timing import measure
-from ust.device import prepare
+from ust.compute.device import prepare
 
 HERE = Path(__file__).parent
 THREADS = 2

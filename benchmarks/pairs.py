@@ -16,22 +16,25 @@ from torch.nn import functional
 
 from benchmarks import peers
 from benchmarks.timing import Pair
-from stages.extract_logmel import write_logmels
-from stages.extract_vggish import write_embeddings
-from ust.audio import read_clip
-from ust.city.build import build_city, write_taxonomy
-from ust.evaluation import Evaluation
-from ust.examples import Examples
-from ust.features import Row, find_rows, open_features
-from ust.layers import Bilinear, StridedConv2d
-from ust.logmel import logmel
-from ust.models import FUSED, VGGISH_FEATURES, CNNVGGish, NetworkConfig
-from ust.params import load
-from ust.resampling import resample
-from ust.table1 import TABLE_1
-from ust.taxonomy import read_taxonomy
-from ust.vggish import CONVOLUTIONS, LINEARS, Embedder
-from ust.vggish_weights import random_variables
+from ust.annotations.taxonomy import read_taxonomy
+from ust.audio.recordings import load_audio
+from ust.audio.resampling import resample
+from ust.compute.accelerate import accelerate
+from ust.compute.fused import Bilinear
+from ust.compute.strided import StridedConv2d
+from ust.features.extraction import extract
+from ust.features.feature import OnBatch
+from ust.features.logmel import logmel
+from ust.features.rows import Row, find_rows
+from ust.features.section import read_feature
+from ust.features.store import open_all
+from ust.features.table import FEATURES
+from ust.features.vggish.network import CONVOLUTIONS, LINEARS, Embedder
+from ust.features.vggish.weights import random_variables, save_weights
+from ust.models.cnn import FUSED, TABLE_1, VGGISH_FEATURES, CNNVGGish
+from ust.models.examples import Examples
+from ust.scores.evaluation import Evaluation
+from ust.sources.city.build import build_city, write_taxonomy
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import oracle
@@ -40,6 +43,12 @@ ROOT = Path(__file__).parent.parent
 RATE = 44_100
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 BATCH = 32
+
+
+def network(fusion: str) -> CNNVGGish:
+    """The report's network, of PyTorch's modules as they come."""
+    config = CNNVGGish.Config(fusion=fusion, vggish_scale=None, conv_dropout=0.5, head_dropout=0.2)
+    return CNNVGGish(config, 37)
 
 
 class Bench:
@@ -57,7 +66,9 @@ class Bench:
 
     def __init__(self, folder: Path, device: torch.device, stack: ExitStack) -> None:
         self.folder, self.device, self.stack = folder, device, stack
-        self.vggish = load(ROOT / "params.yaml", "vggish")[0]
+        self.settings = {
+            name: read_feature(ROOT / "params.yaml", name)[1].model_dump() for name in ("logmel", "vggish")
+        }
         write_taxonomy(folder / "taxonomy.yaml")
         self.taxonomy = read_taxonomy(folder / "taxonomy.yaml")
 
@@ -70,7 +81,7 @@ class Bench:
     @cached_property
     def clip(self) -> np.ndarray:
         """Ten seconds of sound."""
-        return read_clip(self.rows[0].path, RATE)
+        return load_audio(self.rows[0].path, RATE)
 
     @cached_property
     def variables(self) -> dict[str, np.ndarray]:
@@ -128,24 +139,29 @@ class Bench:
 
     def extraction(self) -> Pair:
         """From files to both features on disk."""
-        embedder = Embedder(self.variables, final_relu=True, precision="float32", device=self.device)
-        model = peers.keras_vggish(self.variables)
+        model, on_batch = peers.keras_vggish(self.variables), self.vggish()
+        pca = self.variables["pca_eigen_vectors"], self.variables["pca_means"]
         pickles = self.folder / "pickles"
         pickles.mkdir()
         return Pair(
             "extraction", "soundfile, resampy, NumPy, TensorFlow, librosa, clip by clip; a pickle each",
-            lambda: self.extract(self.rows, embedder),
-            lambda: peers.chain([row.path for row in self.rows], model, embedder.pca, pickles),
+            lambda: self.extract(self.rows, on_batch),
+            lambda: peers.chain([row.path for row in self.rows], model, pca, pickles),
             "clip", per=len(self.rows), rounds=3,
         )  # fmt: skip
 
-    def extract(self, rows: list[Row], embedder: Embedder) -> None:
+    def vggish(self) -> OnBatch:
+        """The network of the feature, with its weights from files."""
+        folder, feature = self.folder / "weights", FEATURES["vggish"]
+        save_weights(folder, self.variables, weights="random")
+        return feature.on_batch(folder, feature.of_settings(self.settings["vggish"]), self.device)
+
+    def extract(self, rows: list[Row], on_batch: OnBatch) -> None:
         """Both features of some rows, as the stages extract them."""
-        for name in ("logmel", "vggish"):
-            (self.folder / f"{name}.h5").unlink(missing_ok=True)  # or it would be taken from there
-        write_logmels(self.folder / "logmel.h5", rows, LOGMEL)
-        about = {"weights": "random", "sha256": ""}
-        write_embeddings(self.folder / "vggish.h5", rows, embedder, self.vggish, about)
+        for name, network in (("logmel", None), ("vggish", on_batch)):
+            path = self.folder / f"{name}.h5"
+            path.unlink(missing_ok=True)  # or it would be taken from there
+            extract(path, name, FEATURES[name], rows, self.settings[name], on_batch=network)
 
     def strided_convolution(self) -> Pair:
         """Block 3 of the report's network, forward and backward."""
@@ -187,16 +203,17 @@ class Bench:
 
     def train_step(self, fusion: str = "bilinear", precision: str = "float32") -> Pair:
         """The whole network, its loss and its optimiser, batch 32."""
-        ours = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2)).to(self.device).train()
-        plain = peers.PlainNetwork(37, fusion).to(self.device).train()
+        ours, plain = accelerate(network(fusion)), network(fusion)
+        for each in (ours, plain):
+            each.to(self.device).train()
         generator = torch.Generator().manual_seed(0)
         logmel = (-80 * torch.rand(BATCH, 128, 862, generator=generator)).half()
         vggish = torch.randint(0, 256, (BATCH, 10, 128), generator=generator, dtype=torch.uint8)
         targets = torch.rand(BATCH, 37, generator=generator).round().to(self.device)
         optimisers = torch.optim.Adam(ours.parameters(), fused=True), torch.optim.Adam(plain.parameters())
 
-        def step(network, optimiser, prepare, precision: str) -> None:
-            inputs = [prepare(part).to(self.device) for part in (logmel, vggish)]
+        def step(network, optimiser, precision: str) -> None:
+            inputs = [part.to(self.device) for part in (logmel, vggish)]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 logits = network(*inputs)
             loss = functional.binary_cross_entropy_with_logits(logits.float(), targets)
@@ -211,8 +228,8 @@ class Bench:
         )
         return Pair(
             name, f"plain PyTorch modules, torch.optim.Adam ({fusion}, float32)",
-            self.synchronised(lambda: step(ours, optimisers[0], lambda part: part, precision)),
-            self.synchronised(lambda: step(plain, optimisers[1], lambda part: part.float(), "float32")),
+            self.synchronised(lambda: step(ours, optimisers[0], precision)),
+            self.synchronised(lambda: step(plain, optimisers[1], "float32")),
             "step of 32", rounds=3, flop=BATCH * self.network_flop(fusion),
         )  # fmt: skip
 
@@ -228,9 +245,9 @@ class Bench:
         """Floating-point operations of a clip forward and backward, by the definition of the layers."""
         flop = 0.0
         with torch.device("meta"):
-            network = peers.PlainNetwork(37, "concat")
+            layers = [layer for block in network("concat").convolutions for layer in block]
         x = torch.zeros(2, 1, 128, 862, device="meta")
-        for layer in network.convolutions:
+        for layer in layers:
             x = layer(x)
             if isinstance(layer, torch.nn.Conv2d):
                 # The first layer needs no gradient of its input.
@@ -244,7 +261,7 @@ class Bench:
         labels = list(self.taxonomy.labels)
         truth = pd.DataFrame((rng.random((443, len(labels))) < 0.08).astype(int), columns=labels)
         predicted = pd.DataFrame(rng.random(truth.shape).round(6), columns=labels)
-        both = Evaluation(truth.assign(sensor_id="1"), predicted, self.taxonomy)
+        both = Evaluation.of(truth.assign(sensor_id="1"), predicted, self.taxonomy)
         return Pair(
             "evaluation", "loop over thresholds, counting with NumPy at each",
             lambda: [both.scores(level) for level in ("fine", "coarse")],
@@ -256,33 +273,34 @@ class Bench:
         )  # fmt: skip
 
     @cached_property
-    def features(self) -> tuple[Path, Path]:
+    def features(self) -> list[Path]:
         """The feature files of the small city."""
-        embedder = Embedder(self.variables, final_relu=True, device=self.device)
-        self.extract(self.rows, embedder)
-        return self.folder / "logmel.h5", self.folder / "vggish.h5"
+        self.extract(self.rows, self.vggish())
+        return [self.folder / "logmel.h5", self.folder / "vggish.h5"]
+
+    def opened(self, cache_gib: float = 0.0) -> dict:
+        """The same, open."""
+        folder = self.features[0].parent
+        inputs = {"logmel": "logmel", "vggish": "vggish"}
+        return self.stack.enter_context(open_all(folder, inputs, cache_gib=cache_gib))
 
     @cached_property
     def pickles(self) -> Path:
         """The same features as a float32 pickle per clip."""
         folder = self.folder / "loading"
         folder.mkdir()
-        logmel, vggish = self.features
-        with open_features(logmel, "logmel") as a, open_features(vggish, "vggish") as b:
-            for index in range(len(self.rows)):
-                values = (features[np.array([index])][0].astype(np.float32) for features in (a, b))
-                joblib.dump(tuple(values), folder / str(index))
+        opened = self.opened().values()
+        for index in range(len(self.rows)):
+            values = (features[np.array([index])][0].astype(np.float32) for features in opened)
+            joblib.dump(tuple(values), folder / str(index))
         return folder
 
     def loading(self, cache_gib: float = 1.0, name: str = "loading") -> Pair:
         """A shuffled epoch of batches of stored features, kept in memory as in training."""
         rows = np.arange(len(self.rows))
         order = np.random.default_rng(0).permutation(rows)
-        logmel, vggish = (
-            self.stack.enter_context(open_features(path, kind, cache_gib=cache_gib))
-            for path, kind in zip(self.features, ("logmel", "vggish"), strict=True)
-        )
-        everything = Examples(logmel, vggish, rows, np.zeros((len(rows), 37), np.float32))
+        features = self.opened(cache_gib)
+        everything = Examples(features, rows, np.zeros((len(rows), 37), np.float32))
         pickles, cpu = self.pickles, torch.device("cpu")
 
         def ours() -> None:

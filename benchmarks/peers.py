@@ -10,50 +10,18 @@ import librosa
 import numpy as np
 import resampy
 import soundfile as sf
-import torch
-from torch import nn
 
-from ust.embedding import postprocess
-from ust.models import FUSED, HIDDEN, VGGISH_FEATURES
-from ust.table1 import TABLE_1
-from ust.vggish import CONVOLUTIONS, EXAMPLE_FRAMES, FFT, HOP, LINEARS, LOG_OFFSET, WINDOW, mel_matrix
-
-
-class PlainNetwork(nn.Module):
-    """The report's network from PyTorch's modules as they come."""
-
-    def __init__(self, outputs: int, fusion: str) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for block in TABLE_1:
-            layers += [
-                nn.Conv2d(block.inputs, block.outputs, block.kernel, block.stride, block.padding),
-                nn.BatchNorm2d(block.outputs),
-                nn.ReLU(),
-            ]
-            if block.pool:
-                layers.append(nn.MaxPool2d(block.pool))
-            layers.append(nn.Dropout(0.5))
-        self.convolutions = nn.Sequential(*layers)
-        self.bilinear = fusion == "bilinear"
-        features = TABLE_1[-1].outputs
-        self.fusion = (
-            nn.Bilinear(features, VGGISH_FEATURES, FUSED)
-            if self.bilinear
-            else nn.Linear(features + VGGISH_FEATURES, FUSED)
-        )
-        self.head = nn.Sequential(
-            nn.BatchNorm1d(FUSED), nn.ReLU(), nn.Dropout(0.2), nn.Linear(FUSED, HIDDEN),
-            nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, outputs),
-        )  # fmt: skip
-
-    def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
-        """Logits of (batch, 128, 862) log-mels and (batch, 10, 128) embeddings."""
-        spectral = self.convolutions(logmel.unsqueeze(1)).flatten(1)
-        embeddings = vggish.flatten(1)
-        if self.bilinear:
-            return self.head(self.fusion(spectral, embeddings))
-        return self.head(self.fusion(torch.cat([spectral, embeddings], dim=1)))
+from ust.features.vggish.embedding import postprocess
+from ust.features.vggish.network import (
+    CONVOLUTIONS,
+    EXAMPLE_FRAMES,
+    FFT,
+    HOP,
+    LINEARS,
+    LOG_OFFSET,
+    WINDOW,
+    mel_matrix,
+)
 
 
 def keras_vggish(variables: dict[str, np.ndarray]):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import seconds
-from ust.device import prepare
+from ust.compute.device import prepare
 
 ROOT = Path(__file__).parent.parent
 STEPS = ("extraction", "training epoch", "evaluation")
@@ -26,19 +26,18 @@ def run_one(clips: int) -> dict[str, float]:
     """Seconds per clip of each step, and the peak of resident memory in MiB."""
     import pandas as pd
 
-    from benchmarks.pairs import bench
-    from ust.evaluation import Evaluation
-    from ust.examples import Examples
-    from ust.features import Row, open_features
-    from ust.models import CNNVGGish, NetworkConfig
-    from ust.params import load_system
-    from ust.training.trainer import Trainer
-    from ust.vggish import Embedder
+    from benchmarks.pairs import bench, network
+    from ust.compute.accelerate import accelerate
+    from ust.features.rows import Row
+    from ust.models.examples import Examples
+    from ust.scores.evaluation import Evaluation
+    from ust.training.section import read_system
+    from ust.training.trainer import Task, Trainer
 
     device = prepare(device="cpu", threads=2)
     rng = np.random.default_rng(0)
     with bench(device) as made:
-        embedder = Embedder(made.variables, final_relu=True, device=device)
+        on_batch = made.vggish()
         audio = made.folder / "many" / "train"
         audio.mkdir(parents=True)
         rows = []
@@ -48,23 +47,20 @@ def run_one(clips: int) -> dict[str, float]:
             with path.open("wb") as file:  # of its own content, or it would be taken for the same clip
                 file.write(source.read_bytes()[:-4] + index.to_bytes(4, "little"))
             rows.append(Row(path.name, "original", "train", path))
-        found = {"clips": clips, "extraction": seconds(lambda: made.extract(rows, embedder)) / clips}
+        found = {"clips": clips, "extraction": seconds(lambda: made.extract(rows, on_batch)) / clips}
 
-        recipe = load_system(ROOT / "params.yaml", "cnn_vggish").model_copy(update={"cache_gib": 0.0})
-        network = CNNVGGish(NetworkConfig(37, "concat", 0.5, 0.2))
+        recipe = read_system(ROOT / "params.yaml", "cnn_vggish").model_copy(update={"cache_gib": 0.0})
         targets = (rng.random((clips, 37)) < 0.1).astype(np.float32)
-        with (
-            open_features(made.folder / "logmel.h5", "logmel") as logmel,
-            open_features(made.folder / "vggish.h5", "vggish") as vggish,
-        ):
-            examples = Examples(logmel, vggish, np.arange(clips), targets)
-            trainer = Trainer(network, examples, recipe, device=device, name="scaling")
-            found["training epoch"] = seconds(lambda: trainer.epoch(1)) / clips
+        made.features = [made.folder / "logmel.h5", made.folder / "vggish.h5"]
+        examples = Examples(made.opened(), np.arange(clips), targets)
+        task = Task(accelerate(network("concat")), examples, examples, device, "scaling", lambda _: None)
+        trainer = Trainer(task, recipe)
+        found["training epoch"] = seconds(lambda: trainer.epoch(1)) / clips
 
         labels = list(made.taxonomy.labels)
         truth = pd.DataFrame((rng.random((clips, 37)) < 0.1).astype(int), columns=labels)
         predicted = pd.DataFrame(rng.random((clips, 37)).round(6), columns=labels)
-        both = Evaluation(truth.assign(sensor_id="1"), predicted, made.taxonomy)
+        both = Evaluation.of(truth.assign(sensor_id="1"), predicted, made.taxonomy)
         both.headlines()
         found["evaluation"] = min(seconds(both.headlines) for _ in range(5)) / clips
     found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

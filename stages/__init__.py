@@ -1,14 +1,6 @@
 """The pipeline's stages, one script each; dvc.yaml says how they hang together."""
 
-import importlib.util
-import sys
 from pathlib import Path
-
-if importlib.util.find_spec("torch") is None or importlib.util.find_spec("librosa") is None:
-    sys.exit(
-        f"error: {sys.executable} does not have the packages of requirements.txt. Activate the project's "
-        "environment (make .venv && source .venv/bin/activate), then run the command again."
-    )
 
 DVC_TEMPORARY = Path(".dvc") / "tmp"
 

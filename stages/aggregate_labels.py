@@ -1,38 +1,37 @@
-"""Aggregate what the annotators said to one label vector per clip."""
+"""Aggregate what the annotators said to one label vector per clip, by a rule of params.yaml."""
 
 import argparse
 from pathlib import Path
 
-from ust import params
-from ust.annotations import read_annotations
-from ust.console import done, parse, run
-from ust.files import replacing
-from ust.labels import aggregate, aggregate_any
-from ust.taxonomy import read_taxonomy
+from ust.commands.console import done, parse, run
 
 
 def main() -> None:
-    """Write labels.csv and labels_any.csv: split, audio_filename, then the labels, coarse first."""
+    """Write split, audio_filename, then the labels, coarse first."""
     parser = argparse.ArgumentParser(prog="python -m stages.aggregate_labels", description=__doc__)
+    parser.add_argument("labels", help="a row of labels in params.yaml")
     parser.add_argument("annotations", type=Path, help="annotations.csv")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="labels.csv to write, by the report's rule")
-    parser.add_argument("any", type=Path, help="labels_any.csv to write, by the challenge baseline's")
+    parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out", "any"])
-    (settings,) = params.load(args.params, "labels")
+    args = parse(parser, writes=["out"])
 
+    from ust.annotations.reading import read_annotations
+    from ust.annotations.section import read_rule
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.files.atomic import replacing
+
+    rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy)
+    labels = rule.aggregate(annotations, taxonomy, settings)
+    with replacing(args.out) as partial:
+        labels.to_csv(partial, index=False, lineterminator="\n")
     clips = annotations.groupby("split")["audio_filename"].nunique()
-    labels = aggregate(annotations, taxonomy, threshold=settings.threshold, soft=settings.soft)
-    for path, table in ((args.out, labels), (args.any, aggregate_any(annotations, taxonomy))):
-        with replacing(path) as partial:
-            table.to_csv(partial, index=False, lineterminator="\n")
-        counts = table["split"].value_counts().sort_index()
-        texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
-                 for split, n in counts.items()]  # fmt: skip
-        done("%s: %s", path, ", ".join(texts))
+    counts = labels["split"].value_counts().sort_index()
+    texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
+             for split, n in counts.items()]  # fmt: skip
+    done("%s: %s", args.out, ", ".join(texts))
 
 
 if __name__ == "__main__":

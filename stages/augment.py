@@ -3,24 +3,7 @@
 import argparse
 from pathlib import Path
 
-from joblib import Parallel, delayed
-
-from ust import params
-from ust.audio import read_clip, write_sound
-from ust.augmentation import augment, chosen, names
-from ust.clips import SAMPLE_RATE
-from ust.console import done, parse, progress, run
-from ust.features import Row, find_rows
-from ust.files import replacing_folder
-
-
-def write_variant(row: Row, folder: Path, method: str, variant: str, settings: dict, seed: int) -> None:
-    """Write one variant of a clip as ``<variant>/train/<audio_filename>.flac``."""
-    samples = read_clip(row.path, SAMPLE_RATE)
-    options = {"method": method, "variant": variant, "settings": settings}
-    out = augment(samples, SAMPLE_RATE, **options, clip=row.clip, seed=seed)
-    path = folder / variant / row.split / f"{row.clip}.flac"
-    write_sound(path, out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
+from ust.commands.console import done, parse, progress, run
 
 
 def main() -> None:
@@ -30,23 +13,25 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, replaces=["out"])
-    (settings,) = params.load(args.params, "augment")
 
-    train = [row for row in find_rows(args.audio) if row.split == "train"]
-    jobs = []
-    for method, values in settings.model_dump(exclude={"seed"}).items():
-        enabled, proportion, copies = (values.pop(key) for key in ("enabled", "proportion", "copies"))
-        for variant in names(method, copies) if enabled else []:
-            for row in train:
-                if chosen(row.clip, variant=variant, proportion=proportion, seed=settings.seed):
-                    jobs.append((row, method, variant, values))
+    from joblib import Parallel, delayed
+
+    from ust.audio.augmentation import Augment, wanted, write_variant
+    from ust.features.rows import find_rows
+    from ust.files.folders import replacing_folder
+    from ust.files.settings import read_sections
+
+    (settings,) = read_sections(args.params, augment=Augment)
+    train = {row.clip: row.path for row in find_rows(args.audio) if row.split == "train"}
+    variants = wanted(list(train), settings)
     with replacing_folder(args.out, by="augment", force=args.force) as folder:
         written = Parallel(n_jobs=-1, return_as="generator")(
-            delayed(write_variant)(row, folder, *what, settings.seed) for row, *what in jobs
+            delayed(write_variant)(train[each.clip], folder / each.variant / "train", each)
+            for each in variants
         )
-        for _ in progress(written, total=len(jobs), description="augmenting"):
+        for _ in progress(written, total=len(variants), description="augmenting"):
             pass
-    done("%s: %d variants of %d train clips", args.out, len(jobs), len(train))
+    done("%s: %d variants of %d train clips", args.out, len(variants), len(train))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,10 @@
 """Bring the data set: synthesise it, link a local one, or download a release of SONYC-UST."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from stages import from_project
-from ust import params
-from ust.city.build import build_city
-from ust.console import done, log, parse, run
-from ust.dataset import Summary, link
-from ust.errors import UserError, listing
-from ust.fetch import cache_folder
-from ust.files import replacing_folder, write_json
-from ust.sonyc import RELEASES, bring
+from ust.commands.console import done, log, parse, progress, run
 
 
 def main() -> None:
@@ -22,26 +14,22 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--zenodo", default="https://zenodo.org", help="a mirror's address")
     args = parse(parser, replaces=["out"])
-    (data,) = params.load(args.params, "data")
 
+    from dataclasses import asdict
+
+    from ust.files.documents import write_json
+    from ust.files.errors import listing
+    from ust.files.folders import replacing_folder
+    from ust.files.settings import read_sections
+    from ust.sources.fetch import cache_folder
+    from ust.sources.section import Data
+    from ust.sources.source import Place
+    from ust.sources.table import SOURCES
+
+    (data,) = read_sections(args.params, data=Data)
     with replacing_folder(args.out, by="download", force=args.force) as folder:
-        if data.source == "synthetic":
-            clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
-            build_city(folder, seed=data.synthetic.seed, clips=clips)
-            summary = Summary(clips, {}, ())
-        else:
-            skip_bad = data.on_bad_audio == "skip"
-            if data.source == "local":
-                root = from_project(data.path)
-                if root.is_relative_to(args.out.resolve()):
-                    raise UserError(
-                        f"data.path: {root} is the stage's own output; name the folder it came from"
-                    )
-                summary = link(root, folder, skip_bad=skip_bad)
-            else:
-                home = cache_folder() / data.source
-                unpacked = bring(RELEASES[data.source], home, zenodo=args.zenodo)
-                summary = link(home, folder, audio_roots=unpacked, skip_bad=skip_bad)
+        place = Place(folder, args.out, from_project, cache_folder(), args.zenodo, progress)
+        summary = SOURCES[data.source].bring(place, data)
         write_json(folder / "dataset.json", {"source": data.source, **asdict(summary)})
     if summary.skipped:
         log.warning(

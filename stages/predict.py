@@ -3,47 +3,53 @@
 import argparse
 from pathlib import Path
 
-from ust import params
-from ust.console import done, parse, run
-from ust.device import prepare
-from ust.examples import select
-from ust.features import check_same_rows, open_features
-from ust.labels import read_labels
-from ust.predictions import write_predictions
-from ust.systems import load_system
-from ust.taxonomy import read_taxonomy
+from ust.commands.console import done, parse, run
 
 
 def main() -> None:
     """Write audio_filename, the 29 fine columns and the 8 coarse ones."""
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of the stage train")
-    parser.add_argument("logmel", type=Path, help="HDF5 of the stage extract_logmel")
-    parser.add_argument("vggish", type=Path, help="HDF5 of the stage extract_vggish")
-    parser.add_argument("labels", type=Path, help="labels.csv, for the split's clips")
+    parser.add_argument("checkpoint", help="a row of checkpoints in params.yaml")
+    parser.add_argument("models", type=Path, help="folder of the trained systems")
+    parser.add_argument("features", type=Path, help="folder of the stages extract")
+    parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out", "train"])
-    settings, hierarchical, baseline, compute = params.load(
-        args.params, "predict", "hierarchical", "baseline", "compute"
-    )
+
+    from ust.annotations.labels import verified_clips
+    from ust.annotations.reading import read_annotations
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.compute.accelerate import accelerate
+    from ust.compute.device import Compute, prepare
+    from ust.features.store import open_all
+    from ust.files.errors import UserError
+    from ust.files.settings import Name, read_sections
+    from ust.models.checkpoints import Checkpoint, Predict, load_system
+    from ust.models.examples import predict, select
+    from ust.scores.predictions import write_predictions
+
+    kinds = {"checkpoints": dict[Name, Checkpoint], "predict": Predict, "compute": Compute}
+    rows, settings, compute = read_sections(args.params, **kinds)
+    if args.checkpoint not in rows:
+        raise UserError(f"{args.params}: checkpoints has no {args.checkpoint!r}; it has {', '.join(rows)}")
+    row = rows[args.checkpoint]
     device = prepare(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
-    system = load_system(args.model, **hierarchical.model_dump(), **baseline.model_dump())
-    labels = read_labels(args.labels, taxonomy)
-    with open_features(args.logmel, "logmel") as logmel, open_features(args.vggish, "vggish") as vggish:
-        check_same_rows(logmel, vggish)
+    clips = verified_clips(read_annotations(args.annotations, taxonomy))
+    system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
+    inputs = system.about["inputs"]
+    system = accelerate(system).to(device)
+    with open_all(args.features, inputs) as features:
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
-            examples = select(split, labels, list(taxonomy.labels), logmel, vggish, variants=False)
-            probabilities = system.probabilities(
-                examples, taxonomy, batch_size=settings.batch_size, device=device
-            )
-            clips = list(logmel.clip[examples.rows])
-            write_predictions(out, clips, probabilities, taxonomy)
-            done("%s: %d %s clips", out, len(clips), split)
+            examples = select(split, clips, [], features, variants=False)
+            probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)
+            names = next(iter(features.values())).clip[examples.rows]
+            write_predictions(out, list(names), probabilities, taxonomy)
+            done("%s: %d %s clips", out, len(names), split)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,15 @@
-"""Package a system's predictions as a submission to the challenge, and check the package."""
+"""Package a checkpoint's predictions as a submission to the challenge, and check the package."""
 
 import argparse
-import shutil
 from pathlib import Path
 
-from ust import params
-from ust.annotations import ground_truth, read_annotations
-from ust.console import done, parse, run
-from ust.files import read_json, replacing_folder, write_json
-from ust.submission import check, figures, metadata
-from ust.taxonomy import read_taxonomy
-from ust.yamls import write_yaml
+from ust.commands.console import done, parse, run
 
 
 def main() -> None:
-    """Write <label>.output.csv and <label>.meta.yaml, and the system's official figures."""
+    """Write <label>.output.csv and <label>.meta.yaml, and the official figures."""
     parser = argparse.ArgumentParser(prog="python -m stages.submit", description=__doc__)
-    parser.add_argument("system", help="name of the system")
+    parser.add_argument("checkpoint", help="its name")
     parser.add_argument("predictions", type=Path, help="CSV of the stage predict")
     parser.add_argument("metrics", type=Path, help="JSON of the stage evaluate")
     parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
@@ -25,19 +18,28 @@ def main() -> None:
     parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out_metrics"], replaces=["out"])
-    (settings,) = params.load(args.params, "submit")
 
+    import shutil
+
+    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.files.documents import read_json, write_json, write_yaml
+    from ust.files.folders import replacing_folder
+    from ust.files.settings import read_sections
+    from ust.scores.submission import Submit, check, figures, metadata
+
+    (settings,) = read_sections(args.params, submit=Submit)
     taxonomy = read_taxonomy(args.taxonomy)
     metrics = read_json(args.metrics, made_by="evaluate")
     truth = ground_truth(read_annotations(args.annotations, taxonomy), metrics["rests_on"]["split"])
     authors = [author.model_dump() for author in settings.authors]
     with replacing_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")
-        about = metadata(settings.label, settings.name, args.system, authors, metrics)
+        about = metadata(settings.label, settings.name, args.checkpoint, authors, metrics)
         write_yaml(out / f"{settings.label}.meta.yaml", about)
         check(out, settings.label, list(truth["audio_filename"]), taxonomy)
-    write_json(args.out_metrics, {"system": args.system, **figures(metrics)})
-    done("%s: %s, %d clips, checked, as %s", args.out, args.system, len(truth), settings.label)
+    write_json(args.out_metrics, {"system": args.checkpoint, **figures(metrics)})
+    done("%s: %s, %d clips, checked, as %s", args.out, args.checkpoint, len(truth), settings.label)
 
 
 if __name__ == "__main__":

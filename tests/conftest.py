@@ -14,11 +14,15 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from ust.annotations import read_annotations
-from ust.city.build import write_taxonomy
-from ust.features import Row, write_features
-from ust.sonyc import ANNOTATIONS, TAXONOMY
-from ust.taxonomy import read_taxonomy
+from ust.annotations.anyone import Anyone
+from ust.annotations.majority import Majority
+from ust.annotations.reading import read_annotations
+from ust.annotations.table import RULES
+from ust.annotations.taxonomy import read_taxonomy
+from ust.features.rows import Row
+from ust.features.store import write_features
+from ust.sources.city.build import write_taxonomy
+from ust.sources.source import ANNOTATIONS, TAXONOMY
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
@@ -31,6 +35,17 @@ def pytest_collection_modifyitems(items):
     """Put the longest modules first."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem.removeprefix("test_"), len(ranks)))
+
+
+def aggregate(annotations, taxonomy, *, threshold, soft):
+    """Labels by the report's rule."""
+    settings = Majority(threshold=threshold, soft=soft)
+    return RULES["majority"].aggregate(annotations, taxonomy, settings)
+
+
+def aggregate_any(annotations, taxonomy):
+    """Labels by the challenge baseline's."""
+    return RULES["any"].aggregate(annotations, taxonomy, Anyone())
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +133,7 @@ def stored():
     vggish = rng.integers(0, 256, (len(keys), 10, 128)).astype(np.uint8)
     vggish[:, 0, 0] = np.arange(len(keys))
     logmel = np.zeros((len(keys), 1, 1), np.float16)
-    return Stored(logmel, clip, variant, split), Stored(vggish, clip, variant, split)
+    return {"logmel": Stored(logmel, clip, variant, split), "vggish": Stored(vggish, clip, variant, split)}
 
 
 @pytest.fixture
@@ -139,9 +154,9 @@ def tables(taxonomy):
 def data(stored, tables, taxonomy):
     from tiny import FLAT
 
-    from ust.training.fit import training_data
+    from ust.training.work import training_data
 
-    return training_data(FLAT, *tables, *stored, taxonomy)
+    return training_data(FLAT, tables[0], stored, taxonomy)
 
 
 @pytest.fixture
@@ -150,19 +165,25 @@ def work(tmp_path, taxonomy, monkeypatch):
     import torch
     from tiny import CPU, Heard, Tiny
 
-    from ust.training import fit
+    from ust.training.work import Work
 
     heard = Heard()
 
-    def build(system, outputs, name, device):
+    def network(self, system, outputs, name):
         torch.manual_seed(len(name))
         heard.network = Tiny(outputs)
         return heard.network
 
-    monkeypatch.setattr(fit, "build", build)
+    monkeypatch.setattr(Work, "network", network)
     (tmp_path / "states").mkdir()
-    about = {"architecture": "tiny", "taxonomy": None, "logmel": {}, "vggish": {}}
-    return fit.Work(taxonomy, CPU, tmp_path / "out", tmp_path / "states", about, None, heard)
+    inputs = {"logmel": "logmel", "vggish": "vggish"}
+    about = {
+        "architecture": "tiny",
+        "taxonomy": None,
+        "inputs": inputs,
+        "features": {"logmel": {}, "vggish": {}},
+    }
+    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path / "states", about, None, heard)
 
 
 @pytest.fixture

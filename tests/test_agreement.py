@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import aggregate
 
-from ust.agreement import AGGREGATED, ANYONE, agreement, fleiss_kappa, label_counts
-from ust.labels import aggregate
+from ust.annotations.agreement import AGGREGATED, ANYONE, agreement, fleiss_kappa, label_counts
 
 
 def test_kappa_of_a_known_table():

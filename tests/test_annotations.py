@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from ust.annotations import ground_truth, read_annotations
-from ust.city.build import annotation_columns
-from ust.errors import UserError
-from ust.taxonomy import read_taxonomy
+from ust.annotations.reading import ground_truth, read_annotations
+from ust.annotations.taxonomy import read_taxonomy
+from ust.files.errors import UserError
+from ust.sources.city.build import annotation_columns
 
 
 @pytest.fixture

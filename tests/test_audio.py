@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 from conftest import RATE
 
-from ust.audio import BadAudio, fit_length, read_clip, read_recording
+from ust.audio.recordings import BadAudio, fit_length, load_audio, read_recording
 
 
 @pytest.mark.parametrize(
@@ -22,19 +22,19 @@ from ust.audio import BadAudio, fit_length, read_clip, read_recording
     ],
 )
 def test_formats(wav, noise, name, options, tolerance):
-    clip = read_clip(wav(name, **options), RATE)
+    clip = load_audio(wav(name, **options), RATE)
     assert clip.dtype == np.float32
     assert np.sqrt(np.mean((clip - noise) ** 2)) < tolerance
 
 
 def test_a_file_is_known_by_its_content_not_its_name(wav, noise):
     path = wav("a.flac").rename(wav("b.wav").with_name("c.wav"))
-    np.testing.assert_allclose(read_clip(path, RATE), noise, atol=1e-4)
+    np.testing.assert_allclose(load_audio(path, RATE), noise, atol=1e-4)
 
 
 def test_channels_are_averaged(wav, noise):
     path = wav(samples=np.stack([noise, -noise / 2], axis=1), subtype="FLOAT")
-    np.testing.assert_allclose(read_clip(path, RATE), noise / 4, atol=1e-7)
+    np.testing.assert_allclose(load_audio(path, RATE), noise / 4, atol=1e-7)
     assert read_recording(path).conversions == ["more than one channel"]
 
 
@@ -42,7 +42,7 @@ def test_channels_are_averaged(wav, noise):
 def test_other_lengths_are_cut_or_padded(wav, seconds, said):
     samples = np.full(seconds * RATE, 0.5, np.float32)
     path = wav(samples=samples, subtype="FLOAT")
-    clip = read_clip(path, RATE)
+    clip = load_audio(path, RATE)
     assert clip.shape == (441_000,)
     assert clip.sum() == pytest.approx(min(seconds, 10) * RATE * 0.5)
     assert read_recording(path).conversions == [said]
@@ -53,7 +53,7 @@ def test_other_rates_are_resampled(wav):
     tone = np.sin(2 * np.pi * 440 * np.arange(10 * rate) / rate).astype(np.float32)
     path = wav(samples=tone, rate=rate, subtype="FLOAT")
     wanted = np.sin(2 * np.pi * 440 * np.arange(10 * RATE) / RATE)
-    np.testing.assert_allclose(read_clip(path, RATE)[500:-500], wanted[500:-500], atol=1e-3)
+    np.testing.assert_allclose(load_audio(path, RATE)[500:-500], wanted[500:-500], atol=1e-3)
     assert read_recording(path).conversions == ["other sample rate"]
 
 
@@ -113,7 +113,7 @@ def test_a_wav_of_unknown_length_is_read(wav, noise):
     content = bytearray(path.read_bytes())
     content[4:8] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
-    np.testing.assert_allclose(read_clip(path, RATE), noise, atol=1e-4)
+    np.testing.assert_allclose(load_audio(path, RATE), noise, atol=1e-4)
 
 
 def test_fit_length():

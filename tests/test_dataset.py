@@ -4,16 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import RATE
+from conftest import RATE, aggregate
 
-from ust.annotations import read_annotations
-from ust.city.build import annotation_columns, build_city
-from ust.city.scene import SOUNDS
-from ust.dataset import link
-from ust.errors import UserError
-from ust.labels import aggregate
-from ust.sonyc import ANNOTATIONS, TAXONOMY
-from ust.taxonomy import is_incomplete, read_taxonomy
+from ust.annotations.reading import read_annotations
+from ust.annotations.taxonomy import is_incomplete, read_taxonomy
+from ust.files.errors import UserError
+from ust.sources.city.build import annotation_columns, build_city
+from ust.sources.city.scene import SOUNDS
+from ust.sources.folder import link
+from ust.sources.source import ANNOTATIONS, TAXONOMY
 
 CLIPS = {"08_000000.wav": "train", "08_000001.wav": "train", "00_500000.wav": "validate"}
 LAYOUTS = {"v1": "{split}/{name}", "v2": "audio/{name}", "ours": "audio/{split}/{name}", "flat": "{name}"}

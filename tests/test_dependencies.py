@@ -1,26 +1,37 @@
-"""What dvc.yaml says a stage depends on is what its script imports, no more and no less."""
+"""What a stage declares is what it uses: code by digests, parameters by section, files by its command."""
 
 import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+from stages.code import stages as stages_of
+from ust.files import code
+
 # Scripts beside the stages that no pipeline runs.
 TOOLS = {"compare", "export", "tag"}
+TABLES = ("ust.annotations.table", "ust.features.table", "ust.models.table", "ust.sources.table",
+          "ust.training.table")  # fmt: skip
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 
 
-def module_file(name: str) -> Path | None:
+def module_file(name: str, root: Path = ROOT) -> Path | None:
     """The project's file of a dotted module name, None for other packages."""
-    path = ROOT.joinpath(*name.split("."))
+    path = root.joinpath(*name.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if name.split(".")[0] in ("ust", "stages") and candidate.is_file():
             return candidate
     return None
 
 
-def direct_imports(path: Path) -> set[Path]:
+def direct_imports(path: Path, root: Path = ROOT) -> set[Path]:
     """The project's files that a file's import statements execute."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -31,7 +42,7 @@ def direct_imports(path: Path) -> set[Path]:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     # Importing a.b.c executes a and a.b, too.
     names |= {".".join(name.split(".")[:i]) for name in names for i in range(1, name.count(".") + 1)}
-    return {file for file in map(module_file, names) if file}
+    return {file for file in (module_file(name, root) for name in names) if file}
 
 
 def imported_files(path: Path) -> set[str]:
@@ -41,7 +52,7 @@ def imported_files(path: Path) -> set[str]:
         file = todo.pop()
         found.add(file)
         todo |= direct_imports(file) - found
-    return {str(file.relative_to(ROOT)) for file in found}
+    return {file.relative_to(ROOT).as_posix() for file in found}
 
 
 def dvc_yaml() -> dict:
@@ -51,8 +62,7 @@ def dvc_yaml() -> dict:
 
 def stages() -> dict[str, dict]:
     """The stages of dvc.yaml; those of a foreach as what it repeats."""
-    text = dvc_yaml()
-    return {name: stage.get("do", stage) for name, stage in text["stages"].items()}
+    return {name: stage.get("do", stage) for name, stage in dvc_yaml()["stages"].items()}
 
 
 def script(stage: dict) -> Path:
@@ -61,63 +71,228 @@ def script(stage: dict) -> Path:
     return ROOT.joinpath(*words[words.index("-m") + 1].split(".")).with_suffix(".py")
 
 
-@pytest.mark.parametrize("name", stages())
-def test_declared_code_is_what_the_script_imports(name):
+def all_rows() -> dict[str, frozenset]:
+    """Of each table all rows."""
+    found = {}
+    for table in TABLES:
+        tree = ast.parse(module_file(table).read_text())
+        (names,) = [
+            node.value.keys for node in tree.body if isinstance(getattr(node, "value", None), ast.Dict)
+        ]
+        found[table] = frozenset(name.value for name in names)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in stages() if name != "code"])
+def test_a_stage_depends_on_the_digest_of_its_own_script(name):
     stage = stages()[name]
-    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    assert declared == imported_files(script(stage))
+    (dep,) = [dep for dep in stage["deps"] if dep.startswith("data/code/") and "index" not in dep]
+    own = dep.removeprefix("data/code/").removesuffix(".json")
+    row = "" if "foreach" not in dvc_yaml()["stages"][name] or name == "evaluate" else own.split("/")[1]
+    assert own.split("/")[0] == script(stage).stem
+    assert row in ("", "${key}", "${item}")
+    rows = {"systems": ("train",), "hierarchies": ("train_hierarchy",)}
+    table = dvc_yaml()["stages"][name].get("foreach", "${}")[2:-1]
+    wanted = {place for place, *_ in stages_of(PARAMS)}
+    for value in PARAMS[table] if row else [""]:
+        assert own.replace(row, value) in wanted if row else own in wanted
+    assert name in rows.get(table, (name,))
+
+
+@pytest.mark.parametrize("name", sorted({script(stage).stem for stage in stages().values()} - {"code"}))
+def test_a_digest_is_of_what_the_script_imports(name):
+    """With all rows of the tables: exactly the files that importing executes, and those they read."""
+    found = set(code.code_digests(ROOT, f"stages.{name}", all_rows()))
+    assert {path for path in found if path.endswith(".py")} == imported_files(ROOT / "stages" / f"{name}.py")
+    templates = {path for path in found if not path.endswith(".py")}
+    assert templates == ({"ust/page/page.html.jinja"} if name == "page" else set())
+
+
+def digests(root: Path) -> dict[str, dict]:
+    """Of each stage its digests, in a copy of the project."""
+    for cached in (code._tree, code._whole_digest):
+        cached.cache_clear()
+    return {place: code.code_digests(root, f"stages.{name}", rows) for place, name, rows in stages_of(PARAMS)}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("stages", "ust"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def changed(copy, path, edit):
+    """The stages whose digests change when a file is edited."""
+    before, text = digests(copy), path.read_text("utf-8")
+    path.write_text(edit(text), "utf-8")
+    after = digests(copy)
+    path.write_text(text, "utf-8")
+    return {place for place in before if before[place] != after[place]}
+
+
+MODULES = sorted(
+    p.relative_to(ROOT).as_posix() for part in ("stages", "ust") for p in (ROOT / part).rglob("*.py")
+)
+
+
+def test_an_edited_module_changes_what_rests_on_it_and_nothing_else(copy):
+    """Each module in turn."""
+    before = digests(copy)
+    for module in MODULES:
+        found = changed(copy, copy / module, lambda text: text + "\n_more = 1\n")
+        assert found == {place for place, files in before.items() if module in files}, module
+
+
+def test_who_rests_on_what(copy):
+    """By hand, what should and what should not run again."""
+    rests = digests(copy)
+
+    def on(module):
+        return {place.split("/")[0] for place, files in rests.items() if module in files}
+
+    assert on("ust/scores/bootstrap.py") == {"evaluate"}
+    assert on("ust/page/media.py") == {"page"}
+    assert on("ust/page/page.html.jinja") == {"page"}
+    assert on("ust/training/schedule.py") == {"train"}
+    assert on("ust/compute/strided.py") == {"train", "predict", "weights", "extract"}
+    assert on("ust/sources/city/sounds.py") == {"download"}
+    assert on("ust/models/frames.py") == {"train", "predict"}
+    frames = {place for place, files in rests.items() if "ust/models/frames.py" in files}
+    assert frames == {
+        f"{stage}/baseline_{level}" for stage in ("train", "predict") for level in ("fine", "coarse")
+    }
+    assert {place for place, files in rests.items() if "ust/features/logmel.py" in files} == {
+        "weights/logmel", "extract/logmel"
+    }  # fmt: skip
+    assert {place for place, files in rests.items() if "ust/annotations/anyone.py" in files} == {
+        "aggregate_labels/any"
+    }
+    assert not on("ust/sources/sonyc.py")  # the city is the source
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_another_row_changes_nothing_for_those_that_do_not_use_it(copy, table):
+    path = copy.joinpath(*table.split(".")).with_suffix(".py")
+
+    def add(text):
+        name = re.search(r"^(\w+): dict", text, re.MULTILINE)[1]
+        text = text.replace("\n\n", "\n\nfrom ust.files import errors as another\n", 1)
+        return (
+            text.replace(f"{name}: dict", f"{name}: dict", 1).rstrip()[:-1]
+            + '    "another": another.ROW,\n}\n'
+        )
+
+    assert changed(copy, path, add) == set()
+
+
+def test_comments_and_docstrings_change_nothing(copy):
+    for name in ("ust/scores/bootstrap.py", "stages/train.py", "ust/models/cnn.py"):
+        found = changed(copy, copy / name, lambda text: "# Why.\n" + text.replace('"""', '"""Or: ', 1))
+        assert found == set()
+
+
+def test_dvc_runs_again_what_rests_on_an_edited_module(project):
+    """A comment: the digests are taken and nothing else runs; a statement: what rests on it."""
+    from project import ran
+
+    path = project.path / "ust" / "scores" / "curves.py"
+    text = path.read_text("utf-8")
+    path.write_text("# Why.\n" + text, "utf-8")
+    assert ran(project.dvc("repro")) == {"code"}
+    path.write_text(text + "\n_more = 1\n", "utf-8")
+    assert "modified:           ust" in project.dvc("status")
+    found = ran(project.dvc("repro"))
+    assert found == {"code"} | {f"evaluate@{name}" for name in PARAMS["checkpoints"]}
+    path.write_text(text, "utf-8")
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("evaluate", "data/predictions/cnn.csv", "data/raw/annotations.csv",
+          "data/raw/dcase-ust-taxonomy.yaml", "{tmp}/m.json"), "evaluate"),
+        (("predict", "cnn", "models", "data/features", "data/raw/annotations.csv",
+          "data/raw/dcase-ust-taxonomy.yaml", "{tmp}/p.csv"), "predict/cnn"),
+        (("inputs", "data/code/index.json", "data/features", "{tmp}/inputs"), "inputs"),
+        (("aggregate_labels", "any", "data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml",
+          "{tmp}/l.csv"), "aggregate_labels/any"),
+        (("weights", "logmel", "{tmp}/w"), "weights/logmel"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_runs_is_what_is_declared(project, tmp_path, words, place):
+    """All modules of the project that a stage has imported at its end stand in its file of digests."""
+    program = (
+        "import runpy, sys, pathlib\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass\n"
+        "root = pathlib.Path.cwd()\n"
+        "files = [getattr(m, '__file__', None) for m in list(sys.modules.values())]\n"
+        "print('\\n'.join(pathlib.Path(f).relative_to(root).as_posix() for f in files if f\n"
+        "                and pathlib.Path(f).parts[: len(root.parts) + 1] in\n"
+        "                ((*root.parts, 'ust'), (*root.parts, 'stages'))))\n"
+    )
+    name, *rest = (word.format(tmp=tmp_path) for word in words)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = {[f'stages.{name}', *rest]!r}\n{program}"],
+        cwd=project.path, env=project.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    used = {line for line in done.stdout.splitlines() if line.endswith(".py")}
+    declared = set(json.loads((project.path / f"data/code/{place}.json").read_text()))
+    tables = {module_file(table) for table in TABLES}
+    of_rows = {imported for table in tables if table.relative_to(ROOT).as_posix() in declared
+               for row in direct_imports(table) for imported in imported_files(row)}  # fmt: skip
+    assert used - declared <= of_rows
+    assert len(used & declared) > 8
 
 
 @pytest.mark.parametrize("name", stages())
-def test_declared_params_are_the_sections_the_script_loads(name):
+def test_declared_params_are_what_the_script_reads(name):
+    """The sections it asks for, by `read_sections`, by a table of rows, or by name."""
     stage = stages()[name]
-    loaded = set()
-    for node in ast.walk(ast.parse(script(stage).read_text("utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load":
-            loaded |= {ast.literal_eval(argument) for argument in node.args[1:]}
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load_system":
-            # A row of the table, and the sections it is completed from.
+    source = script(stage).read_text("utf-8")
+    if "ust.commands.evaluate" in source:
+        source = "read_sections(args.params, evaluate=Evaluate)"
+    read = set()
+    for node in ast.walk(ast.parse(source)):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called == "read_sections":
+            read |= {word.arg for word in node.keywords if word.arg}
+        elif called == "read_system":
             table = "hierarchies" if name == "train_hierarchy" else "systems"
-            loaded |= {"model", "${item.recipe}", table + ".${key}"}
+            read |= {"model", "${item.recipe}", table + ".${key}"}
+        elif called == "read_rule":
+            read |= {"labels.${key}"}
+        elif called == "read_feature":
+            read |= {"${item}"}
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "kinds":
+            read |= {key.value for key in node.value.keys}
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in (
+            "params",
+            "read_yaml(args.params)",
+        ):
+            read |= {ast.literal_eval(node.slice)}
+    read = {"checkpoints.${key}" if each == "checkpoints" and name == "predict" else each for each in read}
+    if name == "code":
+        assert "params.yaml" in stage["deps"]
+        return
     # DVC itself puts this one into the command line.
-    assert set(stage.get("params", [])) - {"submission"} == loaded
+    assert set(stage.get("params", [])) - {"submission"} == read
 
 
-def test_every_system_is_trained_predicted_scored_and_in_the_tables():
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
-    (variables,) = dvc_yaml()["vars"]
-    checkpoints = variables["checkpoints"]
-    rows = params["systems"].keys() | params["hierarchies"].keys()
-    assert {folder.split("/")[0] for folder in checkpoints.values()} == rows
-    assert params["submission"] in checkpoints
-    metrics = [f"metrics/{name}.json" for name in checkpoints]
-    table = stages()["table"]
-    assert [dep for dep in table["deps"] if dep.startswith("metrics/")] == metrics
-    assert [word for word in table["cmd"].split() if word in metrics] == metrics
-    report = stages()["report"]
-    curves = [word for word in report["cmd"].split() if word.startswith("metrics/training/")]
-    assert curves == [dep for dep in report["deps"] if dep.startswith("metrics/training/")]
-    assert {Path(folder).name for folder in curves} == rows
+def test_every_system_is_predicted_and_the_submission_is_a_checkpoint():
+    rows = PARAMS["systems"].keys() | PARAMS["hierarchies"].keys()
+    assert {row["model"].split("/")[0] for row in PARAMS["checkpoints"].values()} == rows
+    assert PARAMS["submission"] in PARAMS["checkpoints"]
+    text = (ROOT / "dvc.yaml").read_text()
+    assert not [name for name in rows | PARAMS["checkpoints"].keys() if re.search(rf"\b{name}\b", text)]
 
 
 def test_every_script_is_a_stage():
     scripts = {path for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"}
     tools = {ROOT / "stages" / f"{name}.py" for name in TOOLS}
     assert scripts == {script(stage) for stage in stages().values()} | tools
-
-
-def test_imports_have_no_cycles():
-    graph = {path: direct_imports(path) - {path} for path in (ROOT / "ust").rglob("*.py")}
-    while graph:
-        leaves = [path for path, needs in graph.items() if not needs & graph.keys()]
-        assert leaves, f"cycle among {sorted(path.name for path in graph)}"
-        for leaf in leaves:
-            del graph[leaf]
-
-
-def test_the_library_reads_no_parameters_and_no_fixed_path():
-    for path in (ROOT / "ust").rglob("*.py"):
-        source = path.read_text("utf-8")
-        assert "params.yaml" not in "".join(
-            ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
-        ), path

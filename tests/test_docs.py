@@ -58,17 +58,12 @@ def place(project):
     for name in ("street.flac", "recordings/a.wav"):
         sf.write(project.path / name, noise, RATE)
     sf.write(project.path / "clip.wav", noise[: 10 * RATE], RATE)
-    for page in PAGES:
-        for block in blocks(page, "py"):
-            if block.startswith("# stages/"):
-                (project.path / block.split()[1]).write_text(block)
     project.stage("download", project.path.parent / "my-data")
     (project.path.parent / "my-data" / "dataset.json").unlink()
     (project.path / ".venv").mkdir()
     (project.path / ".venv" / "installed").touch()
     (project.path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntags.csv\nscores.json\n"
-    excluded += "stages/extract_mfcc.py\n"
     (project.path / ".git" / "info" / "exclude").write_text(excluded)
     return project
 

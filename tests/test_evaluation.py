@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from ust.bootstrap import interval, resamples
-from ust.curves import confusion, curves, reliability
-from ust.evaluation import Evaluation, best_thresholds, compare, details, headline
-from ust.predictions import write_predictions
+from ust.scores.bootstrap import interval, resamples
+from ust.scores.comparison import compare
+from ust.scores.curves import confusion, curves, reliability
+from ust.scores.evaluation import Evaluation, details, headline
+from ust.scores.predictions import write_predictions
+from ust.scores.thresholds import best_thresholds
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def frames(taxonomy):
 @pytest.fixture(scope="module")
 def evaluations(frames, taxonomy):
     truth, systems = frames
-    return [Evaluation(truth, predicted, taxonomy) for predicted in systems]
+    return [Evaluation.of(truth, predicted, taxonomy) for predicted in systems]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_interval_of_a_mean_agrees_with_theory():
 def test_a_resample_is_scored_like_a_file_of_its_clips(frames, evaluations, taxonomy):
     truth, systems = frames
     draw = next(resamples(truth["sensor_id"].to_numpy(), unit="sensors", count=1, seed=2))
-    alone = Evaluation(truth.iloc[draw], systems[0].iloc[draw], taxonomy)
+    alone = Evaluation.of(truth.iloc[draw], systems[0].iloc[draw], taxonomy)
     assert evaluations[0].figures(draw) == alone.figures(np.arange(len(draw)))
 
 
@@ -181,7 +183,7 @@ def test_confusion_by_hand(frames, taxonomy):
         truth[column] = values
     systems[list(taxonomy.coarse)] = 0.1
     systems["6_music"] = 0.9
-    table = confusion(Evaluation(truth, systems, taxonomy))
+    table = confusion(Evaluation.of(truth, systems, taxonomy))
     assert list(table.itertuples(index=False, name=None)) == [
         ("engine", "music"),
         ("music", "music"),

@@ -10,7 +10,7 @@ from test_pipeline import BASELINES, EXTRACTION, NETWORKS
 
 def test_changing_a_system_reruns_that_system(project):
     output = project.dvc("exp", "run", "-n", "slower", "-S", "systems.cnn.lr=0.001")
-    assert ran(output) == {"train@cnn", "predict@cnn", "evaluate@cnn", "table", "report"}
+    assert ran(output) == {"code", "train@cnn", "predict@cnn", "evaluate@cnn", "table", "page"}
     assert "systems.cnn.lr" in project.dvc("params", "diff", "HEAD", "slower")
     difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "slower"))
     assert list(difference) == ["metrics/cnn.json"]
@@ -32,7 +32,7 @@ def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
 def test_submissions_as_experiments_rerun_only_the_packaging(project):
     for number, system in ((2, "cnn_vggish_fine"), (3, "hierarchical")):
         output = project.dvc("exp", "run", "-n", f"submission-{number}", "-S", f"submission={system}")
-        assert ran(output) == {"submit"}
+        assert ran(output) == {"code", "submit"}
     difference = json.loads(project.dvc("metrics", "diff", "--json", "submission-2", "submission-3"))
     assert list(difference) == ["metrics/submission.json"]
     project.run("git", "checkout", "-q", ".")
@@ -82,8 +82,8 @@ def test_the_reports_settings_for_one_epoch(project):
     assert "data/augmented: 90 variants of 10 train clips" in output
     assert "models/cnn_vggish: trained on 100 rows" in output
     description = json.loads((project.path / "models/cnn_vggish/coarse/model.json").read_text())
-    assert description["network"]["fusion"] == "bilinear"
-    assert description["network"]["vggish_scale"] == "raw"
+    assert description["config"]["fusion"] == "bilinear"
+    assert description["config"]["vggish_scale"] == "raw"
     assert description["about"]["parameters"] > 168_000_000
     assert "train.max_epochs" in project.dvc("params", "diff", "HEAD", "report")
     project.run("git", "checkout", "-q", ".")

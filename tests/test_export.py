@@ -7,17 +7,17 @@ import onnxruntime
 import pytest
 import torch
 from conftest import RATE
+from tiny import ALONE, CPU
 
-from ust.checkpoints import Checkpoint
-from ust.end_to_end import LogMel, Resample
-from ust.errors import UserError
-from ust.export import compare, export
-from ust.hierarchy import OTHER, ROOT, node_labels, parents
-from ust.logmel import logmel
-from ust.models import CNNVGGish, NetworkConfig
-from ust.resampling import resample
-from ust.systems import Flat, Hierarchy
-from ust.tagger import Tagger
+from ust.audio.resampling import resample
+from ust.features.logmel import logmel
+from ust.files.errors import UserError
+from ust.models.cnn import CNN
+from ust.models.outputs import OTHER, ROOT, node_labels, parents
+from ust.models.systems import Answers, Flat, Hierarchy
+from ust.tagging.export import check, export
+from ust.tagging.front_ends import LogMel, Resample
+from ust.tagging.tagger import FrontEnd, Tagger
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 
@@ -31,18 +31,17 @@ def clips(noise):
 
 
 @pytest.fixture
-def about(taxonomy):
-    labels = {"coarse": taxonomy.coarse, "fine": taxonomy.fine, "group": taxonomy.group}
-    return {"taxonomy": labels, "logmel": LOGMEL}
+def front_ends(tmp_path):
+    return {"logmel": FrontEnd.load(tmp_path, "logmel", LOGMEL, CPU)}
 
 
 def network(labels):
     """An untrained network of log-mels, whose batch norms have seen something."""
     torch.manual_seed(len(labels))
-    network = CNNVGGish(NetworkConfig(len(labels), "none", 0.5, 0.2))
+    network = CNN(ALONE, len(labels))
     with torch.no_grad():
         for _ in range(3):
-            network(torch.rand(8, 128, 862) * -80, torch.zeros(8, 10, 128))
+            network(torch.rand(8, 128, 862) * -80)
     return network.eval()
 
 
@@ -67,11 +66,11 @@ def test_logmel(clips, settings):
 
 
 @pytest.mark.parametrize("outputs", ["all", "fine"])
-def test_a_flat_system(tmp_path, taxonomy, about, clips, outputs):
+def test_a_flat_system(tmp_path, taxonomy, front_ends, clips, outputs):
     labels = list(taxonomy.labels if outputs == "all" else taxonomy.fine)
-    tagger = Tagger(Flat(Checkpoint(network(labels), labels, about)), None)
+    tagger = Tagger(Flat(network(labels), labels, taxonomy, {}), front_ends)
     export(tagger, tmp_path / "a.onnx", properties={"system": "a"})
-    found = compare(tmp_path / "a.onnx", tagger, clips, threads=1)
+    found = check(tmp_path / "a.onnx", tagger, clips, threads=1)
     assert found.end_to_end < 1e-4
     assert found.clips == 3
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
@@ -82,20 +81,21 @@ def test_a_flat_system(tmp_path, taxonomy, about, clips, outputs):
     np.testing.assert_allclose(together, [tagger.predict(clip, RATE) for clip in clips], atol=1e-4)
     assert not together[2].any()
     with torch.no_grad():
-        tagger.system.network.head[-1].bias += 0.01
+        tagger.system.answers.network.head[-1].bias += 0.01
     with pytest.raises(UserError, match="does not do what the system does"):
-        compare(tmp_path / "a.onnx", tagger, clips[:1], threads=1)
+        check(tmp_path / "a.onnx", tagger, clips[:1], threads=1)
 
 
 @pytest.mark.parametrize(("root", "unselected"), [("coarse", "keep"), ("labels", "keep"), ("labels", "zero")])
-def test_a_hierarchy(tmp_path, taxonomy, about, clips, root, unselected):
+def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
     nodes = {ROOT: list(getattr(taxonomy, root))}
     for group in parents(taxonomy)[:2]:  # other groups have no network
         nodes[taxonomy.coarse[group]] = [*node_labels(taxonomy, group), OTHER]
-    nodes = {name: Checkpoint(network(labels), labels, {}) for name, labels in nodes.items()}
-    tagger = Tagger(Hierarchy(nodes, about, threshold=0.5, unselected=unselected), None)
+    nodes = {name: Answers(network(labels), labels) for name, labels in nodes.items()}
+    options = {"threshold": 0.5, "unselected": unselected}
+    tagger = Tagger(Hierarchy(nodes, taxonomy, {}, **options).eval(), front_ends)
     export(tagger, tmp_path / "a.onnx", properties={})
-    assert compare(tmp_path / "a.onnx", tagger, clips[:2], threads=1).end_to_end < 1e-4
+    assert check(tmp_path / "a.onnx", tagger, clips[:2], threads=1).end_to_end < 1e-4
     fine = np.stack([tagger.predict(clip, RATE) for clip in clips[:2]])[:, len(taxonomy.coarse) :]
     # What the rule leaves out is the root's, if it has any.
     assert (fine == 0).any() == (root == "coarse" or unselected == "zero")

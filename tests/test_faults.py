@@ -1,15 +1,13 @@
 """Stages killed, starved of disk, run twice, given damaged files: nothing is lost, all is explained."""
 
-import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 import pytest
 from conftest import ROOT
 from project import TINY, Project, change_params, clone
@@ -26,19 +24,9 @@ CITY = {
 STAGES = {
     "download": ("{out}",),
     "augment": ("raw/audio", "{out}"),
-    "extract_logmel": ("raw/audio", "none", "{out}"),
-    "extract_vggish": ("raw/audio", "none", "weights", "{out}"),
-    "train": (
-        SYSTEM,
-        "logmel.h5",
-        "vggish.h5",
-        "labels.csv",
-        "any.csv",
-        RAW[1],
-        "{out}",
-        "--curves",
-        "{out}.c",
-    ),
+    "extract logmel": ("raw/audio", "none", "features/logmel", "{out}"),
+    "extract vggish": ("raw/audio", "none", "features/vggish", "{out}"),
+    "train": (SYSTEM, "features", "labels", RAW[1], "{out}", "{out}.csv"),
     "evaluate": ("predictions.csv", *RAW, "{out}", "--details", "{out}.details"),
 }  # fmt: skip
 
@@ -57,12 +45,12 @@ def work(tmp_path_factory):
     change_params(ROOT / "params.yaml", folder / "params.yaml", TINY | CITY)
     work = Project(folder)
     work.stage("download", "raw")
-    work.stage("aggregate_labels", *RAW, "labels.csv", "any.csv")
-    work.stage("extract_logmel", *words("extract_logmel", "logmel.h5"))
-    work.stage("vggish_weights", "weights")
-    work.stage("extract_vggish", *words("extract_vggish", "vggish.h5"))
-    work.stage("train", *words("train", "model"))
-    work.stage("predict", "model/coarse", "logmel.h5", "vggish.h5", "labels.csv", RAW[1], "predictions.csv",
+    work.stage("aggregate_labels", "majority", *RAW, "labels/majority.csv")
+    for feature in ("logmel", "vggish"):
+        work.stage("weights", feature, f"features/{feature}")
+        work.stage("extract", *words(f"extract {feature}", f"features/{feature}.h5"))
+    work.stage("train", *words("train", f"models/{SYSTEM}"))
+    work.stage("predict", SYSTEM, "models", "features", *RAW, "predictions.csv",
                "--train", "predictions-train.csv")  # fmt: skip
     return work
 
@@ -70,14 +58,19 @@ def work(tmp_path_factory):
 # Those of the fixture's outputs that a test can compare with.
 MADE = {
     "download": "raw",
-    "extract_logmel": "logmel.h5",
-    "extract_vggish": "vggish.h5",
-    "train": "model",
+    "extract logmel": "features/logmel.h5",
+    "extract vggish": "features/vggish.h5",
+    "train": f"models/{SYSTEM}",
 }
 
 
 def words(stage, out):
-    return [word.format(out=out) for word in STAGES[stage]]
+    """What a stage is called with; the feature is in its name."""
+    return [*stage.split()[1:], *(word.format(out=out) for word in STAGES[stage])]
+
+
+def script(stage):
+    return stage.split()[0]
 
 
 def content(path):
@@ -97,21 +90,21 @@ def leftovers(folder):
 
 def changes(work, stage, out):
     """How often a stage changes a file of its output."""
-    code, output = work.struck("count", 0, out, stage, *words(stage, out))
+    code, output = work.struck("count", 0, out, script(stage), *words(stage, out))
     assert code == 0, output
     return int(output.split("changes: ")[1].split()[0])
 
 
-@pytest.mark.parametrize("stage", stages("extract_logmel", "train", "evaluate"))
+@pytest.mark.parametrize("stage", stages("extract logmel", "train", "evaluate"))
 def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
     """At the first, the last and any other change of a file; the output is there before or not."""
     count = changes(work, stage, "undisturbed")
     rng = np.random.default_rng(list(stage.encode()))
     for number in (1, count, int(rng.integers(1, count + 1))):
-        code, output = work.struck("kill", number, "disturbed", stage, *words(stage, "disturbed"))
+        code, output = work.struck("kill", number, "disturbed", script(stage), *words(stage, "disturbed"))
         # One that is there already may leave less to do.
         assert code == -signal.SIGKILL or (code == 0 and number > 1), output
-    work.stage(stage, *words(stage, "disturbed"))
+    work.stage(script(stage), *words(stage, "disturbed"))
     for path in work.path.glob("undisturbed*"):
         assert content(path) == content(work.path / path.name.replace("un", "", 1)), path
     assert not leftovers(work.path)
@@ -131,8 +124,8 @@ def test_training_goes_on_after_its_last_epoch(work):
     output = work.stage("train", *words("train", "resumed"))
     assert f"{SYSTEM}: going on after epoch 1" in output
     assert f"{SYSTEM} epoch 1 " not in output
-    assert content(work.path / "resumed") == content(work.path / "model")
-    assert content(work.path / "resumed.c") == content(work.path / "model.c")
+    assert content(work.path / "resumed") == content(work.path / "models" / SYSTEM)
+    assert content(work.path / "resumed.csv") == content(work.path / "models" / f"{SYSTEM}.csv")
 
 
 def test_training_does_not_go_on_with_other_parameters(work):
@@ -147,21 +140,20 @@ def test_a_clip_more_costs_one_clip(work, tmp_path):
     """Values are taken from the file that is there, by content: names do not matter, samples do."""
     shutil.copytree(work.path / "raw" / "audio", tmp_path / "audio")
     out = tmp_path / "logmel.h5"
-    work.stage("extract_logmel", tmp_path / "audio", "none", out)
+    extract = ("extract", "logmel", tmp_path / "audio", "none", "features/logmel")
+    work.stage(*extract, out)
     train = tmp_path / "audio" / "train"
     first, second = sorted(train.iterdir())[:2]
     first.rename(train / "renamed.wav")
     samples = bytearray(second.read_bytes())
     samples[-2:] = b"\1\0"
     second.write_bytes(samples)
-    output = work.stage("extract_logmel", tmp_path / "audio", "none", out)
+    output = work.stage(*extract, out)
     assert "7 of 8 clips are done" in output
-    work.stage("extract_logmel", tmp_path / "audio", "none", tmp_path / "afresh.h5")
+    work.stage(*extract, tmp_path / "afresh.h5")
     assert out.read_bytes() == (tmp_path / "afresh.h5").read_bytes()
     change_params(work.path / "params.yaml", tmp_path / "params.yaml", {"logmel.hop_length": 256})
-    output = work.stage(
-        "extract_logmel", tmp_path / "audio", "none", out, "--params", tmp_path / "params.yaml"
-    )
+    output = work.stage(*extract, out, "--params", tmp_path / "params.yaml")
     assert "are done" not in output
 
 
@@ -170,22 +162,21 @@ def test_good_clips_are_kept_when_one_is_bad(work, tmp_path):
     bad = sorted((tmp_path / "audio" / "train").iterdir())[3]
     whole = bad.read_bytes()
     bad.write_bytes(whole[:1000])
-    output = work.stage("extract_logmel", tmp_path / "audio", "none", tmp_path / "l.h5", code=1)
+    extract = ("extract", "logmel", tmp_path / "audio", "none", "features/logmel", tmp_path / "l.h5")
+    output = work.stage(*extract, code=1)
     assert f"{bad}: is truncated" in output
     bad.write_bytes(whole)
-    assert "7 of 8 clips are done" in work.stage(
-        "extract_logmel", tmp_path / "audio", "none", tmp_path / "l.h5"
-    )
-    assert (tmp_path / "l.h5").read_bytes() == (work.path / "logmel.h5").read_bytes()
+    assert "7 of 8 clips are done" in work.stage(*extract)
+    assert (tmp_path / "l.h5").read_bytes() == (work.path / "features" / "logmel.h5").read_bytes()
 
 
-@pytest.mark.parametrize("stage", stages("extract_logmel", of=("extract_logmel", "extract_vggish")))
+@pytest.mark.parametrize("stage", stages("extract logmel", of=("extract logmel", "extract vggish")))
 def test_the_number_of_workers_does_not_matter(work, tmp_path, stage):
     alone = Project(work.path)
     alone.environment = work.environment | {"LOKY_MAX_CPU_COUNT": "1"}
-    alone.stage(stage, *words(stage, tmp_path / "one.h5"))
+    alone.stage(script(stage), *words(stage, tmp_path / "one.h5"))
     alone.environment |= {"LOKY_MAX_CPU_COUNT": "3"}
-    alone.stage(stage, *words(stage, tmp_path / "three.h5"))
+    alone.stage(script(stage), *words(stage, tmp_path / "three.h5"))
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "three.h5").read_bytes()
 
 
@@ -193,24 +184,24 @@ def test_the_number_of_workers_does_not_matter(work, tmp_path, stage):
 SIZES = {
     "download": (64, 4_000),
     "augment": (64, 1_000),
-    "extract_logmel": (300, 1_500, 2_000),
-    "extract_vggish": (64,),
+    "extract logmel": (300, 1_500, 2_000),
+    "extract vggish": (64,),
     "train": (64, 6_000),
     "evaluate": (4,),
 }
 
 
-@pytest.mark.parametrize("stage", stages("extract_logmel"))
+@pytest.mark.parametrize("stage", stages("extract logmel"))
 def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
     for size in SIZES[stage]:
         folder = disk(f"size={size}k")
-        output = work.stage(stage, *words(stage, folder / "out"), code=1)
+        output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
         assert "no space is left on the disk" in output
         assert str(folder) in output
         assert "Traceback" not in output
         assert not (folder / "out").exists()
     disk("size=200m")
-    work.stage(stage, *words(stage, folder / "out"))
+    work.stage(script(stage), *words(stage, folder / "out"))
     if stage in MADE:
         assert content(folder / "out") == content(work.path / MADE[stage])
     assert not leftovers(folder)
@@ -220,49 +211,50 @@ def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
 def test_a_folder_that_cannot_be_written_to(work, disk, stage):
     folder = disk("size=1m")
     disk("ro")
-    output = work.stage(stage, *words(stage, folder / "out"), code=1)
+    output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
     assert f"{folder}/" in output
     assert "ead-only file system" in output
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("stage", stages("extract_logmel", of=("download", "extract_logmel", "train")))
+@pytest.mark.parametrize("stage", stages("extract logmel", of=("download", "extract logmel", "train")))
 def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
     count = changes(work, stage, "gone/out")
     shutil.rmtree(work.path / "gone")
     for number in (2, count // 2, count):
-        code, output = work.struck("remove", number, "gone/out", stage, *words(stage, "gone/out"))
+        code, output = work.struck("remove", number, "gone/out", script(stage), *words(stage, "gone/out"))
         if code:  # or what was deleted has been made again
             assert code == 1, output
             assert "error: " in output
             assert "gone" in output
         assert "Traceback" not in output
-        work.stage(stage, *words(stage, "gone/out"))
+        work.stage(script(stage), *words(stage, "gone/out"))
         assert (work.path / "gone" / "out").exists()
         shutil.rmtree(work.path / "gone")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
-    whole = (work.path / "logmel.h5").read_bytes()
+    whole = (work.path / "features" / "logmel.h5").read_bytes()
     path = tmp_path / "logmel.h5"
+    shutil.copy(work.path / "features" / "vggish.h5", tmp_path)
     damaged = bytearray(whole[: len(whole) // 2] if damage == "truncated" else whole)
-    with h5py.File(work.path / "logmel.h5") as file:
+    with h5py.File(work.path / "features" / "logmel.h5") as file:
         damaged[file["logmel"].id.get_chunk_info(1).byte_offset + 1000] ^= 1
     path.write_bytes(damaged)
     train = words("train", tmp_path / "out")
-    train[1] = path
+    train[1] = tmp_path
     output = work.stage("train", *train, code=1)
     assert f"{path}: damaged" in output
-    assert "run the stage extract_logmel again" in output
-    output = work.stage("extract_logmel", *words("extract_logmel", path))
+    assert "run the stage extract@logmel again" in output
+    output = work.stage("extract", *words("extract logmel", path))
     assert "of 8 clips are done" in output or damage == "truncated"
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("stage", stages("train", of=("download", "extract_logmel", "train")))
+@pytest.mark.parametrize("stage", stages("train", of=("download", "extract logmel", "train")))
 def test_two_runs_at_once_of_a_stage_give_one_whole_output(work, stage):
-    command = ("python", "-m", f"stages.{stage}", *words(stage, "twice"))
+    command = ("python", "-m", f"stages.{script(stage)}", *words(stage, "twice"))
     both = [
         subprocess.Popen(command, cwd=work.path, env=work.environment, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -295,7 +287,7 @@ def test_a_second_dvc_waits_or_says_so(tmp_path):
     assert len(list((project.path / "data/raw/audio").glob("*/*.wav"))) == 16
 
 
-KILLED_BY_DVC = ("download", "extract_logmel", "extract_vggish", f"train@{SYSTEM}", "evaluate@baseline_fine")
+KILLED_BY_DVC = ("download", "extract@logmel", "extract@vggish", f"train@{SYSTEM}", "evaluate@baseline_fine")
 
 
 @pytest.mark.slow
@@ -341,19 +333,37 @@ def test_dvc_killed_at_twenty_moments(tmp_path_factory, target):
         assert not leftovers(project.path / "models")
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
-    from ust.files import replacing
+WRITES = """
+import sys
+from pathlib import Path
+from ust.files.atomic import replacing
+with replacing(Path(sys.argv[1])) as partial:
+    partial.write_text("half")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
 
-    old = tmp_path / ".a.csv.999999999.partial"
-    old.write_text("half")
-    other = tmp_path / f".a.csv.{os.getppid()}.partial"
-    other.write_text("of a process that runs")
-    zombie = subprocess.Popen(["true"])
-    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    (tmp_path / f".a.csv.{zombie.pid}.partial").write_text("of one that ended")
-    with replacing(tmp_path / "a.csv") as partial:
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    from ust.files.atomic import replacing
+
+    path = tmp_path / "a.csv"
+    killed, running = (
+        subprocess.Popen([sys.executable, "-c", WRITES, path], cwd=ROOT, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )  # fmt: skip
+    for process in (killed, running):
+        assert process.stdout.readline() == "ready\n"
+    killed.kill()
+    killed.wait()
+    (tmp_path / ".a.csv.999999999.partial").write_text("of nobody")
+    (tmp_path / ".a.csv.mine.partial").write_text("of somebody else")
+    with replacing(path) as partial:
         partial.write_text("whole")
-    zombie.wait()
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.csv", other])
-    assert Path(tmp_path / "a.csv").read_text() == "whole"
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "a.csv", f".a.csv.{running.pid}.partial", ".a.csv.mine.partial"
+    }  # fmt: skip
+    assert path.read_text() == "whole"
+    running.communicate()
+    assert path.read_text() == "half"

@@ -10,10 +10,11 @@ from conftest import RATE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ust.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
-from ust.errors import UserError
-from ust.features import find_rows, open_features
-from ust.logmel import logmel
+from ust.audio.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
+from ust.features.logmel import logmel
+from ust.features.rows import find_rows
+from ust.features.store import open_features
+from ust.files.errors import UserError
 
 DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 
@@ -168,7 +169,7 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
         path.write_text("no HDF5")
     else:
         other.rename(path)
-    with pytest.raises(UserError, match="stage extract_logmel"), open_features(path, "logmel"):
+    with pytest.raises(UserError, match="stage extract@logmel"), open_features(path, "logmel"):
         pass
 
 

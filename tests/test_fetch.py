@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ust import fetch as fetch_module
-from ust.archives import unpack
-from ust.errors import UserError
-from ust.fetch import fetch, zenodo_files
-from ust.sonyc import RELEASES, Release, bring
+from ust.files.errors import UserError
+from ust.sources import fetch as fetch_module
+from ust.sources.archives import unpack
+from ust.sources.fetch import fetch, zenodo_files
+from ust.sources.sonyc import RELEASES, Release, download
 
 
 def md5(content):
@@ -90,7 +90,9 @@ CONTENT = b"annotations" * 10_000
 def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
-    path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=3)
+    path = fetch(
+        f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=3
+    )
     assert path.read_bytes() == CONTENT
     assert len(server.requests) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
@@ -99,22 +101,27 @@ def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
 def test_a_whole_file_is_not_downloaded_again_and_a_changed_one_is(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     for _ in range(2):
-        path = fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT))
+        path = fetch(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}")
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
-    assert fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT)).read_bytes() == CONTENT
+    assert (
+        fetch(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
+        == CONTENT
+    )
 
 
 def test_a_redirect_is_followed(server, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/new")]
     server.answers["/new"] = [(None, CONTENT)]
-    assert fetch(f"{server.url}/old", tmp_path, name="f", md5=md5(CONTENT)).read_bytes() == CONTENT
+    assert (
+        fetch(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes() == CONTENT
+    )
 
 
 def test_redirects_in_a_circle_are_explained(server, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/old")]
     with pytest.raises(UserError, match="redirect"):
-        fetch(f"{server.url}/old", tmp_path, name="f", md5=md5(CONTENT), retries=0)
+        fetch(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,13 +129,13 @@ def test_a_file_that_changes_after_a_break_is_never_mixed(server, tmp_path):
     """No part of the first try is taken over: what comes is one version, whole."""
     old, new = b"o" * 100_000, b"n" * 100_000
     server.answers["/file"] = [("truncate", old), (None, new)]
-    assert fetch(f"{server.url}/file", tmp_path, name="f", md5=None, retries=2).read_bytes() == new
+    assert fetch(f"{server.url}/file", tmp_path, name="f", checksum=None, retries=2).read_bytes() == new
 
 
 def test_two_downloads_at_once_into_one_folder(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     with ThreadPoolExecutor(4) as pool:
-        options = {"name": "f", "md5": md5(CONTENT)}
+        options = {"name": "f", "checksum": f"md5:{md5(CONTENT)}"}
         jobs = [pool.submit(fetch, f"{server.url}/file", tmp_path, **options) for _ in range(4)]
     assert all(job.result().read_bytes() == CONTENT for job in jobs)
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
@@ -147,14 +154,16 @@ def test_two_downloads_at_once_into_one_folder(server, tmp_path):
 def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, content, message):
     server.answers["/file"] = [(fault, content)]
     with pytest.raises(UserError, match=message):
-        fetch(f"{server.url}/file", tmp_path, name="f", md5=md5(CONTENT), retries=2, timeout=0.3)
+        fetch(
+            f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=0.3
+        )
     assert list(tmp_path.iterdir()) == []
     assert len(server.requests) == 3
 
 
 def test_nobody_listens(tmp_path):
     with pytest.raises(UserError, match="run the same command again"):
-        fetch("http://127.0.0.1:9/file", tmp_path, name="f", md5=None, retries=1)
+        fetch("http://127.0.0.1:9/file", tmp_path, name="f", checksum=None, retries=1)
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
@@ -249,27 +258,27 @@ def zenodo(server):
 
 
 def test_a_release_is_brought_once(server, tmp_path, zenodo):
-    folders = bring(zenodo, tmp_path, zenodo=server.url)
+    folders = download(zenodo, tmp_path, zenodo=server.url)
     assert [sorted(p.name for p in folder.rglob("*.wav")) for folder in folders] == [["a.wav"], ["b.wav"]]
     assert not list(tmp_path.glob("*.tar.gz"))
     before = len(server.requests)
-    assert bring(zenodo, tmp_path, zenodo=server.url) == folders
+    assert download(zenodo, tmp_path, zenodo=server.url) == folders
     assert len(server.requests) == before
 
 
 def test_a_broken_release_goes_on_where_it_stopped(server, tmp_path, zenodo):
     second = server.answers.pop("/records/7/files/audio-1.tar.gz")
     with pytest.raises(UserError, match=r"audio-1\.tar\.gz"):
-        bring(zenodo, tmp_path, zenodo=server.url, retries=0)
+        download(zenodo, tmp_path, zenodo=server.url, retries=0)
     server.answers["/records/7/files/audio-1.tar.gz"] = second
-    bring(zenodo, tmp_path, zenodo=server.url)
+    download(zenodo, tmp_path, zenodo=server.url)
     assert server.requests.count("/records/7/files/audio-0.tar.gz") == 1
 
 
 def test_an_archive_that_fails_its_checksum_is_not_unpacked(server, tmp_path, zenodo):
     server.answers["/records/7/files/audio-0.tar.gz"] = [(None, tar_of([("audio/evil.wav", b"e")]))]
     with pytest.raises(UserError, match="right checksum"):
-        bring(zenodo, tmp_path, zenodo=server.url, retries=1)
+        download(zenodo, tmp_path, zenodo=server.url, retries=1)
     assert not list(tmp_path.rglob("*.wav"))
 
 

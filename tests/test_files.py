@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ust.errors import UserError
-from ust.files import MANIFEST, replacing, replacing_folder, resuming_folder
+from ust.files.atomic import replacing
+from ust.files.errors import UserError
+from ust.files.folders import MANIFEST, replacing_folder, resuming_folder
 
 
 def replace(path, text="new", **options):

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, is_of_epoch, script
+from tiny import ALONE, BASELINE, CODE, CPU, FLAT, HIERARCHY, fit, is_of_epoch, script
 
-from ust.checkpoints import Checkpoint, read_description, save_checkpoint
-from ust.errors import UserError
-from ust.hierarchy import OTHER
-from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
-from ust.systems import Baseline, load_system
-from ust.training import baseline, fit, hierarchical
+from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, load_system, note, read_description, save
+from ust.models.cnn import CNN
+from ust.models.frames import FrameClassifier
+from ust.models.outputs import OTHER
+from ust.models.systems import Frames
+from ust.training import baseline, flat, hierarchical
 from ust.training.flat import flat_score
 from ust.training.trainer import Trainer
 
@@ -23,8 +24,8 @@ class TestFlat:
     def test_each_level_keeps_the_weights_of_its_best_epoch(self, data, work, monkeypatch):
         scores = [(0.1, 0.1), (0.3, 0.2), (0.2, 0.4), (0.25, 0.3)]
         scores = [{"coarse": c, "fine": f} for c, f in scores]
-        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores))
-        fit.fit("a", FLAT.model_copy(update={"max_epochs": 4, "patience": 1}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores))
+        fit(FLAT.model_copy(update={"max_epochs": 4, "patience": 1}), data, work)
         weights = work.listener.weights
         assert len(weights) == 4
         for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
@@ -42,16 +43,16 @@ class TestFlat:
         assert not list(work.out.glob("*.safetensors"))
 
     def test_a_coarse_network_has_a_coarse_checkpoint_alone(self, data, work):
-        fit.fit("a", FLAT.model_copy(update={"outputs": "coarse", "max_epochs": 1}), data, work)
+        fit(FLAT.model_copy(update={"outputs": "coarse", "max_epochs": 1}), data, work)
         assert [path.name for path in work.out.iterdir()] == ["coarse"]
         assert read_description(work.out / "coarse")["labels"] == list(work.taxonomy.coarse)
 
     def test_a_training_goes_on_and_says_so(self, data, work, monkeypatch):
         scores = [{"coarse": 0.1 * i, "fine": 0.1} for i in range(1, 5)]
-        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores[:2]))
-        fit.fit("a", FLAT.model_copy(update={"max_epochs": 2}), data, work)
-        monkeypatch.setattr(fit, "flat_score", lambda *_: script(*scores[2:]))
-        fit.fit("a", FLAT.model_copy(update={"max_epochs": 4}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores[:2]))
+        fit(FLAT.model_copy(update={"max_epochs": 2}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores[2:]))
+        fit(FLAT.model_copy(update={"max_epochs": 4}), data, work)
         assert work.listener.resumed == [("", [1, 2])]
         assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3, 4]
         assert read_description(work.out / "coarse")["about"]["epoch"] == 4
@@ -69,13 +70,12 @@ class TestHierarchy:
     @pytest.fixture
     def root(self, tmp_path, taxonomy):
         """A checkpoint of a flat network of all outputs."""
-        network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
-        about = {"taxonomy": None, "logmel": {}, "epoch": 3, "converged": True}
-        save_checkpoint(tmp_path / "flat", Checkpoint(network, list(taxonomy.labels), about))
+        about = {"taxonomy": None, "features": {"logmel": {}}, "epoch": 3, "converged": True}
+        save(tmp_path / "flat", Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
         return tmp_path / "flat"
 
     def test_the_root_is_a_copy_of_the_flat_network(self, data, work, root):
-        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 1}), data, replace(work, root=root))
+        fit(HIERARCHY.model_copy(update={"max_epochs": 1}), data, replace(work, root=root))
         for name in ("weights.safetensors", "model.json"):
             assert (work.out / "root" / name).read_bytes() == (root / name).read_bytes()
         description = read_description(work.out)
@@ -83,7 +83,7 @@ class TestHierarchy:
         assert nodes[0] == "root"
         assert nodes[1:] == [work.taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]
         assert {node for node, _ in work.listener.epochs} == set(nodes[1:])
-        flat = sum(value.numel() for value in CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).parameters())
+        flat = sum(value.numel() for value in CNN(ALONE, 37).parameters())
         own = sum(129 * len(read_description(work.out / node)["labels"]) for node in nodes[1:])
         assert description["about"]["parameters"] == flat + own
         assert description["about"]["converged"] is False
@@ -92,13 +92,13 @@ class TestHierarchy:
     def test_it_has_converged_if_all_its_networks_have(self, data, work, root, monkeypatch, converged):
         scores = iter([0.3, 0.2, 0.1] * 6)
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
-        fit.note(root, converged=converged)
+        note(root, converged=converged)
         change = {"max_epochs": 3, "patience": 1}
-        fit.fit("h", HIERARCHY.model_copy(update=change), data, replace(work, root=root))
+        fit(HIERARCHY.model_copy(update=change), data, replace(work, root=root))
         assert read_description(work.out)["about"]["converged"] is converged
 
     def test_a_root_of_its_own_has_the_coarse_outputs(self, data, work):
-        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 1, "root": "own"}), data, work)
+        fit(HIERARCHY.model_copy(update={"max_epochs": 1, "root": "own"}), data, work)
         assert read_description(work.out / "root")["labels"] == list(work.taxonomy.coarse)
         assert "coarse" in read_description(work.out / "root")["about"]
         assert "fine" in read_description(work.out / "1_engine")["about"]
@@ -107,7 +107,7 @@ class TestHierarchy:
         ("change", "message"),
         [
             ({}, "name its checkpoint with --root"),
-            ({"logmel": {"n_mels": 256}}, "trained with another logmel"),
+            ({"features": {"logmel": {"n_mels": 256}}}, "trained with another logmel"),
         ],
         ids=["none", "other"],
     )
@@ -115,12 +115,12 @@ class TestHierarchy:
         if change:
             work = replace(work, root=root, about=work.about | change)
         with pytest.raises(UserError, match=message):
-            fit.fit("h", HIERARCHY, data, work)
+            fit(HIERARCHY, data, work)
 
     def test_each_node_keeps_its_best_epoch(self, data, work, monkeypatch):
         scores = iter([0.1, 0.3, 0.2] * 7)
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
-        fit.fit("h", HIERARCHY.model_copy(update={"max_epochs": 3, "root": "own", "patience": 0}), data, work)
+        fit(HIERARCHY.model_copy(update={"max_epochs": 3, "root": "own", "patience": 0}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.listener.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
@@ -131,7 +131,7 @@ class TestHierarchy:
     def test_by_the_authors_code_each_node_keeps_its_lowest_loss(self, data, work, monkeypatch):
         losses = iter([0.3, 0.1, 0.2] * 7)
         monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
-        fit.fit("h", CODE.model_copy(update={"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
+        fit(CODE.model_copy(update={"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.listener.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
@@ -177,15 +177,15 @@ class TestBaseline:
             return real(network, frames, targets, mask, l2)
 
         monkeypatch.setattr(baseline, "_loss", scripted)
-        fit.fit("b", BASELINE, data, work)
+        fit(BASELINE, data, work)
         assert [is_of_epoch(work.out, weights) for weights in calls] == [False, True, False, False]
         about = read_description(work.out)["about"]
         assert (about["epoch"], about["epochs"], about["converged"]) == (2, 4, True)
         assert about["validation_loss"] == pytest.approx(0.3)
         assert about["outputs"] == "fine"
-        system = load_system(work.out, threshold=0.5, unselected="keep", pooling="max")
-        assert isinstance(system, Baseline)
-        assert (system.labels, system.pooling) == (baseline.outputs(BASELINE, work.taxonomy), "max")
+        system = load_system(work.out, pooling="max", taxonomy=work.taxonomy)
+        assert isinstance(system, Frames)
+        assert (system.answers.labels, system.pooling) == (baseline.outputs(BASELINE, work.taxonomy), "max")
 
     def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
         """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""
@@ -213,10 +213,10 @@ class TestBaseline:
         seen = []
         real = FrameClassifier.forward
 
-        def forward(self, embeddings):
+        def forward(self, vggish):
             if self.training and not torch.is_inference_mode_enabled():
-                seen.append(embeddings[:, 0].tolist())
-            return real(self, embeddings)
+                seen.append(vggish[:, 0].tolist())
+            return real(self, vggish)
 
         monkeypatch.setattr(FrameClassifier, "forward", forward)
         recipe = BASELINE.model_copy(update={"max_epochs": 2, "batch_size": 1000})

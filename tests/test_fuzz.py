@@ -17,22 +17,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ust.annotations import read_annotations
-from ust.audio import read_recording
-from ust.checkpoints import Checkpoint, save, save_checkpoint
-from ust.city.build import annotation_columns, write_taxonomy
-from ust.dataset import link
-from ust.errors import UserError
-from ust.features import Row, open_features, write_features
-from ust.labels import read_labels
-from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
-from ust.params import load
-from ust.predictions import read_predictions
-from ust.systems import load_system
-from ust.taxonomy import read_taxonomy
-from ust.vggish_weights import read_checkpoint, variable_shapes
+from ust.annotations.labels import read_labels
+from ust.annotations.reading import read_annotations
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.audio.recordings import read_recording
+from ust.commands.parameters import check
+from ust.features.rows import Row
+from ust.features.store import open_features, write_features
+from ust.features.vggish.weights import read_checkpoint, variable_shapes
+from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, load_system, save
+from ust.models.cnn import CNN
+from ust.models.frames import FrameClassifier
+from ust.scores.predictions import read_predictions
+from ust.sources.city.build import annotation_columns, write_taxonomy
+from ust.sources.folder import link
+from ust.training.section import read_system
 
 MEBIBYTES = 1024
+TAXONOMY = Taxonomy(("1_engine",), ("1-1_small-sounding-engine",), (0,))
 fuzzed = settings(
     max_examples=300,
     derandomize=True,
@@ -255,7 +258,7 @@ class TestParameters:
         path = tmp_path_factory.getbasetemp() / "any.yaml"
         write_taxonomy(path)
         for original, read in (
-            ((ROOT / "params.yaml").read_bytes(), lambda: load(path, "train")),
+            ((ROOT / "params.yaml").read_bytes(), lambda: check(path)),
             (path.read_bytes(), lambda: read_taxonomy(path)),
         ):
             path.write_bytes(data.draw(damages(original)))
@@ -272,7 +275,8 @@ class TestParameters:
         section[data.draw(st.one_of(st.just(key), st.text(max_size=5)))] = data.draw(yaml_values)
         path = tmp_path_factory.getbasetemp() / "any.yaml"
         path.write_text(json.dumps(content), "utf-8")  # which is YAML
-        survives(load, path, "train")
+        survives(check, path)
+        survives(read_system, path, "cnn")
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -290,7 +294,7 @@ class TestParameters:
         path = tmp_path / "params.yaml"
         path.write_text(text)
         with pytest.raises(UserError, match=message):
-            load(path, "train")
+            check(path)
         assert list(tmp_path.iterdir()) == [path]
 
 
@@ -328,7 +332,7 @@ class TestBinaries:
                 file.create_dataset(name, shape, dtype)
         survives(self.use, path)
 
-    @pytest.mark.parametrize("kind", ["flat", "baseline"])
+    @pytest.mark.parametrize("kind", ["flat", "frames"])
     @fuzzed
     @given(data=st.data())
     def test_damaged_models(self, tmp_path_factory, kind, data):
@@ -336,17 +340,21 @@ class TestBinaries:
         files = model_files(kind, folder)
         name = data.draw(st.sampled_from(sorted(files)))
         (folder / name).write_bytes(data.draw(damages(files[name])))
-        survives(lambda: load_system(folder, threshold=0.5, unselected="keep", pooling="mean"))
+        survives(lambda: load_system(folder, taxonomy=TAXONOMY))
         (folder / name).write_bytes(files[name])
 
     @fuzzed
-    @given(st.dictionaries(st.sampled_from(["kind", "network", "labels", "about", "nodes"]), yaml_values))
+    @given(
+        st.dictionaries(
+            st.sampled_from(["kind", "architecture", "config", "labels", "about", "nodes"]), yaml_values
+        )
+    )
     def test_other_descriptions(self, tmp_path_factory, description):
         folder = tmp_path_factory.getbasetemp() / "flat"
         files = model_files("flat", folder)
         given = json.loads(files["model.json"]) | description
         (folder / "model.json").write_text(json.dumps(given))
-        survives(lambda: load_system(folder, threshold=0.5, unselected="keep", pooling="mean"))
+        survives(lambda: load_system(folder, taxonomy=TAXONOMY))
         (folder / "model.json").write_bytes(files["model.json"])
 
 
@@ -387,10 +395,9 @@ def feature_file(folder):
 def model_files(kind, folder):
     labels = ["1_engine", "1-1_small-sounding-engine"]
     if kind == "flat":
-        network = CNNVGGish(NetworkConfig(2, "none", 0.5, 0.2))
-        save_checkpoint(folder, Checkpoint(network, labels, {}))
+        config = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
+        save(folder, Saved(CNN(config, 2), "cnn", config, labels, {}))
     else:
-        network = {"outputs": 2, "hidden_layers": 1, "hidden_size": 8}
-        description = {"kind": "baseline", "network": network, "labels": labels, "about": {}}
-        save(folder, FrameClassifier(**network), description)
+        config = FrameClassifier.Config(hidden_layers=1, hidden_size=8)
+        save(folder, Saved(FrameClassifier(config, 2), "frames", config, labels, {}), kind="frames")
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import aggregate, aggregate_any
 
-from ust.annotations import unverified
-from ust.labels import aggregate, aggregate_any
+from ust.annotations.reading import unverified
 from ust.training.trainer import positive_weights
 
 

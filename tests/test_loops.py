@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import CODE, CPU, FLAT, Tiny, train
+from tiny import CODE, FLAT, Tiny, task, train
 from torch.nn import functional
 
 from ust.training import plateau, stagnation
@@ -93,7 +93,7 @@ class TestTrainer:
 
     def test_every_epoch_has_all_examples_in_another_order(self, data):
         network = Tiny(37)
-        trainer = Trainer(network, data.train, FLAT, device=CPU, name="a")
+        trainer = Trainer(task(network, data.train), FLAT)
         orders = []
         for number in (1, 2, 3):
             network.seen.clear()
@@ -109,7 +109,7 @@ class TestTrainer:
         def run(recipe, name="a"):
             torch.manual_seed(0)
             network = Tiny(37, dropout=0.5)
-            loss = Trainer(network, data.train, recipe, device=CPU, name=name).epoch(1)
+            loss = Trainer(task(network, data.train, name=name), recipe).epoch(1)
             return network.seen, loss
 
         first, second = run(FLAT), run(FLAT.model_copy(update=change))
@@ -122,16 +122,16 @@ class TestTrainer:
         targets = data.train.targets.astype(np.float64)
         weight = ((12 - targets.sum(0)) / targets.sum(0)) ** 0.5
         with torch.no_grad():
-            p = torch.sigmoid(network(None, torch.from_numpy(data.train.vggish[data.train.rows])))
+            p = torch.sigmoid(network(None, torch.from_numpy(data.train.features["vggish"][data.train.rows])))
         p = p.numpy().astype(np.float64)
         wanted = -(weight * targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
-        trainer = Trainer(network, data.train, recipe, device=CPU, name="a")
+        trainer = Trainer(task(network, data.train), recipe)
         assert trainer.loss(data.train) == pytest.approx(wanted, rel=1e-5)
         assert trainer.epoch(1) == pytest.approx(wanted, rel=1e-5)
 
     def test_a_loss_on_other_examples_drops_nothing_out_and_changes_nothing(self, data):
         network = Tiny(37, dropout=0.9)
-        trainer = Trainer(network, data.train, FLAT, device=CPU, name="a")
+        trainer = Trainer(task(network, data.train), FLAT)
         trainer.epoch(1)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         random = torch.get_rng_state()
@@ -140,7 +140,7 @@ class TestTrainer:
         assert torch.equal(torch.get_rng_state(), random)
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-        logits = network.eval()(None, torch.from_numpy(data.validate.vggish[data.validate.rows]))
+        logits = network.eval()(None, torch.from_numpy(data.validate.features["vggish"][data.validate.rows]))
         weight = torch.from_numpy(fit_weights(data.train.targets))
         wanted = functional.binary_cross_entropy_with_logits(
             logits.double(), torch.tensor(data.validate.targets).double(), pos_weight=weight
@@ -161,9 +161,7 @@ class TestPlateau:
         losses = iter([1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.9, 0.9])
         monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
         recipe = CODE.model_copy(update={"max_epochs": 20, "reduce_patience": 1, "stop_patience": 4})
-        epochs = plateau.train_on_plateau(
-            Tiny(37), data.train, data.validate, recipe, device=CPU, name="a", on_epoch=lambda _: None
-        )
+        epochs = plateau.train_on_plateau(task(Tiny(37), data.train, data.validate), recipe)
         assert [epoch.best for epoch in epochs] == [True, True, False, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01] * 4 + [0.001] * 2)
         assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
@@ -175,8 +173,7 @@ class TestPlateau:
         def run(epochs, state=None):
             torch.manual_seed(0)
             network, recipe = Tiny(37, dropout=0.3), CODE.model_copy(update={"max_epochs": epochs})
-            options = {"device": CPU, "name": "a", "on_epoch": lambda _: None, "state": state}
-            found = plateau.train_on_plateau(network, data.train, data.validate, recipe, **options)
+            found = plateau.train_on_plateau(task(network, data.train, data.validate, state=state), recipe)
             return network.state_dict(), found
 
         wanted, whole = run(6)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import score as slow_score
 
-from ust.annotations import ground_truth, read_annotations
-from ust.evaluation import Evaluation
-from ust.metrics import coarse_counts, fine_counts, score
-from ust.taxonomy import Taxonomy, read_taxonomy
+from ust.annotations.reading import ground_truth, read_annotations
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.scores.evaluation import Evaluation
+from ust.scores.metrics import coarse_counts, fine_counts, score
 
 COUNTERS = {"coarse": coarse_counts, "fine": fine_counts}
 
@@ -86,7 +86,7 @@ def annotated_truth(annotated):
 
 def test_predicting_the_truth_is_perfect(annotated_truth):
     taxonomy, truth = annotated_truth
-    evaluation = Evaluation(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
+    evaluation = Evaluation.of(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
     for level in ("fine", "coarse"):
         scores = evaluation.scores(level)
         assert scores.micro_auprc == scores.micro_f1 == scores.macro_auprc == 1
@@ -102,7 +102,7 @@ def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed)
         rng = np.random.default_rng(seed)
         heard = (truth[labels] == 1) * 0.3
         predicted = (heard + rng.uniform(0, 0.7, heard.shape)).round(2)
-    evaluation = Evaluation(truth, predicted, taxonomy)
+    evaluation = Evaluation.of(truth, predicted, taxonomy)
     for level in ("fine", "coarse"):
         found = evaluation.scores(level)
         wanted = slow_score(evaluation.truth[level], evaluation.predicted[level], taxonomy, level)
@@ -113,7 +113,7 @@ def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed)
 def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     truth = ground_truth(read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy), "validate")
-    evaluation = Evaluation(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
+    evaluation = Evaluation.of(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
     fine, coarse = evaluation.scores("fine"), evaluation.scores("coarse")
     assert fine.micro_auprc == pytest.approx(0.0349810644, abs=1e-9)
     assert fine.macro_auprc == pytest.approx(0.0372612932, abs=1e-9)
@@ -126,8 +126,8 @@ def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     constant = truth[labels] * 0 + (truth[labels] == 1).mean()
-    wanted = Evaluation(truth, constant, taxonomy)
-    found = Evaluation(truth, truth[labels] * 0.0, taxonomy).prevalence()
+    wanted = Evaluation.of(truth, constant, taxonomy)
+    found = Evaluation.of(truth, truth[labels] * 0.0, taxonomy).prevalence()
     for level in ("fine", "coarse"):
         assert found.scores(level) == wanted.scores(level)
 

@@ -14,11 +14,9 @@ from conftest import RATE, ROOT
 from project import change_params
 
 RAW = "data/raw/annotations.csv data/raw/dcase-ust-taxonomy.yaml"
-FEATURES = "data/features/logmel.h5 data/features/vggish.h5"
-TRAIN = f"{FEATURES} data/labels.csv data/labels_any.csv data/raw/dcase-ust-taxonomy.yaml"
-PREDICTIONS, CNN = "data/predictions/cnn.csv", "models/cnn/coarse"
-INPUTS = f"{FEATURES} data/labels.csv data/raw/dcase-ust-taxonomy.yaml"
-OUT = "{tmp}/m --curves {tmp}/c"
+TRAIN = "data/features data/labels data/raw/dcase-ust-taxonomy.yaml"
+PREDICTIONS, LABELS = "data/predictions/cnn.csv", "data/labels/majority.csv"
+OUT = "{tmp}/m {tmp}/c.csv"
 EVALUATE = f"{RAW} {{tmp}}/m.json"
 
 # Command, what its message says, and a part that says what to do or what was wanted.
@@ -27,7 +25,7 @@ MISTAKES = {
     "a folder of one's own": ("augment data/raw/audio {tmp}/precious", "precious.txt", "--force"),
     "another folder of one's own": ("download {tmp}/precious", "precious.txt", "--force"),
     "one's own folder to export to": ("export {tmp}/precious", "precious.txt", "--force"),
-    "all models": (f"train cnn {TRAIN} models --curves {{tmp}}/c", "models: train did not write", "--force"),
+    "all models": (f"train cnn {TRAIN} models {{tmp}}/c.csv", "models: train did not write", "--force"),
     "all data": (
         f"submit cnn {PREDICTIONS} metrics/cnn.json {RAW} data {{tmp}}/m.json",
         "lies in it",
@@ -46,14 +44,14 @@ MISTAKES = {
     "a folder for a file": (f"evaluate {PREDICTIONS} {RAW} {{tmp}}", "is a folder", "name of a file"),
     "a file for a folder": ("augment data/raw/audio {tmp}/noise.wav", "is a file", "should be a folder"),
     "several checkpoints": (
-        f"predict models/cnn_vggish {INPUTS} {{tmp}}/p.csv",
+        f"predict cnn models data/features {RAW} {{tmp}}/p.csv --params {{tmp}}/several.yaml",
         "several checkpoints",
         "models/cnn_vggish/coarse",
     ),
     "a folder of features": (
         f"train cnn data {TRAIN.split(' ', 1)[1]} {OUT}",
-        "not an HDF5 file",
-        "extract_logmel",
+        "logmel.h5: no such file",
+        "extract@logmel",
     ),
     "no recordings": ("tag {tmp}/nothing", "no recordings in this folder", "{tmp}/nothing"),
     # the wrong file
@@ -63,7 +61,7 @@ MISTAKES = {
         "should be predictions",
     ),
     "labels as predictions": (
-        f"evaluate data/labels.csv {EVALUATE}",
+        f"evaluate {LABELS} {EVALUATE}",
         "these are labels",
         "should be predictions",
     ),
@@ -79,28 +77,28 @@ MISTAKES = {
         "should be a mapping",
     ),
     "annotations as labels": (
-        f"predict {CNN} {FEATURES} {RAW} {{tmp}}/p.csv",
+        f"train cnn data/features {{tmp}}/wrong data/raw/dcase-ust-taxonomy.yaml {OUT}",
         "the columns should be",
         "split, audio_filename",
     ),
     "features swapped": (
-        f"train cnn {' '.join(FEATURES.split()[::-1])} {TRAIN.split(' ', 2)[2]} {OUT}",
-        "vggish.h5: not a file of the stage extract_logmel",
+        f"train cnn {{tmp}}/wrong {TRAIN.split(' ', 1)[1]} {OUT}",
+        "logmel.h5: not a file of the stage extract@logmel",
         "has no logmel",
     ),
     "a table for features": (
-        f"predict {CNN} data/labels.csv {INPUTS.split(' ', 1)[1]} {{tmp}}/p.csv",
+        f"predict baseline_fine models {{tmp}}/wrong {RAW} {{tmp}}/p.csv",
         "not an HDF5 file",
-        "extract_logmel",
+        "extract@vggish",
     ),
     "a table for metrics": (
-        f"table {{tmp}}/t.md {{tmp}}/t.csv --systems {PREDICTIONS} --baselines {PREDICTIONS}",
+        "table data/code/index.json {tmp}/wrong metrics/curves metrics/training {tmp}/t {tmp}/u {tmp}/plots",
         "not a file of the stage evaluate",
         "name another",
     ),
     "parameters that are none": (
-        "download {tmp}/out --params data/labels.csv",
-        "labels.csv",
+        f"download {{tmp}}/out --params {LABELS}",
+        "majority.csv",
         "should be a mapping",
     ),
     "text for sound": ("tag {tmp}/precious/precious.txt", "cannot be decoded as audio", "precious.txt"),
@@ -126,7 +124,7 @@ MISTAKES = {
     "no such option": ("download {tmp}/out --sorce synthetic", "unrecognized arguments: --sorce", "--help"),
     "an argument left out": ("evaluate {tmp}/a.csv", "required: annotations, taxonomy, out", "--help"),
     "no such clip": (
-        f"describe {RAW.replace(' ', ' data/labels.csv ')} {FEATURES} {{tmp}}/out --clip a.wav",
+        f"describe {RAW.replace(' ', f' {LABELS} ')} data/features {{tmp}}/out --clip a.wav",
         "has no clip 'a.wav'",
         "logmel.h5",
     ),
@@ -146,8 +144,8 @@ MISTAKES = {
         "rename the column(s)",
     ),
     "none of the labels": (f"evaluate {{tmp}}/other.csv {EVALUATE}", "none of the labels", "1_engine"),
-    "too few bands": ("download {tmp}/out --params {tmp}/bands.yaml", "n_mels is 64", "at least 108"),
-    "too few frames": ("download {tmp}/out --params {tmp}/frames.yaml", "give 431 frames", "shorter hop"),
+    "too few bands": ("code {tmp}/out --params {tmp}/bands.yaml", "n_mels is 64", "at least 108"),
+    "too few frames": ("code {tmp}/out --params {tmp}/frames.yaml", "give 431 frames", "shorter hop"),
     "data that is nowhere": ("download {tmp}/out --params {tmp}/nowhere.yaml", "no such folder", "data.path"),
     "a window too long": ("tag {tmp}/noise.wav --window 20", "window is 20.0", "at most 10"),
     # twice the same
@@ -177,8 +175,8 @@ MISTAKES = {
         "name another",
     ),
     "two outputs at once": (
-        f"aggregate_labels {RAW} {{tmp}}/l.csv {{tmp}}/l.csv",
-        "as out and as any",
+        f"predict cnn models data/features {RAW} {{tmp}}/l.csv --train {{tmp}}/l.csv",
+        "as out and as train",
         "two different",
     ),
     "a system against itself": (f"compare {PREDICTIONS} {PREDICTIONS}", "given twice", "--help"),
@@ -189,7 +187,7 @@ MISTAKES = {
 def material(project, tmp_path_factory):
     """A folder of things to mistake for others."""
     tmp = tmp_path_factory.mktemp("mistakes")
-    for folder in ("precious", "nothing", "sounds"):
+    for folder in ("precious", "nothing", "sounds", "wrong"):
         (tmp / folder).mkdir()
     (tmp / "precious" / "precious.txt").write_text("years of work")
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
@@ -205,11 +203,16 @@ def material(project, tmp_path_factory):
         table.drop(columns="audio_filename").rename(columns=lambda name: name.split("_", 1)[1])
     ).to_csv(tmp / "names.csv", index=False)
     clips.assign(loudness=0.5).to_csv(tmp / "other.csv", index=False)
+    shutil.copy(project.path / "data/features/vggish.h5", tmp / "wrong" / "logmel.h5")
+    shutil.copy(project.path / LABELS, tmp / "wrong" / "vggish.h5")
+    shutil.copy(project.path / RAW.split()[0], tmp / "wrong" / "majority.csv")
+    shutil.copy(project.path / PREDICTIONS, tmp / "wrong" / "cnn.json")
     local = {"data.source": "local", "data.path": "../nowhere"}
     for name, change in (
         ("bands", {"logmel.n_mels": 64}),
         ("frames", {"logmel.hop_length": 1024}),
         ("nowhere", local),
+        ("several", {"checkpoints.cnn.model": "cnn_vggish"}),
     ):
         change_params(project.path / "params.yaml", tmp / f"{name}.yaml", change)
     return tmp
@@ -266,8 +269,8 @@ def test_no_disk_or_no_rights(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["noise.wav"], "params.yaml: no such file"),
-        (["noise.wav", "--params", "{params}"], "dvc.yaml: no such file"),
+        (["noise.wav"], "params.yaml: no such file, so --system is needed"),
+        (["noise.wav", "--params", "{params}"], "models: no such folder; run this in the project's folder"),
     ],
 )
 def test_outside_the_project(project, tmp_path, material, words, part):
@@ -284,6 +287,5 @@ def test_outside_the_project(project, tmp_path, material, words, part):
     )
     assert done.returncode == 1
     assert part in done.stderr
-    assert "in the project's folder" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["noise.wav"]

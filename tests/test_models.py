@@ -7,19 +7,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import ALONE, CONFIG
 from torch import nn
 
-from ust.checkpoints import parameter_count
-from ust.layers import Bilinear, ReLUDropout, StridedConv2d, WinogradConv2d, fourier
-from ust.models import CNNVGGish, ConvBlock, FrameClassifier, NetworkConfig
-from ust.schedule import StagnationSchedule
-from ust.table1 import TABLE_1, fewest, output_size
+from ust.compute.accelerate import accelerate
+from ust.compute.fused import Bilinear, PointwiseNorm, ReLUDropout
+from ust.compute.strided import StridedConv2d, fourier
+from ust.compute.winograd import WinogradConv2d
+from ust.features.vggish.network import VGGish
+from ust.models.checkpoints import parameter_count
+from ust.models.cnn import CNN, TABLE_1, CNNVGGish, fewest, output_size
+from ust.models.frames import FrameClassifier
+from ust.training.schedule import StagnationSchedule
 
-CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
+
+def with_fusion(fusion, **changes):
+    return CNNVGGish(CONFIG.model_copy(update={"fusion": fusion} | changes), 37)
 
 
 def test_shapes_and_weights_of_table_1():
-    network = CNNVGGish(CONFIG).eval()
+    network = CNNVGGish(CONFIG, 37).eval()
     x = torch.zeros(2, 1, 128, 862)
     wanted = [
         ((8, 128, 862), 8 + 8),
@@ -39,17 +46,17 @@ def test_shapes_and_weights_of_table_1():
 
 @pytest.mark.parametrize(
     ("fusion", "fused"),
-    [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512), ("none", 256 * 512 + 512)],
+    [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512), (None, 256 * 512 + 512)],
 )
 def test_weights_of_the_head(fusion, fused):
     with torch.device("meta"):
-        network = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2))
+        network = CNN(ALONE, 37) if fusion is None else with_fusion(fusion)
     assert parameter_count(network.fusion) == fused
     assert parameter_count(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
 
 
 def test_the_network_takes_stored_features():
-    network = CNNVGGish(CONFIG).eval()
+    network = CNNVGGish(CONFIG, 37).eval()
     logits = network(
         torch.zeros(3, 128, 862, dtype=torch.float16), torch.zeros(3, 10, 128, dtype=torch.uint8)
     )
@@ -93,24 +100,16 @@ def test_fourier_products_are_the_correlation(length, taps, seed):
     assert len(forward) == 1 + 3 * (length - 1) // 2
 
 
-def plain(block, dropout=0.0):
-    """A row of Table 1 as PyTorch's own modules, in the report's order."""
-    layers = [
-        nn.Conv2d(block.inputs, block.outputs, block.kernel, block.stride, block.padding),
-        nn.BatchNorm2d(block.outputs),
-        nn.ReLU(),
-    ]
-    if block.pool:
-        layers.append(nn.MaxPool2d(block.pool))
-    return nn.Sequential(*layers, nn.Dropout(dropout))
-
-
 @pytest.mark.parametrize("row", range(6))
 @pytest.mark.parametrize("training", [True, False])
-def test_blocks_equal_the_plain_modules(row, training):
+def test_accelerated_blocks_equal_the_plain_ones(row, training):
     torch.manual_seed(row)
     block = TABLE_1[row]
-    fast, slow = ConvBlock(block, 0.0).double(), plain(block).double()
+    slow = block.module(0.0).double()
+    assert [type(layer) for layer in slow][:3] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert (nn.MaxPool2d in map(type, slow)) == (block.pool is not None)
+    (fast,) = accelerate(nn.Sequential(copy.deepcopy(slow)))
+    assert ReLUDropout in map(type, fast)
     slow.load_state_dict(fast.state_dict())
     size = (128, 862) if row == 2 else (21, 30)
     inputs = [torch.randn(2, block.inputs, *size, dtype=torch.float64)] * 2
@@ -135,16 +134,12 @@ def test_blocks_equal_the_plain_modules(row, training):
 
 def test_a_training_step_equals_one_of_plain_modules():
     torch.manual_seed(3)
-    config = NetworkConfig(37, "concat", 0.0, 0.0)
-    fast = CNNVGGish(config).double().train()
-    convolutions = nn.Sequential(*(plain(block) for block in TABLE_1)).double()
-    convolutions.load_state_dict(fast.convolutions.state_dict())
-    head = nn.Sequential(nn.Linear(1536, 512), *fast.head).double()
-    head[0].load_state_dict(fast.fusion.state_dict())
-    head = copy.deepcopy(head).train()
+    slow = with_fusion("concat", conv_dropout=0.0, head_dropout=0.0).double().train()
+    fast = accelerate(copy.deepcopy(slow))
+    assert fast.state_dict().keys() == slow.state_dict().keys()
     logmel, vggish = -80 * torch.rand(3, 128, 862), torch.randint(0, 256, (3, 10, 128))
-    spectral = convolutions(logmel.double().unsqueeze(1)).flatten(1)
-    wanted = head(torch.cat([spectral, (vggish.flatten(1) * (4 / 255) - 2).double()], dim=1))
+    spectral = slow.convolutions(logmel.double().unsqueeze(1)).flatten(1)
+    wanted = slow.head(slow.fusion(spectral, (vggish.flatten(1) * (4 / 255) - 2).double()))
     # The network takes features as they are stored, in single precision at most.
     found = fast.head(fast.fusion(fast.convolutions(logmel.double().unsqueeze(1)).flatten(1),
                                   (vggish.flatten(1) * (4 / 255) - 2).double()))  # fmt: skip
@@ -152,9 +147,7 @@ def test_a_training_step_equals_one_of_plain_modules():
     target = torch.rand(3, 37).round().double()
     for logits in (found, wanted):
         nn.functional.binary_cross_entropy_with_logits(logits, target).backward()
-    slow = [*convolutions.parameters(), *head.parameters()]
-    quick = [*fast.convolutions.parameters(), *fast.fusion.parameters(), *fast.head.parameters()]
-    for a, b in zip(quick, slow, strict=True):
+    for a, b in zip(fast.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(torch.zeros_like(b) if a.grad is None else a.grad, b.grad)
     fast.float()
     torch.testing.assert_close(fast(logmel, vggish).double(), wanted, rtol=1e-3, atol=1e-3)
@@ -181,21 +174,14 @@ def test_bilinear_equals_the_plain_one_and_takes_its_weights():
 
 
 def test_concat_is_a_linear_layer_on_both_vectors():
-    fusion = CNNVGGish(CONFIG).fusion
+    fusion = CNNVGGish(CONFIG, 37).fusion
     first, second = torch.randn(3, 256), torch.randn(3, 1280)
     wanted = first @ fusion.weight[:, :256].T + second @ fusion.weight[:, 256:].T + fusion.bias
     torch.testing.assert_close(fusion(first, second), wanted)
 
 
-def test_without_fusion_the_embeddings_change_nothing():
-    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).eval()
-    logmel = torch.randn(2, 128, 862)
-    first, second = (network(logmel, torch.full((2, 10, 128), value)) for value in (0.0, 255.0))
-    torch.testing.assert_close(first, second)
-
-
 def test_frame_classifier_is_logistic_regression_of_standardised_frames():
-    network = FrameClassifier(23, 0, 128)
+    network = FrameClassifier(FrameClassifier.Config(hidden_layers=0, hidden_size=128), 23)
     network.mean.fill_(100.0)
     network.scale.fill_(50.0)
     frames = torch.randint(0, 256, (2, 10, 128), dtype=torch.uint8)
@@ -203,7 +189,8 @@ def test_frame_classifier_is_logistic_regression_of_standardised_frames():
     wanted = (frames.float() - 100) / 50 @ layer.weight.T + layer.bias
     torch.testing.assert_close(network(frames), wanted)
     assert parameter_count(network) == 128 * 23 + 23
-    assert parameter_count(FrameClassifier(23, 2, 64)) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
+    deep = FrameClassifier(FrameClassifier.Config(hidden_layers=2, hidden_size=64), 23)
+    assert parameter_count(deep) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
 
 
 @settings(deadline=None, max_examples=25)
@@ -225,11 +212,23 @@ def test_winograd_convolution_equals_the_plain_one(channels, size, seed):
     torch.testing.assert_close(fast(x) + fast.bias[:, None, None], 2 * wanted)  # outside inference: PyTorch's
 
 
-def test_block_3_uses_it_and_others_do_not():
-    network = CNNVGGish(CONFIG)
-    strided = [isinstance(block[0], StridedConv2d) for block in network.convolutions]
+def test_what_is_swapped_where():
+    """The report's block 3, its first block and bilinear fusion; VGGish's convolutions of many channels."""
+    with torch.device("meta"):
+        network, vggish = with_fusion("bilinear"), VGGish()
+        accelerate(network), accelerate(vggish)
+    strided = [type(block[0]) is StridedConv2d for block in network.convolutions]
     assert strided == [False, False, True, False, False, False]
-    assert all(isinstance(block, ConvBlock) for block in network.convolutions)
+    assert [type(block) is PointwiseNorm for block in network.convolutions] == [True] + [False] * 5
+    assert type(network.fusion) is Bilinear
+    assert [type(layer) for layer in network.head][2] is nn.Dropout  # what has one dimension draws as PyTorch
+    winograd = [[type(layer) is WinogradConv2d for layer in group] for group in vggish.convolutions]
+    assert winograd == [[False], [False], [True, True], [True, True]]
+    odd = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1, groups=128), nn.Conv2d(8, 8, 4, 2, bias=False))
+    assert [type(layer) for layer in accelerate(odd)] == [nn.Conv2d] * 2
+
+
+def test_a_strided_convolution_wants_a_multiple():
     with pytest.raises(ValueError, match="whole multiple"):
         StridedConv2d(1, 1, (5, 5), (2, 2), (1, 1))
 
@@ -325,7 +324,7 @@ def test_a_schedule_goes_on_where_it_was():
 )
 def test_sizes_that_the_convolutions_leave(bands, frames):
     """PyTorch's own convolutions leave what `output_size` says, and refuse where that is nothing."""
-    blocks = nn.Sequential(*(plain(block) for block in TABLE_1))
+    blocks = nn.Sequential(*(block.module(0.0) for block in TABLE_1))
     wanted = output_size(bands, frames)
     x = torch.zeros(2, 1, bands, frames)
     if min(wanted) < 1:
@@ -343,12 +342,12 @@ def test_one_less_than_the_fewest_leaves_nothing():
 
 def test_what_larger_inputs_leave_is_averaged():
     torch.manual_seed(0)
-    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2)).eval()
+    network = CNN(ALONE, 37).eval()
     logmel = -80 * torch.rand(2, 256, 1723)
     left = network.convolutions(logmel.unsqueeze(1))
     assert left.shape[2:] == (2, 3)
-    wanted = network.head(network.fusion(left.flatten(2).mean(2), None))
-    torch.testing.assert_close(network(logmel, torch.zeros(2, 10, 128)), wanted)
+    wanted = network.head(network.fusion(left.flatten(2).mean(2)))
+    torch.testing.assert_close(network(logmel), wanted)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +355,7 @@ def test_what_larger_inputs_leave_is_averaged():
 )
 def test_embeddings_are_fed_raw_or_whitened(fusion, scale, factor):
     """Whitened they are -2 to 2, raw the same times 255 / 4 and from 0; the authors' code has them raw."""
-    network = CNNVGGish(NetworkConfig(37, fusion, 0.5, 0.2, scale)).eval()
+    network = with_fusion(fusion, vggish_scale=scale).eval()
     seen = []
     network.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     embeddings = torch.tensor([0, 255], dtype=torch.uint8).repeat(2, 10, 64)

@@ -4,8 +4,11 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from ust import params
-from ust.errors import UserError
+from ust.commands.parameters import SECTIONS, check
+from ust.features.logmel import LogMel
+from ust.files.errors import UserError
+from ust.files.settings import read_sections
+from ust.training.section import read_system
 
 
 def changed(tmp_path, name, value):
@@ -23,11 +26,11 @@ def changed(tmp_path, name, value):
 
 
 def test_defaults_are_the_reports():
-    labels, model, train, logmel, hierarchical, baseline = params.load(
-        ROOT / "params.yaml", "labels", "model", "train", "logmel", "train_hierarchical", "train_baseline"
-    )
-    (code,) = params.load(ROOT / "params.yaml", "train_hierarchical_code")
-    assert (labels.threshold, model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
+    names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
+    kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
+    model, train, hierarchical, code, baseline, logmel = read_sections(ROOT / "params.yaml", **kinds)
+    majority = check(ROOT / "params.yaml")["labels"]["majority"]
+    assert (majority["threshold"], model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
     assert (train.optimizer, model.fusion) == ("adam", "concat")
@@ -48,8 +51,20 @@ def test_defaults_are_the_reports():
         ("train.learning_rate", 0.1, "train.learning_rate: there is no such parameter"),
         ("train.batchsize", 3, "did you mean train.batch_size?"),
         ("train.max_epochs", 1.5, "train.max_epochs: is 1.5, should be a valid integer"),
-        ("labels.threshold", 2, "labels.threshold: is 2, should be less than 1"),
-        ("labels.soft", 1, "labels.soft: is 1, should be a valid boolean"),
+        ("labels.majority.threshold", 2, "labels.majority.threshold: is 2, should be less than 1"),
+        ("labels.majority.soft", 1, "labels.majority.soft: is 1, should be a valid boolean"),
+        ("labels.any.rule", "all", "labels.any.rule: is 'all', should be one of majority, any"),
+        ("labels.any", None, "labels.any: is None, should be a valid dictionary"),
+        ("features", ["logmel"], "systems.cnn_vggish.features: vggish should be one of features"),
+        ("features", ["logmel", "vggish", "mel"], "features: there is no feature 'mel'"),
+        ("systems.cnn.features", ["logmel", "vggish"], "the architecture cnn takes 1, as its logmel"),
+        ("systems.cnn.labels", "all", "systems.cnn.labels: is 'all', should be a row of labels"),
+        ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
+        ("systems.cnn.architecture", "frames", "should be one of cnn, cnn_vggish, which the recipe train"),
+        ("evaluate.labels", "all", "evaluate.labels: is 'all', should be a row of labels"),
+        ("checkpoints.cnn.model", "cmm/coarse", "checkpoints.cnn.model: is 'cmm/coarse', should begin with"),
+        ("checkpoints.cnn.pooling", "median", "checkpoints.cnn.pooling: is 'median', should be 'mean'"),
+        ("submission", "cmm", "submission: is 'cmm', should be one of checkpoints: cnn, "),
         ("data.source", "zenodo", "data.source: is 'zenodo', should be 'synthetic', 'local'"),
         ("data.source", "local", "needs data.path"),
         ("vggish.checkpoint", "a.ckpt", "checkpoint and pca go together"),
@@ -57,14 +72,22 @@ def test_defaults_are_the_reports():
         ("augment.noise.level_db", [0.0, -10.0], "[lowest, highest]"),
         ("compute", None, "compute: is None"),
         ("systems.cnn.lr", -1.0, "systems.cnn.lr: is -1.0, should be greater than 0"),
-        ("systems.cnn.recipe", "train_forest", "systems.cnn.recipe: is 'train_forest', should be 'train'"),
         (
-            "systems.cnn.fusoin",
-            "none",
-            "systems.cnn.fusoin: there is no such parameter; did you mean systems.cnn.fusion?",
+            "systems.cnn.recipe",
+            "train_forest",
+            "systems.cnn.recipe: is 'train_forest', should be one of train",
+        ),
+        (
+            "systems.cnn_vggish.fusoin",
+            "concat",
+            "systems.cnn_vggish.fusoin: there is no such parameter; did you mean systems.cnn_vggish.fusion?",
         ),
         ("hierarchies.hierarchical.outputs", "all", "hierarchical.outputs: there is no such parameter"),
-        ("hierarchies.hierarchical.recipe", "train", "is 'train', should be 'train_hierarchical'"),
+        (
+            "hierarchies.hierarchical.recipe",
+            "train",
+            "is 'train', should be one of train_hierarchical, train_hierarchical_code",
+        ),
         ("hierarchies.hierarchical.flat", "../x", "hierarchies.hierarchical.flat: is '../x'"),
         (
             "hierarchies.cnn",
@@ -82,29 +105,29 @@ def test_defaults_are_the_reports():
 def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, message):
     path = changed(tmp_path, name, value)
     with pytest.raises(UserError) as error:
-        params.load(path, "data")
+        check(path)
     assert message in str(error.value)
 
 
 def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
-    path = changed(
-        tmp_path, "systems.cnn_vggish", {"recipe": "train", "outputs": "fine", "lr": 0.5, "seed": None}
-    )
-    system = params.load_system(path, "cnn_vggish")
+    row = {"recipe": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
+    row |= {"labels": "majority", "outputs": "fine", "lr": 0.5, "seed": None}
+    path = changed(tmp_path, "systems.cnn_vggish", row)
+    system = read_system(path, "cnn_vggish")
     assert (system.outputs, system.lr, system.fusion) == ("fine", 0.5, "concat")
-    (train,) = params.load(path, "train")
+    (train,) = read_sections(path, train=SECTIONS["train"])
     assert (system.seed, system.patience) == (train.seed, train.patience)
-    assert params.load_system(path, "cnn").architecture == "CNN"
-    assert params.load_system(path, "hierarchical").architecture.startswith("local classifier")
-    assert params.load_system(path, "baseline_fine").architecture.startswith("logistic")
+    assert read_system(path, "cnn").words == "CNN"
+    assert read_system(path, "hierarchical").words.startswith("local classifier")
+    assert read_system(path, "baseline_fine").words.startswith("logistic")
     with pytest.raises(UserError, match="systems has no 'forest'; it has cnn, cnn_vggish"):
-        params.load_system(path, "forest")
+        read_system(path, "forest")
 
 
 def test_all_wrong_parameters_are_listed_at_once(tmp_path):
     path = changed(tmp_path, "train", {"lr": 0})
     with pytest.raises(UserError) as error:
-        params.load(path)
+        check(path)
     assert "train.lr: is 0" in str(error.value)
     assert "train.patience: is missing" in str(error.value)
 
@@ -113,7 +136,7 @@ def test_numbers_as_dvc_writes_them(tmp_path):
     text = (ROOT / "params.yaml").read_text("utf-8").replace("min_lr: 1.0e-6", "min_lr: 1e-06")
     assert "1e-06" in text
     (tmp_path / "params.yaml").write_text(text)
-    assert params.load(tmp_path / "params.yaml", "train")[0].min_lr == 1e-6
+    assert read_sections(tmp_path / "params.yaml", train=SECTIONS["train"])[0].min_lr == 1e-6
 
 
 @pytest.mark.parametrize(
@@ -123,15 +146,14 @@ def test_numbers_as_dvc_writes_them(tmp_path):
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml"):
-        params.load(tmp_path / "params.yaml", "train")
+        check(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
-        params.load(tmp_path / "nowhere.yaml", "train")
+        check(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
 def test_sizes_that_the_network_takes_are_taken(tmp_path, name, value):
-    (logmel,) = params.load(changed(tmp_path, f"logmel.{name}", value), "logmel")
-    assert getattr(logmel, name) == value
+    assert check(changed(tmp_path, f"logmel.{name}", value))["logmel"][name] == value

@@ -11,13 +11,16 @@ import soundfile as sf
 from check_repro import first_difference, outputs
 from conftest import ROOT
 from project import Project, change_params, ran
+from ruamel.yaml import YAML
 
-from ust.pipeline import checkpoints, model_folder
-from ust.tagger import Tagger
+from ust.tagging.names import model_folder
+from ust.tagging.tagger import Tagger
 
-EXTRACTION = ("download", "augment", "extract_logmel", "vggish_weights", "extract_vggish", "aggregate_labels")
+FEATURES = ("weights@logmel", "weights@vggish", "extract@logmel", "extract@vggish")
+LABELS = ("aggregate_labels@majority", "aggregate_labels@any")
+EXTRACTION = ("download", "augment", *FEATURES, *LABELS)
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
-LAST = ("describe", "table", "submit", "report")
+LAST = ("describe", "table", "submit", "page")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 
@@ -26,7 +29,7 @@ def test_everything_ran_and_nothing_is_left_to_do(project):
     trained = [f"train@{name}" for name in NETWORKS[:4] + BASELINES]
     trained += [f"train_hierarchy@{name}" for name in NETWORKS[4:]]
     scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
-    assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, *LAST}
+    assert ran(project.first_output) == {"code", "inputs", *EXTRACTION, *trained, *scored, *LAST}
     assert "up to date" in project.dvc("repro")
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -53,7 +56,7 @@ def test_tables_and_plots_can_be_shown(project):
     assert "metrics/cnn_vggish_fine.json" in project.dvc("metrics", "show")
     project.dvc("plots", "show", "--out", "plots")
     page = (project.path / "plots" / "index.html").read_text()
-    for title in ("Loss", "Learning rate", "Coarse precision-recall", "Fine AUPRC by category"):
+    for title in ("Training loss", "Learning rate", "Coarse precision-recall", "Fine AUPRC by category"):
         assert title in page
     shutil.rmtree(project.path / "plots")
 
@@ -76,11 +79,13 @@ def test_two_runs_are_compared_output_by_output(project, tmp_path):
         (tmp_path / name / "dvc.lock").write_text(change(lock))
         return Project(tmp_path / name)
 
-    labels = outputs(project)["data/labels.csv of the stage aggregate_labels"]
+    labels = outputs(project)["data/labels/majority.csv of the stage aggregate_labels@majority"]
     same = with_lock("same", lambda lock: lock)
     other = with_lock("other", lambda lock: lock.replace(labels, "0" * 32))
     assert first_difference(project, same) is None
-    assert first_difference(project, other) == "data/labels.csv of the stage aggregate_labels"
+    assert (
+        first_difference(project, other) == "data/labels/majority.csv of the stage aggregate_labels@majority"
+    )
 
 
 def predictions(project, system):
@@ -96,7 +101,8 @@ def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
 
 @pytest.mark.parametrize("system", ["cnn_vggish_coarse", "hierarchical", "baseline_fine", "cnn"])
 def test_a_tagger_gives_what_predict_gave(project, system):
-    names = checkpoints(project.path / "dvc.yaml")
+    rows = YAML(typ="safe").load(project.path / "params.yaml")["checkpoints"]
+    names = {name: row["model"] for name, row in rows.items()}
     tagger = Tagger.load(model_folder(project.path / "models", system, names))
     wanted = predictions(project, system)[list(tagger.taxonomy.labels)]
     for name in wanted.index:
@@ -120,8 +126,8 @@ def test_tagging_at_the_terminal(project, tmp_path):
     assert found["audio_filename"] == clip.name
 
 
-def test_the_report_page_holds_the_systems(project):
-    page = (project.path / "metrics/report.html").read_text("utf-8")
+def test_the_page_holds_the_systems(project):
+    page = (project.path / "metrics/page.html").read_text("utf-8")
     assert len(page) < 25e6
     for name in SCORED:
         assert f'<th scope="row">{name}</th>' in page
@@ -129,8 +135,7 @@ def test_the_report_page_holds_the_systems(project):
 
 
 RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
-FEATURES = ("data/features/logmel.h5", "data/features/vggish.h5", "data/labels.csv", RAW[1])
-TRAIN_INPUTS = (*FEATURES[1:3], "data/labels_any.csv", RAW[1])
+TRAIN_INPUTS = ("data/labels", RAW[1])
 
 
 def test_evaluate_scores_any_file(project, tmp_path):
@@ -141,25 +146,29 @@ def test_evaluate_scores_any_file(project, tmp_path):
     assert mine["fine"] == project.metrics("cnn_vggish_fine")["fine"]
 
 
-TRAIN_OUTPUTS = ("{tmp}/m", "--curves", "{tmp}/t")
+TRAIN_OUTPUTS = ("{tmp}/m", "{tmp}/t.csv")
 
 
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
         ("download", ["{tmp}/raw", "--params", "{tmp}/local.yaml"], "nowhere: no such folder"),
-        ("aggregate_labels", ["{tmp}/no.csv", RAW[1], "{tmp}/l.csv", "{tmp}/a.csv"], "no.csv: no such file"),
-        ("aggregate_labels", [RAW[0], RAW[0], "{tmp}/l.csv", "{tmp}/a.csv"], "should be a mapping of names"),
+        ("aggregate_labels", ["any", "{tmp}/no.csv", RAW[1], "{tmp}/l.csv"], "no.csv: no such file"),
+        ("aggregate_labels", ["any", RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
+        ("aggregate_labels", ["all", *RAW, "{tmp}/l.csv"], "labels has no 'all'; it has majority, any"),
         ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
-        ("extract_logmel", ["{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"], "2 of 2 audio files cannot"),
-        ("extract_vggish", ["data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "stage vggish_weights"),
-        ("train", ["cnn", "{tmp}/no.h5", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract_logmel makes it"),
-        ("train", ["forest", FEATURES[0], *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
-        ("table", ["{tmp}/t.md", "{tmp}/t.csv", "--systems", "{tmp}/a.json", "--baselines", "{tmp}/b.json"],
+        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "models/features/logmel", "{tmp}/l.h5"],
+         "2 of 2 audio files cannot"),
+        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/l.h5"], "no feature 'mel'"),
+        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "weights@vggish"),
+        ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract@logmel makes it"),
+        ("train", ["forest", "data/features", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
+        ("table", ["data/code/index.json", "{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],
          "the stage evaluate makes it"),
         ("submit", ["cnn", "{tmp}/no.csv", "{tmp}/no.json", *RAW, "{tmp}/s", "{tmp}/m.json"],
          "the stage evaluate makes it"),
-        ("predict", ["{tmp}", *FEATURES, "{tmp}/p.csv"], "the stage train makes it"),
+        ("predict", ["cnn", "{tmp}", "data/features", *RAW, "{tmp}/p.csv"], "the stage train makes it"),
+        ("predict", ["cmm", "models", "data/features", *RAW, "{tmp}/p.csv"], "checkpoints has no 'cmm'"),
         ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json"], "the stage predict makes it"),
         ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "these are annotations"),
         ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json", "--split", "test"], "no ground-truth rows"),

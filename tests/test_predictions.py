@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ust.errors import UserError
-from ust.predictions import read_predictions, write_predictions
+from ust.files.errors import UserError
+from ust.scores.predictions import read_predictions, write_predictions
 
 CLIPS = ["a.wav", "b.wav", "c.wav"]
 

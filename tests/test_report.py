@@ -12,9 +12,9 @@ import soundfile as sf
 from conftest import RATE
 from PIL import Image
 
-from ust.report.findings import Finding, find, within
-from ust.report.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
-from ust.report.page import data_uri, render
+from ust.page.findings import Finding, find, within
+from ust.page.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
+from ust.page.page import data_uri, render
 
 SYSTEMS = ["first", "second<b>"]
 
@@ -73,7 +73,7 @@ def test_sounds_and_charts_are_the_same_every_time(noise):
     samples, rate = sf.read(io.BytesIO(clip_mp3(noise, RATE)))
     assert rate == RATE
     assert len(samples) / rate == pytest.approx(10, abs=0.1)
-    curves = {"a": pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]}), "b": pd.DataFrame({"step": [1]})}
+    curves = {"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]}), "b": pd.DataFrame({"epoch": [1]})}
     assert chart_svg(curves, "loss", "loss") == chart_svg(curves, "loss", "loss")
     assert "currentColor" in chart_svg(curves, "loss", "loss")
 
@@ -105,7 +105,7 @@ def page(tmp_path, taxonomy, noise):
         "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS],
         "note": "",
     }
-    chart = chart_svg({"a": pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
+    chart = chart_svg({"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
     text = render(
         about={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
         results=table, classes=table, charts=[{"label": "loss", "svg": chart}],

@@ -6,7 +6,7 @@ import resampy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ust.resampling import polyphase_weights, resample
+from ust.audio.resampling import polyphase_weights, resample
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 32_000, 22_050, 96_000, 11_025, 8_000, 44_101])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ust.errors import UserError
-from ust.predictions import write_predictions
-from ust.submission import check, metadata
-from ust.tables import COLUMNS, REPORT, Row, frame, markdown, marked, row
-from ust.yamls import read_yaml, write_yaml
+from ust.files.documents import read_yaml, write_yaml
+from ust.files.errors import UserError
+from ust.scores.predictions import write_predictions
+from ust.scores.submission import check, metadata
+from ust.scores.tables import COLUMNS, REPORT, Row, frame, markdown, marked, row
 
 LABEL = "Doe_LAB_task5_1"
 OUTPUT = f"{LABEL}.output.csv"

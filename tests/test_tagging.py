@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tracemalloc
+from dataclasses import asdict
 from itertools import islice
 
 import numpy as np
@@ -11,15 +12,17 @@ import pytest
 import soundfile as sf
 import torch
 from conftest import RATE, ROOT
+from ruamel.yaml import YAML
+from tiny import ALONE, CONFIG
 
-from stages.tag import find
-from ust import tagging
-from ust.audio import BadAudio
-from ust.checkpoints import Checkpoint, save_checkpoint
-from ust.errors import UserError
-from ust.models import CNNVGGish, NetworkConfig
-from ust.pipeline import checkpoints, model_folder
-from ust.tagger import Tagger, Window
+from ust.audio.recordings import BadAudio
+from ust.commands.tag import find
+from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, save
+from ust.models.cnn import CNN, CNNVGGish
+from ust.tagging import formats as tagging
+from ust.tagging.names import model_folder
+from ust.tagging.tagger import Tagger, Window
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "versions": "any"}
 
@@ -29,11 +32,8 @@ def tagger(tmp_path_factory, taxonomy):
     """A system of log-mels alone, untrained."""
     folder = tmp_path_factory.mktemp("models") / "cnn"
     torch.manual_seed(0)
-    labels = {"coarse": taxonomy.coarse, "fine": taxonomy.fine, "group": taxonomy.group}
-    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
-    save_checkpoint(
-        folder, Checkpoint(network, list(taxonomy.labels), {"taxonomy": labels, "logmel": LOGMEL})
-    )
+    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    save(folder, Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
     return Tagger.load(folder)
 
 
@@ -125,7 +125,7 @@ def test_table(tagged, taxonomy):
 
 
 def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
-    from ust.predictions import read_predictions
+    from ust.scores.predictions import read_predictions
 
     one = {"street.wav": tagged["street.wav"][:1]}
     (tmp_path / "p.csv").write_text(tagging.submission_csv(one, taxonomy))
@@ -172,7 +172,8 @@ def test_systems_by_name(tmp_path):
     for name in ("cnn_vggish/coarse", "hierarchical"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.json").touch()
-    names = checkpoints(ROOT / "dvc.yaml")
+    rows = YAML(typ="safe").load(ROOT / "params.yaml")["checkpoints"]
+    names = {name: row["model"] for name, row in rows.items()}
     assert model_folder(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
     assert model_folder(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
     assert model_folder(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
@@ -188,13 +189,14 @@ def test_systems_by_name(tmp_path):
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):
-    labels = {"coarse": taxonomy.coarse, "fine": taxonomy.fine, "group": taxonomy.group}
-    about = {"taxonomy": labels, "logmel": LOGMEL, "vggish": {"sha256": "0", "final_relu": True}}
-    network = CNNVGGish(NetworkConfig(37, "none", 0.5, 0.2))
-    save_checkpoint(tmp_path / "cnn", Checkpoint(network, list(taxonomy.labels), about))
-    with pytest.raises(UserError, match="vggish: no such folder"):
+    vggish = {"sha256": "0", "final_relu": True, "precision": "float32"}
+    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
+    about["features"] = {"logmel": LOGMEL, "vggish": vggish}
+    saved = Saved(CNNVGGish(CONFIG, 37), "cnn_vggish", CONFIG, list(taxonomy.labels), about)
+    save(tmp_path / "cnn", saved)
+    with pytest.raises(UserError, match="the stage weights@vggish makes it"):
         Tagger.load(tmp_path / "cnn")
-    (tmp_path / "vggish").mkdir()
-    (tmp_path / "vggish" / "vggish.json").write_text('{"sha256": "1"}')
-    with pytest.raises(UserError, match="not the VGGish weights"):
+    (tmp_path / "features" / "vggish").mkdir(parents=True)
+    (tmp_path / "features" / "vggish" / "feature.json").write_text('{"sha256": "1"}')
+    with pytest.raises(UserError, match="not the vggish weights"):
         Tagger.load(tmp_path / "cnn")

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from tiny import BASELINE as TINY_BASELINE
+from tiny import CODE, CONFIG, CPU, FLAT, task
 
-from ust.checkpoints import Checkpoint, load_checkpoint, save, save_checkpoint
-from ust.errors import UserError
-from ust.examples import select
-from ust.features import check_same_rows, open_features
-from ust.inference import complete_probabilities, output_labels, predict
-from ust.labels import read_labels
-from ust.models import CNNVGGish, FrameClassifier, NetworkConfig
-from ust.params import BaselineSystem, FlatSystem, HierarchicalCodeSystem
-from ust.systems import Baseline, Flat, Hierarchy, load_system, pool
+from ust.annotations.labels import read_labels
+from ust.compute.accelerate import accelerate
+from ust.features.store import open_all
+from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, load, load_system, save
+from ust.models.cnn import CNNVGGish
+from ust.models.examples import predict, select
+from ust.models.frames import FrameClassifier
+from ust.models.outputs import complete, output_labels
+from ust.models.systems import Answers, Flat, Frames, Hierarchy, pool
 from ust.training import baseline, hierarchical
 from ust.training.flat import flat_score
 from ust.training.plateau import train_on_plateau
@@ -24,24 +27,16 @@ from ust.training.stagnation import train_on_stagnation
 from ust.training.state import TrainingState
 from ust.training.trainer import Trainer, positive_weights
 
-CPU = torch.device("cpu")
-RULE = {"threshold": 0.5, "unselected": "keep"}
-CONFIG = NetworkConfig(outputs=37, fusion="concat", conv_dropout=0.5, head_dropout=0.2)
-NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
+INPUTS = {"logmel": "logmel", "vggish": "vggish"}
 COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}
-RECIPE = FlatSystem(
-    **NETWORK, **COMMON, recipe="train", outputs="all", max_epochs=2, optimizer="adam", cache_gib=0.0,
-    patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1, restart="reached",
+RECIPE = FLAT.model_copy(update=COMMON | {"max_epochs": 2, "patience": 10, "min_lr": 1e-6})
+HIERARCHICAL = CODE.model_copy(
+    update=COMMON | {"root": "own", "max_epochs": 30, "optimizer": "rmsprop", "reduce_patience": 1,
+                     "reduce_factor": 0.2, "stop_patience": 3}
 )  # fmt: skip
-HIERARCHICAL = HierarchicalCodeSystem(
-    **NETWORK, **COMMON, recipe="train_hierarchical_code", root="own", flat="a", negatives=False,
-    max_epochs=30,
-    optimizer="rmsprop", cache_gib=0.0, reduce_patience=1, reduce_factor=0.2, stop_patience=3,
-)  # fmt: skip
-BASELINE = BaselineSystem(
-    recipe="train_baseline", outputs="fine", seed=2019, lr=0.001, batch_size=16, max_epochs=400,
-    stop_patience=5, l2=1e-5, standardize=True, hidden_layers=0, hidden_size=16,
-)  # fmt: skip
+BASELINE = TINY_BASELINE.model_copy(
+    update={"lr": 0.001, "max_epochs": 400, "stop_patience": 5, "l2": 1e-5, "standardize": True}
+)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +49,11 @@ def test_positive_weights(power, wanted):
 
 def test_coarse_is_the_maximum_of_its_fine_labels(taxonomy):
     fine = np.random.default_rng(0).random((4, 29)).astype(np.float32)
-    everything = complete_probabilities(fine, output_labels("fine", taxonomy), taxonomy)
+    everything = complete(torch.from_numpy(fine), output_labels("fine", taxonomy), taxonomy).numpy()
     np.testing.assert_array_equal(everything[:, 8:], fine)
     np.testing.assert_array_equal(everything[:, 0], fine[:, :4].max(axis=1))
     np.testing.assert_array_equal(everything[:, 7], fine[:, 28])
-    coarse = complete_probabilities(fine[:, :8], output_labels("coarse", taxonomy), taxonomy)
+    coarse = complete(torch.from_numpy(fine[:, :8]), output_labels("coarse", taxonomy), taxonomy).numpy()
     np.testing.assert_array_equal(coarse[:, :8], fine[:, :8])
     assert (coarse[:, 8:] == 0).all()
 
@@ -82,13 +77,12 @@ KEYS = [(f"{i}.wav", "original", "train" if i < 6 else "validate") for i in rang
 
 @pytest.fixture
 def examples(feature_files, labels, taxonomy):
-    logmel_file, vggish_file = feature_files(KEYS)
-    with open_features(logmel_file, "logmel") as logmel, open_features(vggish_file, "vggish") as vggish:
-        check_same_rows(logmel, vggish)
+    path, _ = feature_files(KEYS)
+    with open_all(path.parent, INPUTS) as features:
         columns = list(taxonomy.labels)
         yield (
-            select("train", labels, columns, logmel, vggish, variants=True),
-            select("validate", labels, columns, logmel, vggish, variants=False),
+            select("train", labels, columns, features, variants=True),
+            select("validate", labels, columns, features, variants=False),
         )
 
 
@@ -96,7 +90,7 @@ def test_variants_carry_their_clips_labels(examples, labels):
     train_set, validate = examples
     assert len(train_set) == 7
     assert len(validate) == 4
-    clips = train_set.logmel.clip[train_set.rows]
+    clips = train_set.features["logmel"].clip[train_set.rows]
     np.testing.assert_array_equal(
         train_set.targets, labels.loc[clips].drop(columns="split").to_numpy(np.float32)
     )
@@ -106,23 +100,28 @@ def test_batches_follow_the_order_and_none_has_one_example(examples):
     train_set, _ = examples
     order = np.array([6, 1, 3, 2, 0, 5, 4])
     batches = list(train_set.batches(3, order=order, device=CPU))
-    assert [len(targets) for _, _, targets in batches] == [3, 4]
-    targets = torch.cat([batch[2] for batch in batches]).numpy()
+    assert [len(targets) for _, targets in batches] == [3, 4]
+    targets = torch.cat([batch[1] for batch in batches]).numpy()
     np.testing.assert_array_equal(targets, train_set.targets[order])
 
 
 def train_flat(network, examples, taxonomy, recipe, **options):
-    """As `ust.training.fit.fit_flat` does, without keeping anything."""
+    """As `ust.training.flat.fit_flat` does, without keeping anything."""
     train_set, validate = examples
     labels = output_labels(recipe.outputs, taxonomy)
     score = flat_score(labels, validate.targets, taxonomy)
-    return train_on_stagnation(network, train_set, validate, recipe, score, device=CPU, name="a", **options)
+    return train_on_stagnation(task(network, train_set, validate, **options), recipe, score)
+
+
+def network_of(outputs=37, **changes):
+    """The report's network as it is trained."""
+    return accelerate(CNNVGGish(CONFIG.model_copy(update=changes), outputs))
 
 
 def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     def run():
         torch.manual_seed(0)
-        network = CNNVGGish(CONFIG)
+        network = network_of()
         epochs = []
         train_flat(network, examples, taxonomy, RECIPE, on_epoch=epochs.append)
         return network, epochs
@@ -159,7 +158,7 @@ def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, op
 
     def run(state, on_epoch):
         torch.manual_seed(0)
-        network = CNNVGGish(CONFIG)
+        network = network_of()
         train_flat(network, examples, taxonomy, recipe, on_epoch=on_epoch, state=state)
         return network.state_dict()
 
@@ -185,9 +184,9 @@ def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_pat
 
     def run(state, on_epoch):
         torch.manual_seed(0)
-        network = CNNVGGish(replace(CONFIG, outputs=8))
-        options = {"device": CPU, "name": node.name, "on_epoch": on_epoch, "state": state}
-        train_on_plateau(network, node.train, node.watched, recipe, **options)
+        network = network_of(8)
+        options = {"name": node.name, "on_epoch": on_epoch, "state": state}
+        train_on_plateau(task(network, node.train, node.watched, **options), recipe)
         return network.state_dict()
 
     wanted = run(None, lambda _: None)
@@ -206,14 +205,14 @@ def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
     train_set, validate = examples
     train_set = replace(train_set, targets=train_set.targets[:, :8])
     epochs = []
-    network = CNNVGGish(replace(CONFIG, outputs=8))
+    network = network_of(8)
     recipe = RECIPE.model_copy(update={"outputs": "coarse", "max_epochs": 1})
     train_flat(network, (train_set, validate), taxonomy, recipe, on_epoch=epochs.append)
     assert epochs[0].best == ("coarse",)
 
 
 def test_a_diverging_run_stops_with_advice(examples, taxonomy):
-    network = CNNVGGish(CONFIG)
+    network = network_of()
     with torch.no_grad():
         network.head[-1].bias.fill_(float("inf"))
     with pytest.raises(UserError, match="a smaller lr may help"):
@@ -227,8 +226,8 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
 def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
     recipe = RECIPE.model_copy(update={"optimizer": optimizer, "precision": precision, "lr": 0.001})
     torch.manual_seed(0)
-    network = CNNVGGish(CONFIG)
-    trainer = Trainer(network, examples[0], recipe, device=CPU, name="a")
+    network = network_of()
+    trainer = Trainer(task(network, examples[0]), recipe)
     assert type(trainer.optimizer) is kind
     losses = [trainer.epoch(number) for number in (1, 2, 3)]
     assert losses[-1] < losses[0]
@@ -237,20 +236,19 @@ def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
 
 def test_one_step_of_adam_is_the_definition(examples):
     """A first step of Adam moves every weight against its gradient by the rate; the loss is weighted BCE."""
-    config = replace(CONFIG, conv_dropout=0.0, head_dropout=0.0)
     torch.manual_seed(0)
-    network = CNNVGGish(config)
+    network = network_of(conv_dropout=0.0, head_dropout=0.0)
     before = {name: value.clone() for name, value in network.named_parameters()}
     train_set = examples[0]
     (batch,) = train_set.batches(len(train_set), device=CPU)
     weights = torch.from_numpy(positive_weights(train_set.targets, 0.1))
-    p = torch.sigmoid(network.train()(*batch[:2]).double())
-    y = batch[2].double()
+    p = torch.sigmoid(network.train()(**batch[0]).double())
+    y = batch[1].double()
     loss = -(weights * y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
     gradients = torch.autograd.grad(loss, [network.head[-1].weight])[0]
     recipe = RECIPE.model_copy(update={"batch_size": len(train_set)})
     network.load_state_dict(before, strict=False)
-    trainer = Trainer(network, train_set, recipe, device=CPU, name="a")
+    trainer = Trainer(task(network, train_set), recipe)
     assert trainer.epoch(1) == pytest.approx(loss.item(), rel=1e-4)
     moved = network.head[-1].weight.detach() - before["head.7.weight"]
     clear = gradients.abs() > 1e-4
@@ -259,12 +257,15 @@ def test_one_step_of_adam_is_the_definition(examples):
 
 def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path):
     torch.manual_seed(1)
-    network = CNNVGGish(CONFIG)
-    save_checkpoint(tmp_path / "model", Checkpoint(network, list(taxonomy.labels), {"epoch": 1}))
-    loaded = load_checkpoint(tmp_path / "model")
+    network = network_of().eval()
+    saved = Saved(network, "cnn_vggish", CONFIG, list(taxonomy.labels), {"epoch": 1})
+    save(tmp_path / "model", saved)
+    loaded = load(tmp_path / "model")
     assert loaded.labels == list(taxonomy.labels)
-    wanted = predict(network, examples[1], batch_size=3, device=CPU)
-    found = predict(loaded.network, examples[1], batch_size=3, device=CPU)
+    wanted = predict(Answers(network, []), examples[1], batch_size=3, device=CPU)
+    plain = predict(Answers(loaded.network.eval(), []), examples[1], batch_size=3, device=CPU)
+    np.testing.assert_allclose(plain, wanted, atol=1e-6)
+    found = predict(Answers(accelerate(loaded.network), []), examples[1], batch_size=3, device=CPU)
     np.testing.assert_array_equal(found, wanted)
     assert wanted.shape == (4, 37)
     assert 0 < wanted.min() < wanted.max() < 1
@@ -273,7 +274,7 @@ def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path
 @pytest.mark.parametrize("damage", ["weights", "description", "missing", "other"])
 def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
     folder = tmp_path / "model"
-    save_checkpoint(folder, Checkpoint(CNNVGGish(CONFIG), list(taxonomy.labels), {}))
+    save(folder, Saved(network_of(), "cnn_vggish", CONFIG, list(taxonomy.labels), {}))
     if damage == "weights":
         (folder / "weights.safetensors").write_bytes(b"\x08" + bytes(20))
     elif damage == "description":
@@ -281,39 +282,37 @@ def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
     elif damage == "missing":
         (folder / "model.json").unlink()
     else:
-        (folder / "model.json").write_text('{"network": {"depth": 3}, "labels": [], "about": {}}')
+        (folder / "model.json").write_text(
+            '{"architecture": "cnn", "config": {"depth": 3}, "labels": [], "about": {}}'
+        )
     with pytest.raises(UserError, match="model"):
-        load_checkpoint(folder)
+        load(folder)
 
 
 def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, taxonomy):
     paths = feature_files([*KEYS[1:], ("x.wav", "original", "train")])
-    with open_features(paths[0], "logmel") as logmel, open_features(paths[1], "vggish") as vggish:
+    with open_all(paths[0].parent, INPUTS) as features:
         with pytest.raises(UserError) as error:
-            select("train", labels, list(taxonomy.labels), logmel, vggish, variants=True)
+            select("train", labels, list(taxonomy.labels), features, variants=True)
         assert "0.wav has labels but no features" in str(error.value)
         assert "x.wav has features but no labels" in str(error.value)
         # A clip of another split without labels is one that nobody has verified.
-        known = select(
-            "validate", labels.drop("7.wav"), list(taxonomy.labels), logmel, vggish, variants=False
-        )
-        assert list(logmel.clip[known.rows]) == ["6.wav", "8.wav", "9.wav"]
+        known = select("validate", labels.drop("7.wav"), list(taxonomy.labels), features, variants=False)
+        assert list(features["logmel"].clip[known.rows]) == ["6.wav", "8.wav", "9.wav"]
         with pytest.raises(UserError, match=r"y\.wav has labels but no features"):
-            select("validate", labels.rename({"7.wav": "y.wav"}), [], logmel, vggish, variants=False)
+            select("validate", labels.rename({"7.wav": "y.wav"}), [], features, variants=False)
         with pytest.raises(UserError, match="has no clips"):
-            select("test", labels, list(taxonomy.labels), logmel, vggish, variants=True)
+            select("test", labels, list(taxonomy.labels), features, variants=True)
 
 
 def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
     first, _ = feature_files(KEYS)
-    first = first.rename(tmp_path / "other.h5")
+    (tmp_path / "others").mkdir()
+    first.rename(tmp_path / "others" / "logmel.h5")
     _, second = feature_files(KEYS[1:])
-    with (
-        open_features(first, "logmel") as logmel,
-        open_features(second, "vggish") as vggish,
-        pytest.raises(UserError, match="different clips"),
-    ):
-        check_same_rows(logmel, vggish)
+    second.rename(tmp_path / "others" / "vggish.h5")
+    with pytest.raises(UserError, match="different clips"), open_all(tmp_path / "others", INPUTS):
+        pass
 
 
 class TestHierarchical:
@@ -361,9 +360,8 @@ class TestHierarchical:
         monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(script))
         monkeypatch.setattr(Trainer, "epoch", lambda self, number: 0.0)
         epochs = []
-        network = CNNVGGish(replace(CONFIG, outputs=8))
-        options = {"device": CPU, "name": "a", "on_epoch": epochs.append}
-        assert train_on_plateau(network, *examples, HIERARCHICAL, **options) == epochs
+        network = network_of(8)
+        assert train_on_plateau(task(network, *examples, on_epoch=epochs.append), HIERARCHICAL) == epochs
         # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
         assert [epoch.best for epoch in epochs] == [True, True, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
@@ -373,19 +371,19 @@ class TestHierarchical:
         networks = {}
         for index, (name, outputs) in enumerate(zip(names, (8, 4, 6), strict=True)):
             torch.manual_seed(index)
-            networks[name] = CNNVGGish(replace(CONFIG, outputs=outputs))
+            networks[name] = network_of(outputs).eval()
             labels = [label for label in taxonomy.fine if label[:2] == name[0] + "-"] + ["other"]
             labels = list(taxonomy.coarse) if name == "root" else labels[:outputs]
-            save_checkpoint(tmp_path / name, Checkpoint(networks[name], labels, {}))
+            save(tmp_path / name, Saved(networks[name], "cnn_vggish", CONFIG, labels, {}))
         (tmp_path / "model.json").write_text(
             json.dumps({"kind": "hierarchy", "nodes": names, "about": {"a": 1}})
         )
-        system = load_system(tmp_path, **RULE, pooling="mean")
+        system = load_system(tmp_path, taxonomy=taxonomy)
         assert isinstance(system, Hierarchy)
         assert system.about == {"a": 1}
-        found = system.probabilities(examples[1], taxonomy, batch_size=3, device=CPU)
+        found = predict(accelerate(system), examples[1], batch_size=3, device=CPU)
         coarse, engine, voice = (
-            predict(networks[name], examples[1], batch_size=3, device=CPU) for name in names
+            predict(Answers(networks[name], []), examples[1], batch_size=3, device=CPU) for name in names
         )
         np.testing.assert_array_equal(found[:, :8], coarse)
         for clip in range(len(found)):
@@ -441,7 +439,7 @@ class TestBaseline:
 
         baseline.train_baseline(train_set, validate, taxonomy, recipe, device=CPU, name="b", on_epoch=keep)
         labels = baseline.outputs(recipe, taxonomy)
-        frames = train_set.vggish[train_set.rows].reshape(-1, 128).astype(np.float64)
+        frames = train_set.features["vggish"][train_set.rows].reshape(-1, 128).astype(np.float64)
         standardised = (frames - frames.mean(axis=0)) / frames.std(axis=0)
         layer = kept["network"].layers.output
         column = next(
@@ -483,28 +481,24 @@ class TestBaseline:
 
 def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_path):
     torch.manual_seed(0)
-    network = CNNVGGish(replace(CONFIG, outputs=29))
-    save_checkpoint(tmp_path, Checkpoint(network, list(taxonomy.fine), {"parameters": 1}))
-    system = load_system(tmp_path, **RULE, pooling="mean")
+    saved = Saved(network_of(29), "cnn_vggish", CONFIG, list(taxonomy.fine), {"parameters": 1})
+    save(tmp_path, saved)
+    system = load_system(tmp_path, taxonomy=taxonomy)
     assert isinstance(system, Flat)
-    found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
+    found = predict(system, examples[1], batch_size=2, device=CPU)
     np.testing.assert_array_equal(found[:, 0], found[:, 8:12].max(axis=1))
     assert system.about == {"parameters": 1}
 
 
 def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_path):
-    network = FrameClassifier(8, 1, 16)
+    config = FrameClassifier.Config(hidden_layers=1, hidden_size=16)
+    network = FrameClassifier(config, 8)
     network.mean.fill_(120.0)
-    shape = {"outputs": 8, "hidden_layers": 1, "hidden_size": 16}
-    save(
-        tmp_path,
-        network,
-        {"kind": "baseline", "network": shape, "labels": list(taxonomy.coarse), "about": {}},
-    )
-    system = load_system(tmp_path, **RULE, pooling="max")
-    assert isinstance(system, Baseline)
-    found = system.probabilities(examples[1], taxonomy, batch_size=2, device=CPU)
-    frames = torch.from_numpy(examples[1].vggish[examples[1].rows])
+    save(tmp_path, Saved(network, "frames", config, list(taxonomy.coarse), {}), kind="frames")
+    system = load_system(tmp_path, pooling="max", taxonomy=taxonomy)
+    assert isinstance(system, Frames)
+    found = predict(system, examples[1], batch_size=2, device=CPU)
+    frames = torch.from_numpy(examples[1].features["vggish"][examples[1].rows])
     np.testing.assert_allclose(
         found[:, :8], torch.sigmoid(network(frames)).amax(1).detach().numpy(), rtol=1e-6
     )
@@ -518,10 +512,11 @@ def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_pat
         {"kind": "forest"},
         {"kind": "hierarchy", "about": {}},
         {"kind": "hierarchy", "nodes": [], "about": {}},
-        {"kind": "baseline", "about": {}, "network": {"size": 3}},
+        {"kind": "frames", "about": {}, "architecture": "frames", "labels": [], "config": {"size": 3}},
+        {"kind": "flat", "about": {}, "architecture": "forest", "labels": [], "config": {}},
     ],
 )  # fmt: skip
-def test_a_wrong_description_of_a_system_is_named(tmp_path, description):
+def test_a_wrong_description_of_a_system_is_named(tmp_path, taxonomy, description):
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=r"model\.json"):
-        load_system(tmp_path, **RULE, pooling="mean")
+        load_system(tmp_path, taxonomy=taxonomy)

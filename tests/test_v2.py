@@ -52,8 +52,8 @@ def v2(tmp_path_factory):
 
 
 def test_only_verified_clips_have_labels(v2):
-    for name in ("labels.csv", "labels_any.csv"):
-        labels = pd.read_csv(v2.path / "data" / name)
+    for name in ("majority.csv", "any.csv"):
+        labels = pd.read_csv(v2.path / "data" / "labels" / name)
         assert labels["split"].value_counts().to_dict() == {"train": 10, **SCORED}
         assert not set(labels["audio_filename"]) & set(v2.unverified)
     assert "10 train clips, 3 validate clips (verified, of 5)" in v2.output
@@ -97,10 +97,9 @@ def validate_clips(v2):
 
 def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
     change_params(v2.path / "params.yaml", tmp_path / "test.yaml", {"predict.split": "test"})
-    inputs = ("data/features/logmel.h5", "data/features/vggish.h5", "data/labels.csv")
-    taxonomy = "data/raw/dcase-ust-taxonomy.yaml"
-    v2.stage("predict", "models/cnn_vggish_8/coarse", *inputs, taxonomy, tmp_path / "p.csv",
+    raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
+    v2.stage("predict", "cnn_vggish_8", "models", "data/features", *raw, tmp_path / "p.csv",
              "--params", tmp_path / "test.yaml")  # fmt: skip
-    scored = (tmp_path / "p.csv", "data/raw/annotations.csv", taxonomy, tmp_path / "m.json")
+    scored = (tmp_path / "p.csv", *raw, tmp_path / "m.json")
     output = v2.stage("evaluate", *scored, "--split", "test")
     assert "2 test clips (1 more have not been verified)" in output

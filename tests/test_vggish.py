@@ -10,18 +10,17 @@ from conftest import checkpoint_variables
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from ust.embedding import dequantise, postprocess
-from ust.errors import UserError
-from ust.vggish import Embedder, examples
-from ust.vggish_weights import (
+from ust.features.vggish.embedding import dequantise, postprocess
+from ust.features.vggish.network import Embedder, examples
+from ust.features.vggish.weights import (
     check_smoke_figures,
-    load_description,
     load_weights,
     random_variables,
     read_checkpoint,
     save_weights,
     variable_shapes,
 )
+from ust.files.errors import UserError
 
 RATE = 44_100
 # Published names, in the order of the layers.
@@ -138,19 +137,19 @@ def test_pca_subtracts_the_means_first():
 
 
 def test_weights_survive_saving(tmp_path, variables):
-    save_weights(tmp_path / "a", variables, weights="audioset", final_relu=True)
-    save_weights(tmp_path / "b", variables, weights="audioset", final_relu=True)
-    for name in ("weights.safetensors", "vggish.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    first, again = (save_weights(tmp_path / name, variables, weights="audioset") for name in "ab")
+    assert first == again
+    assert first["weights"] == "audioset"
+    name = "weights.safetensors"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     loaded = load_weights(tmp_path / "a")
     for name, array in variables.items():
         np.testing.assert_array_equal(loaded[name], array)
-    assert load_description(tmp_path / "a")["weights"] == "audioset"
     path = tmp_path / "a" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(UserError, match="damaged"):
         load_weights(tmp_path / "a")
-    with pytest.raises(UserError, match="the stage vggish_weights makes it"):
+    with pytest.raises(UserError, match="the stage weights@vggish makes it"):
         load_weights(tmp_path / "nowhere")
 
 

@@ -7,9 +7,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ust.models import NetworkConfig
-from ust.params import BaselineSystem, FlatSystem, HierarchicalCodeSystem, HierarchicalSystem
-from ust.training import stagnation
+from ust.models.cnn import CNN, CNNVGGish
+from ust.training import plateau, stagnation
+from ust.training.baseline import Baseline, OneClassifier
+from ust.training.rows import OneNetwork, Tree, system_model
+from ust.training.table import RECIPES
+from ust.training.trainer import Task
 
 CPU = torch.device("cpu")
 NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
@@ -21,16 +24,24 @@ STAGNATION = {
     "max_epochs": 8, "patience": 1, "reduce_factor": 0.1, "min_lr": 1e-4, "factor_step": 0.1,
     "restart": "reached",
 }  # fmt: skip
-FLAT = FlatSystem(**NETWORK, **COMMON, **STAGNATION, recipe="train", outputs="all")
+ROW = {"architecture": "cnn_vggish", "features": ["logmel", "vggish"], "labels": "majority"}
+CONFIG = CNNVGGish.Config(**NETWORK)
+ALONE = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
+FLAT = system_model(OneNetwork, "cnn_vggish", stagnation.Stagnation)(
+    **ROW, **NETWORK, **COMMON, **STAGNATION, recipe="train", outputs="all"
+)
 TREE = {"root": "flat", "flat": "a/coarse", "negatives": False}
-HIERARCHY = HierarchicalSystem(**NETWORK, **COMMON, **STAGNATION, **TREE, recipe="train_hierarchical")
-CODE = HierarchicalCodeSystem(
-    **NETWORK, **COMMON, **TREE, recipe="train_hierarchical_code", max_epochs=6, reduce_patience=2,
+HIERARCHY = system_model(Tree, "cnn_vggish", stagnation.Stagnation)(
+    **ROW, **NETWORK, **COMMON, **STAGNATION, **TREE, recipe="train_hierarchical"
+)
+CODE = system_model(Tree, "cnn_vggish", plateau.Plateau)(
+    **ROW, **NETWORK, **COMMON, **TREE, recipe="train_hierarchical_code", max_epochs=6, reduce_patience=2,
     reduce_factor=0.1, stop_patience=3,
 )  # fmt: skip
-BASELINE = BaselineSystem(
-    recipe="train_baseline", outputs="fine", seed=2019, lr=0.01, batch_size=16, max_epochs=6, stop_patience=2,
-    l2=0.0, standardize=False, hidden_layers=0, hidden_size=16,
+BASELINE = system_model(OneClassifier, "frames", Baseline)(
+    recipe="train_baseline", architecture="frames", features=["vggish"], labels="any", outputs="fine",
+    seed=2019, lr=0.01, batch_size=16, max_epochs=6, stop_patience=2, l2=0.0, standardize=False,
+    hidden_layers=0, hidden_size=16,
 )  # fmt: skip
 
 
@@ -41,7 +52,7 @@ class Tiny(nn.Module):
         super().__init__()
         self.layer = nn.Linear(128, outputs)
         self.dropout = nn.Dropout(dropout)
-        self.config = NetworkConfig(outputs, "concat", 0.5, 0.2)
+        self.inputs = ("logmel", "vggish")
         self.seen = []
 
     def forward(self, logmel, vggish):
@@ -84,11 +95,21 @@ def script(*scores):
     return lambda outputs: next(left)
 
 
-def train(network, data, recipe, *scores, state=None, on_epoch=lambda _: None):
+def task(network, train, validate=None, *, name="a", on_epoch=lambda _: None, state=None):
+    """What a trainer is given."""
+    state = {} if state is None else {"state": state}
+    return Task(network, train, train if validate is None else validate, CPU, name, on_epoch, **state)
+
+
+def train(network, data, recipe, *scores, **options):
     return stagnation.train_on_stagnation(
-        network, data.train, data.validate, recipe, script(*scores), device=CPU, name="a", on_epoch=on_epoch,
-        state=state,
-    )  # fmt: skip
+        task(network, data.train, data.validate, **options), recipe, script(*scores)
+    )
+
+
+def fit(system, data, work):
+    """Train a system by its recipe."""
+    RECIPES[system.recipe].fit(system, data, work)
 
 
 def is_of_epoch(folder, weights):

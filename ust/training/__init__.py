@@ -1,1 +1,1 @@
-"""Training of each kind of system: flat networks, hierarchies of networks, and the challenge's baseline."""
+"""Training: the recipes, their loops and schedules, and what a training cut short goes on from."""

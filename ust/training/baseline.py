@@ -2,19 +2,45 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ust.device import seed_torch
-from ust.errors import UserError
-from ust.examples import Examples
-from ust.models import FrameClassifier
-from ust.params import BaselineSystem
-from ust.schedule import EarlyStopping
-from ust.seeding import generator
-from ust.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy
+from ust.compute.device import seed_torch
+from ust.files.errors import UserError
+from ust.files.seeding import generator
+from ust.files.settings import Count, Positive, Seed, Weight
+from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.examples import Examples
+from ust.models.frames import FrameClassifier
+from ust.training.plateau import exhausted
+from ust.training.rows import System
+from ust.training.schedule import EarlyStopping
+from ust.training.work import Data, Work
+
+
+class Baseline(FrameClassifier.Config):
+    """The recipe's section of params.yaml, and what rebuilds its classifier."""
+
+    seed: Seed
+    lr: Positive
+    batch_size: Count
+    max_epochs: Count
+    stop_patience: Count
+    l2: Weight
+    standardize: bool
+    cache_gib: ClassVar[float] = 0.0  # it reads each embedding once
+
+
+class OneClassifier(System):
+    """A row of ``systems`` of this recipe; the baseline learns no variants."""
+
+    outputs: Literal["fine", "coarse"]
+    variants: ClassVar[bool] = False
+    of_frames: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -31,7 +57,7 @@ class Epoch:
         return {"loss": self.loss, "validation_loss": self.validation_loss}
 
 
-def outputs(recipe: BaselineSystem, taxonomy: Taxonomy) -> list[str]:
+def outputs(recipe: Any, taxonomy: Taxonomy) -> list[str]:
     """The labels it predicts: the coarse ones, or the fine ones that are known ("complete")."""
     if recipe.outputs == "coarse":
         return list(taxonomy.coarse)
@@ -39,7 +65,7 @@ def outputs(recipe: BaselineSystem, taxonomy: Taxonomy) -> list[str]:
     return [taxonomy.fine[index] for group in groups for index in taxonomy.complete(group)]
 
 
-def summed_terms(recipe: BaselineSystem, taxonomy: Taxonomy) -> int:
+def summed_terms(recipe: Any, taxonomy: Taxonomy) -> int:
     """Over how many terms the challenge's code sums its loss where here it is their mean.
 
     For fine labels that is a batch's frames times the labels, for coarse ones 1. Beside that sum stands `l2`.
@@ -70,11 +96,34 @@ def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np
     return mask
 
 
+def fit_baseline(system: Any, data: Data, work: Work) -> None:
+    """A classifier of frames; its checkpoint with the lowest validation loss."""
+    labels = outputs(system, work.taxonomy)
+
+    def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
+        if epoch.best:
+            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.about
+            found |= {"outputs": system.outputs, "parameters": parameter_count(network)}
+            save(work.out, Saved(network, system.architecture, system.config, labels, found), kind="frames")
+        work.listener.on_epoch("", epoch)
+
+    epochs = train_baseline(
+        data.train,
+        data.validate,
+        work.taxonomy,
+        system,
+        device=work.device,
+        name=work.name,
+        on_epoch=on_epoch,
+    )
+    note(work.out, epochs=len(epochs), converged=exhausted(epochs, system.stop_patience))
+
+
 def train_baseline(
     examples: Examples,
     validate: Examples,
     taxonomy: Taxonomy,
-    recipe: BaselineSystem,
+    recipe: Any,
     *,
     device: torch.device,
     name: str,
@@ -87,7 +136,7 @@ def train_baseline(
     examples, validate : Examples
         With targets of all labels, coarse first.
     taxonomy : Taxonomy
-    recipe : BaselineSystem
+    recipe : OneClassifier of Baseline
     device : torch.device
     name : str
         Of the system.
@@ -105,7 +154,7 @@ def train_baseline(
     """
     labels = outputs(recipe, taxonomy)
     seed_torch(recipe.seed, "initialise", name)
-    network = FrameClassifier(len(labels), recipe.hidden_layers, recipe.hidden_size).to(device)
+    network = build(recipe.architecture, recipe.config, len(labels)).to(device)
     train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
     if recipe.standardize:
         from sklearn.preprocessing import StandardScaler  # a second to import, for this system alone
@@ -142,7 +191,7 @@ def _frames(
     examples: Examples, labels: list[str], taxonomy: Taxonomy, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Embeddings (frames, 128), targets and loss masks (frames, labels): a frame has its clip's labels."""
-    embeddings = examples.vggish[examples.rows]
+    embeddings = examples.features["vggish"][examples.rows]
     frames = embeddings.shape[1]
     columns = [taxonomy.labels.index(label) for label in labels]
     targets = examples.targets[:, columns].repeat(frames, axis=0)

@@ -1,11 +1,45 @@
-"""What a flat network is scored by while it is trained, and what is kept of it."""
+"""Training one network for all its labels: what it is scored by, and which of its checkpoints are kept."""
+
+from typing import Any
 
 import numpy as np
+import torch
 
-from ust.inference import complete_probabilities
-from ust.metrics import coarse_counts, fine_counts, score
-from ust.taxonomy import Taxonomy
-from ust.training.stagnation import Score
+from ust.annotations.taxonomy import Taxonomy
+from ust.models.checkpoints import Saved, note, parameter_count, save
+from ust.models.outputs import complete, output_labels
+from ust.scores.metrics import coarse_counts, fine_counts, score
+from ust.training.stagnation import Epoch, Score, stagnant, train_on_stagnation
+from ust.training.trainer import Task
+from ust.training.work import Data, Work
+
+
+def fit_flat(system: Any, data: Data, work: Work) -> None:
+    """Train a network and write its checkpoints: of each level the one with the best score on validate."""
+    labels = output_labels(system.outputs, work.taxonomy)
+    columns = [work.taxonomy.labels.index(label) for label in labels]
+    network = work.network(system, len(labels), work.name)
+    about = work.about | {"outputs": system.outputs, "parameters": parameter_count(network)}
+
+    def on_epoch(epoch: Epoch) -> None:
+        for level in epoch.best:
+            found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | about
+            save(work.out / level, Saved(network, system.architecture, system.config, labels, found))
+        work.listener.on_epoch("", epoch)
+
+    task = Task(
+        network,
+        data.train.having(slice(None), data.train.targets[:, columns]),
+        data.validate,
+        work.device,
+        work.name,
+        on_epoch,
+        work.state(work.name, "", Epoch),
+        work.progress,
+    )
+    epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, work.taxonomy))
+    for level in epochs[0].scores:
+        note(work.out / level, epochs=len(epochs), converged=stagnant(epochs, level, system.patience))
 
 
 def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Score:
@@ -24,7 +58,8 @@ def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Scor
 
     def of(outputs: np.ndarray) -> dict[str, float]:
         # In the precision of the prediction files, so that ties are the same there.
-        predicted = complete_probabilities(outputs, labels, taxonomy).astype(np.float64).round(6)
+        completed = complete(torch.tensor(outputs), labels, taxonomy).numpy()
+        predicted = completed.astype(np.float64).round(6)
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}
         if has_fine:
             counts["fine"] = fine_counts(truth[:, k:], predicted[:, k:], taxonomy)

@@ -1,18 +1,38 @@
-"""What the local classifiers of a hierarchy are trained on and scored by (the report's section 4.2)."""
+"""Training a hierarchy of local classifiers (the report's section 4.2): what each learns and is scored by."""
 
+import json
+import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from ust.errors import UserError
-from ust.examples import Examples
-from ust.hierarchy import OTHER, ROOT, node_labels, parents
-from ust.metrics import fine_counts, score
-from ust.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy
+from ust.files.errors import UserError
+from ust.models.checkpoints import (
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    Saved,
+    load,
+    note,
+    parameter_count,
+    save,
+    save_hierarchy,
+)
+from ust.models.examples import Examples
+from ust.models.outputs import OTHER, ROOT, node_labels, parents
+from ust.scores.metrics import fine_counts, score
+from ust.training import plateau, stagnation
 from ust.training.flat import flat_score
 from ust.training.stagnation import Score
+from ust.training.trainer import Task
+from ust.training.work import Data, Work
 
+log = logging.getLogger("ust")
 FEWEST = 2  # batch norm cannot train on one
 
 
@@ -40,6 +60,55 @@ class Node:
         """What its training is watched on: validate, or train where validate has nothing of the node's."""
         own = [column for column, label in enumerate(self.labels) if label != OTHER]
         return self.validate if self.validate.targets[:, own].any() else self.train
+
+
+def fit_hierarchy(system: Any, data: Data, work: Work) -> None:
+    """A network for every group with several fine labels, and the root: one more, or a copy of a flat one."""
+    trained, parameters, converged = [], 0, []
+    if system.root == "flat":
+        root = adopt_root(work)
+        trained.append(ROOT)
+        parameters += parameter_count(root.network)
+        converged.append(root.about.get("converged", False))
+    for node in nodes(
+        data.train, data.validate, work.taxonomy, negatives=system.negatives, root=system.root == "own"
+    ):
+        network = work.network(system, len(node.labels), node.name)
+        converged.append(fit_node(network, node, system, work))
+        trained.append(node.name)
+        parameters += parameter_count(network)
+    for label in untrained(trained, work.taxonomy):
+        log.warning("warning: too few clips of %s to train on: its fine labels are the root's, or 0", label)
+    about = work.about | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
+    save_hierarchy(work.out, trained, about)
+
+
+def fit_node(network: torch.nn.Module, node: Node, system: Any, work: Work) -> bool:
+    """A network of a hierarchy, its checkpoint with the best score or lowest loss; whether it converged."""
+
+    def on_epoch(epoch: Any) -> None:
+        if epoch.best:
+            found = {"epoch": epoch.number} | {
+                key: value
+                for key, value in epoch.figures().items()
+                if key in ("coarse", "fine", "validation_loss")
+            }
+            saved = Saved(network, system.architecture, system.config, node.labels, found | work.about)
+            save(work.out / node.name, saved)
+        work.listener.on_epoch(node.name, epoch)
+
+    on_code = isinstance(system, plateau.Plateau)
+    state = work.state(node.name, node.name, plateau.Epoch if on_code else stagnation.Epoch)
+    task = Task(network, node.train, node.watched, work.device, node.name, on_epoch, state, work.progress)
+    if on_code:
+        epochs = plateau.train_on_plateau(task, system)
+        converged = plateau.exhausted(epochs, system.stop_patience)
+    else:
+        epochs = stagnation.train_on_stagnation(task, system, node_score(node, work.taxonomy))
+        (level,) = epochs[0].scores
+        converged = stagnation.stagnant(epochs, level, system.patience)
+    note(work.out / node.name, epochs=len(epochs), converged=converged)
+    return converged
 
 
 def nodes(
@@ -115,3 +184,43 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
         return {"fine": score(fine_counts(truth, probabilities, alone), alone).micro_auprc}
 
     return of
+
+
+def check_root(root: Path | None) -> None:
+    """Check that there is a checkpoint for the root of a hierarchy that wants a flat one.
+
+    Raises
+    ------
+    UserError
+        If none is named.
+    """
+    if root is None:
+        raise UserError(
+            "the root of this hierarchy is a flat network: name its checkpoint with --root, such as "
+            "models/cnn_vggish/coarse, or set root to own"
+        )
+
+
+def adopt_root(work: Work) -> Saved:
+    """Copy the flat network that is the root into the hierarchy's folder.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it takes other features or labels.
+    """
+    check_root(work.root)
+    root = load(work.root)
+    about = json.loads(json.dumps(work.about))
+    features = root.about.get("features", {})
+    for key, theirs, ours in [("taxonomy", root.about.get("taxonomy"), about.get("taxonomy"))] + [
+        (name, theirs, about.get("features", {}).get(name)) for name, theirs in features.items()
+    ]:
+        if theirs != ours:
+            raise UserError(
+                f"{work.root}: was trained with another {key}; train it again, on the same features"
+            )
+    (work.out / ROOT).mkdir(parents=True, exist_ok=True)
+    for file in (WEIGHTS_FILE, DESCRIPTION_FILE):
+        shutil.copyfile(work.root / file, work.out / ROOT / file)
+    return root

@@ -1,25 +1,20 @@
 """Training one network as the authors' code did: its rate falls on a plateau of the validation loss."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 import torch
-from torch import nn
 
-from ust.examples import Examples
-from ust.schedule import EarlyStopping
-from ust.training.state import TrainingState
-from ust.training.trainer import Recipe, Trainer
+from ust.files.settings import Count, Factor, Whole
+from ust.training.schedule import EarlyStopping
+from ust.training.trainer import Network, Task, Trainer
 
 
-class PlateauRecipe(Recipe, Protocol):
-    """What the recipe is set by, named as in params.yaml."""
+class Plateau(Network):
+    """The recipe's section of params.yaml."""
 
-    max_epochs: int
-    reduce_patience: int
-    reduce_factor: float
-    stop_patience: int
+    reduce_patience: Whole
+    reduce_factor: Factor
+    stop_patience: Count
 
 
 @dataclass(frozen=True)
@@ -37,33 +32,8 @@ class Epoch:
         return {"loss": self.loss, "validation_loss": self.validation_loss, "lr": self.lr}
 
 
-def train_on_plateau(
-    network: nn.Module,
-    examples: Examples,
-    validate: Examples,
-    recipe: PlateauRecipe,
-    *,
-    device: torch.device,
-    name: str,
-    on_epoch: Callable[[Epoch], None],
-    state: TrainingState | None = None,
-) -> list[Epoch]:
-    """Train in place; reduce the rate on a plateau, stop early.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Takes log-mels and embeddings, gives logits of the targets.
-    examples, validate : Examples
-        With targets of the network's outputs.
-    recipe : PlateauRecipe
-    device : torch.device
-    name : str
-        Of the network.
-    on_epoch : callable
-        Called after each epoch, when the network holds its weights: the place to save the best.
-    state : TrainingState, optional
-        Where to go on from, for which `on_epoch` is not called again; kept up to date.
+def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
+    """Train in place; reduce the rate when the loss on validate no longer falls, and stop early.
 
     Returns
     -------
@@ -75,12 +45,11 @@ def train_on_plateau(
     UserError
         If the loss is no longer finite.
     """
-    trainer = Trainer(network, examples, recipe, device=device, name=name)
+    trainer, state = Trainer(task, recipe), task.state
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         trainer.optimizer, factor=recipe.reduce_factor, patience=recipe.reduce_patience
     )
     stopping = EarlyStopping(recipe.stop_patience)
-    state = state or TrainingState()
     if state.epochs:
         trainer.restore(state)
         plateau.load_state_dict(state.values["plateau"])
@@ -90,9 +59,9 @@ def train_on_plateau(
             break
         lr = trainer.optimizer.param_groups[0]["lr"]
         loss = trainer.epoch(number)
-        watched = trainer.loss(validate)
+        watched = trainer.loss(task.validate)
         epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
-        on_epoch(epoch)
+        task.on_epoch(epoch)
         plateau.step(watched)
         trainer.keep(state)
         state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}

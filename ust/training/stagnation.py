@@ -2,30 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import nn
 
-from ust.examples import Examples
-from ust.inference import predict
-from ust.schedule import StagnationSchedule
-from ust.training.state import TrainingState
-from ust.training.trainer import Recipe, Trainer
+from ust.files.settings import Factor, Positive, Rate, Whole
+from ust.training.schedule import StagnationSchedule
+from ust.training.trainer import Network, Task, Trainer
 
 Score = Callable[[np.ndarray], dict[str, float]]
 
 
-class StagnationRecipe(Recipe, Protocol):
-    """What the recipe is set by, named as in params.yaml."""
+class Stagnation(Network):
+    """The recipe's sections of params.yaml."""
 
-    max_epochs: int
-    patience: int
-    reduce_factor: float
-    min_lr: float
-    factor_step: float
-    restart: str
+    patience: Whole
+    reduce_factor: Factor
+    min_lr: Positive
+    factor_step: Rate
+    restart: Literal["reached", "passed"]
 
 
 @dataclass(frozen=True)
@@ -60,38 +55,16 @@ class Epoch:
         return {"loss": self.loss, **self.scores, "lr": self.lr, "restarts": self.restarts}
 
 
-def train_on_stagnation(
-    network: nn.Module,
-    examples: Examples,
-    validate: Examples,
-    recipe: StagnationRecipe,
-    score: Score,
-    *,
-    device: torch.device,
-    name: str,
-    on_epoch: Callable[[Epoch], None],
-    state: TrainingState | None = None,
-) -> list[Epoch]:
+def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Epoch]:
     """Train in place; change the rate when no score has been a new best for some epochs.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Takes log-mels and embeddings, gives logits of the targets.
-    examples : Examples
-        With targets of the network's outputs.
-    validate : Examples
-        Predicted after each epoch.
-    recipe : StagnationRecipe
+    task : Task
+        Its validate examples are predicted after each epoch.
+    recipe : Stagnation
     score : callable
         Takes those predictions [shape=(validate, outputs)] and gives a score for each level that is watched.
-    device : torch.device
-    name : str
-        Of the network.
-    on_epoch : callable
-        Called after each epoch, when the network holds its weights: the place to save the best.
-    state : TrainingState, optional
-        Where to go on from, for which `on_epoch` is not called again; kept up to date.
 
     Returns
     -------
@@ -103,11 +76,10 @@ def train_on_stagnation(
     UserError
         If the loss is no longer finite.
     """
-    trainer = Trainer(network, examples, recipe, device=device, name=name)
+    trainer, state = Trainer(task, recipe), task.state
     schedule = StagnationSchedule(
         recipe.lr, recipe.patience, recipe.reduce_factor, recipe.min_lr, recipe.factor_step, recipe.restart
     )
-    state = state or TrainingState()
     best: dict[str, float] = {}
     if state.epochs:
         trainer.restore(state)
@@ -115,11 +87,11 @@ def train_on_stagnation(
         best = state.values["best"]
     for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
         loss = trainer.epoch(number)
-        scores = score(predict(network, validate, batch_size=2 * recipe.batch_size, device=device))
+        scores = score(trainer.probabilities(task.validate))
         new_best = tuple(level for level, value in scores.items() if value > best.get(level, -1.0))
         best |= {level: scores[level] for level in new_best}
         epoch = Epoch(number, loss, scores, lr=schedule.lr, restarts=schedule.restarts, best=new_best)
-        on_epoch(epoch)
+        task.on_epoch(epoch)
         if schedule.step(improved=bool(new_best)):
             trainer.restart(schedule.lr)
         trainer.keep(state)

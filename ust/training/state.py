@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ust.tensors import write_tensors
+from ust.files.tensors import write_tensors
 
 KEY = "state"
 

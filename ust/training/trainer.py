@@ -1,31 +1,68 @@
 """One network trained epoch by epoch, whatever decides its learning rate and when to stop."""
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from ust.console import progress
-from ust.device import seed_torch
-from ust.errors import UserError
-from ust.examples import Examples, batch_bounds
-from ust.seeding import generator
+from ust.compute.device import seed_torch
+from ust.files.errors import UserError
+from ust.files.progress import Progress, silent
+from ust.files.seeding import generator
+from ust.files.settings import Count, Positive, Precision, Section, Seed, Share, Weight
+from ust.models.examples import Examples, batch_bounds, predict
+from ust.models.systems import Answers
 from ust.training.state import TrainingState
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
 
 
-class Recipe(Protocol):
-    """What every recipe has, named as in params.yaml."""
+class Network(Section):
+    """What the recipes of networks have in params.yaml."""
 
-    seed: int
-    lr: float
-    batch_size: int
-    optimizer: str
-    pos_weight_power: float
-    precision: str
+    seed: Seed
+    lr: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    max_epochs: Count
+    optimizer: Literal[tuple(OPTIMIZERS)]
+    pos_weight_power: Share
+    precision: Precision
+    cache_gib: Weight
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to train in place.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        On `device`; takes features by name, gives logits of the targets.
+    train, validate : Examples
+        With targets of the network's outputs.
+    device : torch.device
+    name : str
+        Of the network among those of a system: each shuffles and drops out by draws of its own.
+    on_epoch : callable
+        Called after each epoch, when the network holds its weights: the place to save the best.
+    state : TrainingState
+        Where to go on from, for which `on_epoch` is not called again; kept up to date.
+    progress : Progress
+    """
+
+    network: nn.Module
+    train: Examples
+    validate: Examples
+    device: torch.device
+    name: str
+    on_epoch: Callable[[Any], None]
+    state: TrainingState = field(default_factory=TrainingState)
+    progress: Progress = silent
 
 
 def positive_weights(targets: np.ndarray, power: float) -> np.ndarray:
@@ -48,24 +85,17 @@ class Trainer:
 
     Parameters
     ----------
-    network : torch.nn.Module
-        On `device`; takes log-mels and embeddings, gives logits of the targets.
-    examples : Examples
-    recipe : Recipe
-    device : torch.device
-    name : str
-        Of the network among those of a system: each shuffles and drops out by draws of its own.
+    task : Task
+    recipe : Network
     """
 
-    def __init__(
-        self, network: nn.Module, examples: Examples, recipe: Recipe, *, device: torch.device, name: str
-    ) -> None:
-        self.network, self.examples, self.recipe = network, examples, recipe
-        self.device, self.name = device, name
-        self._shuffle = generator(recipe.seed, "shuffle", name)
-        seed_torch(recipe.seed, "dropout", name)
-        weights = positive_weights(examples.targets, recipe.pos_weight_power)
-        self._pos_weight = torch.from_numpy(weights).float().to(device)
+    def __init__(self, task: Task, recipe: Network) -> None:
+        self.network, self.examples, self.recipe = task.network, task.train, recipe
+        self.device, self.name, self.progress = task.device, task.name, task.progress
+        self._shuffle = generator(recipe.seed, "shuffle", task.name)
+        seed_torch(recipe.seed, "dropout", task.name)
+        weights = positive_weights(task.train.targets, recipe.pos_weight_power)
+        self._pos_weight = torch.from_numpy(weights).float().to(task.device)
         self.restart(recipe.lr)
 
     def restart(self, lr: float) -> None:
@@ -86,11 +116,11 @@ class Trainer:
         steps = len(batch_bounds(len(self.examples), self.recipe.batch_size))
         order = self._shuffle.permutation(len(self.examples))
         batches = self.examples.batches(self.recipe.batch_size, order=order, device=self.device)
-        for logmel, vggish, targets in progress(
+        for features, targets in self.progress(
             batches, total=steps, description=f"{self.name} epoch {number}", unit="step"
         ):
             with self._precision():
-                logits = self.network(logmel, vggish)
+                logits = self.network(**features)
             loss = self._loss(logits, targets)
             self.optimizer.zero_grad()
             loss.backward()
@@ -102,13 +132,19 @@ class Trainer:
             )
         return total / len(self.examples)
 
+    def probabilities(self, examples: Examples) -> np.ndarray:
+        """What the network gives for other examples, with the weights as they are [shape=(n, outputs)]."""
+        self.network.eval()
+        size = 2 * self.recipe.batch_size
+        return predict(Answers(self.network, []), examples, batch_size=size, device=self.device)
+
     def loss(self, examples: Examples) -> float:
         """The mean loss on other examples, with the weights as they are."""
         self.network.eval()
         total = 0.0
         with torch.inference_mode():
-            for logmel, vggish, targets in examples.batches(2 * self.recipe.batch_size, device=self.device):
-                total += self._loss(self.network(logmel, vggish), targets).item() * len(targets)
+            for features, targets in examples.batches(2 * self.recipe.batch_size, device=self.device):
+                total += self._loss(self.network(**features), targets).item() * len(targets)
         return total / len(examples)
 
     def keep(self, state: TrainingState) -> None:

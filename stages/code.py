@@ -1,0 +1,83 @@
+"""Check all of params.yaml, and write what its rows are and what code each stage rests on.
+
+A stage depends on a file of digests of the syntax trees that its script imports: a comment, a docstring, a
+module or a row of a table that it does not use change nothing for it.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ust.commands.console import done, parse, run
+
+SCRIPTS = ("augment", "inputs", "describe", "evaluate", "table", "page", "submit")
+FEATURES, MODELS, RECIPES = "ust.features.table", "ust.models.table", "ust.training.table"
+RULES, SOURCES = "ust.annotations.table", "ust.sources.table"
+
+Rows = dict[str, frozenset[str]]
+
+
+def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
+    """Of each stage its file of digests, its script, and by table the rows that it uses."""
+    systems = params["systems"] | params["hierarchies"]
+
+    def architectures(name: str) -> frozenset[str]:
+        """Of a system and, if it has a root of another system, of that."""
+        row = systems[name]
+        root = row["flat"].split("/")[0] if row.get("root") == "flat" else name
+        return frozenset({row["architecture"], systems[root]["architecture"] if root in systems else ""})
+
+    for script in SCRIPTS:
+        yield script, script, {}
+    yield "download", "download", {SOURCES: frozenset({params["data"]["source"]})}
+    for name, row in params["labels"].items():
+        yield f"aggregate_labels/{name}", "aggregate_labels", {RULES: frozenset({row["rule"]})}
+    for name in params["features"]:
+        for script in ("weights", "extract"):
+            yield f"{script}/{name}", script, {FEATURES: frozenset({name})}
+    for name, row in systems.items():
+        recipe = frozenset({row["recipe"]})
+        yield f"train/{name}", "train", {MODELS: architectures(name), RECIPES: recipe}
+    for name, row in params["checkpoints"].items():
+        system = row["model"].split("/")[0]
+        yield f"predict/{name}", "predict", {MODELS: architectures(system)}
+
+
+def index(params: dict[str, Any]) -> dict[str, Any]:
+    """What other stages need of all rows: the features of each system, the system of each checkpoint."""
+    systems = params["systems"] | params["hierarchies"]
+    of_checkpoint = {name: row["model"].split("/")[0] for name, row in params["checkpoints"].items()}
+    return {
+        "systems": {name: row["features"] for name, row in systems.items()},
+        "checkpoints": {
+            name: {"system": system, "recipe": systems[system]["recipe"]}
+            for name, system in of_checkpoint.items()
+        },
+    }
+
+
+def main() -> None:
+    """Write index.json and, with a digest for each file, STAGE.json, or STAGE/ROW.json of one repeated."""
+    parser = argparse.ArgumentParser(prog="python -m stages.code", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parse(parser, replaces=["out"])
+
+    from ust.commands.parameters import check
+    from ust.files.code import code_digests
+    from ust.files.documents import write_json
+    from ust.files.folders import replacing_folder
+
+    params = check(args.params)
+    root = Path(__file__).parents[1]
+    with replacing_folder(args.out, by="code", force=args.force) as folder:
+        found = list(stages(params))
+        write_json(folder / "index.json", index(params))
+        for place, script, rows in found:
+            write_json(folder / f"{place}.json", code_digests(root, f"stages.{script}", rows))
+    done("%s: %s is in order, %d stages", args.out, args.params, len(found))
+
+
+if __name__ == "__main__":
+    run(main)

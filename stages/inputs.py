@@ -1,0 +1,40 @@
+"""Say which features each system takes, and stand for what is in them.
+
+A stage of DVC cannot depend on a list of files that differs from system to system. So each training and each
+prediction depends on a file of its own instead, which changes when one of its features does and only then.
+"""
+
+import argparse
+from pathlib import Path
+
+from ust.commands.console import done, parse, run
+
+
+def main() -> None:
+    """Write train/SYSTEM.json and predict/CHECKPOINT.json: by feature, a digest of its values."""
+    parser = argparse.ArgumentParser(prog="python -m stages.inputs", description=__doc__)
+    parser.add_argument("index", type=Path, help="JSON of the stage code")
+    parser.add_argument("features", type=Path, help="folder of the stages extract")
+    parser.add_argument("out", type=Path, help="folder to write")
+    args = parse(parser, replaces=["out"])
+
+    from ust.features.store import open_features
+    from ust.files.documents import read_json, write_json
+    from ust.files.folders import replacing_folder
+
+    index = read_json(args.index, made_by="code")
+    systems, digests = index["systems"], {}
+    for feature in sorted({feature for features in systems.values() for feature in features}):
+        with open_features(args.features / f"{feature}.h5", feature) as file:
+            digests[feature] = file.digest()
+    of_system = {name: {each: digests[each] for each in features} for name, features in systems.items()}
+    with replacing_folder(args.out, by="inputs", force=args.force) as folder:
+        for name, found in of_system.items():
+            write_json(folder / "train" / f"{name}.json", found)
+        for name, row in index["checkpoints"].items():
+            write_json(folder / "predict" / f"{name}.json", of_system[row["system"]])
+    done("%s: %d systems, %d features", args.out, len(systems), len(digests))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""Write the page: figures, learning curves, and each system's mistakes and hits to see and to hear."""
+
+import argparse
+from pathlib import Path
+
+from ust.commands.console import done, parse, progress, run
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m stages.page", description=__doc__)
+    parser.add_argument("out", type=Path, help="HTML file to write")
+    parser.add_argument("--index", type=Path, required=True, help="JSON of the stage code")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="folder of CHECKPOINT.csv, train/CHECKPOINT.csv"
+    )
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of CHECKPOINT.json")
+    parser.add_argument("--history", type=Path, required=True, help="folder of SYSTEM.csv of the stage train")
+    parser.add_argument("--logmel", type=Path, required=True, help="HDF5 of the stage extract@logmel")
+    parser.add_argument("--audio", type=Path, required=True, help="folder with a folder per split")
+    parser.add_argument("--labels", type=Path, required=True, help="CSV of the stage aggregate_labels")
+    parser.add_argument("--annotations", type=Path, required=True, help="annotations.csv")
+    parser.add_argument("--taxonomy", type=Path, required=True, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("--clips", type=int, default=80, help="to put into the page at most, default 80")
+    parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
+    parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
+    return parse(parser, writes=["out"])
+
+
+def main() -> None:
+    """Write one page that needs nothing else."""
+    args = arguments()
+
+    from ust.annotations.labels import read_labels
+    from ust.annotations.reading import read_annotations
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.audio.clips import SAMPLE_RATE
+    from ust.audio.recordings import load_audio
+    from ust.features.store import open_features
+    from ust.files.atomic import replacing
+    from ust.files.documents import read_json
+    from ust.page.content import clip_content, page
+    from ust.page.findings import Finding, find, within
+    from ust.scores.predictions import read_predictions
+    from ust.scores.side_by_side import histories
+
+    index = read_json(args.index, made_by="code")
+    systems = list(index["checkpoints"])
+    history = histories([args.history / f"{name}.csv" for name in index["systems"]])
+    taxonomy = read_taxonomy(args.taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy)
+    labels = read_labels(args.labels, taxonomy)
+    metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in systems}
+    split = metrics[systems[0]]["rests_on"]["split"]
+
+    findings: list[Finding] = []
+    predicted = {}
+    for part, folder in ((split, args.predictions), ("train", args.predictions / "train")):
+        known = labels[labels["split"] == part]
+        for system in systems:
+            table, _ = read_predictions(folder / f"{system}.csv", list(known.index), taxonomy)
+            predicted.setdefault(part, {})[system] = table
+            some = (args.mistakes, args.hits) if part == split else (1, 0)
+            findings += find(system, part, known, table, taxonomy, mistakes=some[0], hits=some[1])
+    findings = within(findings, args.clips)
+
+    clips = {}
+    with open_features(args.logmel, "logmel") as logmel:
+        rate = int(logmel.attributes["sample_rate"])
+        chosen = sorted({finding.clip for finding in findings})
+        for clip in progress(chosen, total=len(chosen), description="clips"):
+            part = labels.loc[clip, "split"]
+            samples = load_audio(args.audio / part / clip, SAMPLE_RATE)
+            clips[clip] = clip_content(
+                clip, samples, logmel.of_clip(clip), labels.loc[clip], annotations, predicted[part], taxonomy
+            )
+    text = page(metrics, findings, clips, history, annotations, taxonomy, sample_rate=rate)
+    with replacing(args.out) as partial:
+        partial.write_text(text, "utf-8")
+    done(
+        "%s: %d findings in %d clips, %.1f MB", args.out, len(findings), len(clips), len(text.encode()) / 1e6
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""The plan of the house: packages in one-way order, small modules, light starts."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_dependencies import direct_imports
+
+ORDER = ("files", "compute", "audio", "annotations", "sources", "features", "models", "scores", "training",
+         "tagging", "page", "commands")  # fmt: skip
+HEAVY = ("torch", "pandas", "numpy", "librosa", "pydantic", "joblib", "h5py", "sklearn", "matplotlib", "tqdm")
+
+
+def package(path: Path) -> str:
+    """The package of ust that a file is in; "" for ust itself."""
+    parts = path.relative_to(ROOT / "ust").parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def test_packages_import_downwards_only():
+    for path in (ROOT / "ust").rglob("*.py"):
+        own = package(path)
+        for other in direct_imports(path):
+            assert other.is_relative_to(ROOT / "ust"), f"{path} imports a stage"
+            needed = package(other)
+            if own and needed:
+                assert ORDER.index(needed) <= ORDER.index(own), f"{path} imports {other}"
+            assert own or not needed, f"{path}: ust itself imports nothing before it is asked"
+
+
+def test_every_package_is_in_the_order():
+    assert {
+        path.name for path in (ROOT / "ust").iterdir() if path.is_dir() and path.name != "__pycache__"
+    } == set(ORDER)
+
+
+def test_imports_have_no_cycles():
+    graph = {path: direct_imports(path) - {path} for path in (ROOT / "ust").rglob("*.py")}
+    while graph:
+        leaves = [path for path, needs in graph.items() if not needs & graph.keys()]
+        assert leaves, f"cycle among {sorted(path.name for path in graph)}"
+        for leaf in leaves:
+            del graph[leaf]
+
+
+def test_modules_and_packages_are_small():
+    for path in [*(ROOT / "ust").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 300, path
+    for folder in [path for path in (ROOT / "ust").rglob("*") if path.is_dir()]:
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 12, folder
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 160
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) <= 2000
+
+
+def test_the_library_reads_no_parameters_and_no_fixed_path():
+    for path in (ROOT / "ust").rglob("*.py"):
+        if package(path) != "commands":
+            source = path.read_text("utf-8")
+            assert "params.yaml" not in "".join(
+                ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+            ), path
+
+
+@pytest.mark.parametrize(
+    "name", ["ust", *(f"stages.{p.stem}" for p in sorted((ROOT / "stages").glob("[a-z]*.py")))]
+)
+def test_nothing_heavy_is_imported_before_the_arguments_are_read(name):
+    """So that --help, and `import ust`, answer at once."""
+    program = f"import sys, {name}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_is_public_is_there():
+    import ust
+
+    assert {"Tagger", "evaluate", "load_audio", "read_annotations"} <= set(dir(ust))
+    for name in ust.__all__:
+        assert getattr(ust, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'forest'"):
+        _ = ust.forest

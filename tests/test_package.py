@@ -1,0 +1,138 @@
+"""The library as a package: built, installed apart from the project, and used from another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+PROGRAM = """
+import sys, ust
+from pathlib import Path
+assert Path(ust.__file__).is_relative_to(sys.argv[1]), ust.__file__
+project = Path(sys.argv[2])
+(clip, *_) = sorted((project / "data/raw/audio/validate").iterdir())
+samples = ust.load_audio(clip)
+tagger = ust.Tagger.load(project / "models/cnn_vggish/coarse")
+taxonomy = ust.read_taxonomy(project / "data/raw/dcase-ust-taxonomy.yaml")
+assert tagger.taxonomy == taxonomy
+assert len(ust.read_annotations(project / "data/raw/annotations.csv", taxonomy))
+probabilities = tagger.predict(samples, 44_100)
+wanted, _ = ust.read_predictions(project / "data/predictions/cnn_vggish_coarse.csv", [
+    path.name for path in sorted((project / "data/raw/audio/validate").iterdir())], taxonomy)
+assert abs(probabilities - wanted.loc[clip.name]).max() < 2e-4
+raw = project / "data" / "raw"
+found = ust.evaluate(project / "data/predictions/cnn.csv", raw / "annotations.csv",
+                     raw / "dcase-ust-taxonomy.yaml", bootstrap=20)
+print(found["coarse"]["micro_auprc"])
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built of a copy, since building leaves files beside the source."""
+    folder = tmp_path_factory.mktemp("build")
+    shutil.copytree(ROOT / "ust", folder / "ust", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", folder / "dist", folder], check=True)
+    (path,) = (folder / "dist").iterdir()
+    return path
+
+
+def test_a_wheel_holds_the_library_and_its_templates_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.py")}
+    assert names == modules | {"ust/page/page.html.jinja", "ust/tagging/model_card.md.jinja"}
+
+
+@pytest.fixture
+def installed(wheel, tmp_path):
+    """An environment that has the wheel, and of the project no more than the packages it needs."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        tmp_path / "site",
+        wheel,
+    ]
+    subprocess.run(command, check=True)
+    (tmp_path / "elsewhere").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return tmp_path, environment | {"PYTHONPATH": str(tmp_path / "site")}
+
+
+def test_it_is_used_from_another_folder(installed, project):
+    folder, environment = installed
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, folder / "site", project.path],
+        cwd=folder / "elsewhere", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(project.metrics("cnn")["coarse"]["micro_auprc"])
+
+
+def test_its_program_tags_from_another_folder(installed, project):
+    folder, environment = installed
+    audio = project.path / "data" / "raw" / "audio" / "validate"
+    words = ["tag", audio, "--models", project.path / "models", "--system", "cnn/coarse", "--format", "csv"]
+    done = subprocess.run(
+        [sys.executable, folder / "site" / "bin" / "ust", *words, "--out", "tags.csv"],
+        cwd=folder / "elsewhere", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(folder / "elsewhere" / "tags.csv", index_col="audio_filename")
+    wanted = pd.read_csv(project.path / "data/predictions/cnn.csv", index_col="audio_filename")
+    pd.testing.assert_frame_equal(found, wanted, atol=2e-4)
+
+
+def test_everything_it_imports_is_declared():
+    """TensorFlow and ONNX are extras, imported where they are needed and nowhere else."""
+    import ast
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {name.split(">")[0] for name in declared["dependencies"]}
+    extras = {
+        name.split(">")[0]
+        for extra in ("onnx", "tensorflow")
+        for name in declared["optional-dependencies"][extra]
+    }
+    distributions = {"PIL": "pillow", "ruamel": "ruamel.yaml", "sklearn": "scikit-learn"}
+    used = {}
+    for path in (ROOT / "ust").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [node.module] if isinstance(node, ast.ImportFrom) else []
+            found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in (name.split(".")[0] for name in found):
+                if name not in sys.stdlib_module_names and name != "ust":
+                    used.setdefault(distributions.get(name, name), set()).add(
+                        path.relative_to(ROOT).as_posix()
+                    )
+    assert used.keys() <= names | extras
+    assert names <= used.keys()
+    assert used["tensorflow"] == {"ust/features/vggish/weights.py"}
+    assert used["onnx"] == used["onnxruntime"] == {"ust/tagging/export.py"}
+
+
+@pytest.mark.slow
+def test_it_is_installed_into_a_bare_environment(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel, "torch==2.13.0"], check=True)
+    done = subprocess.run(
+        [python, "-c", "import ust; print(ust.Tagger, ust.evaluate)"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    size = sum(path.stat().st_size for path in (tmp_path / "venv").rglob("*") if path.is_file())
+    assert size < 1.6e9

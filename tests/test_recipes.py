@@ -1,0 +1,105 @@
+"""The recipes of docs/architecture.md, as they stand there: what is added runs, and nothing else does."""
+
+import re
+import tarfile
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from project import ran
+from ruamel.yaml import YAML
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+TITLES = ("A system", "An architecture", "A feature", "A label rule", "A data source")
+LAST = {"code", "inputs", "table", "page"}
+
+
+def recipe(title):
+    """A recipe's new file and what it holds, its table and row, and what it adds to params.yaml."""
+    section = re.search(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    file = re.search(r"`(ust/\S+\.py)`:\n\n```python\n(.*?)```", section, re.DOTALL)
+    row = re.search(r"row\s+in\s+`(ust/\S+/table\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
+    params = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    return file and file.groups(), row and row.groups(), YAML(typ="safe").load(params[1])
+
+
+def merge(content, more):
+    """Put mappings into mappings, and all else in the place of what was there."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            merge(content[key], value)
+        else:
+            content[key] = value
+
+
+def apply(project, title):
+    """Do what a recipe says; the files that it names."""
+    file, row, more = recipe(title)
+    named = {"params.yaml"}
+    if file:
+        path, text = file
+        (project.path / path).write_text(text, "utf-8")
+        table = project.path / row[0]
+        source = table.read_text("utf-8").rstrip()
+        package = ".".join(path.split("/")[:-1])
+        assert source.endswith("}")
+        source = source[:-1] + f"    {row[1]},\n}}\n"
+        table.write_text(source.replace("\n\n", f"\n\nfrom {package} import {row[3]}\n", 1), "utf-8")
+        named |= {path, row[0]}
+    yaml = YAML()
+    params = yaml.load(project.path / "params.yaml")
+    merge(params, more)
+    yaml.dump(params, project.path / "params.yaml")
+    changed = project.run("git", "status", "--porcelain", "--untracked-files=all").split()[1::2]
+    assert set(changed) == named
+    return more
+
+
+@pytest.fixture
+def place(project):
+    """The finished project, as it was again afterwards."""
+    yield project
+    project.run("git", "checkout", "-q", ".")
+    project.run("git", "clean", "-qfd", "ust", "metrics")
+    project.dvc("checkout", "-q", "--force")
+
+
+def test_there_are_five():
+    assert tuple(re.findall(r"^### (.*)$", PAGE, re.MULTILINE)) == TITLES
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "before"),
+    [
+        ("A system", "cnn_any", set()),
+        ("An architecture", "bands", set()),
+        ("A feature", "cnn_pcen", {"weights@pcen", "extract@pcen"}),
+        ("A label rule", "baseline_unanimous", {"aggregate_labels@unanimous"}),
+    ],
+)
+def test_what_is_added_is_trained_scored_and_shown(place, title, name, before):
+    apply(place, title)
+    output = place.dvc("repro")
+    assert ran(output) == LAST | before | {f"{stage}@{name}" for stage in ("train", "predict", "evaluate")}
+    assert 0 <= place.metrics(name)["coarse"]["micro_auprc"] <= 1
+    assert name in (place.path / "metrics/table.md").read_text()
+    assert name in set(pd.read_csv(place.path / "metrics/plots/coarse.csv")["system"])
+    assert f'<th scope="row">{name}' in (place.path / "metrics/page.html").read_text("utf-8")
+    assert "up to date" in place.dvc("repro")
+
+
+def test_a_source_brings_its_data(place, tmp_path):
+    city = place.path.parent / "city.tar.gz"
+    place.stage("download", tmp_path / "city")
+    with tarfile.open(city, "w:gz") as tar:
+        tar.add(tmp_path / "city", ".")
+    place.environment = place.environment | {"UST_CACHE": str(tmp_path / "cache")}
+    apply(place, "A data source")
+    output = place.dvc("repro", "describe")
+    assert "data/raw: 10 train clips, 6 validate clips" in output
+    # The same clips as before: what was made of them is taken as it is.
+    assert (
+        {"code", "download"}
+        <= ran(output)
+        <= {"code", "download", "augment", "extract@logmel", "extract@vggish"}
+    )

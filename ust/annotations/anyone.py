@@ -1,0 +1,37 @@
+"""The challenge baseline's rule: a label is positive when anyone said so."""
+
+import pandas as pd
+
+from ust.annotations.labels import Rule, verified
+from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.taxonomy import Taxonomy
+from ust.files.settings import Section
+
+
+class Anyone(Section):
+    """The rule has nothing to set."""
+
+
+def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
+    """Aggregate by the challenge baseline's rule: positive when anyone said so, or the ground truth.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+        As `ust.annotations.reading.read_annotations` gives it.
+    taxonomy : Taxonomy
+    settings : Anyone
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `ust.annotations.labels.Rule`.
+    """
+    rows = annotations[verified(annotations)]
+    true, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
+    rows = rows[true | ~clip.isin(clip[true])]
+    heard = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()
+    return heard.astype(int).sort_index().reset_index()
+
+
+RULE = Rule(Anyone, anyone)

@@ -1,0 +1,1 @@
+"""Samples: reading and writing clips, resampling, augmentation."""

@@ -1,0 +1,1 @@
+"""The program `ust`: what its commands take, and how they speak on the terminal."""

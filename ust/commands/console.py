@@ -1,0 +1,164 @@
+"""What a command says on the terminal: log lines, progress bars, and errors without tracebacks."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ust.files.errors import UserError
+
+T = TypeVar("T")
+log = logging.getLogger("ust")
+LEVELS = {"quiet": logging.WARNING, "normal": logging.INFO, "verbose": logging.DEBUG}
+_started = time.monotonic()
+
+
+class _Lines:
+    """A text stream for tqdm that makes a line of each of its redrawings, for logs."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
+    """Iterate with a progress bar; in CI or a pipe, with a line now and then instead."""
+    from tqdm import tqdm
+
+    live = sys.stderr.isatty() and not os.environ.get("CI")
+    logged = {"delay": 10, "mininterval": 15, "maxinterval": 60, "ascii": True, "ncols": 80}
+    return tqdm(
+        items,
+        total=total,
+        desc=description,
+        unit=unit,
+        file=sys.stderr if live else _Lines(),
+        disable=total == 0 or not log.isEnabledFor(logging.INFO),
+        **({"dynamic_ncols": True} if live else logged),
+    )
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    *,
+    writes: Sequence[str] = (),
+    replaces: Sequence[str] = (),
+    words: Sequence[str] | None = None,
+) -> argparse.Namespace:
+    """Parse the command line, with the options that every command has: -v and -q.
+
+    Where a stage's command line is not at hand, as in `dvc repro`, UST_LOG=quiet or verbose does the same.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    writes : sequence of str
+        The arguments that name files to write.
+    replaces : sequence of str
+        Those that name folders to replace; there is an option --force then.
+    words : sequence of str, optional
+        The command line, by default the process's.
+
+    Raises
+    ------
+    UserError
+        If the command line is not understood, or would write over what it reads or writes elsewhere.
+    """
+
+    def error(message: str) -> None:
+        raise UserError(f"{message}; {parser.prog} --help says what is taken")
+
+    parser.error = error
+    how_much = parser.add_mutually_exclusive_group()
+    for name, text in (("verbose", "say more, with tracebacks"), ("quiet", "say what is wrong and no more")):
+        how_much.add_argument(
+            f"-{name[0]}", f"--{name}", dest="log", action="store_const", const=name, help=text
+        )
+    if replaces:
+        parser.add_argument(
+            "--force", action="store_true", help=f"replace {', '.join(replaces)} whatever is in it"
+        )
+    args = parser.parse_args(words)
+    level = args.log or os.environ.get("UST_LOG") or "normal"
+    if level not in LEVELS:
+        raise UserError(f"UST_LOG is {level!r}, should be one of {', '.join(LEVELS)}")
+    log.setLevel(LEVELS[level])
+    _refuse_overwriting(args, writes, replaces)
+    return args
+
+
+def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replaces: Sequence[str]) -> None:
+    """Refuse outputs that are inputs, hold inputs, or are given twice."""
+    given = {
+        name: [
+            value for value in (values if isinstance(values, list) else [values]) if isinstance(value, Path)
+        ]
+        for name, values in vars(args).items()
+    }
+    here = Path.cwd()
+    for name in (*writes, *replaces):
+        for out in given[name]:
+            place = out.resolve()
+            if place == here or place in here.parents:
+                continue  # refused by whoever writes there, for that reason
+            for other, paths in given.items():
+                for path in paths if other != name else ():
+                    if path.resolve() == place:
+                        raise UserError(
+                            f"{out}: is given as {name} and as {other}, should be two different paths"
+                        )
+                    if name in replaces and other not in writes and place in path.resolve().parents:
+                        raise UserError(
+                            f"{out}: {name} would be replaced, but {other} lies in it; name another"
+                        )
+
+
+def done(message: str, *values: object) -> None:
+    """Say what was written, how much of it, and how long that took: a command's last line."""
+    seconds = time.monotonic() - _started
+    minutes, rest = divmod(round(seconds), 60)
+    log.info(message + ", %s", *values, f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's main function; turn what the user can mend into one message and exit code 1.
+
+    Raises
+    ------
+    SystemExit
+        Always: 0 on success, 1 on a `UserError` or an operating-system error, 130 on Ctrl-C.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    for noisy in ("numba", "h5py", "absl", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Of joblib, about workers stopped because of an error that is reported itself, or replaced by fresh ones.
+    warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    try:
+        main()
+    except UserError as error:
+        log.debug("", exc_info=True)
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("ust", "stages"):
+            raise
+        sys.exit(
+            f"error: {sys.executable} does not have the package {error.name}. Activate the project's "
+            "environment (make .venv && source .venv/bin/activate), then run the command again."
+        )
+    except OSError as error:
+        log.debug("", exc_info=True)
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"error: {error.strerror or error}{where}")
+    except KeyboardInterrupt:
+        log.error("interrupted; the same command goes on from the last clip or epoch that was finished")
+        sys.exit(130)
+    sys.exit(0)

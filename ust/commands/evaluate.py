@@ -1,0 +1,117 @@
+"""Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ust.commands.console import done, log, parse
+
+if TYPE_CHECKING:
+    from ust.annotations.taxonomy import Taxonomy
+
+ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
+
+
+def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
+    parser.add_argument("annotations", type=Path, help="annotations.csv with ground truth (annotator_id 0)")
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="JSON file to write the headline figures to")
+    parser.add_argument(
+        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
+    )
+    parser.add_argument("--details", type=Path, help="JSON file to write that and every label's figures to")
+    parser.add_argument("--curves", type=Path, help="folder to write the tables behind the plots to")
+    parser.add_argument("--train-predictions", type=Path, help="CSV for train, to choose thresholds on")
+    parser.add_argument("--labels", type=Path, help="CSV with the labels of those")
+    parser.add_argument(
+        "--dataset", type=Path, help="dataset.json of the stage download, to name the data source"
+    )
+    parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="its section evaluate, if it is there"
+    )
+    args = parse(parser, writes=["out", "details"], words=words)
+    if (args.train_predictions is None) != (args.labels is None):
+        parser.error("--train-predictions and --labels go together")
+    return args
+
+
+def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> dict[str, float]:
+    """By label, the threshold that is best on train."""
+    from ust.annotations.labels import read_labels
+    from ust.scores.predictions import read_predictions
+    from ust.scores.thresholds import best_thresholds
+
+    train = read_labels(labels, taxonomy).query("split == 'train'")
+    predicted, _ = read_predictions(predictions, list(train.index), taxonomy)
+    names = list(taxonomy.labels)
+    return best_thresholds(train[names].to_numpy(), predicted[names].to_numpy(), names)
+
+
+def rests_on(args: argparse.Namespace, split: str, clips: int, sensors: int) -> dict[str, str | int]:
+    """What the figures rest on."""
+    from ust.files.documents import read_json
+
+    found = {"split": split, "clips": clips, "sensors": sensors}
+    if args.dataset:
+        found["data_source"] = read_json(args.dataset, made_by="download")["source"]
+    if args.model:
+        about = read_json(args.model / "model.json", made_by="train").get("about", {})
+        found |= {key: about[key] for key in ABOUT if key in about}
+        for name, attributes in about.get("features", {}).items():
+            found |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
+    return found
+
+
+def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = None) -> None:
+    """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
+    args = arguments(prog, words)
+
+    from ust.annotations.reading import ground_truth, read_annotations, unverified
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.files.atomic import replacing
+    from ust.files.documents import write_json
+    from ust.scores.curves import curves
+    from ust.scores.evaluation import Evaluation, details, headline
+    from ust.scores.section import read_evaluate
+
+    settings = read_evaluate(args.params)
+    split = args.split or settings.split
+    taxonomy = read_taxonomy(args.taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy)
+    truth, others = ground_truth(annotations, split), unverified(annotations, split)
+    evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
+    intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
+
+    metrics = headline(evaluation, intervals)
+    metrics["rests_on"] = rests_on(args, split, len(truth), truth["sensor_id"].nunique())
+    if args.details:
+        thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
+        write_json(args.details, metrics | details(evaluation, intervals, thresholds))
+    for name, table in curves(evaluation, intervals).items() if args.curves else ():
+        with replacing(args.curves / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+    write_json(args.out, metrics)
+
+    for key, value in metrics["rests_on"].items():
+        if key.endswith("_weights") and value == "random":
+            name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
+            log.warning(
+                "warning: the %s weights are random, not AudioSet's: these figures say nothing of %s",
+                name,
+                name,
+            )
+    for level in ("fine", "coarse"):
+        low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
+        constant = metrics["prevalence"][level]["micro_auprc"]
+        log.info(
+            "%-6s  micro AUPRC %.4f [%.4f, %.4f]  micro F1 %.4f  macro AUPRC %.4f  (prevalence: %.4f)",
+            *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
+            *(metrics[level]["macro_auprc"], constant),
+        )
+    left = f" ({len(others)} more have not been verified)" if others else ""
+    done("%s: %d %s clips%s", args.out, len(truth), split, left)

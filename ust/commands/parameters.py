@@ -1,0 +1,136 @@
+"""All of params.yaml, checked at once: a mistake in the last stage's section stops the first stage."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, create_model
+
+from ust.annotations.section import check_rule
+from ust.audio.augmentation import Augment
+from ust.compute.device import Compute
+from ust.features.table import FEATURES
+from ust.files.documents import read_yaml
+from ust.files.errors import some
+from ust.files.settings import Name, Section, explain, wrong
+from ust.models.checkpoints import Checkpoint, Predict
+from ust.models.table import ARCHITECTURES
+from ust.scores.section import Evaluate
+from ust.scores.submission import Submit
+from ust.sources.section import Data
+from ust.training.section import TABLES, Model, complete, recipe_of
+from ust.training.table import RECIPES
+
+Rows = dict[Name, dict[str, Any]]
+SECTIONS: dict[str, Any] = {
+    "data": Data,
+    "labels": Rows,
+    "augment": Augment,
+    "features": Annotated[list[Name], Field(min_length=1)],
+    "model": Model,
+    "systems": Rows,
+    "hierarchies": Rows,
+    "checkpoints": dict[Name, Checkpoint],
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "submission": Name,
+    "submit": Submit,
+    "compute": Compute,
+    **{name: recipe.settings for name, recipe in RECIPES.items()},
+}
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Check a parameter file and give its content.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong parameter in full, what was given and what is allowed.
+    """
+    content = read_yaml(path)
+    fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
+    # A feature that is not extracted needs no section.
+    fields |= {name: (feature.settings | None, None) for name, feature in FEATURES.items()}
+    model = create_model("Params", __base__=Section, **fields)
+    try:
+        params = model.model_validate(content)
+    except ValidationError as error:
+        raise wrong(path, explain(error, model)) from None
+    problems = [*_features(params), *_labels(params), *_systems(params), *_checkpoints(params)]
+    if problems:
+        raise wrong(path, problems)
+    return content
+
+
+def _features(params: Any) -> list[str]:
+    problems = []
+    for name in params.features:
+        if name not in FEATURES:
+            problems.append(f"features: there is no feature {name!r}; there are {', '.join(FEATURES)}")
+        elif getattr(params, name) is None:
+            problems.append(f"{name}: is missing, should be given: it is one of features")
+    return problems
+
+
+def _labels(params: Any) -> list[str]:
+    problems = [problem for name, row in params.labels.items() for problem in check_rule(name, row)]
+    if params.evaluate.labels not in params.labels:
+        problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
+    return problems
+
+
+def _systems(params: Any) -> list[str]:
+    problems: list[str] = []
+    unfit: dict[str, list[str]] = {}
+    names: set[str] = set()
+    for table in TABLES:
+        for name, row in getattr(params, table).items():
+            where = f"{table}.{name}"
+            if name in names:
+                problems.append(f"{where}: there is a system of that name; give it another")
+            names.add(name)
+            defaults = dict(params.model) | dict(getattr(params, recipe_of(table, row)))
+            system, found = complete(table, name, row, defaults)
+            problems += found
+            if system is not None:
+                problems += _has(params, where, system)
+                unfit.setdefault(_fits(params, system), []).append(name)
+    unfit.pop("", None)
+    return problems + [f"{problem} (of {some(names)})" for problem, names in unfit.items()]
+
+
+def _has(params: Any, where: str, system: Any) -> list[str]:
+    """Whether a system's labels and features are there."""
+    if system.labels not in params.labels:
+        return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
+    if missing := [name for name in system.features if name not in params.features]:
+        return [f"{where}.features: {', '.join(missing)} should be one of features"]
+    return []
+
+
+def _fits(params: Any, system: Any) -> str:
+    """What of its features a system's network cannot take; nothing where there is nothing to say."""
+    shapes = {}
+    for name, feature in system.inputs.items():
+        settings = getattr(params, feature, None)
+        if feature not in FEATURES or settings is None:
+            return ""  # which is said of the feature itself
+        shapes[name] = FEATURES[feature].shape(FEATURES[feature].of_settings(settings.model_dump()))
+    try:
+        ARCHITECTURES[system.architecture].check(shapes)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _checkpoints(params: Any) -> list[str]:
+    systems = {*params.systems, *params.hierarchies}
+    problems = [
+        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems or hierarchies"
+        for name, row in params.checkpoints.items()
+        if row.model.split("/")[0] not in systems
+    ]
+    if params.submission not in params.checkpoints:
+        there = ", ".join(params.checkpoints)
+        problems.append(f"submission: is {params.submission!r}, should be one of checkpoints: {there}")
+    return problems

@@ -1,0 +1,133 @@
+"""Tag recordings of any length, rate and number of channels with a trained system."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ust.commands.console import done, log, parse, progress
+from ust.files.errors import UserError, listing
+
+if TYPE_CHECKING:
+    from ust.tagging.tagger import Tagger, Window
+
+FORMATS = ("table", "csv", "json", "audacity")
+
+
+def add_system(parser: argparse.ArgumentParser) -> None:
+    """The options that say which system."""
+    parser.add_argument("--system", help="a name or a folder below --models; default: submission of --params")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the trained systems")
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="for the systems' names, if it is there"
+    )
+
+
+def load_tagger(
+    args: argparse.Namespace, *, device: str | None = None, precise: bool = False, fast: bool = True
+) -> "tuple[str, Tagger, int]":
+    """The name of the system that is asked for, the system, and the number of threads to compute with."""
+    from ust.compute.device import Compute, prepare
+    from ust.files.settings import Name, read_sections
+    from ust.models.checkpoints import Checkpoint
+    from ust.tagging.names import model_folder
+    from ust.tagging.tagger import Tagger
+
+    name, rows, compute = args.system, {}, Compute(threads=2, device="auto")
+    if args.params.exists():
+        kinds: dict[str, Any] = {
+            "submission": Name,
+            "checkpoints": dict[Name, Checkpoint],
+            "compute": Compute,
+        }
+        submission, rows, compute = read_sections(args.params, **kinds)
+        name = name or submission
+    if name is None:
+        raise UserError(f"{args.params}: no such file, so --system is needed: a folder below --models")
+    places = {each: row.model for each, row in rows.items()}
+    row = rows.get(name, Checkpoint(model="none"))
+    tagger = Tagger.load(
+        model_folder(args.models, name, places),
+        **row.model_dump(exclude={"model"}),
+        device=prepare(device=device or compute.device, threads=compute.threads),
+        fast=fast,
+    )
+    if precise:
+        tagger.front_ends = {key: each.precise() for key, each in tagger.front_ends.items()}
+    return name, tagger, compute.threads
+
+
+def suffixes() -> set[str]:
+    """Of the files that libsndfile can read."""
+    import soundfile as sf
+
+    return {f".{name.lower()}" for name in sf.available_formats()} | {".mp3", ".ogg", ".oga", ".opus", ".aif"}
+
+
+def find(paths: Iterable[Path]) -> dict[str, Path]:
+    """The recordings by the name they are reported under: relative to the folder that was given."""
+    found, known = {}, suffixes()
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+            if not inside:
+                raise UserError(f"{path}: no recordings in this folder")
+            found |= {str(p.relative_to(path)): p for p in inside}
+        else:
+            found[path.name] = path
+    return found
+
+
+def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None) -> None:
+    """Print the tags, or write them to files."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING_OR_FOLDER")
+    add_system(parser)
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--window", type=float, default=10.0, help="seconds, at most 10, the default")
+    parser.add_argument("--hop", type=float, default=5.0, help="seconds from window to window, default 5")
+    parser.add_argument("--threshold", type=float, default=0.5, help="of Audacity's labels, default 0.5")
+    parser.add_argument("--out", type=Path, help="file to write; for audacity a folder, with a file for each")
+    args = parse(parser, writes=["out"], words=words)
+
+    from ust.audio.recordings import BadAudio
+    from ust.tagging import formats
+
+    texts = {"table": formats.table, "csv": formats.submission_csv, "json": formats.as_json}
+    _, tagger, _ = load_tagger(args)
+    recordings = find(args.recordings)
+    if args.out and args.out.resolve() in {path.resolve() for path in recordings.values()}:
+        raise UserError(f"{args.out}: is one of the recordings, should be a file to write")
+    if args.format == "audacity" and len(recordings) > 1 and not args.out:
+        raise UserError("label tracks of several recordings need a folder to be written to: --out FOLDER")
+
+    tagged: dict[str, list[Window]] = {}
+    bad = []
+    for name, path in progress(recordings.items(), total=len(recordings), description="tagging", unit="file"):
+        try:
+            tagged[name] = list(tagger.tag(path, window=args.window, hop=args.hop))
+        except BadAudio as error:
+            bad.append(str(error))
+    if args.format == "audacity":
+        for name, windows in tagged.items():
+            text = formats.audacity(windows, tagger.taxonomy, args.threshold)
+            write(args.out and args.out / f"{name}.txt", text)
+    elif tagged:
+        write(args.out, texts[args.format](tagged, tagger.taxonomy))
+    if bad:
+        raise UserError(f"{len(bad)} of {len(recordings)} recordings cannot be tagged:\n{listing(bad)}")
+    windows = sum(len(windows) for windows in tagged.values())
+    done("%s: %d recordings, %d windows", args.out or "tagged", len(tagged), windows)
+
+
+def write(path: Path | None, text: str) -> None:
+    """To a file, or to the terminal."""
+    from ust.files.atomic import replacing
+
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        with replacing(path) as partial:
+            partial.write_text(text, "utf-8")
+        log.debug("%s", path)

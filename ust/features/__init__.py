@@ -1,0 +1,1 @@
+"""From samples to stored arrays: the features, their extraction, and the files that hold them."""

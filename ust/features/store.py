@@ -1,0 +1,223 @@
+"""Feature files: HDF5 with one row per clip and variant, written and read without holding them all."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ust.features.rows import ORIGINAL, Row
+from ust.files.atomic import check_space, replacing
+from ust.files.digests import digest
+from ust.files.errors import UserError
+
+KEYS = ("clip", "variant", "split")
+CONTENT = "content"
+STORAGE = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
+DTYPES = (np.float16, np.float32, np.uint8)
+# What h5py raises for a file whose bytes are not what they were.
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
+
+
+def write_features(
+    path: Path,
+    name: str,
+    rows: list[Row],
+    contents: list[str],
+    values: Iterable[np.ndarray],
+    *,
+    shape: tuple[int, ...],
+    dtype: str,
+    attributes: Mapping[str, str | int | float | bool],
+) -> None:
+    """Write a feature file, row by row as `values` yields them.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Of the data set, such as "logmel".
+    rows : list of Row
+        Sorted.
+    contents : list of str
+        Of each row, a digest of what its value was computed from and how.
+    values : iterable of numpy.ndarray [shape=shape]
+        In the order of `rows`.
+    shape, dtype
+        Of one row as stored.
+    attributes : mapping
+        Stored with the file: every parameter of the extraction.
+    """
+    text = h5py.string_dtype("utf-8")
+    # HDF5's oldest format, h5py's default: the newer ones store when a group was made.
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update(dict(sorted(attributes.items())))
+        for key in KEYS:
+            file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)
+        file.create_dataset(CONTENT, data=contents, dtype=text)
+        # Shuffled bytes compress better; the checksum finds flipped bits.
+        data = file.create_dataset(name, (len(rows), *shape), dtype, chunks=(1, *shape), **STORAGE)
+        for index, value in enumerate(values):
+            # HDF5 crashes on a full disk; what it writes when it closes the file needs room, too.
+            check_space(partial, 2 * data.dtype.itemsize * value.size + SPARE + len(rows) * SPARE_PER_ROW)
+            data[index] = value
+
+
+@dataclass(frozen=True)
+class Features:
+    """An open feature file.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        Of the data set.
+    clip, variant, split, content : numpy.ndarray [shape=(n,), object]
+        Strings.
+    values : h5py.Dataset [shape=(n, …)]
+    attributes : dict
+    cached : numpy.ndarray
+        The first rows, in memory.
+    """
+
+    path: Path
+    name: str
+    clip: np.ndarray
+    variant: np.ndarray
+    split: np.ndarray
+    content: np.ndarray
+    values: h5py.Dataset
+    attributes: dict
+    cached: np.ndarray
+
+    def digest(self) -> str:
+        """Stands for all that is in the file: each row's content names what it was computed from and how."""
+        columns = (getattr(self, key) for key in (*KEYS, CONTENT))
+        attributes = [f"{key}={self.attributes[key]}" for key in sorted(self.attributes)]
+        return digest(self.name, *attributes, *(str(text) for column in columns for text in column))
+
+    def of_clip(self, clip: str) -> np.ndarray:
+        """The value of a clip as it was recorded.
+
+        Raises
+        ------
+        UserError
+            If the file has no such clip.
+        """
+        rows = np.flatnonzero((self.clip == clip) & (self.variant == ORIGINAL))
+        if not len(rows):
+            raise UserError(f"{self.path}: has no clip {clip!r}")
+        return self[rows][0]
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Rows in the order asked, as stored."""
+        # HDF5 wants increasing indices, each once.
+        increasing, places = np.unique(indices, return_inverse=True)
+        split = np.searchsorted(increasing, len(self.cached))
+        found = self.cached[increasing[:split]]
+        if split < len(increasing):
+            # Row by row: a selection of many rows at once takes HDF5 ten times as long.
+            try:
+                rows = [self.values[index] for index in increasing[split:]]
+            except DAMAGED as error:
+                raise UserError(f"{self.path}: damaged ({error}); {_again(self.name)}") from None
+            found = np.concatenate([found, np.stack(rows)])
+        return found[places]
+
+
+@contextmanager
+def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Features]:
+    """Open a feature file for reading.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Of the data set.
+    cache_gib : float
+        GiB of rows to keep in memory, as stored; the others are read each time they are asked for.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged or does not hold the feature.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(path, "r"))
+            missing = [key for key in (*KEYS, CONTENT, name) if not isinstance(file.get(key), h5py.Dataset)]
+            if missing:
+                raise UserError(
+                    f"{path}: not a file of the stage extract@{name}: has no {', '.join(missing)}"
+                )
+            keys = {key: file[key].asstr()[:] for key in (*KEYS, CONTENT)}
+            values, attributes = file[name], dict(file.attrs)
+            if {len(column) for column in keys.values()} != {len(values)}:
+                raise UserError(f"{path}: its columns have different numbers of rows")
+            if values.dtype not in DTYPES or values.ndim < 2 or not values.size:
+                raise UserError(f"{path}: {name} is {values.dtype} {values.shape}; {_again(name)}")
+            row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
+            cached = values[: int(cache_gib * 2**30 / row_bytes)]
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; the stage extract@{name} makes it") from None
+        except DAMAGED as error:
+            if path.is_dir() or not h5py.is_hdf5(path):
+                raise UserError(
+                    f"{path}: not an HDF5 file, should be one of the stage extract@{name}"
+                ) from None
+            raise UserError(f"{path}: damaged ({error}); {_again(name)}") from None
+        yield Features(path, name, **keys, values=values, attributes=attributes, cached=cached)
+
+
+def _again(name: str) -> str:
+    return f"delete it and run the stage extract@{name} again"
+
+
+@contextmanager
+def open_all(
+    folder: Path, inputs: Mapping[str, str], *, cache_gib: float = 0
+) -> Iterator[dict[str, Features]]:
+    """Open the feature files that a network takes.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``FEATURE.h5``.
+    inputs : mapping of str to str
+        The feature by the network's name for it.
+    cache_gib : float
+        See `open_features`.
+
+    Raises
+    ------
+    UserError
+        As `open_features`, or if they are of different clips or variants.
+    """
+    with ExitStack() as stack:
+        found = {
+            name: stack.enter_context(open_features(folder / f"{feature}.h5", feature, cache_gib=cache_gib))
+            for name, feature in inputs.items()
+        }
+        first, *others = found.values()
+        for other in others:
+            check_same_rows(first, other)
+        yield found
+
+
+def check_same_rows(first: Features, second: Features) -> None:
+    """Check that two feature files are of the same clips.
+
+    Raises
+    ------
+    UserError
+        If they are not.
+    """
+    for key in KEYS:
+        if not np.array_equal(getattr(first, key), getattr(second, key)):
+            raise UserError(
+                f"{first.path} and {second.path} are of different clips or variants; "
+                f"run extract@{first.name} and extract@{second.name} on the same audio"
+            )

@@ -1,0 +1,10 @@
+"""The features: what a clip becomes before a network takes it."""
+
+from ust.features import logmel
+from ust.features.feature import Feature
+from ust.features.vggish import feature as vggish
+
+FEATURES: dict[str, Feature] = {
+    "logmel": logmel.FEATURE,
+    "vggish": vggish.FEATURE,
+}

@@ -1,0 +1,1 @@
+"""VGGish: its network, where its weights come from, and its quantised embeddings as a feature."""

@@ -1,0 +1,73 @@
+"""VGGish's embeddings as a feature: ten of 0.96 s a clip, quantised to 8 bits."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import model_validator
+
+from ust.features.feature import Feature, OnBatch
+from ust.features.vggish.embedding import EMBEDDING
+from ust.features.vggish.network import Embedder, examples
+from ust.features.vggish.weights import load_weights, prepare
+from ust.files.settings import Count, Precision, Section, Seed
+
+EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
+
+
+class Computed(Section):
+    """What an embedding depends on, besides the weights."""
+
+    final_relu: bool
+    precision: Precision
+
+
+class VGGish(Computed):
+    """The section ``vggish`` of params.yaml."""
+
+    weights: Literal["audioset", "random"]
+    checkpoint: str | None
+    pca: str | None
+    seed: Seed
+    batch_clips: Count
+
+    @model_validator(mode="after")
+    def _both_files(self) -> "VGGish":
+        if (self.checkpoint is None) != (self.pca is None):
+            raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
+        return self
+
+
+def of_clip(samples: np.ndarray, sample_rate: int, settings: Computed) -> np.ndarray:
+    """The network's input for a clip [shape=(10, 96, 64), float32]."""
+    return examples(samples, sample_rate)
+
+
+def shape(settings: Computed) -> tuple[int, int]:
+    """Embeddings and their size."""
+    return EXAMPLES_PER_CLIP, EMBEDDING
+
+
+def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
+    """The network over the patches of several clips."""
+    embedder = Embedder(
+        load_weights(folder), final_relu=settings.final_relu, device=device, precision=settings.precision
+    )
+
+    def embed(patches: np.ndarray) -> np.ndarray:
+        return embedder(patches.reshape(-1, *patches.shape[2:])).reshape(len(patches), -1, EMBEDDING)
+
+    return embed
+
+
+FEATURE = Feature(
+    VGGish,
+    Computed,
+    "uint8",
+    shape,
+    of_clip,
+    packages=("numpy", "resampy", "soundfile", "torch"),
+    prepare=prepare,
+    on_batch=on_batch,
+)

@@ -1,0 +1,157 @@
+"""VGGish as the 2019 release computes it: examples from a waveform, the network."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from ust.audio.resampling import resample
+from ust.compute.accelerate import accelerate
+from ust.features.vggish.embedding import EMBEDDING, postprocess
+
+SAMPLE_RATE = 16_000
+WINDOW, HOP, FFT = 400, 160, 512
+MEL_BANDS, MEL_LOW, MEL_HIGH = 64, 125.0, 7500.0
+LOG_OFFSET = 0.01
+EXAMPLE_FRAMES = 96
+
+# Convolutions (in, out) by the checkpoint's names, with a 2×2 max pool after each group.
+CONVOLUTIONS = (
+    (("conv1", 1, 64),),
+    (("conv2", 64, 128),),
+    (("conv3/conv3_1", 128, 256), ("conv3/conv3_2", 256, 256)),
+    (("conv4/conv4_1", 256, 512), ("conv4/conv4_2", 512, 512)),
+)
+LINEARS = (("fc1/fc1_1", 6 * 4 * 512, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, EMBEDDING))
+
+
+def examples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The network's input: consecutive log-mel patches of 0.96 s.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+        Mono.
+    sample_rate : int
+        Hz; other rates than 16 kHz are resampled by resampy.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n_examples, 96, 64), float32]
+        log(mel magnitude + 0.01), frames of 10 ms by HTK-mel bands; a last incomplete patch is dropped.
+    """
+    samples = resample(samples, sample_rate, SAMPLE_RATE)
+    if len(samples) < WINDOW:
+        return np.zeros((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))
+    magnitude = np.abs(np.fft.rfft(frames * window, FFT))
+    log_mel = np.log(magnitude @ mel_matrix() + LOG_OFFSET)
+    count = len(log_mel) // EXAMPLE_FRAMES
+    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, MEL_BANDS).astype(np.float32)
+
+
+@cache
+def mel_matrix() -> np.ndarray:
+    """Triangles that are linear in HTK mel, the lowest FFT bin left out.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(257, 64), float64]
+    """
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+    bins = mel(np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1))[:, None]
+    edges = np.linspace(mel(MEL_LOW), mel(MEL_HIGH), MEL_BANDS + 2)
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    weights = np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
+    weights[0] = 0
+    return weights
+
+
+class VGGish(nn.Module):
+    """The VGGish network; parameters carry the checkpoint's names with ``/`` as ``.``.
+
+    Parameters
+    ----------
+    final_relu : bool
+        Rectify the embedding: True for the 2019 release, False for the later one.
+    """
+
+    def __init__(self, *, final_relu: bool = True) -> None:
+        super().__init__()
+        self.final_relu = final_relu
+        groups = [[nn.Conv2d(i, o, 3, padding=1) for _, i, o in group] for group in CONVOLUTIONS]
+        self.convolutions = nn.ModuleList(nn.ModuleList(group) for group in groups)
+        self.linears = nn.ModuleList(nn.Linear(i, o) for _, i, o in LINEARS)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Embed patches of shape (n, 96, 64) as (n, 128), before post-processing."""
+        x = patches.unsqueeze(1)
+        for group in self.convolutions:
+            for convolution in group:
+                x = torch.relu(convolution(x))
+            x = torch.max_pool2d(x, 2)
+        # TensorFlow flattens (height, width, channel).
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        for index, linear in enumerate(self.linears):
+            x = linear(x)
+            if self.final_relu or index < len(self.linears) - 1:
+                x = torch.relu(x)
+        return x
+
+    def load_variables(self, variables: dict[str, np.ndarray]) -> None:
+        """Set the weights from arrays in the checkpoint's layout and under its names."""
+        modules = [module for group in self.convolutions for module in group] + list(self.linears)
+        names = [name for group in CONVOLUTIONS for name, _, _ in group] + [name for name, _, _ in LINEARS]
+        with torch.no_grad():
+            for module, name in zip(modules, names, strict=True):
+                weights = torch.from_numpy(variables[f"{name}/weights"])
+                # (height, width, in, out) to (out, in, height, width); (in, out) to (out, in)
+                order = (3, 2, 0, 1) if weights.ndim == 4 else (1, 0)
+                module.weight.copy_(weights.permute(order))
+                module.bias.copy_(torch.from_numpy(variables[f"{name}/biases"]))
+
+
+class Embedder:
+    """VGGish with its weights and post-processing: patches in, quantised embeddings out.
+
+    Parameters
+    ----------
+    variables : dict of str to numpy.ndarray
+        As `ust.features.vggish.weights` gives them.
+    final_relu : bool
+        See `VGGish`.
+    device : torch.device
+    precision : {"float32", "bfloat16"}
+        Of the network; its output and the post-processing are always float32.
+    """
+
+    def __init__(
+        self,
+        variables: dict[str, np.ndarray],
+        *,
+        final_relu: bool,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        with torch.device("meta"):  # without first weights: to draw so many takes half a second
+            network = VGGish(final_relu=final_relu)
+        network = network.to_empty(device="cpu")
+        network.load_variables(variables)
+        self.network = accelerate(network).to(device)
+        self.device, self.half = device, precision == "bfloat16"
+        self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
+
+    def embed(self, patches: np.ndarray) -> np.ndarray:
+        """Embeddings before post-processing [shape=(n, 128), float32] of patches [shape=(n, 96, 64)]."""
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        with torch.inference_mode(), autocast:
+            return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()
+
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """Quantised embeddings [shape=(n, 128), uint8] of patches [shape=(n, 96, 64)]."""
+        return postprocess(self.embed(patches), *self.pca)

@@ -1,0 +1,1 @@
+"""Nothing of sound: atomic writing, readers, digests, seeds, settings, errors."""

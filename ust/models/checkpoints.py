@@ -1,0 +1,233 @@
+"""Saved networks and systems: safetensors weights and a JSON of what rebuilds them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from ust.annotations.reading import SPLITS
+from ust.annotations.taxonomy import Taxonomy
+from ust.files.documents import read_json, write_json
+from ust.files.errors import UserError, some
+from ust.files.settings import Count, Place, Section, Share, explain
+from ust.files.tensors import write_tensors
+from ust.models.outputs import ROOT
+from ust.models.systems import Answers, Flat, Frames, Hierarchy, System
+from ust.models.table import ARCHITECTURES
+
+WEIGHTS_FILE, DESCRIPTION_FILE = "weights.safetensors", "model.json"
+# What comes of building a network from something else.
+NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError)
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+class Checkpoint(Section):
+    """A row of ``checkpoints`` in params.yaml: what is predicted with, and how its answers are read."""
+
+    model: Place
+    threshold: Share = 0.5
+    unselected: Literal["keep", "zero"] = "keep"
+    pooling: Literal["mean", "max", "softmax"] = "mean"
+
+
+class Predict(Section):
+    """The section ``predict`` of params.yaml."""
+
+    split: Literal[SPLITS]
+    batch_size: Count
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network and what it is.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    architecture : str
+        Its row of `ARCHITECTURES`.
+    config : Section
+        What rebuilds it.
+    labels : list of str
+        What its outputs are of.
+    about : dict
+        Epoch and score it was chosen by, what its features rest on.
+    """
+
+    network: torch.nn.Module
+    architecture: str
+    config: Section
+    labels: list[str]
+    about: dict[str, Any]
+
+
+def build(architecture: str, config: Section, outputs: int) -> torch.nn.Module:
+    """A network with first weights."""
+    return ARCHITECTURES[architecture](config, outputs)
+
+
+def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
+    """Write a network; the description last, so that a folder with one is complete.
+
+    Parameters
+    ----------
+    folder : Path
+    saved : Saved
+    kind : {"flat", "frames"}
+        Of the system that the network makes.
+    """
+    write_tensors(folder / WEIGHTS_FILE, saved.network.state_dict())
+    description = {
+        "kind": kind,
+        "architecture": saved.architecture,
+        "config": saved.config.model_dump(),
+        "labels": saved.labels,
+        "about": saved.about,
+    }
+    write_json(folder / DESCRIPTION_FILE, description)
+
+
+def save_hierarchy(folder: Path, nodes: list[str], about: dict[str, Any]) -> None:
+    """Write what a folder of networks makes together."""
+    write_json(folder / DESCRIPTION_FILE, {"kind": "hierarchy", "nodes": nodes, "about": about})
+
+
+def note(folder: Path, **facts: int | bool) -> None:
+    """Add to what a checkpoint says of itself."""
+    description = read_description(folder)
+    description["about"] |= facts
+    write_json(folder / DESCRIPTION_FILE, description)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a folder's network or system is.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    path = folder / DESCRIPTION_FILE
+    inside = sorted(str(other.parent) for other in folder.glob(f"*/{DESCRIPTION_FILE}"))
+    if inside and not path.exists():
+        raise UserError(f"{folder}: holds several checkpoints; name one: {some(inside)}")
+    return read_json(path, made_by="train")
+
+
+def read_network(folder: Path, build: Callable[[], Network]) -> Network:
+    """Build a network and set its weights.
+
+    Parameters
+    ----------
+    folder : Path
+    build : callable
+        Makes the network; it takes no memory before the file is known to be of such a network.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, or of another network.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        with torch.device("meta"):
+            wanted = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
+        with safe_open(path, "pt") as file:
+            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if found != wanted:
+            raise UserError(f"{path}: not the weights of the network that {DESCRIPTION_FILE} describes")
+        network = build()
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the stage train makes it") from None
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: damaged ({reason}); delete it and run the stage train again") from None
+    return network
+
+
+def load(folder: Path) -> Saved:
+    """Read a network and rebuild it.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or of an architecture that is not there.
+    """
+    description = read_description(folder)
+    path = folder / DESCRIPTION_FILE
+    try:
+        architecture, labels = description["architecture"], list(description["labels"])
+        if architecture not in ARCHITECTURES:
+            raise UserError(f"{path}: there is no architecture {architecture!r}")
+        config = ARCHITECTURES[architecture].Config(**description["config"])
+        network = read_network(folder, lambda: build(architecture, config, len(labels)))
+        return Saved(network, architecture, config, labels, dict(description["about"]))
+    except ValidationError as error:
+        reasons = "; ".join(explain(error, ARCHITECTURES[architecture].Config, "config."))
+        raise UserError(f"{path}: not a description of a network ({reasons})") from None
+    except NOT_A_DESCRIPTION as error:
+        raise UserError(f"{path}: not a description of a network ({error})") from None
+
+
+def load_system(
+    folder: Path,
+    *,
+    threshold: float = 0.5,
+    unselected: str = "keep",
+    pooling: str = "mean",
+    taxonomy: Taxonomy | None = None,
+) -> System:
+    """Read a trained system of any kind, to be asked: dropout and batch norm are as for that.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the stage train; of a flat system the folder of one checkpoint.
+    threshold, unselected
+        See `ust.models.systems.Hierarchy`.
+    pooling : str
+        See `ust.models.systems.Frames`.
+    taxonomy : Taxonomy, optional
+        Of the labels; by default the one that the system was trained with.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged.
+    """
+    description = read_description(folder)
+    kind = description.get("kind")
+    path = folder / DESCRIPTION_FILE
+    try:
+        about = dict(description["about"])
+        labels = taxonomy or Taxonomy.of(about["taxonomy"])
+        if kind == "hierarchy":
+            nodes = {}
+            for name in description["nodes"]:
+                node = load(folder / name)
+                nodes[name] = Answers(node.network, node.labels)
+            if ROOT not in nodes:
+                raise KeyError(ROOT)
+            options = {"threshold": threshold, "unselected": unselected}
+            return Hierarchy(nodes, labels, about, **options).eval()
+        if kind == "flat":
+            saved = load(folder)
+            return Flat(saved.network, saved.labels, labels, about).eval()
+        if kind == "frames":
+            saved = load(folder)
+            return Frames(saved.network, saved.labels, labels, about, pooling=pooling).eval()
+    except NOT_A_DESCRIPTION as error:
+        raise UserError(f"{path}: not a description of a system ({error})") from None
+    raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy or frames")
+
+
+def parameter_count(network: torch.nn.Module) -> int:
+    """Number of trained weights."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,119 @@
+"""What a network is trained on or asked: feature rows and label vectors, batch by batch."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ust.features.rows import ORIGINAL
+from ust.features.store import Features
+from ust.files.errors import UserError, listing
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of the feature files with their targets.
+
+    Attributes
+    ----------
+    features : mapping of str to Features
+        Open feature files, of the same rows, by the names of a network's inputs.
+    rows : numpy.ndarray [shape=(n,), int64]
+        Indices into each.
+    targets : numpy.ndarray [shape=(n, labels), float32]
+    """
+
+    features: Mapping[str, Features]
+    rows: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def having(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
+        """Some of them (indices or a mask), with other targets."""
+        return replace(self, rows=self.rows[which], targets=targets)
+
+    def batches(
+        self, size: int, *, order: np.ndarray | None = None, device: torch.device
+    ) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Batches of features by input and of targets, read from the files as they are needed."""
+        order = np.arange(len(self)) if order is None else order
+        for start, end in batch_bounds(len(order), size):
+            chosen = order[start:end]
+            rows = self.rows[chosen]
+            batch = {name: torch.from_numpy(file[rows]).to(device) for name, file in self.features.items()}
+            yield batch, torch.from_numpy(self.targets[chosen]).to(device)
+
+
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Where batches of n examples start and end; a last one of a single example joins the one before.
+
+    Batch norm cannot train on one example.
+
+    Examples
+    --------
+    >>> batch_bounds(7, 3)
+    [(0, 3), (3, 7)]
+    """
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+def select(
+    split: str,
+    labels: pd.DataFrame,
+    columns: list[str],
+    features: Mapping[str, Features],
+    *,
+    variants: bool,
+) -> Examples:
+    """The examples of a split.
+
+    Parameters
+    ----------
+    split : str
+    labels : pandas.DataFrame
+        By audio_filename: ``split`` and label columns.
+    columns : list of str
+        Label columns that make the targets.
+    features : mapping of str to Features
+        Of the same rows.
+    variants : bool
+        Whether to take augmented variants too.
+
+    Raises
+    ------
+    UserError
+        If a clip has labels but no features, or a train clip features but no labels, or the split is empty.
+        In other splits clips without labels are those that nobody has verified.
+    """
+    keys = next(iter(features.values()))
+    wanted = set(labels.index[labels["split"] == split])
+    of_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))
+    there = set(keys.clip[of_split])
+    rows = np.flatnonzero(of_split & np.isin(keys.clip, sorted(wanted)))
+    problems = [f"{clip} has labels but no features" for clip in sorted(wanted - there)]
+    if split == "train":
+        problems += [f"{clip} has features but no labels" for clip in sorted(there - wanted)]
+    if problems:
+        raise UserError(f"labels and features of the split '{split}' do not match:\n{listing(problems)}")
+    if len(rows) == 0:
+        raise UserError(f"the split '{split}' has no clips")
+    targets = labels.loc[keys.clip[rows], columns].to_numpy(np.float32)
+    return Examples(features, rows, targets)
+
+
+def predict(
+    module: Callable[..., torch.Tensor], examples: Examples, *, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """What a module gives for examples [shape=(n, …)], in their order."""
+    with torch.inference_mode():
+        batches = [module(**batch).cpu().numpy() for batch, _ in examples.batches(batch_size, device=device)]
+    return np.concatenate(batches)

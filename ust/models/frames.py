@@ -1,0 +1,65 @@
+"""The challenge's baseline: a classifier of single VGGish embeddings."""
+
+from collections import OrderedDict
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ust.features.vggish.embedding import EMBEDDING
+from ust.files.settings import Count, Section, Whole
+
+
+class FrameClassifier(nn.Module):
+    """A (by default linear) classifier of single VGGish embeddings, standardised.
+
+    Parameters
+    ----------
+    config : FrameClassifier.Config
+    outputs : int
+        Number of labels.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("vggish",)
+    of_frames: ClassVar[bool] = True
+
+    class Config(Section):
+        """What of params.yaml rebuilds it; no hidden layers give logistic regression."""
+
+        hidden_layers: Whole
+        hidden_size: Count
+
+        @property
+        def words(self) -> str:
+            """What it is."""
+            kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
+            return f"{kind} of VGGish frames"
+
+    def __init__(self, config: Config, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(EMBEDDING))
+        self.register_buffer("scale", torch.ones(EMBEDDING))
+        sizes = [EMBEDDING] + [config.hidden_size] * config.hidden_layers
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for index, (inputs, size) in enumerate(pairwise(sizes)):
+            layers[f"hidden{index}"] = nn.Linear(inputs, size)
+            layers[f"relu{index}"] = nn.ReLU()
+        layers["output"] = nn.Linear(sizes[-1], outputs)
+        self.layers = nn.Sequential(layers)
+
+    @staticmethod
+    def check(shapes: dict[str, tuple[int, ...]]) -> None:
+        """Check that the inputs are what it can take.
+
+        Raises
+        ------
+        ValueError
+            If they are not embeddings of its size.
+        """
+        if shapes["vggish"][-1] != EMBEDDING:
+            raise ValueError(f"the embeddings have {shapes['vggish'][-1]} values, should have {EMBEDDING}")
+
+    def forward(self, vggish: torch.Tensor) -> torch.Tensor:
+        """Logits (…, outputs) of quantised embeddings (…, 128)."""
+        return self.layers((vggish.float() - self.mean) / self.scale)

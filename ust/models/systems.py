@@ -1,0 +1,165 @@
+"""Trained systems: from features to the probabilities of all labels, whatever they are made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.models.outputs import OTHER, ROOT, complete
+
+
+class System(nn.Module):
+    """From features, by name, to probabilities of all labels, coarse first [shape=(n, labels)].
+
+    Attributes
+    ----------
+    taxonomy : Taxonomy
+    about : dict
+        What it rests on.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, about: dict[str, Any]) -> None:
+        super().__init__()
+        self.taxonomy, self.about = taxonomy, about
+
+
+class Answers(nn.Module):
+    """A network as probabilities of its labels.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Given, of the features, its `inputs`.
+    labels : list of str
+        What its outputs are of.
+    """
+
+    def __init__(self, network: nn.Module, labels: list[str]) -> None:
+        super().__init__()
+        self.network, self.labels = network, labels
+
+    def forward(self, **features: torch.Tensor) -> torch.Tensor:
+        """Probabilities [shape=(n, outputs)]."""
+        return torch.sigmoid(self.network(**{name: features[name] for name in self.network.inputs}))
+
+
+class Flat(System):
+    """One network for all its labels; coarse ones it lacks are the maximum of their fine ones."""
+
+    def __init__(
+        self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, about: dict[str, Any]
+    ) -> None:
+        super().__init__(taxonomy, about)
+        self.answers = Answers(network, labels)
+
+    def forward(self, **features: torch.Tensor) -> torch.Tensor:
+        """Probabilities of all labels."""
+        return complete(self.answers(**features), self.answers.labels, self.taxonomy)
+
+
+class Frames(System):
+    """A classifier of single frames, whose answers are pooled over a clip's; labels it lacks as in `Flat`.
+
+    Parameters
+    ----------
+    pooling : {"mean", "max", "softmax"}
+        "softmax" is the mean weighted by the softmax of the probabilities.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        labels: list[str],
+        taxonomy: Taxonomy,
+        about: dict[str, Any],
+        *,
+        pooling: str,
+    ) -> None:
+        super().__init__(taxonomy, about)
+        self.answers, self.pooling = Answers(network, labels), pooling
+
+    def forward(self, **features: torch.Tensor) -> torch.Tensor:
+        """Probabilities of all labels."""
+        frames = self.answers(**features)
+        return complete(pool(frames, self.pooling), self.answers.labels, self.taxonomy)
+
+
+class Hierarchy(System):
+    """A root, which predicts at least the coarse labels, and a network for each group with one of its own.
+
+    By the report's rule, for each clip the network of the most probable coarse class runs, and those of the
+    other classes above the threshold.
+
+    Parameters
+    ----------
+    nodes : mapping of str to Answers
+        By name: "root" and coarse labels.
+    taxonomy : Taxonomy
+    about : dict
+    threshold : float
+        Coarse probability above which a group's network runs.
+    unselected : {"keep", "zero"}
+        What the fine labels of groups that do not run are: the root's, if it has any, those of groups with
+        only one among them; or 0, and such a one label has the coarse probability.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Answers],
+        taxonomy: Taxonomy,
+        about: dict[str, Any],
+        *,
+        threshold: float,
+        unselected: str,
+    ) -> None:
+        super().__init__(taxonomy, about)
+        self.threshold = threshold
+        self.root = nodes[ROOT]
+        self.groups = nn.ModuleDict(
+            {str(g): nodes[label] for g, label in enumerate(taxonomy.coarse) if label in nodes}
+        )
+        self.keep = unselected == "keep" and bool(set(self.root.labels) & set(taxonomy.fine))
+
+    def forward(self, **features: torch.Tensor) -> torch.Tensor:
+        """Probabilities of all labels."""
+        root = complete(self.root(**features), self.root.labels, self.taxonomy)
+        coarse = root[:, : len(self.taxonomy.coarse)]
+        top = nn.functional.one_hot(coarse.argmax(dim=1), coarse.shape[1]).bool()
+        runs = (coarse > self.threshold) | top
+        columns = list(root.unbind(1))
+        for group in range(coarse.shape[1]):
+            members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
+            others = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
+            if str(group) in self.groups:
+                fine = self._of_group(self.groups[str(group)], runs[:, group], features)
+                others = [
+                    torch.where(runs[:, group], own, other)
+                    for own, other in zip(fine.unbind(1), others, strict=True)
+                ]
+            elif len(members) == 1 and not self.keep:
+                others = [coarse[:, group]]
+            for member, column in zip(members, others, strict=True):
+                columns[member] = column
+        return torch.stack(columns, dim=1)
+
+    @staticmethod
+    def _of_group(answers: Answers, runs: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """A group's fine probabilities, of use where it runs."""
+        known = [column for column, label in enumerate(answers.labels) if label != OTHER]
+        if torch.compiler.is_exporting():  # a graph asks all of all clips
+            return answers(**features)[:, known]
+        out = torch.zeros(len(runs), len(known), device=runs.device)
+        if runs.any():
+            out[runs] = answers(**{name: values[runs] for name, values in features.items()})[:, known]
+        return out
+
+
+def pool(frames: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Clip probabilities (n, labels) from those of frames (n, frames, labels); see `Frames`."""
+    if pooling == "max":
+        return frames.amax(dim=1)
+    if pooling == "softmax":
+        return (frames * torch.softmax(frames, dim=1)).sum(dim=1)
+    return frames.mean(dim=1)

@@ -1,0 +1,15 @@
+"""The architectures: a class each.
+
+A class has ``inputs``, the names of the features it takes; ``of_frames``, whether it answers for each frame
+of them; ``Config``, what of params.yaml rebuilds it; and ``check``, which refuses inputs of other shapes.
+"""
+
+from torch import nn
+
+from ust.models import cnn, frames
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "cnn": cnn.CNN,
+    "cnn_vggish": cnn.CNNVGGish,
+    "frames": frames.FrameClassifier,
+}

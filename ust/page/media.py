@@ -1,0 +1,66 @@
+"""Pictures and sounds that fit into a page: spectrograms as PNG, clips as MP3, charts as SVG."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import soundfile as sf
+from matplotlib.figure import Figure
+from PIL import Image
+
+LOWEST_DB = -80.0
+
+
+def spectrogram_png(logmel: np.ndarray) -> bytes:
+    """A log-mel spectrogram [shape=(bands, frames), dB], low bands below, two frames a pixel."""
+    pairs = logmel[:, : logmel.shape[1] // 2 * 2].astype(np.float32).reshape(len(logmel), -1, 2).max(axis=2)
+    level = np.clip(1 - pairs[::-1] / LOWEST_DB, 0, 1)
+    image = Image.fromarray((level * 63).round().astype(np.uint8), "P")
+    colours = matplotlib.colormaps["magma"](np.linspace(0, 1, 64))[:, :3]
+    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def mel_ticks(sample_rate: int, hertz: tuple[int, ...] = (250, 1000, 4000, 16000)) -> list[tuple[str, float]]:
+    """Labels of an axis in Hz, and how high in the picture they stand, from 0 to 1.
+
+    By Slaney's mel scale, from 0 Hz to half the sample rate: what librosa's bands follow.
+    """
+    import librosa
+
+    top = float(librosa.hz_to_mel(sample_rate / 2))
+    names = [f"{h // 1000} kHz" if h >= 1000 else f"{h} Hz" for h in hertz]
+    places = [float(librosa.hz_to_mel(h)) / top for h in hertz]
+    return [(name, place) for name, place in zip(names, places, strict=True) if place < 1]
+
+
+def clip_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
+    """Mono samples as MP3: the same samples give the same bytes, unlike Ogg, and every browser plays it."""
+    peak = max(float(np.abs(samples).max()), 1e-9)
+    buffer = io.BytesIO()
+    # As loud as it can be: many clips are too quiet for a phone.
+    sf.write(buffer, 0.9 * samples / peak, sample_rate, format="MP3", subtype="MPEG_LAYER_III",
+             compression_level=0.9)  # fmt: skip
+    return buffer.getvalue()
+
+
+def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
+    """Lines over epochs as an SVG element in the page's own colour, of the curves that have the column."""
+    with matplotlib.rc_context({"svg.hashsalt": column, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for name, table in curves.items():
+            if column in table and table[column].any():
+                axes.plot(table["epoch"], table[column], label=name, marker=".", linewidth=1.2, markersize=4)
+        axes.set(xlabel="epoch", ylabel=label, yscale="log" if column == "lr" else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        if axes.lines:
+            axes.legend(fontsize=7, framealpha=0)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :].replace("#000000", "currentColor")

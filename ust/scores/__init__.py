@@ -1,0 +1,1 @@
+"""From probabilities to figures: the official metrics, their error bars, tables, submissions."""

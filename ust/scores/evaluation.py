@@ -1,0 +1,245 @@
+"""From predictions and ground truth to figures with error bars."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
+
+from ust.annotations.reading import ground_truth, read_annotations, unverified
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.scores.bootstrap import UNITS, Figures, distribution, interval, resamples
+from ust.scores.metrics import Counts, Scores, coarse_counts, fine_counts, score
+from ust.scores.predictions import read_predictions
+
+log = logging.getLogger("ust")
+COUNTERS = {"fine": fine_counts, "coarse": coarse_counts}
+HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of a split beside its ground truth.
+
+    Attributes
+    ----------
+    taxonomy : Taxonomy
+    sensors : numpy.ndarray [shape=(clips,)]
+        That recorded them.
+    truth, predicted : dict of str to numpy.ndarray [shape=(clips, labels)]
+        By level: 1 where heard, and probabilities.
+    """
+
+    taxonomy: Taxonomy
+    sensors: np.ndarray
+    truth: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
+        """Of tables with a column per label and rows of the same clips; `truth` also has ``sensor_id``."""
+        labels = {"fine": list(taxonomy.fine), "coarse": list(taxonomy.coarse)}
+        return cls(
+            taxonomy,
+            truth["sensor_id"].to_numpy(),
+            {level: (truth[names] == 1).to_numpy(np.int8) for level, names in labels.items()},
+            {level: predicted[names].to_numpy(np.float64) for level, names in labels.items()},
+        )
+
+    @classmethod
+    def read(
+        cls, path: Path, truth: pd.DataFrame, taxonomy: Taxonomy, *, others: Iterable[str] = ()
+    ) -> "Evaluation":
+        """Read a CSV of predictions for the clips of `truth`; those for `others` are left out.
+
+        A label without a column is taken as 0, and a warning says so.
+
+        Raises
+        ------
+        UserError
+            As `ust.scores.predictions.read_predictions`.
+        """
+        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy, others=others)
+        if missing:
+            log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
+        return cls.of(truth, predicted, taxonomy)
+
+    def counts(self, level: str, clips: np.ndarray | slice = slice(None)) -> list[Counts]:
+        """Counts of each category over (resampled) clips."""
+        return COUNTERS[level](self.truth[level][clips], self.predicted[level][clips], self.taxonomy)
+
+    def scores(self, level: str, clips: np.ndarray | slice = slice(None)) -> Scores:
+        """The official figures of a level over (resampled) clips."""
+        return score(self.counts(level, clips), self.taxonomy)
+
+    def prevalence(self) -> "Evaluation":
+        """The best constant prediction: each label's share of positives among these very clips."""
+        constant = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
+        return replace(self, predicted=constant)
+
+    def headlines(self, clips: np.ndarray | slice = slice(None)) -> Figures:
+        """Headline figures of both levels as ``level.name``, over (resampled) clips."""
+        return {name: value for name, value in self.figures(clips).items() if "class_auprc" not in name}
+
+    def figures(self, clips: np.ndarray | slice = slice(None)) -> Figures:
+        """Headline figures and category AUPRCs of both levels as ``level.name``, over (resampled) clips."""
+        found: Figures = {}
+        for level in COUNTERS:
+            scores = self.scores(level, clips)
+            found |= {f"{level}.{name}": getattr(scores, name) for name in HEADLINES}
+            found |= {f"{level}.class_auprc.{name}": area for name, area in scores.class_auprc.items()}
+        return found
+
+    def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
+        """95 % intervals of `figures`, by the unit that is drawn."""
+        result = {}
+        for unit in UNITS:
+            draws = resamples(self.sensors, unit=unit, count=count, seed=seed)
+            values = distribution(self.figures, draws)
+            result[unit] = {name: rounded(interval(v)) for name, v in values.items()}
+        return result
+
+
+def evaluate(
+    predictions: str | Path,
+    annotations: str | Path,
+    taxonomy: str | Path,
+    *,
+    split: str = "validate",
+    bootstrap: int = 1000,
+    seed: int = 2019,
+) -> dict[str, Any]:
+    """The official figures of any system's predictions, with 95 % intervals.
+
+    Parameters
+    ----------
+    predictions : str or Path
+        CSV in the official submission layout.
+    annotations, taxonomy : str or Path
+        ``annotations.csv`` with ground truth, and ``dcase-ust-taxonomy.yaml``.
+    split : str
+    bootstrap : int
+        Resamples behind the intervals.
+    seed : int
+
+    Returns
+    -------
+    dict
+        See `headline`.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong.
+    """
+    labels = read_taxonomy(Path(taxonomy))
+    table = read_annotations(Path(annotations), labels)
+    truth, others = ground_truth(table, split), unverified(table, split)
+    evaluation = Evaluation.read(Path(predictions), truth, labels, others=others)
+    return headline(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
+
+
+def headline(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """What stands in the metrics file: official figures, the constant prediction's, and 95 % intervals.
+
+    Returns
+    -------
+    dict
+        ``fine`` and ``coarse``, each with `HEADLINES` and ``class_auprc``; ``prevalence`` and ``ci95`` (by
+        unit), each with both levels' `HEADLINES`.
+    """
+    metrics: dict[str, Any] = {}
+    for level in COUNTERS:
+        scores = evaluation.scores(level)
+        metrics[level] = {name: rounded(getattr(scores, name)) for name in HEADLINES}
+        metrics[level]["class_auprc"] = rounded(scores.class_auprc)
+    constant = evaluation.prevalence()
+    metrics["prevalence"] = {
+        level: {name: rounded(getattr(constant.scores(level), name)) for name in HEADLINES}
+        for level in COUNTERS
+    }
+    metrics["ci95"] = {
+        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in COUNTERS}
+        for unit, found in intervals.items()
+    }
+    return metrics
+
+
+def details(
+    evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]], thresholds: dict[str, float] | None
+) -> dict[str, Any]:
+    """What stands in a file of its own: figures of every label and category.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    intervals : dict
+        As `Evaluation.intervals` gives them.
+    thresholds : dict of str to float, optional
+        By label, chosen on other clips (`best_thresholds`); gives the F1 at them.
+
+    Returns
+    -------
+    dict
+        ``labels``: by label, positives, average precision and ROC AUC (null without positives or negatives),
+        threshold and F1 at it; ``categories``: by level and coarse name, clips with positives, AUPRC and its
+        intervals; ``lrap``: label-ranking average precision of each level over clips with any label.
+    """
+    labels: dict[str, Any] = {}
+    for level, names in (("coarse", evaluation.taxonomy.coarse), ("fine", evaluation.taxonomy.fine)):
+        for column, label in enumerate(names):
+            y, p = evaluation.truth[level][:, column], evaluation.predicted[level][:, column]
+            labels[label] = _of_label(y, p, None if thresholds is None else thresholds[label])
+    categories: dict[str, Any] = {}
+    for level in COUNTERS:
+        scores = evaluation.scores(level)
+        categories[level] = {
+            name: {
+                "positives": scores.class_positives[name],
+                "auprc": rounded(area),
+                "ci95": {unit: found[f"{level}.class_auprc.{name}"] for unit, found in intervals.items()},
+            }
+            for name, area in scores.class_auprc.items()
+        }
+    return {
+        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in COUNTERS},
+        "categories": categories,
+        "labels": labels,
+    }
+
+
+def _of_label(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
+    both = 0 < truth.sum() < len(truth)
+    figures: dict[str, Any] = {
+        "positives": int(truth.sum()),
+        "average_precision": rounded(float(average_precision_score(truth, predicted)))
+        if truth.any()
+        else None,
+        "roc_auc": rounded(float(roc_auc_score(truth, predicted))) if both else None,
+    }
+    if threshold is not None:
+        said = predicted >= threshold
+        right = int((said & (truth == 1)).sum())
+        figures["threshold"] = rounded(threshold)
+        figures["f1_at_threshold"] = rounded(2 * right / max(1, int(said.sum() + truth.sum())))
+    return figures
+
+
+def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:
+    some = truth.any(axis=1)
+    if not some.any():
+        return None
+    return rounded(float(label_ranking_average_precision_score(truth[some], predicted[some])))
+
+
+def rounded(value: Any) -> Any:
+    """Ten decimals, which is more than sums agree to and less than their noise."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 10) if isinstance(value, float) else value

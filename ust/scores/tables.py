@@ -1,0 +1,134 @@
+"""The report's Tables 3 and 4 from metrics, beside the report's own figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+MARK = "†"
+UNCONVERGED = "still getting better when its epochs were over; more would change its place"
+SPREAD = (
+    "Another seed moves any of these figures; differences below that spread, and within the intervals, "
+    "mean nothing."
+)
+FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
+COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
+HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
+
+# Tompkins & Nichols, Tables 3 and 4: on the validate split of the real SONYC-UST v1.
+REPORT = {
+    "cnn_vggish_coarse": ("CNN+VGGish1", (0.646, 0.483, 0.425, 0.787, 0.609, 0.579)),
+    "cnn_vggish_fine": ("CNN+VGGish2", (0.656, 0.398, 0.401, 0.768, 0.533, 0.555)),
+    "hierarchical": ("Hierarchical", (0.643, 0.490, 0.414, 0.787, 0.609, 0.579)),
+    "baseline_fine": ("Fine-level", (0.671, 0.502, 0.427, 0.742, 0.507, 0.530)),
+    "baseline_coarse": ("Coarse-level", (None, None, None, 0.762, 0.674, 0.542)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system's figures, in the order of `COLUMNS`; None where it does not predict the level."""
+
+    system: str
+    values: tuple[float | None, ...]
+    converged: bool = True
+
+    @property
+    def name(self) -> str:
+        """With a mark if it was still getting better when its epochs were over."""
+        return self.system if self.converged else f"{self.system} {MARK}"
+
+
+def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
+    """The levels that a system predicts, from the metrics of the stage evaluate."""
+    return {"coarse": ("coarse",)}.get(metrics["rests_on"].get("outputs"), ("fine", "coarse"))
+
+
+def row(system: str, metrics: dict[str, Any]) -> Row:
+    """The row of a system from the metrics of the stage evaluate."""
+    predicted = levels(metrics)
+    values = tuple(
+        metrics[level][figure] if level in predicted else None
+        for level in ("fine", "coarse")
+        for figure in FIGURES
+    )
+    return Row(system, values, metrics["rests_on"].get("converged", True))
+
+
+def of_report(systems: list[str]) -> list[Row]:
+    """The report's own rows of those systems that it has."""
+    return [Row(*REPORT[system]) for system in systems if system in REPORT]
+
+
+def marked(rows: list[Row], others: list[Row]) -> list[list[str]]:
+    """Cells of a table as the report sets them: italics for the best of a column, bold for the best of both.
+
+    Parameters
+    ----------
+    rows : list of Row
+    others : list of Row
+        Of the other table.
+    """
+
+    def column(table: list[Row], index: int) -> list[float]:
+        return [row.values[index] for row in table if row.values[index] is not None]
+
+    cells = []
+    for row in rows:
+        line = [row.name]
+        for index, value in enumerate(row.values):
+            if value is None:
+                line.append("–")
+                continue
+            text = f"{value:.3f}"
+            if value == max(column(rows, index)):
+                text = f"*{text}*"
+            if others and value > max(column(others, index), default=2):
+                text = f"**{text}**"
+            line.append(text)
+        cells.append(line)
+    return cells
+
+
+def markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
+    """Both tables, each followed by the report's own.
+
+    Parameters
+    ----------
+    systems, baselines : list of Row
+    rests_on : str
+        The data these figures are of, for the caption.
+    """
+    names = [[row.system for row in table] for table in (systems, baselines)]
+    report_systems, report_baselines = (of_report(table) for table in names)
+    parts = []
+    for title, ours, against, report, report_against in (
+        ("Table 3: systems", systems, baselines, report_systems, report_baselines),
+        ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
+    ):
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(marked(ours, against))}")
+        parts.append(
+            "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
+            + _grid(marked(report, report_against))
+        )
+    parts.append(
+        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every "
+        "system.\n"
+        f"{MARK}: {UNCONVERGED}. {SPREAD}"
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
+    """Both tables as data: table, system, source ("here" or "report") and `COLUMNS`."""
+    lines = []
+    for number, table in ((3, systems), (4, baselines)):
+        names = [row.system for row in table]
+        lines += [(number, row.system, "here", *row.values) for row in table]
+        lines += [(number, name, "report", *REPORT[name][1]) for name in names if name in REPORT]
+    return pd.DataFrame(lines, columns=["table", "system", "source", *COLUMNS])
+
+
+def _grid(cells: list[list[str]]) -> str:
+    lines = [["system", *HEADERS], ["---"] * (1 + len(HEADERS)), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

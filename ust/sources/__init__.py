@@ -1,0 +1,1 @@
+"""What brings a data set: a folder, SONYC-UST from Zenodo, a synthetic city."""

@@ -1,0 +1,76 @@
+"""What a source of data is, and what it leaves behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ust.files.progress import Progress, silent
+from ust.files.settings import Section
+
+ANNOTATIONS, TAXONOMY = "annotations.csv", "dcase-ust-taxonomy.yaml"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a source brought.
+
+    Attributes
+    ----------
+    clips : dict of str to int
+        Clips per split.
+    conversions : dict of str to int
+        How many of them need which conversion when read (see `ust.audio.recordings.Recording.conversions`).
+    skipped : tuple of str
+        One line per clip that was left out, with the reason.
+    """
+
+    clips: dict[str, int]
+    conversions: dict[str, int]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source works.
+
+    Attributes
+    ----------
+    folder : Path
+        To fill: ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/<audio_filename>``.
+    out : Path
+        What becomes of that folder.
+    project : callable
+        From a path of params.yaml to one of this machine.
+    cache : Path
+        Where downloads are kept.
+    zenodo : str
+        Address of Zenodo, or of a mirror.
+    progress : Progress
+    """
+
+    folder: Path
+    out: Path
+    project: Callable[[str], Path]
+    cache: Path
+    zenodo: str = "https://zenodo.org"
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of `ust.sources.table.SOURCES`.
+
+    Attributes
+    ----------
+    bring : callable
+        Fills a `Place`, given the section ``data`` of params.yaml.
+    settings : type, optional
+        Of the source's own part of that section, which has its name.
+    check : callable, optional
+        Raises ValueError if the section lacks what the source needs.
+    """
+
+    bring: Callable[[Place, Any], Summary]
+    settings: type[Section] | None = None
+    check: Callable[[Any], None] | None = None

@@ -1,0 +1,11 @@
+"""The sources of data."""
+
+from ust.sources import folder, sonyc, synthetic
+from ust.sources.source import Source
+
+SOURCES: dict[str, Source] = {
+    "synthetic": synthetic.SOURCE,
+    "local": folder.SOURCE,
+    "sonyc-ust-v1": sonyc.V1,
+    "sonyc-ust-v2": sonyc.V2,
+}

@@ -1,0 +1,116 @@
+"""Features as PyTorch modules of plain operations, from waveforms, to be exported."""
+
+from collections.abc import Callable
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
+from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
+from ust.features.vggish.embedding import QUANTISE_RANGE
+from ust.features.vggish.network import (
+    EXAMPLE_FRAMES,
+    FFT,
+    HOP,
+    LOG_OFFSET,
+    MEL_BANDS,
+    WINDOW,
+    VGGish,
+    mel_matrix,
+)
+from ust.features.vggish.network import SAMPLE_RATE as VGGISH_RATE
+from ust.features.vggish.weights import load_weights
+from ust.files.errors import UserError
+
+SAMPLES = CLIP_SECONDS * SAMPLE_RATE
+
+
+class Resample(nn.Module):
+    """`ust.audio.resampling.resample` of clips (batch, samples), as a strided convolution."""
+
+    def __init__(self, original: int, wanted: int) -> None:
+        super().__init__()
+        divisor = gcd(original, wanted)
+        up, down = wanted // divisor, original // divisor
+        if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
+            raise UserError(f"a system that resamples from {original} to {wanted} Hz cannot be exported")
+        repeat = -(-FEWEST_PHASES // up)
+        weights, reach = polyphase_weights(up * repeat, down * repeat)
+        self.stride, self.length = down * repeat, SAMPLES * wanted // original
+        blocks = -(-self.length // (up * repeat))
+        self.padding = reach, (blocks - 1) * self.stride + weights.shape[1] - reach - SAMPLES
+        self.register_buffer("weight", torch.from_numpy(weights)[:, None])
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        padded = functional.pad(waveform, self.padding).unsqueeze(1)
+        phases = functional.conv1d(padded, self.weight, stride=self.stride)
+        return phases.transpose(1, 2).flatten(1)[:, : self.length]
+
+
+class LogMel(nn.Module):
+    """`ust.features.logmel.logmel` of clips (batch, samples), in half precision as it is stored."""
+
+    def __init__(self, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
+        super().__init__()
+        self.resample = nn.Identity() if sample_rate == SAMPLE_RATE else Resample(SAMPLE_RATE, sample_rate)
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.register_buffer("window", torch.hann_window(n_fft))
+        mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+        self.register_buffer("mel", torch.from_numpy(mel))
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.stft(
+            self.resample(waveform), self.n_fft, self.hop_length, window=self.window,
+            pad_mode="constant", return_complex=True,
+        )  # fmt: skip
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        level = 10 * torch.log10((self.mel @ power).clamp_min(1e-10))
+        return (level - level.amax(dim=(1, 2), keepdim=True)).clamp_min(-80).half().float()
+
+
+class Embed(nn.Module):
+    """`ust.features.vggish.network`'s patches, network and post-processing of clips (batch, samples)."""
+
+    def __init__(self, variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
+        super().__init__()
+        self.resample = Resample(SAMPLE_RATE, VGGISH_RATE)
+        self.network = VGGish(final_relu=final_relu)
+        self.network.load_variables(variables)
+        # In double precision, as NumPy has it: what comes of it is rounded to 8 bits.
+        angle = 2 * np.pi / FFT * np.outer(np.arange(WINDOW), np.arange(FFT // 2 + 1))
+        window = torch.hann_window(WINDOW, dtype=torch.float64).unsqueeze(1)
+        self.register_buffer("real", window * torch.from_numpy(np.cos(angle)))
+        self.register_buffer("imaginary", window * torch.from_numpy(np.sin(angle)))
+        self.register_buffer("mel", torch.from_numpy(mel_matrix()))
+        self.register_buffer("vectors", torch.from_numpy(variables["pca_eigen_vectors"]))
+        self.register_buffer("means", torch.from_numpy(variables["pca_means"]).reshape(1, -1))
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        frames = self.resample(waveform).unfold(1, WINDOW, HOP)
+        count = frames.shape[1] // EXAMPLE_FRAMES
+        frames = frames[:, : count * EXAMPLE_FRAMES].double()
+        magnitude = ((frames @ self.real).square() + (frames @ self.imaginary).square()).sqrt()
+        patches = torch.log(magnitude @ self.mel + LOG_OFFSET).float()
+        embeddings = self.network(patches.reshape(-1, EXAMPLE_FRAMES, MEL_BANDS))
+        low, high = QUANTISE_RANGE
+        whitened = ((embeddings - self.means) @ self.vectors.T).clamp(low, high)
+        quantised = ((whitened - low) * (255 / (high - low))).floor()
+        return quantised.reshape(-1, count, quantised.shape[-1])
+
+
+def _logmel(folder: Path, computed: Any) -> nn.Module:
+    return LogMel(**computed.model_dump())
+
+
+def _vggish(folder: Path, computed: Any) -> nn.Module:
+    return Embed(load_weights(folder), final_relu=computed.final_relu)
+
+
+# By feature: from the folder of its weights and what it is computed by to the module.
+FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {"logmel": _logmel, "vggish": _vggish}

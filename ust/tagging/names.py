@@ -1,0 +1,27 @@
+"""Trained systems by name."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ust.files.errors import UserError
+
+
+def model_folder(models: Path, name: str, names: Mapping[str, str]) -> Path:
+    """The folder of a system, by a name of `names` or its place below `models`."""
+    if not models.is_dir():
+        raise UserError(f"{models}: no such folder; run this in the project's folder, or name --models")
+    folder = models / names.get(name, name)
+    if (folder / "model.json").is_file():
+        return folder
+    trained = {
+        str(path.parent.relative_to(models))
+        for deep in ("*", "*/*")
+        for path in models.glob(f"{deep}/model.json")
+    }
+    there = [known for known, place in names.items() if place in trained]
+    there += sorted(place for place in trained - {*names.values()} if not place.startswith("."))
+    have = "there are " + ", ".join(there) if there else "no system is trained yet: run dvc repro"
+    near = difflib.get_close_matches(name, there, n=1)
+    have = f"did you mean {near[0]}? {have}" if near else have
+    raise UserError(f"{models}: no trained system {name!r}; {have}")

@@ -1,0 +1,41 @@
+"""The recipes: how a system is trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ust.files.settings import Section
+from ust.training.baseline import Baseline, OneClassifier, fit_baseline
+from ust.training.flat import fit_flat
+from ust.training.hierarchical import fit_hierarchy
+from ust.training.plateau import Plateau
+from ust.training.rows import OneNetwork, System, Tree
+from ust.training.stagnation import Stagnation
+from ust.training.work import Data, Work
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way of training.
+
+    Attributes
+    ----------
+    row : type
+        What a row of ``systems`` or ``hierarchies`` says.
+    settings : type
+        The recipe's section of params.yaml, which has its name.
+    fit : callable
+        Trains a system and writes its models.
+    """
+
+    row: type[System]
+    settings: type[Section]
+    fit: Callable[[Any, Data, Work], None]
+
+
+RECIPES: dict[str, Recipe] = {
+    "train": Recipe(OneNetwork, Stagnation, fit_flat),
+    "train_hierarchical": Recipe(Tree, Stagnation, fit_hierarchy),
+    "train_hierarchical_code": Recipe(Tree, Plateau, fit_hierarchy),
+    "train_baseline": Recipe(OneClassifier, Baseline, fit_baseline),
+}

@@ -1,0 +1,126 @@
+"""What every training is given: data, a place to write to, somebody who listens."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.compute.accelerate import accelerate
+from ust.compute.device import seed_torch
+from ust.features.store import Features
+from ust.files.errors import UserError
+from ust.files.progress import Progress, silent
+from ust.models.checkpoints import build
+from ust.models.examples import Examples, select
+from ust.models.table import ARCHITECTURES
+from ust.training.rows import System
+from ust.training.state import TrainingState
+
+
+class Listener(Protocol):
+    """Who is told how a training goes."""
+
+    def on_epoch(self, node: str, epoch: Any) -> None:
+        """An epoch of a network is over; `node` is "" where a system has only one."""
+
+    def on_resume(self, node: str, epochs: list[Any]) -> None:
+        """A training goes on after these epochs."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a system learns from and is chosen by.
+
+    Attributes
+    ----------
+    train, validate : Examples
+        With targets of all labels, coarse first.
+    """
+
+    train: Examples
+    validate: Examples
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and on what a system is trained.
+
+    Attributes
+    ----------
+    name : str
+        Of the system.
+    taxonomy : Taxonomy
+    device : torch.device
+    out : Path
+        Folder for the models.
+    states : Path
+        Folder for what a training cut short goes on from.
+    about : dict
+        What is written into each model: what its features rest on.
+    root : Path or None
+        Checkpoint of a flat network that is the root of a hierarchy.
+    listener : Listener
+    progress : Progress
+    """
+
+    name: str
+    taxonomy: Taxonomy
+    device: torch.device
+    out: Path
+    states: Path
+    about: dict[str, Any]
+    root: Path | None
+    listener: Listener
+    progress: Progress = silent
+
+    def network(self, system: System, outputs: int, name: str) -> torch.nn.Module:
+        """A network of the system's architecture with first weights of its own."""
+        seed_torch(system.seed, "initialise", name)
+        return accelerate(build(system.architecture, system.config, outputs)).to(self.device)
+
+    def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
+        """What a network's training goes on from, the listener told; `epoch` is the class of its epochs."""
+        state = TrainingState.read(self.states / f"{name}.safetensors")
+        if state.epochs:
+            self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
+        return state
+
+
+def training_data(
+    system: System, labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy
+) -> Data:
+    """What a system learns from: the train clips, with their variants if it wants them, and validate.
+
+    Parameters
+    ----------
+    system : System
+    labels : pandas.DataFrame
+        By its rule, as `ust.annotations.labels.read_labels` gives them.
+    features : mapping of str to Features
+        By its network's inputs.
+    taxonomy : Taxonomy
+    """
+    columns = list(taxonomy.labels)
+    return Data(
+        select("train", labels, columns, features, variants=system.variants),
+        select("validate", labels, columns, features, variants=False),
+    )
+
+
+def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
+    """Check that a system's network can take the features that there are.
+
+    Raises
+    ------
+    UserError
+        Saying what of them should be changed.
+    """
+    shapes = {key: file.values.shape[1:] for key, file in features.items()}
+    try:
+        ARCHITECTURES[system.architecture].check(shapes)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
