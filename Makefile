@@ -47,7 +47,7 @@ clean:
 $(VENV): $(VENV)/installed
 
 # First what can be checked against hashes, then the rest: torch for this platform.
-$(VENV)/installed: requirements.txt requirements-hashes.txt pyproject.toml
+$(VENV)/installed: requirements.txt requirements-hashes.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --require-hashes --no-deps -r requirements-hashes.txt

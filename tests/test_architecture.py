@@ -28,7 +28,7 @@ def test_packages_import_downwards_only():
             needed = package(other)
             if own and needed:
                 assert ORDER.index(needed) <= ORDER.index(own), f"{path} imports {other}"
-            assert own or not needed, f"{path}: ust itself imports nothing before it is asked"
+            assert own or not needed or path.name != "__init__.py", f"{path}: imports before it is asked"
 
 
 def test_every_package_is_in_the_order():

@@ -7,6 +7,7 @@ their own. Whoever uses some of its rows rests on those alone: another row chang
 import ast
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -40,16 +41,38 @@ def code_digests(root: Path, module: str, rows: Mapping[str, frozenset[str]] | N
         key = path.relative_to(root).as_posix() if path else ""
         if path is None or key in found:
             continue
-        if name in rows and name.rpartition(".")[2] == TABLE:
-            tree = _only(_tree(path), rows[name])
-            found[key] = _digest(ast.unparse(tree).encode())
-        else:
-            tree = _tree(path)
-            found[key] = _whole_digest(path)
-        todo |= {whole for name in _imports(tree) for whole in _parents(name)} | set(_parents(module))
-        for data in _data(path, tree):
-            found[data.relative_to(root).as_posix()] = _digest(data.read_bytes())
+        wanted = rows.get(name) if name.rpartition(".")[2] == TABLE else None
+        code = _read(path.read_text("utf-8"), wanted)
+        found[key] = code.digest
+        todo |= {whole for imported in code.imports for whole in _parents(imported)} | set(_parents(module))
+        for data in path.parent.iterdir():
+            if data.suffix != ".py" and data.name in code.strings and data.is_file():
+                found[data.relative_to(root).as_posix()] = _digest(data.read_bytes())
     return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class _Code:
+    """What a file says: its digest, what it imports, and its strings, which may name files beside it."""
+
+    digest: str
+    imports: frozenset[str]
+    strings: frozenset[str]
+
+
+@cache
+def _read(text: str, wanted: frozenset[str] | None) -> _Code:
+    """What a module says without its docstrings; of a table with only the rows that are wanted."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    if wanted is not None:
+        tree = _only(tree, wanted)
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    digest = _digest(ast.unparse(tree).encode())
+    return _Code(digest, frozenset(_imports(tree)), frozenset(s for s in strings if isinstance(s, str)))
 
 
 def _file(root: Path, name: str) -> Path | None:
@@ -63,19 +86,6 @@ def _parents(name: str) -> list[str]:
     """What importing a.b.c executes: a, a.b and a.b.c."""
     parts = name.split(".")
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    """The syntax tree of a file without its docstrings."""
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -112,17 +122,6 @@ def _only(tree: ast.Module, wanted: frozenset[str]) -> ast.Module:
         else:
             kept.append(statement)
     return ast.Module(kept, [])
-
-
-def _data(path: Path, tree: ast.Module) -> list[Path]:
-    """Files beside a module that it names, such as a template."""
-    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    return [p for p in path.parent.iterdir() if p.is_file() and p.suffix != ".py" and p.name in strings]
-
-
-@cache
-def _whole_digest(path: Path) -> str:
-    return _digest(ast.unparse(_tree(path)).encode())
 
 
 def _digest(content: bytes) -> str:

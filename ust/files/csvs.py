@@ -1,5 +1,6 @@
 """Reading CSV files, or saying in one line why not."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,19 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
         If the file is missing, not CSV, separated by something else, or has a line of more than a megabyte.
     """
     try:
+        content, number = io.BytesIO(), 0
         with path.open("rb") as file:
-            number = 0
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
                     raise UserError(f"{path}: line {number} is longer than a megabyte: not a table of clips")
                 if number == 1 and "sep" not in options:
                     _check_separator(path, line)
+                content.write(line)
         if number == 0:
             raise UserError(f"{path}: the file is empty")
-        table = pd.read_csv(path, encoding="utf-8-sig", **options)
+        content.seek(0)
+        table = pd.read_csv(content, encoding="utf-8-sig", **options)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file{hint and '; ' + hint}") from None
     except IsADirectoryError:
