@@ -28,7 +28,18 @@ ROOT = Path(__file__).parent.parent
 RATE = 44_100
 # Half a minute to five. They come first, so that at the end no worker is left alone with one; and those that
 # look at the finished pipeline apart, so that none waits while another makes it.
-LONGEST = ("pipeline", "faults", "fuzz", "vggish", "experiments", "docs", "training", "export")
+LONGEST = (
+    "pipeline",
+    "faults",
+    "recipes",
+    "dependencies",
+    "fuzz",
+    "vggish",
+    "experiments",
+    "docs",
+    "training",
+    "export",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -169,7 +180,7 @@ def work(tmp_path, taxonomy, monkeypatch):
 
     heard = Heard()
 
-    def network(self, system, outputs, name):
+    def network(self, system, outputs, name, examples):
         torch.manual_seed(len(name))
         heard.network = Tiny(outputs)
         return heard.network

@@ -346,7 +346,8 @@ class TestBinaries:
     @fuzzed
     @given(
         st.dictionaries(
-            st.sampled_from(["kind", "architecture", "config", "labels", "about", "nodes"]), yaml_values
+            st.sampled_from(["kind", "architecture", "config", "shapes", "labels", "about", "nodes"]),
+            yaml_values,
         )
     )
     def test_other_descriptions(self, tmp_path_factory, description):

@@ -139,7 +139,12 @@ def dropped(before, after):
 
 def test_initial_weights_follow_the_seed_and_the_name():
     def weights(system, name):
-        return Work(name, None, CPU, None, None, {}, None, None).network(system, 8, name).head[-1].weight
+        return (
+            Work(name, None, CPU, None, None, {}, None, None)
+            .network(system, 8, name, SimpleNamespace(shapes={}))
+            .head[-1]
+            .weight
+        )
 
     system = FLAT
     assert torch.equal(weights(system, "a"), weights(system, "a"))

@@ -283,7 +283,7 @@ def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
         (folder / "model.json").unlink()
     else:
         (folder / "model.json").write_text(
-            '{"architecture": "cnn", "config": {"depth": 3}, "labels": [], "about": {}}'
+            '{"architecture": "cnn", "config": {"depth": 3}, "shapes": {}, "labels": [], "about": {}}'
         )
     with pytest.raises(UserError, match="model"):
         load(folder)

@@ -2,9 +2,12 @@
 
 from ust.features import logmel
 from ust.features.feature import Feature
+from ust.features.mn import feature as mn
 from ust.features.vggish import feature as vggish
 
 FEATURES: dict[str, Feature] = {
     "logmel": logmel.FEATURE,
     "vggish": vggish.FEATURE,
+    "mn": mn.FEATURE,
+    "mn_frames": mn.FEATURE,
 }

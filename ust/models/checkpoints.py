@@ -1,7 +1,7 @@
 """Saved networks and systems: safetensors weights and a JSON of what rebuilds them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +22,8 @@ from ust.models.table import ARCHITECTURES
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "weights.safetensors", "model.json"
 # What comes of building a network from something else.
-NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError)
+NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError)
+LARGEST = 10**6  # of a feature's sizes
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -58,6 +59,8 @@ class Saved:
         What its outputs are of.
     about : dict
         Epoch and score it was chosen by, what its features rest on.
+    shapes : mapping of str to tuple of int
+        Of a clip's inputs.
     """
 
     network: torch.nn.Module
@@ -65,11 +68,14 @@ class Saved:
     config: Section
     labels: list[str]
     about: dict[str, Any]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def build(architecture: str, config: Section, outputs: int) -> torch.nn.Module:
+def build(
+    architecture: str, config: Section, outputs: int, shapes: Mapping[str, tuple[int, ...]]
+) -> torch.nn.Module:
     """A network with first weights."""
-    return ARCHITECTURES[architecture](config, outputs)
+    return ARCHITECTURES[architecture](config, outputs, shapes)
 
 
 def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
@@ -87,6 +93,7 @@ def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
         "kind": kind,
         "architecture": saved.architecture,
         "config": saved.config.model_dump(),
+        "shapes": {name: list(shape) for name, shape in saved.shapes.items()},
         "labels": saved.labels,
         "about": saved.about,
     }
@@ -167,8 +174,11 @@ def load(folder: Path) -> Saved:
         if architecture not in ARCHITECTURES:
             raise UserError(f"{path}: there is no architecture {architecture!r}")
         config = ARCHITECTURES[architecture].Config(**description["config"])
-        network = read_network(folder, lambda: build(architecture, config, len(labels)))
-        return Saved(network, architecture, config, labels, dict(description["about"]))
+        shapes = {name: tuple(map(int, shape)) for name, shape in description["shapes"].items()}
+        if any(size > LARGEST for shape in shapes.values() for size in shape):
+            raise ValueError(f"a size of more than {LARGEST:,}")
+        network = read_network(folder, lambda: build(architecture, config, len(labels), shapes))
+        return Saved(network, architecture, config, labels, dict(description["about"]), shapes)
     except ValidationError as error:
         reasons = "; ".join(explain(error, ARCHITECTURES[architecture].Config, "config."))
         raise UserError(f"{path}: not a description of a network ({reasons})") from None

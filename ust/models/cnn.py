@@ -1,5 +1,6 @@
 """The report's networks: log-mels through its Table 1, alone or with VGGish embeddings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from ust.files.settings import Rate, Section
 
 VGGISH_FEATURES = 10 * EMBEDDING
 FUSED, HIDDEN = 512, 256
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class CNN(nn.Module):
     config : CNN.Config
     outputs : int
         Number of labels.
+    shapes : mapping of str to tuple of int, optional
+        Of a clip's inputs; it takes any that `check` allows.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
@@ -126,7 +130,7 @@ class CNN(nn.Module):
             """What it is."""
             return "CNN"
 
-    def __init__(self, config: Dropouts, outputs: int) -> None:
+    def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
         self.convolutions = convolutions(config.conv_dropout)
         self.fusion = self.build_fusion(config)
@@ -138,12 +142,12 @@ class CNN(nn.Module):
         return nn.Linear(TABLE_1[-1].outputs, FUSED)
 
     @staticmethod
-    def check(shapes: dict[str, tuple[int, ...]]) -> None:
+    def check(shapes: Shapes) -> None:
         """Check that the inputs are what it can take.
 
         Parameters
         ----------
-        shapes : dict of str to tuple of int
+        shapes : mapping of str to tuple of int
             Of a clip, by input.
 
         Raises
@@ -199,6 +203,8 @@ class CNNVGGish(CNN):
     config : CNNVGGish.Config
     outputs : int
         Number of labels.
+    shapes : mapping of str to tuple of int, optional
+        As of `CNN`.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "vggish")
@@ -219,8 +225,8 @@ class CNNVGGish(CNN):
             """What it is."""
             return f"CNN and VGGish embeddings ({self.fusion})"
 
-    def __init__(self, config: Any, outputs: int) -> None:
-        super().__init__(config, outputs)
+    def __init__(self, config: Any, outputs: int, shapes: Shapes | None = None) -> None:
+        super().__init__(config, outputs, shapes)
         self.scale = config.scale
 
     @staticmethod

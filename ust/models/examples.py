@@ -31,6 +31,11 @@ class Examples:
     rows: np.ndarray
     targets: np.ndarray
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of a clip's features, by input."""
+        return {name: tuple(file.values.shape[1:]) for name, file in self.features.items()}
+
     def __len__(self) -> int:
         return len(self.rows)
 

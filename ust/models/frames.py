@@ -1,6 +1,7 @@
 """The challenge's baseline: a classifier of single VGGish embeddings."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,6 +20,8 @@ class FrameClassifier(nn.Module):
     config : FrameClassifier.Config
     outputs : int
         Number of labels.
+    shapes : mapping of str to tuple of int, optional
+        Of a clip's inputs.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("vggish",)
@@ -36,7 +39,9 @@ class FrameClassifier(nn.Module):
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of VGGish frames"
 
-    def __init__(self, config: Config, outputs: int) -> None:
+    def __init__(
+        self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(EMBEDDING))
         self.register_buffer("scale", torch.ones(EMBEDDING))
@@ -49,7 +54,7 @@ class FrameClassifier(nn.Module):
         self.layers = nn.Sequential(layers)
 
     @staticmethod
-    def check(shapes: dict[str, tuple[int, ...]]) -> None:
+    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that the inputs are what it can take.
 
         Raises

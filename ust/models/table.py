@@ -2,14 +2,17 @@
 
 A class has ``inputs``, the names of the features it takes; ``of_frames``, whether it answers for each frame
 of them; ``Config``, what of params.yaml rebuilds it; and ``check``, which refuses inputs of other shapes.
+It is made of its settings, the number of labels, and the shapes of a clip's inputs.
 """
 
 from torch import nn
 
-from ust.models import cnn, frames
+from ust.models import cnn, frames, heads
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "cnn": cnn.CNN,
     "cnn_vggish": cnn.CNNVGGish,
     "frames": frames.FrameClassifier,
+    "head": heads.Head,
+    "attention": heads.Attention,
 }

@@ -104,7 +104,11 @@ def fit_baseline(system: Any, data: Data, work: Work) -> None:
         if epoch.best:
             found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.about
             found |= {"outputs": system.outputs, "parameters": parameter_count(network)}
-            save(work.out, Saved(network, system.architecture, system.config, labels, found), kind="frames")
+            save(
+                work.out,
+                Saved(network, system.architecture, system.config, labels, found, data.train.shapes),
+                kind="frames",
+            )
         work.listener.on_epoch("", epoch)
 
     epochs = train_baseline(
@@ -154,7 +158,7 @@ def train_baseline(
     """
     labels = outputs(recipe, taxonomy)
     seed_torch(recipe.seed, "initialise", name)
-    network = build(recipe.architecture, recipe.config, len(labels)).to(device)
+    network = build(recipe.architecture, recipe.config, len(labels), examples.shapes).to(device)
     train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
     if recipe.standardize:
         from sklearn.preprocessing import StandardScaler  # a second to import, for this system alone

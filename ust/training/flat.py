@@ -18,13 +18,16 @@ def fit_flat(system: Any, data: Data, work: Work) -> None:
     """Train a network and write its checkpoints: of each level the one with the best score on validate."""
     labels = output_labels(system.outputs, work.taxonomy)
     columns = [work.taxonomy.labels.index(label) for label in labels]
-    network = work.network(system, len(labels), work.name)
+    network = work.network(system, len(labels), work.name, data.train)
     about = work.about | {"outputs": system.outputs, "parameters": parameter_count(network)}
 
     def on_epoch(epoch: Epoch) -> None:
         for level in epoch.best:
             found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | about
-            save(work.out / level, Saved(network, system.architecture, system.config, labels, found))
+            save(
+                work.out / level,
+                Saved(network, system.architecture, system.config, labels, found, data.train.shapes),
+            )
         work.listener.on_epoch("", epoch)
 
     task = Task(

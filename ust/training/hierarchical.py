@@ -73,7 +73,7 @@ def fit_hierarchy(system: Any, data: Data, work: Work) -> None:
     for node in nodes(
         data.train, data.validate, work.taxonomy, negatives=system.negatives, root=system.root == "own"
     ):
-        network = work.network(system, len(node.labels), node.name)
+        network = work.network(system, len(node.labels), node.name, node.train)
         converged.append(fit_node(network, node, system, work))
         trained.append(node.name)
         parameters += parameter_count(network)
@@ -93,7 +93,9 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, work: Work) -> b
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            saved = Saved(network, system.architecture, system.config, node.labels, found | work.about)
+            about = found | work.about
+            shapes = node.train.shapes
+            saved = Saved(network, system.architecture, system.config, node.labels, about, shapes)
             save(work.out / node.name, saved)
         work.listener.on_epoch(node.name, epoch)
 

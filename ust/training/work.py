@@ -77,10 +77,11 @@ class Work:
     listener: Listener
     progress: Progress = silent
 
-    def network(self, system: System, outputs: int, name: str) -> torch.nn.Module:
-        """A network of the system's architecture with first weights of its own."""
+    def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+        """A network of the system's architecture for such examples, with first weights of its own."""
         seed_torch(system.seed, "initialise", name)
-        return accelerate(build(system.architecture, system.config, outputs)).to(self.device)
+        network = build(system.architecture, system.config, outputs, examples.shapes)
+        return accelerate(network).to(self.device)
 
     def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
         """What a network's training goes on from, the listener told; `epoch` is the class of its epochs."""
@@ -119,7 +120,7 @@ def check_inputs(name: str, system: System, features: Mapping[str, Features]) ->
     UserError
         Saying what of them should be changed.
     """
-    shapes = {key: file.values.shape[1:] for key, file in features.items()}
+    shapes = {key: tuple(file.values.shape[1:]) for key, file in features.items()}
     try:
         ARCHITECTURES[system.architecture].check(shapes)
     except ValueError as error:

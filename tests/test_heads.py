@@ -1,0 +1,174 @@
+"""Heads on embeddings: standardised, chosen by folds of train, mixed up; validate chooses nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import CPU, Heard, Stored
+
+from ust.files.errors import UserError
+from ust.models.checkpoints import load_system, read_description
+from ust.models.examples import predict
+from ust.models.heads import Attention, Head, Standardised
+from ust.training import heads
+from ust.training.rows import OneNetwork, system_model
+from ust.training.work import Work, training_data
+
+SETTINGS = {
+    "seed": 2019, "lr": 0.01, "batch_size": 16, "max_epochs": 20, "weight_decay": [0.01, 1.0], "folds": 3,
+    "mixup": 0.0, "cache_gib": 0.0, "labels": "any", "outputs": "all", "recipe": "train_head",
+}  # fmt: skip
+HEAD = system_model(OneNetwork, "head", heads.Heads)(
+    **SETTINGS, architecture="head", features=["mn"], hidden_layers=0, hidden_size=8, dropout=0.0
+)
+ATTENTION = system_model(OneNetwork, "attention", heads.Heads)(
+    **SETTINGS, architecture="attention", features=["mn_frames"], dropout=0.0
+)
+
+
+@pytest.fixture
+def data(taxonomy):
+    """Forty train clips of eight sensors and twenty validate clips; an embedding says what there is."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    names = [f"{i % 8:02d}_{i:06d}.wav" for i in range(60)]
+    splits = ["train"] * 40 + ["validate"] * 20
+    y = (rng.random((60, 37)) < 0.4).astype(int)
+    table = pd.DataFrame(y, pd.Index(names, name="audio_filename"), list(taxonomy.labels))
+    table.insert(0, "split", splits)
+    embedding = (y @ rng.standard_normal((37, 48)) + 0.1 * rng.standard_normal((60, 48)) + 3).astype(
+        np.float32
+    )
+    order = np.argsort(names)
+    columns = (np.array(column, object)[order] for column in (names, ["original"] * 60, splits))
+    clip, variant, split = columns
+    stored = Stored(embedding[order], clip, variant, split)
+    frames = np.repeat(embedding[order][:, None], 4, axis=1)
+    frames[:, 1:] = 3
+    made = training_data(HEAD, table, {"embedding": stored}, taxonomy)
+    attended = Stored(frames, clip, variant, split)
+    return made, training_data(ATTENTION, table, {"frames": attended}, taxonomy)
+
+
+@pytest.fixture
+def work(taxonomy, tmp_path):
+    about = {"inputs": {}, "features": {}}
+    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, about, None, Heard())
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["head", "attention"])
+def test_it_learns_and_is_loaded_as_it_was(data, work, kind):
+    system = (HEAD, ATTENTION)[kind]
+    heads.fit_head(system, data[kind], work)
+    found = predict(
+        load_system(work.out, taxonomy=work.taxonomy), data[kind].validate, batch_size=7, device=CPU
+    )
+    right = (found > 0.5) == (data[kind].validate.targets > 0.5)
+    assert right.mean() > 0.68  # 0.6 is what a constant gets
+    about = read_description(work.out)["about"]
+    assert about["weight_decay"] in system.weight_decay
+    assert [epoch.number for _, epoch in work.listener.epochs] == list(range(1, 21))
+    first, last = (epoch.loss for _, epoch in (work.listener.epochs[0], work.listener.epochs[-1]))
+    assert last < first
+
+
+def test_validate_chooses_nothing(data, work, tmp_path):
+    """Other truth and other clips there: the same weights."""
+    made, _ = data
+    heads.fit_head(HEAD, made, work)
+    other = made.validate.having(slice(5), 1 - made.validate.targets[:5])
+    heads.fit_head(HEAD, replace(made, validate=other), replace(work, out=tmp_path / "other"))
+    first, second = (
+        (folder / "weights.safetensors").read_bytes() for folder in (work.out, tmp_path / "other")
+    )
+    assert first == second
+
+
+def test_the_weight_decay_with_the_best_score_out_of_fold_is_taken(data, work, monkeypatch):
+    made, _ = data
+    scores = iter([0.2, 0.7, 0.3])
+    monkeypatch.setattr(heads, "flat_score", lambda *_: lambda outputs: {"coarse": next(scores, 0.0)})
+    system = HEAD.model_copy(update={"weight_decay": [0.0, 0.5, 2.0], "max_epochs": 1})
+    heads.fit_head(system, made, work)
+    assert read_description(work.out)["about"]["weight_decay"] == 0.5
+
+
+def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(data, work, monkeypatch):
+    made, _ = data
+    seen = []
+    real = heads._train
+
+    def train(examples, system, decay, work, name, labels, on_epoch=lambda *_: None):
+        seen.append((name, {clip[:2] for clip in heads._clips(examples)}))
+        return real(examples, system, decay, work, name, labels, on_epoch)
+
+    monkeypatch.setattr(heads, "_train", train)
+    heads.fit_head(HEAD.model_copy(update={"max_epochs": 1}), made, work)
+    everyone = {f"{i:02d}" for i in range(8)}
+    assert [name for name, _ in seen] == [f"a fold {i}" for i in range(3)] * 2 + ["a"]
+    assert seen[-1][1] == everyone
+    held = [everyone - sensors for _, sensors in seen[:3]]
+    assert set.union(*held) == everyone
+    assert sum(map(len, held)) == 8
+
+
+@given(st.lists(st.integers(0, 9), min_size=12, max_size=60), st.integers(2, 4), st.integers(0, 99))
+def test_folds(groups, count, seed):
+    groups = np.array([*groups, *range(4)])
+    held = []
+    for rest, fold in heads.folds(groups, count, seed):
+        assert not set(groups[rest]) & set(groups[fold])
+        assert sorted([*rest, *fold]) == list(range(len(groups)))
+        assert len(fold)
+        held += list(fold)
+    assert sorted(held) == list(range(len(groups)))
+
+
+def test_too_few_sensors_are_named():
+    with pytest.raises(UserError, match="2 sensor"):
+        list(heads.folds(np.array([1, 1, 2]), 3, 0))
+
+
+def test_standardised_is_of_the_train_clips():
+    values = torch.randn(50, 3, 5) * torch.tensor([1.0, 2, 3, 4, 0]) + 7
+    layer = Standardised(5)
+    layer.fit(values)
+    found = layer(values).reshape(-1, 5)
+    torch.testing.assert_close(found.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(0, correction=0), torch.tensor([1.0, 1, 1, 1, 0]), atol=1e-4, rtol=0)
+
+
+def test_mixup_is_its_definition():
+    x, y = torch.arange(6.0).view(6, 1, 1).repeat(1, 2, 3), torch.eye(6)
+    same, labels = heads.mixed(x, y, 0, np.random.default_rng(0))
+    assert same is x
+    assert labels is y
+    found, labels = heads.mixed(x, y, 0.4, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    share, other = rng.beta(0.4, 0.4, 6), rng.permutation(6)
+    for i in range(6):
+        value = share[i] * i + (1 - share[i]) * other[i]
+        torch.testing.assert_close(found[i], torch.full((2, 3), value, dtype=torch.float32))
+        wanted = share[i] * np.eye(6)[i] + (1 - share[i]) * np.eye(6)[other[i]]
+        np.testing.assert_allclose(labels[i], wanted, atol=1e-6)
+
+
+def test_attention_is_its_definition():
+    network = Attention(Attention.Config(dropout=0.0), 3, {"frames": (4, 5)}).eval()
+    x = torch.randn(2, 4, 5)
+    with torch.no_grad():
+        weights = torch.exp(x @ network.weigh.weight.T + network.weigh.bias)
+        weights = weights / weights.sum(dim=1, keepdim=True)
+        answers = 1 / (1 + torch.exp(-(x @ network.answer.weight.T + network.answer.bias)))
+        torch.testing.assert_close(torch.sigmoid(network(x)), (weights * answers).sum(dim=1))
+
+
+def test_features_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="set its frames to false"):
+        Head.check({"embedding": (32, 384)})
+    with pytest.raises(ValueError, match="set its frames to true"):
+        Attention.check({"frames": (384,)})

@@ -1,0 +1,201 @@
+"""EfficientAT's MobileNet: against the authors' own code where its weights are here, and against itself."""
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, ROOT
+
+from ust.features.mn import feature
+from ust.features.mn.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
+from ust.features.mn.weights import RELEASED, load_network, prepare, random_weights, read_published, width_of
+from ust.files.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The folder of mn04_as_mAP_432.pt and mn04_reference.npz, $UST_WEIGHTS or beside the checkout."""
+    folder = Path(os.environ.get("UST_WEIGHTS", ROOT.parent / "shared" / "weights"))
+    if not (folder / "mn04_reference.npz").is_file():
+        pytest.skip("the published weights are not here; UST_WEIGHTS can name their folder")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """A state dict like the published ones, from a seed."""
+    path = tmp_path_factory.mktemp("mn") / "mn04.pt"
+    torch.save(random_weights(1, 0.4), path)
+    return path
+
+
+def bring(source, *, checksum=None):
+    return Path(source)
+
+
+def settings(path, weights="mn04_as"):
+    return SimpleNamespace(weights=weights, checkpoint=None if path is None else str(path), seed=2019)
+
+
+def sine(hertz, seconds):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(seconds * 32_000) / 32_000)).astype(np.float32)
+
+
+SIGNALS = {
+    "sine": lambda: sine(1000, 10),
+    "noise": lambda: (0.1 * np.random.default_rng(0).standard_normal(320_000)).astype(np.float32),
+    "short": lambda: sine(440, 3),
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_it_gives_what_the_authors_code_gives(published, name):
+    network = MobileNet(0.4)
+    network.load_state_dict(read_published(published / "mn04_as_mAP_432.pt", 0.4))
+    network.eval()
+    found = log_mel(SIGNALS[name](), 32_000)
+    with np.load(published / "mn04_reference.npz") as wanted, torch.inference_mode():
+        np.testing.assert_allclose(found[:, :50], wanted[f"{name}_logmel"], atol=1e-4)
+        embedding = network(torch.from_numpy(found)[None])
+        np.testing.assert_allclose(embedding[0], wanted[f"{name}_embedding"], atol=1e-4)
+        np.testing.assert_allclose(network.logits(embedding)[0], wanted[f"{name}_logits"], atol=1e-4)
+
+
+def test_the_published_file_is_the_one_that_is_known(published, tmp_path):
+    _, checksum = RELEASED["mn04_as"]
+    from ust.files.digests import file_digest
+
+    assert file_digest(published / "mn04_as_mAP_432.pt") == checksum
+    asked = []
+
+    def fetched(source, *, checksum=None):
+        asked.append((source, checksum))
+        return published / "mn04_as_mAP_432.pt"
+
+    found = prepare(tmp_path, settings(None), fetched)
+    assert asked[0][0].endswith("/v0.0.1/mn04_as_mAP_432.pt")
+    assert asked[0][1] == f"sha256:{checksum}"
+    assert found["weights"] == "mn04_as"
+
+
+def test_log_mels_against_librosas_transform(noise):
+    """The front end spelt out with librosa's STFT, in double precision."""
+    samples = noise[: 3 * RATE].astype(np.float64)
+    emphasised = samples[1:] - 0.97 * samples[:-1]
+    window = np.hanning(800)
+    spectrum = librosa.stft(
+        emphasised, n_fft=FFT, hop_length=320, win_length=800, window=window, pad_mode="reflect"
+    )
+    mel = mel_matrix().astype(np.float64) @ np.abs(spectrum) ** 2
+    wanted = (np.log(mel + 1e-5) + 4.5) / 5
+    np.testing.assert_allclose(log_mel(noise[: 3 * RATE], 32_000), wanted, atol=1e-4)
+
+
+def test_mel_bands_are_triangles_between_their_neighbours():
+    weights = mel_matrix()
+    assert weights.shape == (BANDS, FFT // 2 + 1)
+    hertz = np.arange(FFT // 2 + 1) * 32_000 / FFT
+    edges = 700 * np.expm1(np.linspace(0, 1127 * np.log1p(HIGHEST / 700), BANDS + 2) / 1127)
+    assert not weights[:, hertz >= HIGHEST].any()
+    for band in (0, 40, 127):
+        assert (weights[band] > 0).sum() == ((hertz > edges[band]) & (hertz < edges[band + 2])).sum()
+    assert weights.max() <= 1
+    # Between the first and the last centre the bands that overlap share each bin out.
+    inside = (hertz > edges[1]) & (hertz < edges[-2])
+    np.testing.assert_allclose(weights[:, inside].sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "size"), [(0.4, 1_020_000), (1.0, 4_880_000)])
+def test_sizes(width, size):
+    """Of mn04_as the published file has 312 tensors; mn10_as is MobileNetV3-large with 527 classes."""
+    with torch.device("meta"):
+        network = MobileNet(width)
+    assert len(network.state_dict()) == 312
+    found = sum(parameter.numel() for parameter in network.parameters())
+    assert found == pytest.approx(size, rel=0.05)
+    assert (channels(24 * 0.4), channels(40 * 0.4), channels(112 * 0.4)) == (16, 16, 48)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path, noise, frames):
+    assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
+    computed = feature.Computed(weights="mn04_as", frames=frames)
+    clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
+    found = feature.on_batch(tmp_path, computed, CPU)(clips)
+    assert found.shape == (2, *feature.shape(computed))
+    with torch.inference_mode():
+        maps = load_network(tmp_path, 0.4).maps(torch.from_numpy(clips))
+    wanted = maps.mean(dim=2).transpose(1, 2) if frames else maps.mean(dim=(2, 3))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert found.std() > 0.05
+
+
+def test_random_weights_are_seeded(tmp_path):
+    first, again, other = (prepare(tmp_path / str(i), settings(None, "random"), bring) for i in range(2 + 1))
+    assert first == again == other
+    change = settings(None, "random")
+    change.seed = 1
+    assert prepare(tmp_path / "b", change, bring)["sha256"] != first["sha256"]
+    assert width_of("mn10_as") == 1.0
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "no such file"),
+        ("cut", "refused"),
+        ("text", "refused"),
+        ("pickle", "refused"),
+        ("object", "refused"),
+        ("list", "refused"),
+        ("another", "not the MobileNet of width 0.4"),
+        ("larger", "of another network"),
+        ("less", "features.0.0.weight is missing"),
+        ("more", "there is no more in it"),
+        ("nan", "not finite"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_wrong_weights_are_named(seeded, tmp_path, monkeypatch, damage, message):
+    monkeypatch.chdir(tmp_path)
+    path, state = tmp_path / "w.pt", torch.load(seeded, weights_only=True)
+    if damage == "cut":
+        path.write_bytes(seeded.read_bytes()[:100_000])
+    elif damage == "text":
+        path.write_text("weights")
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps({"features.0.0.weight": Evil()}))
+    elif damage == "object":
+        torch.save(state | {"more": Evil()}, path)
+    elif damage == "list":
+        torch.save(list(state.values()), path)
+    elif damage == "another":
+        torch.save(random_weights(1, 0.1), path)
+    elif damage == "larger":
+        torch.save({"a": torch.zeros(2_000_000)}, path)
+    elif damage == "less":
+        torch.save({name: t for name, t in state.items() if name != "features.0.0.weight"}, path)
+    elif damage == "more":
+        torch.save(state | {"more": torch.zeros(1)}, path)
+    elif damage == "nan":
+        torch.save(state | {"classifier.5.bias": torch.full((527,), torch.nan)}, path)
+    elif damage == "folder":
+        path.mkdir()
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", settings(path), bring)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""EfficientAT's MobileNets: the network, where its weights come from, and its embeddings as a feature."""

@@ -1,0 +1,155 @@
+"""Heads on pretrained embeddings: of a clip, or attending over its frames."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ust.files.settings import Count, Rate, Section, Whole
+
+SMALLEST = 1e-6  # probability whose logit is finite in single precision
+
+
+class Standardised(nn.Module):
+    """Features on the scale of the training examples: mean 0, deviation 1.
+
+    Parameters
+    ----------
+    size : int
+        Of the last axis.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    @torch.no_grad()
+    def fit(self, values: torch.Tensor) -> None:
+        """Take the mean and deviation of values (…, size); what never varies is left as it is."""
+        rows = values.reshape(-1, values.shape[-1]).double()
+        deviation = rows.std(dim=0, correction=0)
+        self.mean.copy_(rows.mean(dim=0))
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Take (…, size) to the same shape."""
+        return (values.float() - self.mean) / self.scale
+
+
+class Head(nn.Module):
+    """A linear layer, or a multilayer perceptron, on the embedding of a clip.
+
+    Parameters
+    ----------
+    config : Head.Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Of a clip's inputs.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("embedding",)
+    of_frames: ClassVar[bool] = False
+
+    class Config(Section):
+        """What of params.yaml rebuilds it; no hidden layers give logistic regression."""
+
+        hidden_layers: Whole
+        hidden_size: Count
+        dropout: Rate
+
+        @property
+        def words(self) -> str:
+            """What it is."""
+            kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
+            return f"{kind} of the clip's embedding"
+
+    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        (size,) = shapes["embedding"]
+        self.standardised = Standardised(size)
+        layers: list[nn.Module] = []
+        for _ in range(config.hidden_layers):
+            layers += [nn.Linear(size, config.hidden_size), nn.ReLU(), nn.Dropout(config.dropout)]
+            size = config.hidden_size
+        self.layers = nn.Sequential(*layers, nn.Linear(size, outputs))
+
+    @staticmethod
+    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the input is one embedding a clip.
+
+        Raises
+        ------
+        ValueError
+            If it has frames.
+        """
+        if len(shapes["embedding"]) != 1:
+            raise ValueError(
+                f"the feature is {' × '.join(map(str, shapes['embedding']))} a clip, should be one "
+                "embedding: set its frames to false, or take the architecture attention"
+            )
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, outputs) of embeddings (batch, size)."""
+        return self.layers(self.standardised(embedding))
+
+
+class Attention(nn.Module):
+    """A classifier of frames, whose answers are averaged with weights that it gives each label's frames.
+
+    Parameters
+    ----------
+    config : Attention.Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Of a clip's inputs.
+
+    References
+    ----------
+    Kong et al., PANNs: Large-Scale Pretrained Audio Neural Networks, TASLP 28 (2020); after Ilse, Tomczak &
+    Welling, Attention-based Deep Multiple Instance Learning, ICML 2018.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("frames",)
+    of_frames: ClassVar[bool] = False
+
+    class Config(Section):
+        """What of params.yaml rebuilds it."""
+
+        dropout: Rate
+
+        @property
+        def words(self) -> str:
+            """What it is."""
+            return "attention over the embeddings of frames"
+
+    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        _, size = shapes["frames"]
+        self.standardised = Standardised(size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.weigh, self.answer = nn.Linear(size, outputs), nn.Linear(size, outputs)
+
+    @staticmethod
+    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the input has frames.
+
+        Raises
+        ------
+        ValueError
+            If it has none.
+        """
+        if len(shapes["frames"]) != 2:
+            raise ValueError(
+                "the feature is one embedding a clip, should have frames: set its frames to true"
+            )
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, outputs) of embeddings (batch, frames, size)."""
+        x = self.dropout(self.standardised(frames))
+        weights = torch.softmax(self.weigh(x), dim=1)
+        probabilities = (weights * torch.sigmoid(self.answer(x))).sum(dim=1)
+        return torch.logit(probabilities, eps=SMALLEST)

@@ -1,0 +1,196 @@
+"""Training heads on embeddings: the weight decay is chosen by folds of the train clips, never by validate."""
+
+import logging
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from ust.compute.device import seed_torch
+from ust.files.errors import UserError
+from ust.files.seeding import generator
+from ust.files.settings import Count, Positive, Section, Seed, Weight
+from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.examples import Examples
+from ust.models.outputs import output_labels
+from ust.training.flat import flat_score
+from ust.training.stagnation import Epoch
+from ust.training.work import Data, Work
+
+log = logging.getLogger("ust")
+
+
+class Heads(Section):
+    """The recipe's section of params.yaml."""
+
+    seed: Seed
+    lr: Positive
+    batch_size: Count
+    max_epochs: Count
+    weight_decay: Annotated[list[Weight], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2)]
+    mixup: Weight
+    cache_gib: Weight
+
+
+def fit_head(system: Any, data: Data, work: Work) -> None:
+    """Train a head and write it.
+
+    Each weight decay is tried on folds of the train clips, which keep sensors apart (a clip's name begins
+    with its sensor, as in SONYC-UST: ``SENSOR_NUMBER.wav``); the one whose out-of-fold predictions score
+    best, coarse and fine together, is used on all of them. The network of the last epoch is kept: validate
+    chooses nothing, and is only scored for the learning curve.
+
+    Raises
+    ------
+    UserError
+        If the train clips are of fewer sensors than there are to be folds, or the loss is no longer finite.
+    """
+    labels = output_labels(system.outputs, work.taxonomy)
+    columns = [work.taxonomy.labels.index(label) for label in labels]
+    train = data.train.having(slice(None), data.train.targets[:, columns])
+    decay = system.weight_decay[0]
+    if len(system.weight_decay) > 1:
+        sensors = np.array([clip.split("_")[0] for clip in _clips(train)])
+        scores = []
+        for candidate in work.progress(
+            system.weight_decay, total=len(system.weight_decay), description="folds"
+        ):
+            held = np.zeros((len(train), len(labels)), np.float32)
+            for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
+                name = f"{work.name} fold {number}"
+                network = _train(_part(train, rest), system, candidate, work, name, labels)
+                held[fold] = _answers(network, _part(train, fold), work)
+            found = flat_score(labels, data.train.targets > 0.5, work.taxonomy)(held)
+            scores.append(float(np.mean(list(found.values()))))
+            text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
+            log.info("%s weight decay %g, out of fold  %s", work.name, candidate, text)
+        decay = system.weight_decay[int(np.argmax(scores))]
+    score = flat_score(labels, data.validate.targets, work.taxonomy)
+
+    def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
+        epoch = Epoch(number, loss, score(_answers(network, data.validate, work)), system.lr, 0, ())
+        work.listener.on_epoch("", epoch)
+
+    network = _train(train, system, decay, work, work.name, labels, on_epoch)
+    about = work.about | {"epoch": system.max_epochs, "weight_decay": decay, "outputs": system.outputs}
+    about |= {"parameters": parameter_count(network)}
+    save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
+    note(work.out, epochs=system.max_epochs, converged=True)
+
+
+def folds(groups: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices to train on and held out, so that each is held out once and no group is on both sides.
+
+    Parameters
+    ----------
+    groups : numpy.ndarray [shape=(n,)]
+    count : int
+        Of folds.
+    seed : int
+        Of the order in which groups of equal size are dealt; the largest first, each to the smallest fold.
+
+    Raises
+    ------
+    UserError
+        If there are fewer groups than folds.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    if len(names) < count:
+        raise UserError(
+            f"the train clips are of {len(names)} sensor(s), too few for {count} folds; set folds lower"
+        )
+    order = generator(seed, "folds").permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled, fold_of = np.zeros(count, int), {}
+    for index in order:
+        fold_of[names[index]] = int(np.argmin(filled))
+        filled[fold_of[names[index]]] += sizes[index]
+    numbers = np.array([fold_of[group] for group in groups])
+    for number in range(count):
+        yield np.flatnonzero(numbers != number), np.flatnonzero(numbers == number)
+
+
+def _clips(examples: Examples) -> np.ndarray:
+    return next(iter(examples.features.values())).clip[examples.rows]
+
+
+def _part(examples: Examples, which: np.ndarray) -> Examples:
+    return examples.having(which, examples.targets[which])
+
+
+def _answers(network: torch.nn.Module, examples: Examples, work: Work) -> np.ndarray:
+    """Probabilities of the network's labels [shape=(n, outputs)]."""
+    network.eval()
+    with torch.inference_mode():
+        batches = [
+            torch.sigmoid(network(**batch)).cpu().numpy()
+            for batch, _ in examples.batches(256, device=work.device)
+        ]
+    return np.concatenate(batches)
+
+
+def _train(
+    examples: Examples,
+    system: Any,
+    weight_decay: float,
+    work: Work,
+    name: str,
+    labels: list[str],
+    on_epoch: Any = lambda *_: None,
+) -> torch.nn.Module:
+    """A head trained from the start, by AdamW at a rate that falls as a cosine, with mixup."""
+    seed_torch(system.seed, "initialise", name)
+    network = build(system.architecture, system.config, len(labels), examples.shapes).to(work.device)
+    ((batch, targets),) = examples.batches(len(examples), device=work.device)
+    ((key, values),) = batch.items()
+    network.standardised.fit(values)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=weight_decay)
+    steps = system.max_epochs * -(-len(examples) // system.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    shuffle = generator(system.seed, "shuffle", name)
+    seed_torch(system.seed, "dropout", name)
+    for number in range(1, system.max_epochs + 1):
+        network.train()
+        total = 0.0
+        order = torch.from_numpy(shuffle.permutation(len(examples))).to(work.device)
+        for chosen in order.split(system.batch_size):
+            x, y = mixed(values[chosen].float(), targets[chosen], system.mixup, shuffle)
+            loss = functional.binary_cross_entropy_with_logits(network(**{key: x}), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen)
+        if not np.isfinite(total):
+            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
+        on_epoch(number, total / len(examples), network)
+    return network
+
+
+def mixed(
+    x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup: each example with another, both features and targets, by a share from Beta(alpha, alpha).
+
+    Parameters
+    ----------
+    x : torch.Tensor [shape=(batch, …)]
+    y : torch.Tensor [shape=(batch, labels)]
+    alpha : float
+        0 leaves them as they are.
+    rng : numpy.random.Generator
+
+    References
+    ----------
+    Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
+    """
+    if alpha == 0:
+        return x, y
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(x))).to(x)
+    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    of_x = share.view(-1, *[1] * (x.ndim - 1))
+    return of_x * x + (1 - of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
