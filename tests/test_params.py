@@ -60,7 +60,16 @@ def test_defaults_are_the_reports():
         ("systems.cnn.features", ["logmel", "vggish"], "the architecture cnn takes 1, as its logmel"),
         ("systems.cnn.labels", "all", "systems.cnn.labels: is 'all', should be a row of labels"),
         ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
-        ("systems.cnn.architecture", "frames", "should be one of cnn, cnn_vggish, which the recipe train"),
+        (
+            "systems.cnn.architecture",
+            "frames",
+            "should be one of cnn, cnn_vggish, head, attention, which the recipe train",
+        ),
+        (
+            "systems.cnn.recipe",
+            "train_head",
+            "systems.cnn.architecture: is 'cnn', should be 'head' or 'attention'",
+        ),
         ("evaluate.labels", "all", "evaluate.labels: is 'all', should be a row of labels"),
         ("checkpoints.cnn.model", "cmm/coarse", "checkpoints.cnn.model: is 'cmm/coarse', should begin with"),
         ("checkpoints.cnn.pooling", "median", "checkpoints.cnn.pooling: is 'median', should be 'mean'"),

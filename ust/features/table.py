@@ -1,6 +1,6 @@
 """The features: what a clip becomes before a network takes it."""
 
-from ust.features import logmel
+from ust.features import logmel, onnx
 from ust.features.feature import Feature
 from ust.features.mn import feature as mn
 from ust.features.vggish import feature as vggish
@@ -10,4 +10,5 @@ FEATURES: dict[str, Feature] = {
     "vggish": vggish.FEATURE,
     "mn": mn.FEATURE,
     "mn_frames": mn.FEATURE,
+    "onnx": onnx.FEATURE,
 }

@@ -1,8 +1,7 @@
 """Training heads on embeddings: the weight decay is chosen by folds of the train clips, never by validate."""
 
 import logging
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
+from ust.training.heads.data import folds, mixed
+from ust.training.rows import OneNetwork
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
@@ -34,6 +35,12 @@ class Heads(Section):
     folds: Annotated[int, Field(ge=2)]
     mixup: Weight
     cache_gib: Weight
+
+
+class OneHead(OneNetwork):
+    """A row of ``systems`` of this recipe."""
+
+    architecture: Literal["head", "attention"]
 
 
 def fit_head(system: Any, data: Data, work: Work) -> None:
@@ -80,38 +87,6 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     about |= {"parameters": parameter_count(network)}
     save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
     note(work.out, epochs=system.max_epochs, converged=True)
-
-
-def folds(groups: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to train on and held out, so that each is held out once and no group is on both sides.
-
-    Parameters
-    ----------
-    groups : numpy.ndarray [shape=(n,)]
-    count : int
-        Of folds.
-    seed : int
-        Of the order in which groups of equal size are dealt; the largest first, each to the smallest fold.
-
-    Raises
-    ------
-    UserError
-        If there are fewer groups than folds.
-    """
-    names, sizes = np.unique(groups, return_counts=True)
-    if len(names) < count:
-        raise UserError(
-            f"the train clips are of {len(names)} sensor(s), too few for {count} folds; set folds lower"
-        )
-    order = generator(seed, "folds").permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    filled, fold_of = np.zeros(count, int), {}
-    for index in order:
-        fold_of[names[index]] = int(np.argmin(filled))
-        filled[fold_of[names[index]]] += sizes[index]
-    numbers = np.array([fold_of[group] for group in groups])
-    for number in range(count):
-        yield np.flatnonzero(numbers != number), np.flatnonzero(numbers == number)
 
 
 def _clips(examples: Examples) -> np.ndarray:
@@ -169,28 +144,3 @@ def _train(
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
         on_epoch(number, total / len(examples), network)
     return network
-
-
-def mixed(
-    x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup: each example with another, both features and targets, by a share from Beta(alpha, alpha).
-
-    Parameters
-    ----------
-    x : torch.Tensor [shape=(batch, …)]
-    y : torch.Tensor [shape=(batch, labels)]
-    alpha : float
-        0 leaves them as they are.
-    rng : numpy.random.Generator
-
-    References
-    ----------
-    Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
-    """
-    if alpha == 0:
-        return x, y
-    share = torch.from_numpy(rng.beta(alpha, alpha, len(x))).to(x)
-    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    of_x = share.view(-1, *[1] * (x.ndim - 1))
-    return of_x * x + (1 - of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]

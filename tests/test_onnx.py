@@ -1,0 +1,100 @@
+"""An ONNX file as a feature: it answers as it does alone, and one that is something else is named."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import RATE
+from onnx import TensorProto, helper
+
+from ust.audio.resampling import resample
+from ust.features import onnx as feature
+from ust.files.errors import UserError
+
+CPU = torch.device("cpu")
+SETTINGS = {"sample_rate": 16_000, "samples": 48_000, "frames": 1, "size": 5}
+
+
+def model(path, *, samples=48_000, kind=TensorProto.FLOAT, rank=2, frames=None):
+    """A file that multiplies a waveform with a matrix."""
+    rng = np.random.default_rng(0)
+    size = 5 * (frames or 1)
+    matrix = helper.make_tensor("m", kind, (samples, size), rng.standard_normal((samples, size)).ravel())
+    nodes = [helper.make_node("MatMul", ["waveform", "m"], ["product"])]
+    if frames:
+        shape = helper.make_tensor("s", TensorProto.INT64, (3,), [-1, frames, 5])
+        nodes.append(helper.make_node("Reshape", ["product", "s"], ["embedding"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["product"], ["embedding"]))
+    constants = [matrix, shape] if frames else [matrix]
+    inputs = [helper.make_tensor_value_info("waveform", kind, ["batch", samples][-rank:])]
+    outputs = [helper.make_tensor_value_info("embedding", kind, None)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(made, path)
+    return path
+
+
+def bring(source, *, checksum=None):
+    return Path(source)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames):
+    path = model(tmp_path / "a.onnx", frames=frames if frames > 1 else None)
+    settings = SimpleNamespace(**SETTINGS | {"frames": frames}, file=str(path))
+    found = feature.prepare(tmp_path / "out", settings, bring)
+    assert found["weights"] == "a.onnx"
+    computed = feature.Computed(**SETTINGS | {"frames": frames})
+    assert feature.shape(computed) == (3 * frames, 5)
+    values = feature.of_clip(noise, RATE, computed)
+    embeddings = feature.on_batch(tmp_path / "out", computed, CPU)(np.stack([values, values[::-1]]))
+    assert embeddings.shape == (2, 3 * frames, 5)
+    matrix = np.random.default_rng(0).standard_normal((48_000, 5 * frames)).astype(np.float32)
+    samples = resample(noise, RATE, 16_000)[:144_000].reshape(3, 48_000)
+    np.testing.assert_allclose(embeddings[0], (samples @ matrix).reshape(-1, 5), atol=1e-3)
+    np.testing.assert_allclose(embeddings[1].reshape(3, -1), embeddings[0].reshape(3, -1)[::-1], atol=1e-4)
+
+
+def test_a_file_that_takes_more_than_a_clip_gets_silence_after_it(noise):
+    computed = feature.Computed(**SETTINGS | {"samples": 200_000})
+    values = feature.of_clip(noise, RATE, computed)
+    assert values.shape == (1, 200_000)
+    assert not values[0, 160_000:].any()
+    assert feature.shape(computed) == (5,)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "no such file"),
+        ("text", "not a readable ONNX file"),
+        ("cut", "not a readable ONNX file"),
+        ("samples", "does not take 48000 samples"),
+        ("size", "onnx.frames and onnx.size say (1, 6)"),
+        ("frames", "onnx.frames and onnx.size say (1, 5)"),
+        ("rank", "should take one float tensor of (batch, samples)"),
+        ("double", "should take one float tensor of (batch, samples)"),
+    ],
+)
+def test_another_file_is_named(tmp_path, damage, message):
+    path, change = tmp_path / "a.onnx", {}
+    if damage == "text":
+        path.write_text("onnx")
+    elif damage == "cut":
+        path.write_bytes(model(path).read_bytes()[:1000])
+    elif damage == "size":
+        model(path)
+        change = {"size": 6}
+    elif damage != "missing":
+        options = {"samples": {"samples": 16_000}, "frames": {"frames": 2}, "rank": {"rank": 1},
+                   "double": {"kind": TensorProto.DOUBLE}}  # fmt: skip
+        model(path, **options[damage])
+    with pytest.raises(UserError) as error:
+        feature.prepare(tmp_path / "out", SimpleNamespace(**SETTINGS | change, file=str(path)), bring)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert not (tmp_path / "out").exists()
