@@ -80,6 +80,15 @@ def sonyc_ust_v1():
     return folder
 
 
+@pytest.fixture(scope="session")
+def published():
+    """The folder of published weights and reference values, $UST_WEIGHTS or beside the checkout."""
+    folder = Path(os.environ.get("UST_WEIGHTS", ROOT.parent / "shared" / "weights"))
+    if not (folder / "mn04_reference.npz").is_file():
+        pytest.skip("the published weights are not here; UST_WEIGHTS can name their folder")
+    return folder
+
+
 @pytest.fixture(scope="session", params=["ours", "real"])
 def annotated(request, taxonomy):
     """Annotations and their taxonomy: of a small city, made for the tests, and the real ones."""

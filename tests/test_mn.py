@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from conftest import RATE, ROOT
+from conftest import RATE
 
 from ust.features.mn import feature
 from ust.features.mn.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
@@ -17,15 +17,6 @@ from ust.features.mn.weights import RELEASED, load_network, prepare, random_weig
 from ust.files.errors import UserError
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def published():
-    """The folder of mn04_as_mAP_432.pt and mn04_reference.npz, $UST_WEIGHTS or beside the checkout."""
-    folder = Path(os.environ.get("UST_WEIGHTS", ROOT.parent / "shared" / "weights"))
-    if not (folder / "mn04_reference.npz").is_file():
-        pytest.skip("the published weights are not here; UST_WEIGHTS can name their folder")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -206,3 +206,15 @@ def test_half_precision_is_near_the_full_one(variables, noise):
     )
     assert (full != half).any()
     assert np.abs(full - half).mean() < 3  # of 255 steps
+
+
+@pytest.mark.parametrize("name", ["vggish_1khz_sine_frame0", "vggish_1khz_16k_current_code"])
+def test_the_real_pca_makes_of_the_real_networks_embedding_what_it_should(published, name):
+    """Of a 1 kHz sine, by the network of 2019 and by the later one: 128 of 128 values."""
+    with np.load(published / "vggish_pca_params.npz") as pca, np.load(published / f"{name}.npz") as reference:
+        vectors, means = (pca[key].astype(np.float32) for key in ("pca_eigen_vectors", "pca_means"))
+        found = postprocess(reference["raw"].astype(np.float32)[None], vectors, means)
+        assert found[0].tolist() == reference["post"].tolist()
+        # In double precision, as they are stored, the same.
+        again = postprocess(reference["raw"][None], pca["pca_eigen_vectors"], pca["pca_means"])
+        assert again[0].tolist() == reference["post"].tolist()
