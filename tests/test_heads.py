@@ -103,9 +103,9 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
     seen = []
     real = heads._train
 
-    def train(examples, system, decay, work, name, labels, on_epoch=lambda *_: None):
+    def train(examples, system, decay, work, name, on_epoch=lambda *_: None):
         seen.append((name, {clip[:2] for clip in heads._clips(examples)}))
-        return real(examples, system, decay, work, name, labels, on_epoch)
+        return real(examples, system, decay, work, name, on_epoch)
 
     monkeypatch.setattr(heads, "_train", train)
     heads.fit_head(HEAD.model_copy(update={"max_epochs": 1}), made, work)

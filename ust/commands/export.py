@@ -1,6 +1,7 @@
 """Export a trained system, front end included, as ONNX with a model card, and check it against PyTorch."""
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,15 +27,17 @@ def main(prog: str = "python -m stages.export", words: Sequence[str] | None = No
 
     from ust.audio.clips import SAMPLE_RATE
     from ust.audio.recordings import load_audio
+    from ust.compute.accelerate import accelerate
     from ust.files.documents import read_json
     from ust.files.folders import replacing_folder
     from ust.tagging.card import model_card
     from ust.tagging.export import OPSET, check, export
     from ust.tagging.front_ends import SAMPLES
+    from ust.tagging.tagger import Tagger
 
     # As the graph computes, whatever the features' precision; of plain layers, and of faster ones beside.
-    system, tagger, threads = load_tagger(args, device="cpu", precise=True)
-    plain = load_tagger(args, device="cpu", precise=True, fast=False)[1]
+    system, plain, threads = load_tagger(args, device="cpu", precise=True, fast=False)
+    tagger = Tagger(accelerate(copy.deepcopy(plain.system)), plain.front_ends)
     clips = sorted(path for path in args.audio.glob("*") if path.is_file())[: args.clips]
     if not clips:
         raise UserError(

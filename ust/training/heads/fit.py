@@ -13,8 +13,9 @@ from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Section, Seed, Weight
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
-from ust.models.examples import Examples
+from ust.models.examples import Examples, predict
 from ust.models.outputs import output_labels
+from ust.models.systems import Answers
 from ust.training.flat import flat_score
 from ust.training.heads.data import folds, mixed
 from ust.training.rows import OneNetwork
@@ -62,16 +63,16 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     decay = system.weight_decay[0]
     if len(system.weight_decay) > 1:
         sensors = np.array([clip.split("_")[0] for clip in _clips(train)])
-        scores = []
+        scores, of = [], flat_score(labels, data.train.targets > 0.5, work.taxonomy)
         for candidate in work.progress(
             system.weight_decay, total=len(system.weight_decay), description="folds"
         ):
             held = np.zeros((len(train), len(labels)), np.float32)
             for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
                 name = f"{work.name} fold {number}"
-                network = _train(_part(train, rest), system, candidate, work, name, labels)
+                network = _train(_part(train, rest), system, candidate, work, name)
                 held[fold] = _answers(network, _part(train, fold), work)
-            found = flat_score(labels, data.train.targets > 0.5, work.taxonomy)(held)
+            found = of(held)
             scores.append(float(np.mean(list(found.values()))))
             text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
             log.info("%s weight decay %g, out of fold  %s", work.name, candidate, text)
@@ -82,7 +83,7 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
         epoch = Epoch(number, loss, score(_answers(network, data.validate, work)), system.lr, 0, ())
         work.listener.on_epoch("", epoch)
 
-    network = _train(train, system, decay, work, work.name, labels, on_epoch)
+    network = _train(train, system, decay, work, work.name, on_epoch)
     about = work.about | {"epoch": system.max_epochs, "weight_decay": decay, "outputs": system.outputs}
     about |= {"parameters": parameter_count(network)}
     save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
@@ -99,13 +100,7 @@ def _part(examples: Examples, which: np.ndarray) -> Examples:
 
 def _answers(network: torch.nn.Module, examples: Examples, work: Work) -> np.ndarray:
     """Probabilities of the network's labels [shape=(n, outputs)]."""
-    network.eval()
-    with torch.inference_mode():
-        batches = [
-            torch.sigmoid(network(**batch)).cpu().numpy()
-            for batch, _ in examples.batches(256, device=work.device)
-        ]
-    return np.concatenate(batches)
+    return predict(Answers(network.eval(), []), examples, batch_size=256, device=work.device)
 
 
 def _train(
@@ -114,12 +109,12 @@ def _train(
     weight_decay: float,
     work: Work,
     name: str,
-    labels: list[str],
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
     """A head trained from the start, by AdamW at a rate that falls as a cosine, with mixup."""
     seed_torch(system.seed, "initialise", name)
-    network = build(system.architecture, system.config, len(labels), examples.shapes).to(work.device)
+    network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
+    network = network.to(work.device)
     ((batch, targets),) = examples.batches(len(examples), device=work.device)
     ((key, values),) = batch.items()
     network.standardised.fit(values)
