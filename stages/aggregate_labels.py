@@ -13,18 +13,21 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, help="annotations.csv")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
+    parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out"])
 
     from ust.annotations.reading import read_annotations
-    from ust.annotations.section import read_rule
+    from ust.annotations.rules.section import read_rule
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.features.embeddings import read_embeddings
     from ust.files.atomic import replacing
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy)
-    labels = rule.aggregate(annotations, taxonomy, settings)
+    given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.listens else {}
+    labels = rule.aggregate(annotations, taxonomy, settings, **given)
     with replacing(args.out) as partial:
         labels.to_csv(partial, index=False, lineterminator="\n")
     clips = annotations.groupby("split")["audio_filename"].nunique()

@@ -13,7 +13,7 @@ from ust.commands.console import done, parse, run
 
 SCRIPTS = ("augment", "inputs", "describe", "evaluate", "table", "page", "submit")
 FEATURES, MODELS, RECIPES = "ust.features.table", "ust.models.table", "ust.training.table"
-RULES, SOURCES = "ust.annotations.table", "ust.sources.table"
+RULES, SOURCES = "ust.annotations.rules.table", "ust.sources.table"
 
 Rows = dict[str, frozenset[str]]
 
@@ -33,6 +33,8 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
     yield "download", "download", {SOURCES: frozenset({params["data"]["source"]})}
     for name, row in params["labels"].items():
         yield f"aggregate_labels/{name}", "aggregate_labels", {RULES: frozenset({row["rule"]})}
+    rules = frozenset(row["rule"] for row in params["label_quality"]["rules"].values())
+    yield "label_quality", "label_quality", {RULES: rules}
     for name in params["features"]:
         for script in ("weights", "extract"):
             yield f"{script}/{name}", script, {FEATURES: frozenset({name})}
@@ -45,10 +47,13 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
 
 
 def index(params: dict[str, Any]) -> dict[str, Any]:
-    """What other stages need of all rows: the features of each system, the system of each checkpoint."""
+    """What other stages need of all rows: the features that each takes, the system of each checkpoint."""
     systems = params["systems"] | params["hierarchies"]
     of_checkpoint = {name: row["model"].split("/")[0] for name, row in params["checkpoints"].items()}
     return {
+        "labels": {
+            name: [row["feature"]] if "feature" in row else [] for name, row in params["labels"].items()
+        },
         "systems": {name: row["features"] for name, row in systems.items()},
         "checkpoints": {
             name: {"system": system, "recipe": systems[system]["recipe"]}

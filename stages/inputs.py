@@ -1,7 +1,7 @@
-"""Say which features each system takes, and stand for what is in them.
+"""Say which features each system takes, and each label rule that listens, and stand for what is in them.
 
-A stage of DVC cannot depend on a list of files that differs from system to system. So each training and each
-prediction depends on a file of its own instead, which changes when one of its features does and only then.
+A stage of DVC cannot depend on a list of files that differs from system to system. So each of these stages
+depends on a file of its own instead, which changes when one of its features does and only then.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from ust.commands.console import done, parse, run
 
 
 def main() -> None:
-    """Write train/SYSTEM.json and predict/CHECKPOINT.json: by feature, a digest of its values."""
+    """Write labels/RULE.json, train/SYSTEM.json and predict/CHECKPOINT.json: digests by feature."""
     parser = argparse.ArgumentParser(prog="python -m stages.inputs", description=__doc__)
     parser.add_argument("index", type=Path, help="JSON of the stage code")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
@@ -23,12 +23,17 @@ def main() -> None:
     from ust.files.folders import replacing_folder
 
     index = read_json(args.index, made_by="code")
-    systems, digests = index["systems"], {}
-    for feature in sorted({feature for features in systems.values() for feature in features}):
+    labels, systems, digests = index["labels"], index["systems"], {}
+    for feature in sorted({name for features in (labels | systems).values() for name in features}):
         with open_features(args.features / f"{feature}.h5", feature) as file:
             digests[feature] = file.digest()
-    of_system = {name: {each: digests[each] for each in features} for name, features in systems.items()}
+    of_labels, of_system = (
+        {name: {each: digests[each] for each in features} for name, features in rows.items()}
+        for rows in (labels, systems)
+    )
     with replacing_folder(args.out, by="inputs", force=args.force) as folder:
+        for name, found in of_labels.items():
+            write_json(folder / "labels" / f"{name}.json", found)
         for name, found in of_system.items():
             write_json(folder / "train" / f"{name}.json", found)
         for name, row in index["checkpoints"].items():

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from ust.annotations.anyone import Anyone
-from ust.annotations.majority import Majority
 from ust.annotations.reading import read_annotations
-from ust.annotations.table import RULES
+from ust.annotations.rules.anyone import Anyone
+from ust.annotations.rules.majority import Majority
+from ust.annotations.rules.table import RULES
 from ust.annotations.taxonomy import read_taxonomy
 from ust.features.rows import Row
 from ust.features.store import write_features

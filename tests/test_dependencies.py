@@ -17,7 +17,7 @@ from ust.files import code
 
 # Scripts beside the stages that no pipeline runs.
 TOOLS = {"compare", "export", "tag"}
-TABLES = ("ust.annotations.table", "ust.features.table", "ust.models.table", "ust.sources.table",
+TABLES = ("ust.annotations.rules.table", "ust.features.table", "ust.models.table", "ust.sources.table",
           "ust.training.table")  # fmt: skip
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 
@@ -164,7 +164,7 @@ def test_who_rests_on_what(copy):
     assert {place for place, files in rests.items() if "ust/features/logmel.py" in files} == {
         "weights/logmel", "extract/logmel"
     }  # fmt: skip
-    assert {place for place, files in rests.items() if "ust/annotations/anyone.py" in files} == {
+    assert {place for place, files in rests.items() if "ust/annotations/rules/anyone.py" in files} == {
         "aggregate_labels/any"
     }
     assert not on("ust/sources/sonyc.py")  # the city is the source

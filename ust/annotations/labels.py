@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ust.annotations.reading import GROUND_TRUTH
@@ -25,10 +25,20 @@ class Rule:
     aggregate : callable
         From annotations, taxonomy and settings to a table with ``split, audio_filename`` and the labels,
         coarse first, from 0 to 1; a row for each clip that `verified` allows, sorted by split and name.
+        A rule that listens is also given ``embeddings``: by clip, a row of values each.
+    estimate : callable or None
+        The probabilities behind the labels, where there are such: `ust.annotations.rules.votes.rule`.
+    listens : bool
+        Whether it needs embeddings of the clips; its settings then have ``feature``, which says of what.
+    supervised : bool
+        Whether it learns from ground truth.
     """
 
     settings: type[Section]
-    aggregate: Callable[[pd.DataFrame, Taxonomy, Any], pd.DataFrame]
+    aggregate: Callable[..., pd.DataFrame]
+    estimate: Callable[..., np.ndarray] | None = None
+    listens: bool = False
+    supervised: bool = False
 
 
 def verified(annotations: pd.DataFrame) -> pd.Series:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, create_model
 
-from ust.annotations.section import check_rule
+from ust.annotations.rules.section import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
 from ust.compute.device import Compute
 from ust.features.table import FEATURES
@@ -24,6 +24,7 @@ Rows = dict[Name, dict[str, Any]]
 SECTIONS: dict[str, Any] = {
     "data": Data,
     "labels": Rows,
+    "label_quality": LabelQuality,
     "augment": Augment,
     "features": Annotated[list[Name], Field(min_length=1)],
     "model": Model,
@@ -73,7 +74,11 @@ def _features(params: Any) -> list[str]:
 
 
 def _labels(params: Any) -> list[str]:
-    problems = [problem for name, row in params.labels.items() for problem in check_rule(name, row)]
+    problems = check_rules("labels", params.labels)
+    problems += check_label_quality(params.label_quality)
+    for name, row in params.labels.items():
+        if "feature" in row and row["feature"] not in params.features:
+            problems.append(f"labels.{name}.feature: is {row['feature']!r}, should be one of features")
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
     return problems

@@ -1,9 +1,11 @@
 """The challenge baseline's rule: a label is positive when anyone said so."""
 
+import numpy as np
 import pandas as pd
 
 from ust.annotations.labels import Rule, verified
 from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.settings import Section
 
@@ -34,4 +36,9 @@ def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> p
     return heard.astype(int).sort_index().reset_index()
 
 
-RULE = Rule(Anyone, anyone)
+def estimate(votes: Votes, settings: Anyone) -> np.ndarray:
+    """What the rule makes of the volunteers' votes [shape=(clips, labels)]."""
+    return (votes.fraction() > 0).astype(float)
+
+
+RULE = Rule(Anyone, anyone, estimate)

@@ -1,18 +1,16 @@
 """The report's rule (section 3.2): a label is positive when more than a share of those asked said so."""
 
+import numpy as np
 import pandas as pd
 
 from ust.annotations.labels import Rule, verified
 from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.rules.votes import Answer, Votes
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.settings import Rate, Section
 
 
-class Majority(Section):
+class Majority(Answer):
     """What of params.yaml sets the rule."""
-
-    threshold: Rate
-    soft: bool
 
 
 def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
@@ -61,4 +59,10 @@ def _speaks(rows: pd.DataFrame) -> pd.Series:
     return true | (~has_truth & (volunteer | ~has_volunteer))
 
 
-RULE = Rule(Majority, majority)
+def estimate(votes: Votes, settings: Majority) -> np.ndarray:
+    """What the rule makes of the volunteers' votes [shape=(clips, labels)]."""
+    share = votes.fraction()
+    return share if settings.soft else (share > settings.threshold).astype(float)
+
+
+RULE = Rule(Majority, majority, estimate)

@@ -1,0 +1,83 @@
+"""Score rules of label aggregation against the ground truth, from the volunteers' votes alone."""
+
+import argparse
+from pathlib import Path
+
+from ust.commands.console import done, log, parse, run
+
+
+def main() -> None:
+    """Write each rule's figures, and with --details what a curator of the data would look at."""
+    parser = argparse.ArgumentParser(prog="python -m stages.label_quality", description=__doc__)
+    parser.add_argument("annotations", type=Path, help="annotations.csv")
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("--split", help="whose ground truth, default: label_quality.split of params.yaml")
+    parser.add_argument(
+        "--details", type=Path, help="folder for annotators.csv, doubtful.csv, reliability.csv"
+    )
+    parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
+    parser.add_argument("--without-seconds", action="store_true", help="so that equal runs write equal files")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parse(parser, writes=["out"])
+
+    import time
+
+    import pandas as pd
+
+    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.rules.pooled import pooled
+    from ust.annotations.rules.section import read_label_quality
+    from ust.annotations.rules.votes import votes_of
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.features.embeddings import read_embeddings
+    from ust.files.atomic import replacing
+    from ust.files.documents import write_json
+    from ust.scores.label_quality import annotators, doubtful, quality, reliabilities
+
+    section, rules = read_label_quality(args.params)
+    taxonomy = read_taxonomy(args.taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy)
+    split = args.split or section.split
+    truth = ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
+    votes = votes_of(annotations, taxonomy)
+    scored = truth.index.isin(votes.clips)
+    places = pd.Index(votes.clips).get_indexer(truth.index[scored])
+
+    estimates, seconds = {}, {}
+    for name, (rule, settings) in rules.items():
+        given = {"annotations": annotations} if rule.supervised else {}
+        if rule.listens:
+            given["embeddings"] = read_embeddings(args.features, settings.feature)
+        started = time.monotonic()
+        estimates[name] = rule.estimate(votes, settings, **given)
+        seconds[name] = round(time.monotonic() - started, 2)
+        log.info("%s: %.1f s", name, seconds[name])
+    y = (truth[scored] == 1).to_numpy()
+    of_truth = {name: values[places] for name, values in estimates.items()}
+    found = quality(y, of_truth, taxonomy, bootstrap=section.bootstrap, seed=section.seed)
+    for name, (rule, _) in rules.items():
+        found[name]["clips"] = len(y)
+        if rule.supervised:
+            found[name]["learns_from_ground_truth_of"] = sorted(
+                set(annotations.loc[annotations["annotator_id"] == 0, "split"])
+            )
+        if not args.without_seconds:
+            found[name]["seconds"] = seconds[name]
+    write_json(args.out, found)
+
+    if args.details:
+        _, own = rules[section.annotators]
+        tables = {
+            "annotators": annotators(votes, own),
+            "doubtful": doubtful(votes, pooled(votes, own), each=section.doubtful),
+            "reliability": reliabilities(y, of_truth, taxonomy),
+        }
+        for name, table in tables.items():
+            with replacing(args.details / f"{name}.csv") as partial:
+                table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+    done("%s: %d rules, %d %s clips with ground truth", args.out, len(found), len(y), split)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,223 @@
+"""Rules that estimate what volunteers meant: definitions, invariances, and what is odd in the votes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from ust.annotations.rules.fraction import fraction
+from ust.annotations.rules.pooled import Pooled, fit, implying, pooled
+from ust.annotations.rules.relabel import Relabel, relabel
+from ust.annotations.rules.table import RULES
+from ust.annotations.rules.votes import votes_of
+from ust.files.errors import UserError
+
+ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
+POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
+LISTENING = {"feature": "mn", "penalty": 1.0, "folds": 2, "rounds": 3}
+
+
+def options(name):
+    """The settings of a rule, as params.yaml has them."""
+    if name == "relabel":
+        return Relabel(**dict(POOLED), **LISTENING)
+    return RULES[name].settings(**{key: value for key, value in ROWS[name].items() if key != "rule"})
+
+
+def people(taxonomy, votes, split="train"):
+    """Annotations from (clip, annotator, {label: presence}); the rest is 0, the name has the sensor."""
+    rows = []
+    for clip, annotator, said in votes:
+        row = {"split": split, "sensor_id": clip[:2], "audio_filename": clip, "annotator_id": annotator}
+        row |= dict.fromkeys(taxonomy.labels, 0)
+        for label, value in said.items():
+            row[label] = value
+            group = label.split("-")[0]
+            if value == 1 and group in "12345678":
+                row[next(name for name in taxonomy.coarse if name.startswith(f"{group}_"))] = 1
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def crowd(taxonomy, *, clips=120, seed=0, coins=0):
+    """Votes of three careful volunteers a clip, and of `coins` who toss one; and the truth."""
+    rng, tosses = np.random.default_rng(seed), np.random.default_rng(seed + 1)
+    fine = list(taxonomy.fine)
+    votes, truth = [], []
+    for index in sorted(range(clips), key=lambda index: (index % 6, index)):  # as their names are sorted
+        there = {fine[i] for i in rng.choice(len(fine), rng.integers(0, 3), replace=False)}
+        truth.append([label in there for label in fine])
+        name = f"{index % 6:02d}_{index:06d}.wav"
+        for _ in range(3):
+            heard = {label: 1 for label in there if rng.random() < 0.7}
+            votes.append((name, int(rng.integers(1, 30)), heard))
+        for coin in range(coins):
+            votes.append((name, 1000 + coin, {label: int(tosses.random() < 0.5) for label in fine}))
+    return people(taxonomy, votes), np.array(truth)
+
+
+def test_the_fraction_is_of_those_who_were_asked(taxonomy):
+    answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
+    annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
+    votes = votes_of(annotations, taxonomy)
+    column = taxonomy.labels.index("8_dog")
+    assert fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("name", ["fraction", "dawid_skene", "pooled", "relabel", "verified"])
+def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxonomy):
+    annotations, truth = crowd(taxonomy)
+    extra = {}
+    names = votes_of(annotations, taxonomy).clips
+    if RULES[name].listens:
+        extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
+    agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
+    agreed[list(taxonomy.fine)] = truth.astype(int)
+    shuffled = annotations.sample(frac=1, random_state=3)
+    shuffled = shuffled.assign(annotator_id=2000 - shuffled["annotator_id"])
+    found = []
+    for table in (annotations, shuffled):
+        given = extra | ({"annotations": pd.concat([table, agreed])} if RULES[name].supervised else {})
+        found.append(RULES[name].estimate(votes_of(table, taxonomy), options(name), **given))
+    np.testing.assert_allclose(*found, atol=1e-6)
+    assert not np.isnan(found[0]).any()
+    assert found[0].min() >= 0
+    assert found[0].max() <= 1
+
+
+def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
+    annotations, truth = crowd(taxonomy, coins=2)
+    votes = votes_of(annotations, taxonomy)
+    fine = slice(len(taxonomy.coarse), None)
+    errors = [np.abs(values[:, fine] - truth).mean() for values in (votes.fraction(), pooled(votes, POOLED))]
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_who_tosses_a_coin_is_given_no_weight(taxonomy):
+    """His yes is as likely where it is not there as where it is, so that nothing changes with him."""
+    without, with_him = (votes_of(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
+    _, theta, effect = fit(with_him, POOLED)
+    logits = theta.mean(axis=0) + effect
+    weight = logits[:, 1] - logits[:, 0]  # of a yes, as a log-likelihood ratio
+    coin = with_him.annotators == 1000
+    assert abs(weight[coin].item()) < 0.6
+    assert weight[~coin].min() > 4
+    before, after = (pooled(votes, POOLED)[:, len(taxonomy.coarse) :] for votes in (without, with_him))
+    assert ((before > 0.5) == (after > 0.5)).mean() > 0.995
+    assert np.abs(with_him.fraction() - without.fraction()).mean() > 0.1  # which moves the share
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_odd_votes_are_never_nan(data, taxonomy):
+    """Clips that nobody was asked about, single volunteers, ties, the same row twice."""
+    rows = data.draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["00_a.wav", "01_b.wav", "02_c.wav"]),
+                st.integers(1, 4),
+                st.dictionaries(st.sampled_from(taxonomy.labels), st.sampled_from([-1, 0, 1]), max_size=5),
+            ),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    annotations = people(taxonomy, rows)
+    for name in ("majority", "any", "fraction", "pooled"):
+        labels = RULES[name].aggregate(annotations, taxonomy, options(name))
+        values = labels[list(taxonomy.labels)].to_numpy(float)
+        assert values.shape == (annotations["audio_filename"].nunique(), len(taxonomy.labels))
+        assert ((values >= 0) & (values <= 1)).all()
+    twice = pd.concat([annotations, annotations])
+    first, second = (votes_of(table, taxonomy) for table in (annotations, twice))
+    np.testing.assert_array_equal(first.said, second.said)
+
+
+def test_what_implies_a_coarse_label_is_its_group_and_what_the_votes_show(taxonomy):
+    """In SONYC-UST v1 whoever heard a non-machinery impact has said machinery impact, too."""
+    impact, machinery = "3-1_non-machinery-impact", "2_machinery-impact"
+    votes = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
+    columns = implying(votes_of(people(taxonomy, votes), taxonomy))
+    group = taxonomy.coarse.index(machinery)
+    assert set(columns[group]) == {*taxonomy.members(group), taxonomy.fine.index(impact)}
+    votes.append(("01_x.wav", 2, {impact: 1}))
+    assert set(implying(votes_of(people(taxonomy, votes), taxonomy))[group]) == set(taxonomy.members(group))
+
+
+def test_scored_clips_have_their_truth_and_help_to_know_volunteers(taxonomy):
+    annotations, truth = crowd(taxonomy, clips=12)
+    scored = annotations.assign(split="validate")
+    scored["audio_filename"] = "9" + scored["audio_filename"]
+    agreed = scored.drop_duplicates("audio_filename").assign(annotator_id=0)
+    agreed[list(taxonomy.fine)] = truth.astype(int)
+    labels = RULES["pooled"].aggregate(pd.concat([annotations, scored, agreed]), taxonomy, POOLED)
+    part = labels[labels["split"] == "validate"].sort_values("audio_filename")
+    np.testing.assert_array_equal(part[list(taxonomy.fine)].to_numpy(), truth)
+    assert (labels["split"] == "train").sum() == 12
+    alone = RULES["pooled"].aggregate(annotations, taxonomy, POOLED)
+    train = labels[labels["split"] == "train"]
+    assert not np.array_equal(train[list(taxonomy.fine)].to_numpy(), alone[list(taxonomy.fine)].to_numpy())
+
+
+def test_soft_and_hard_labels(taxonomy):
+    annotations, _ = crowd(taxonomy, clips=12)
+    soft = RULES["pooled"].aggregate(annotations, taxonomy, POOLED)
+    hard = RULES["pooled"].aggregate(annotations, taxonomy, POOLED.model_copy(update={"soft": False}))
+    names = list(taxonomy.labels)
+    np.testing.assert_array_equal(hard[names].to_numpy(), soft[names].to_numpy() > 0.5)
+    assert 0 < soft[names].to_numpy().max() < 1
+
+
+class TestRelabel:
+    def test_what_is_heard_mends_what_was_said(self, taxonomy):
+        annotations, truth = crowd(taxonomy, clips=240)
+        votes = votes_of(annotations, taxonomy)
+        rng = np.random.default_rng(2)
+        sounds = truth @ rng.normal(size=(truth.shape[1], 40)) + 0.3 * rng.normal(size=(len(truth), 40))
+        found = relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
+        fine = slice(len(taxonomy.coarse), None)
+        before, after = (np.abs(v[:, fine] - truth).mean() for v in (pooled(votes, POOLED), found))
+        assert after < 0.7 * before
+
+    def test_only_train_clips_are_listened_to(self, taxonomy):
+        annotations, _ = crowd(taxonomy)
+        annotations.loc[annotations["sensor_id"] == "05", "split"] = "validate"
+        votes = votes_of(annotations, taxonomy)
+        sounds = pd.DataFrame(np.random.default_rng(2).normal(size=(len(votes.clips), 8)), votes.clips)
+        other = sounds.copy()
+        other.loc[votes.clips[votes.split == "validate"]] = 7.0
+        a, b = (relabel(votes, options("relabel"), table) for table in (sounds, other))
+        np.testing.assert_array_equal(a, b)
+        scored = votes.split == "validate"
+        np.testing.assert_array_equal(a[scored], pooled(votes, POOLED)[scored])
+
+    def test_too_few_sensors_for_the_folds(self, taxonomy):
+        annotations, _ = crowd(taxonomy)
+        votes = votes_of(annotations, taxonomy)
+        sounds = pd.DataFrame(np.zeros((len(votes.clips), 2)), votes.clips)
+        with pytest.raises(UserError, match=r"of 6 sensor\(s\), too few for 9 folds; set folds lower"):
+            relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
+
+
+class TestVerified:
+    def test_it_needs_truth_of_two_sensors(self, taxonomy):
+        annotations, _ = crowd(taxonomy)
+        with pytest.raises(UserError, match=r"ground truth \(annotator_id 0\) of 0 sensor"):
+            RULES["verified"].aggregate(annotations, taxonomy, options("verified"))
+
+    def test_a_sensors_own_truth_does_not_answer_for_it(self, taxonomy):
+        annotations, truth = crowd(taxonomy)
+        clips = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
+        clips[list(taxonomy.fine)] = truth.astype(int)
+        other = clips.copy()
+        own = other["sensor_id"] == "03"
+        other.loc[own, list(taxonomy.fine)] = 1 - other.loc[own, list(taxonomy.fine)]
+        votes = votes_of(annotations, taxonomy)
+        small = options("verified").model_copy(update={"trees": 5, "forests": 1})
+        a, b = (RULES["verified"].estimate(votes, small, annotations=table) for table in (clips, other))
+        sensor = np.array([clip[:2] == "03" for clip in votes.clips])
+        np.testing.assert_array_equal(a[sensor], b[sensor])
+        assert not np.array_equal(a[~sensor], b[~sensor])

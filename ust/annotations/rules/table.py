@@ -1,0 +1,15 @@
+"""The rules of label aggregation."""
+
+from ust.annotations.labels import Rule
+from ust.annotations.rules import anyone, crowd_kit, fraction, majority, pooled, relabel, verified
+
+RULES: dict[str, Rule] = {
+    "majority": majority.RULE,
+    "any": anyone.RULE,
+    "fraction": fraction.RULE,
+    "dawid_skene": crowd_kit.DAWID_SKENE,
+    "glad": crowd_kit.GLAD,
+    "pooled": pooled.RULE,
+    "relabel": relabel.RULE,
+    "verified": verified.RULE,
+}

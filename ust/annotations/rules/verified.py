@@ -1,0 +1,143 @@
+"""From the volunteers' votes to the truth, learnt where some clips have ground truth.
+
+Boosted trees see for each clip and label the posterior of ``pooled``, the votes on the label, its group and
+its siblings, what the sensor's other clips have, how generous the clip's volunteers are, and all votes of
+the clip. A clip that has ground truth is answered by trees that have seen no clip of its sensor.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.rules.pooled import Pooled, fit, implying, with_coarse
+from ust.annotations.rules.votes import Votes, rule
+from ust.files.errors import UserError
+from ust.files.settings import Count, Positive, Seed, Weight
+
+OF_SENSOR = 5.0  # clips that the prevalence of all sensors counts as, beside a sensor's own
+LIMIT = 1e-5
+
+
+class Verified(Pooled):
+    """What of params.yaml sets the rule: that of ``pooled``, and how the trees grow."""
+
+    seed: Seed
+    forests: Count  # of other seeds, averaged
+    trees: Count
+    rate: Positive
+    leaves: Annotated[int, Field(ge=2)]
+    smallest_leaf: Count
+    l2: Weight
+    features: Annotated[float, Field(gt=0, le=1)]  # share of them that a split chooses from
+
+
+def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
+    """Probabilities [shape=(clips, labels)].
+
+    Raises
+    ------
+    UserError
+        If clips of fewer than two sensors have ground truth.
+    """
+    x = evidence(votes, settings)
+    truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
+    known = np.flatnonzero(np.isin(votes.clips, truth.index.to_numpy(str)))
+    y = (truth.loc[votes.clips[known], list(votes.taxonomy.labels)] == 1).to_numpy()
+    sensors = votes.sensors[known]
+    if len(np.unique(sensors)) < 2:
+        raise UserError(
+            f"ground truth (annotator_id 0) of {len(np.unique(sensors))} sensor(s), too few to learn from; "
+            "the rule verified needs some of two sensors at least"
+        )
+    answers = np.zeros((len(votes.clips), x.shape[1]))
+    rest = np.setdiff1d(np.arange(len(x)), known)
+    if len(rest):
+        answers[rest] = _answers(x[known], y, x[rest], settings)
+    for sensor in np.unique(sensors):
+        held = sensors == sensor
+        answers[known[held]] = _answers(x[known[~held]], y[~held], x[known[held]], settings)
+    return with_coarse(answers, votes)
+
+
+def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
+    """What the trees see of each clip and label [shape=(clips, labels, values)]; the label's number is
+    last."""
+    taxonomy = votes.taxonomy
+    coarse, labels = len(taxonomy.coarse), len(taxonomy.labels)
+    group = np.array([*range(coarse), *taxonomy.group])
+    own, _, effect = fit(votes, settings)
+    heard = votes.of_clips(votes.said == 1)
+    rows = votes.of_clips(np.ones(len(votes.clip)))
+    generous = votes.of_clips(effect[votes.annotator]) / rows[:, None]
+    siblings = _of_group(heard, coarse, group) - np.where(np.arange(labels) < coarse, 0, heard)
+    sums = np.zeros((votes.sensors.max() + 1, labels))
+    np.add.at(sums, votes.sensors, own)
+    clips = np.bincount(votes.sensors)[votes.sensors][:, None]
+    elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
+    implied = np.stack([1 - np.prod(1 - own[:, coarse + m], axis=1) for m in implying(votes)], axis=1)
+    joined = (implied + own[:, :coarse]) / 2
+
+    def of_clip(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values[:, None, :], labels, axis=1)
+
+    of_label = [
+        _logit(own),
+        _logit(own[:, :coarse])[:, group],
+        _logit(joined)[:, group],
+        heard,
+        heard[:, :coarse][:, group],
+        siblings,
+        _logit(elsewhere),
+        _logit(elsewhere[:, :coarse])[:, group],
+        np.tile(_logit(own.mean(axis=0)), (len(own), 1)),
+    ]
+    number = np.tile(np.arange(labels), (len(own), 1))
+    return np.concatenate(
+        [
+            np.stack(of_label, axis=2),
+            of_clip(generous),
+            of_clip(heard),
+            of_clip(_logit(own[:, :coarse])),
+            number[:, :, None],
+        ],
+        axis=2,
+    )
+
+
+def _of_group(heard: np.ndarray, coarse: int, group: np.ndarray) -> np.ndarray:
+    """By label, the fine votes of its group [shape=(clips, labels)]."""
+    sums = np.stack([heard[:, coarse:][:, group[coarse:] == g].sum(axis=1) for g in range(coarse)], axis=1)
+    return sums[:, group]
+
+
+def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified) -> np.ndarray:
+    """What trees grown on some clips say of others [shape=(clips, labels)]."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    total = np.zeros(asked.shape[:2])
+    for number in range(settings.forests):
+        model = HistGradientBoostingClassifier(
+            learning_rate=settings.rate,
+            max_iter=settings.trees,
+            max_leaf_nodes=settings.leaves,
+            min_samples_leaf=settings.smallest_leaf,
+            l2_regularization=settings.l2,
+            max_features=settings.features,
+            categorical_features=[x.shape[2] - 1],
+            early_stopping=False,
+            random_state=settings.seed + number,
+        )
+        model.fit(x.reshape(-1, x.shape[2]), y.ravel())
+        total += model.predict_proba(asked.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
+    return total / settings.forests
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p, LIMIT, 1 - LIMIT)
+    return np.log(p) - np.log1p(-p)
+
+
+RULE = rule(Verified, verified, supervised=True)

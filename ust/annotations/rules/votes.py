@@ -1,0 +1,121 @@
+"""What the volunteers said, as arrays, and rules that are made of an estimate from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ust.annotations.labels import Rule, verified
+from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.taxonomy import Taxonomy
+from ust.files.settings import Rate, Section
+
+DIGITS = 6  # of soft labels
+
+
+class Answer(Section):
+    """How an estimate becomes a label."""
+
+    threshold: Rate
+    soft: bool
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Who said what of which clip, a row for each annotator and clip, sorted by clip.
+
+    Attributes
+    ----------
+    taxonomy : Taxonomy
+    clips : numpy.ndarray [shape=(clips,), str]
+        Sorted.
+    split : numpy.ndarray [shape=(clips,), str]
+    sensors : numpy.ndarray [shape=(clips,), int]
+        The number of each clip's sensor, from 0.
+    annotators : numpy.ndarray [shape=(annotators,), int]
+    clip, annotator : numpy.ndarray [shape=(rows,), int]
+        Indices into `clips` and `annotators`.
+    said : numpy.ndarray [shape=(rows, labels), int8]
+        Coarse labels first: 1 heard, 0 not heard, -1 not asked.
+    """
+
+    taxonomy: Taxonomy
+    clips: np.ndarray
+    split: np.ndarray
+    sensors: np.ndarray
+    annotators: np.ndarray
+    clip: np.ndarray
+    annotator: np.ndarray
+    said: np.ndarray
+
+    def of_clips(self, values: np.ndarray) -> np.ndarray:
+        """Sums over each clip's rows [shape=(clips, …)] of values (rows, …)."""
+        return np.add.reduceat(values, np.flatnonzero(np.diff(self.clip, prepend=-1)), axis=0)
+
+    def of_annotators(self, values: np.ndarray) -> np.ndarray:
+        """Sums over each annotator's rows [shape=(annotators,)] of values (rows,)."""
+        return np.bincount(self.annotator, values, len(self.annotators))
+
+    def fraction(self) -> np.ndarray:
+        """The share of those asked who heard it [shape=(clips, labels)]; 0 where nobody was asked."""
+        heard, asked = self.of_clips(self.said == 1), self.of_clips(self.said != -1)
+        return heard / np.maximum(asked, 1)
+
+
+def votes_of(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
+    """The volunteers' votes on the clips of all splits; of clips without any volunteer the team's.
+
+    A row that an annotator has twice for a clip, with the same answers, counts once; with others, each
+    counts. Neither the order of the rows nor the names of the annotators matter.
+    """
+    labels = list(taxonomy.labels)
+    people = annotations[annotations["annotator_id"] != GROUND_TRUTH]
+    volunteer, clip = people["annotator_id"] > 0, people["audio_filename"]
+    rows = people[volunteer | ~clip.isin(clip[volunteer])]
+    rows = rows.drop_duplicates(["audio_filename", "annotator_id", *labels])
+    rows = rows.sort_values(["audio_filename", "annotator_id", *labels], kind="stable")
+    clips, index = np.unique(rows["audio_filename"].to_numpy(str), return_inverse=True)
+    annotators, annotator = np.unique(rows["annotator_id"].to_numpy(), return_inverse=True)
+    of_clip = rows.groupby("audio_filename")[["split", "sensor_id"]].first()
+    _, sensors = np.unique(of_clip["sensor_id"].to_numpy(str), return_inverse=True)
+    split, said = of_clip["split"].to_numpy(str), rows[labels].to_numpy(np.int8)
+    return Votes(taxonomy, clips, split, sensors, annotators, index, annotator, said)
+
+
+Estimate = Callable[..., np.ndarray]
+
+
+def rule(settings: type[Answer], estimate: Estimate, **traits: Any) -> Rule:
+    """A rule of an estimate: from `Votes` and settings to probabilities (clips, labels).
+
+    Train clips have the estimate itself (`soft`), or whether it is above `threshold`; those of which nobody
+    said anything have only zeros. Scored clips have their ground truth; where their split has none, hard
+    labels. ``**traits`` are those of `Rule`; what it `listens` to or learns from is given to the estimate,
+    too.
+    """
+
+    def aggregate(
+        annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Answer, **given: Any
+    ) -> pd.DataFrame:
+        labels = list(taxonomy.labels)
+        votes = votes_of(annotations, taxonomy)
+        known = {"annotations": annotations} if traits.get("supervised") else {}
+        estimated = pd.DataFrame(estimate(votes, settings, **known, **given), votes.clips, labels)
+        rows = annotations[verified(annotations)]
+        split = rows.groupby("audio_filename")["split"].first()
+        found = estimated.reindex(split.index, fill_value=0.0)
+        hard = (found > settings.threshold).astype(float)
+        if settings.soft:
+            hard[split == "train"] = found[split == "train"].round(DIGITS)
+        truth = rows[(rows["annotator_id"] == GROUND_TRUTH) & (rows["split"] != "train")]
+        agreed = (truth.set_index("audio_filename")[labels] == 1).astype(float)
+        hard.loc[agreed.index] = agreed
+        table = hard if settings.soft else hard.astype(int)
+        table.insert(0, "split", split)
+        return table.reset_index().sort_values(["split", "audio_filename"], ignore_index=True)[
+            ["split", "audio_filename", *labels]
+        ]
+
+    return Rule(settings, aggregate, estimate=estimate, **traits)
