@@ -24,8 +24,9 @@ def main() -> None:
     from ust.files.documents import read_json
 
     feature, settings = read_feature(args.params, args.feature)
-    network = {}
     description = read_json(args.weights / DESCRIPTION_FILE, made_by=f"weights@{args.feature}")
+    provenance = {key: description[key] for key in ("weights", "sha256") if key in description}
+    network = {"provenance": provenance}
     if feature.on_batch:
         from ust.compute.device import Compute, prepare
         from ust.files.settings import read_sections
@@ -33,9 +34,8 @@ def main() -> None:
         (compute,) = read_sections(args.params, compute=Compute)
         device = prepare(device=compute.device, threads=compute.threads)
         computed = feature.of_settings(settings.model_dump())
-        network = {
+        network |= {
             "on_batch": feature.on_batch(args.weights, computed, device),
-            "provenance": {key: description[key] for key in ("weights", "sha256") if key in description},
             "conditions": {
                 "batch_clips": settings.batch_clips, "threads": compute.threads, "device": device.type
             },

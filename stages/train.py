@@ -95,13 +95,21 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, help="of a hierarchy with a flat root: that network's checkpoint"
     )
+    parser.add_argument(
+        "--pretrained", type=Path, help="folder of the stages weights, of a network that is fine-tuned"
+    )
+    parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
+    parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["history"], replaces=["out"])
+    args = parse(parser, writes=["history", "timing"], replaces=["out"])
+
+    import time
 
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.compute.device import Compute, prepare
     from ust.features.store import open_all
+    from ust.files.documents import write_json
     from ust.files.folders import resuming_folder
     from ust.files.settings import read_sections
     from ust.training.hierarchical import check_root
@@ -111,6 +119,8 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
+    if args.seed is not None:
+        system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
         check_root(args.root)
     device = prepare(device=compute.device, threads=compute.threads)
@@ -124,10 +134,14 @@ def main() -> None:
         with resuming_folder(args.out, identity, by="train", force=args.force) as (out, states):
             work = Work(
                 args.system, taxonomy, device, out, states, about(system, taxonomy, features), args.root,
-                history, progress,
+                history, progress, args.pretrained,
             )  # fmt: skip
+            started = time.monotonic()
             RECIPES[system.recipe].fit(system, data, work)
+            minutes = (time.monotonic() - started) / 60
         history.write(args.history)
+    if args.timing:
+        write_json(args.timing, {"minutes": minutes})
     done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))
 
 

@@ -53,7 +53,7 @@ def test_defaults_are_the_reports():
         ("train.max_epochs", 1.5, "train.max_epochs: is 1.5, should be a valid integer"),
         ("labels.majority.threshold", 2, "labels.majority.threshold: is 2, should be less than 1"),
         ("labels.majority.soft", 1, "labels.majority.soft: is 1, should be a valid boolean"),
-        ("labels.any.rule", "all", "labels.any.rule: is 'all', should be one of majority, any"),
+        ("labels.any.rule", "all", "labels.any.rule: is 'all', should be one of majority, any, fraction"),
         ("labels.any", None, "labels.any: is None, should be a valid dictionary"),
         ("features", ["logmel"], "systems.cnn_vggish.features: vggish should be one of features"),
         ("features", ["logmel", "vggish", "mel"], "features: there is no feature 'mel'"),
@@ -63,7 +63,7 @@ def test_defaults_are_the_reports():
         (
             "systems.cnn.architecture",
             "frames",
-            "should be one of cnn, cnn_vggish, head, attention, which the recipe train",
+            "should be one of cnn, cnn_vggish, head, attention, mobilenet, which the recipe train",
         ),
         (
             "systems.cnn.recipe",

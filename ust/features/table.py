@@ -3,6 +3,7 @@
 from ust.features import logmel, onnx
 from ust.features.feature import Feature
 from ust.features.mn import feature as mn
+from ust.features.mn import front_end
 from ust.features.vggish import feature as vggish
 
 FEATURES: dict[str, Feature] = {
@@ -10,5 +11,6 @@ FEATURES: dict[str, Feature] = {
     "vggish": vggish.FEATURE,
     "mn": mn.FEATURE,
     "mn_frames": mn.FEATURE,
+    "mn_logmel": front_end.FEATURE,
     "onnx": onnx.FEATURE,
 }

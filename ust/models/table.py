@@ -7,7 +7,7 @@ It is made of its settings, the number of labels, and the shapes of a clip's inp
 
 from torch import nn
 
-from ust.models import cnn, frames, heads
+from ust.models import cnn, frames, heads, mobilenet
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "cnn": cnn.CNN,
@@ -15,4 +15,5 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "frames": frames.FrameClassifier,
     "head": heads.Head,
     "attention": heads.Attention,
+    "mobilenet": mobilenet.TaggingMobileNet,
 }

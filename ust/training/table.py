@@ -7,6 +7,7 @@ from typing import Any
 from ust.files.settings import Section
 from ust.training.baseline import Baseline, OneClassifier, fit_baseline
 from ust.training.flat import fit_flat
+from ust.training.heads.finetune import FineTuning, OnePretrained, fit_pretrained
 from ust.training.heads.fit import Heads, OneHead, fit_head
 from ust.training.hierarchical import fit_hierarchy
 from ust.training.plateau import Plateau
@@ -40,4 +41,5 @@ RECIPES: dict[str, Recipe] = {
     "train_hierarchical_code": Recipe(Tree, Plateau, fit_hierarchy),
     "train_baseline": Recipe(OneClassifier, Baseline, fit_baseline),
     "train_head": Recipe(OneHead, Heads, fit_head),
+    "train_finetune": Recipe(OnePretrained, FineTuning, fit_pretrained),
 }

@@ -65,6 +65,8 @@ class Work:
         Checkpoint of a flat network that is the root of a hierarchy.
     listener : Listener
     progress : Progress
+    pretrained : Path or None
+        Folder of the features' networks, for whoever goes on from one.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Work:
     root: Path | None
     listener: Listener
     progress: Progress = silent
+    pretrained: Path | None = None
 
     def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """A network of the system's architecture for such examples, with first weights of its own."""

@@ -24,8 +24,13 @@ from ust.files.errors import UserError, listing
 from ust.files.tensors import write_tensors
 
 log = logging.getLogger("ust")
-CHECKPOINT_URL = "https://storage.googleapis.com/audioset/vggish_model.ckpt"
-PCA_URL = "https://storage.googleapis.com/audioset/vggish_pca_params.npz"
+# The checkpoint and the PCA that AudioSet's authors released, and the SHA-256 of each.
+RELEASED = {
+    "https://storage.googleapis.com/audioset/vggish_model.ckpt":
+        "0962b1914e3e053922d957c45bc84a78c985765641dc6bceeeb3a7d8dfecfdf6",
+    "https://storage.googleapis.com/audioset/vggish_pca_params.npz":
+        "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
+}  # fmt: skip
 WEIGHTS_FILE = "weights.safetensors"
 PCA_SHAPES = {"pca_eigen_vectors": (EMBEDDING, EMBEDDING), "pca_means": (EMBEDDING,)}
 CALIBRATION_EXAMPLES = 256
@@ -111,7 +116,7 @@ def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
 
 
 def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
-    """Compare with the reference's smoke test; these figures stand in for checksums nobody publishes.
+    """Compare with the reference's smoke test, which files of one's own should pass, too.
 
     Raises
     ------
@@ -157,8 +162,11 @@ def prepare(folder: Path, settings: Any, bring: Bring) -> dict[str, str]:
         variables = random_variables(settings.seed, final_relu=settings.final_relu)
     else:
         own = settings.checkpoint is not None
-        files = (settings.checkpoint, settings.pca) if own else (CHECKPOINT_URL, PCA_URL)
-        variables = read_checkpoint(*(bring(source) for source in files))
+        if own:
+            files = [bring(source) for source in (settings.checkpoint, settings.pca)]
+        else:
+            files = [bring(url, checksum=f"sha256:{checksum}") for url, checksum in RELEASED.items()]
+        variables = read_checkpoint(*files)
         try:
             check_smoke_figures(variables, final_relu=settings.final_relu)
         except UserError as error:

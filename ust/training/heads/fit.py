@@ -111,25 +111,61 @@ def _train(
     name: str,
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
-    """A head trained from the start, by AdamW at a rate that falls as a cosine, with mixup."""
+    """A head trained from the start on examples that fit in memory."""
     seed_torch(system.seed, "initialise", name)
     network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
     network = network.to(work.device)
     ((batch, targets),) = examples.batches(len(examples), device=work.device)
-    ((key, values),) = batch.items()
-    network.standardised.fit(values)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=weight_decay)
-    steps = system.max_epochs * -(-len(examples) // system.batch_size)
+    ((_, values),) = batch.items()
+    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
+    descend(network, values, targets, name=name, weight_decay=weight_decay, on_epoch=on_epoch, **steps)
+    return network
+
+
+def descend(
+    head: torch.nn.Module,
+    values: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    name: str,
+    seed: int,
+    lr: float,
+    weight_decay: float,
+    batch_size: int,
+    max_epochs: int,
+    mixup: float = 0.0,
+    on_epoch: Any = lambda *_: None,
+) -> None:
+    """Train a head in place, by AdamW at a rate that falls as a cosine, with mixup.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        Takes embeddings; its `standardised` is fitted first.
+    values : torch.Tensor [shape=(n, …)]
+        Embeddings.
+    targets : torch.Tensor [shape=(n, outputs)]
+    name : str
+        Of the head among those of a system.
+
+    Raises
+    ------
+    UserError
+        If the loss is no longer finite.
+    """
+    head.standardised.fit(values)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
+    steps = max_epochs * -(-len(values) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    shuffle = generator(system.seed, "shuffle", name)
-    seed_torch(system.seed, "dropout", name)
-    for number in range(1, system.max_epochs + 1):
-        network.train()
+    shuffle = generator(seed, "shuffle", name)
+    seed_torch(seed, "dropout", name)
+    for number in range(1, max_epochs + 1):
+        head.train()
         total = 0.0
-        order = torch.from_numpy(shuffle.permutation(len(examples))).to(work.device)
-        for chosen in order.split(system.batch_size):
-            x, y = mixed(values[chosen].float(), targets[chosen], system.mixup, shuffle)
-            loss = functional.binary_cross_entropy_with_logits(network(**{key: x}), y)
+        order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
+        for chosen in order.split(batch_size):
+            x, y = mixed(values[chosen].float(), targets[chosen], mixup, shuffle)
+            loss = functional.binary_cross_entropy_with_logits(head(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -137,5 +173,4 @@ def _train(
             total += loss.item() * len(chosen)
         if not np.isfinite(total):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        on_epoch(number, total / len(examples), network)
-    return network
+        on_epoch(number, total / len(values), head)

@@ -1,0 +1,45 @@
+"""What EfficientAT's MobileNets take, as a feature: for whoever trains one further."""
+
+from typing import Literal
+
+import numpy as np
+
+from ust.audio.clips import CLIP_SECONDS
+from ust.features.feature import Feature
+from ust.features.mn.network import BANDS, HOP, SAMPLE_RATE, log_mel
+from ust.features.mn.weights import RANDOM, RELEASED, prepare
+from ust.files.settings import Section, Seed
+
+
+class Computed(Section):
+    """The weights that training begins with; a log-mel is the same whatever they are."""
+
+    weights: Literal[(*RELEASED, RANDOM)]
+
+
+class Network(Computed):
+    """The section ``mn_logmel`` of params.yaml."""
+
+    checkpoint: str | None
+    seed: Seed
+
+
+def of_clip(samples: np.ndarray, sample_rate: int, settings: Computed) -> np.ndarray:
+    """The network's input for a clip [shape=(128, 1000), float16]."""
+    return log_mel(samples, sample_rate).astype(np.float16)
+
+
+def shape(settings: Computed) -> tuple[int, int]:
+    """Bands and frames of a clip."""
+    return BANDS, CLIP_SECONDS * SAMPLE_RATE // HOP
+
+
+FEATURE = Feature(
+    Network,
+    Computed,
+    "float16",
+    shape,
+    of_clip,
+    packages=("numpy", "resampy", "soundfile"),
+    prepare=prepare,
+)

@@ -1,0 +1,173 @@
+"""Fine-tuning a pretrained network: its head first, on embeddings as they are, then all of it.
+
+A head that is new at the start of fine-tuning distorts the features it is given; one that has been fitted
+before does not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-
+Distribution, ICLR 2022). Batch norms keep the statistics of AudioSet: a batch of a small city would give
+them worse ones.
+"""
+
+import logging
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ust.compute.device import seed_torch
+from ust.features.feature import DESCRIPTION_FILE
+from ust.features.mn.weights import load_network, width_of
+from ust.files.documents import read_json
+from ust.files.errors import UserError
+from ust.files.seeding import generator
+from ust.files.settings import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
+from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.examples import Examples, batch_bounds, predict
+from ust.models.outputs import output_labels
+from ust.models.systems import Answers
+from ust.training.flat import flat_score
+from ust.training.heads.data import mixed
+from ust.training.heads.fit import descend
+from ust.training.heads.pictures import louder, masked, overlaid, rolled
+from ust.training.rows import OneNetwork
+from ust.training.stagnation import Epoch
+from ust.training.work import Data, Work
+
+log = logging.getLogger("ust")
+
+
+class FineTuning(Section):
+    """The recipe's section of params.yaml."""
+
+    seed: Seed
+    head_lr: Positive
+    head_weight_decay: Weight
+    head_epochs: Count
+    lr: Positive
+    weight_decay: Weight
+    warm_up: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    max_epochs: Count
+    mixup: Weight
+    overlay: Share
+    gain_db: Weight
+    roll: bool
+    mask_bands: Whole
+    mask_frames: Whole
+    average: Rate
+    cache_gib: Weight
+
+
+class OnePretrained(OneNetwork):
+    """A row of ``systems`` of this recipe."""
+
+    architecture: Literal["mobilenet"]
+
+
+def fit_pretrained(system: Any, data: Data, work: Work) -> None:
+    """Fine-tune a pretrained network and write it as it is after the last epoch: validate chooses nothing.
+
+    Raises
+    ------
+    UserError
+        If its weights are missing or of another width, or the loss is no longer finite.
+    """
+    labels = output_labels(system.outputs, work.taxonomy)
+    columns = [work.taxonomy.labels.index(label) for label in labels]
+    train = data.train.having(slice(None), data.train.targets[:, columns])
+    score = flat_score(labels, data.validate.targets, work.taxonomy)
+    network = _pretrained(system, len(labels), train, work)
+    _fit_head(network, train, system, work)
+
+    def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
+        found = predict(Answers(network.eval(), []), data.validate, batch_size=64, device=work.device)
+        work.listener.on_epoch("", Epoch(number, loss, score(found), lr, 0, ()))
+
+    network = _fine_tune(network, train, system, work, on_epoch)
+    about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
+    about |= {"parameters": parameter_count(network)}
+    save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
+    note(work.out, epochs=system.max_epochs, converged=True)
+
+
+def _pretrained(system: Any, outputs: int, examples: Examples, work: Work) -> torch.nn.Module:
+    """The network with the features that the stage weights wrote, and a new head."""
+    (feature,) = system.features
+    if work.pretrained is None:
+        raise UserError(f"{work.name} is fine-tuned: give --pretrained, the folder of the stages weights")
+    folder = work.pretrained / feature
+    weights = read_json(folder / DESCRIPTION_FILE, made_by=f"weights@{feature}").get("weights", "")
+    if width_of(weights) != system.width:
+        raise UserError(
+            f"{work.name}: width is {system.width:g}, but {feature} has {weights}, "
+            f"of width {width_of(weights):g}; set the row's width to that"
+        )
+    seed_torch(system.seed, "initialise", work.name)
+    network = build(system.architecture, system.config, outputs, examples.shapes)
+    network.features.load_state_dict(load_network(folder, system.width).features.state_dict())
+    return network.to(work.device, memory_format=torch.channels_last)
+
+
+def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: Work) -> None:
+    """Fit the head to embeddings of the train clips by the pretrained features."""
+    found = predict(
+        lambda log_mel: network.eval().embed(log_mel), examples, batch_size=64, device=work.device
+    )
+    values = torch.from_numpy(found).to(work.device)
+    targets = torch.from_numpy(examples.targets).to(work.device)
+    descend(
+        network.head, values, targets, name=f"{work.name} head", seed=system.seed, lr=system.head_lr,
+        weight_decay=system.head_weight_decay, batch_size=64, max_epochs=system.head_epochs,
+    )  # fmt: skip
+
+
+def _fine_tune(
+    network: torch.nn.Module, examples: Examples, system: Any, work: Work, on_epoch: Any
+) -> torch.nn.Module:
+    """Train all of it, at a rate that rises for a while and falls as a cosine; what is to be kept of it."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
+    bounds = batch_bounds(len(examples), system.batch_size)
+    steps = system.max_epochs * len(bounds)
+    rising = max(1, round(system.warm_up * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / rising) * (1 + np.cos(np.pi * min(1, step / steps))) / 2
+    )
+    kept = network
+    if system.average:
+        kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
+    shuffle, draws = generator(system.seed, "shuffle", work.name), generator(system.seed, "draws", work.name)
+    seed_torch(system.seed, "dropout", work.name)
+    for number in work.progress(
+        range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
+    ):
+        network.features.eval()  # batch norms stay as they are
+        network.head.train()
+        total = 0.0
+        order = shuffle.permutation(len(examples))
+        for batch, y in examples.batches(system.batch_size, order=order, device=work.device):
+            x, y = _varied(batch["log_mel"].float(), y, system, draws)
+            loss = functional.binary_cross_entropy_with_logits(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if system.average:
+                kept.update_parameters(network)
+            total += loss.item() * len(y)
+        if not np.isfinite(total):
+            raise UserError(f"{work.name}: the loss is no longer finite in epoch {number}; lower lr")
+        answers = kept.module if system.average else kept
+        on_epoch(number, total / len(examples), schedule.get_last_lr()[0], answers)
+    return kept.module if system.average else kept
+
+
+def _varied(
+    x: torch.Tensor, y: torch.Tensor, system: Any, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Examples as they are trained with."""
+    if system.roll:
+        x = rolled(x, rng)
+    x, y = overlaid(louder(x, system.gain_db, rng), y, system.overlay, rng)
+    x, y = mixed(x, y, system.mixup, rng)
+    return masked(x, system.mask_bands, system.mask_frames, rng), y

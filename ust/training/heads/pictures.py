@@ -1,0 +1,67 @@
+"""What is done to log-mels in training: other sounds on top, other loudness, other moments, parts hidden.
+
+They are those of the MobileNets, (ln(power + 1e-5) + 4.5) / 5.
+"""
+
+import numpy as np
+import torch
+
+from ust.features.mn.network import OFFSET
+
+DECIBEL = np.log(10) / 10 / 5  # of power, in log-mels
+LOUDEST, QUIETEST = 3.0, -8.0  # dB of a sound on top, relative to what it had
+
+
+def overlaid(
+    x: torch.Tensor, y: torch.Tensor, share: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some of the examples with another's sound on top, as sounds add up: in power, 3 dB louder to 8 dB
+    softer.
+
+    Parameters
+    ----------
+    x : torch.Tensor [shape=(batch, bands, frames)]
+    y : torch.Tensor [shape=(batch, labels)]
+        What is in either is in both together: 1 - (1 - a)(1 - b).
+    share : float
+        Of the examples that this is done to.
+    rng : numpy.random.Generator
+    """
+    if share == 0:
+        return x, y
+    chosen = torch.from_numpy(rng.random(len(x)) < share).to(x.device)
+    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    level = torch.from_numpy(rng.uniform(QUIETEST, LOUDEST, len(x))).to(x)
+    power, more = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
+    both = power.clamp(min=0) + more.clamp(min=0) * 10 ** (level / 10)[:, None, None]
+    sound = (torch.log(both + OFFSET) + 4.5) / 5
+    heard = 1 - (1 - y) * (1 - y[other])
+    return torch.where(chosen[:, None, None], sound, x), torch.where(chosen[:, None], heard, y)
+
+
+def louder(x: torch.Tensor, most_db: float, rng: np.random.Generator) -> torch.Tensor:
+    """Each example louder or softer, by up to so many dB."""
+    change = torch.from_numpy(rng.uniform(-most_db, most_db, len(x))).to(x)
+    return x + change[:, None, None] * DECIBEL
+
+
+def rolled(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Each example from another moment on, what was before it at the end."""
+    return torch.stack([torch.roll(one, int(rng.integers(x.shape[2])), 1) for one in x])
+
+
+def masked(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
+    """SpecAugment: of each example fewer than so many neighbouring bands, and frames, made its mean.
+
+    References
+    ----------
+    Park et al., SpecAugment: A Simple Data Augmentation Method for ASR, Interspeech 2019.
+    """
+    x = x.clone()
+    for one in x:
+        mean = one.mean()
+        for axis, most in ((0, bands), (1, frames)):
+            width = int(rng.integers(most)) if most else 0
+            start = int(rng.integers(one.shape[axis] - width + 1))
+            one.narrow(axis, start, width).fill_(mean)
+    return x
