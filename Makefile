@@ -3,6 +3,7 @@
 # make check-repro   two fresh clones, same bytes?     make bench      time every step against its peers
 # make lint          style, known vulnerabilities      make docs       the documentation as a site
 # make clean         remove what the pipeline wrote
+# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
@@ -10,7 +11,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test test-slow check-repro table bench lint docs clean pins
+.PHONY: repro test test-slow check-repro table bench leaderboard lint docs clean pins
 
 repro: $(VENV)/installed
 	dvc repro
@@ -30,6 +31,11 @@ table: $(VENV)/installed
 
 bench: $(VENV)/installed
 	python -m benchmarks
+
+leaderboard: $(VENV)/installed
+	python -m leaderboard.settings $(SET)
+	cd leaderboard && PYTHONPATH=.. dvc repro
+	@cat leaderboard/board/table.md
 
 lint: $(VENV)/installed
 	ruff check .

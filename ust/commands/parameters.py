@@ -14,6 +14,7 @@ from ust.files.errors import some
 from ust.files.settings import Name, Section, explain, wrong
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.models.table import ARCHITECTURES
+from ust.scores.leaderboard import Leaderboard
 from ust.scores.section import Evaluate
 from ust.scores.submission import Submit
 from ust.sources.section import Data
@@ -50,6 +51,7 @@ def check(path: Path) -> dict[str, Any]:
     """
     content = read_yaml(path)
     fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
+    fields["leaderboard"] = (Leaderboard | None, None)  # which its own parameter file has
     # A feature that is not extracted needs no section.
     fields |= {name: (feature.settings | None, None) for name, feature in FEATURES.items()}
     model = create_model("Params", __base__=Section, **fields)

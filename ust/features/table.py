@@ -8,6 +8,7 @@ from ust.features.vggish import feature as vggish
 
 FEATURES: dict[str, Feature] = {
     "logmel": logmel.FEATURE,
+    "logmel64": logmel.FEATURE,
     "vggish": vggish.FEATURE,
     "mn": mn.FEATURE,
     "mn_frames": mn.FEATURE,

@@ -7,7 +7,7 @@ It is made of its settings, the number of labels, and the shapes of a clip's inp
 
 from torch import nn
 
-from ust.models import cnn, frames, heads, mobilenet
+from ust.models import cnn, frames, heads, mobilenet, peers
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "cnn": cnn.CNN,
@@ -16,4 +16,6 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "head": heads.Head,
     "attention": heads.Attention,
     "mobilenet": mobilenet.TaggingMobileNet,
+    "cnn9": peers.CNN9,
+    "mobilenetv2": peers.MobileNetV2,
 }

@@ -116,6 +116,7 @@ def _of_group(heard: np.ndarray, coarse: int, group: np.ndarray) -> np.ndarray:
 def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified) -> np.ndarray:
     """What trees grown on some clips say of others [shape=(clips, labels)]."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     total = np.zeros(asked.shape[:2])
     for number in range(settings.forests):
@@ -130,7 +131,8 @@ def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified
             early_stopping=False,
             random_state=settings.seed + number,
         )
-        model.fit(x.reshape(-1, x.shape[2]), y.ravel())
+        with threadpool_limits(1, "openmp"):  # which stand in one another's way where others compute, too
+            model.fit(x.reshape(-1, x.shape[2]), y.ravel())
         total += model.predict_proba(asked.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
     return total / settings.forests
 

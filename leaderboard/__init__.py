@@ -1,0 +1,1 @@
+"""The leaderboard: every system with several seeds on one data set, as a pipeline of its own."""

@@ -1,0 +1,65 @@
+"""Write leaderboard/params.yaml: params.yaml, what overlay.yaml sets, and what the command line does.
+
+A row that is set to null is left out.
+
+python -m leaderboard.settings data.source=local data.path=../urban mn.weights=mn04_as
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ust.commands.console import done, parse, run
+
+HERE = Path(__file__).parent
+TABLES = ("labels", "systems", "checkpoints")
+REPLACED = ("systems", "hierarchies", "checkpoints", "features")  # by the overlay's, not added to
+
+
+def merge(content: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put mappings into mappings, and all else in the place of what was there."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            merge(content[key], value)
+        else:
+            content[key] = value
+
+
+def main() -> None:
+    """Write the file, checked."""
+    parser = argparse.ArgumentParser(prog="python -m leaderboard.settings", description=__doc__)
+    parser.add_argument("settings", nargs="*", help="NAME.OF.PARAMETER=VALUE")
+    parser.add_argument("--out", type=Path, default=HERE / "params.yaml")
+    args = parse(parser)
+
+    import io
+
+    from ruamel.yaml import YAML
+
+    from ust.commands.parameters import check
+    from ust.files.atomic import replacing
+    from ust.files.documents import read_yaml
+    from ust.files.errors import UserError
+
+    content = read_yaml(HERE.parent / "params.yaml") | {name: {} for name in REPLACED}
+    merge(content, read_yaml(HERE / "overlay.yaml"))
+    yaml = YAML(typ="safe")
+    for setting in args.settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"{setting}: should be NAME.OF.PARAMETER=VALUE")
+        for part in reversed(name.split(".")):
+            value = {part: yaml.load(io.StringIO(value)) if isinstance(value, str) else value}
+        merge(content, value)
+    for table in TABLES:
+        content[table] = {name: row for name, row in content[table].items() if row is not None}
+    with replacing(args.out) as partial:
+        yaml.default_flow_style = False
+        yaml.dump(content, partial)
+    check(args.out)
+    board = content["leaderboard"]
+    done("%s: %d systems with %d seeds", args.out, len(board["systems"]), len(board["seeds"]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,73 @@
+"""Set all systems and seeds of the leaderboard side by side: a table, a chart of score against cost, bars
+by class."""
+
+import argparse
+from pathlib import Path
+
+from ust.commands.console import done, log, parse, progress, run
+
+
+def main() -> None:
+    """Write results.json, table.md, cost.png and classes.png."""
+    parser = argparse.ArgumentParser(prog="python -m stages.leaderboard", description=__doc__)
+    parser.add_argument("results", type=Path, help="folder of SEED/SYSTEM/predictions.csv and timing.json")
+    parser.add_argument("models", type=Path, help="folder of SEED/SYSTEM, and of the features' weights")
+    parser.add_argument("data", type=Path, help="folder of the stage download")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parse(parser, replaces=["out"])
+
+    from ust.annotations.reading import ground_truth, read_annotations, unverified
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.files.documents import read_json, write_json
+    from ust.files.folders import replacing_folder
+    from ust.files.settings import Name, read_sections
+    from ust.models.checkpoints import Checkpoint, parameter_count
+    from ust.page.leaderboard import classes_figure, cost_figure
+    from ust.scores.evaluation import Evaluation
+    from ust.scores.leaderboard import Entry, Leaderboard, advice, leaderboard, markdown
+    from ust.scores.section import Evaluate
+    from ust.tagging.tagger import Tagger
+    from ust.tagging.timing import milliseconds_a_clip
+
+    kinds = {"leaderboard": Leaderboard, "evaluate": Evaluate, "checkpoints": dict[Name, Checkpoint]}
+    board, settings, checkpoints = read_sections(args.params, **kinds)
+    taxonomy = read_taxonomy(args.data / "dcase-ust-taxonomy.yaml")
+    annotations = read_annotations(args.data / "annotations.csv", taxonomy)
+    truth, others = ground_truth(annotations, settings.split), unverified(annotations, settings.split)
+    recordings = sorted((args.data / "audio" / settings.split).iterdir())[: board.timed_clips]
+
+    entries = {}
+    for name in progress(board.systems, total=len(board.systems), description="systems", unit="system"):
+        places = [args.results / str(seed) / name for seed in board.seeds]
+        evaluations = [
+            Evaluation.read(place / "predictions.csv", truth, taxonomy, others=others) for place in places
+        ]
+        minutes = [read_json(place / "timing.json", made_by="compete")["minutes"] for place in places]
+        folder = args.models / str(board.seeds[0]) / checkpoints[name].model
+        options = checkpoints[name].model_dump(exclude={"model"})
+        tagger = Tagger.load(folder, features=args.models / "features", **options)
+        outputs = tagger.system.about.get("outputs")
+        weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        cost = {
+            "train_minutes": round(sum(minutes) / len(minutes), 2),
+            "ms_per_clip": round(milliseconds_a_clip(tagger, recordings), 1),
+            "parameters": parameter_count(tagger.system),
+            "megabytes": round(weights / 1e6, 2),
+        }
+        entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else ("coarse", "fine"))
+    rows = leaderboard(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
+    text = advice(rows)
+    with replacing_folder(args.out, by="leaderboard", force=args.force) as folder:
+        write_json(folder / "results.json", rows)
+        (folder / "table.md").write_text(f"{markdown(rows, board.against)}\n{text}\n", "utf-8")
+        in_order = {row["system"]: entries[row["system"]].evaluations for row in rows}
+        figures = {"cost": cost_figure(rows), "classes": classes_figure(in_order, taxonomy)}
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
+    log.info("%s", text)
+    done("%s: %d systems, %d seeds", args.out, len(rows), len(board.seeds))
+
+
+if __name__ == "__main__":
+    run(main)

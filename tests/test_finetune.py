@@ -1,0 +1,174 @@
+"""Fine-tuning: what is done to log-mels by definition, what is trained and what is kept."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import CPU, Heard, Stored
+
+from ust.features.feature import DESCRIPTION_FILE
+from ust.features.mn.weights import prepare
+from ust.files.documents import write_json
+from ust.files.errors import UserError
+from ust.models.checkpoints import load_system
+from ust.models.examples import predict
+from ust.models.peers import CNN9, MobileNetV2
+from ust.models.table import ARCHITECTURES
+from ust.training.heads import finetune, pictures
+from ust.training.rows import system_model
+from ust.training.work import Work, training_data
+
+SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
+    recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
+    width=0.4, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01, head_weight_decay=0.1,
+    head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4, max_epochs=2, mixup=0.3,
+    overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20, average=0.0, cache_gib=0.0,
+)  # fmt: skip
+
+
+def power(x):
+    return torch.exp(x.double() * 5 - 4.5) - 1e-5
+
+
+class TestPictures:
+    x = torch.rand(6, 128, 40) - 0.3
+    y = (torch.rand(6, 5) < 0.4).float()
+
+    def test_what_is_overlaid_adds_up_in_power_and_in_labels(self):
+        mixed, labels = pictures.overlaid(self.x, self.y, 1.0, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        rng.random(6)
+        other = rng.permutation(6)
+        level = torch.from_numpy(rng.uniform(-8, 3, 6))
+        wanted = power(self.x) + power(self.x[other]) * 10 ** (level / 10)[:, None, None]
+        torch.testing.assert_close(power(mixed), wanted, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(labels, torch.maximum(self.y, self.y[other]))
+
+    def test_a_share_of_nothing_leaves_all_as_it_is(self):
+        mixed, labels = pictures.overlaid(self.x, self.y, 0.0, np.random.default_rng(3))
+        assert mixed is self.x
+        assert labels is self.y
+
+    def test_louder_is_so_many_decibels_of_power(self):
+        found = pictures.louder(self.x, 6.0, np.random.default_rng(3))
+        wanted = np.random.default_rng(3).uniform(-6, 6, 6)
+        ratio = (found.double() * 5).exp() / (self.x.double() * 5).exp()
+        decibels = 10 * torch.log10(ratio).mean(dim=(1, 2))
+        np.testing.assert_allclose(decibels, wanted, atol=1e-4)
+
+    def test_rolled_keeps_every_frame_in_its_order(self):
+        for before, after in zip(self.x, pictures.rolled(self.x, np.random.default_rng(3)), strict=True):
+            start = next(s for s in range(40) if torch.equal(torch.roll(before, s, 1), after))
+            assert 0 <= start < 40
+
+    def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more(self):
+        kept = self.x.clone()
+        found = pictures.masked(self.x, 30, 10, np.random.default_rng(3))
+        assert torch.equal(self.x, kept)
+        for before, after in zip(self.x, found, strict=True):
+            hidden = after != before
+            bands, frames = hidden.all(dim=1), hidden.all(dim=0)
+            assert bands.sum() < 30
+            assert frames.sum() < 10
+            assert torch.equal(hidden, bands[:, None] | frames[None])
+            for stretch in (bands, frames):
+                places = torch.nonzero(stretch).flatten()
+                assert len(places) == 0 or places[-1] - places[0] == len(places) - 1
+
+
+@pytest.fixture(scope="module")
+def city(taxonomy):
+    """Twelve train clips and four validate clips: the first coarse label is loud in the low bands."""
+    rng = np.random.default_rng(0)
+    names = [f"{i % 4:02d}_{i:06d}.wav" for i in range(16)]
+    splits = ["train"] * 12 + ["validate"] * 4
+    table = pd.DataFrame(0, pd.Index(names, name="audio_filename"), list(taxonomy.labels))
+    table[taxonomy.coarse[0]] = [i % 2 for i in range(16)]
+    table.insert(0, "split", splits)
+    x = rng.normal(0, 0.1, (16, 128, 100))
+    x[1::2, :40] += 1.5
+    order = np.argsort(names)
+    columns = (np.array(column, object)[order] for column in (names, ["original"] * 16, splits))
+    return training_data(SYSTEM, table, {"log_mel": Stored(x[order].astype(np.float16), *columns)}, taxonomy)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A network of random weights, as the stage weights@mn_logmel writes it."""
+    from types import SimpleNamespace
+
+    folder = tmp_path_factory.mktemp("features") / "mn_logmel"
+    found = prepare(folder, SimpleNamespace(weights="random", seed=1), None)
+    write_json(folder / DESCRIPTION_FILE, found)
+    return folder.parent
+
+
+@pytest.fixture
+def work(taxonomy, tmp_path, pretrained):
+    about = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
+    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, about, None, Heard(), pretrained=pretrained)
+
+
+def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, work):
+    finetune.fit_pretrained(SYSTEM, city, work)
+    found = predict(load_system(work.out, taxonomy=work.taxonomy), city.validate, batch_size=2, device=CPU)
+    there = city.validate.targets[:, 0] == 1
+    assert found[there, 0].min() > found[~there, 0].max()
+    before = finetune.load_network(work.pretrained / "mn_logmel", 0.4)
+    after = load_system(work.out, taxonomy=work.taxonomy).answers.network
+    statistics = [name for name, _ in before.features.named_buffers() if "running" in name]
+    first, second = before.features.state_dict(), after.features.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in statistics)
+    assert not torch.equal(first["0.0.weight"], second["0.0.weight"])
+    assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, work, tmp_path, average):
+    system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
+    other = city.validate.having(slice(2), 1 - city.validate.targets[:2])
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place, data in zip(places, (city, replace(city, validate=other)), strict=True):
+        finetune.fit_pretrained(system, data, replace(work, out=place))
+    first, second = ((place / "weights.safetensors").read_bytes() for place in places)
+    assert first == second
+
+
+def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
+    """With the last ones alone they are the plain ones; otherwise not."""
+    made = {}
+    for average in (0.0, 1e-9, 0.9):
+        system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
+        finetune.fit_pretrained(system, city, replace(work, out=tmp_path / str(average)))
+        network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).answers.network
+        made[average] = network.features.state_dict()["0.0.weight"]
+    torch.testing.assert_close(made[0.0], made[1e-9])
+    assert not torch.allclose(made[0.0], made[0.9])
+
+
+def test_weights_of_another_width_and_none_at_all_are_named(city, work):
+    with pytest.raises(UserError, match=r"a: width is 1, but mn_logmel has random, of width 0\.4"):
+        finetune.fit_pretrained(SYSTEM.model_copy(update={"width": 1.0}), city, work)
+    with pytest.raises(UserError, match="a is fine-tuned: give --pretrained"):
+        finetune.fit_pretrained(SYSTEM, city, replace(work, pretrained=None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "count"),
+    # MobileNetV2 has 2,223,872 before its classifier, less the two channels that a log-mel does not have.
+    [(CNN9, (64, 640), None), (MobileNetV2, (128, 862), 2_223_872 - 2 * 32 * 9)],
+)
+def test_the_peers_are_as_published(kind, shape, count):
+    network = kind(kind.Config(), 5, {"logmel": shape})
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    size = network.answer.in_features
+    if kind is CNN9:
+        pairs = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
+        count = sum(9 * a * b + 2 * b for a, b in pairs)
+    assert weights == count + 5 * size + 5
+    assert network.eval()(torch.rand(2, *shape) * -80).shape == (2, 5)
+    with pytest.raises(ValueError, match="no log-mel"):
+        kind.check({"logmel": (384,)})
+    assert kind in ARCHITECTURES.values()

@@ -1,0 +1,121 @@
+"""The figures of label rules: against scikit-learn and by hand, and the stage from the command line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from project import Project
+from sklearn.metrics import average_precision_score
+from test_rules import POOLED, crowd
+
+from ust.annotations.rules.votes import votes_of
+from ust.scores.label_quality import Ranking, annotators, crossed_f1, doubtful, quality
+
+REAL = ROOT.parent / "shared" / "sonyc-ust-v1"
+
+
+@given(st.integers(0, 10_000))
+def test_average_precision_with_copies_of_clips_is_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((12, 4)) < 0.3
+    truth[0, 0] = True
+    predicted = rng.integers(0, 5, (12, 4)) / 4  # with ties
+    copies = rng.integers(0, 3, 12)
+    copies[0] = 1
+    rows = np.repeat(np.arange(12), copies)
+    wanted = average_precision_score(truth[rows].ravel(), predicted[rows].ravel())
+    assert Ranking(truth, predicted)(copies) == pytest.approx(wanted)
+
+
+def test_f1_at_thresholds_of_other_clips():
+    """Perfect ranks give 1; where the scale differs from clip to clip the others' threshold does not fit."""
+    truth = np.tile([1, 0, 0], (40, 1))
+    assert crossed_f1(truth, truth * 0.3 + 0.1, seed=1) == 1
+    assert crossed_f1(truth, np.zeros((40, 3)), seed=1) == pytest.approx(0.5)  # all are said
+    scale = np.where(np.arange(40) % 2, 1.0, 0.01)[:, None]
+    assert crossed_f1(truth, (truth + 0.5) * scale, seed=1) < 0.9
+
+
+def test_differences_are_paired_with_the_first_rule(taxonomy):
+    rng = np.random.default_rng(0)
+    truth = (rng.random((50, 37)) < 0.2).astype(int)
+    good = truth * 0.5 + rng.random((50, 37)) * 0.6
+    found = quality(truth, {"a": good, "b": good, "c": rng.random((50, 37))}, taxonomy, bootstrap=50, seed=1)
+    for level in ("coarse", "fine"):
+        assert found["b"][level]["difference_ci95"] == [0, 0]
+        assert found["c"][level]["difference_ci95"][1] < 0
+        low, high = found["a"][level]["ci95"]
+        assert low < found["a"][level]["ap"] < high
+
+
+def test_what_a_curator_is_told_of_annotators(taxonomy):
+    annotations, _ = crowd(taxonomy, coins=1)
+    table = annotators(votes_of(annotations, taxonomy), POOLED).set_index("annotator_id")
+    assert table.index[0] == 1000
+    assert table.loc[1000, "clips"] == 120
+    assert table.loc[1000, "false_alarms"] > 0.3
+    assert table.drop(index=1000)["false_alarms"].max() < 0.05
+    assert table.loc[1000, "agreement"] < table.drop(index=1000)["agreement"].median()
+    alone = annotators(votes_of(annotations[annotations["annotator_id"] == 1000], taxonomy), POOLED)
+    assert alone["agreement"].isna().all()
+
+
+def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxonomy):
+    annotations, _ = crowd(taxonomy, clips=30)
+    votes = votes_of(annotations, taxonomy)
+    majority = (votes.fraction() > 0.5).astype(float)
+    column = taxonomy.labels.index("8_dog")
+    doubted = majority.copy()
+    doubted[3, column], doubted[5, column] = 1 - majority[3, column], abs(0.9 - majority[5, column])
+    table = doubtful(votes, doubted, each=5)
+    assert table["label"].tolist() == ["8_dog", "8_dog"]
+    assert table["audio_filename"].tolist() == [votes.clips[3], votes.clips[5]]
+
+
+def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
+    annotations, truth = crowd(taxonomy, clips=60)
+    agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
+    agreed[list(taxonomy.fine)] = truth.astype(int)
+    table = pd.concat([annotations, agreed]).assign(split="validate")
+    table.columns = [f"{name}_presence" if name in taxonomy.labels else name for name in table.columns]
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    project = Project(ROOT)
+    words = (str(tmp_path / "annotations.csv"), str(taxonomy_file), str(tmp_path / "out.json"))
+    project.stage("label_quality", *words, "--details", str(tmp_path / "details"))
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert list(found) == ["majority", "any", "fraction", "dawid_skene", "glad", "pooled", "verified"]
+    for figures in found.values():
+        assert set(figures["fine"]) >= {"ap", "f1", "ci95"}
+        assert figures["clips"] == 60
+        assert figures["seconds"] >= 0
+    assert found["verified"]["learns_from_ground_truth_of"] == ["validate"]
+    assert found["pooled"]["fine"]["ap"] > found["majority"]["fine"]["ap"]
+    assert {path.name for path in (tmp_path / "details").iterdir()} == {
+        "annotators.csv", "doubtful.csv", "reliability.csv"
+    }  # fmt: skip
+    message = project.run("python", "-m", "stages.label_quality", *words, "--split", "train", code=1)
+    assert "the split 'train' has no ground-truth rows" in message
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
+def test_on_the_real_annotations(tmp_path):
+    """What the literature's rules are known to give there, and the pooled one more than that."""
+    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.rules.pooled import pooled
+    from ust.annotations.taxonomy import read_taxonomy
+
+    taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
+    annotations = read_annotations(REAL / "annotations.csv", taxonomy)
+    truth = ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.labels)]
+    votes = votes_of(annotations, taxonomy)
+    rows = pd.Index(votes.clips).get_indexer(truth.index)
+    estimates = {"fraction": votes.fraction()[rows], "pooled": pooled(votes, POOLED)[rows]}
+    found = quality((truth == 1).to_numpy(), estimates, taxonomy, bootstrap=10, seed=1)
+    assert found["fraction"]["fine"]["ap"] == pytest.approx(0.521, abs=0.002)
+    assert found["fraction"]["coarse"]["ap"] == pytest.approx(0.829, abs=0.002)
+    assert found["pooled"]["fine"]["ap"] >= 0.72
+    assert found["pooled"]["coarse"]["ap"] >= 0.905

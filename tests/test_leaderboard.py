@@ -1,0 +1,101 @@
+"""The leaderboard: its figures by hand, its settings, and its pipeline on a tiny city."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from project import TINY
+
+from ust.scores.evaluation import Evaluation
+from ust.scores.leaderboard import Entry, advice, leaderboard, markdown
+
+COST = {"train_minutes": 1.0, "ms_per_clip": 20.0, "parameters": 10, "megabytes": 0.1}
+
+
+@pytest.fixture(scope="module")
+def entries(taxonomy):
+    """A good system of two seeds, the same again but slow, noise, and one that knows coarse labels alone."""
+    rng = np.random.default_rng(0)
+    truth = {
+        "coarse": (rng.random((60, 8)) < 0.3).astype(int),
+        "fine": (rng.random((60, 29)) < 0.2).astype(int),
+    }
+    sensors = np.arange(60) % 5
+
+    def system(signal, seed):
+        noise = np.random.default_rng(seed)
+        predicted = {level: signal * y + noise.random(y.shape) for level, y in truth.items()}
+        return Evaluation(taxonomy, sensors, truth, predicted)
+
+    good = [system(1.0, seed) for seed in (1, 2)]
+    return {
+        "noise": Entry([system(0.0, seed) for seed in (3, 4)], COST, ("coarse", "fine")),
+        "good": Entry(good, COST, ("coarse", "fine")),
+        "coarse": Entry([system(0.5, seed) for seed in (5, 6)], COST, ("coarse",)),
+        "slow": Entry(good, COST | {"train_minutes": 9.0}, ("coarse", "fine")),
+    }
+
+
+def test_means_ranges_and_paired_intervals(entries):
+    rows = leaderboard(entries, against="noise", bootstrap=40, seed=1)
+    assert [row["system"] for row in rows] == ["good", "slow", "coarse", "noise"]
+    good = rows[0]
+    values = [e.headlines()["coarse.micro_auprc"] for e in entries["good"].evaluations]
+    assert good["coarse_micro_auprc"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert good["coarse_micro_auprc_range"] == pytest.approx(sorted(values), abs=1e-6)
+    assert good["against_noise"]["fine"][0] > 0
+    assert good["against_best"] == {"coarse": [0, 0], "fine": [0, 0]}
+    assert rows[3]["against_best"]["coarse"][1] < 0
+    assert rows[2]["fine_micro_auprc"] is None
+    assert set(rows[2]["against_noise"]) == {"coarse"}
+    text = advice(rows)
+    assert text.startswith("Take good: coarse / fine micro AUPRC")
+    assert "slow is not surely behind it" in text
+    table = markdown(rows, "noise")
+    assert len(table.splitlines()) == 2 + len(rows)
+    assert {line.count("|") for line in table.splitlines()} == {11}
+
+
+def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
+    """Two systems with two seeds; a second run does nothing; what is asked of settings that are wrong."""
+    place = project.path
+    tiny = [f"{name}={value}" for name, value in TINY.items() if not name.startswith(("systems", "hier"))]
+    tiny += ["features=[vggish,mn]", "leaderboard.seeds=[1,2]", "leaderboard.timed_clips=2"]
+    tiny += ["leaderboard.systems=[baseline_coarse,linear_mn]", "leaderboard.against=baseline_coarse"]
+    tiny += [
+        "leaderboard.bootstrap=10",
+        "labels.heard.folds=2",
+        "train_head.folds=2",
+        "train_head.max_epochs=2",
+    ]
+    kept = ("baseline_coarse", "linear_mn")
+    gone = ("cnn_vggish_coarse", "baseline_fine", "mlp_mn", "attention_mn", "finetune_mn")
+    tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]
+    tiny += ["submission=linear_mn"]
+    try:
+        project.run("python", "-m", "leaderboard.settings", *tiny)
+        project.environment = project.environment | {"PYTHONPATH": ".."}
+        output = (
+            project.run("dvc", "repro", "--cwd" if False else "-q", "leaderboard/dvc.yaml") if False else ""
+        )
+        project.path = place / "leaderboard"
+        output = project.run("dvc", "repro")
+        assert "Running stage 'table'" in output
+        rows = json.loads((project.path / "board/results.json").read_text())
+        assert {row["system"] for row in rows} == set(kept)
+        assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 for row in rows)
+        assert (project.path / "board/cost.png").stat().st_size > 5000
+        assert "up to date" in project.run("dvc", "repro")
+    finally:
+        project.path = place
+        project.environment = {k: v for k, v in project.environment.items() if k != "PYTHONPATH"}
+        for name in ("data", "models", "results", "board"):
+            shutil.rmtree(place / "leaderboard" / name, ignore_errors=True)
+        for name in ("params.yaml", "dvc.lock"):
+            (place / "leaderboard" / name).unlink(missing_ok=True)
+    message = project.run("python", "-m", "leaderboard.settings", "data.source", code=1)
+    assert "data.source: should be NAME.OF.PARAMETER=VALUE" in message
+    message = project.run("python", "-m", "leaderboard.settings", "leaderboard.seeds=[]", code=1)
+    assert "leaderboard.seeds" in message
+    (place / "leaderboard" / "params.yaml").unlink(missing_ok=True)
