@@ -2,7 +2,7 @@
 # make table         the report's Tables 3 and 4       make test-slow  the tests that take an hour
 # make check-repro   two fresh clones, same bytes?     make bench      time every step against its peers
 # make lint          style, known vulnerabilities      make docs       the documentation as a site
-# make clean         remove what the pipeline wrote
+# make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
 # make leaderboard   all systems, several seeds (SET="data.source=local data.path=../../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
@@ -11,13 +11,16 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test test-slow check-repro table bench leaderboard lint docs clean pins
+.PHONY: repro test test-fast test-slow check-repro table bench leaderboard lint docs clean pins
 
 repro: $(VENV)/installed
 	dvc repro
 
 test: $(VENV)/installed
 	pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'
+
+test-fast: $(VENV)/installed
+	pytest -n 2 -m 'not slow and not whole'
 
 test-slow: $(VENV)/installed
 	pytest -n 2 --dist worksteal -m slow

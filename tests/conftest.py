@@ -42,9 +42,18 @@ LONGEST = (
 )
 
 
+# What `make test-fast` leaves out: modules that start processes or train networks of full size.
+WHOLE = {"architecture", "benchmarks", "environment", "finetune", "heads", "hierarchy", "label_quality",
+         "leaderboard", "learns", "loops", "mistakes", "mn", "models", "onnx", "package", "report", "tagging",
+         "v2", *LONGEST}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Put the longest modules first."""
+    """Put the longest modules first, and mark those that `make test-fast` leaves out."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    for item in items:
+        if item.path.stem.removeprefix("test_") in WHOLE:
+            item.add_marker("whole")
     items.sort(key=lambda item: ranks.get(item.path.stem.removeprefix("test_"), len(ranks)))
 
 

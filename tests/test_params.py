@@ -63,7 +63,7 @@ def test_defaults_are_the_reports():
         (
             "systems.cnn.architecture",
             "frames",
-            "should be one of cnn, cnn_vggish, head, attention, mobilenet, which the recipe train",
+            "should be one of cnn, cnn_vggish, head, attention",
         ),
         (
             "systems.cnn.recipe",
