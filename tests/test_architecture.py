@@ -52,7 +52,7 @@ def test_modules_and_packages_are_small():
     for folder in [path for path in (ROOT / "ust").rglob("*") if path.is_dir()]:
         assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 12, folder
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 160
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) <= 2000
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) <= 2150
 
 
 def test_the_library_reads_no_parameters_and_no_fixed_path():
