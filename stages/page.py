@@ -21,6 +21,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, required=True, help="CSV of the stage aggregate_labels")
     parser.add_argument("--annotations", type=Path, required=True, help="annotations.csv")
     parser.add_argument("--taxonomy", type=Path, required=True, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("--doubtful", type=Path, required=True, help="CSV of the stage label_quality")
     parser.add_argument("--clips", type=int, default=80, help="to put into the page at most, default 80")
     parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
     parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
@@ -38,8 +39,9 @@ def main() -> None:
     from ust.audio.recordings import load_audio
     from ust.features.store import open_features
     from ust.files.atomic import replacing
+    from ust.files.csvs import read_csv
     from ust.files.documents import read_json
-    from ust.page.content import clip_content, page
+    from ust.page.content import clip_content, doubtful_content, page
     from ust.page.findings import Finding, find, within
     from ust.scores.predictions import read_predictions
     from ust.scores.side_by_side import histories
@@ -74,7 +76,15 @@ def main() -> None:
             clips[clip] = clip_content(
                 clip, samples, logmel.of_clip(clip), labels.loc[clip], annotations, predicted[part], taxonomy
             )
-    text = page(metrics, findings, clips, history, annotations, taxonomy, sample_rate=rate)
+    # The first of each label: it is listened to beside the others, so that the page stays small.
+    rows = (
+        read_csv(args.doubtful, hint="the stage label_quality makes it").groupby("label", sort=False).head(1)
+    )
+    doubtful = [
+        doubtful_content(row, load_audio(args.audio / row["split"] / row["audio_filename"], SAMPLE_RATE))
+        for _, row in rows.iterrows()
+    ]
+    text = page(metrics, findings, clips, history, annotations, taxonomy, sample_rate=rate, doubtful=doubtful)
     with replacing(args.out) as partial:
         partial.write_text(text, "utf-8")
     done(

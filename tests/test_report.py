@@ -12,6 +12,7 @@ import soundfile as sf
 from conftest import RATE
 from PIL import Image
 
+from ust.page.content import doubtful_content
 from ust.page.findings import Finding, find, within
 from ust.page.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
 from ust.page.page import data_uri, render
@@ -105,10 +106,12 @@ def page(tmp_path, taxonomy, noise):
         "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS],
         "note": "",
     }
+    row = {"label": "8_dog", "audio_filename": list(clips)[1], "heard": 1, "asked": 3, "posterior": 0.874}
     chart = chart_svg({"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
     text = render(
         about={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
         results=table, classes=table, charts=[{"label": "loss", "svg": chart}],
+        doubtful=[doubtful_content(pd.Series(row), noise)],
         labels=taxonomy.coarse, systems=SYSTEMS, chosen=SYSTEMS[0], splits=["train", "validate"],
         data={"labels": taxonomy.labels, "systems": SYSTEMS, "ticks": mel_ticks(RATE),
               "findings": findings, "clips": clips},
@@ -125,6 +128,8 @@ def test_nothing_is_fetched_and_nothing_escapes(page):
     assert not re.search(r'(src|href)="(?!["#])', outside)
     assert not re.search(r"@import|url\((?!#)|fetch\(", outside)
     assert "<script>alert" not in text
+    assert "<td>1 of 3</td>" in text
+    assert "<td>0.87</td>" in text
     assert "second&lt;b&gt;" in text
     embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
     assert json.loads(embedded)["findings"] == findings

@@ -1,6 +1,6 @@
 """What the page holds: of each clip, and in all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -62,6 +62,25 @@ def clip_content(
     }
 
 
+def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
+    """What the page holds of a label to listen to, a row of `ust.scores.label_quality.doubtful`.
+
+    Parameters
+    ----------
+    row : pandas.Series
+    samples : numpy.ndarray [shape=(n,)]
+        The clip's, at 44.1 kHz.
+    """
+    return {
+        "label": row["label"],
+        "clip": row["audio_filename"],
+        "heard": int(row["heard"]),
+        "asked": int(row["asked"]),
+        "posterior": float(row["posterior"]),
+        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
+    }
+
+
 def page(
     metrics: Mapping[str, dict[str, Any]],
     findings: list[Finding],
@@ -71,6 +90,7 @@ def page(
     taxonomy: Taxonomy,
     *,
     sample_rate: int,
+    doubtful: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page as HTML.
 
@@ -87,6 +107,8 @@ def page(
     taxonomy : Taxonomy
     sample_rate : int
         Of the log-mels, Hz.
+    doubtful : sequence of mapping
+        What `doubtful_content` gives of labels to listen to.
     """
     systems = list(metrics)
     about = metrics[systems[0]]["rests_on"]
@@ -112,6 +134,7 @@ def page(
             {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
         ],
         labels=taxonomy.coarse,
+        doubtful=doubtful,
         systems=systems,
         chosen=max(systems, key=lambda name: metrics[name]["coarse"]["micro_auprc"]),
         splits=sorted({finding.split for finding in findings}),
