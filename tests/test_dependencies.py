@@ -16,7 +16,7 @@ from stages.code import stages as stages_of
 from ust.files import code
 
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "export", "tag"}
+TOOLS = {"compare", "export", "leaderboard", "tag"}
 TABLES = ("ust.annotations.rules.table", "ust.features.table", "ust.models.table", "ust.sources.table",
           "ust.training.table")  # fmt: skip
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
@@ -150,7 +150,7 @@ def test_who_rests_on_what(copy):
     def on(module):
         return {place.split("/")[0] for place, files in rests.items() if module in files}
 
-    assert on("ust/scores/bootstrap.py") == {"evaluate"}
+    assert on("ust/scores/bootstrap.py") == {"evaluate", "label_quality"}
     assert on("ust/page/media.py") == {"page"}
     assert on("ust/page/page.html.jinja") == {"page"}
     assert on("ust/training/schedule.py") == {"train"}
@@ -165,8 +165,8 @@ def test_who_rests_on_what(copy):
         "weights/logmel", "extract/logmel"
     }  # fmt: skip
     assert {place for place, files in rests.items() if "ust/annotations/rules/anyone.py" in files} == {
-        "aggregate_labels/any"
-    }
+        "aggregate_labels/any", "label_quality"
+    }  # fmt: skip
     assert not on("ust/sources/sonyc.py")  # the city is the source
 
 

@@ -13,13 +13,15 @@ from conftest import RATE, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages whose commands train, export or tag again and again.
-LONG = ("README.md", "experiments.md", "export.md", "submissions.md", "systems.md", "tagging.md")
+LONG = ("README.md", "experiments.md", "export.md", "labels.md", "submissions.md", "systems.md", "tagging.md")
 # What no test can run, by how it begins or what it holds.
 NOT_RUN = {
     "make test": "this is it, or would be an hour of it",
     "make bench": "takes minutes and the machine for itself; test_benchmarks.py runs one of them",
     "make check-repro": "runs the whole pipeline twice; test_pipeline.py tests how it compares",
     "python -m benchmarks": "the same",
+    "make leaderboard": "takes an hour; test_leaderboard.py runs two systems",
+    "python -m leaderboard": "the same",
     "source .venv/bin/activate": "is in place",
     "mkdocs serve": "does not end",
     "sonyc-ust-v": "needs a network and a day",

@@ -93,15 +93,16 @@ def test_the_reports_settings_for_one_epoch(project):
 def test_heads_on_embeddings_by_their_preset(project):
     """presets/mn.txt, with seeded weights: what is new is extracted and trained, and nothing else."""
     preset = (ROOT / "presets" / "mn.txt").read_text().split()
-    budget = ("-S", "train_head.max_epochs=2", "-S", "train_head.folds=2")
-    output = project.dvc(
-        "exp", "run", "-n", "heads", *preset, *budget, "evaluate@linear_mn", "evaluate@attention_mn"
-    )
-    extracted = {f"{stage}@{name}" for stage in ("weights", "extract") for name in ("mn", "mn_frames")}
-    systems = {
-        f"{s}@{name}" for s in ("train", "predict", "evaluate") for name in ("linear_mn", "attention_mn")
-    }
-    assert ran(output) == {"code", "inputs"} | extracted | systems
+    budget = ("train_head.max_epochs=2", "train_head.folds=2", "labels.heard.folds=2",
+              "train_finetune.max_epochs=1", "train_finetune.head_epochs=2")  # fmt: skip
+    names = ("linear_mn", "attention_mn", "finetune_mn")
+    settings = [word for setting in budget for word in ("-S", setting)]
+    targets = [f"evaluate@{name}" for name in names]
+    output = project.dvc("exp", "run", "-n", "heads", *preset, *settings, *targets)
+    features = ("mn", "mn_frames", "mn_logmel")
+    extracted = {f"{stage}@{name}" for stage in ("weights", "extract") for name in features}
+    systems = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
+    assert ran(output) == {"code", "inputs", "aggregate_labels@heard"} | extracted | systems
     assert project.metrics("linear_mn")["rests_on"]["mn_weights"] == "random"
     assert "linear_mn weight decay 10, out of fold" in output
     project.run("git", "checkout", "-q", ".")

@@ -20,7 +20,7 @@ FEATURES = ("weights@logmel", "weights@vggish", "extract@logmel", "extract@vggis
 LABELS = ("aggregate_labels@majority", "aggregate_labels@any")
 EXTRACTION = ("download", "augment", *FEATURES, *LABELS)
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
-LAST = ("describe", "table", "submit", "page")
+LAST = ("label_quality", "describe", "table", "submit", "page")
 BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 
