@@ -24,8 +24,8 @@ def main() -> None:
     from ust.files.settings import Name, read_sections
     from ust.models.checkpoints import Checkpoint, parameter_count
     from ust.page.leaderboard import classes_figure, cost_figure
+    from ust.page.standings import Entry, Leaderboard, advice, leaderboard, markdown
     from ust.scores.evaluation import Evaluation
-    from ust.scores.leaderboard import Entry, Leaderboard, advice, leaderboard, markdown
     from ust.scores.section import Evaluate
     from ust.tagging.tagger import Tagger
     from ust.tagging.timing import milliseconds_a_clip

@@ -202,7 +202,8 @@ def test_dvc_runs_again_what_rests_on_an_edited_module(project):
     path.write_text(text + "\n_more = 1\n", "utf-8")
     assert "modified:           ust" in project.dvc("status")
     found = ran(project.dvc("repro"))
-    assert found == {"code"} | {f"evaluate@{name}" for name in PARAMS["checkpoints"]}
+    evaluations = {f"evaluate@{name}" for name in PARAMS["checkpoints"]}
+    assert found == {"code", "label_quality"} | evaluations
     path.write_text(text, "utf-8")
     project.run("git", "checkout", "-q", ".")
     project.dvc("checkout")
@@ -263,6 +264,8 @@ def test_declared_params_are_what_the_script_reads(name):
         elif called == "read_system":
             table = "hierarchies" if name == "train_hierarchy" else "systems"
             read |= {"model", "${item.recipe}", table + ".${key}"}
+        elif called == "read_label_quality":
+            read |= {"label_quality"}
         elif called == "read_rule":
             read |= {"labels.${key}"}
         elif called == "read_feature":

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from project import TINY
 
+from ust.page.standings import Entry, advice, leaderboard, markdown
 from ust.scores.evaluation import Evaluation
-from ust.scores.leaderboard import Entry, advice, leaderboard, markdown
 
 COST = {"train_minutes": 1.0, "ms_per_clip": 20.0, "parameters": 10, "megabytes": 0.1}
 

@@ -105,10 +105,15 @@ def test_everything_it_imports_is_declared():
     names = {name.split(">")[0] for name in declared["dependencies"]}
     extras = {
         name.split(">")[0]
-        for extra in ("onnx", "tensorflow")
+        for extra in ("crowd", "onnx", "tensorflow")
         for name in declared["optional-dependencies"][extra]
     }
-    distributions = {"PIL": "pillow", "ruamel": "ruamel.yaml", "sklearn": "scikit-learn"}
+    distributions = {
+        "PIL": "pillow",
+        "crowdkit": "crowd-kit",
+        "ruamel": "ruamel.yaml",
+        "sklearn": "scikit-learn",
+    }
     used = {}
     for path in (ROOT / "ust").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -121,6 +126,7 @@ def test_everything_it_imports_is_declared():
                     )
     assert used.keys() <= names | extras
     assert names <= used.keys()
+    assert used["crowd-kit"] == {"ust/annotations/rules/crowd_kit.py"}
     assert used["tensorflow"] == {"ust/features/vggish/weights.py"}
     assert used["onnx"] == {"ust/tagging/export.py"}
     assert used["onnxruntime"] == {"ust/tagging/export.py", "ust/features/onnx.py"}

@@ -14,7 +14,7 @@ from ust.files.errors import some
 from ust.files.settings import Name, Section, explain, wrong
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.models.table import ARCHITECTURES
-from ust.scores.leaderboard import Leaderboard
+from ust.page.standings import Leaderboard
 from ust.scores.section import Evaluate
 from ust.scores.submission import Submit
 from ust.sources.section import Data
