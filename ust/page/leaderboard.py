@@ -45,7 +45,9 @@ def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxono
         areas = np.mean([[e.scores("coarse").class_auprc[n] for n in names] for e in of_seeds], axis=0)
         places = np.arange(len(names)) + (number - (len(evaluations) - 1) / 2) * width
         axis.bar(places, areas, width, label=system, color=f"C{number % 10}")
-    axis.set_xticks(range(len(names)), [f"{name}\n({positives[name]} clips)" for name in names])
+    broken = [name.replace("-", "-\n") for name in names]
+    ticks = [f"{text}\n({positives[name]})" for text, name in zip(broken, names, strict=True)]
+    axis.set_xticks(range(len(names)), ticks)
     axis.set(ylabel="coarse AUPRC", ylim=(0, 1))
     axis.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)
