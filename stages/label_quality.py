@@ -26,7 +26,6 @@ def main() -> None:
     import pandas as pd
 
     from ust.annotations.reading import ground_truth, read_annotations
-    from ust.annotations.rules.pooled import pooled
     from ust.annotations.rules.section import read_label_quality
     from ust.annotations.rules.votes import votes_of
     from ust.annotations.taxonomy import read_taxonomy
@@ -70,7 +69,7 @@ def main() -> None:
         _, own = rules[section.annotators]
         tables = {
             "annotators": annotators(votes, own),
-            "doubtful": doubtful(votes, pooled(votes, own), each=section.doubtful),
+            "doubtful": doubtful(votes, estimates[section.annotators], each=section.doubtful),
             "reliability": reliabilities(y, of_truth, taxonomy),
         }
         for name, table in tables.items():

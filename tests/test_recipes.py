@@ -9,6 +9,8 @@ from conftest import ROOT
 from project import ran
 from ruamel.yaml import YAML
 
+from leaderboard.settings import merge
+
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 TITLES = ("A system", "An architecture", "A feature", "A label rule", "A data source")
 LAST = {"code", "inputs", "table", "page"}
@@ -21,15 +23,6 @@ def recipe(title):
     row = re.search(r"row\s+in\s+`(ust/\S+/table\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
     params = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     return file and file.groups(), row and row.groups(), YAML(typ="safe").load(params[1])
-
-
-def merge(content, more):
-    """Put mappings into mappings, and all else in the place of what was there."""
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(content.get(key), dict):
-            merge(content[key], value)
-        else:
-            content[key] = value
 
 
 def apply(project, title):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.pooled import Pooled, fit
+from ust.annotations.rules.pooled import Pooled, fit, sigmoid
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.seeding import generator
@@ -126,7 +126,7 @@ def annotators(votes: Votes, settings: Pooled) -> pd.DataFrame:
         clips first.
     """
     _, theta, effect = fit(votes, settings)
-    rates = 1 / (1 + np.exp(-theta.mean(axis=0) - effect))
+    rates = sigmoid(theta.mean(axis=0) + effect)
     yes, asked = (votes.said == 1).astype(float), (votes.said != -1).astype(float)
     all_yes, all_asked = votes.of_clips(yes)[votes.clip], votes.of_clips(asked)[votes.clip]
     others = (all_yes - yes) / np.where(all_asked > asked, all_asked - asked, np.nan)

@@ -66,7 +66,7 @@ def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndar
     effect : numpy.ndarray [shape=(annotators, 2)]
         A volunteer's effects on them.
     """
-    typical = np.array([_logit(settings.false_alarm), _logit(settings.sensitivity)])
+    typical = np.array([logit(settings.false_alarm), logit(settings.sensitivity)])
     deviation = np.array(settings.annotator_deviation)
     between = np.array([[1, settings.correlation], [settings.correlation, 1]])
     precision = np.linalg.inv(deviation[:, None] * between * deviation)
@@ -91,10 +91,10 @@ def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndar
             hessian = diagonal[:, :, None] * np.eye(2) + precision
             step = np.linalg.solve(hessian, (gradient - effect @ precision)[:, :, None])[:, :, 0]
             effect = effect + np.clip(step, -LONGEST, LONGEST)
-        expected = _expected_prevalence(_sigmoid(typical + effect)[votes.annotator], yes, asked)
+        expected = _expected_prevalence(sigmoid(typical + effect)[votes.annotator], yes, asked)
         prevalence = (own.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
         prior = _prior(np.clip(prevalence, RARE, 1 - RARE), own, votes.taxonomy, settings.coupling)
-        own = _sigmoid(prior + votes.of_clips(asked * _evidence(theta, effect, votes, yes)))
+        own = sigmoid(prior + votes.of_clips(asked * _evidence(theta, effect, votes, yes)))
     return own, theta, effect
 
 
@@ -136,10 +136,10 @@ def _expected_prevalence(rates: np.ndarray, yes: np.ndarray, asked: np.ndarray) 
 def _prior(prevalence: np.ndarray, own: np.ndarray, taxonomy: Taxonomy, coupling: float) -> np.ndarray:
     """Logits of each label's prior in each clip [shape=(clips, labels)]."""
     coarse, group = len(taxonomy.coarse), np.array(taxonomy.group)
-    prior = np.tile(_logit(prevalence), (len(own), 1))
+    prior = np.tile(logit(prevalence), (len(own), 1))
     of_group = np.minimum(prevalence[coarse:] / prevalence[:coarse][group], 0.95)
     by_group = np.clip(own[:, :coarse][:, group] * of_group, RARE, 0.95)
-    prior[:, coarse:] = (1 - coupling) * prior[:, coarse:] + coupling * _logit(by_group)
+    prior[:, coarse:] = (1 - coupling) * prior[:, coarse:] + coupling * logit(by_group)
     return prior
 
 
@@ -152,7 +152,7 @@ def _derivatives(
     theta: np.ndarray, effect: np.ndarray, votes: Votes, yes: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First and negative second derivatives of the expected log-likelihood by logit."""
-    p = _sigmoid(_logits(theta, effect, votes))
+    p = sigmoid(_logits(theta, effect, votes))
     return weights * (yes - p), weights * p * (1 - p)
 
 
@@ -162,12 +162,15 @@ def _evidence(theta: np.ndarray, effect: np.ndarray, votes: Votes, yes: np.ndarr
     return yes * (present - absent) + np.logaddexp(0, absent) - np.logaddexp(0, present)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Probabilities of logits."""
     return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
 
 
-def _logit(p: np.ndarray | float) -> np.ndarray:
-    return np.log(p) - np.log1p(-np.asarray(p))
+def logit(p: np.ndarray | float, least: float = 0.0) -> np.ndarray:
+    """Logits of probabilities, which are first kept so far from 0 and 1."""
+    p = np.clip(p, least, 1 - least)
+    return np.log(p) - np.log1p(-p)
 
 
 RULE = rule(Pooled, pooled)

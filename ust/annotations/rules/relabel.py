@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, fit, with_coarse
+from ust.annotations.rules.pooled import Pooled, fit, logit, sigmoid, with_coarse
 from ust.annotations.rules.votes import Votes, rule
 from ust.files.errors import UserError
 from ust.files.settings import Name, Positive
@@ -65,8 +65,10 @@ def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.nda
     answers = said[heard]
     for _ in range(settings.rounds):
         before = answers
-        evidence = _calibrated(_out_of_fold(x, before, sensors, settings), before) - _logit(before.mean(0))
-        answers = 1 / (1 + np.exp(-_logit(said[heard]) - evidence))
+        evidence = _calibrated(_out_of_fold(x, before, sensors, settings), before) - logit(
+            before.mean(0), LIMIT
+        )
+        answers = sigmoid(logit(said[heard], LIMIT) + evidence)
         if np.abs(answers - before).max() < SETTLED:
             break
     found = said.copy()
@@ -102,11 +104,6 @@ def _calibrated(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         model = LogisticRegression().fit(np.tile(score, 2)[:, None], both, sample_weight=weights)
         logits[:, column] = model.decision_function(score[:, None])
     return logits
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, LIMIT, 1 - LIMIT)
-    return np.log(p) - np.log1p(-p)
 
 
 RULE = rule(Relabel, relabel, listens=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.reading import GROUND_TRUTH
-from ust.annotations.rules.pooled import Pooled, fit, implying, with_coarse
+from ust.annotations.rules.pooled import Pooled, fit, logit, with_coarse
 from ust.annotations.rules.votes import Votes, rule
 from ust.files.errors import UserError
 from ust.files.settings import Count, Positive, Seed, Weight
@@ -77,22 +77,21 @@ def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
     np.add.at(sums, votes.sensors, own)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
     elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
-    implied = np.stack([1 - np.prod(1 - own[:, coarse + m], axis=1) for m in implying(votes)], axis=1)
-    joined = (implied + own[:, :coarse]) / 2
+    joined = with_coarse(own, votes)[:, :coarse]
 
     def of_clip(values: np.ndarray) -> np.ndarray:
         return np.repeat(values[:, None, :], labels, axis=1)
 
     of_label = [
-        _logit(own),
-        _logit(own[:, :coarse])[:, group],
-        _logit(joined)[:, group],
+        logit(own, LIMIT),
+        logit(own[:, :coarse], LIMIT)[:, group],
+        logit(joined, LIMIT)[:, group],
         heard,
         heard[:, :coarse][:, group],
         siblings,
-        _logit(elsewhere),
-        _logit(elsewhere[:, :coarse])[:, group],
-        np.tile(_logit(own.mean(axis=0)), (len(own), 1)),
+        logit(elsewhere, LIMIT),
+        logit(elsewhere[:, :coarse], LIMIT)[:, group],
+        np.tile(logit(own.mean(axis=0), LIMIT), (len(own), 1)),
     ]
     number = np.tile(np.arange(labels), (len(own), 1))
     return np.concatenate(
@@ -100,7 +99,7 @@ def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
             np.stack(of_label, axis=2),
             of_clip(generous),
             of_clip(heard),
-            of_clip(_logit(own[:, :coarse])),
+            of_clip(logit(own[:, :coarse], LIMIT)),
             number[:, :, None],
         ],
         axis=2,
@@ -135,11 +134,6 @@ def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified
             model.fit(x.reshape(-1, x.shape[2]), y.ravel())
         total += model.predict_proba(asked.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
     return total / settings.forests
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, LIMIT, 1 - LIMIT)
-    return np.log(p) - np.log1p(-p)
 
 
 RULE = rule(Verified, verified, supervised=True)

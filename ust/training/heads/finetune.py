@@ -6,7 +6,6 @@ Distribution, ICLR 2022). Batch norms keep the statistics of AudioSet: a batch o
 them worse ones.
 """
 
-import logging
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -33,8 +32,6 @@ from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.rows import OneNetwork
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
-
-log = logging.getLogger("ust")
 
 
 class FineTuning(Section):
@@ -111,9 +108,7 @@ def _pretrained(system: Any, outputs: int, examples: Examples, work: Work) -> to
 
 def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: Work) -> None:
     """Fit the head to embeddings of the train clips by the pretrained features."""
-    found = predict(
-        lambda log_mel: network.eval().embed(log_mel), examples, batch_size=64, device=work.device
-    )
+    found = predict(network.eval().embed, examples, batch_size=64, device=work.device)
     values = torch.from_numpy(found).to(work.device)
     targets = torch.from_numpy(examples.targets).to(work.device)
     descend(
@@ -133,9 +128,10 @@ def _fine_tune(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / rising) * (1 + np.cos(np.pi * min(1, step / steps))) / 2
     )
-    kept = network
+    averaged = None
     if system.average:
-        kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
+        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
+    kept = averaged.module if averaged else network
     shuffle, draws = generator(system.seed, "shuffle", work.name), generator(system.seed, "draws", work.name)
     seed_torch(system.seed, "dropout", work.name)
     for number in work.progress(
@@ -152,14 +148,13 @@ def _fine_tune(
             loss.backward()
             optimizer.step()
             schedule.step()
-            if system.average:
-                kept.update_parameters(network)
+            if averaged:
+                averaged.update_parameters(network)
             total += loss.item() * len(y)
         if not np.isfinite(total):
             raise UserError(f"{work.name}: the loss is no longer finite in epoch {number}; lower lr")
-        answers = kept.module if system.average else kept
-        on_epoch(number, total / len(examples), schedule.get_last_lr()[0], answers)
-    return kept.module if system.average else kept
+        on_epoch(number, total / len(examples), schedule.get_last_lr()[0], kept)
+    return kept
 
 
 def _varied(
