@@ -93,11 +93,22 @@ def test_interval_of_a_mean_agrees_with_theory():
     assert high == pytest.approx(values.mean() + error, abs=0.02)
 
 
-def test_a_resample_is_scored_like_a_file_of_its_clips(frames, evaluations, taxonomy):
+@pytest.mark.parametrize("decimals", [6, 1], ids=["few ties", "many ties"])
+@pytest.mark.parametrize("unit", ["clips", "sensors"])
+def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, decimals):
     truth, systems = frames
-    draw = next(resamples(truth["sensor_id"].to_numpy(), unit="sensors", count=1, seed=2))
-    alone = Evaluation.of(truth.iloc[draw], systems[0].iloc[draw], taxonomy)
-    assert evaluations[0].figures(draw) == alone.figures(np.arange(len(draw)))
+    predicted = systems[0].round(decimals)
+    evaluation = Evaluation.of(truth, predicted, taxonomy)
+    draws = list(resamples(truth["sensor_id"].to_numpy(), unit=unit, count=40, seed=2))
+    for level in ("fine", "coarse"):
+        found = evaluation.resampled(draws, level)
+        for index, draw in enumerate(draws):
+            alone = Evaluation.of(truth.iloc[draw], predicted.iloc[draw], taxonomy)
+            wanted = alone.scores(level)
+            for name in ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present"):
+                assert found[f"{level}.{name}"][index] == pytest.approx(getattr(wanted, name), abs=1e-12)
+            for name, value in wanted.class_auprc.items():
+                assert found[f"{level}.class_auprc.{name}"][index] == pytest.approx(value, abs=1e-12)
 
 
 def test_headline_has_every_figure_with_its_interval(evaluations, intervals):

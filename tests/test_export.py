@@ -16,8 +16,9 @@ from ust.models.cnn import CNN
 from ust.models.outputs import OTHER, ROOT, node_labels, parents
 from ust.models.systems import Answers, Flat, Hierarchy
 from ust.tagging.export import check, export
+from ust.tagging.features import FrontEnd
 from ust.tagging.front_ends import LogMel, Resample
-from ust.tagging.tagger import FrontEnd, Tagger
+from ust.tagging.tagger import Tagger
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 

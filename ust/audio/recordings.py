@@ -64,8 +64,8 @@ def read_recording(path: Path) -> Recording:
         size = path.stat().st_size
         if size == 0:
             raise BadAudio(f"{path}: the file is empty")
-        with sf.SoundFile(path) as file:
-            _check_whole(path, size)
+        with sf.SoundFile(path) as file, path.open("rb") as raw:
+            check_whole(str(path), raw, size)
             samples = file.read(dtype="float32", always_2d=True)
             rate, promised = file.samplerate, file.frames
     except FileNotFoundError:
@@ -122,29 +122,44 @@ def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: st
     path.write_bytes(buffer.getbuffer())
 
 
-def _check_whole(path: Path, size: int) -> None:
-    """libsndfile reads a truncated WAV or OGG as a shorter one; the containers' own lengths tell."""
-    with path.open("rb") as raw:
-        head = raw.read(4)
-        if head in (b"RIFF", b"RIFX"):
-            _check_samples(path, raw, size, "<4sI" if head == b"RIFF" else ">4sI")
+def check_whole(name: str, raw: BinaryIO, size: int) -> None:
+    """Check that a WAV or OGG holds what it promises: libsndfile reads a truncated one as a shorter one.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for the message.
+    raw : file object
+        Open for reading bytes, at any position.
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    BadAudio
+        If it is truncated.
+    """
+    raw.seek(0)
+    head = raw.read(4)
+    if head in (b"RIFF", b"RIFX"):
+        _check_samples(name, raw, size, "<4sI" if head == b"RIFF" else ">4sI")
+    if head == b"OggS":
         raw.seek(max(0, size - 65_536))
         tail = raw.read()
-    if head == b"OggS":
         last = tail.rfind(b"OggS")
         if last < 0 or len(tail) < last + 6 or not tail[last + 5] & 0x04:
-            raise BadAudio(f"{path}: is truncated: its last Ogg page is not marked as the end of the stream")
+            raise BadAudio(f"{name}: is truncated: its last Ogg page is not marked as the end of the stream")
 
 
-def _check_samples(path: Path, raw: BinaryIO, size: int, layout: str) -> None:
+def _check_samples(name: str, raw: BinaryIO, size: int, layout: str) -> None:
     """Whether a WAV file holds all the samples it promises; what it says of the whole file may be wrong."""
     raw.seek(12)
     while len(header := raw.read(8)) == 8:
-        name, length = struct.unpack(layout, header)
+        chunk, length = struct.unpack(layout, header)
         start = raw.tell()
-        if name == b"data":
+        if chunk == b"data":
             # Programs that cannot seek back leave the length open: 0, or as much as there can be.
             if length < OPEN_LENGTH and start + length > size:
-                raise BadAudio(f"{path}: is truncated: {size} of {start + length} bytes are there")
+                raise BadAudio(f"{name}: is truncated: {size} of {start + length} bytes are there")
             return
         raw.seek(start + length + length % 2)

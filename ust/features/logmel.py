@@ -1,15 +1,21 @@
 """The report's log-mel spectrogram."""
 
+from functools import cache
 from typing import Annotated
 
 import librosa
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from ust.audio.clips import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
+from ust.features.spectra import mel_spectrum
 from ust.files.settings import Count, Section
+
+QUIETEST = 1e-10  # power; what is below counts as this
+RANGE_DB = np.float32(80)
 
 
 class LogMel(Section):
@@ -22,7 +28,7 @@ class LogMel(Section):
 
 
 def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> np.ndarray:
-    """Log-mel spectrogram relative to its own maximum, by librosa's definition.
+    """Log-mel spectrogram relative to its own maximum, by librosa's definition and twice as fast.
 
     Parameters
     ----------
@@ -47,10 +53,25 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
     >>> db.shape, float(db.max())
     ((128, 862), 0.0)
     """
-    power = librosa.feature.melspectrogram(
-        y=samples, sr=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels
+    padded = np.pad(samples, n_fft // 2)
+    mel = mel_spectrum(
+        padded, hann(n_fft), mel_bands(sample_rate, n_fft, n_mels), n_fft=n_fft, hop=hop_length
     )
-    return librosa.power_to_db(power, ref=np.max)
+    np.maximum(mel, QUIETEST, out=mel)
+    db = 10 * np.log10(mel / mel.max())
+    return np.maximum(db, -RANGE_DB)
+
+
+@cache
+def hann(n: int) -> np.ndarray:
+    """librosa's window, in single precision."""
+    return librosa.filters.get_window("hann", n).astype(np.float32)
+
+
+@cache
+def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
+    """librosa's mel bands [shape=(n_mels, 1 + n_fft // 2)]."""
+    return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 
 
 def of_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
@@ -65,5 +86,5 @@ def shape(settings: LogMel) -> tuple[int, int]:
 
 
 FEATURE = Feature(
-    LogMel, LogMel, "float16", shape, of_clip, packages=("librosa", "numpy", "resampy", "soundfile")
+    LogMel, LogMel, "float16", shape, of_clip, packages=("librosa", "numpy", "resampy", "scipy", "soundfile")
 )

@@ -90,9 +90,7 @@ def leaderboard(
 
 def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
     """Micro AUPRC over the resamples, the mean over seeds [shape=(draws,)]."""
-    return np.mean(
-        [[e.scores(level, clips).micro_auprc for clips in draws] for e in entry.evaluations], axis=0
-    )
+    return np.mean([e.resampled(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0)
 
 
 def advice(rows: list[dict[str, Any]]) -> str:

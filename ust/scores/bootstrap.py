@@ -1,15 +1,21 @@
-"""How sure a figure is: bootstrap resamples over clips, or over the sensors that recorded them."""
+"""How sure a figure is: bootstrap resamples over clips, or over the sensors that recorded them.
 
-from collections.abc import Callable, Iterator
+A resample counts each clip as often as it was drawn. Where none of a threshold's clips is among the drawn,
+the counts are those of the threshold above, which changes no area.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ust.files.seeding import generator
+from ust.scores.metrics import DECISION_THRESHOLD, Events, area
 
 UNITS = ("clips", "sensors")
 CONFIDENCE = 0.95
-
-Figures = dict[str, float]
+TOGETHER = 32  # resamples at a time: their counts at all thresholds stay in a core's cache
 
 
 def resamples(sensors: np.ndarray, *, unit: str, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -39,27 +45,94 @@ def resamples(sensors: np.ndarray, *, unit: str, count: int, seed: int) -> Itera
         yield np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
 
 
-def distribution(
-    figures: Callable[[np.ndarray], Figures], draws: Iterator[np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Every figure over the resamples.
-
-    Parameters
-    ----------
-    figures : callable
-        From clip indices to named figures.
-    draws : iterator of numpy.ndarray
-        As `resamples` yields them.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray [shape=(count,)]
-    """
-    rows = [figures(indices) for indices in draws]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
 def interval(values: np.ndarray) -> list[float]:
     """The central 95 % of the values, by percentiles: [low, high]."""
     tail = (1 - CONFIDENCE) / 2
     return [float(value) for value in np.quantile(values, [tail, 1 - tail])]
+
+
+def resampled_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """The official figures of a level over resamples.
+
+    Parameters
+    ----------
+    categories : list of Events
+    draws : iterable of numpy.ndarray
+        Clip indices, as `resamples` yields them.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray [shape=(resamples,)]
+        ``micro_auprc``, ``micro_f1``, ``macro_auprc``, ``macro_auprc_present``, and ``class_auprc`` of
+        [shape=(resamples, categories)].
+    """
+    thresholds = np.concatenate([events.thresholds for events in categories])
+    order = np.argsort(-thresholds, kind="stable")
+    descending = thresholds[order]
+    first = np.flatnonzero(np.append(True, descending[1:] != descending[:-1]))  # equal ones count together
+    last = np.append(first[1:], len(order)) - 1
+    at_half = np.searchsorted(-descending[last], -DECISION_THRESHOLD, side="right") - 1
+    matrices = [_matrices(events) for events in categories]
+    clips = len(categories[0].missed)
+    parts, draws = [], iter(draws)
+    while some := list(islice(draws, TOGETHER)):
+        weights = np.stack([np.bincount(draw, minlength=clips) for draw in some], axis=1).astype(np.float64)
+        counts = [_counts(*each, weights) for each in zip(categories, matrices, strict=True)]
+        areas = np.stack([_areas(*_precision_recall(*three)) for *three, _ in counts], axis=1)
+        present = np.stack([events.positive @ weights > 0 for events in categories], axis=1)
+        *counts, there = zip(*counts, strict=True)
+        # What each category gains at each of its thresholds, added up over all, from the highest down.
+        micro = []
+        for several in counts:
+            gains = np.concatenate([np.diff(one, axis=0, prepend=0.0) for one in several])[order]
+            micro.append(np.cumsum(gains, axis=0)[last])
+        precision, recall = _precision_recall(*micro)
+        p, r = precision[at_half], recall[at_half]
+        both = (p > 0) & (r > 0)
+        # The area depends on how equal recalls are sorted: on all of the points, and on no others.
+        drawn = np.logical_or.reduceat(np.concatenate(there)[order], first)[::-1].T
+        points = zip(precision[::-1].T.copy(), recall[::-1].T.copy(), drawn, strict=True)
+        parts.append(
+            {
+                "micro_auprc": np.array([area(one[those], other[those]) for one, other, those in points]),
+                "micro_f1": np.where(both, 2 * p * r / np.where(both, p + r, 1), 0.0),
+                "macro_auprc": areas.mean(axis=1),
+                "macro_auprc_present": (areas * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1),
+                "class_auprc": areas,
+            }
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _matrices(events: Events) -> tuple[csr_array, ...]:
+    """From clips' weights to thresholds' gains, and last to predictions [shape=(thresholds, clips)]."""
+    shape = len(events.thresholds), len(events.missed)
+    found = [csr_array((gain.astype(float), (events.place, events.clip)), shape) for gain in events.gains]
+    places, clips = events.of_prediction
+    return *found, csr_array((np.ones(len(places)), (places, clips)), shape)
+
+
+def _counts(
+    events: Events, matrices: tuple[csr_array, ...], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """True positives, false positives, false negatives of weighted clips, and whether a threshold's clips are
+    among them [shape=(thresholds, resamples)]."""
+    *gains, predictions = matrices
+    tp, fp, fewer = (np.cumsum(gain @ weights, axis=0) for gain in gains)
+    there = predictions @ weights > 0
+    there[0] = True
+    if events.between:
+        # All three only grow as the threshold falls (false negatives by what is negative).
+        tp, fp, fewer = (np.maximum.accumulate(np.where(there, x, 0), axis=0) for x in (tp, fp, -fewer))
+        fewer = -fewer
+    return tp, fp, events.missed @ weights + fewer, there
+
+
+def _precision_recall(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
+
+
+def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """Below each curve [shape=(thresholds, resamples)], from recall 0 at precision 1 to recall 1 at 0."""
+    inner = ((precision[1:] + precision[:-1]) * np.diff(recall, axis=0)).sum(axis=0)
+    return (inner + (1 + precision[0]) * recall[0] + precision[-1] * (1 - recall[-1])) / 2

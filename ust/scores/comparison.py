@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ust.scores.bootstrap import Figures, distribution, interval, resamples
-from ust.scores.evaluation import Evaluation, rounded
+from ust.scores.bootstrap import interval, resamples
+from ust.scores.evaluation import EVENTS, Evaluation, rounded
 
 
 def compare(
@@ -20,14 +20,15 @@ def compare(
         second), its 95 % interval, and the share of resamples in which the first is ahead (ties count half).
     """
 
-    def differences(clips: np.ndarray) -> Figures:
-        a, b = first.headlines(clips), second.headlines(clips)
-        return {name: a[name] - b[name] for name in a}
-
-    values = distribution(differences, resamples(first.sensors, unit=unit, count=count, seed=seed))
+    draws = list(resamples(first.sensors, unit=unit, count=count, seed=seed))
     firsts, seconds = first.headlines(), second.headlines()
+    spreads = [
+        {name: values for level in EVENTS for name, values in system.resampled(draws, level).items()}
+        for system in (first, second)
+    ]
     result = {}
-    for name, difference in values.items():
+    for name in firsts:
+        difference = spreads[0][name] - spreads[1][name]
         a, b = firsts[name], seconds[name]
         ahead = np.mean((difference > 0) + 0.5 * (difference == 0))
         result[name] = {

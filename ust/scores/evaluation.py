@@ -12,12 +12,13 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 
 from ust.annotations.reading import ground_truth, read_annotations, unverified
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.scores.bootstrap import UNITS, Figures, distribution, interval, resamples
-from ust.scores.metrics import Counts, Scores, coarse_counts, fine_counts, score
+from ust.scores.bootstrap import UNITS, interval, resampled_scores, resamples
+from ust.scores.metrics import Counts, Scores, coarse_events, counts, fine_events, score
 from ust.scores.predictions import read_predictions
 
 log = logging.getLogger("ust")
-COUNTERS = {"fine": fine_counts, "coarse": coarse_counts}
+EVENTS = {"fine": fine_events, "coarse": coarse_events}
+Figures = dict[str, float]
 HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present")
 
 
@@ -68,38 +69,48 @@ class Evaluation:
             log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
         return cls.of(truth, predicted, taxonomy)
 
-    def counts(self, level: str, clips: np.ndarray | slice = slice(None)) -> list[Counts]:
-        """Counts of each category over (resampled) clips."""
-        return COUNTERS[level](self.truth[level][clips], self.predicted[level][clips], self.taxonomy)
+    def counts(self, level: str) -> list[Counts]:
+        """Counts of each category."""
+        return [counts(events) for events in EVENTS[level](*self._of(level))]
 
-    def scores(self, level: str, clips: np.ndarray | slice = slice(None)) -> Scores:
-        """The official figures of a level over (resampled) clips."""
-        return score(self.counts(level, clips), self.taxonomy)
+    def scores(self, level: str) -> Scores:
+        """The official figures of a level."""
+        return score(self.counts(level), self.taxonomy)
+
+    def _of(self, level: str) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
+        return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self) -> "Evaluation":
         """The best constant prediction: each label's share of positives among these very clips."""
         constant = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
         return replace(self, predicted=constant)
 
-    def headlines(self, clips: np.ndarray | slice = slice(None)) -> Figures:
-        """Headline figures of both levels as ``level.name``, over (resampled) clips."""
-        return {name: value for name, value in self.figures(clips).items() if "class_auprc" not in name}
+    def headlines(self) -> Figures:
+        """Headline figures of both levels as ``level.name``."""
+        found = {level: self.scores(level) for level in EVENTS}
+        return {
+            f"{level}.{name}": getattr(scores, name) for level, scores in found.items() for name in HEADLINES
+        }
 
-    def figures(self, clips: np.ndarray | slice = slice(None)) -> Figures:
-        """Headline figures and category AUPRCs of both levels as ``level.name``, over (resampled) clips."""
-        found: Figures = {}
-        for level in COUNTERS:
-            scores = self.scores(level, clips)
-            found |= {f"{level}.{name}": getattr(scores, name) for name in HEADLINES}
-            found |= {f"{level}.class_auprc.{name}": area for name, area in scores.class_auprc.items()}
-        return found
+    def resampled(self, draws: Iterable[np.ndarray], level: str) -> dict[str, np.ndarray]:
+        """Headline figures and category AUPRCs of a level as ``level.name``, over resamples of the clips.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray [shape=(resamples,)]
+        """
+        found = resampled_scores(EVENTS[level](*self._of(level)), draws)
+        names = [self.taxonomy.coarse_name(g) for g in range(len(self.taxonomy.coarse))]
+        areas = dict(zip(names, found.pop("class_auprc").T, strict=True))
+        figures = found | {f"class_auprc.{name}": area for name, area in areas.items()}
+        return {f"{level}.{name}": values for name, values in figures.items()}
 
     def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
-        """95 % intervals of `figures`, by the unit that is drawn."""
-        result = {}
+        """95 % intervals of the `resampled` figures of both levels, by the unit that is drawn."""
+        result: dict[str, dict[str, list[float]]] = {}
         for unit in UNITS:
-            draws = resamples(self.sensors, unit=unit, count=count, seed=seed)
-            values = distribution(self.figures, draws)
+            draws = list(resamples(self.sensors, unit=unit, count=count, seed=seed))
+            values = {name: v for level in EVENTS for name, v in self.resampled(draws, level).items()}
             result[unit] = {name: rounded(interval(v)) for name, v in values.items()}
         return result
 
@@ -153,17 +164,17 @@ def headline(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]
         unit), each with both levels' `HEADLINES`.
     """
     metrics: dict[str, Any] = {}
-    for level in COUNTERS:
+    for level in EVENTS:
         scores = evaluation.scores(level)
         metrics[level] = {name: rounded(getattr(scores, name)) for name in HEADLINES}
         metrics[level]["class_auprc"] = rounded(scores.class_auprc)
     constant = evaluation.prevalence()
     metrics["prevalence"] = {
         level: {name: rounded(getattr(constant.scores(level), name)) for name in HEADLINES}
-        for level in COUNTERS
+        for level in EVENTS
     }
     metrics["ci95"] = {
-        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in COUNTERS}
+        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in EVENTS}
         for unit, found in intervals.items()
     }
     return metrics
@@ -195,7 +206,7 @@ def details(
             y, p = evaluation.truth[level][:, column], evaluation.predicted[level][:, column]
             labels[label] = _of_label(y, p, None if thresholds is None else thresholds[label])
     categories: dict[str, Any] = {}
-    for level in COUNTERS:
+    for level in EVENTS:
         scores = evaluation.scores(level)
         categories[level] = {
             name: {
@@ -206,7 +217,7 @@ def details(
             for name, area in scores.class_auprc.items()
         }
     return {
-        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in COUNTERS},
+        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in EVENTS},
         "categories": categories,
         "labels": labels,
     }

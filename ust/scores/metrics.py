@@ -1,8 +1,9 @@
 """The official metrics of DCASE 2019 Task 5, for all thresholds at once.
 
 Precision and recall are taken per coarse category over all thresholds; an uncertain ``-X`` label in the
-ground truth accepts any prediction of its group. Counts at every threshold come from sorting and cumulative
-counts, not from a loop over thresholds; the loop is kept in the tests as the oracle.
+ground truth accepts any prediction of its group. As the threshold falls, each clip changes a category's
+counts at a few values: those `Events`, found once, are summed up over the clips, or over any resample of
+them. The loop over thresholds is kept in the tests as the oracle.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,39 @@ from ust.annotations.taxonomy import Taxonomy
 
 LOWEST_THRESHOLD = 0.01
 DECISION_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Events:
+    """What of each clip changes a category's counts as the threshold falls.
+
+    Attributes
+    ----------
+    thresholds : numpy.ndarray [shape=(m,)]
+        Descending, from 1.0.
+    place : numpy.ndarray [shape=(events,), int64]
+        The first threshold that has the event.
+    clip : numpy.ndarray [shape=(events,), int64]
+    gains : numpy.ndarray [shape=(3, events), int64]
+        Of true positives, false positives and false negatives.
+    missed : numpy.ndarray [shape=(clips,), int64]
+        False negatives as long as nothing is predicted.
+    positive : numpy.ndarray [shape=(clips,), bool]
+        Whether the ground truth has anything of the category.
+    of_prediction : numpy.ndarray [shape=(2, values), int64]
+        Place and clip of each predicted value that is a threshold.
+    between : bool
+        Whether an event can be at a value that is no prediction of a complete label.
+    """
+
+    thresholds: np.ndarray
+    place: np.ndarray
+    clip: np.ndarray
+    gains: np.ndarray
+    missed: np.ndarray
+    positive: np.ndarray
+    of_prediction: np.ndarray
+    between: bool
 
 
 @dataclass(frozen=True)
@@ -56,45 +90,67 @@ class Scores:
     class_positives: dict[str, int]
 
 
-def coarse_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
-    """Counts of each coarse category.
+def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
+    """Events of each coarse category.
 
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, coarse labels)]
         Ground truth (1 where heard) and probabilities.
     """
-    return [_coarse_counts(truth[:, g] == 1, predicted[:, g]) for g in range(len(taxonomy.coarse))]
+    never = np.zeros(len(truth))
+    return [
+        _events(truth[:, [g]] == 1, never == 1, predicted[:, [g]], never) for g in range(len(taxonomy.coarse))
+    ]
 
 
-def fine_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
-    """Counts of each coarse category over its fine labels.
+def fine_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
+    """Events of each coarse category over its fine labels.
 
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, fine labels)]
         Ground truth (1 where heard) and probabilities.
     """
-    counts = []
+    found = []
     for g in range(len(taxonomy.coarse)):
         complete, x = taxonomy.complete(g), taxonomy.incomplete(g)
         truth_x = truth[:, x] == 1 if x is not None else np.zeros(len(truth), bool)
         predicted_x = predicted[:, x] if x is not None else np.zeros(len(truth))
-        counts.append(_fine_counts(truth[:, complete] == 1, truth_x, predicted[:, complete], predicted_x))
-    return counts
+        found.append(_events(truth[:, complete] == 1, truth_x, predicted[:, complete], predicted_x))
+    return found
+
+
+def coarse_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
+    """Counts of each coarse category; see `coarse_events`."""
+    return [counts(events) for events in coarse_events(truth, predicted, taxonomy)]
+
+
+def fine_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
+    """Counts of each coarse category over its fine labels; see `fine_events`."""
+    return [counts(events) for events in fine_events(truth, predicted, taxonomy)]
+
+
+def counts(events: Events) -> Counts:
+    """The counts at every threshold, each clip counted once."""
+    size = len(events.thresholds)
+    gains = [np.bincount(events.place, weights=gain, minlength=size) for gain in events.gains]
+    tp, fp, fn = np.cumsum(gains, axis=1).astype(np.int64)
+    positives = int(np.count_nonzero(events.positive))
+    return Counts(events.thresholds, tp, fp, events.missed.sum() + fn, positives=positives)
 
 
 def score(counts: list[Counts], taxonomy: Taxonomy) -> Scores:
     """The official figures from the categories' counts, in taxonomy order."""
     names = [taxonomy.coarse_name(g) for g in range(len(counts))]
-    areas = [_area(*precision_recall(category)) for category in counts]
-    present = [area for area, category in zip(areas, counts, strict=True) if category.positives]
+    areas = [area(*precision_recall(category)) for category in counts]
+    present = [found for found, category in zip(areas, counts, strict=True) if category.positives]
     micro = micro_counts(counts)
     precision, recall = precision_recall(micro)
     at_half = np.searchsorted(micro.thresholds, DECISION_THRESHOLD)
     p, r = precision[at_half], recall[at_half]
     return Scores(
-        micro_auprc=_area(precision, recall),
+        micro_auprc=area(precision, recall),
         micro_f1=float(2 / (1 / p + 1 / r)) if p > 0 and r > 0 else 0.0,
         macro_auprc=float(np.mean(areas)),
         macro_auprc_present=float(np.mean(present)) if present else 0.0,
@@ -129,7 +185,8 @@ def precision_recall(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 
 
-def _area(precision: np.ndarray, recall: np.ndarray) -> float:
+def area(precision: np.ndarray, recall: np.ndarray) -> float:
+    """Below the curve through the points, from precision 1 at recall 0 to precision 0 at recall 1."""
     # numpy's default, unstable sort: the official code's figures depend on how it orders equal recalls.
     order = np.argsort(recall)
     recall = np.concatenate([[0.0], recall[order], [1.0]])
@@ -142,39 +199,46 @@ def _thresholds(predicted: np.ndarray) -> np.ndarray:
     return np.unique(np.append(values[values >= LOWEST_THRESHOLD], 1.0))[::-1]
 
 
-def _at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many of the values reach each threshold."""
-    # Looked up in ascending order: neighbours are found near one another, which is twice as fast.
-    return len(values) - np.searchsorted(np.sort(values, axis=None), thresholds[::-1])[::-1]
-
-
-def _coarse_counts(truth: np.ndarray, predicted: np.ndarray) -> Counts:
+def _events(truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predicted_x: np.ndarray) -> Events:
+    """Events of the complete labels (clips, k) and the incomplete one (clips,), see the module's head."""
     thresholds = _thresholds(predicted)
-    tp = _at_least(predicted[truth], thresholds)
-    fp = _at_least(predicted[~truth], thresholds)
-    return Counts(thresholds, tp, fp, truth.sum() - tp, positives=int(truth.sum()))
-
-
-def _fine_counts(
-    truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predicted_x: np.ndarray
-) -> Counts:
-    """Counts over the complete labels (clips, k) and the incomplete one (clips,), see the module's head."""
-    thresholds = _thresholds(predicted)
+    clips = np.arange(len(truth))
+    of_label = np.broadcast_to(clips[:, None], truth.shape)
     any_truth = truth.any(axis=1)
-    tp = _at_least(predicted[truth], thresholds)
-    fn = truth.sum() - tp
-    fp = _at_least(predicted[~truth & ~truth_x[:, None]], thresholds)
-
+    only_x, neither = truth_x & ~any_truth, ~truth_x & ~any_truth
+    wrong = ~truth & ~truth_x[:, None]
     # A clip's highest value of the group, and its highest that is right: between the two, something of the
     # group is predicted, but nothing of it right.
     highest = np.maximum(predicted.max(axis=1, initial=0.0), predicted_x)
     highest_right = np.where(truth, predicted, -1.0).max(axis=1, initial=-1.0)
-    tp = tp + _at_least(highest[truth_x], thresholds) - _at_least(highest_right[truth_x], thresholds)
-    only_x = truth_x & ~any_truth
-    fn = fn + only_x.sum() - _at_least(highest[only_x], thresholds)
     # Where nothing of the group is there, a predicted X counts unless all complete labels are predicted too.
-    neither = ~truth_x & ~any_truth
-    lowest = predicted.min(axis=1, initial=np.inf)
-    all_predicted = np.minimum(lowest, predicted_x)
-    fp = fp + _at_least(predicted_x[neither], thresholds) - _at_least(all_predicted[neither], thresholds)
-    return Counts(thresholds, tp, fp, fn, positives=int((truth_x | any_truth).sum()))
+    all_predicted = np.minimum(predicted.min(axis=1, initial=np.inf), predicted_x)
+    kinds = [  # values, clips, and what they add to true positives, false positives, false negatives
+        (predicted[truth], of_label[truth], (1, 0, -1)),
+        (predicted[wrong], of_label[wrong], (0, 1, 0)),
+        (highest[truth_x], clips[truth_x], (1, 0, 0)),
+        (highest_right[truth_x], clips[truth_x], (-1, 0, 0)),
+        (highest[only_x], clips[only_x], (0, 0, -1)),
+        (predicted_x[neither], clips[neither], (0, 1, 0)),
+        (all_predicted[neither], clips[neither], (0, -1, 0)),
+    ]
+    values = np.concatenate([kind[0] for kind in kinds])
+    place = _places(values, thresholds)
+    kept = place < len(thresholds)
+    gains = np.repeat([kind[2] for kind in kinds], [len(kind[0]) for kind in kinds], axis=0).T
+    of_prediction = np.stack([_places(predicted.ravel(), thresholds), of_label.ravel()])
+    return Events(
+        thresholds,
+        place[kept],
+        np.concatenate([kind[1] for kind in kinds])[kept],
+        gains[:, kept],
+        missed=truth.sum(axis=1) + only_x,
+        positive=truth_x | any_truth,
+        of_prediction=of_prediction[:, of_prediction[0] < len(thresholds)],
+        between=bool(truth_x.any() or predicted_x.max(initial=0.0) >= LOWEST_THRESHOLD),
+    )
+
+
+def _places(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The first of the descending thresholds that each value reaches; their number if it reaches none."""
+    return len(thresholds) - np.searchsorted(thresholds[::-1], values, side="right")

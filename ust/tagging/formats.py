@@ -113,11 +113,22 @@ def as_json(recordings: Tagged, taxonomy: Taxonomy) -> str:
 
 
 def audacity(windows: list[Window], taxonomy: Taxonomy, threshold: float) -> str:
-    """A label track of Audacity's: start, end and label of every stretch over the threshold.
+    """A label track of Audacity's: start, end and label of every stretch over the threshold."""
+    found = sorted(
+        (start, end, f"{label} {most:.2f}")
+        for label, start, end, most in events(windows, taxonomy, threshold)
+    )
+    return "".join(f"{start:.6f}\t{end:.6f}\t{text}\n" for start, end, text in found)
 
-    Windows that touch or overlap make one stretch, with its highest probability.
+
+def events(
+    windows: list[Window], taxonomy: Taxonomy, threshold: float
+) -> list[tuple[str, float, float, float]]:
+    """Every stretch of a recording over the threshold: label, start, end in seconds, highest probability.
+
+    Windows that touch or overlap make one stretch.
     """
-    lines = []
+    found = []
     for index, label in enumerate(taxonomy.labels):
         stretches: list[list[float]] = []
         for window in windows:
@@ -129,5 +140,5 @@ def audacity(windows: list[Window], taxonomy: Taxonomy, threshold: float) -> str
                 stretches[-1][2] = max(stretches[-1][2], value)
             else:
                 stretches.append([window.start, window.end, value])
-        lines += [(start, end, f"{label} {value:.2f}") for start, end, value in stretches]
-    return "".join(f"{start:.6f}\t{end:.6f}\t{text}\n" for start, end, text in sorted(lines))
+        found += [(label, start, end, most) for start, end, most in stretches]
+    return found

@@ -1,10 +1,10 @@
 """Tagging recordings of any length with a trained system."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
@@ -14,16 +14,12 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.audio.clips import CLIP_SECONDS
 from ust.audio.recordings import BadAudio, fit_length
 from ust.compute.accelerate import accelerate
-from ust.features.feature import DESCRIPTION_FILE as FEATURE_FILE
-from ust.features.feature import OnBatch
-from ust.features.table import FEATURES
-from ust.files.documents import read_json
 from ust.files.errors import UserError
 from ust.models.checkpoints import DESCRIPTION_FILE, load_system
 from ust.models.systems import System
+from ust.tagging.features import CPU, FrontEnd
 
 BATCH = 4  # windows
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -41,70 +37,6 @@ class Window:
     start: float
     end: float
     probabilities: np.ndarray
-
-
-@dataclass(frozen=True)
-class FrontEnd:
-    """What makes a feature of a clip.
-
-    Attributes
-    ----------
-    name : str
-        Of the feature.
-    folder : Path
-        Of its weights.
-    computed : Section
-        What of its settings a value depends on.
-    on_batch : callable or None
-        Its network.
-    """
-
-    name: str
-    folder: Path
-    computed: Any
-    on_batch: OnBatch | None
-
-    @classmethod
-    def load(cls, folder: Path, name: str, wanted: dict[str, Any], device: torch.device) -> "FrontEnd":
-        """The front end that a system's features were made by.
-
-        Parameters
-        ----------
-        folder : Path
-            Holds a folder for each feature's weights.
-        name : str
-        wanted : dict
-            The attributes of the features that the system was trained with.
-        device : torch.device
-
-        Raises
-        ------
-        UserError
-            If there is no such feature, or its weights are missing, damaged or others.
-        """
-        if name not in FEATURES:
-            raise UserError(f"the system takes a feature {name!r}, which is not here")
-        feature, place = FEATURES[name], folder / name
-        computed = feature.of_settings(wanted)
-        if feature.on_batch is None:
-            return cls(name, place, computed, None)
-        if read_json(place / FEATURE_FILE, made_by=f"weights@{name}").get("sha256") != wanted["sha256"]:
-            raise UserError(f"{place}: not the {name} weights that the system was trained with")
-        return cls(name, place, computed, feature.on_batch(place, computed, device))
-
-    def precise(self) -> "FrontEnd":
-        """The same with its network in float32, whatever the features were computed in."""
-        if getattr(self.computed, "precision", "float32") == "float32":
-            return self
-        computed = self.computed.model_copy(update={"precision": "float32"})
-        on_batch = FEATURES[self.name].on_batch
-        return replace(self, computed=computed, on_batch=on_batch and on_batch(self.folder, computed, CPU))
-
-    def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
-        """The feature of mono clips of ten seconds [shape=(clips, …)], as it is stored."""
-        feature = FEATURES[self.name]
-        values = np.stack([feature.of_clip(clip, sample_rate, self.computed) for clip in clips])
-        return values if self.on_batch is None else self.on_batch(values)
 
 
 class Tagger:
@@ -217,23 +149,48 @@ class Tagger:
         UserError
             If the window or the hop is out of range.
         """
-        if not 0 < window <= CLIP_SECONDS:
-            raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
-        if not 0 < hop <= window:
-            raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
+        _check_range(window, hop)
         path = Path(path)
         if not path.is_file():
             raise BadAudio(f"{path}: no such file")
+        with path.open("rb") as raw:
+            yield from self.tag_file(raw, str(path), window=window, hop=hop)
+
+    def tag_file(
+        self,
+        raw: BinaryIO,
+        name: str,
+        *,
+        window: float = CLIP_SECONDS,
+        hop: float = 5.0,
+        start: float = 0.0,
+        duration: float | None = None,
+    ) -> Iterator[Window]:
+        """Tag what can be read from an open file, from a second on and for so many seconds; as `tag`.
+
+        Parameters
+        ----------
+        raw : file object
+            Open for reading bytes, and seekable.
+        name : str
+            Of the recording, for messages.
+        window, hop : float
+        start : float
+            Seconds; where the first window begins.
+        duration : float, optional
+            Seconds; by default to the end.
+        """
+        _check_range(window, hop)
         try:
-            with sf.SoundFile(path) as file:
-                stretches = _stretches(file, path, window, hop)
+            with sf.SoundFile(raw) as file:
+                stretches = _stretches(file, name, window, hop, start, duration)
                 while batch := list(islice(stretches, BATCH)):
                     probabilities = self._predict([samples for *_, samples in batch], file.samplerate)
-                    for (start, end, _), row in zip(batch, probabilities, strict=True):
-                        yield Window(start, end, row)
+                    for (begin, end, _), row in zip(batch, probabilities, strict=True):
+                        yield Window(begin, end, row)
         except (sf.LibsndfileError, OSError) as error:
             reason = " ".join(str(getattr(error, "error_string", error)).split())
-            raise BadAudio(f"{path}: cannot be decoded as audio: {reason}") from None
+            raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
 
     def features(self, clips: list[np.ndarray], sample_rate: int) -> dict[str, np.ndarray]:
         """What the stages extract make of mono clips of ten seconds, by the system's inputs."""
@@ -263,22 +220,35 @@ def _beside(path: Path) -> Path:
     return path.parent / "features"
 
 
+def _check_range(window: float, hop: float) -> None:
+    if not 0 < window <= CLIP_SECONDS:
+        raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
+    if not 0 < hop <= window:
+        raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
+
+
 def _stretches(
-    file: sf.SoundFile, path: Path, window: float, hop: float
+    file: sf.SoundFile, name: str, window: float, hop: float, start: float, duration: float | None
 ) -> Iterator[tuple[float, float, np.ndarray]]:
     """Start and end in seconds, and samples [shape=(n, channels)], of each window, to the end."""
-    length, step = round(window * file.samplerate), max(1, round(hop * file.samplerate))
-    start = 0
+    rate = file.samplerate
+    length, step = round(window * rate), max(1, round(hop * rate))
+    first = place = round(start * rate)
+    if file.frames == 0:
+        raise BadAudio(f"{name}: holds no samples")
+    if not 0 <= place < file.frames:
+        raise BadAudio(f"{name}: has no second {start:g}, lasts {file.frames / rate:g} s")
+    last = file.frames if duration is None else min(file.frames, place + round(duration * rate))
     while True:
-        file.seek(start)
-        samples = file.read(length, dtype="float32", always_2d=True)
-        if len(samples) == 0 and start == 0:
-            raise BadAudio(f"{path}: holds no samples")
+        file.seek(place)
+        samples = file.read(min(length, last - place), dtype="float32", always_2d=True)
+        if len(samples) == 0 and place == first:
+            raise BadAudio(f"{name}: holds no samples")
         if len(samples) == 0:
             return
         if not np.isfinite(samples).all():
-            raise BadAudio(f"{path}: has samples that are NaN or infinite")
-        yield start / file.samplerate, (start + len(samples)) / file.samplerate, samples
-        if start + length >= file.frames:
+            raise BadAudio(f"{name}: has samples that are NaN or infinite")
+        yield place / rate, (place + len(samples)) / rate, samples
+        if place + length >= last:
             return
-        start += step
+        place += step

@@ -78,7 +78,7 @@ FEATURE = Feature(
     "float32",
     shape,
     of_clip,
-    packages=("numpy", "resampy", "soundfile", "torch"),
+    packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,
     on_batch=on_batch,
 )

@@ -40,6 +40,6 @@ FEATURE = Feature(
     "float16",
     shape,
     of_clip,
-    packages=("numpy", "resampy", "soundfile"),
+    packages=("numpy", "resampy", "scipy", "soundfile"),
     prepare=prepare,
 )

@@ -11,9 +11,11 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import nn
 
 from ust.audio.resampling import resample
+from ust.features.spectra import mel_spectrum
 
 SAMPLE_RATE = 32_000
 FFT, WINDOW, HOP, BANDS, HIGHEST = 1024, 800, 320, 128, 15_000.0
@@ -96,15 +98,24 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     samples = resample(np.asarray(samples, np.float32), sample_rate, SAMPLE_RATE)
     emphasised = samples[1:] - np.float32(PRE_EMPHASIS) * samples[:-1]
     padded = np.pad(emphasised, FFT // 2, mode="reflect")
-    before = (FFT - WINDOW) // 2  # the window stands in the middle of the transform
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP, before : before + WINDOW]
-    spectrum = np.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), FFT)
-    power = spectrum.real**2 + spectrum.imag**2
-    mel = mel_matrix() @ power.T
+    # The window stands in the middle of the transform: what is before it and after is zero, and left out.
+    inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
+    mel = mel_spectrum(inner, hann(), mel_bands(), n_fft=FFT, hop=HOP)
     return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
 
 
 @cache
+def hann() -> np.ndarray:
+    """The symmetric window, as Kaldi's."""
+    return np.hanning(WINDOW).astype(np.float32)
+
+
+@cache
+def mel_bands() -> csr_array:
+    """`mel_matrix` without its zeros."""
+    return csr_array(mel_matrix())
+
+
 def mel_matrix() -> np.ndarray:
     """Kaldi's mel bands from 0 to 15 kHz: triangles that are linear in mel, not normalised.
 

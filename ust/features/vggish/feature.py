@@ -67,7 +67,7 @@ FEATURE = Feature(
     "uint8",
     shape,
     of_clip,
-    packages=("numpy", "resampy", "soundfile", "torch"),
+    packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,
     on_batch=on_batch,
 )

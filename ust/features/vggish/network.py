@@ -4,10 +4,12 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import nn
 
 from ust.audio.resampling import resample
 from ust.compute.accelerate import accelerate
+from ust.features.spectra import mel_spectrum
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 
 SAMPLE_RATE = 16_000
@@ -44,15 +46,24 @@ def examples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     samples = resample(samples, sample_rate, SAMPLE_RATE)
     if len(samples) < WINDOW:
         return np.zeros((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))
-    magnitude = np.abs(np.fft.rfft(frames * window, FFT))
-    log_mel = np.log(magnitude @ mel_matrix() + LOG_OFFSET)
+    magnitudes = mel_spectrum(samples, hann(), mel_bands(), n_fft=FFT, hop=HOP, power=1)
+    log_mel = np.log(magnitudes.T + np.float32(LOG_OFFSET))
     count = len(log_mel) // EXAMPLE_FRAMES
-    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, MEL_BANDS).astype(np.float32)
+    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, MEL_BANDS)
 
 
 @cache
+def hann() -> np.ndarray:
+    """The periodic window, in single precision."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))).astype(np.float32)
+
+
+@cache
+def mel_bands() -> csr_array:
+    """`mel_matrix`, a row a band, without its zeros."""
+    return csr_array(mel_matrix().T.astype(np.float32))
+
+
 def mel_matrix() -> np.ndarray:
     """Triangles that are linear in HTK mel, the lowest FFT bin left out.
 
