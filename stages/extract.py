@@ -1,9 +1,10 @@
 """Extract a feature of all clips and variants to HDF5."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from ust.commands.console import done, parse, progress, run
+from ust.commands.console import done, parse, parse_share, progress, run
 
 
 def main() -> None:
@@ -14,38 +15,45 @@ def main() -> None:
     parser.add_argument("augmented", type=Path, help="folder of the stage augment")
     parser.add_argument("weights", type=Path, help="folder of the stage weights")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="compute one share of N; a run without this writes the file",
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out"])
+    share = parse_share(args.shard)
 
-    from ust.features.extraction import extract
-    from ust.features.feature import DESCRIPTION_FILE
+    from ust.compute.device import Compute
     from ust.features.rows import find_rows
     from ust.features.section import read_feature
-    from ust.files.documents import read_json
+    from ust.features.shares import Extraction, extract_share
+    from ust.files.settings import read_sections
 
-    feature, settings = read_feature(args.params, args.feature)
-    description = read_json(args.weights / DESCRIPTION_FILE, made_by=f"weights@{args.feature}")
-    provenance = {key: description[key] for key in ("weights", "sha256") if key in description}
-    network = {"provenance": provenance}
-    if feature.on_batch:
-        from ust.compute.device import Compute, prepare
-        from ust.files.settings import read_sections
-
-        (compute,) = read_sections(args.params, compute=Compute)
-        device = prepare(device=compute.device, threads=compute.threads)
-        computed = feature.of_settings(settings.model_dump())
-        network |= {
-            "on_batch": feature.on_batch(args.weights, computed, device),
-            "conditions": {
-                "batch_clips": settings.batch_clips, "threads": compute.threads, "device": device.type
-            },
-        }  # fmt: skip
-    rows = find_rows(args.audio, args.augmented)
-    shape = extract(
-        args.out, args.feature, feature, rows, settings.model_dump(), progress=progress, **network
+    _, settings = read_feature(args.params, args.feature)
+    (compute,) = read_sections(args.params, compute=Compute)
+    places = [path.resolve() for path in (args.audio, args.augmented, args.weights, args.out)]
+    extraction = Extraction(
+        args.feature, settings.model_dump(), *places, threads=compute.threads, device=compute.device
     )
-    weights = f", {description['weights']} weights" if "weights" in description else ""
-    done("%s: %d rows of %s%s", args.out, len(rows), " × ".join(map(str, shape)), weights)
+    if share is None and compute.scheduler is not None:
+        from ust.compute.engines import run_shards
+
+        count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
+        shares = run_shards(
+            partial(extract_share, extraction, count),
+            list(range(count)),
+            scheduler=compute.scheduler,
+            module="ust.features.shares",
+        )
+        for _ in progress(shares, total=count, description=args.feature, unit="shard"):
+            pass
+    rows, shape = extraction.run(share, progress=progress)
+    what = " × ".join(map(str, shape)) + extraction.weights_words
+    if share is None:
+        done("%s: %d rows of %s", args.out, rows, what)
+    else:
+        done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, what)
 
 
 if __name__ == "__main__":

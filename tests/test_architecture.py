@@ -10,7 +10,7 @@ from conftest import ROOT
 from test_dependencies import direct_imports
 
 ORDER = ("files", "compute", "audio", "annotations", "sources", "features", "models", "scores", "training",
-         "tagging", "page", "commands")  # fmt: skip
+         "tagging", "archive", "page", "commands")  # fmt: skip
 HEAVY = ("torch", "pandas", "numpy", "librosa", "pydantic", "joblib", "h5py", "sklearn", "matplotlib", "tqdm")
 
 

@@ -121,6 +121,22 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
                         )
 
 
+def parse_share(text: str | None) -> tuple[int, int] | None:
+    """Which of how many, from an option like "3/16"; None of None.
+
+    Raises
+    ------
+    UserError
+        If it is not of that form.
+    """
+    if text is None:
+        return None
+    first, slash, count = text.partition("/")
+    if not (slash and first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+        raise UserError(f"--shard is {text!r}, should be I/N, such as 3/16")
+    return int(first), int(count)
+
+
 def done(message: str, *values: object) -> None:
     """Say what was written, how much of it, and how long that took: a command's last line."""
     seconds = time.monotonic() - _started

@@ -8,6 +8,8 @@ from ust.files.errors import UserError
 
 COMMANDS = {
     "tag": "tag recordings with a trained system",
+    "tag-archive": "tag thousands of recordings, or millions, to Parquet",
+    "query": "ask a tagged archive: what, when, where",
     "evaluate": "score predictions by the official metrics",
     "compare": "is one system really ahead of another?",
     "export": "a trained system as one ONNX file",
@@ -16,7 +18,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What the program takes."""
-    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: ust COMMAND …, and ust COMMAND --help for what it takes", *lines])
 
 
@@ -28,7 +30,7 @@ def dispatch() -> None:
         return
     if name not in COMMANDS:
         raise UserError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
-    import_module(f"ust.commands.{name}").main(f"ust {name}", words)
+    import_module(f"ust.commands.{name.replace('-', '_')}").main(f"ust {name}", words)
 
 
 def main() -> None:

@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ust.commands.console import done, log, parse, progress
 from ust.files.errors import UserError, listing
 
 if TYPE_CHECKING:
+    from ust.compute.device import Compute
     from ust.tagging.tagger import Tagger, Window
 
 FORMATS = ("table", "csv", "json", "audacity")
@@ -24,17 +25,23 @@ def add_system(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_tagger(
-    args: argparse.Namespace, *, device: str | None = None, precise: bool = False, fast: bool = True
-) -> "tuple[str, Tagger, int]":
-    """The name of the system that is asked for, the system, and the number of threads to compute with."""
-    from ust.compute.device import Compute, prepare
+class Chosen(NamedTuple):
+    """A system before it is read: name, folder, how its answers are read, and the section compute."""
+
+    name: str
+    folder: Path
+    reading: dict[str, Any]
+    compute: "Compute"
+
+
+def choose_system(args: argparse.Namespace) -> Chosen:
+    """The system that is asked for."""
+    from ust.compute.device import Compute
     from ust.files.settings import Name, read_sections
     from ust.models.checkpoints import Checkpoint
     from ust.tagging.names import model_folder
-    from ust.tagging.tagger import Tagger
 
-    name, rows, compute = args.system, {}, Compute(threads=2, device="auto")
+    name, rows, compute = args.system, {}, Compute(threads=2, device="auto", scheduler=None, shard_clips=1000)
     if args.params.exists():
         kinds: dict[str, Any] = {
             "submission": Name,
@@ -45,14 +52,21 @@ def load_tagger(
         name = name or submission
     if name is None:
         raise UserError(f"{args.params}: no such file, so --system is needed: a folder below --models")
-    places = {each: row.model for each, row in rows.items()}
+    folder = model_folder(args.models, name, {each: row.model for each, row in rows.items()})
     row = rows.get(name, Checkpoint(model="none"))
-    tagger = Tagger.load(
-        model_folder(args.models, name, places),
-        **row.model_dump(exclude={"model"}),
-        device=prepare(device=device or compute.device, threads=compute.threads),
-        fast=fast,
-    )
+    return Chosen(name, folder, row.model_dump(exclude={"model"}), compute)
+
+
+def load_tagger(
+    args: argparse.Namespace, *, device: str | None = None, precise: bool = False, fast: bool = True
+) -> "tuple[str, Tagger, int]":
+    """The name of the system that is asked for, the system, and the number of threads to compute with."""
+    from ust.compute.device import prepare
+    from ust.tagging.tagger import Tagger
+
+    name, folder, reading, compute = choose_system(args)
+    chosen = prepare(device=device or compute.device, threads=compute.threads)
+    tagger = Tagger.load(folder, **reading, device=chosen, fast=fast)
     if precise:
         tagger.front_ends = {key: each.precise() for key, each in tagger.front_ends.items()}
     return name, tagger, compute.threads

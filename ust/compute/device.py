@@ -1,9 +1,10 @@
 """The device to compute on, set up so that equal inputs give equal bits."""
 
 import ctypes
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
 from ust.files.errors import UserError
 from ust.files.seeding import generator
@@ -17,6 +18,8 @@ class Compute(Section):
 
     threads: Count
     device: Literal["auto", "cpu", "cuda"]
+    scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None
+    shard_clips: Count
 
 
 def prepare(*, device: str, threads: int) -> torch.device:

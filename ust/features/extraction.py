@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from threadpoolctl import threadpool_limits
 
 from ust.audio.recordings import BadAudio, fit_length, read_recording
 from ust.features.feature import Feature, OnBatch
@@ -36,6 +37,7 @@ def extract(
     provenance: Mapping[str, str] | None = None,
     on_batch: OnBatch | None = None,
     conditions: Mapping[str, Any] | None = None,
+    share: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[int, ...]:
     """Write a feature file; compute only what is not in the one there now, nor kept by a run cut short.
@@ -56,6 +58,9 @@ def extract(
         Its network, if it has one.
     conditions : mapping, optional
         What else the last bits of a network's answers depend on, such as the number of threads.
+    share : (int, int), optional
+        Which of how many shares to compute, from (1, n) on, in this process alone, and keep for the run
+        without a share that writes the file. Shares may be computed at the same time.
     progress : Progress
 
     Returns
@@ -72,17 +77,20 @@ def extract(
     shape = feature.shape(computed)
     attributes = {**(provenance or {}), **computed.model_dump(), "versions": versions(*feature.packages)}
     method = code_digest(feature.of_clip.__module__, attributes | (conditions or {}))
+    if share is not None:
+        rows = rows[share[0] - 1 :: share[1]]
     contents = [digest(method, feature.dtype, str(shape), _content(row.path)) for row in rows]
     with (
         closing(Finished(path, name, shape, feature.dtype)) as finished,
-        exclusive(finished.parts),
+        exclusive(finished.parts) if share is None else nullcontext(),
     ):
         # Equal clips have equal values; one of them is enough.
         first_of = dict(zip(reversed(contents), reversed(rows), strict=True))
         content_of = {row: content for content, row in first_of.items() if content not in finished}
         if len(content_of) < len(first_of):
             log.info("%s: %d of %d clips are done", path, len(first_of) - len(content_of), len(first_of))
-        results: Results = in_workers(feature, computed, sorted(content_of), name, progress)
+        make = _results if share is None else _alone
+        results: Results = in_workers(feature, computed, sorted(content_of), name, progress, make)
         if on_batch is not None:
             results = in_batches(results, on_batch, settings["batch_clips"])
         try:
@@ -91,6 +99,8 @@ def extract(
         except BaseException:
             finished.leave()
             raise
+        if share is not None:
+            return shape
         values = (finished[content] for content in contents)
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
@@ -100,9 +110,14 @@ def extract(
 
 
 def in_workers(
-    feature: Feature, computed: Any, rows: list[Row], description: str, progress: Progress
+    feature: Feature,
+    computed: Any,
+    rows: list[Row],
+    description: str,
+    progress: Progress,
+    make: Callable[[Callable, Any, list[Row]], Iterator[np.ndarray | str]],
 ) -> Iterator[tuple[Row, np.ndarray]]:
-    """Yield each row with what the feature makes of its clip, in order.
+    """Yield each row with what the feature makes of its clip, in order, as `make` has it computed.
 
     Raises
     ------
@@ -110,7 +125,7 @@ def in_workers(
         After the last row, listing every file that could not be read.
     """
     bad = []
-    results = progress(_results(feature.of_clip, computed, rows), total=len(rows), description=description)
+    results = progress(make(feature.of_clip, computed, rows), total=len(rows), description=description)
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, str):
             bad.append(result)
@@ -144,6 +159,14 @@ def _results(of_clip: Callable, computed: Any, rows: list[Row]) -> Iterator[np.n
             yield from pool(
                 delayed(_or_reason)(of_clip, row, computed) for row in rows[start : start + CHUNK]
             )
+
+
+def _alone(of_clip: Callable, computed: Any, rows: list[Row]) -> Iterator[np.ndarray | str]:
+    """The same in this process: a worker of a cluster cannot have workers of its own."""
+    for row in rows:
+        with threadpool_limits(1):
+            result = _or_reason(of_clip, row, computed)
+        yield result
 
 
 def _or_reason(of_clip: Callable, row: Row, computed: Any) -> np.ndarray | str:

@@ -64,6 +64,16 @@ class FrontEnd:
             raise UserError(f"{place}: not the {name} weights that the system was trained with")
         return cls(name, place, computed, feature.on_batch(place, computed, device))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a clip's value."""
+        return FEATURES[self.name].shape(self.computed)
+
+    @property
+    def dtype(self) -> str:
+        """Of values as they are stored."""
+        return FEATURES[self.name].dtype
+
     def precise(self) -> "FrontEnd":
         """The same with its network in float32, whatever the features were computed in."""
         if getattr(self.computed, "precision", "float32") == "float32":

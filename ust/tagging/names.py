@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+from ust.files.digests import digest, file_digest
 from ust.files.errors import UserError
 
 
@@ -25,3 +26,10 @@ def model_folder(models: Path, name: str, names: Mapping[str, str]) -> Path:
     near = difflib.get_close_matches(name, there, n=1)
     have = f"did you mean {near[0]}? {have}" if near else have
     raise UserError(f"{models}: no trained system {name!r}; {have}")
+
+
+def model_id(folder: Path, reading: Mapping[str, object]) -> str:
+    """Stands for a trained system, its features' weights and how its answers are read: 16 hex digits."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    parts = [f"{path.relative_to(folder).as_posix()} {file_digest(path)}" for path in files]
+    return digest(*parts, *(f"{key}={reading[key]}" for key in sorted(reading)))[:16]

@@ -32,11 +32,14 @@ class Window:
         Seconds.
     probabilities : numpy.ndarray [shape=(labels,), float32]
         Of all labels, coarse first.
+    features : dict of str to numpy.ndarray or None
+        What the system was given, by its inputs, where that is asked for.
     """
 
     start: float
     end: float
     probabilities: np.ndarray
+    features: dict[str, np.ndarray] | None = None
 
 
 class Tagger:
@@ -129,7 +132,7 @@ class Tagger:
         numpy.ndarray [shape=(labels,), float32]
             Probabilities in the order of `taxonomy.labels`.
         """
-        return self._predict([np.asarray(samples, np.float32)], sample_rate)[0]
+        return self._predict([np.asarray(samples, np.float32)], sample_rate)[0][0]
 
     def tag(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> Iterator[Window]:
         """Tag a recording of any length, window by window, with the memory of a few windows.
@@ -149,7 +152,7 @@ class Tagger:
         UserError
             If the window or the hop is out of range.
         """
-        _check_range(window, hop)
+        check_range(window, hop)
         path = Path(path)
         if not path.is_file():
             raise BadAudio(f"{path}: no such file")
@@ -165,6 +168,7 @@ class Tagger:
         hop: float = 5.0,
         start: float = 0.0,
         duration: float | None = None,
+        features: bool = False,
     ) -> Iterator[Window]:
         """Tag what can be read from an open file, from a second on and for so many seconds; as `tag`.
 
@@ -179,15 +183,18 @@ class Tagger:
             Seconds; where the first window begins.
         duration : float, optional
             Seconds; by default to the end.
+        features : bool
+            Whether the windows carry what the system was given.
         """
-        _check_range(window, hop)
+        check_range(window, hop)
         try:
             with sf.SoundFile(raw) as file:
                 stretches = _stretches(file, name, window, hop, start, duration)
                 while batch := list(islice(stretches, BATCH)):
-                    probabilities = self._predict([samples for *_, samples in batch], file.samplerate)
-                    for (begin, end, _), row in zip(batch, probabilities, strict=True):
-                        yield Window(begin, end, row)
+                    rows, given = self._predict([samples for *_, samples in batch], file.samplerate)
+                    for index, (begin, end, _) in enumerate(batch):
+                        own = {name: values[index] for name, values in given.items()} if features else None
+                        yield Window(begin, end, rows[index], own)
         except (sf.LibsndfileError, OSError) as error:
             reason = " ".join(str(getattr(error, "error_string", error)).split())
             raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
@@ -202,14 +209,14 @@ class Tagger:
             inputs = {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
             return self.system(**inputs).cpu().numpy()
 
-    def _predict(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
-        """Probabilities of several clips; nothing is heard in one whose samples are all 0."""
+    def _predict(self, clips: list[np.ndarray], sample_rate: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Probabilities of several clips, and their features; nothing is heard where all samples are 0."""
         monos = [clip.mean(axis=1) if clip.ndim == 2 else clip for clip in clips]
         monos = [fit_length(mono, sample_rate) for mono in monos]
-        found = self.probabilities(self.features(monos, sample_rate))
-        silent = [not mono.any() for mono in monos]
-        found[silent] = 0
-        return found
+        features = self.features(monos, sample_rate)
+        found = self.probabilities(features)
+        found[[not mono.any() for mono in monos]] = 0
+        return found, features
 
 
 def _beside(path: Path) -> Path:
@@ -220,7 +227,14 @@ def _beside(path: Path) -> Path:
     return path.parent / "features"
 
 
-def _check_range(window: float, hop: float) -> None:
+def check_range(window: float, hop: float) -> None:
+    """Check that windows can be tagged and leave nothing out.
+
+    Raises
+    ------
+    UserError
+        If the window or the hop is out of range.
+    """
     if not 0 < window <= CLIP_SECONDS:
         raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
     if not 0 < hop <= window:

@@ -1,0 +1,380 @@
+"""Archives of recordings: the same tags wherever they are computed, none lost, none twice."""
+
+import contextlib
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+import torch
+from conftest import ROOT
+from joblib.externals.loky import get_reusable_executor
+from tiny import ALONE
+
+from ust.archive.folder import Archive
+from ust.archive.query import ask, find_label, read_condition
+from ust.archive.recordings import find_recordings
+from ust.compute import engines
+from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, save
+from ust.models.cnn import CNN
+from ust.page.heat_map import heat_map
+from ust.tagging.tagger import Tagger
+
+LOGMEL = {"sample_rate": 8000, "n_fft": 512, "hop_length": 128, "n_mels": 108, "versions": "any"}
+RATE = 8000
+CORRUPT = 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, taxonomy):
+    """A system of log-mels, untrained, below models/, and a folder in/ of short recordings, some corrupt."""
+    folder = tmp_path_factory.mktemp("archive")
+    torch.manual_seed(0)
+    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    save(folder / "models" / "cnn", Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        path = folder / "in" / f"sensor{index % 3}" / f"202403{1 + index // 10:02}_{index:02}3000.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = 25 if index == 5 else 2
+        sf.write(path, 0.1 * rng.standard_normal(seconds * RATE), RATE)
+    good = sorted((folder / "in").rglob("*.wav"))
+    for number, content in enumerate([b"", b"no sound", good[0].read_bytes()[:500], b"RIFF"]):
+        (folder / "in" / f"corrupt{number}.wav").write_bytes(content)
+    return folder
+
+
+def ust(place, command, *words, code=0):
+    """Run a command of the program in the folder, here: what it says."""
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    logging.getLogger("ust").addHandler(handler)
+    try:
+        with contextlib.chdir(place), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            module = import_module(f"ust.commands.{command.replace('-', '_')}")
+            module.main(f"ust {command}", list(map(str, words)))
+        assert code == 0, out.getvalue()
+    except UserError as error:
+        assert code == 1, error
+        return str(error)
+    finally:
+        logging.getLogger("ust").removeHandler(handler)
+    return out.getvalue()
+
+
+def tag(place, out, *words, **more):
+    return ust(place, "tag-archive", "in", out, "--system", "cnn", "--shard-clips", 5, *words, **more)
+
+
+@pytest.fixture(scope="module")
+def tagged(place):
+    """What one machine makes of it."""
+    tag(place, "alone", "--threshold", 0.5, "--embeddings")
+    return place / "alone"
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_tags_are_those_of_the_tagger(place, tagged):
+    tagger = Tagger.load(place / "models" / "cnn")
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    assert len(rows) == 19 + 3  # the one of 25 s has three windows
+    assert not rows.duplicated(["path", "start"]).any()
+    for path, found in rows.groupby("path"):
+        wanted = list(tagger.tag(path, hop=10.0))
+        np.testing.assert_allclose(
+            found[list(tagger.taxonomy.labels)], [window.probabilities for window in wanted], atol=1e-5
+        )
+        assert found["start"].tolist() == [window.start for window in wanted]
+    long = rows[rows["duration"].between(4, 6)].iloc[0]
+    assert str(long["time"]) == "2024-03-01 05:30:20"
+    assert long["sensor"] == "sensor2"
+
+
+def test_what_cannot_be_read_is_listed_with_its_reason(tagged):
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "failures").iterdir()))
+    assert len(rows) == CORRUPT
+    assert rows["reason"].str.contains("decoded as audio|truncated").all()
+
+
+def test_events_are_stretches_over_the_threshold(place, tagged):
+    tags = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
+    labels = list(Tagger.load(place / "models" / "cnn").taxonomy.labels)
+    short = tags[tags["duration"] < 3].set_index("path")[labels]
+    wanted = {(path, label) for path, row in short.iterrows() for label in labels if row[label] >= 0.5}
+    found = events[events["path"].isin(short.index)]
+    assert set(zip(found["path"], found["label"], strict=True)) == wanted
+
+
+def test_a_second_run_does_nothing_and_another_model_is_refused(place, tagged):
+    before = content(tagged)
+    assert "5 of 5 shards are done" in tag(place, "alone", "--threshold", 0.5, "--embeddings")
+    assert content(tagged) == before
+    message = ust(place, "tag-archive", "in/sensor0", "alone", "--system", "cnn", code=1)
+    assert "begun with another source (in, now in/sensor0)" in message
+    message = tag(place, "alone", "--threshold", 0.4, "--embeddings", code=1)
+    assert "begun with another threshold (0.5, now 0.4)" in message
+    assert "no archive of tags" in tag(place, "in", code=1)
+
+
+def test_shares_and_what_was_cut_short_make_the_same_archive(place, tagged):
+    options = ("--threshold", 0.5, "--embeddings")
+    tag(place, "shares", "--shard", "2/2", *options)
+    assert len(Archive(str(place / "shares")).finished()) == 2
+    tag(place, "shares", "--shard", "1/2", *options)
+    assert content(place / "shares") == content(tagged)
+    (place / "shares" / "tags" / "00003.parquet").unlink()
+    tag(place, "shares", *options)
+    assert content(place / "shares") == content(tagged)
+
+
+def test_tagged_anew_from_embeddings(place, tagged):
+    ust(place, "tag-archive", "alone", "anew", "--system", "cnn")
+    for path in sorted((tagged / "tags").iterdir()):
+        old, new = pd.read_parquet(path), pd.read_parquet(place / "anew" / "tags" / path.name)
+        pd.testing.assert_frame_equal(old, new, atol=1e-5)
+    assert (place / "anew" / "failures" / "00000.parquet").read_bytes() == (
+        tagged / "failures" / "00000.parquet"
+    ).read_bytes()
+
+
+class Cluster:
+    """A scheduler and workers of Dask, as processes."""
+
+    def __init__(self, folder):
+        self.folder, self.processes = folder, []
+        self.start_scheduler()
+
+    def start_scheduler(self):
+        file = self.folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        words = ["scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1"]
+        self.scheduler = self.start(*words, "--scheduler-file", str(file))
+        while not file.exists():
+            assert self.scheduler.poll() is None
+            time.sleep(0.1)
+        self.address = pd.read_json(file, typ="series")["address"]
+
+    def start_worker(self):
+        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+
+    def start(self, *words):
+        with (self.folder / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *words], stdout=log, stderr=log, cwd=self.folder,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def stop(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = Cluster(tmp_path)
+    yield made
+    made.stop()
+
+
+def begin(place, out, cluster, *words):
+    """The command, in the background."""
+    command = [
+        sys.executable, "-m", "ust", "tag-archive", "in", out, "--system", "cnn", "--shard-clips", "1",
+        "--scheduler", cluster.address, *words,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_shards(folder, count, process):
+    while len(Archive(str(folder)).finished() if folder.exists() else ()) < count:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def test_killed_workers_lose_nothing(place, cluster):
+    tag(place, "single", "--shard-clips", 1)
+    first, _ = cluster.start_worker(), cluster.start_worker()
+    process = begin(place, "killed", cluster)
+    wait_for_shards(place / "killed", 3, process)
+    first.send_signal(signal.SIGKILL)
+    cluster.start_worker()
+    assert process.wait() == 0, process.stderr.read()
+    assert content(place / "killed") == content(place / "single")
+
+
+def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
+    cluster.start_worker()
+    process = begin(place, "lost", cluster)
+    wait_for_shards(place / "lost", 2, process)
+    cluster.scheduler.kill()
+    _, message = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in message
+    assert "the same command does what is left" in message
+    finished = Archive(str(place / "lost")).finished()
+    parts = {shard: place / "lost" / "tags" / f"{shard:05}.parquet" for shard in finished}
+    stamps = {shard: part.stat().st_mtime_ns for shard, part in parts.items()}
+    cluster.start_scheduler()
+    cluster.start_worker()
+    process = begin(place, "lost", cluster)
+    assert process.wait() == 0, process.stderr.read()
+    for shard, stamp in stamps.items():
+        assert parts[shard].stat().st_mtime_ns == stamp
+    assert Archive(str(place / "lost")).finished() == set(range(24))
+
+
+@pytest.fixture(scope="module")
+def storage():
+    """The address of an S3 server of our own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypatch):
+    secrets = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": storage}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    get_reusable_executor().shutdown()  # processes that do not know of them
+    import s3fs
+
+    store = s3fs.S3FileSystem(skip_instance_cache=True)
+    store.mkdir("city")
+    store.put(str(place / "in"), "city/in", recursive=True)
+    words = ("--system", "cnn", "--shard-clips", 5)
+    ust(place, "tag-archive", "s3://city/in/**/*.wav", "s3://city/out", *words)
+    store.invalidate_cache()
+    for path in sorted((tagged / "tags").iterdir()):
+        with store.open(f"city/out/tags/{path.name}") as file:
+            found = pq.read_table(file).to_pandas()
+        wanted = pd.read_parquet(path)
+        assert [p.rpartition("/in/")[2] for p in found["path"]] == [
+            p.rpartition("/in/")[2] for p in wanted["path"]
+        ]
+        columns = wanted.columns.drop("path")
+        pd.testing.assert_frame_equal(found[columns], wanted[columns])
+    assert "22 windows" not in ust(place, "tag-archive", "s3://city/in/**/*.wav", "s3://city/out", *words)
+    assert "there is nothing there" in ust(place, "tag-archive", "s3://nowhere/in", "out", *words, code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("nowhere", "out"), "nowhere: there is nothing there"),
+        (("teleport://city", "out"), "cannot be opened"),
+        (("models/cnn", "out"), "no recordings there"),
+        (("in", "unreached", "--scheduler", "tcp://127.0.0.1:9"), "cannot be reached"),
+        (("in", "out", "--shard", "3/2"), "should be I/N"),
+        (("in", "out", "--hop", "20"), "hop is 20.0"),
+        (("alone", "out", "--embeddings"), "has neither --embeddings"),
+        (("wrong.csv", "out"), "should have path"),
+        (("negative.csv", "out"), "row 2: start is -1"),
+    ],
+)
+def test_wrong_input_is_one_line(place, tagged, monkeypatch, words, wanted):
+    (place / "wrong.csv").write_text("file,begin\na.wav,0\n")
+    (place / "negative.csv").write_text("path,start\na.wav,0\nb.wav,-1\n")
+    monkeypatch.setattr(engines, "PATIENCE", "1s")
+    message = ust(place, "tag-archive", *words, "--system", "cnn", code=1)
+    assert wanted in message
+
+
+def test_a_manifest_says_which_part_of_a_file(place):
+    long = next(path for path in (place / "in").rglob("*.wav") if path.stat().st_size > 20 * RATE * 2)
+    manifest = place / "manifest.csv"
+    manifest.write_text(
+        f"path,start,duration,sensor,time\n{long.relative_to(place)},10,12,roof,2024-01-31 23:59:55\n"
+        f"{long.relative_to(place)},40,,roof,\n"
+    )
+    ust(place, "tag-archive", "manifest.csv", "parts", "--system", "cnn")
+    rows = pd.read_parquet(place / "parts" / "tags" / "00000.parquet")
+    assert rows["start"].tolist() == [10, 20]
+    assert rows["duration"].tolist() == [10, 2]
+    assert rows["time"].astype(str).tolist() == ["2024-02-01 00:00:05", "2024-02-01 00:00:15"]
+    failed = pd.read_parquet(place / "parts" / "failures" / "00000.parquet")
+    assert failed["reason"].tolist() == ["has no second 40, lasts 25 s"]
+
+
+def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
+    archive = Archive(str(tagged))
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    level = float(rows["5-3_siren"].median())
+    condition = read_condition(
+        f"siren > {level:.6f} and not (1_engine < 0.2 or music >= 0.99)", taxonomy.labels
+    )
+    right = (rows["5-3_siren"] > round(level, 6)) & ~((rows["1_engine"] < 0.2) | (rows["6_music"] >= 0.99))
+    counts, clips = ask(archive, condition, by=["hour", "sensor"], top=3)
+    keys = [rows["time"].dt.hour.rename("hour"), rows["sensor"]]
+    wanted = rows.assign(right=right).groupby(keys)["right"].agg(["size", "sum"]).reset_index()
+    assert counts["hour"].tolist() == wanted["hour"].tolist()
+    assert counts["windows"].tolist() == wanted["size"].tolist()
+    assert counts["matching"].tolist() == wanted["sum"].tolist()
+    assert clips["5-3_siren"].tolist() == sorted(rows["5-3_siren"][right], reverse=True)[:3]
+    everything, _ = ask(archive, condition)
+    assert everything["matching"].tolist() == [right.sum()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "siren", "siren >", "siren > high", "siren > 0.5 and", "(siren > 0.5", "siren > 0.5)", "> 0.5",
+     "siren > 0.5; drop table tags", "siren > 0.5 or nosuch > 1", "1-X > 0.5 siren > 0.5", "'x' > 1"],
+)  # fmt: skip
+def test_conditions_that_are_not_understood(taxonomy, text):
+    with pytest.raises(UserError):
+        read_condition(text, taxonomy.labels)
+
+
+def test_labels_are_found_by_what_only_they_have(taxonomy):
+    assert find_label("Car Horn", taxonomy.labels) == "5-1_car-horn"
+    assert find_label("engine", taxonomy.labels) == "1_engine"  # all of its name
+    with pytest.raises(UserError, match="several labels"):
+        find_label("saw", taxonomy.labels)
+
+
+def test_times_and_sensors_are_read_off_names(tmp_path):
+    for name in ("a/20240229_120000.wav", "a/20230229_120000.wav", "b/plain.flac", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_recordings(str(tmp_path), {".wav", ".flac"}).to_pandas()
+    assert found["sensor"].tolist() == ["a", "a", "b"]
+    assert found["time"].isna().tolist() == [True, False, True]
+    assert str(found["time"][1]) == "2024-02-29 12:00:00"
+
+
+def test_the_map_is_a_picture():
+    counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
+    assert heat_map(counts, "siren > 0.8").startswith(b"\x89PNG")
+
+
+def test_query_writes_its_page(place, tagged):
+    ust(place, "query", "alone", "engine > 0.1", "--by", "day,hour", "--page", "a.html", "--csv", "a.csv")
+    page = Path(place / "a.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page
+    assert pd.read_csv(place / "a.csv")["windows"].sum() == 22
+    assert "should be of hour" in ust(place, "query", "alone", "engine > 0.1", "--by", "minute", code=1)
