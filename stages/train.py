@@ -1,7 +1,12 @@
 """Train a system of params.yaml and keep its best checkpoints."""
 
 import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ust.commands.console import done, log, parse, progress, run
@@ -63,7 +68,7 @@ def about(system: "System", taxonomy: Any, features: "dict[str, Features]") -> d
     }
 
 
-def key(args: argparse.Namespace, system: "System", data: "Data", threads: int, device: str) -> str:
+def key(args: argparse.Namespace, system: "System", data: "Data", compute: list) -> str:
     """Stands for all that the training depends on: what is left of one with another is not gone on from."""
     from ust.files.digests import code_digest, digest, file_digest, versions
 
@@ -77,10 +82,26 @@ def key(args: argparse.Namespace, system: "System", data: "Data", threads: int, 
         "system": system.model_dump(),
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
-        "compute": [threads, device],
+        "compute": compute,
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
     return code_digest("stages.train", settings)
+
+
+@contextmanager
+def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Path]]:
+    """The folders for the models and for states; other processes than the first write no models."""
+    from ust.compute import processes
+    from ust.files.folders import resuming_folder
+
+    if processes.rank() == 0:
+        with resuming_folder(args.out, identity, by="train", force=args.force) as (out, states):
+            processes.told(states)
+            yield out, states
+    else:
+        states = processes.told(None)
+        with TemporaryDirectory() as scratch:
+            yield Path(scratch), states
 
 
 def main() -> None:
@@ -107,10 +128,11 @@ def main() -> None:
 
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.compute import processes
     from ust.compute.device import Compute, prepare
     from ust.features.store import open_all
     from ust.files.documents import write_json
-    from ust.files.folders import resuming_folder
+    from ust.files.errors import UserError
     from ust.files.settings import read_sections
     from ust.training.hierarchical import check_root
     from ust.training.section import read_system
@@ -119,28 +141,45 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
+    if compute.processes > 1:
+        if system.recipe != "train":
+            raise UserError(
+                f"{args.system}: the recipe {system.recipe} trains in one process, compute.processes is "
+                f"{compute.processes}; set it to 1 for this system"
+            )
+        if not processes.started():
+            processes.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
+            return
     if args.seed is not None:
         system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
         check_root(args.root)
     device = prepare(device=compute.device, threads=compute.threads)
+    if compute.processes > 1:
+        processes.join(compute.processes, device)
+        if processes.rank():
+            log.setLevel(logging.CRITICAL)  # the first one speaks for all
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels / f"{system.labels}.csv", taxonomy)
 
     with open_all(args.features, system.inputs, cache_gib=system.cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy)
-        identity, history = key(args, system, data, compute.threads, device.type), History(args.system)
-        with resuming_folder(args.out, identity, by="train", force=args.force) as (out, states):
+        shared = [compute.threads, device.type]
+        if compute.processes > 1:
+            shared += [compute.processes, compute.synchronise]
+        identity, history = key(args, system, data, shared), History(args.system)
+        with _folders(args, identity) as (out, states):
             work = Work(
                 args.system, taxonomy, device, out, states, about(system, taxonomy, features), args.root,
-                history, progress, args.pretrained,
+                history, progress, args.pretrained, compute.synchronise,
             )  # fmt: skip
             started = time.monotonic()
             RECIPES[system.recipe].fit(system, data, work)
             minutes = (time.monotonic() - started) / 60
-        history.write(args.history)
-    if args.timing:
+        if processes.rank() == 0:
+            history.write(args.history)
+    if args.timing and processes.rank() == 0:
         write_json(args.timing, {"minutes": minutes})
     done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))
 

@@ -66,7 +66,7 @@ def place(project):
     (project.path / ".venv").mkdir()
     (project.path / ".venv" / "installed").touch()
     (project.path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntags.csv\nscores.json\n"
+    excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntagged\ntags.csv\nscores.json\n"
     (project.path / ".git" / "info" / "exclude").write_text(excluded)
     return project
 

@@ -41,7 +41,10 @@ def choose_system(args: argparse.Namespace) -> Chosen:
     from ust.models.checkpoints import Checkpoint
     from ust.tagging.names import model_folder
 
-    name, rows, compute = args.system, {}, Compute(threads=2, device="auto", scheduler=None, shard_clips=1000)
+    name, rows = args.system, {}
+    compute = Compute(
+        threads=2, device="auto", processes=1, synchronise=True, scheduler=None, shard_clips=1000
+    )
     if args.params.exists():
         kinds: dict[str, Any] = {
             "submission": Name,

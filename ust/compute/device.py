@@ -18,6 +18,8 @@ class Compute(Section):
 
     threads: Count
     device: Literal["auto", "cpu", "cuda"]
+    processes: Count
+    synchronise: bool
     scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None
     shard_clips: Count
 

@@ -49,10 +49,13 @@ class Examples:
         """Batches of features by input and of targets, read from the files as they are needed."""
         order = np.arange(len(self)) if order is None else order
         for start, end in batch_bounds(len(order), size):
-            chosen = order[start:end]
-            rows = self.rows[chosen]
-            batch = {name: torch.from_numpy(file[rows]).to(device) for name, file in self.features.items()}
-            yield batch, torch.from_numpy(self.targets[chosen]).to(device)
+            yield self.batch(order[start:end], device)
+
+    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+        """Features by input, and targets, of some of them (indices)."""
+        rows = self.rows[chosen]
+        batch = {name: torch.from_numpy(file[rows]).to(device) for name, file in self.features.items()}
+        return batch, torch.from_numpy(self.targets[chosen]).to(device)
 
 
 def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:

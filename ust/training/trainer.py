@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
+from ust.compute import processes
 from ust.compute.device import seed_torch
 from ust.files.errors import UserError
 from ust.files.progress import Progress, silent
@@ -93,7 +95,9 @@ class Trainer:
         self.network, self.examples, self.recipe = task.network, task.train, recipe
         self.device, self.name, self.progress = task.device, task.name, task.progress
         self._shuffle = generator(recipe.seed, "shuffle", task.name)
-        seed_torch(recipe.seed, "dropout", task.name)
+        # Each process drops out by draws of its own.
+        seed_torch(recipe.seed, "dropout", task.name, *([str(processes.rank())] if processes.rank() else []))
+        self._parallel = DistributedDataParallel(self.network) if processes.count() > 1 else self.network
         weights = positive_weights(task.train.targets, recipe.pos_weight_power)
         self._pos_weight = torch.from_numpy(weights).float().to(task.device)
         self.restart(recipe.lr)
@@ -113,19 +117,22 @@ class Trainer:
         """
         self.network.train()
         total = 0.0
-        steps = len(batch_bounds(len(self.examples), self.recipe.batch_size))
         order = self._shuffle.permutation(len(self.examples))
-        batches = self.examples.batches(self.recipe.batch_size, order=order, device=self.device)
-        for features, targets in self.progress(
-            batches, total=steps, description=f"{self.name} epoch {number}", unit="step"
+        bounds = batch_bounds(len(self.examples), self.recipe.batch_size)
+        for start, end in self.progress(
+            bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
         ):
+            share = order[start:end][processes.rank() :: processes.count()]
+            features, targets = self.examples.batch(share, self.device)
             with self._precision():
-                logits = self.network(**features)
+                logits = self._parallel(**features)
             loss = self._loss(logits, targets)
             self.optimizer.zero_grad()
-            loss.backward()
+            # Gradients are averaged over processes: each counts by its share of the batch.
+            (loss * (processes.count() * len(share) / (end - start))).backward()
             self.optimizer.step()
             total += loss.item() * len(targets)
+        total = processes.added(total)
         if not np.isfinite(total):
             raise UserError(
                 f"{self.name}: the loss is no longer finite in epoch {number}; a smaller lr may help"
@@ -134,9 +141,12 @@ class Trainer:
 
     def probabilities(self, examples: Examples) -> np.ndarray:
         """What the network gives for other examples, with the weights as they are [shape=(n, outputs)]."""
-        self.network.eval()
-        size = 2 * self.recipe.batch_size
-        return predict(Answers(self.network, []), examples, batch_size=size, device=self.device)
+        found = None
+        if processes.rank() == 0:
+            self.network.eval()
+            size = 2 * self.recipe.batch_size
+            found = predict(Answers(self.network, []), examples, batch_size=size, device=self.device)
+        return processes.told(found)
 
     def loss(self, examples: Examples) -> float:
         """The mean loss on other examples, with the weights as they are."""
@@ -153,7 +163,8 @@ class Trainer:
         state.tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for index, slots in optimizer["state"].items():
             state.tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
-        state.tensors["generator.cpu"] = torch.get_rng_state()
+        for index, generator_state in enumerate(processes.of_all(torch.get_rng_state())):
+            state.tensors[_generator(index)] = generator_state
         if self.device.type == "cuda":
             state.tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
         state.values["optimizer"] = optimizer["param_groups"]
@@ -177,7 +188,7 @@ class Trainer:
                 slots.setdefault(int(index), {})[slot] = tensor
         self.network.load_state_dict(weights)
         self.optimizer.load_state_dict({"state": slots, "param_groups": state.values["optimizer"]})
-        torch.set_rng_state(state.tensors["generator.cpu"])
+        torch.set_rng_state(state.tensors[_generator(processes.rank())])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
         self._shuffle.bit_generator.state = state.values["shuffle"]
@@ -189,3 +200,8 @@ class Trainer:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+
+def _generator(rank: int) -> str:
+    """The name of a process's random numbers in a state."""
+    return f"generator.cpu.{rank}" if rank else "generator.cpu"

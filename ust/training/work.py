@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.compute import processes
 from ust.compute.accelerate import accelerate
 from ust.compute.device import seed_torch
+from ust.compute.processes import synchronise
 from ust.features.store import Features
 from ust.files.errors import UserError
 from ust.files.progress import Progress, silent
@@ -67,6 +69,8 @@ class Work:
     progress : Progress
     pretrained : Path or None
         Folder of the features' networks, for whoever goes on from one.
+    synchronise : bool
+        Whether batch norms of several processes are over the batch of all of them.
     """
 
     name: str
@@ -79,16 +83,21 @@ class Work:
     listener: Listener
     progress: Progress = silent
     pretrained: Path | None = None
+    synchronise: bool = True
 
     def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """A network of the system's architecture for such examples, with first weights of its own."""
         seed_torch(system.seed, "initialise", name)
         network = build(system.architecture, system.config, outputs, examples.shapes)
+        if self.synchronise and processes.count() > 1:
+            synchronise(network)
         return accelerate(network).to(self.device)
 
     def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
         """What a network's training goes on from, the listener told; `epoch` is the class of its epochs."""
         state = TrainingState.read(self.states / f"{name}.safetensors")
+        if processes.rank():
+            state.path = None  # the first process keeps it
         if state.epochs:
             self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
         return state

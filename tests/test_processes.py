@@ -1,0 +1,166 @@
+"""Two processes with half a batch each learn what one learns from all of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from project import change_params
+
+from ust.compute.processes import SyncedBatchNorm, synchronise
+from ust.models.table import ARCHITECTURES
+
+# Run by torchrun: the gradients of one step of a whole training epoch, as the first process has them.
+STEP = """
+import sys, torch
+from torch import nn
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_processes import gradients
+from ust.compute import processes
+processes.join(2, torch.device("cpu"))
+found = gradients({size}, synchronised={synchronised})
+if processes.rank() == 0:
+    torch.save(found, {out!r})
+"""
+
+
+class Stored:
+    """Features of random numbers."""
+
+    def __init__(self, size):
+        self.values = np.random.default_rng(0).standard_normal((size, 1, 6, 8)).astype(np.float32)
+
+    def __getitem__(self, rows):
+        return self.values[rows]
+
+
+class Small(torch.nn.Module):
+    """A convolution, a batch norm and a linear layer, without dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)
+        self.last = torch.nn.Linear(4 * 4 * 6, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x))).flatten(1))
+
+
+def gradients(size, *, synchronised=True):
+    """Of the last step, what the batch norm has seen, and the loss, of an epoch of one batch."""
+    from tiny import FLAT
+
+    from ust.compute import processes
+    from ust.models.examples import Examples
+    from ust.training.trainer import Task, Trainer
+
+    torch.manual_seed(0)
+    network = Small()
+    if synchronised and processes.count() > 1:
+        synchronise(network)
+    targets = (np.random.default_rng(1).random((size, 3)) < 0.4).astype(np.float32)
+    examples = Examples({"x": Stored(size)}, np.arange(size), targets)
+    recipe = FLAT.model_copy(update={"batch_size": size, "lr": 0.0})
+    trainer = Trainer(Task(network, examples, examples, torch.device("cpu"), "a", lambda _: None), recipe)
+    loss = trainer.epoch(1)
+    found = {name: parameter.grad for name, parameter in network.named_parameters()}
+    found |= {name: buffer.float() for name, buffer in network.named_buffers()}
+    return found | {"loss": torch.tensor(loss)}
+
+
+def by_two(tmp_path, size, synchronised=True):
+    out = tmp_path / "found.pt"
+    script = tmp_path / "step.py"
+    script.write_text(
+        STEP.format(
+            tests=str(ROOT / "tests"), root=str(ROOT), size=size, synchronised=synchronised, out=str(out)
+        )
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.parametrize("size", [16, 13], ids=["even", "uneven"])
+def test_gradients_are_those_of_one_process(tmp_path, size):
+    found, wanted = by_two(tmp_path, size), gradients(size)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_batch_norms_of_their_own_give_others(tmp_path):
+    found, wanted = by_two(tmp_path, 16, synchronised=False), gradients(16)
+    assert (found["first.weight"] - wanted["first.weight"]).abs().max() > 1e-4
+
+
+def test_state_dicts_are_exchangeable():
+    plain = Small()
+    other = synchronise(Small())
+    assert isinstance(other.norm, SyncedBatchNorm)
+    other.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 1, 6, 8)
+    torch.testing.assert_close(other.eval()(x), plain.eval()(x))
+
+
+def train(project, *words):
+    return [
+        sys.executable, "-m", "stages.train", "cnn", "data/features", "data/labels",
+        "data/raw/dcase-ust-taxonomy.yaml", "two/cnn", "two/history.csv", "--params", "two.yaml", *words,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(project):
+    """The project, set to two processes."""
+    change_params(
+        project.path / "params.yaml",
+        project.path / "two.yaml",
+        {"compute.processes": 2, "systems.cnn.max_epochs": 3},
+    )
+    return project
+
+
+def test_a_killed_process_is_said_and_the_training_goes_on(two):
+    with subprocess.Popen(
+        train(two), cwd=two.path, env=two.environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        states = two.path / "two" / ".cnn.partial"
+        while not list(states.glob("**/cnn.safetensors")):
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.05)
+        for pid in subprocess.run(
+            ["ps", "--no-headers", "-o", "pid", "--ppid", str(running.pid)], capture_output=True, text=True
+        ).stdout.split():
+            if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                os.kill(int(pid), signal.SIGKILL)
+        message = running.communicate()[1]
+    assert running.returncode == 1
+    assert "process 1 of 2 was ended by SIGKILL" in message
+    assert "Traceback" not in message
+    output = two.run(*train(two))
+    assert "trained on" in output
+    model = json.loads((two.path / "two/cnn/coarse/model.json").read_text())
+    assert model["architecture"] in ARCHITECTURES
+    assert len((two.path / "two/history.csv").read_text().splitlines()) == 4
+
+
+def test_another_number_of_processes_than_torchrun_started(two):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    done = subprocess.run(
+        [*command, *train(two)[1:]], cwd=two.path, env=two.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "torchrun started 3 processes, compute.processes is 2" in done.stderr
+
+
+def test_recipes_of_one_process_say_so(two):
+    words = [word.replace("cnn", "baseline_fine") for word in train(two)]
+    assert "trains in one process" in two.run(*words, code=1)

@@ -1,0 +1,48 @@
+"""Shared storage: what one clone computed, another takes from a remote of S3's kind."""
+
+import shutil
+
+import pytest
+from moto.server import ThreadedMotoServer
+from project import Project, change_params, ran
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of an S3 server of our own."""
+    running = ThreadedMotoServer("127.0.0.1", 0)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_path):
+    import s3fs
+
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    s3fs.S3FileSystem(key="a", secret="b", client_kwargs={"endpoint_url": server}).mkdir("lab")
+    first, second = Project(tmp_path / "first"), Project(tmp_path / "second")
+    for clone in (first, second):
+        project.run("git", "clone", "-q", ".", clone.path)
+        clone.environment |= keys | {"UST_CACHE": str(tmp_path / "cache")}
+        clone.dvc("remote", "add", "--local", "--default", "lab", "s3://lab/dvc")
+        clone.dvc("remote", "modify", "--local", "lab", "endpointurl", server)
+    shutil.copytree(project.path / ".dvc" / "cache", first.path / ".dvc" / "cache", dirs_exist_ok=True)
+    first.dvc("checkout")
+    first.dvc("repro")
+    first.dvc("push")
+    change_params(first.path / "params.yaml", first.path / "params.yaml", {"train_baseline.l2": 0.01})
+    first.dvc("repro", "train@baseline_fine")
+    first.dvc("push", "--run-cache")
+
+    second.dvc("pull", "--run-cache")
+    # The recordings are the data set's, not DVC's: each clone brings them itself. Nothing is computed.
+    assert ran(second.dvc("repro")) <= {"download"}
+    assert second.run("git", "status", "--porcelain") == ""
+    change_params(second.path / "params.yaml", second.path / "params.yaml", {"train_baseline.l2": 0.01})
+    output = second.dvc("repro", "train@baseline_fine")
+    assert "Stage 'train@baseline_fine' is cached - skipping run" in output
+    assert ran(output) <= {"code"}
+    assert (second.path / "models/baseline_fine/weights.safetensors").read_bytes() == (
+        first.path / "models/baseline_fine/weights.safetensors"
+    ).read_bytes()

@@ -1,0 +1,139 @@
+"""One training by several processes, each with its share of every batch: torchrun and its process groups.
+
+The batch stays what it is: gradients are those of one process with all of it, but for the last bits and the
+draws of dropout.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+
+from ust.files.errors import UserError
+
+
+def started() -> bool:
+    """Whether this is one of several processes, started by torchrun."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where there is but one."""
+    return torch.distributed.get_rank() if _joined() else 0
+
+
+def count() -> int:
+    """How many processes train together."""
+    return torch.distributed.get_world_size() if _joined() else 1
+
+
+def launch(processes: int, words: Sequence[str]) -> None:
+    """Run a module's command line in so many processes, as torchrun does, and wait for them.
+
+    Raises
+    ------
+    UserError
+        If one of them ends otherwise than it should; the others are then ended, too.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="ust", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)(*words)
+    except ChildFailedError as error:
+        first, failure = error.get_first_failure()
+        how = f"ended with exit code {failure.exitcode}"
+        if failure.exitcode < 0:
+            how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+        raise UserError(
+            f"process {first} of {processes} {how}, and so the others were ended; the same command goes on "
+            "from the last epoch that was finished"
+        ) from None
+
+
+def join(processes: int, device: torch.device) -> None:
+    """Meet the other processes.
+
+    Raises
+    ------
+    UserError
+        If torchrun started another number than there should be.
+    """
+    there = int(os.environ["WORLD_SIZE"])
+    if there != processes:
+        raise UserError(f"torchrun started {there} processes, compute.processes is {processes}")
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def told(value: Any) -> Any:
+    """What the first process gives for it, in all of them."""
+    if not _joined():
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def added(value: float) -> float:
+    """A number added up over all processes."""
+    if not _joined():
+        return value
+    total = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.all_reduce(total)
+    return total.item()
+
+
+def of_all(value: torch.Tensor) -> list[torch.Tensor]:
+    """A tensor of each process."""
+    if not _joined():
+        return [value]
+    values = [torch.empty_like(value) for _ in range(count())]
+    torch.distributed.all_gather(values, value)
+    return values
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batch of all processes, on CPUs, too, where PyTorch's own is for GPUs alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (batch, channels, …), in training by the mean and variance of the whole batch."""
+        if not self.training:
+            return super().forward(x)
+        axes = (0, 2, 3)
+        size = all_reduce(torch.tensor(float(x.numel() // x.shape[1])))
+        mean = all_reduce(x.float().sum(axes)) / size
+        variance = all_reduce((x.float() - mean[:, None, None]).square().sum(axes)) / size
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * size / (size - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return functional.batch_norm(
+            x, torch.zeros_like(mean), torch.ones_like(mean), scale, self.bias - mean * scale, eps=0.0
+        )
+
+
+def synchronise(network: nn.Module) -> nn.Module:
+    """Put `SyncedBatchNorm` in the place of batch norms, in place, with the same parameters and buffers."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncedBatchNorm
+    return network
+
+
+def _joined() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
