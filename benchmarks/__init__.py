@@ -4,5 +4,5 @@
 NAMES = (
     "resample", "logmel", "vggish_forward", "vggish_forward_bfloat16", "extraction", "loading",
     "loading_disk", "strided_convolution", "bilinear_step", "train_step", "train_step_concat",
-    "train_step_concat_bfloat16", "evaluation",
+    "train_step_concat_bfloat16", "mn", "evaluation", "evaluation_official", "bootstrap",
 )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import resampy
 import soundfile as sf
 
+from ust.features.mn import network as mn
 from ust.features.vggish.embedding import postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,
@@ -53,6 +54,16 @@ def vggish_input(samples: np.ndarray, rate: int) -> np.ndarray:
     log_mel = np.log(np.abs(np.fft.rfft(samples[index] * window, FFT)) @ mel_matrix() + LOG_OFFSET)
     count = frames // EXAMPLE_FRAMES
     return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, -1).astype(np.float32)
+
+
+def mn_log_mel(samples: np.ndarray) -> np.ndarray:
+    """The MobileNets' log-mels with NumPy, as their released code computes them."""
+    emphasised = samples[1:] - np.float32(mn.PRE_EMPHASIS) * samples[:-1]
+    padded = np.pad(emphasised, mn.FFT // 2, mode="reflect")
+    before = (mn.FFT - mn.WINDOW) // 2
+    frames = np.lib.stride_tricks.sliding_window_view(padded, mn.FFT)[:: mn.HOP, before : before + mn.WINDOW]
+    power = np.abs(np.fft.rfft(frames * np.hanning(mn.WINDOW).astype(np.float32), mn.FFT)) ** 2
+    return ((np.log(mn.mel_matrix() @ power.T + mn.OFFSET) + 4.5) / 5).astype(np.float32)
 
 
 def logmel(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_pat
     assert ran(second.dvc("repro")) <= {"download"}
     assert second.run("git", "status", "--porcelain") == ""
     change_params(second.path / "params.yaml", second.path / "params.yaml", {"train_baseline.l2": 0.01})
-    output = second.dvc("repro", "train@baseline_fine")
+    output = second.dvc("repro", "--pull", "train@baseline_fine")
     assert "Stage 'train@baseline_fine' is cached - skipping run" in output
     assert ran(output) <= {"code"}
     assert (second.path / "models/baseline_fine/weights.safetensors").read_bytes() == (
