@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 from project import change_params
 
-from ust.compute.processes import SyncedBatchNorm, synchronise
+from ust.compute.processes import SyncedBatchNorm2d, synchronise
 from ust.models.table import ARCHITECTURES
 
 # Run by torchrun: the gradients of one step of a whole training epoch, as the first process has them.
@@ -47,7 +47,9 @@ class Small(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.first, self.norm = torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)
-        self.last = torch.nn.Linear(4 * 4 * 6, 3)
+        self.last = torch.nn.Sequential(
+            torch.nn.Linear(4 * 4 * 6, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3)
+        )
 
     def forward(self, x):
         return self.last(torch.relu(self.norm(self.first(x))).flatten(1))
@@ -104,7 +106,7 @@ def test_batch_norms_of_their_own_give_others(tmp_path):
 def test_state_dicts_are_exchangeable():
     plain = Small()
     other = synchronise(Small())
-    assert isinstance(other.norm, SyncedBatchNorm)
+    assert isinstance(other.norm, SyncedBatchNorm2d)
     other.load_state_dict(plain.state_dict())
     x = torch.randn(4, 1, 6, 8)
     torch.testing.assert_close(other.eval()(x), plain.eval()(x))

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import asdict
 from itertools import islice
@@ -57,6 +60,63 @@ def test_windows_cover_the_recording(tagger, tmp_path, seconds, window, hop, sta
     first = tagger.predict(samples[: round(window * RATE)], RATE)
     np.testing.assert_allclose(windows[0].probabilities, first, atol=1e-3)  # the file has 16 bits
     assert all((w.probabilities >= 0).all() and (w.probabilities <= 1).all() for w in windows)
+
+
+@pytest.mark.parametrize("seconds", [3, 10, 10.01, 15, 25])
+@pytest.mark.parametrize(("window", "hop"), [(10, 5), (10, 10), (4, 3)])
+@pytest.mark.parametrize("block", [1000, 44_100, 10**6])
+def test_a_stream_is_tagged_as_a_file_of_it(monkeypatch, tagger, tmp_path, seconds, window, hop, block):
+    # What of the samples a window has, and not what the network makes of them.
+    digest = lambda self, clips, rate: (np.array([[c.sum(), len(c)] for c in clips]), {})  # noqa: E731
+    monkeypatch.setattr(Tagger, "_predict", digest)
+    samples = np.random.default_rng(0).uniform(-1, 1, (round(seconds * RATE), 2)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    wanted = list(tagger.tag(tmp_path / "a.wav", window=window, hop=hop))
+    blocks = (samples[start : start + block] for start in range(0, len(samples), block))
+    found = list(tagger.stream(blocks, RATE, window=window, hop=hop))
+    assert [(w.start, w.end) for w in found] == [(w.start, w.end) for w in wanted]
+    assert [w.probabilities[1] for w in found] == [w.probabilities[1] for w in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert 2 * one.probabilities[0] == pytest.approx(other.probabilities[0], abs=0.5)
+
+
+def test_a_stream_has_the_probabilities_of_a_file(tagger, tmp_path, noise):
+    sf.write(tmp_path / "a.wav", noise, RATE, subtype="FLOAT")
+    (wanted,) = tagger.tag(tmp_path / "a.wav")
+    (found,) = tagger.stream(np.array_split(noise, 7), RATE)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-6)
+    with pytest.raises(BadAudio, match="NaN"):
+        list(tagger.stream([noise, np.full(5, np.nan)], RATE))
+
+
+def test_a_day_of_sound_needs_the_memory_of_a_window(monkeypatch, tagger):
+    monkeypatch.setattr(Tagger, "_predict", lambda self, clips, rate: (np.zeros((1, 37)), {}))
+    rate, block = 1000, np.zeros(500, np.float32)
+    tracemalloc.start()
+    count = sum(1 for _ in tagger.stream((block for _ in range(24 * 3600 * 2)), rate))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 24 * 720 - 1
+    assert peak < 2**20
+
+
+def test_listening_to_standard_input(tagger, tmp_path, noise):
+    """Raw samples in, a line for each label over the threshold out."""
+    folder = tmp_path / "models" / "cnn"
+    torch.manual_seed(0)
+    save(folder, Saved(CNN(ALONE, 37), "cnn", ALONE, list(tagger.taxonomy.labels), tagger.system.about))
+    raw = (noise * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes() + b"x"
+    command = [sys.executable, "-m", "ust", "listen", "--system", "cnn", "--threshold", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, input=raw, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [row["label"] for row in rows] == list(tagger.taxonomy.labels)
+    found = [float(row["probability"]) for row in rows]
+    np.testing.assert_allclose(found, tagger.predict(noise, RATE), atol=1e-3)
+    nothing = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, env=environment)
+    assert nothing.returncode == 1
+    assert b"no samples came" in nothing.stderr
 
 
 def test_rate_and_channels_do_not_matter(tagger, noise):

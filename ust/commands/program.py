@@ -8,6 +8,7 @@ from ust.files.errors import UserError
 
 COMMANDS = {
     "tag": "tag recordings with a trained system",
+    "listen": "tag live sound",
     "tag-archive": "tag thousands of recordings, or millions, to Parquet",
     "query": "ask a tagged archive: what, when, where",
     "evaluate": "score predictions by the official metrics",

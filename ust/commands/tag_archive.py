@@ -83,7 +83,8 @@ def _job(args: argparse.Namespace) -> "tuple[Job, dict[str, Any], Any]":
     from ust.archive.folder import Archive
     from ust.archive.shard import Job
     from ust.tagging.names import model_id
-    from ust.tagging.tagger import Tagger, check_range
+    from ust.tagging.tagger import Tagger
+    from ust.tagging.windows import check_range
 
     name, folder, reading, compute = choose_system(args)
     if args.shard_clips is not None and args.shard_clips < 1:

@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
-from torch.nn import functional
 
 from ust.files.errors import UserError
 
@@ -106,32 +104,58 @@ def of_all(value: torch.Tensor) -> list[torch.Tensor]:
     return values
 
 
-class SyncedBatchNorm(nn.BatchNorm2d):
+class _Sum(torch.autograd.Function):
+    """A tensor added up over all processes; so is what flows back to it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+class _Synced:
     """Batch norm over the batch of all processes, on CPUs, too, where PyTorch's own is for GPUs alone."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise (batch, channels, …), in training by the mean and variance of the whole batch."""
         if not self.training:
             return super().forward(x)
-        axes = (0, 2, 3)
-        size = all_reduce(torch.tensor(float(x.numel() // x.shape[1])))
-        mean = all_reduce(x.float().sum(axes)) / size
-        variance = all_reduce((x.float() - mean[:, None, None]).square().sum(axes)) / size
+        axes = (0, *range(2, x.ndim))
+        shape = (-1, *[1] * (x.ndim - 2))
+        size = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = _Sum.apply(x.float().sum(axes)) / size
+        variance = _Sum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * size / (size - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return functional.batch_norm(
-            x, torch.zeros_like(mean), torch.ones_like(mean), scale, self.bias - mean * scale, eps=0.0
-        )
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class SyncedBatchNorm1d(_Synced, nn.BatchNorm1d):
+    """Of vectors."""
+
+
+class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
+    """Of maps."""
+
+
+SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
 
 
 def synchronise(network: nn.Module) -> nn.Module:
-    """Put `SyncedBatchNorm` in the place of batch norms, in place, with the same parameters and buffers."""
+    """Put batch norms over all processes in the place of others, in place, with the same state dict."""
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncedBatchNorm
+        if type(module) in SYNCED:
+            module.__class__ = SYNCED[type(module)]
     return network
 
 

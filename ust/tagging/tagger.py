@@ -1,7 +1,6 @@
 """Tagging recordings of any length with a trained system."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -18,28 +17,9 @@ from ust.files.errors import UserError
 from ust.models.checkpoints import DESCRIPTION_FILE, load_system
 from ust.models.systems import System
 from ust.tagging.features import CPU, FrontEnd
+from ust.tagging.windows import Window, check_range, stretches
 
 BATCH = 4  # windows
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of a recording and what is heard in it.
-
-    Attributes
-    ----------
-    start, end : float
-        Seconds.
-    probabilities : numpy.ndarray [shape=(labels,), float32]
-        Of all labels, coarse first.
-    features : dict of str to numpy.ndarray or None
-        What the system was given, by its inputs, where that is asked for.
-    """
-
-    start: float
-    end: float
-    probabilities: np.ndarray
-    features: dict[str, np.ndarray] | None = None
 
 
 class Tagger:
@@ -189,8 +169,8 @@ class Tagger:
         check_range(window, hop)
         try:
             with sf.SoundFile(raw) as file:
-                stretches = _stretches(file, name, window, hop, start, duration)
-                while batch := list(islice(stretches, BATCH)):
+                parts = stretches(file, name, window, hop, start, duration)
+                while batch := list(islice(parts, BATCH)):
                     rows, given = self._predict([samples for *_, samples in batch], file.samplerate)
                     for index, (begin, end, _) in enumerate(batch):
                         own = {name: values[index] for name, values in given.items()} if features else None
@@ -198,6 +178,56 @@ class Tagger:
         except (sf.LibsndfileError, OSError) as error:
             reason = " ".join(str(getattr(error, "error_string", error)).split())
             raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
+
+    def stream(
+        self,
+        blocks: Iterable[np.ndarray],
+        sample_rate: int,
+        *,
+        window: float = CLIP_SECONDS,
+        hop: float = 5.0,
+    ) -> Iterator[Window]:
+        """Tag sound as it comes, with the memory of a window and a block: the windows that `tag` would give.
+
+        Parameters
+        ----------
+        blocks : iterable of numpy.ndarray [shape=(n,) or (n, channels)]
+            One after the other, of any length; full scale is ±1.
+        sample_rate : int
+            Hz.
+        window, hop : float
+            See `tag`.
+
+        Raises
+        ------
+        BadAudio
+            If a sample is NaN or infinite.
+        UserError
+            If the window or the hop is out of range.
+        """
+        check_range(window, hop)
+        length, step = round(window * sample_rate), max(1, round(hop * sample_rate))
+        place, waiting, given = 0, np.zeros(0, np.float32), False
+
+        def heard(samples: np.ndarray) -> Window:
+            ((row,), _) = self._predict([samples], sample_rate)
+            return Window(place / sample_rate, (place + len(samples)) / sample_rate, row)
+
+        for block in blocks:
+            mono = np.asarray(block, np.float32)
+            mono = mono.mean(axis=1) if mono.ndim == 2 else mono
+            if not np.isfinite(mono).all():
+                raise BadAudio("the stream has samples that are NaN or infinite")
+            waiting = np.concatenate([waiting, mono])
+            while len(waiting) >= length:
+                if not given:
+                    yield heard(waiting[:length])
+                given = len(waiting) == length  # another window begins only if more is to come
+                if given:
+                    break
+                waiting, place = waiting[step:], place + step
+        if len(waiting) and not given:
+            yield heard(waiting)
 
     def features(self, clips: list[np.ndarray], sample_rate: int) -> dict[str, np.ndarray]:
         """What the stages extract make of mono clips of ten seconds, by the system's inputs."""
@@ -225,44 +255,3 @@ def _beside(path: Path) -> Path:
         if (folder / "features").is_dir():
             return folder / "features"
     return path.parent / "features"
-
-
-def check_range(window: float, hop: float) -> None:
-    """Check that windows can be tagged and leave nothing out.
-
-    Raises
-    ------
-    UserError
-        If the window or the hop is out of range.
-    """
-    if not 0 < window <= CLIP_SECONDS:
-        raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
-    if not 0 < hop <= window:
-        raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
-
-
-def _stretches(
-    file: sf.SoundFile, name: str, window: float, hop: float, start: float, duration: float | None
-) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Start and end in seconds, and samples [shape=(n, channels)], of each window, to the end."""
-    rate = file.samplerate
-    length, step = round(window * rate), max(1, round(hop * rate))
-    first = place = round(start * rate)
-    if file.frames == 0:
-        raise BadAudio(f"{name}: holds no samples")
-    if not 0 <= place < file.frames:
-        raise BadAudio(f"{name}: has no second {start:g}, lasts {file.frames / rate:g} s")
-    last = file.frames if duration is None else min(file.frames, place + round(duration * rate))
-    while True:
-        file.seek(place)
-        samples = file.read(min(length, last - place), dtype="float32", always_2d=True)
-        if len(samples) == 0 and place == first:
-            raise BadAudio(f"{name}: holds no samples")
-        if len(samples) == 0:
-            return
-        if not np.isfinite(samples).all():
-            raise BadAudio(f"{name}: has samples that are NaN or infinite")
-        yield place / rate, (place + len(samples)) / rate, samples
-        if place + length >= last:
-            return
-        place += step
