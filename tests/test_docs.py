@@ -13,7 +13,16 @@ from conftest import RATE, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages whose commands train, export or tag again and again.
-LONG = ("README.md", "experiments.md", "export.md", "labels.md", "submissions.md", "systems.md", "tagging.md")
+LONG = (
+    "README.md",
+    "archives.md",
+    "experiments.md",
+    "export.md",
+    "labels.md",
+    "submissions.md",
+    "systems.md",
+    "tagging.md",
+)
 # What no test can run, by how it begins or what it holds.
 NOT_RUN = {
     "make test": "this is it, or would be an hour of it",

@@ -130,6 +130,7 @@ def two(project):
     return project
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_said_and_the_training_goes_on(two):
     with subprocess.Popen(
         train(two), cwd=two.path, env=two.environment, stderr=subprocess.PIPE, text=True
@@ -154,6 +155,7 @@ def test_a_killed_process_is_said_and_the_training_goes_on(two):
     assert len((two.path / "two/history.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_than_torchrun_started(two):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     done = subprocess.run(
@@ -163,6 +165,7 @@ def test_another_number_of_processes_than_torchrun_started(two):
     assert "torchrun started 3 processes, compute.processes is 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_recipes_of_one_process_say_so(two):
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]
     assert "trains in one process" in two.run(*words, code=1)

@@ -16,6 +16,7 @@ def server():
     running.stop()
 
 
+@pytest.mark.slow
 def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_path):
     import s3fs
 
