@@ -105,11 +105,12 @@ def test_everything_it_imports_is_declared():
     names = {name.split(">")[0] for name in declared["dependencies"]}
     extras = {
         name.split(">")[0]
-        for extra in ("crowd", "onnx", "tensorflow")
+        for extra in ("archive", "cluster", "crowd", "microphone", "onnx", "tensorflow")
         for name in declared["optional-dependencies"][extra]
     }
     distributions = {
         "PIL": "pillow",
+        "dask_jobqueue": "dask-jobqueue",
         "crowdkit": "crowd-kit",
         "ruamel": "ruamel.yaml",
         "sklearn": "scikit-learn",
