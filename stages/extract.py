@@ -24,7 +24,7 @@ def main() -> None:
     args = parse(parser, writes=["out"])
     share = parse_share(args.shard)
 
-    from ust.compute.device import Compute
+    from ust.compute.section import Compute
     from ust.features.rows import find_rows
     from ust.features.section import read_feature
     from ust.features.shares import Extraction, extract_share
@@ -32,16 +32,16 @@ def main() -> None:
 
     _, settings = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
-    places = [path.resolve() for path in (args.audio, args.augmented, args.weights, args.out)]
     extraction = Extraction(
-        args.feature, settings.model_dump(), *places, threads=compute.threads, device=compute.device
-    )
+        args.feature, settings.model_dump(), args.audio, args.augmented, args.weights, args.out,
+        threads=compute.threads, device=compute.device,
+    )  # fmt: skip
     if share is None and compute.scheduler is not None:
         from ust.compute.engines import run_shards
 
         count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
         shares = run_shards(
-            partial(extract_share, extraction, count),
+            partial(extract_share, extraction.everywhere, count),
             list(range(count)),
             scheduler=compute.scheduler,
             module="ust.features.shares",
@@ -49,7 +49,8 @@ def main() -> None:
         for _ in progress(shares, total=count, description=args.feature, unit="shard"):
             pass
     rows, shape = extraction.run(share, progress=progress)
-    what = " × ".join(map(str, shape)) + extraction.weights_words
+    weights = extraction.description.get("weights")
+    what = " × ".join(map(str, shape)) + (f", {weights} weights" if weights else "")
     if share is None:
         done("%s: %d rows of %s", args.out, rows, what)
     else:

@@ -23,7 +23,8 @@ def main() -> None:
     from ust.annotations.reading import read_annotations
     from ust.annotations.taxonomy import read_taxonomy
     from ust.compute.accelerate import accelerate
-    from ust.compute.device import Compute, prepare
+    from ust.compute.device import prepare
+    from ust.compute.section import Compute
     from ust.features.store import open_all
     from ust.files.errors import UserError
     from ust.files.settings import Name, read_sections

@@ -129,7 +129,8 @@ def main() -> None:
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.compute import processes
-    from ust.compute.device import Compute, prepare
+    from ust.compute.device import prepare
+    from ust.compute.section import Compute
     from ust.features.store import open_all
     from ust.files.documents import write_json
     from ust.files.errors import UserError

@@ -16,7 +16,8 @@ def main() -> None:
     parser.add_argument("--mirror", help="address of a folder that has the files to download")
     args = parse(parser)
 
-    from ust.compute.device import Compute, prepare
+    from ust.compute.device import prepare
+    from ust.compute.section import Compute
     from ust.features.feature import DESCRIPTION_FILE
     from ust.features.section import read_feature
     from ust.files.documents import write_json

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -51,7 +51,7 @@ class Archive:
             If the folder holds something else.
         """
         with explaining(self.address):
-            if self.fs.exists(self._place(DESCRIPTION)):
+            if self.begun():
                 return json.loads(self.fs.cat_file(self._place(DESCRIPTION)))
             if self.fs.exists(self.root) and self.fs.ls(self.root):
                 names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
@@ -60,6 +60,10 @@ class Archive:
                         f"{self.address}: is no archive of tags, and not empty: {sorted(names)[0]}"
                     )
         return None
+
+    def begun(self) -> bool:
+        """Whether there is an archive."""
+        return self.fs.exists(self._place(DESCRIPTION))
 
     def begin(self, recordings: pa.Table, description: Mapping[str, Any], shard_clips: int) -> None:
         """Write down what is to be tagged, and how."""
@@ -70,17 +74,17 @@ class Archive:
 
     def shards(self) -> int:
         """How many there are."""
-        with explaining(self.address), self.fs.open(self._place(RECORDINGS), "rb") as file:
+        with self._reading(RECORDINGS) as file:
             return pq.ParquetFile(file).num_row_groups
 
     def recordings(self, shard: int) -> pa.Table:
         """Those of a shard."""
-        with explaining(self.address), self.fs.open(self._place(RECORDINGS), "rb") as file:
+        with self._reading(RECORDINGS) as file:
             return pq.ParquetFile(file).read_row_group(shard).cast(SCHEMA)
 
     def all_recordings(self) -> pa.Table:
         """Those of all shards."""
-        with explaining(self.address), self.fs.open(self._place(RECORDINGS), "rb") as file:
+        with self._reading(RECORDINGS) as file:
             return pq.read_table(file).cast(SCHEMA)
 
     def finished(self) -> set[int]:
@@ -130,11 +134,16 @@ class Archive:
 
     def read(self, kind: str, shard: int) -> pa.Table:
         """A shard's file."""
-        with explaining(self.address), self.fs.open(self._place(self.part(kind, shard)), "rb") as file:
+        with self._reading(self.part(kind, shard)) as file:
             return pq.read_table(file)
 
     def _place(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[BinaryIO]:
+        with explaining(self.address), self.fs.open(self._place(name), "rb") as file:
+            yield file
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from ust.audio.recordings import check_whole
 from ust.compute.device import prepare
 from ust.files.errors import UserError
 from ust.tagging.formats import events
-from ust.tagging.tagger import Tagger, Window
+from ust.tagging.tagger import Tagger
 
 ROWS = 1024  # written together
 TOGETHER = 256  # embeddings, given to the system at once
@@ -124,17 +124,17 @@ def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[s
     """Tag a recording; its rows are written when all of it could be read."""
     path = recording["path"]
     about = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
-    windows: list[Window] = []
     try:
         fs, place = filesystem(path)
         with explaining(path), fs.open(place, "rb") as raw:
             check_whole(path, raw, fs.size(place))
             raw.seek(0)
-            for window in tagger.tag_file(
-                raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
-                duration=recording["duration"], features=job.embeddings,
-            ):  # fmt: skip
-                windows.append(window)
+            windows = list(
+                tagger.tag_file(
+                    raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
+                    duration=recording["duration"], features=job.embeddings,
+                )
+            )  # fmt: skip
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
         out[FAILURES].add({"path": path, "start": recording["start"], "reason": reason})

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, create_model
 
 from ust.annotations.rules.section import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
-from ust.compute.device import Compute
+from ust.compute.section import Compute
 from ust.features.table import FEATURES
 from ust.files.documents import read_yaml
 from ust.files.errors import some

@@ -10,7 +10,7 @@ from ust.commands.console import done, log, parse, progress
 from ust.files.errors import UserError, listing
 
 if TYPE_CHECKING:
-    from ust.compute.device import Compute
+    from ust.compute.section import Compute
     from ust.tagging.tagger import Tagger, Window
 
 FORMATS = ("table", "csv", "json", "audacity")
@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
 
 def choose_system(args: argparse.Namespace) -> Chosen:
     """The system that is asked for."""
-    from ust.compute.device import Compute
+    from ust.compute.section import Compute
     from ust.files.settings import Name, read_sections
     from ust.models.checkpoints import Checkpoint
     from ust.tagging.names import model_folder

@@ -126,10 +126,10 @@ def _job(args: argparse.Namespace) -> "tuple[Job, dict[str, Any], Any]":
 
 def _tagged_before(args: argparse.Namespace, inputs: dict[str, Any]) -> dict[str, Any] | None:
     """What SOURCE says of itself, if it is an archive with the embeddings that the system takes."""
-    from ust.archive.folder import DESCRIPTION, Archive
+    from ust.archive.folder import Archive
 
     source = Archive(args.source)
-    if not source.fs.exists(f"{source.root.rstrip('/')}/{DESCRIPTION}"):
+    if not source.begun():
         return None
     found = source.description()
     if found["embeddings"] is None:

@@ -1,27 +1,13 @@
 """The device to compute on, set up so that equal inputs give equal bits."""
 
 import ctypes
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 
 from ust.files.errors import UserError
 from ust.files.seeding import generator
-from ust.files.settings import Count, Section
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-
-
-class Compute(Section):
-    """The section ``compute`` of params.yaml."""
-
-    threads: Count
-    device: Literal["auto", "cpu", "cuda"]
-    processes: Count
-    synchronise: bool
-    scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None
-    shard_clips: Count
 
 
 def prepare(*, device: str, threads: int) -> torch.device:

@@ -73,7 +73,8 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
     except ModuleNotFoundError:
         raise UserError("a scheduler of Dask needs its packages: pip install dask distributed") from None
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in ("distributed", "distributed.client"):  # it prints tracebacks of what is reported here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(config.set({"distributed.comm.timeouts.connect": PATIENCE}))
         try:
@@ -87,9 +88,9 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
 
         def give() -> None:
             # A bounded number is out: neither scheduler nor client ever holds a million tasks.
-            for shard in left:
+            shard = next(left, None)
+            if shard is not None:
                 waiting.add(client.submit(function, shard, pure=False, retries=2))
-                return
 
         for _ in range(min(ahead, len(shards))):
             give()

@@ -1,6 +1,7 @@
 """The extraction of a feature as one piece of work, or as shares for workers that see the same folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,23 @@ class Extraction:
     threads: int
     device: str
 
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the stage weights says of its network; nothing where it has none."""
+        return read_json(self.weights / DESCRIPTION_FILE, made_by=f"weights@{self.name}")
+
     @property
-    def weights_words(self) -> str:
-        """What weights its network has, for a message."""
-        weights = read_json(self.weights / DESCRIPTION_FILE, made_by=f"weights@{self.name}").get("weights")
-        return f", {weights} weights" if weights else ""
+    def everywhere(self) -> "Extraction":
+        """The same for workers, who may be in another folder."""
+        places = ("audio", "augmented", "weights", "out")
+        return replace(self, **{name: getattr(self, name).resolve() for name in places})
 
     def run(
         self, share: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
         """Extract all of it, or a share (see `extract`); the number of rows, and the shape of a value."""
         feature = FEATURES[self.name]
-        description = read_json(self.weights / DESCRIPTION_FILE, made_by=f"weights@{self.name}")
-        provenance = {key: description[key] for key in ("weights", "sha256") if key in description}
+        provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
         network: dict[str, Any] = {"provenance": provenance}
         if feature.on_batch:
             from ust.compute.device import prepare

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ust.files.seeding import generator
-from ust.scores.metrics import DECISION_THRESHOLD, Events, area
+from ust.scores.metrics import DECISION_THRESHOLD, Events, area, ratios
 
 UNITS = ("clips", "sensors")
 CONFIDENCE = 0.95
@@ -78,7 +78,7 @@ def resampled_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
     while some := list(islice(draws, TOGETHER)):
         weights = np.stack([np.bincount(draw, minlength=clips) for draw in some], axis=1).astype(np.float64)
         counts = [_counts(*each, weights) for each in zip(categories, matrices, strict=True)]
-        areas = np.stack([_areas(*_precision_recall(*three)) for *three, _ in counts], axis=1)
+        areas = np.stack([_areas(*ratios(*three)) for *three, _ in counts], axis=1)
         present = np.stack([events.positive @ weights > 0 for events in categories], axis=1)
         *counts, there = zip(*counts, strict=True)
         # What each category gains at each of its thresholds, added up over all, from the highest down.
@@ -86,7 +86,7 @@ def resampled_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
         for several in counts:
             gains = np.concatenate([np.diff(one, axis=0, prepend=0.0) for one in several])[order]
             micro.append(np.cumsum(gains, axis=0)[last])
-        precision, recall = _precision_recall(*micro)
+        precision, recall = ratios(*micro)
         p, r = precision[at_half], recall[at_half]
         both = (p > 0) & (r > 0)
         # The area depends on how equal recalls are sorted: on all of the points, and on no others.
@@ -126,10 +126,6 @@ def _counts(
         tp, fp, fewer = (np.maximum.accumulate(np.where(there, x, 0), axis=0) for x in (tp, fp, -fewer))
         fewer = -fewer
     return tp, fp, events.missed @ weights + fewer, there
-
-
-def _precision_recall(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 
 
 def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:

@@ -181,7 +181,11 @@ def _stacked(counts: Counts) -> np.ndarray:
 
 def precision_recall(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     """Precision and recall [shape=(m,)] at the counts' thresholds; 0 where there is nothing to divide by."""
-    tp, fp, fn = counts.true_positive, counts.false_positive, counts.false_negative
+    return ratios(counts.true_positive, counts.false_positive, counts.false_negative)
+
+
+def ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall of counts of any shape; 0 where there is nothing to divide by."""
     return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 
 
