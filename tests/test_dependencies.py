@@ -16,7 +16,7 @@ from stages.code import stages as stages_of
 from ust.files import code
 
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "export", "leaderboard", "tag"}
+TOOLS = {"compare", "export", "leaderboard", "tag", "tag_archive"}
 TABLES = ("ust.annotations.rules.table", "ust.features.table", "ust.models.table", "ust.sources.table",
           "ust.training.table")  # fmt: skip
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
@@ -278,6 +278,13 @@ def test_declared_params_are_what_the_script_reads(name):
         ):
             read |= {ast.literal_eval(node.slice)}
     read = {"checkpoints.${key}" if each == "checkpoints" and name == "predict" else each for each in read}
+    if "compute" in read:  # of which each script declares what it takes
+        taken = {
+            node.attr
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "compute"
+        }
+        read = read - {"compute"} | {f"compute.{key}" for key in taken}
     if name == "code":
         assert "params.yaml" in stage["deps"]
         return
