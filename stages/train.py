@@ -68,7 +68,9 @@ def about(system: "System", taxonomy: Any, features: "dict[str, Features]") -> d
     }
 
 
-def key(args: argparse.Namespace, system: "System", data: "Data", compute: list) -> str:
+def key(
+    args: argparse.Namespace, system: "System", data: "Data", threads: int, device: str, *parallel: Any
+) -> str:
     """Stands for all that the training depends on: what is left of one with another is not gone on from."""
     from ust.files.digests import code_digest, digest, file_digest, versions
 
@@ -82,7 +84,7 @@ def key(args: argparse.Namespace, system: "System", data: "Data", compute: list)
         "system": system.model_dump(),
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
-        "compute": compute,
+        "compute": [threads, device, *parallel],
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
     return code_digest("stages.train", settings)
@@ -166,10 +168,9 @@ def main() -> None:
     with open_all(args.features, system.inputs, cache_gib=system.cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy)
-        shared = [compute.threads, device.type]
-        if compute.processes > 1:
-            shared += [compute.processes, compute.synchronise]
-        identity, history = key(args, system, data, shared), History(args.system)
+        parallel = (compute.processes, compute.synchronise) if compute.processes > 1 else ()
+        identity = key(args, system, data, compute.threads, device.type, *parallel)
+        history = History(args.system)
         with _folders(args, identity) as (out, states):
             work = Work(
                 args.system, taxonomy, device, out, states, about(system, taxonomy, features), args.root,
