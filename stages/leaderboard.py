@@ -55,7 +55,7 @@ def main() -> None:
             "parameters": parameter_count(tagger.system),
             "megabytes": round(weights / 1e6, 2),
         }
-        entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else ("coarse", "fine"))
+        entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else taxonomy.levels)
     rows = leaderboard(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
     text = advice(rows)
     with replacing_folder(args.out, by="leaderboard", force=args.force) as folder:

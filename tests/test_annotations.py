@@ -48,9 +48,9 @@ def test_taxonomy_equals_the_published_one(taxonomy, sonyc_ust_v1):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("coarse: {1: engine}\n", "needs the mappings"),
-        ("coarse: {1: engine}\nfine: {2: {1: a}}\n", "only one has 1, 2"),
-        ("coarse: {1: engine}\nfine: {1: {}}\n", "at least one fine label"),
+        ("fine: {1: {1: a}}\n", "needs the mapping"),
+        ("coarse: {1: engine}\nfine: {2: {1: a}}\n", "does not have: 2"),
+        ("coarse: {1: engine}\nfine: {1: [small]}\n", "needs a name"),
         ("coarse: {1: engine}\nfine: {1: {1: 5}}\n", "must be names"),
     ],
 )

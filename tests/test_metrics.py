@@ -69,7 +69,7 @@ def test_special_predictions_equal_the_plain_loop(taxonomy, level, make):
 
 def check(truth, predicted, taxonomy, level):
     micro, f1, macro, categories = slow_score(truth, predicted, taxonomy, level)
-    found = score(COUNTERS[level](truth, predicted, taxonomy), taxonomy)
+    found = score(COUNTERS[level](truth, predicted, taxonomy), taxonomy.categories(level))
     np.testing.assert_allclose(found.micro_auprc, micro, atol=1e-9)
     np.testing.assert_allclose(found.micro_f1, f1, atol=1e-9)
     np.testing.assert_allclose(found.macro_auprc, macro, atol=1e-9)
@@ -135,6 +135,6 @@ def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
 def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():
     taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c", "2-1_d"), (0, 1))
     truth = np.array([[1, 0], [0, 0]])
-    found = score(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy)
+    found = score(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy.categories("coarse"))
     assert found.class_auprc == {"a": 1.0, "b": 0.0}
     assert (found.macro_auprc, found.macro_auprc_present) == (0.5, 1.0)

@@ -1,12 +1,14 @@
-"""The two-level taxonomy: coarse groups and the fine labels below them."""
+"""The taxonomy: coarse groups and, below them, fine labels, of all groups, of some or of none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ust.files.documents import read_yaml
 from ust.files.errors import UserError
+
+Level = Literal["coarse", "fine"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Taxonomy:
         """All labels, coarse first."""
         return self.coarse + self.fine
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that there are labels of."""
+        return ("fine", "coarse") if self.fine else ("coarse",)
+
+    def groups(self, level: Level) -> list[int]:
+        """The groups that a level has labels of: each of the coarse one, those with members of the fine."""
+        return [g for g in range(len(self.coarse)) if level == "coarse" or self.members(g)]
+
+    def categories(self, level: Level) -> list[str]:
+        """The coarse names of a level's groups: what official figures are of."""
+        return [self.coarse_name(g) for g in self.groups(level)]
+
     def members(self, group: int) -> list[int]:
         """Indices into `fine` of the group's labels."""
         return [i for i, g in enumerate(self.group) if g == group]
@@ -66,29 +81,27 @@ def read_taxonomy(path: Path) -> Taxonomy:
     Parameters
     ----------
     path : Path
-        A mapping with ``coarse: {1: engine, …}`` and ``fine: {1: {1: …, X: …}, …}``.
+        A mapping with ``coarse: {1: engine, …}`` and ``fine: {1: {1: …, X: …}, …}``; a group may have no
+        fine labels, and without ``fine`` none has.
 
     Raises
     ------
     UserError
-        If the file is not such a mapping, or the groups of the two levels differ.
+        If the file is not such a mapping, or has fine labels of a group that there is not.
     """
     content = read_yaml(path)
-    coarse, fine = content.get("coarse"), content.get("fine")
+    coarse, fine = content.get("coarse"), content.get("fine", {})
     if not isinstance(coarse, dict) or not isinstance(fine, dict) or not coarse:
         raise UserError(
-            f"{path}: needs the mappings 'coarse' (number: name) and 'fine' (number: {{number: name}})"
+            f"{path}: needs the mapping 'coarse' (number: name); 'fine' is another (number: {{…: name}})"
         )
-    if set(coarse) != set(fine):
-        only = sorted(str(key) for key in set(coarse) ^ set(fine))
-        raise UserError(
-            f"{path}: 'coarse' and 'fine' must have the same groups; only one has {', '.join(only)}"
-        )
+    if unknown := sorted(str(key) for key in set(fine) - set(coarse)):
+        raise UserError(f"{path}: 'fine' has groups that 'coarse' does not have: {', '.join(unknown)}")
     coarse_labels, fine_labels, group = [], [], []
     for index, (number, name) in enumerate(coarse.items()):
-        members = fine[number]
-        if not isinstance(name, str) or not isinstance(members, dict) or not members:
-            raise UserError(f"{path}: group {number} needs a name and at least one fine label")
+        members = fine.get(number, {})
+        if not isinstance(name, str) or not isinstance(members, dict):
+            raise UserError(f"{path}: group {number} needs a name, and its fine labels numbers")
         if not all(isinstance(member, str) for member in members.values()):
             raise UserError(f"{path}: the fine labels of group {number} must be names")
         coarse_labels.append(f"{number}_{name}")

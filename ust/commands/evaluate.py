@@ -105,7 +105,7 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
                 name,
                 name,
             )
-    for level in ("fine", "coarse"):
+    for level in taxonomy.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
         constant = metrics["prevalence"][level]["micro_auprc"]
         log.info(

@@ -3,13 +3,23 @@
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.files.errors import UserError, some
 
 ROOT = "root"
 OTHER = "other"  # a fine classifier's output for clips of other groups
 
 
 def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
-    """The labels that a network has outputs for: "all", "fine" or "coarse"."""
+    """The labels that a network has outputs for: "all", "fine" or "coarse".
+
+    Raises
+    ------
+    UserError
+        If they are the fine ones, and a group has none that its coarse one could be told by.
+    """
+    if labels == "fine" and len(taxonomy.groups("fine")) < len(taxonomy.coarse):
+        without = [name for g, name in enumerate(taxonomy.coarse) if not taxonomy.members(g)]
+        raise UserError(f"outputs are fine, but {some(without)} has no fine labels; set outputs to all")
     return list({"all": taxonomy.labels, "fine": taxonomy.fine, "coarse": taxonomy.coarse}[labels])
 
 

@@ -72,8 +72,8 @@ def leaderboard(
         row: dict[str, Any] = {"system": name}
         for figure in FIGURES:
             level, _, metric = figure.partition("_")
-            values = [found[f"{level}.{metric}"] for found in figures]
             known = level in entry.levels
+            values = [found[f"{level}.{metric}"] for found in figures] if known else []
             row[figure] = rounded(float(np.mean(values))) if known else None
             row[f"{figure}_range"] = rounded([min(values), max(values)]) if known else None
         row |= {"seeds": len(figures), **entry.cost}

@@ -19,7 +19,10 @@ def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
         rows.append({"system": row(system, found).name, "cells": cells})
     _mark_best(rows)
     prevalence = next(iter(metrics.values()))["prevalence"]
-    constant = [_cell(prevalence[column.split("_", 1)[0]][column.split("_", 1)[1]]) for column in COLUMNS]
+    constant = [
+        _cell(prevalence.get(level, {}).get(figure))
+        for level, _, figure in (column.partition("_") for column in COLUMNS)
+    ]
     note = f"{MARK}: {UNCONVERGED}. {SPREAD}"
     return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ust.scores.bootstrap import interval, resamples
-from ust.scores.evaluation import EVENTS, Evaluation, rounded
+from ust.scores.evaluation import Evaluation, rounded
 
 
 def compare(
@@ -23,7 +23,11 @@ def compare(
     draws = list(resamples(first.sensors, unit=unit, count=count, seed=seed))
     firsts, seconds = first.headlines(), second.headlines()
     spreads = [
-        {name: values for level in EVENTS for name, values in system.resampled(draws, level).items()}
+        {
+            name: values
+            for level in system.taxonomy.levels
+            for name, values in system.resampled(draws, level).items()
+        }
         for system in (first, second)
     ]
     result = {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ust.scores.evaluation import EVENTS, Evaluation
+from ust.scores.evaluation import Evaluation
 from ust.scores.metrics import Counts, micro_counts, precision_recall
 
 POINTS = 200
@@ -23,7 +23,7 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
         predicted), the category given most probability for each category that was there.
     """
     tables = {}
-    for level in EVENTS:
+    for level in evaluation.taxonomy.levels:
         counts = evaluation.counts(level)
         scores = evaluation.scores(level)
         tables[level] = _curve(micro_counts(counts), f1=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
 from ust.annotations.reading import ground_truth, read_annotations, unverified
-from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
 from ust.scores.bootstrap import UNITS, interval, resampled_scores, resamples
 from ust.scores.metrics import Counts, Scores, coarse_events, counts, fine_events, score
 from ust.scores.predictions import read_predictions
@@ -69,15 +69,15 @@ class Evaluation:
             log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
         return cls.of(truth, predicted, taxonomy)
 
-    def counts(self, level: str) -> list[Counts]:
+    def counts(self, level: Level) -> list[Counts]:
         """Counts of each category."""
         return [counts(events) for events in EVENTS[level](*self._of(level))]
 
-    def scores(self, level: str) -> Scores:
+    def scores(self, level: Level) -> Scores:
         """The official figures of a level."""
-        return score(self.counts(level), self.taxonomy)
+        return score(self.counts(level), self.taxonomy.categories(level))
 
-    def _of(self, level: str) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
+    def _of(self, level: Level) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
         return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self) -> "Evaluation":
@@ -86,13 +86,13 @@ class Evaluation:
         return replace(self, predicted=constant)
 
     def headlines(self) -> Figures:
-        """Headline figures of both levels as ``level.name``."""
-        found = {level: self.scores(level) for level in EVENTS}
+        """Headline figures of all levels as ``level.name``."""
+        found = {level: self.scores(level) for level in self.taxonomy.levels}
         return {
             f"{level}.{name}": getattr(scores, name) for level, scores in found.items() for name in HEADLINES
         }
 
-    def resampled(self, draws: Iterable[np.ndarray], level: str) -> dict[str, np.ndarray]:
+    def resampled(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
         """Headline figures and category AUPRCs of a level as ``level.name``, over resamples of the clips.
 
         Returns
@@ -100,17 +100,19 @@ class Evaluation:
         dict of str to numpy.ndarray [shape=(resamples,)]
         """
         found = resampled_scores(EVENTS[level](*self._of(level)), draws)
-        names = [self.taxonomy.coarse_name(g) for g in range(len(self.taxonomy.coarse))]
+        names = self.taxonomy.categories(level)
         areas = dict(zip(names, found.pop("class_auprc").T, strict=True))
         figures = found | {f"class_auprc.{name}": area for name, area in areas.items()}
         return {f"{level}.{name}": values for name, values in figures.items()}
 
     def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
-        """95 % intervals of the `resampled` figures of both levels, by the unit that is drawn."""
+        """95 % intervals of the `resampled` figures of all levels, by the unit that is drawn."""
         result: dict[str, dict[str, list[float]]] = {}
         for unit in UNITS:
             draws = list(resamples(self.sensors, unit=unit, count=count, seed=seed))
-            values = {name: v for level in EVENTS for name, v in self.resampled(draws, level).items()}
+            values = {
+                name: v for level in self.taxonomy.levels for name, v in self.resampled(draws, level).items()
+            }
             result[unit] = {name: rounded(interval(v)) for name, v in values.items()}
         return result
 
@@ -160,21 +162,22 @@ def headline(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]
     Returns
     -------
     dict
-        ``fine`` and ``coarse``, each with `HEADLINES` and ``class_auprc``; ``prevalence`` and ``ci95`` (by
-        unit), each with both levels' `HEADLINES`.
+        ``fine`` (if there are such labels) and ``coarse``, each with `HEADLINES` and ``class_auprc``;
+        ``prevalence`` and ``ci95`` (by unit), each with the levels' `HEADLINES`.
     """
     metrics: dict[str, Any] = {}
-    for level in EVENTS:
+    levels = evaluation.taxonomy.levels
+    for level in levels:
         scores = evaluation.scores(level)
         metrics[level] = {name: rounded(getattr(scores, name)) for name in HEADLINES}
         metrics[level]["class_auprc"] = rounded(scores.class_auprc)
     constant = evaluation.prevalence()
     metrics["prevalence"] = {
         level: {name: rounded(getattr(constant.scores(level), name)) for name in HEADLINES}
-        for level in EVENTS
+        for level in levels
     }
     metrics["ci95"] = {
-        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in EVENTS}
+        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in levels}
         for unit, found in intervals.items()
     }
     return metrics
@@ -206,7 +209,8 @@ def details(
             y, p = evaluation.truth[level][:, column], evaluation.predicted[level][:, column]
             labels[label] = _of_label(y, p, None if thresholds is None else thresholds[label])
     categories: dict[str, Any] = {}
-    for level in EVENTS:
+    levels = evaluation.taxonomy.levels
+    for level in levels:
         scores = evaluation.scores(level)
         categories[level] = {
             name: {
@@ -217,7 +221,7 @@ def details(
             for name, area in scores.class_auprc.items()
         }
     return {
-        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in EVENTS},
+        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in levels},
         "categories": categories,
         "labels": labels,
     }

@@ -81,13 +81,14 @@ def quality(
         ``difference`` to the first rule's with its paired interval ``difference_ci95``.
     """
     coarse = len(taxonomy.coarse)
-    levels = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
+    columns_of = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
     draws = [
         np.bincount(indices, minlength=len(truth))
         for indices in resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
     ]
     found: dict[str, dict[str, Any]] = {name: {} for name in estimates}
-    for level, columns in levels.items():
+    for level in taxonomy.levels:
+        columns = columns_of[level]
         first: tuple[float, np.ndarray] | None = None
         for name, values in estimates.items():
             rank = Ranking(truth[:, columns], values[:, columns])

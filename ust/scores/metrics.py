@@ -6,6 +6,7 @@ counts at a few values: those `Events`, found once, are summed up over the clips
 them. The loop over thresholds is kept in the tests as the oracle.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +106,7 @@ def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) 
 
 
 def fine_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
-    """Events of each coarse category over its fine labels.
+    """Events of each coarse category that has fine labels over those.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def fine_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) ->
         Ground truth (1 where heard) and probabilities.
     """
     found = []
-    for g in range(len(taxonomy.coarse)):
+    for g in taxonomy.groups("fine"):
         complete, x = taxonomy.complete(g), taxonomy.incomplete(g)
         truth_x = truth[:, x] == 1 if x is not None else np.zeros(len(truth), bool)
         predicted_x = predicted[:, x] if x is not None else np.zeros(len(truth))
@@ -127,7 +128,7 @@ def coarse_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) 
 
 
 def fine_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
-    """Counts of each coarse category over its fine labels; see `fine_events`."""
+    """Counts of each coarse category that has fine labels over those; see `fine_events`."""
     return [counts(events) for events in fine_events(truth, predicted, taxonomy)]
 
 
@@ -140,9 +141,8 @@ def counts(events: Events) -> Counts:
     return Counts(events.thresholds, tp, fp, events.missed.sum() + fn, positives=positives)
 
 
-def score(counts: list[Counts], taxonomy: Taxonomy) -> Scores:
-    """The official figures from the categories' counts, in taxonomy order."""
-    names = [taxonomy.coarse_name(g) for g in range(len(counts))]
+def score(counts: list[Counts], names: Sequence[str]) -> Scores:
+    """The official figures from the counts of categories and their names (`Taxonomy.categories`)."""
     areas = [area(*precision_recall(category)) for category in counts]
     present = [found for found, category in zip(areas, counts, strict=True) if category.positives]
     micro = micro_counts(counts)

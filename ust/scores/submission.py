@@ -37,6 +37,7 @@ def figures(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         level: {name: metrics[level][name] for name in (*FIGURES, "class_auprc")}
         for level in ("fine", "coarse")
+        if level in metrics
     }
 
 

@@ -41,7 +41,10 @@ class Row:
 
 def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
     """The levels that a system predicts, from the metrics of the stage evaluate."""
-    return {"coarse": ("coarse",)}.get(metrics["rests_on"].get("outputs"), ("fine", "coarse"))
+    outputs = metrics["rests_on"].get("outputs")
+    return tuple(
+        level for level in ("fine", "coarse") if level in metrics and outputs in (None, "all", "fine", level)
+    )
 
 
 def row(system: str, metrics: dict[str, Any]) -> Row:

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile as sf
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.clips import CLIP_SECONDS
 from ust.audio.recordings import BadAudio, fit_length
+from ust.audio.windows import windows
 from ust.compute.accelerate import accelerate
 from ust.files.errors import UserError
 from ust.models.checkpoints import DESCRIPTION_FILE, load_system
 from ust.models.systems import System
 from ust.tagging.features import CPU, FrontEnd
-from ust.tagging.windows import Window, check_range, stretches
+from ust.tagging.windows import Window, check_range
 
 BATCH = 4  # windows
 
@@ -167,17 +167,12 @@ class Tagger:
             Whether the windows carry what the system was given.
         """
         check_range(window, hop)
-        try:
-            with sf.SoundFile(raw) as file:
-                parts = stretches(file, name, window, hop, start, duration)
-                while batch := list(islice(parts, BATCH)):
-                    rows, given = self._predict([samples for *_, samples in batch], file.samplerate)
-                    for index, (begin, end, _) in enumerate(batch):
-                        own = {name: values[index] for name, values in given.items()} if features else None
-                        yield Window(begin, end, rows[index], own)
-        except (sf.LibsndfileError, OSError) as error:
-            reason = " ".join(str(getattr(error, "error_string", error)).split())
-            raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
+        parts = windows(raw, name, window=window, hop=hop, start=start, duration=duration)
+        while batch := list(islice(parts, BATCH)):
+            rows, given = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
+            for index, (begin, end, *_) in enumerate(batch):
+                own = {name: values[index] for name, values in given.items()} if features else None
+                yield Window(begin, end, rows[index], own)
 
     def stream(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, is_incomplete
 from ust.compute.device import seed_torch
 from ust.files.errors import UserError
 from ust.files.seeding import generator
@@ -16,6 +16,7 @@ from ust.files.settings import Count, Positive, Seed, Weight
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
+from ust.models.outputs import output_labels
 from ust.training.plateau import exhausted
 from ust.training.rows import System
 from ust.training.schedule import EarlyStopping
@@ -59,10 +60,7 @@ class Epoch:
 
 def outputs(recipe: Any, taxonomy: Taxonomy) -> list[str]:
     """The labels it predicts: the coarse ones, or the fine ones that are known ("complete")."""
-    if recipe.outputs == "coarse":
-        return list(taxonomy.coarse)
-    groups = range(len(taxonomy.coarse))
-    return [taxonomy.fine[index] for group in groups for index in taxonomy.complete(group)]
+    return [label for label in output_labels(recipe.outputs, taxonomy) if not is_incomplete(label)]
 
 
 def summed_terms(recipe: Any, taxonomy: Taxonomy) -> int:

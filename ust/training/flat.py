@@ -66,6 +66,8 @@ def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Scor
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}
         if has_fine:
             counts["fine"] = fine_counts(truth[:, k:], predicted[:, k:], taxonomy)
-        return {level: score(found, taxonomy).micro_auprc for level, found in counts.items()}
+        return {
+            level: score(found, taxonomy.categories(level)).micro_auprc for level, found in counts.items()
+        }
 
     return of

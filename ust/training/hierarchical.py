@@ -183,7 +183,8 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
 
     def of(outputs: np.ndarray) -> dict[str, float]:
         probabilities = outputs[:, own].astype(np.float64).round(6)
-        return {"fine": score(fine_counts(truth, probabilities, alone), alone).micro_auprc}
+        counts = fine_counts(truth, probabilities, alone)
+        return {"fine": score(counts, alone.categories("fine")).micro_auprc}
 
     return of
 

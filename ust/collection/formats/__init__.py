@@ -1,0 +1,1 @@
+"""The forms that labels come in: a module each."""

@@ -1,0 +1,28 @@
+"""A folder for each class, with its recordings in it; below it, perhaps, a folder for each fine label."""
+
+from pathlib import Path
+
+from ust.collection.formats.form import Form, Options, Read, Said, recordings
+from ust.files.errors import UserError
+
+
+def matches(path: Path) -> bool:
+    """Whether there are recordings in folders."""
+    return path.is_dir() and any(other.parent != path for other in recordings(path))
+
+
+def read(path: Path, options: Options) -> Read:
+    """What folders say: of ``market/voices/01.wav`` the label "market: voices"."""
+    found = Read()
+    for recording in recordings(path):
+        parts = recording.relative_to(path).parts[:-1]
+        if not parts:
+            found.problems.append(f"{recording}: lies in no class's folder")
+        else:
+            found.said.append(Said(recording, ": ".join(parts[:2])))
+    if not found.said:
+        raise UserError(f"{path}: has no folders with recordings in them")
+    return found
+
+
+FORM = Form("a folder for each class", matches, read)
