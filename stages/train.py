@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ust.commands.console import done, log, parse, progress, run
 
 if TYPE_CHECKING:
-    from ust.features.store import Features
     from ust.training.rows import System
     from ust.training.work import Data
 
@@ -47,25 +46,6 @@ class History:
 
         with replacing(path) as partial:
             pd.DataFrame(self.rows).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def about(system: "System", taxonomy: Any, features: "dict[str, Features]") -> dict[str, Any]:
-    """What a model says of itself: what makes the same features of any recording."""
-    from dataclasses import asdict
-
-    from ust.files.digests import versions
-
-    def attributes(file: "Features") -> dict[str, Any]:
-        items = file.attributes.items()
-        return {name: value.item() if hasattr(value, "item") else value for name, value in items}
-
-    return {
-        "architecture": system.words,
-        "versions": versions("numpy", "scikit-learn", "torch"),
-        "taxonomy": asdict(taxonomy),
-        "inputs": system.inputs,
-        "features": {file.name: attributes(file) for file in features.values()},
-    }
 
 
 def key(
@@ -140,7 +120,7 @@ def main() -> None:
     from ust.training.hierarchical import check_root
     from ust.training.section import read_system
     from ust.training.table import RECIPES
-    from ust.training.work import Work, check_inputs, training_data
+    from ust.training.work import Work, check_inputs, description, training_data
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
@@ -170,11 +150,11 @@ def main() -> None:
         data = training_data(system, labels, features, taxonomy)
         parallel = (compute.processes, compute.synchronise) if compute.processes > 1 else ()
         identity = key(args, system, data, compute.threads, device.type, *parallel)
-        history = History(args.system)
+        history, about = History(args.system), description(system, taxonomy, features)
         with _folders(args, identity) as (out, states):
             work = Work(
-                args.system, taxonomy, device, out, states, about(system, taxonomy, features), args.root,
-                history, progress, args.pretrained, compute.synchronise,
+                args.system, taxonomy, device, out, states, about, args.root, history, progress,
+                args.pretrained, compute.synchronise,
             )  # fmt: skip
             started = time.monotonic()
             RECIPES[system.recipe].fit(system, data, work)

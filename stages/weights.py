@@ -18,9 +18,8 @@ def main() -> None:
 
     from ust.compute.device import prepare
     from ust.compute.section import Compute
-    from ust.features.feature import DESCRIPTION_FILE
     from ust.features.section import read_feature
-    from ust.files.documents import write_json
+    from ust.features.weights import write_weights
     from ust.files.settings import read_sections
     from ust.sources.fetch import cache_folder, fetch
 
@@ -31,12 +30,10 @@ def main() -> None:
         url = f"{args.mirror}/{name}" if args.mirror else source
         return fetch(url, cache_folder() / args.feature, name=name, checksum=checksum)
 
-    feature, settings = read_feature(args.params, args.feature)
+    _, settings = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
     prepare(device="cpu", threads=compute.threads)
-    provenance = feature.prepare(args.out, settings, bring) if feature.prepare else {}
-    computed = feature.of_settings(settings.model_dump())
-    write_json(args.out / DESCRIPTION_FILE, {"feature": args.feature, **provenance, **computed.model_dump()})
+    provenance = write_weights(args.out, args.feature, settings, bring)
     done("%s: %s", args.out, f"{provenance['weights']} weights" if provenance else "no weights are needed")
 
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 from test_dependencies import direct_imports
 
-ORDER = ("files", "compute", "audio", "annotations", "sources", "features", "models", "scores", "training",
-         "tagging", "archive", "page", "commands")  # fmt: skip
+ORDER = ("files", "compute", "audio", "annotations", "collection", "sources", "features", "models", "scores",
+         "training", "tagging", "archive", "page", "own", "commands")  # fmt: skip
 HEAVY = ("torch", "pandas", "numpy", "librosa", "pydantic", "joblib", "h5py", "sklearn", "matplotlib", "tqdm")
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from ust.scores.bootstrap import interval, resamples
+from ust.scores.calibration import best_thresholds
 from ust.scores.comparison import compare
 from ust.scores.curves import confusion, curves, reliability
 from ust.scores.evaluation import Evaluation, details, headline
 from ust.scores.predictions import write_predictions
-from ust.scores.thresholds import best_thresholds
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from ust.training.work import Work, training_data
 
 SETTINGS = {
     "seed": 2019, "lr": 0.01, "batch_size": 16, "max_epochs": 20, "weight_decay": [0.01, 1.0], "folds": 3,
-    "mixup": 0.0, "cache_gib": 0.0, "labels": "any", "outputs": "all", "recipe": "train_head",
+    "calibrate": True, "mixup": 0.0, "cache_gib": 0.0, "labels": "any", "outputs": "all",
+    "recipe": "train_head",
 }  # fmt: skip
 HEAD = system_model(heads.OneHead, "head", heads.Heads)(
     **SETTINGS, architecture="head", features=["mn"], hidden_layers=0, hidden_size=8, dropout=0.0

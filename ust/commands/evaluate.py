@@ -43,8 +43,8 @@ def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
 def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> dict[str, float]:
     """By label, the threshold that is best on train."""
     from ust.annotations.labels import read_labels
+    from ust.scores.calibration import best_thresholds
     from ust.scores.predictions import read_predictions
-    from ust.scores.thresholds import best_thresholds
 
     train = read_labels(labels, taxonomy).query("split == 'train'")
     predicted, _ = read_predictions(predictions, list(train.index), taxonomy)
@@ -74,7 +74,8 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     from ust.annotations.reading import ground_truth, read_annotations, unverified
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.atomic import replacing
-    from ust.files.documents import write_json
+    from ust.files.documents import read_json, write_json
+    from ust.scores.calibration import calibration_errors
     from ust.scores.curves import curves
     from ust.scores.evaluation import Evaluation, details, headline
     from ust.scores.section import read_evaluate
@@ -90,8 +91,12 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     metrics = headline(evaluation, intervals)
     metrics["rests_on"] = rests_on(args, split, len(truth), truth["sensor_id"].nunique())
     if args.details:
-        thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
-        write_json(args.details, metrics | details(evaluation, intervals, thresholds))
+        model = read_json(args.model / "model.json", made_by="train") if args.model else {}
+        thresholds = model.get("about", {}).get("thresholds")
+        if thresholds is None:
+            thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
+        every = details(evaluation, intervals, thresholds) | calibration_errors(evaluation, model)
+        write_json(args.details, metrics | every)
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
         with replacing(args.curves / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")

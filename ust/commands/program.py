@@ -6,20 +6,25 @@ from importlib import import_module
 from ust.commands.console import run
 from ust.files.errors import UserError
 
+# By name: the module in ust.commands, and what it is for.
 COMMANDS = {
-    "tag": "tag recordings with a trained system",
-    "listen": "tag live sound",
-    "tag-archive": "tag thousands of recordings, or millions, to Parquet",
-    "query": "ask a tagged archive: what, when, where",
-    "evaluate": "score predictions by the official metrics",
-    "compare": "is one system really ahead of another?",
-    "export": "a trained system as one ONNX file",
+    "init": ("own.init", "begin a tagger of your own sounds"),
+    "import": ("own.import_", "bring labelled recordings into it"),
+    "train": ("own.train", "train it, and see how good it is"),
+    "review": ("own.review", "listen to what teaches it most, on a page of your browser"),
+    "tag": ("tag", "tag recordings with a trained system"),
+    "listen": ("listen", "tag live sound"),
+    "tag-archive": ("tag_archive", "tag thousands of recordings, or millions, to Parquet"),
+    "query": ("query", "ask a tagged archive: what, when, where"),
+    "evaluate": ("evaluate", "score predictions by the official metrics"),
+    "compare": ("compare", "is one system really ahead of another?"),
+    "export": ("export", "a trained system to pass on, as ONNX or as a folder"),
 }
 
 
 def usage() -> str:
     """What the program takes."""
-    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["usage: ust COMMAND …, and ust COMMAND --help for what it takes", *lines])
 
 
@@ -31,7 +36,8 @@ def dispatch() -> None:
         return
     if name not in COMMANDS:
         raise UserError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
-    import_module(f"ust.commands.{name.replace('-', '_')}").main(f"ust {name}", words)
+    module, _ = COMMANDS[name]
+    import_module(f"ust.commands.{module}").main(f"ust {name}", words)
 
 
 def main() -> None:

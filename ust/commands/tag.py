@@ -18,7 +18,10 @@ FORMATS = ("table", "csv", "json", "audacity")
 
 def add_system(parser: argparse.ArgumentParser) -> None:
     """The options that say which system."""
-    parser.add_argument("--system", help="a name or a folder below --models; default: submission of --params")
+    parser.add_argument(
+        "--system",
+        help="a name, a folder below --models, or one that was packed; default: submission of --params",
+    )
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the trained systems")
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="for the systems' names, if it is there"
@@ -40,12 +43,14 @@ def choose_system(args: argparse.Namespace) -> Chosen:
     from ust.files.settings import Name, read_sections
     from ust.models.checkpoints import Checkpoint
     from ust.tagging.names import model_folder
+    from ust.tagging.pretrained import is_packed, unpack
 
     name, rows = args.system, {}
+    packed = name is not None and is_packed(Path(name))
     compute = Compute(
         threads=2, device="auto", processes=1, synchronise=True, scheduler=None, shard_clips=1000
     )
-    if args.params.exists():
+    if args.params.exists() and not packed:
         kinds: dict[str, Any] = {
             "submission": Name,
             "checkpoints": dict[Name, Checkpoint],
@@ -55,6 +60,9 @@ def choose_system(args: argparse.Namespace) -> Chosen:
         name = name or submission
     if name is None:
         raise UserError(f"{args.params}: no such file, so --system is needed: a folder below --models")
+    if packed:
+        folder, _, reading = unpack(Path(name))
+        return Chosen(Path(name).resolve().name, folder, reading, compute)
     folder = model_folder(args.models, name, {each: row.model for each, row in rows.items()})
     row = rows.get(name, Checkpoint(model="none"))
     return Chosen(name, folder, row.model_dump(exclude={"model"}), compute)

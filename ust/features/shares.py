@@ -7,7 +7,7 @@ from typing import Any
 
 from ust.features.extraction import extract
 from ust.features.feature import DESCRIPTION_FILE
-from ust.features.rows import find_rows
+from ust.features.rows import Row, find_rows
 from ust.features.table import FEATURES
 from ust.files.documents import read_json
 from ust.files.progress import Progress, silent
@@ -29,6 +29,8 @@ class Extraction:
         Of the feature's network.
     device : str
         See `ust.compute.device.prepare`.
+    rows : tuple of Row or None
+        What it is extracted of, where that is not all in the folders.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Extraction:
     out: Path
     threads: int
     device: str
+    rows: tuple[Row, ...] | None = None
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -71,7 +74,7 @@ class Extraction:
                     "device": device.type,
                 },
             }
-        rows = find_rows(self.audio, self.augmented)
+        rows = find_rows(self.audio, self.augmented) if self.rows is None else list(self.rows)
         shape = extract(
             self.out, self.name, feature, rows, self.settings, share=share, progress=progress, **network
         )

@@ -34,25 +34,38 @@ class Answers(nn.Module):
         Given, of the features, its `inputs`.
     labels : list of str
         What its outputs are of.
+    calibration : mapping, optional
+        ``scale`` and ``shift`` of each label's logit (`ust.scores.calibration.Calibration`).
     """
 
-    def __init__(self, network: nn.Module, labels: list[str]) -> None:
+    def __init__(
+        self, network: nn.Module, labels: list[str], calibration: Mapping[str, list[float]] | None = None
+    ) -> None:
         super().__init__()
         self.network, self.labels = network, labels
+        for name in ("scale", "shift"):
+            values = None if calibration is None else torch.tensor(calibration[name])
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
         """Probabilities [shape=(n, outputs)]."""
-        return torch.sigmoid(self.network(**{name: features[name] for name in self.network.inputs}))
+        logits = self.network(**{name: features[name] for name in self.network.inputs})
+        if self.scale is not None:
+            logits = logits * self.scale + self.shift
+        return torch.sigmoid(logits)
 
 
 class Flat(System):
-    """One network for all its labels; coarse ones it lacks are the maximum of their fine ones."""
+    """One network for all its labels; coarse ones it lacks are the maximum of their fine ones.
+
+    Of `about` it takes ``calibration``, if it has that.
+    """
 
     def __init__(
         self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, about: dict[str, Any]
     ) -> None:
         super().__init__(taxonomy, about)
-        self.answers = Answers(network, labels)
+        self.answers = Answers(network, labels, about.get("calibration"))
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
         """Probabilities of all labels."""

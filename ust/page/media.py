@@ -1,11 +1,13 @@
 """Pictures and sounds that fit into a page: spectrograms as PNG, clips as MP3, charts as SVG."""
 
 import io
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import soundfile as sf
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -49,18 +51,27 @@ def clip_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
 
 def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
     """Lines over epochs as an SVG element in the page's own colour, of the curves that have the column."""
-    with matplotlib.rc_context({"svg.hashsalt": column, "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes: Axes) -> None:
         for name, table in curves.items():
             if column in table and table[column].any():
                 axes.plot(table["epoch"], table[column], label=name, marker=".", linewidth=1.2, markersize=4)
         axes.set(xlabel="epoch", ylabel=label, yscale="log" if column == "lr" else "linear")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
         if axes.lines:
             axes.legend(fontsize=7, framealpha=0)
+
+    return svg(draw, column)
+
+
+def svg(draw: Callable[[Axes], None], name: str) -> str:
+    """What is drawn, as an SVG element in the page's own colour; equal drawings of a name are equal text."""
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.grid(alpha=0.25)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace("#000000", "currentColor")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace("#000000", "currentColor")

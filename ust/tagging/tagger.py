@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
@@ -16,7 +17,9 @@ from ust.compute.accelerate import accelerate
 from ust.files.errors import UserError
 from ust.models.checkpoints import DESCRIPTION_FILE, load_system
 from ust.models.systems import System
+from ust.sources.fetch import cache_folder
 from ust.tagging.features import CPU, FrontEnd
+from ust.tagging.pretrained import is_packed, unpack
 from ust.tagging.windows import Window, check_range
 
 BATCH = 4  # windows
@@ -96,6 +99,43 @@ class Tagger:
                 f"{path / DESCRIPTION_FILE}: does not say what its features are; run the stage train again"
             ) from None
         return cls(accelerate(system) if fast else system, front_ends, device=device)
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, *, device: torch.device = CPU) -> "Tagger":
+        """Read a system that ``ust export --format folder`` packed, every file checked by its digest.
+
+        Neither DVC, TensorFlow nor the stages are needed.
+
+        Parameters
+        ----------
+        path_or_name : str or Path
+            The folder, or the name of one in ``models`` of the cache folder (``$UST_CACHE``).
+        device : torch.device
+
+        Raises
+        ------
+        UserError
+            If there is none, or a file is missing or not what was packed.
+
+        Examples
+        --------
+        >>> tagger = Tagger.from_pretrained("my-city/model")  # doctest: +SKIP
+        >>> tagger("street.flac")  # doctest: +SKIP
+        """
+        named = cache_folder() / "models" / path_or_name
+        folder = named if not is_packed(Path(path_or_name)) and is_packed(named) else Path(path_or_name)
+        system, features, reading = unpack(folder)
+        return cls.load(system, features=features, **reading, device=device)
+
+    def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
+        """Tag a recording: ``start, end`` in seconds, and probabilities of each label; see `tag`."""
+        found = list(self.tag(path, window=window, hop=hop))
+        table = pd.DataFrame(
+            np.stack([each.probabilities for each in found]), columns=list(self.taxonomy.labels)
+        )
+        table.insert(0, "start", [each.start for each in found])
+        table.insert(1, "end", [each.end for each in found])
+        return table
 
     def predict(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """Tag one clip.

@@ -34,8 +34,9 @@ def read_system(path: Path, name: str) -> System:
     table = there[name]
     row = content[table][name]
     recipe = recipe_of(table, row)
-    model, settings = read_sections(path, model=Model, **{recipe: RECIPES[recipe].settings})
-    system, problems = complete(table, name, row, {**dict(model), **dict(settings)})
+    kinds = {recipe: RECIPES[recipe].settings} | ({"model": Model} if "model" in content else {})
+    defaults = {key: value for section in read_sections(path, **kinds) for key, value in section}
+    system, problems = complete(table, name, row, defaults)
     if problems:
         raise wrong(path, problems)
     return system

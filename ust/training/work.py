@@ -1,7 +1,7 @@
 """What every training is given: data, a place to write to, somebody who listens."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from ust.compute.accelerate import accelerate
 from ust.compute.device import seed_torch
 from ust.compute.processes import synchronise
 from ust.features.store import Features
+from ust.files.digests import versions
 from ust.files.errors import UserError
 from ust.files.progress import Progress, silent
 from ust.models.checkpoints import build
@@ -101,6 +102,22 @@ class Work:
         if state.epochs:
             self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
         return state
+
+
+def description(system: System, taxonomy: Taxonomy, features: Mapping[str, Features]) -> dict[str, Any]:
+    """What a model says of itself: what makes the same features of any recording."""
+
+    def attributes(file: Features) -> dict[str, Any]:
+        items = file.attributes.items()
+        return {name: value.item() if hasattr(value, "item") else value for name, value in items}
+
+    return {
+        "architecture": system.words,
+        "versions": versions("numpy", "scikit-learn", "torch"),
+        "taxonomy": asdict(taxonomy),
+        "inputs": system.inputs,
+        "features": {file.name: attributes(file) for file in features.values()},
+    }
 
 
 def training_data(

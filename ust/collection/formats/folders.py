@@ -11,8 +11,21 @@ def matches(path: Path) -> bool:
     return path.is_dir() and any(other.parent != path for other in recordings(path))
 
 
+def classes(path: Path) -> list[str]:
+    """The classes that folders are of.
+
+    Raises
+    ------
+    UserError
+        If there are none.
+    """
+    return list(dict.fromkeys(said.label for said in read(path, Options()).said))
+
+
 def read(path: Path, options: Options) -> Read:
     """What folders say: of ``market/voices/01.wav`` the label "market: voices"."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder")
     found = Read()
     for recording in recordings(path):
         parts = recording.relative_to(path).parts[:-1]

@@ -9,13 +9,16 @@ from pydantic import Field
 from torch.nn import functional
 
 from ust.compute.device import seed_torch
+from ust.features.rows import ORIGINAL
 from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Section, Seed, Weight
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples, predict
-from ust.models.outputs import output_labels
+from ust.models.outputs import complete, output_labels
 from ust.models.systems import Answers
+from ust.scores.calibration import best_thresholds, fit_calibration
+from ust.scores.predictions import write_predictions
 from ust.training.flat import flat_score
 from ust.training.heads.data import folds, mixed
 from ust.training.rows import OneNetwork
@@ -23,6 +26,7 @@ from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
 log = logging.getLogger("ust")
+OUT_OF_FOLD = "out_of_fold.csv"
 
 
 class Heads(Section):
@@ -34,6 +38,7 @@ class Heads(Section):
     max_epochs: Count
     weight_decay: Annotated[list[Weight], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2)]
+    calibrate: bool
     mixup: Weight
     cache_gib: Weight
 
@@ -45,11 +50,12 @@ class OneHead(OneNetwork):
 
 
 def fit_head(system: Any, data: Data, work: Work) -> None:
-    """Train a head and write it.
+    """Train a head and write it, and its out-of-fold predictions of the train clips.
 
     Each weight decay is tried on folds of the train clips, which keep sensors apart (a clip's name begins
     with its sensor, as in SONYC-UST: ``SENSOR_NUMBER.wav``); the one whose out-of-fold predictions score
-    best, coarse and fine together, is used on all of them. The network of the last epoch is kept: validate
+    best, coarse and fine together, is used on all of them. Those predictions also say how the head's
+    probabilities are calibrated, and each label's threshold. The network of the last epoch is kept: validate
     chooses nothing, and is only scored for the learning curve.
 
     Raises
@@ -60,23 +66,11 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     labels = output_labels(system.outputs, work.taxonomy)
     columns = [work.taxonomy.labels.index(label) for label in labels]
     train = data.train.having(slice(None), data.train.targets[:, columns])
+    about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
-    if len(system.weight_decay) > 1:
-        sensors = np.array([clip.split("_")[0] for clip in _clips(train)])
-        scores, of = [], flat_score(labels, data.train.targets > 0.5, work.taxonomy)
-        for candidate in work.progress(
-            system.weight_decay, total=len(system.weight_decay), description="folds"
-        ):
-            held = np.zeros((len(train), len(labels)), np.float32)
-            for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
-                name = f"{work.name} fold {number}"
-                network = _train(_part(train, rest), system, candidate, work, name)
-                held[fold] = _answers(network, _part(train, fold), work)
-            found = of(held)
-            scores.append(float(np.mean(list(found.values()))))
-            text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
-            log.info("%s weight decay %g, out of fold  %s", work.name, candidate, text)
-        decay = system.weight_decay[int(np.argmax(scores))]
+    if len(system.weight_decay) > 1 or system.calibrate:
+        decay, held = choose_decay(system, data.train, work)
+        about |= out_of_fold_facts(held, data.train, labels, system, work)
     score = flat_score(labels, data.validate.targets, work.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
@@ -84,10 +78,105 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
         work.listener.on_epoch("", epoch)
 
     network = _train(train, system, decay, work, work.name, on_epoch)
-    about = work.about | {"epoch": system.max_epochs, "weight_decay": decay, "outputs": system.outputs}
-    about |= {"parameters": parameter_count(network)}
+    about |= {"weight_decay": decay, "parameters": parameter_count(network)}
     save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
     note(work.out, epochs=system.max_epochs, converged=True)
+
+
+def choose_decay(system: Any, examples: Examples, work: Work) -> tuple[float, np.ndarray]:
+    """The weight decay whose out-of-fold predictions score best, and those predictions.
+
+    Parameters
+    ----------
+    system : System
+    examples : Examples
+        With targets of all labels.
+    work : Work
+
+    Returns
+    -------
+    decay : float
+    held : numpy.ndarray [shape=(n, outputs)]
+    """
+    labels = output_labels(system.outputs, work.taxonomy)
+    of = flat_score(labels, examples.targets > 0.5, work.taxonomy)
+    tried = []
+    for decay in work.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
+        held = out_of_fold(system, examples, decay, work)
+        found = of(held)
+        tried.append((float(np.mean(list(found.values()))), decay, held))
+        text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
+        log.info("%s weight decay %g, out of fold  %s", work.name, decay, text)
+    _, decay, held = max(tried, key=lambda each: each[0])
+    return decay, held
+
+
+def out_of_fold(
+    system: Any, examples: Examples, decay: float, work: Work, *, share: float = 1.0, seed: int = 0
+) -> np.ndarray:
+    """Predictions of each fold by a head that learnt from the others.
+
+    Parameters
+    ----------
+    system : System
+    examples : Examples
+        With targets of all labels.
+    decay : float
+    work : Work
+    share : float
+        Of the other folds' sensors that it learns from.
+    seed : int
+        Of which they are.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n, outputs)]
+    """
+    labels = output_labels(system.outputs, work.taxonomy)
+    columns = [work.taxonomy.labels.index(label) for label in labels]
+    examples = examples.having(slice(None), examples.targets[:, columns])
+    sensors = _sensors(_clips(examples))
+    held = np.zeros((len(examples), len(labels)), np.float32)
+    for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
+        if share < 1:
+            names = np.unique(sensors[rest])
+            kept = generator(seed, "share", str(number)).permutation(names)[
+                : max(1, round(share * len(names)))
+            ]
+            rest = rest[np.isin(sensors[rest], kept)]
+        network = _train(_part(examples, rest), system, decay, work, f"{work.name} fold {number}")
+        held[fold] = _answers(network, _part(examples, fold), work)
+    return held
+
+
+def out_of_fold_facts(
+    held: np.ndarray, examples: Examples, labels: list[str], system: Any, work: Work
+) -> dict[str, Any]:
+    """What out-of-fold predictions say of the head that learns from all: its calibration and thresholds.
+
+    The predictions of the clips as they were recorded are written to ``out_of_fold.csv``, in the layout of a
+    submission, each fold calibrated by the others.
+    """
+    columns = [work.taxonomy.labels.index(label) for label in labels]
+    keys = next(iter(examples.features.values()))
+    original = keys.variant[examples.rows] == ORIGINAL
+    clips = keys.clip[examples.rows][original]
+    held, targets = held[original], examples.targets[original]
+    facts: dict[str, Any] = {}
+    if system.calibrate:
+        facts["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
+        before, held = held, held.copy()
+        for rest, fold in folds(_sensors(clips), system.folds, system.seed):
+            held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
+    everything = complete(torch.from_numpy(held), labels, work.taxonomy).numpy()
+    write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
+    facts["thresholds"] = best_thresholds(targets, everything, list(work.taxonomy.labels))
+    return facts
+
+
+def _sensors(clips: np.ndarray) -> np.ndarray:
+    """The sensor that recorded each, which its name begins with."""
+    return np.array([clip.split("_")[0] for clip in clips])
 
 
 def _clips(examples: Examples) -> np.ndarray:

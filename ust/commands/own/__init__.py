@@ -1,0 +1,1 @@
+"""The commands for a tagger of somebody's own sounds."""

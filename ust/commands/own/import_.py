@@ -1,0 +1,128 @@
+"""Bring labelled recordings into a folder that ust init made; they are only read.
+
+Forms: sonyc (annotations.csv), esc50, urbansound8k, label-studio (JSON), raven (selection tables), audacity
+(label tracks), csv (recording, label, perhaps start, end, annotator, group), folder (one for each class).
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ust.commands.console import done, log, parse, progress
+from ust.files.errors import UserError, listing
+
+if TYPE_CHECKING:
+    from ust.collection.formats.form import Said
+
+
+def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
+    """Cut clips of ten seconds, label them, deal them to train and validate."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of ust init")
+    parser.add_argument("source", type=Path, help="file or folder with labels")
+    parser.add_argument("--format", help="by default what it looks like")
+    parser.add_argument("--audio", type=Path, help="folder of the recordings, where they lie elsewhere")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="WHAT=NAME",
+        help="a table's column for path, label, start, end, annotator, group or split",
+    )  # fmt: skip
+    parser.add_argument("--separator", help="of a table's columns")
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="LABEL=CLASS", help="a label that has another name here"
+    )
+    parser.add_argument(
+        "--group", metavar="PATTERN",
+        help=r"regular expression: what of a recording's name says what it belongs to, such as '^(\d+)-'",
+    )  # fmt: skip
+    parser.add_argument("--split", choices=("train", "validate", "test"), help="of all these clips")
+    parser.add_argument(
+        "--validate", type=float, default=0.2, help="share of the clips to validate on, default 0.2"
+    )
+    parser.add_argument(
+        "--validate-fold", action="append", default=[], help="of a data set with folds, to validate on"
+    )
+    parser.add_argument("--seed", type=int, default=2019, help="of the dealing, default 2019")
+    parser.add_argument("--only-labelled", action="store_true", help="leave out clips without labels")
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="SOURCE is a folder of recordings without labels, to review"
+    )
+    args = parse(parser, words=words)
+    if not 0 <= args.validate < 1:
+        parser.error(f"--validate is {args.validate}, should be a share below 1")
+
+    from ust.collection.collection import Collection
+    from ust.collection.formats.form import Options, recordings
+    from ust.collection.formats.table import FORMS, form_of
+    from ust.collection.importing import add, add_unlabelled
+
+    collection = Collection(args.folder)
+    if not args.source.exists():
+        raise UserError(f"{args.source}: no such file or folder")
+    root = args.audio or (args.source if args.source.is_dir() else args.source.parent)
+    problems: list[str] = []
+    with collection.alone():
+        if args.unlabelled:
+            found = add_unlabelled(collection, recordings(args.source), root, progress=progress)
+        else:
+            name = args.format or form_of(args.source)
+            if name not in FORMS:
+                raise UserError(f"--format is {name!r}, should be one of {', '.join(FORMS)}")
+            options = Options(
+                args.audio, pairs("--column", args.column), args.separator, tuple(args.validate_fold)
+            )
+            read = FORMS[name].read(args.source, options)
+            problems += read.problems
+            said = grouped(read.said, args.group) if args.group else read.said
+            found = add(
+                collection, said, root, renamed=pairs("--map", args.map), split=args.split,
+                validate=args.validate, seed=args.seed, only_labelled=args.only_labelled, progress=progress,
+            )  # fmt: skip
+    problems += found.problems
+    if problems:
+        log.warning("%d thing(s) could not be used:\n%s", len(problems), listing(problems, limit=10_000))
+    if not found.clips and not found.known:
+        raise UserError(f"{args.source}: nothing of it could be used")
+    known = f", {found.known} were there" if found.known else ""
+    done("%s: %d new clips%s", args.folder, found.clips, known)
+
+
+def grouped(said: "list[Said]", pattern: str) -> "list[Said]":
+    """The same, each of the group that a pattern finds in its recording's name.
+
+    Raises
+    ------
+    UserError
+        If the pattern is none, or finds nothing in a name.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--group is {pattern!r}, no regular expression: {error}") from None
+    found = []
+    for each in said:
+        match = expression.search(each.path.name)
+        if not match or not match.group(match.lastindex or 0):
+            raise UserError(f"--group: {pattern!r} finds nothing in {each.path.name!r}")
+        found.append(each._replace(group=match.group(match.lastindex or 0)))
+    return found
+
+
+def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Options like "label=species" as a mapping.
+
+    Raises
+    ------
+    UserError
+        If one is not like that.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"{option} is {text!r}, should be like NAME=OTHER")
+        found[name] = value
+    return found

@@ -1,0 +1,51 @@
+"""Make a folder for a tagger of your own sounds: its classes, and the settings of its training."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ust.commands.console import done, parse
+
+
+def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
+    """Write dcase-ust-taxonomy.yaml, params.yaml and dvc.yaml."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog='ust init my-city --classes "tram, church bell, market: voices, market: cart"',
+    )
+    parser.add_argument("folder", type=Path, help="to make")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--classes", help='with commas; "market: cart" is a fine class of a coarse one')
+    how.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER", help="a folder of recordings for each class"
+    )
+    parser.add_argument(
+        "--weights", default="mn04_as", help="of the MobileNet it hears with, default mn04_as"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="their file, where it is not to be downloaded")
+    args = parse(parser, words=words)
+
+    import os
+
+    from ust.collection.formats.folders import classes
+    from ust.collection.names import taxonomy_of
+    from ust.features.mn.feature import MN
+    from ust.files.errors import UserError
+    from ust.own.project import begin
+
+    named = classes(args.source) if args.source else args.classes.split(",")
+    taxonomy = taxonomy_of(text for text in named if text.strip())
+    allowed = MN.model_fields["weights"].annotation.__args__
+    if args.weights not in allowed:
+        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")
+    if args.checkpoint and not args.checkpoint.is_file():
+        raise UserError(f"{args.checkpoint}: no such file")
+    place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
+    collection = begin(args.folder, taxonomy, weights=args.weights, checkpoint=place)
+    done(
+        "%s: %d classes; ust import %s SOURCE brings clips",
+        args.folder,
+        len(collection.taxonomy.labels),
+        args.folder,
+    )

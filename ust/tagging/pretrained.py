@@ -1,0 +1,88 @@
+"""Trained systems to pass on: a folder of safetensors and JSON, with the digest of each file."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ust.files.digests import file_digest
+from ust.files.documents import read_json, write_json
+from ust.files.errors import UserError
+from ust.models.checkpoints import DESCRIPTION_FILE, read_description
+
+PACKAGE = "ust.json"
+FORMAT = 1
+SYSTEM, FEATURES = "system", "features"
+
+
+def pack(out: Path, name: str, system: Path, features: Path, reading: Mapping[str, Any]) -> None:
+    """Put a trained system and its features' weights into an empty folder.
+
+    Parameters
+    ----------
+    out : Path
+    name : str
+    system : Path
+        Folder of the stage train; of a flat system that of one checkpoint.
+    features : Path
+        Folder of the stages weights.
+    reading : mapping
+        How its answers are read: threshold, unselected, pooling.
+
+    Raises
+    ------
+    UserError
+        If the system does not say what its features are.
+    """
+    inputs = read_description(system).get("about", {}).get("inputs")
+    if not isinstance(inputs, dict) or not inputs:
+        raise UserError(f"{system / DESCRIPTION_FILE}: does not say what its features are; train it again")
+    # What systems are made of; out-of-fold predictions and manifests stay behind.
+    for path in sorted(system.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and not path.name.startswith("."):
+            _copy(path, out / SYSTEM / path.relative_to(system))
+    for feature in sorted(set(inputs.values())):
+        for path in sorted((features / feature).rglob("*")):
+            if path.is_file():
+                _copy(path, out / FEATURES / feature / path.relative_to(features / feature))
+    files = {
+        path.relative_to(out).as_posix(): file_digest(path)
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+    write_json(out / PACKAGE, {"format": FORMAT, "name": name, "reading": dict(reading), "sha256": files})
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder is what `pack` writes."""
+    return (folder / PACKAGE).is_file()
+
+
+def unpack(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """The folders of a packed system and its features, and how its answers are read; each file is checked.
+
+    Raises
+    ------
+    UserError
+        If it is no such folder, or a file is missing or not what was packed.
+    """
+    package = read_json(folder / PACKAGE, made_by="export --format folder")
+    files, reading = package.get("sha256"), package.get("reading")
+    if package.get("format") != FORMAT or not isinstance(files, dict) or not isinstance(reading, dict):
+        raise UserError(f"{folder / PACKAGE}: not a packed system of the format {FORMAT}")
+    for name, wanted in files.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts:
+            raise UserError(f"{folder / PACKAGE}: names {json.dumps(name)}, which is not in the folder")
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: is missing; copy the folder again")
+        if file_digest(path) != wanted:
+            raise UserError(f"{path}: not what was packed (its SHA-256 differs); copy the folder again")
+    return folder / SYSTEM, folder / FEATURES, reading
