@@ -18,8 +18,7 @@ def main() -> None:
 
     from ust.compute.device import prepare
     from ust.compute.section import Compute
-    from ust.features.section import read_feature
-    from ust.features.weights import write_weights
+    from ust.features.section import read_feature, write_weights
     from ust.files.settings import read_sections
     from ust.sources.fetch import cache_folder, fetch
 

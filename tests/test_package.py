@@ -51,7 +51,7 @@ def test_a_wheel_holds_the_library_and_its_templates_and_nothing_else(wheel):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.jinja")}
-    assert len(templates) == 3
+    assert len(templates) == 7
     assert names == modules | templates
 
 

@@ -1,9 +1,11 @@
-"""The sections of params.yaml that set the features, each of its feature's name."""
+"""The sections of params.yaml that set the features, each of its feature's name, and their weights."""
 
 from pathlib import Path
+from typing import Any
 
-from ust.features.feature import Feature
+from ust.features.feature import DESCRIPTION_FILE, Bring, Feature
 from ust.features.table import FEATURES
+from ust.files.documents import write_json
 from ust.files.errors import UserError
 from ust.files.settings import Section, read_sections
 
@@ -20,3 +22,27 @@ def read_feature(path: Path, name: str) -> tuple[Feature, Section]:
         raise UserError(f"there is no feature {name!r}; there are {', '.join(FEATURES)}")
     (settings,) = read_sections(path, **{name: FEATURES[name].settings})
     return FEATURES[name], settings
+
+
+def write_weights(out: Path, name: str, settings: Any, bring: Bring) -> dict[str, str]:
+    """Write what makes a feature of any clip: its settings, and its network's weights if it has one.
+
+    Parameters
+    ----------
+    out : Path
+    name : str
+        Of the feature.
+    settings : Section
+        Its section of params.yaml.
+    bring : Bring
+
+    Returns
+    -------
+    dict
+        What its weights are: ``weights`` and ``sha256``; nothing of features without a network.
+    """
+    feature = FEATURES[name]
+    provenance = feature.prepare(out, settings, bring) if feature.prepare else {}
+    computed = feature.of_settings(settings.model_dump())
+    write_json(out / DESCRIPTION_FILE, {"feature": name, **provenance, **computed.model_dump()})
+    return provenance

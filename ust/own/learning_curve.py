@@ -32,15 +32,25 @@ def learning_curve(system: Any, examples: Examples, decay: float, work: Work, *,
     Returns
     -------
     pandas.DataFrame
-        ``seed, clips`` (that a fold learns from), ``score`` (micro AUPRC of the levels, averaged).
+        ``seed, clips`` (that a fold learns from), ``score`` (micro AUPRC, averaged over the levels of
+        which anything is there).
     """
     of = flat_score(output_labels(system.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy)
+    coarse = len(work.taxonomy.coarse)
+    there = examples.targets > 0.5
+    levels = [
+        level
+        for level, any_of in (("coarse", there[:, :coarse]), ("fine", there[:, coarse:]))
+        if any_of.any()
+    ]
     rows = []
     tasks = [(seed, share) for seed in range(seeds) for share in SHARES]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):
         held = out_of_fold(system, examples, decay, work, share=share, seed=seed)
         clips = round(share * len(examples) * (system.folds - 1) / system.folds)
-        rows.append({"seed": seed, "clips": clips, "score": float(np.mean(list(of(held).values())))})
+        scores = of(held)
+        score = np.mean([scores[level] for level in levels]) if levels else 0.0
+        rows.append({"seed": seed, "clips": clips, "score": float(score)})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])
 
 

@@ -15,10 +15,9 @@ from ust.collection.collection import Collection
 from ust.compute.accelerate import accelerate
 from ust.compute.device import prepare
 from ust.features.rows import ORIGINAL, Row
-from ust.features.section import read_feature
+from ust.features.section import read_feature, write_weights
 from ust.features.shares import Extraction
 from ust.features.store import Features, open_all
-from ust.features.weights import write_weights
 from ust.files.documents import read_json
 from ust.files.errors import UserError
 from ust.files.folders import replacing_folder
