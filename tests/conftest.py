@@ -39,6 +39,8 @@ LONGEST = (
     "docs",
     "training",
     "export",
+    "own",
+    "review",
 )
 
 

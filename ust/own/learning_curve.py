@@ -38,11 +38,8 @@ def learning_curve(system: Any, examples: Examples, decay: float, work: Work, *,
     of = flat_score(output_labels(system.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy)
     coarse = len(work.taxonomy.coarse)
     there = examples.targets > 0.5
-    levels = [
-        level
-        for level, any_of in (("coarse", there[:, :coarse]), ("fine", there[:, coarse:]))
-        if any_of.any()
-    ]
+    heard = {"coarse": there[:, :coarse].any(), "fine": there[:, coarse:].any()}
+    levels = [level for level in work.taxonomy.levels if heard[level]]
     rows = []
     tasks = [(seed, share) for seed in range(seeds) for share in SHARES]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):

@@ -137,7 +137,7 @@ def _read_answer(content: bytes, known: set[str], labels: list[str]) -> tuple[st
         raise UserError("this clip is not among those to review")
     if unknown := set(given) - set(labels):
         raise UserError(f"there is no label {min(map(str, unknown))!r}")
-    if wrong := [value for value in given.values() if value not in ANSWERS]:
+    if wrong := [value for value in given.values() if value not in list(ANSWERS)]:
         raise UserError(f"an answer is {str(wrong[0])!r}, should be yes, no or unsure")
     return clip, who.strip(), {label: ANSWERS[given.get(label, "no")] for label in labels}
 

@@ -20,6 +20,7 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
     how.add_argument(
         "--from", dest="source", type=Path, metavar="FOLDER", help="a folder of recordings for each class"
     )
+    how.add_argument("--taxonomy", type=Path, help="a file in the layout of dcase-ust-taxonomy.yaml")
     parser.add_argument(
         "--weights", default="mn04_as", help="of the MobileNet it hears with, default mn04_as"
     )
@@ -28,14 +29,20 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
 
     import os
 
+    from ust.annotations.taxonomy import read_taxonomy
     from ust.collection.formats.folders import classes
     from ust.collection.names import taxonomy_of
     from ust.features.mn.feature import MN
+    from ust.files.documents import read_yaml
     from ust.files.errors import UserError
     from ust.own.project import begin
 
-    named = classes(args.source) if args.source else args.classes.split(",")
-    taxonomy = taxonomy_of(text for text in named if text.strip())
+    if args.taxonomy:
+        read_taxonomy(args.taxonomy)
+        taxonomy = read_yaml(args.taxonomy)
+    else:
+        named = classes(args.source) if args.source else args.classes.split(",")
+        taxonomy = taxonomy_of(text for text in named if text.strip())
     allowed = MN.model_fields["weights"].annotation.__args__
     if args.weights not in allowed:
         raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")

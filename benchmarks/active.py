@@ -1,0 +1,171 @@
+"""What choosing clips is worth: labels needed by active learning, and by chance.
+
+    python -m benchmarks.active MY-CITY [--seeds 10] [--batch 20]
+
+The train clips of a folder that `ust train` trained are taken for unlabelled; a few at a time are "reviewed",
+their labels looked up, and the head is trained again and scored on validate. Writes active.json and
+active.png.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+ENOUGH = 0.95  # of the score with all labels
+
+
+def read(folder: Path) -> tuple:
+    """The system, train and validate examples, and the taxonomy."""
+    from ust.collection.collection import Collection
+    from ust.features.store import open_all
+    from ust.models.examples import select
+    from ust.own.project import FEATURES, PARAMS, SYSTEM
+    from ust.own.training import aggregate
+    from ust.training.section import read_system
+
+    collection = Collection(folder)
+    system = read_system(folder / PARAMS, SYSTEM)
+    labels = aggregate(collection, system.labels)
+    columns = list(collection.taxonomy.labels)
+    parts = []
+    with open_all(folder / FEATURES, system.inputs, cache_gib=4) as features:
+        (file,) = features.values()
+        for split in ("train", "validate"):
+            found = select(split, labels, columns, features, variants=False)
+            parts.append((file[found.rows], found.targets, file.clip[found.rows]))
+    return system, *parts, collection.taxonomy
+
+
+class Learner:
+    """A head trained on some of the clips, as `ust train` trains it, its probabilities calibrated."""
+
+    def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
+        self.system, self.taxonomy, self.decay = system, taxonomy, decay
+        self.x, self.y, clips = train
+        self.sensors = np.array([clip.split("_")[0] for clip in clips])
+
+    def fit(self, rows: np.ndarray, name: str):
+        """The network."""
+        import torch
+
+        from ust.compute.device import seed_torch
+        from ust.models.checkpoints import build
+        from ust.training.heads.fit import descend
+
+        system = self.system
+        seed_torch(system.seed, "initialise", name)
+        shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
+        network = build(system.architecture, system.config, self.y.shape[1], shapes)
+        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
+        values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
+        descend(network, values, targets, name=name, weight_decay=self.decay, **steps)
+        return network.eval()
+
+    def __call__(self, rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+        """Calibrated probabilities of embeddings by a head that learnt from so many clips."""
+        import torch
+
+        from ust.scores.calibration import fit_calibration
+        from ust.training.heads.data import folds
+
+        def answers(network, x: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return torch.sigmoid(network(torch.from_numpy(x))).numpy()
+
+        held = np.zeros((len(rows), self.y.shape[1]))
+        groups = self.sensors[rows]
+        for rest, fold in folds(groups, min(3, len(np.unique(groups))), self.system.seed):
+            held[fold] = answers(self.fit(rows[rest], "fold"), self.x[rows[fold]])
+        calibration = fit_calibration(held, self.y[rows])
+        network = self.fit(rows, "all")
+        return [calibration(answers(network, x)) for x in others]
+
+
+def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: int) -> list[float]:
+    """Scores on validate after each batch of labels."""
+    from ust.files.seeding import generator
+    from ust.own.selection import STRATEGIES, Known
+    from ust.training.flat import flat_score
+
+    score = flat_score(list(learner.taxonomy.labels), validate[1] > 0.5, learner.taxonomy)
+    labelled = np.zeros(len(learner.x), bool)
+    labelled[generator(seed, "first").permutation(len(labelled))[:batch]] = True
+    scores = []
+    while True:
+        rows = np.flatnonzero(labelled)
+        of_all, of_validate = learner(rows, learner.x, validate[0])
+        scores.append(float(np.mean(list(score(of_validate).values()))))
+        if labelled.all():
+            return scores
+        known = Known(of_all, learner.x, learner.y, labelled)
+        labelled[STRATEGIES[strategy](known, batch, seed * 1000 + len(rows))] = True
+
+
+def needed(scores: list[float], sizes: np.ndarray) -> int:
+    """The labels after which the score is and stays enough of the last one."""
+    enough = np.array(scores) >= ENOUGH * scores[-1]
+    last_short = np.flatnonzero(~enough)
+    return int(sizes[0 if not len(last_short) else last_short[-1] + 1])
+
+
+def main() -> None:
+    """Simulate, and write what was found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.active",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--decay", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "active.json")
+    args = parser.parse_args()
+
+    from joblib import Parallel, delayed
+    from matplotlib.figure import Figure
+
+    system, train, validate, taxonomy = read(args.folder)
+    learner = Learner(system, train, taxonomy, args.decay)
+    tasks = [(strategy, seed) for strategy in ("random", "uncertain") for seed in range(args.seeds)]
+    found = Parallel(n_jobs=2)(
+        delayed(course)(learner, validate, strategy, seed, args.batch) for strategy, seed in tasks
+    )
+    sizes = np.minimum(args.batch * np.arange(1, len(found[0]) + 1), len(train[0]))
+    result: dict = {"train": len(train[0]), "validate": len(validate[0]), "labels": sizes.tolist()}
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, strategy in enumerate(("random", "uncertain")):
+        courses = np.array(
+            [scores for (name, _), scores in zip(tasks, found, strict=True) if name == strategy]
+        )
+        counts = [needed(list(scores), sizes) for scores in courses]
+        result[strategy] = {
+            "needed": counts,
+            "needed_median": float(np.median(counts)),
+            "mean_score": np.round(courses.mean(axis=0), 4).tolist(),
+        }
+        axes.plot(sizes, courses.mean(axis=0), label=f"{strategy}, {args.seeds} seeds", color=f"C{number}")
+        axes.fill_between(sizes, courses.min(axis=0), courses.max(axis=0), alpha=0.2, color=f"C{number}")
+    difference = np.array(result["uncertain"]["needed"]) - np.array(result["random"]["needed"])
+    draws = np.random.default_rng(0).choice(difference, (10_000, len(difference))).mean(axis=1)
+    result["fewer_labels"] = {
+        "mean": float(-difference.mean()),
+        "ci95": [float(value) for value in np.quantile(-draws, [0.025, 0.975])],
+    }
+    axes.axhline(ENOUGH * np.mean([scores[-1] for scores in found]), color="#888888", linewidth=1)
+    axes.set(xlabel="labelled clips", ylabel="micro AUPRC of validate, mean of levels")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right")
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    figure.savefig(args.out.with_suffix(".png"), dpi=120, metadata={"Software": None})
+    shown = {key: result[key] if key == "fewer_labels" else result[key]["needed_median"]
+             for key in ("random", "uncertain", "fewer_labels")}  # fmt: skip
+    print(json.dumps(shown, indent=2))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Clips of one's own: what a class means, how recordings are cut and dealt, what is kept of answers."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ust.collection.collection import Collection
+from ust.collection.formats.form import ABSENT, UNSURE, Said
+from ust.collection.importing import add, add_unlabelled
+from ust.collection.names import Labels, taxonomy_of
+from ust.collection.splits import deal
+from ust.files.errors import UserError
+
+RATE = 8000
+CLASSES = ("tram", "church bell", "market: voices", "market: cart")
+
+
+@pytest.fixture
+def collection(tmp_path):
+    return Collection.begin(tmp_path / "city", taxonomy_of(CLASSES))
+
+
+@pytest.fixture
+def record(tmp_path):
+    def write(name="street.wav", seconds=25.0):
+        path = tmp_path / "sounds" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(name.encode()))
+        sf.write(path, 0.1 * rng.standard_normal((round(seconds * RATE), 2)), RATE)
+        return path
+
+    return write
+
+
+def bring(collection, said, tmp_path, **options):
+    given = {"renamed": {}, "split": "train", "validate": 0.2, "seed": 0} | options
+    return add(collection, said, tmp_path / "sounds", **given)
+
+
+def test_classes_are_labels(collection):
+    assert collection.taxonomy.labels == ("1_tram", "2_church-bell", "3_market", "3-1_voices", "3-2_cart")
+    labels = Labels(collection.taxonomy, {"Glocke": "church bell", "wind": ""})
+    for text, label in {"Church_Bell": "2_church-bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
+                        "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church-bell",
+                        "wind": "", "dog": None}.items():  # fmt: skip
+        assert labels.of(text) == label
+    with pytest.raises(UserError, match="there is no class 'dog'"):
+        Labels(collection.taxonomy, {"hound": "dog"})
+
+
+@pytest.mark.parametrize("classes", [[], ["a", "A"], ["a: b: c"], ["!"], ["a: b", "a: b"], ["a: b", "a"]])
+def test_classes_that_are_none(classes):
+    with pytest.raises(UserError, match="class"):
+        taxonomy_of(classes)
+
+
+def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, record, tmp_path):
+    path = record()
+    before = path.read_bytes()
+    said = [Said(path, "tram", 8, 12), Said(path, "market", 19, 21), Said(path, "voices", 22, 23, "Ada")]
+    found = bring(collection, said, tmp_path)
+    assert (found.clips, found.known, found.problems) == (3, 0, [])
+    clips = collection.clips()
+    assert [(row.start, row.end) for row in clips.itertuples()] == [(0, 10), (10, 20), (20, 25)]
+    assert set(clips["sensor_id"]) == {"street"}
+    rows = collection.annotations().set_index(["audio_filename", "annotator_id"])
+    names, labels = list(clips.index), list(collection.taxonomy.labels)
+    assert [rows.loc[(name, 0), "1_tram"] for name in names] == [1, 1, 0]
+    # A market of which nobody said which: its fine labels are open.
+    assert rows.loc[(names[1], 0), labels].tolist() == [1, 0, 1, -1, -1]
+    assert rows.loc[(names[0], 0), labels].tolist() == [1, 0, 0, 0, 0]
+    assert rows.loc[(names[2], 1), labels].tolist() == [0, 0, 1, 1, 0]
+    assert collection.annotators() == {"Ada": 1}
+    samples, rate = sf.read(collection.audio(names[2]))
+    wanted = sf.read(path)[0][20 * RATE :].mean(axis=1)
+    assert rate == RATE
+    np.testing.assert_allclose(samples, wanted, atol=2**-15)
+    assert path.read_bytes() == before
+
+
+def test_the_same_again_is_known_and_changes_nothing(collection, record, tmp_path):
+    said = [Said(record(), "tram", 1, 2)]
+    bring(collection, said, tmp_path)
+    files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
+    found = bring(collection, said, tmp_path)
+    assert (found.clips, found.known) == (0, 3)
+    assert files == {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
+
+
+def test_unknown_labels_make_no_negatives(collection, record, tmp_path):
+    said = [Said(record("a.wav"), "wind"), Said(record("b.wav"), "wind"), Said(record("b.wav"), "tram")]
+    found = bring(collection, said, tmp_path)
+    assert set(collection.clips()["source"]) == {"b.wav"}
+    assert "the label 'wind' (2 times) is none of the classes; --map 'wind'=CLASS" in found.problems[0]
+    assert bring(collection, said, tmp_path, renamed={"wind": ""}).clips == 3
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is(collection, record, tmp_path):
+    good, cut, silent = record("good.wav", 3), record("cut.wav", 3), record("silent.wav", 3)
+    cut.write_bytes(cut.read_bytes()[:5000])
+    sf.write(silent, np.zeros(3 * RATE), RATE)
+    found = bring(
+        collection, [Said(path, "tram") for path in (good, cut, silent, tmp_path / "gone")], tmp_path
+    )
+    assert found.clips == 1
+    assert len(found.problems) == 3
+    for words in ("No such file", "is truncated", "is silent"):
+        assert sum(words in problem for problem in found.problems) == 1
+    assert list(collection.clips()["source"]) == ["good.wav"]
+
+
+def test_a_group_stays_in_its_split(collection, record, tmp_path):
+    said = [Said(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
+    bring(collection, said[:1], tmp_path, split="validate")
+    bring(collection, said, tmp_path, split="train")
+    clips = collection.clips()
+    assert dict(zip(clips["source"], clips["split"], strict=True)) == {
+        "a1.wav": "validate", "a2.wav": "validate", "b1.wav": "train"
+    }  # fmt: skip
+
+
+def test_only_what_is_labelled_if_asked(collection, record, tmp_path):
+    assert bring(collection, [Said(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips == 1
+
+
+def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
+    add_unlabelled(collection, [record()], tmp_path)
+    assert len(collection.clips()) == 3
+    with pytest.raises(UserError, match="nothing is labelled yet"):
+        collection.annotations()
+
+
+def test_an_answer_takes_the_place_of_the_same_persons(collection, record, tmp_path):
+    bring(collection, [Said(record(), "tram")], tmp_path)
+    clip = collection.clips().index[0]
+    everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
+    for who, answer in (("Ada", 1), ("Bo", 0), ("Ada", -1)):
+        collection.say([(clip, who, everything | {"1_tram": answer})])
+    rows = collection.annotations()
+    rows = rows[rows["audio_filename"] == clip].set_index("annotator_id")["1_tram"]
+    assert rows.to_dict() == {0: 1, 1: UNSURE, 2: 0}
+
+
+@pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
+def test_names_are_only_names(collection, record, tmp_path, name):
+    bring(collection, [Said(record(), "tram")], tmp_path)
+    collection.say([(collection.clips().index[0], name, {"1_tram": 1})])
+    assert Collection(collection.folder).annotators() == {name: 1}
+    assert 1 in set(collection.annotations()["annotator_id"])
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
+def test_names_that_are_none(collection, record, tmp_path, name):
+    bring(collection, [Said(record(), "tram")], tmp_path)
+    before = (collection.folder / "annotations.csv").read_bytes()
+    with pytest.raises(UserError, match="annotator's name"):
+        collection.say([(collection.clips().index[0], name, {})])
+    assert (collection.folder / "annotations.csv").read_bytes() == before
+
+
+def test_clips_that_are_not_there_are_not_spoken_of(collection):
+    with pytest.raises(UserError, match=r"there is no clip '\.\./x'"):
+        collection.say([("../x", "Ada", {})])
+    assert not (collection.folder / "annotations.csv").exists()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=4, max_size=40), st.integers(0, 5)
+)
+def test_each_group_is_dealt_once(counts, seed):
+    groups = {f"g{index}": np.array(row) for index, row in enumerate(counts)}
+    found = deal(groups, validate=0.25, seed=seed)
+    assert set(found) == set(groups)
+    assert found == deal(groups, validate=0.25, seed=seed)
+    assert set(found.values()) <= {"train", "validate"}
+
+
+def test_validate_has_its_share_of_every_class():
+    rng = np.random.default_rng(0)
+    groups = {f"g{index}": np.eye(5, dtype=int)[rng.integers(5)] * rng.integers(1, 4) for index in range(200)}
+    groups |= {f"r{index}": np.array([0, 0, 0, 0, 0, 1]) for index in range(4)}
+    groups = {name: np.pad(row, (0, 6 - len(row))) for name, row in groups.items()}
+    found = deal(groups, validate=0.25, seed=1)
+    total = sum(groups.values())
+    validate = sum(row for name, row in groups.items() if found[name] == "validate")
+    assert validate[5] == 1
+    np.testing.assert_allclose(validate / total, 0.25, atol=0.06)
+    assert Counter(deal(groups, validate=0, seed=1).values()) == {"train": 204}

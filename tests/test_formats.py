@@ -1,0 +1,266 @@
+"""Labels in the forms that tools write them, and broken ones: each is read as it says, or refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from ust.collection.formats.form import Options, Said, recordings
+from ust.collection.formats.table import FORMS, form_of
+from ust.files.errors import UserError
+
+RATE = 8000
+
+
+def sound(path, seconds=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, 0.1 * np.random.default_rng(len(path.name)).standard_normal(int(seconds * RATE)), RATE)
+    return path
+
+
+@pytest.fixture
+def street(tmp_path):
+    return sound(tmp_path / "street.wav", 30)
+
+
+def read(path, form=None, **options):
+    return FORMS[form or form_of(path)].read(path, Options(**options))
+
+
+def test_folders_are_classes(tmp_path):
+    a, b = sound(tmp_path / "tram" / "1.wav"), sound(tmp_path / "market" / "voices" / "day" / "2.flac")
+    sound(tmp_path / "loose.wav")
+    found = read(tmp_path)
+    assert found.said == [Said(b, "market: voices"), Said(a, "tram")]
+    assert "loose.wav: lies in no class's folder" in found.problems[0]
+    assert form_of(tmp_path) == "folder"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_tables_of_any_separator(tmp_path, street, separator):
+    table = tmp_path / "labels.csv"
+    rows = [["File", "Category", "onset", "offset", "user"], ["street.wav", "tram", "1.5", "3", "Ada"],
+            ["street", "", "", "", "Ada"]]  # fmt: skip
+    table.write_text("\ufeff" + "".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8")
+    assert read(table).said == [Said(street, "tram", 1.5, 3.0, "Ada"), Said(street, None, annotator="Ada")]
+
+
+def test_columns_of_other_names_are_named(tmp_path, street):
+    (tmp_path / "t.csv").write_text("wav,what,where\nstreet.wav,tram,square\n")
+    with pytest.raises(UserError, match="which column holds the path"):
+        read(tmp_path / "t.csv")
+    columns = {"path": "wav", "label": "what", "group": "where"}
+    assert read(tmp_path / "t.csv", columns=columns).said == [Said(street, "tram", group="square")]
+
+
+def test_esc50(tmp_path):
+    """The columns of its meta/esc50.csv."""
+    clip = sound(tmp_path / "audio" / "1-100032-A-0.wav")
+    other = sound(tmp_path / "audio" / "2-9-A-0.wav")
+    (tmp_path / "meta").mkdir()
+    meta = tmp_path / "meta" / "esc50.csv"
+    meta.write_text(
+        "filename,fold,target,category,esc10,src_file,take\n1-100032-A-0.wav,1,0,dog,True,100032,A\n"
+        "2-9-A-0.wav,2,0,dog,True,9,A\n"
+    )
+    assert form_of(meta) == "esc50"
+    assert read(meta).said == [Said(clip, "dog", group="100032"), Said(other, "dog", group="9")]
+    assert [said.split for said in read(meta, validate_folds=("2",)).said] == ["train", "validate"]
+
+
+def test_urbansound8k(tmp_path):
+    """The columns of its metadata/UrbanSound8K.csv; start and end are in the source, not in the slice."""
+    clip = sound(tmp_path / "audio" / "fold5" / "100032-3-0-0.wav")
+    (tmp_path / "metadata").mkdir()
+    meta = tmp_path / "metadata" / "UrbanSound8K.csv"
+    meta.write_text(
+        "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
+        "100032-3-0-0.wav,100032,10.0,10.317551,1,5,3,dog_bark\n"
+    )
+    assert form_of(meta) == "urbansound8k"
+    assert read(meta).said == [Said(clip, "dog_bark", group="100032")]
+
+
+def test_audacity(tmp_path, street):
+    """Start, end and label by tabs; the second line of a label with frequencies begins with a backslash."""
+    (tmp_path / "street.txt").write_text("1.000000\t2.500000\ttram\n\\\t100.0\t900.0\n4.0\t4.0\tbell\n\n")
+    quiet = sound(tmp_path / "quiet.flac")
+    (tmp_path / "quiet.txt").write_text("")
+    assert form_of(tmp_path / "street.txt") == "audacity"
+    assert read(tmp_path, "audacity").said == [
+        Said(quiet, None), Said(street, "tram", 1.0, 2.5), Said(street, "bell", 4.0, 4.0)
+    ]  # fmt: skip
+
+
+RAVEN = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tBegin File\t"
+    "File Offset (s)\tSpecies\n"
+    "1\tWaveform 1\t1\t61.0\t62.0\t0\t4000\tstreet.wav\t1.0\ttram\n"
+    "1\tSpectrogram 1\t1\t61.0\t62.0\t0\t4000\tstreet.wav\t1.0\ttram\n"
+    "2\tSpectrogram 1\t1\t70.5\t71.0\t0\t4000\tstreet.wav\t10.5\tbell\n"
+)
+
+
+def test_raven(tmp_path, street):
+    """A selection in two views counts once; a time is in all files, the offset in the one."""
+    table = tmp_path / "two.Table.1.selections.txt"
+    table.write_text(RAVEN)
+    assert form_of(table) == "raven"
+    assert read(table).said == [Said(street, "tram", 1.0, 2.0), Said(street, "bell", 10.5, 11.0)]
+    plain = tmp_path / "street.Table.1.selections.txt"
+    plain.write_text(
+        "Selection\tView\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\tSpectrogram 1\t3\t4\ttram\n"
+    )
+    assert read(plain).said == [Said(street, "tram", 3.0, 4.0)]
+
+
+def test_label_studio(tmp_path, street):
+    """Regions, choices, an upload's prefix, a cancelled annotation, one of which nothing was heard."""
+
+    def task(number, audio, *annotations):
+        return {"id": number, "data": {"audio": audio}, "annotations": list(annotations)}
+
+    def region(start, end, *labels):
+        return {
+            "type": "labels",
+            "from_name": "label",
+            "value": {"start": start, "end": end, "labels": labels},
+        }
+
+    ada = {"completed_by": {"id": 3, "email": "ada@example.org"}, "result": [region(1, 2.5, "tram", "bell")]}
+    choice = {"type": "choices", "value": {"choices": ["market"]}}
+    export = tmp_path / "project-1.json"
+    export.write_text(json.dumps([
+        task(1, "/data/upload/1/1a2b3c4d-street.wav", ada, {"completed_by": 4, "result": [choice]}),
+        task(2, "/data/local-files/?d=city/street.wav", {"completed_by": 4, "result": []}),
+        task(3, "s3://bucket/street.wav", {"completed_by": 4, "was_cancelled": True, "result": [choice]}),
+    ]))  # fmt: skip
+    assert form_of(export) == "label-studio"
+    assert read(export).said == [
+        Said(street, "tram", 1.0, 2.5, "ada@example.org"), Said(street, "bell", 1.0, 2.5, "ada@example.org"),
+        Said(street, "market", annotator="4"), Said(street, None, annotator="4"),
+    ]  # fmt: skip
+
+
+def test_sonyc(tmp_path, taxonomy_file, taxonomy):
+    clip = sound(tmp_path / "audio" / "train" / "07_000001.wav")
+    (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
+    head = [
+        "split",
+        "sensor_id",
+        "audio_filename",
+        "annotator_id",
+        *(f"{x}_presence" for x in taxonomy.labels),
+    ]
+    values = ["1"] + ["0"] * (len(taxonomy.labels) - 2) + ["-1"]
+    rows = [head, ["train", "7", clip.name, "5", *values], ["train", "7", clip.name, "0", *values]]
+    (tmp_path / "annotations.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    found = read(tmp_path)
+    assert form_of(tmp_path) == "sonyc"
+    assert found.said[0] == Said(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
+    assert [said.answer for said in found.said[:37]] == [int(value) for value in values]
+    assert {said.annotator for said in found.said} == {"SONYC 5", ""}
+
+
+RAVEN_HEAD = "Begin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
+GOOD_HEAD = "path,label,start,end\n"
+BROKEN = {
+    "csv": ("labels.csv", [
+        b"", b"path,label\n", b"\0\0\0\0", b"one\ntwo\n", (GOOD_HEAD + "gone.wav,tram,,\n").encode(),
+        (GOOD_HEAD + "street.wav,tram,x,2\n").encode(), (GOOD_HEAD + "street.wav,tram,5,2\n").encode(),
+        (GOOD_HEAD + "street.wav,tram,-1,2\n").encode(), (GOOD_HEAD + "../../etc/passwd,tram,,\n").encode(),
+        "path,label\nstreet.wav,café\n".encode("utf-16"),
+    ]),
+    "esc50": ("esc50.csv", [
+        b"", b"\xff\xfe\0", b"filename,fold\n1.wav,1\n", b"filename,fold,category\na,1,dog\n", b"a;b\n1;2\n",
+        *(f"filename,fold,category,src_file\n{name},1,dog,1\n".encode() for name in (
+            "gone.wav", "", "..", "street.mp3", "a/b.wav")),
+    ]),
+    "urbansound8k": ("UrbanSound8K.csv", [
+        b"", b"\xff\xfe\0", b"slice_file_name,fold\n1.wav,1\n", b"fsID,fold,class\n1,1,dog\n", b"a;b\n1;2\n",
+        *(f"slice_file_name,fsID,fold,class\n{name},1,1,dog\n".encode() for name in (
+            "gone.wav", "", "..", "street.mp3", "a/b.wav")),
+    ]),
+    "audacity": ("street.txt", [
+        b"tram\n", b"1\ttram\n", b"x\ty\ttram\n", b"2\t1\ttram\n", b"-1\t1\ttram\n", b"1\t2\t\n",
+        b"nan\t2\ttram\n", b"inf\tinf\ttram\n", b"\xff\xfe1\t2\ttram", b"1,5\t2,5\ttram\n",
+    ]),
+    "raven": ("street.Table.1.selections.txt", [
+        b"Selection\tBegin Time (s)\n1\t2\n", b"Begin Time (s)\tEnd Time (s)\n1\t2\n", b"\xff\xfe\0\0",
+        *((RAVEN_HEAD + "\t".join(row) + "\n").encode() for row in (
+            ("x", "2", "street.wav", "tram"), ("3", "2", "street.wav", "tram"),
+            ("1", "2", "gone.wav", "tram"),
+            ("1", "2", "street.wav", ""), ("", "", "street.wav", "tram"), ("-1", "2", "street.wav", "tram"),
+            ("1", "nan", "street.wav", "tram"))),
+    ]),
+    "label-studio": ("export.json", [
+        b"", b"{", b"{}", b"[1]", b"[" * 100_000, b'[{"audio": "street.wav", "label": []}]', b"\xff",
+        *(json.dumps([task]).encode() for task in (
+            {"data": {}, "annotations": []},
+            {"data": {"audio": "gone.wav"}, "annotations": []},
+            {"data": {"audio": "street.wav"}, "annotations": [{"result": [{"value": {"labels": ["a"]}}]}]},
+            {"data": {"audio": "street.wav"}, "annotations": [{"result": 5}]},
+            {"data": {"audio": "street.wav"},
+             "annotations": [{"result": [{"value": {"start": 3, "end": 1, "labels": ["a"]}}]}]})),
+    ]),
+    "sonyc": ("annotations.csv", [
+        b"", b"\0", b"split\ntrain\n", b"a,b\n1,2\n", b"split,sensor_id,audio_filename,annotator_id\n",
+        b"split,sensor_id,audio_filename,annotator_id\ntrain,1,a.wav,1\n", b"\xff\xfe\0", b"x;y\n1;2\n",
+        b"split,split\n1,2\n",
+        b"split,sensor_id,audio_filename,annotator_id,9_x_presence\ntrain,1,a.wav,1,1\n",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "number"), [(form, n) for form, (_, all_) in BROKEN.items() for n in range(len(all_))]
+)
+def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxonomy_file, form, number):
+    name, contents = BROKEN[form]
+    assert len(contents) >= 10
+    path = tmp_path / name
+    path.write_bytes(contents[number])
+    (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
+    before = {other: other.read_bytes() for other in tmp_path.rglob("*") if other.is_file()}
+    try:
+        found = FORMS[form].read(path, Options())
+    except UserError as error:
+        assert name in str(error)
+    else:
+        assert found.problems
+        assert all(name in problem for problem in found.problems)
+        assert not found.said
+    assert before == {other: other.read_bytes() for other in tmp_path.rglob("*") if other.is_file()}
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"),
+    lambda path: sound(path / "loose.wav"), lambda path: (path / "empty").mkdir(parents=True),
+    lambda path: sound(path / ".hidden.wav"), lambda path: sound(path / "a" / ".hidden.wav"),
+    lambda path: (path / "a").mkdir(parents=True) or (path / "a" / "b.txt").write_text("x"),
+    lambda path: (path / "a" / "x.wav").mkdir(parents=True),
+    lambda path: (path / "a").mkdir(parents=True) or (path / "a" / "x.wav").symlink_to(path / "gone"),
+])  # fmt: skip
+def test_folders_without_classes(tmp_path, make):
+    make(tmp_path / "given")
+    with pytest.raises(UserError, match="given"):
+        FORMS["folder"].read(tmp_path / "given", Options())
+
+
+def test_what_is_of_no_form_is_said(tmp_path):
+    (tmp_path / "notes.docx").write_text("x")
+    with pytest.raises(UserError, match="in no form that is known; say --format"):
+        form_of(tmp_path / "notes.docx")
+    with pytest.raises(UserError, match="no such file"):
+        form_of(tmp_path / "gone")
+
+
+def test_two_of_a_name_are_not_guessed(tmp_path):
+    for folder in ("a", "b"):
+        sound(tmp_path / folder / "1.wav")
+    (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
+    found = read(tmp_path / "t.csv")
+    assert [said.label for said in found.said] == ["y"]
+    assert "may be a/1.wav, b/1.wav" in found.problems[0]
+    assert len(recordings(tmp_path)) == 2

@@ -1,0 +1,197 @@
+"""A tagger of one's own sounds, as its page in the documentation makes it: the commands are that page's."""
+
+import json
+import re
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import ROOT
+from project import Project, change_params
+from test_docs import commands
+
+import ust
+from ust.files.errors import UserError
+from ust.own.learning_curve import twice
+
+PAGE = ROOT / "docs" / "your-sounds.md"
+RATE = 16_000
+KINDS = ("tram", "bell", "market/voices", "market/cart")
+
+
+def write_sounds(folder):
+    """Ten recordings of each class, each of a pitch; more without labels; and one of several."""
+    rng = np.random.default_rng(0)
+    t = np.arange(3 * RATE) / RATE
+    made = []
+    for number, kind in enumerate(KINDS):
+        for index in range(10):
+            pitch = 300 * 2**number * (1 + 0.02 * rng.standard_normal())
+            sound = 0.3 * np.sin(2 * np.pi * pitch * t) + 0.02 * rng.standard_normal(len(t))
+            made.append(sound)
+            path = folder / "sounds" / kind / f"{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, sound, RATE)
+    (folder / "more").mkdir()
+    for index, (first, second) in enumerate(pairwise(made[::7])):
+        sf.write(folder / "more" / f"{index}.flac", np.concatenate([first, second]), RATE)
+    sf.write(folder / "street.flac", np.concatenate(made[::8]), RATE)
+
+
+@pytest.fixture(scope="module")
+def circle(tmp_path_factory):
+    """An empty folder with somebody's sounds, after the page's commands; what each command said."""
+    folder = tmp_path_factory.mktemp("own")
+    write_sounds(folder)
+    here = Project(folder)
+    said = {}
+    for command in commands(PAGE):
+        words = command
+        if command.startswith("ust init"):
+            # The page takes the published weights, which no test can download.
+            words = f"{re.sub(' --checkpoint [^ ]+', '', command)} --weights random"
+        if "ust review" in command or "benchmarks" in command:
+            continue  # test_review.py; the simulation takes minutes
+        if "dvc repro" in command:
+            names = ("metrics.json", "report.html", "predictions.csv")
+            said["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
+        said[command] = here.run("bash", "-c", words)
+        if command.startswith("ust init"):
+            shorter = {"train_head.max_epochs": 12, "own.curve_seeds": 1, "own.mistakes": 2}
+            params = folder / "my-city" / "params.yaml"
+            change_params(params, params, shorter | {"own.bootstrap": 20, "compute.threads": 1})
+    return here, said
+
+
+def test_the_commands_do_what_the_page_says(circle):
+    here, said = circle
+    city = here.path / "my-city"
+    assert (city / "dcase-ust-taxonomy.yaml").read_text() == (
+        "coarse:\n  1: bell\n  2: market\n  3: tram\nfine:\n  2:\n    1: cart\n    2: voices\n"
+    )
+    clips = pd.read_csv(city / "clips.csv")
+    assert set(clips["split"]) == {"train", "validate"}
+    metrics = json.loads((city / "metrics.json").read_text())
+    assert metrics["train"]["coarse"]["micro_auprc"] > metrics["train"]["prevalence"]["coarse"]["micro_auprc"]
+    assert set(metrics["train"]["labels"]) == {"1_bell", "2_market", "3_tram", "2-1_cart", "2-2_voices"}
+    assert metrics["clips"]["unlabelled"] == 5
+    assert len(metrics["twice_the_clips"]) == 3
+    assert any("street.flac" in text for command, text in said.items() if command.startswith("ust tag"))
+
+
+def test_no_recording_is_on_both_sides(circle):
+    here, _ = circle
+    clips = pd.read_csv(here.path / "my-city" / "clips.csv")
+    assert (clips.groupby("recording")["split"].nunique() == 1).all()
+
+
+def test_the_page_of_figures_is_one_file(circle):
+    here, _ = circle
+    page = (here.path / "my-city" / "report.html").read_text()
+    outside = set(re.findall(r"https?://[^\"'\s<)]+", page))
+    assert all(address.startswith("http://www.w3.org/") or "matplotlib" in address or "purl.org" in address
+               or "creativecommons" in address for address in outside)  # fmt: skip
+    assert page.count("<audio") == 2
+    assert "Twice the clips would give about" in page
+    for label in ("bell", "voices"):
+        assert f"<td>{label}</td>" in page
+
+
+def test_a_folder_is_a_tagger(circle, tmp_path, monkeypatch):
+    here, _ = circle
+    monkeypatch.chdir(tmp_path)
+    tagger = ust.Tagger.from_pretrained(here.path / "my-city" / "model")
+    table = tagger(here.path / "street.flac")
+    assert list(table.columns[:3]) == ["start", "end", "1_bell"]
+    assert table["start"].tolist() == [0.0, 5.0]
+    rows = pd.read_csv(here.path / "my-city" / "predictions.csv", index_col="audio_filename")
+    clips = pd.read_csv(here.path / "my-city" / "clips.csv", index_col="audio_filename")
+    clip = clips.index[clips["split"] == "validate"][0]
+    values = tagger.predict(*sf.read(here.path / "my-city" / "audio" / clip, dtype="float32"))
+    np.testing.assert_allclose(values, rows.loc[clip, list(tagger.taxonomy.labels)], atol=1e-5)
+    cache = tmp_path / "cache" / "models"
+    cache.mkdir(parents=True)
+    (cache / "city").symlink_to(here.path / "my-city" / "model")
+    monkeypatch.setenv("UST_CACHE", str(tmp_path / "cache"))
+    assert ust.Tagger.from_pretrained("city").taxonomy == tagger.taxonomy
+
+
+def test_a_changed_file_is_found(circle, tmp_path):
+    here, _ = circle
+    here.run("cp", "-r", str(here.path / "my-city" / "model"), str(tmp_path / "model"))
+    weights = tmp_path / "model" / "system" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="not what was packed"):
+        ust.Tagger.from_pretrained(tmp_path / "model")
+    weights.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        ust.Tagger.from_pretrained(tmp_path / "model")
+    package = tmp_path / "model" / "ust.json"
+    package.write_text(json.dumps({"format": 1, "reading": {}, "sha256": {"../../x": "0"}}))
+    with pytest.raises(UserError, match="not in the folder"):
+        ust.Tagger.from_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=r"nowhere.*no such file"):
+        ust.Tagger.from_pretrained(tmp_path / "nowhere")
+
+
+def test_dvc_does_the_same(circle):
+    """The page's `dvc repro` trained to the same bytes as `ust train` had; there is nothing left to do."""
+    here, said = circle
+    city = Project(here.path / "my-city")
+    (repro,) = [command for command in said if "dvc repro" in command]
+    assert "Running stage 'train'" in said[repro]
+    assert "train.coarse.micro_auprc" in said[repro]
+    for name, content in said["before"].items():
+        assert (city.path / name).read_bytes() == content
+    assert "up to date" in city.run("dvc", "repro")
+    assert "max_epochs: 12" in (city.path / "dvc.lock").read_text()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("init", "my-city", "--classes", "a"), "is there already"),
+    (("init", "new", "--classes", "a,A"), "there twice"),
+    (("init", "new", "--classes", ", ,"), "at least one class"),
+    (("init", "new", "--classes", "a", "--weights", "mn99"), "should be one of mn01_as"),
+    (("init", "new", "--from", "nowhere"), "no such folder"),
+    (("import", "nowhere", "sounds"), "ust init nowhere makes it"),
+    (("import", "my-city", "gone.csv"), "no such file or folder"),
+    (("import", "my-city", "sounds", "--format", "mp3"), "should be one of sonyc"),
+    (("import", "my-city", "sounds", "--map", "x"), "should be like NAME=OTHER"),
+    (("import", "my-city", "sounds", "--group", "("), "no regular expression"),
+    (("import", "my-city", "sounds", "--group", "zzz"), "finds nothing"),
+    (("import", "my-city", "sounds", "--validate", "1"), "should be a share below 1"),
+    (("train", "sounds"), "ust init sounds makes it"),
+    (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
+])  # fmt: skip
+def test_what_is_wrong_is_said_in_a_line(circle, words, message):
+    here, _ = circle
+    text = here.run("ust", *words, code=1)
+    assert message in text
+    assert "Traceback" not in text
+    assert not (here.path / "new").exists()
+
+
+def test_a_wrong_parameter_is_named(circle):
+    here, _ = circle
+    params = here.path / "my-city" / "params.yaml"
+    before = params.read_text()
+    try:
+        params.write_text(before.replace("folds: 5", "folds: many"))
+        assert "train_head.folds: is 'many'" in here.run("ust", "train", "my-city", code=1)
+    finally:
+        params.write_text(before)
+
+
+def test_what_more_clips_would_give():
+    """A score whose distance from 1 halves with each doubling."""
+    curve = pd.DataFrame({"seed": [0] * 4, "clips": [10, 20, 40, 80], "score": [0.2, 0.6, 0.8, 0.9]})
+    assert twice(curve)[0] == pytest.approx(0.95)
+    assert twice(curve.iloc[:0]) is None
+    flat = curve.assign(score=0.5)
+    assert twice(flat) == (0.5, 0.5, 0.5)
+    falling = curve.assign(score=[0.5, 0.4, 0.3, 0.2])
+    assert twice(falling)[0] == pytest.approx(0.2)

@@ -1,0 +1,324 @@
+"""The page for reviewing: what is acknowledged is on the disk, and others can do nothing."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+import soundfile as sf
+from conftest import ROOT
+
+from ust.collection.collection import Collection
+from ust.collection.importing import add_unlabelled
+from ust.collection.names import taxonomy_of
+from ust.own.selection import STRATEGIES, Known, choose
+from ust.own.server import create_app, serve
+
+TOKEN = "a-token"
+
+
+@pytest.fixture
+def collection(tmp_path):
+    made = Collection.begin(tmp_path / "city", taxonomy_of(["tram", "market: voices"]))
+    for number in range(6):
+        path = tmp_path / "sounds" / f"{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, 0.1 * np.random.default_rng(number).standard_normal(8000), 8000)
+    add_unlabelled(made, sorted((tmp_path / "sounds").iterdir()), tmp_path)
+    return made
+
+
+@pytest.fixture
+def queue(collection):
+    return list(collection.clips().index)
+
+
+@pytest.fixture
+def client(collection, queue):
+    app = create_app(collection, queue, {queue[0]: {"1_tram": 0.25}}, token=TOKEN)
+    return app.test_client()
+
+
+def answer(clip, who="Ada", **answers):
+    return {"clip": clip, "annotator": who, "answers": answers or {"1_tram": "yes"}}
+
+
+def post(client, body, **headers):
+    return client.post("/answers", json=body, headers={"X-UST-Token": TOKEN} | headers)
+
+
+def test_an_answer_is_written_in_the_layout_of_sonyc(client, collection, queue):
+    found = post(client, answer(queue[2], **{"1_tram": "unsure", "2-1_voices": "yes"}))
+    assert (found.status_code, found.json) == (200, {"saved": queue[2]})
+    (row,) = collection.annotations().to_dict("records")
+    assert row == {"split": "train", "sensor_id": queue[2].split("_")[0], "audio_filename": queue[2],
+                   "annotator_id": 1, "1_tram": -1, "2_market": 0, "2-1_voices": 1}  # fmt: skip
+    said = client.get(f"/answers?token={TOKEN}&annotator=Ada").json
+    assert said == {queue[2]: {"1_tram": "unsure", "2_market": "no", "2-1_voices": "yes"}}
+    assert client.get(f"/answers?token={TOKEN}&annotator=Bo").json == {}
+
+
+def test_the_page_asks_for_nothing_from_outside(client):
+    page = client.get(f"/?token={TOKEN}")
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert not re.search(r"https?://", page.text)
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("change", [
+    {"X-UST-Token": "other"}, {"X-UST-Token": ""}, {"Origin": "https://evil.example"},
+    {"Host": "evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+])  # fmt: skip
+def test_others_can_do_nothing(client, collection, queue, change):
+    assert post(client, answer(queue[0]), **change).status_code == 403
+    assert not (collection.folder / "annotations.csv").exists()
+
+
+def test_a_form_of_another_page_can_do_nothing(client, collection, queue):
+    """It can put the token into the address, if it had it, but sets no header."""
+    found = client.post(f"/answers?token={TOKEN}", data=json.dumps(answer(queue[0])))
+    assert found.status_code == 403
+    for path in ("/", "/answers", f"/clips/{queue[0]}/sound"):
+        assert client.get(path).status_code == 403
+    assert not (collection.folder / "annotations.csv").exists()
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b"5", b'{"clip": "x"}', json.dumps(answer("../annotations.csv")).encode(),
+    json.dumps(answer("x")).encode(), "no-name", "long-name", "other-label", "other-answer", "nested",
+])  # fmt: skip
+def test_what_is_no_answer_is_refused(client, collection, queue, body):
+    if isinstance(body, str):
+        body = json.dumps({
+            "no-name": answer(queue[0], " "), "long-name": answer(queue[0], "x" * 200),
+            "other-label": answer(queue[0], **{"9_x": "yes"}),
+            "other-answer": answer(queue[0], **{"1_tram": "5"}),
+            "nested": answer(queue[0], **{"1_tram": [["yes"]]}),
+        }[body]).encode()  # fmt: skip
+    found = client.post("/answers", data=body, headers={"X-UST-Token": TOKEN})
+    assert found.status_code == 400
+    assert found.json["error"]
+    assert not (collection.folder / "annotations.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["/clips/..%2Fannotations.csv/sound", "/clips/x.flac/sound", "/clips/{}/etc"]
+)
+def test_only_clips_are_sent(client, queue, path):
+    assert client.get(path.format(queue[0]) + f"?token={TOKEN}").status_code == 404
+
+
+def test_clips_are_seen_and_heard(client, queue):
+    assert client.get(f"/clips/{queue[0]}/picture?token={TOKEN}").data.startswith(b"\x89PNG")
+    sound = client.get(f"/clips/{queue[0]}/sound?token={TOKEN}")
+    assert sound.mimetype == "audio/mpeg"
+    assert len(sound.data) > 1000
+
+
+def test_two_at_once_lose_nothing(collection, queue):
+    server = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def send(task):
+        who, clip = task
+        body = json.dumps(answer(clip, who)).encode()
+        request = Request(f"http://127.0.0.1:{server.server_port}/answers", body, {"X-UST-Token": TOKEN})
+        with urlopen(request) as found:
+            return found.status
+
+    try:
+        tasks = [(who, clip) for clip in queue for who in ("Ada", "Bo")]
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(send, tasks)) == {200}
+    finally:
+        server.shutdown()
+    names = {number: name for name, number in collection.annotators().items()}
+    rows = collection.annotations()
+    assert {(names[row.annotator_id], row.audio_filename) for row in rows.itertuples()} == set(tasks)
+    assert len(rows) == len(tasks)
+
+
+def start(collection):
+    """A server as people start it; its process and address."""
+    words = ["review", str(collection.folder), "--no-browser"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ust", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, process.stdout.readline().strip()
+
+
+@pytest.mark.whole
+def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(collection, queue):
+    """Twenty times, at a random moment while answers come in."""
+    rng = np.random.default_rng(0)
+    acknowledged = set()
+    waiting = [bare_server(collection)]
+    for turn in range(20):
+        waiting.append(bare_server(collection))  # starts while the one before it is asked
+        child = waiting.pop(0)
+        address = f"http://127.0.0.1:{int(child.stdout.readline())}/answers"
+        killer = threading.Timer(float(rng.uniform(0.02, 0.25)), child.kill)
+        killer.start()
+        for number in range(10_000):
+            who, clip = f"{turn}-{number}", queue[number % len(queue)]
+            body = json.dumps(answer(clip, who)).encode()
+            try:
+                with urlopen(Request(address, body, {"X-UST-Token": TOKEN})) as found:
+                    assert found.status == 200
+            except (OSError, HTTPError, ValueError):
+                break
+            acknowledged.add((who, clip))
+        killer.join()
+        child.wait()
+    waiting[0].kill()
+    waiting[0].wait()
+    names = {number: name for name, number in collection.annotators().items()}
+    there = {(names[row.annotator_id], row.audio_filename) for row in collection.annotations().itertuples()}
+    assert acknowledged <= there
+    assert len(there) - len(acknowledged) <= 20  # written, and killed before the word
+    assert len(acknowledged) > 20
+
+
+def bare_server(collection):
+    """The server alone; it prints its port."""
+    words = [sys.executable, "-c", SERVER, str(collection.folder)]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+SERVER = f"""
+import sys
+from pathlib import Path
+from ust.collection.collection import Collection
+from ust.own.server import create_app, serve
+collection = Collection(Path(sys.argv[1]))
+server = serve(create_app(collection, list(collection.clips().index), {{}}, token={TOKEN!r}), 0)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.whole
+@pytest.mark.skipif(shutil.which("chromedriver") is None, reason="needs Chromium and its driver")
+def test_two_browsers(collection, queue):
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    process, address = start(collection)
+    options = webdriver.ChromeOptions()
+    for word in ("--headless=new", "--no-sandbox", "--window-size=900,900"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    browsers = [webdriver.Chrome(options=options, service=service) for _ in range(2)]
+    try:
+        for browser, who in zip(browsers, ("Ada", "../<script>alert(1)</script>"), strict=True):
+            browser.get(address)
+            browser.find_element(By.ID, "annotator").send_keys(who, Keys.ENTER)
+        for browser, keys in zip(browsers, ("1", "33"), strict=True):
+            body = browser.find_element(By.TAG_NAME, "body")
+            body.send_keys(*keys, Keys.ENTER)
+            WebDriverWait(browser, 10).until(
+                lambda one: one.find_element(By.ID, "message").text.startswith("Saved")
+            )
+            assert browser.find_element(By.ID, "place").text.startswith("2 of 6")
+            assert browser.get_log("browser") == []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        body.send_keys(Keys.ENTER)
+        WebDriverWait(browser, 10).until(
+            lambda one: one.find_element(By.ID, "message").text.startswith("Not saved")
+        )
+        assert browser.find_element(By.ID, "place").text.startswith("2 of 6")
+    finally:
+        for browser in browsers:
+            browser.quit()
+        process.kill()
+        process.communicate()
+    numbers = collection.annotators()
+    rows = collection.annotations().set_index("annotator_id")
+    assert rows.loc[numbers["Ada"], ["1_tram", "2-1_voices"]].tolist() == [1, 0]
+    assert rows.loc[numbers["../<script>alert(1)</script>"], ["1_tram", "2-1_voices"]].tolist() == [0, -1]
+    assert len(rows) == 2
+
+
+def test_the_program_says_what_is_wrong(collection, tmp_path):
+    def ust(*words):
+        found = subprocess.run(
+            [sys.executable, "-m", "ust", "review", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in found.stderr
+        return found.returncode, found.stderr
+
+    code, text = ust(str(tmp_path))
+    assert code == 1
+    assert "ust init" in text
+    code, text = ust(str(collection.folder), "--port", "99999")
+    assert code == 1
+    assert "--port" in text
+
+
+def known(seed=0, clips=40, labels=4):
+    rng = np.random.default_rng(seed)
+    labelled = rng.random(clips) < 0.3
+    labels = (rng.random((clips, labels)) < 0.3) * 1.0
+    return Known(rng.random(labels.shape), rng.standard_normal((clips, 5)), labels, labelled)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_chooses_each_clip_once(strategy):
+    found = STRATEGIES[strategy](known(), 15, 3)
+    assert len(set(found)) == len(found) > 0
+    assert found == STRATEGIES[strategy](known(), 15, 3)
+    assert set(known().labelled[found]) == {strategy == "disputed"}
+
+
+def test_the_least_sure_come_first_and_the_like_not_twice():
+    predicted = np.array([[0.5], [0.5], [0.4], [0.01], [0.5]])
+    embeddings = np.array([[1.0, 0], [1, 0.001], [0, 1], [-1, 0], [0.7, -0.7]])
+    labelled = np.array([False, False, False, False, True])
+    found = STRATEGIES["uncertain"](Known(predicted, embeddings, predicted, labelled), 3, 0)
+    assert set(found[:2]) != {0, 1}  # alike: after one of them another comes first
+    assert 3 not in found[:2]
+
+
+def test_the_most_surprising_label_is_disputed_first():
+    predicted = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
+    labels = np.array([[1, 0], [0, 1], [1, 0]])
+    found = STRATEGIES["disputed"](Known(predicted, np.zeros((3, 1)), labels, np.ones(3, bool)), 3, 0)
+    assert found == [1, 2, 0]
+    from ust.files.errors import UserError
+
+    with pytest.raises(UserError, match="no unlabelled clips"):
+        choose("random", list("abc"), Known(predicted, predicted, labels, np.ones(3, bool)), count=1, seed=0)
+
+
+def test_the_server_needs_a_free_port(collection, queue):
+    from ust.files.errors import UserError
+
+    first = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    with pytest.raises(UserError, match="cannot be used"):
+        serve(create_app(collection, queue, {}, token=TOKEN), first.server_port)
+    first.server_close()
+    time.sleep(0)
