@@ -32,7 +32,7 @@ def main() -> None:
     from ust.features.embeddings import read_embeddings
     from ust.files.atomic import replacing
     from ust.files.documents import write_json
-    from ust.scores.label_quality import annotators, doubtful, quality, reliabilities
+    from ust.scores.label_quality import TABLES, annotators, doubtful, quality, reliabilities
 
     section, rules = read_label_quality(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
@@ -41,6 +41,13 @@ def main() -> None:
     truth = ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
     votes = votes_of(annotations, taxonomy)
     scored = truth.index.isin(votes.clips)
+    if not scored.any():
+        log.warning("warning: only the ground truth speaks of %s clips: there are no votes to judge", split)
+        write_json(args.out, {name: {"clips": 0} for name in rules})
+        for name, columns in TABLES.items() if args.details else ():
+            with replacing(args.details / f"{name}.csv") as partial:
+                pd.DataFrame(columns=list(columns)).to_csv(partial, index=False, lineterminator="\n")
+        return
     places = pd.Index(votes.clips).get_indexer(truth.index[scored])
 
     estimates, seconds = {}, {}

@@ -45,7 +45,8 @@ class History:
         from ust.files.atomic import replacing
 
         with replacing(path) as partial:
-            pd.DataFrame(self.rows).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network: a root of another's
+            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def key(

@@ -107,7 +107,7 @@ def test_everything_it_imports_is_declared():
     names = {name.split(">")[0] for name in declared["dependencies"]}
     extras = {
         name.split(">")[0]
-        for extra in ("archive", "cluster", "crowd", "microphone", "onnx", "tensorflow")
+        for extra in ("archive", "cluster", "crowd", "microphone", "onnx", "own", "tensorflow")
         for name in declared["optional-dependencies"][extra]
     }
     distributions = {

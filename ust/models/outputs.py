@@ -3,7 +3,6 @@
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.errors import UserError, some
 
 ROOT = "root"
 OTHER = "other"  # a fine classifier's output for clips of other groups
@@ -12,15 +11,12 @@ OTHER = "other"  # a fine classifier's output for clips of other groups
 def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
     """The labels that a network has outputs for: "all", "fine" or "coarse".
 
-    Raises
-    ------
-    UserError
-        If they are the fine ones, and a group has none that its coarse one could be told by.
+    The fine ones are the finest that there are: a group without any has its coarse one among them.
     """
-    if labels == "fine" and len(taxonomy.groups("fine")) < len(taxonomy.coarse):
-        without = [name for g, name in enumerate(taxonomy.coarse) if not taxonomy.members(g)]
-        raise UserError(f"outputs are fine, but {some(without)} has no fine labels; set outputs to all")
-    return list({"all": taxonomy.labels, "fine": taxonomy.fine, "coarse": taxonomy.coarse}[labels])
+    if labels == "fine":
+        groups = range(len(taxonomy.coarse))
+        return [name for g in groups for name in node_labels(taxonomy, g) or [taxonomy.coarse[g]]]
+    return list({"all": taxonomy.labels, "coarse": taxonomy.coarse}[labels])
 
 
 def complete(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:

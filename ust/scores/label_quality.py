@@ -13,6 +13,12 @@ from ust.files.seeding import generator
 from ust.scores.bootstrap import interval, resamples
 from ust.scores.curves import reliability
 
+# The columns of the tables below: what there is of them where nobody voted.
+TABLES = {
+    "annotators": ("annotator_id", "clips", "heard", "sensitivity", "false_alarms", "agreement"),
+    "doubtful": ("label", "audio_filename", "split", "heard", "asked", "posterior"),
+    "reliability": ("system", "level", "predicted", "observed", "count"),
+}
 FOLDS = 10  # in which a threshold for F1 is taken over from the other nine
 
 
@@ -111,8 +117,9 @@ def reliabilities(truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxono
         reliability(truth[:, columns], values[:, columns]).assign(system=name, level=level)
         for name, values in estimates.items()
         for level, columns in (("coarse", slice(None, coarse)), ("fine", slice(coarse, None)))
+        if level in taxonomy.levels
     ]
-    return pd.concat(tables)[["system", "level", "predicted", "observed", "count"]]
+    return pd.concat(tables)[list(TABLES["reliability"])]
 
 
 def annotators(votes: Votes, settings: Pooled) -> pd.DataFrame:
@@ -174,4 +181,4 @@ def doubtful(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.DataFrame:
             if gap[clip] > 0.5:
                 counts = heard[clip, column], asked[clip, column]
                 rows.append((label, votes.clips[clip], votes.split[clip], *counts, p[clip]))
-    return pd.DataFrame(rows, columns=["label", "audio_filename", "split", "heard", "asked", "posterior"])
+    return pd.DataFrame(rows, columns=list(TABLES["doubtful"]))

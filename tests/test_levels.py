@@ -1,0 +1,124 @@
+"""Taxonomies of one level, and of groups with and without fine labels, through every part."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+from conftest import ROOT
+from oracle import score as slow_score
+from project import Project, change_params
+
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.collection.names import taxonomy_of
+from ust.files.documents import write_yaml
+from ust.models.outputs import complete, output_labels, parents
+from ust.page.summary import results
+from ust.scores.curves import curves
+from ust.scores.evaluation import Evaluation, details, headline
+from ust.scores.submission import figures
+from ust.scores.tables import row
+
+ONE = ("tram", "bell", "market")
+MIXED = ("tram", "market: voices", "market: cart", "bell")
+
+
+@pytest.fixture(params=[ONE, MIXED], ids=["one", "mixed"])
+def taxonomy(request, tmp_path):
+    write_yaml(tmp_path / "t.yaml", taxonomy_of(request.param))
+    return read_taxonomy(tmp_path / "t.yaml")
+
+
+@pytest.fixture
+def evaluation(taxonomy):
+    rng = np.random.default_rng(0)
+    labels = list(taxonomy.labels)
+    truth = pd.DataFrame((rng.random((50, len(labels))) < 0.3).astype(int), columns=labels)
+    truth.insert(0, "sensor_id", rng.integers(0, 5, 50))
+    return Evaluation.of(truth, pd.DataFrame(rng.random((50, len(labels))), columns=labels), taxonomy)
+
+
+def test_levels_are_those_with_labels(taxonomy):
+    assert taxonomy.levels == (("coarse",) if len(taxonomy.labels) == 3 else ("fine", "coarse"))
+    assert taxonomy.categories("coarse") == [label.split("_")[1] for label in taxonomy.coarse]
+    assert taxonomy.categories("fine") == (["market"] if taxonomy.fine else [])
+
+
+def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation, taxonomy):
+    """Fine figures are those of a taxonomy of these groups alone."""
+    intervals = evaluation.intervals(count=10, seed=0)
+    metrics = headline(evaluation, intervals) | {"rests_on": {"outputs": "all"}}
+    for level in taxonomy.levels:
+        groups = taxonomy.groups(level)
+        members = [label for g in groups for label in (taxonomy.fine[i] for i in taxonomy.members(g))]
+        alone = Taxonomy(
+            tuple(taxonomy.coarse[g] for g in groups),
+            tuple(members) if level == "fine" else (),
+            tuple(groups.index(g) for g in taxonomy.group) if level == "fine" else (),
+        )
+        micro, f1, macro, _ = slow_score(evaluation.truth[level], evaluation.predicted[level], alone, level)
+        assert metrics[level]["micro_auprc"] == pytest.approx(micro)
+        assert metrics[level]["macro_auprc"] == pytest.approx(macro)
+        assert metrics[level]["micro_f1"] == pytest.approx(f1)
+    absent = {"fine", "coarse"} - set(taxonomy.levels)
+    for level in absent:
+        assert level not in metrics
+        assert level not in metrics["ci95"]["clips"]
+    assert set(figures(metrics)) == set(taxonomy.levels)
+    assert set(details(evaluation, intervals, None)["labels"]) == set(taxonomy.labels)
+    assert not any(name.startswith(level) for level in absent for name in curves(evaluation, intervals))
+    shown = row("a", metrics).values
+    assert [value is None for value in shown] == [not taxonomy.fine] * 3 + [False] * 3
+    cells = results({"a": metrics})["rows"][0]["cells"]
+    assert [cell["text"] == "–" for cell in cells] == [value is None for value in shown]
+
+
+def test_the_finest_labels_tell_all(taxonomy):
+    finest = output_labels("fine", taxonomy)
+    assert finest == (
+        ["1_tram", "2-1_voices", "2-2_cart", "3_bell"] if taxonomy.fine else list(taxonomy.coarse)
+    )
+    outputs = torch.rand(4, len(finest))
+    found = complete(outputs, finest, taxonomy)
+    assert found.shape == (4, len(taxonomy.labels))
+    for label, column in zip(finest, outputs.unbind(1), strict=True):
+        assert torch.equal(found[:, taxonomy.labels.index(label)], column)
+    if taxonomy.fine:
+        market = found[:, taxonomy.labels.index("2_market")]
+        assert torch.equal(market, outputs[:, 1:3].amax(dim=1))
+    assert parents(taxonomy) == ([1] if taxonomy.fine else [])
+
+
+@pytest.mark.whole
+def test_folders_of_classes_are_a_source_of_the_pipeline(tmp_path):
+    """Brought as a data set of which only the ground truth speaks: there are no votes to judge rules by."""
+    rng = np.random.default_rng(0)
+    for kind in ("tram", "market/voices", "market/cart"):
+        for index in range(6):
+            path = tmp_path / "sounds" / kind / f"{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, 0.1 * rng.standard_normal(8000), 8000)
+    (tmp_path / "sounds" / "tram" / "broken.wav").write_bytes(b"no sound")
+    here = Project(tmp_path)
+    here.environment |= {"PYTHONPATH": str(ROOT)}
+    changes = {"data.source": "folder", "data.path": "sounds", "label_quality.bootstrap": 10}
+    change_params(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
+    text = here.run("python", "-m", "stages.download", "raw", code=1)
+    assert "set data.on_bad_audio" in text
+    assert "broken.wav" in text
+    change_params(tmp_path / "params.yaml", tmp_path / "params.yaml", {"data.on_bad_audio": "skip"})
+    assert "train clips" in here.run("python", "-m", "stages.download", "raw")
+    annotations = pd.read_csv(tmp_path / "raw" / "annotations.csv")
+    assert set(annotations["annotator_id"]) == {0}
+    for clip in annotations.itertuples():
+        assert (tmp_path / "raw" / "audio" / clip.split / clip.audio_filename).is_file()
+    assert set(annotations["split"]) == {"train", "validate"}
+    words = ("raw/annotations.csv", "raw/dcase-ust-taxonomy.yaml")
+    here.run("python", "-m", "stages.aggregate_labels", "majority", *words, "majority.csv")
+    assert pd.read_csv(tmp_path / "majority.csv")["1_market"].sum() == 12
+    text = here.run("python", "-m", "stages.label_quality", *words, "quality.json", "--details", "labels")
+    assert "there are no votes to judge" in text
+    assert set(json.loads((tmp_path / "quality.json").read_text())) >= {"majority", "pooled"}
+    assert pd.read_csv(tmp_path / "labels" / "doubtful.csv").empty
