@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,14 +171,15 @@ class Cluster:
             time.sleep(0.1)
         self.address = pd.read_json(file, typ="series")["address"]
 
-    def start_worker(self):
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    def start_worker(self, code=ROOT):
+        words = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        return self.start(*words, code=code)
 
-    def start(self, *words):
+    def start(self, *words, code=ROOT):
         with (self.folder / "log.txt").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *words], stdout=log, stderr=log, cwd=self.folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": str(code)},
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -242,6 +244,46 @@ def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
     for shard, stamp in stamps.items():
         assert parts[shard].stat().st_mtime_ns == stamp
     assert Archive(str(place / "lost")).finished() == set(range(24))
+
+
+def test_workers_of_another_version_are_refused(place, cluster, tmp_path):
+    """Of the project, by the code that a shard rests on."""
+    shutil.copytree(ROOT / "ust", tmp_path / "other" / "ust", ignore=shutil.ignore_patterns("__pycache__"))
+    shard = tmp_path / "other" / "ust" / "archive" / "shard.py"
+    shard.write_text(shard.read_text().replace("ROWS = 1024", "ROWS = 1025"))
+    cluster.start_worker(code=tmp_path / "other")
+    process = begin(place, "others", cluster)
+    _, message = process.communicate()
+    assert process.returncode == 1
+    assert "1 worker(s) have other code" in message
+    assert "Traceback" not in message
+    assert not (place / "others" / "tags").exists()
+
+
+def test_a_disk_that_is_full_at_a_worker(place, cluster, disk):
+    """Said in a line; what was finished stays, and with more room the rest is done."""
+    folder = disk("size=1m")
+    filler = folder / "filler"
+    cluster.start_worker()
+    process = begin(place, str(folder / "out"), cluster)
+    wait_for_shards(folder / "out", 2, process)
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    _, message = process.communicate()
+    assert process.returncode == 1, message
+    assert "no space is left on the disk" in message
+    assert "Traceback" not in message
+    finished = Archive(str(folder / "out")).finished()
+    assert 2 <= len(finished) < 24
+    for shard in finished:
+        pq.read_table(folder / "out" / "tags" / f"{shard:05}.parquet")
+    filler.unlink()
+    process = begin(place, str(folder / "out"), cluster)
+    assert process.wait() == 0, process.stderr.read()
+    tag(place, "single", "--shard-clips", 1)
+    made = {name: data for name, data in content(folder / "out").items() if name != "archive.json"}
+    assert made.items() <= content(place / "single").items()
 
 
 @pytest.fixture(scope="module")

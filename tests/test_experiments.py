@@ -72,6 +72,7 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(project):
     assert project.metrics() == before
 
 
+@pytest.mark.slow
 def test_the_reports_settings_for_one_epoch(project):
     """presets/report.txt as docs/systems.md has it used, with the budget of a test."""
     preset = (ROOT / "presets" / "report.txt").read_text().split()
@@ -90,6 +91,7 @@ def test_the_reports_settings_for_one_epoch(project):
     project.dvc("checkout")
 
 
+@pytest.mark.slow
 def test_heads_on_embeddings_by_their_preset(project):
     """presets/mn.txt, with seeded weights: what is new is extracted and trained, and nothing else."""
     preset = (ROOT / "presets" / "mn.txt").read_text().split()

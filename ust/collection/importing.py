@@ -1,7 +1,7 @@
 """From what was said of recordings to labelled clips: cutting, naming, dealing to splits."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ SHORTEST = 1.0  # seconds of the last clip of several
 OVERLAP = 0.1  # seconds of a label in a clip, or all of it, for the clip to have it
 DIGITS = 16  # of a recording's digest
 LONGEST = 60  # letters of a recording's name in its clips'
+Refuse = Callable[[np.ndarray, int], str | None]
 Answers = dict[tuple[str, str], dict[str, int]]  # by clip and annotator
 
 
@@ -53,6 +54,7 @@ def add(
     validate: float,
     seed: int,
     only_labelled: bool = False,
+    refuse: Refuse = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> Imported:
     """Cut recordings into clips of ten seconds, label them, and put them into a collection.
@@ -74,6 +76,8 @@ def add(
         See `ust.collection.splits.deal`.
     only_labelled : bool
         Leave out clips of which nothing is heard.
+    refuse : callable
+        From a new clip's samples and their rate to why it is not to be kept, or None.
     progress : Progress
     """
     result, root = Imported(), root.resolve()
@@ -102,6 +106,9 @@ def add(
                     if not samples.any():
                         result.problems.append(f"{path}: is silent from second {start:g}: every sample is 0")
                         continue
+                    if (reason := refuse(samples, rate)) is not None:
+                        result.problems.append(f"{path}: from second {start:g} is not kept: {reason}")
+                        continue
                     name = f"{group}_{taken[group]:05}.flac"
                     taken[group] += 1
                     known[digest, start] = name
@@ -127,11 +134,26 @@ def add(
 
 
 def add_unlabelled(
-    collection: Collection, recordings: Iterable[Path], root: Path, *, progress: Progress = silent
+    collection: Collection,
+    recordings: Iterable[Path],
+    root: Path,
+    *,
+    refuse: Refuse = lambda samples, rate: None,
+    progress: Progress = silent,
 ) -> Imported:
     """Put recordings of which nothing is known yet into a collection, to be reviewed: clips of train."""
     said = [Said(path, None, answer=UNSURE) for path in recordings]
-    return add(collection, said, root, renamed={}, split="train", validate=0, seed=0, progress=progress)
+    return add(
+        collection,
+        said,
+        root,
+        renamed={},
+        split="train",
+        validate=0,
+        seed=0,
+        refuse=refuse,
+        progress=progress,
+    )
 
 
 def _by_recording(said: Iterable[Said], labels: Labels, result: Imported) -> dict[Path, list[Said]]:

@@ -1,29 +1,45 @@
-"""Export a trained system, front end included, as ONNX with a model card, and check it against PyTorch."""
+"""Export a trained system: as ONNX, front end included, with a model card, checked against PyTorch; or, with
+--format folder, as safetensors and JSON for ust.Tagger.from_pretrained."""
 
 import argparse
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ust.commands.console import done, log, parse, progress
-from ust.commands.tag import add_system, load_tagger
+from ust.commands.tag import add_system, choose_system, load_tagger
 from ust.files.errors import UserError
 
-MODEL, CARD = "model.onnx", "MODEL_CARD.md"
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ust.tagging.tagger import Tagger
+
+MODEL, SMALL, CARD = "model.onnx", "model.int8.onnx", "MODEL_CARD.md"
 
 
 def main(prog: str = "python -m stages.export", words: Sequence[str] | None = None) -> None:
-    """Write a folder with model.onnx and MODEL_CARD.md."""
+    """Write a folder with model.onnx and MODEL_CARD.md, or what `ust.tagging.pretrained.pack` packs."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write")
     add_system(parser)
+    parser.add_argument("--format", choices=("onnx", "folder"), default="onnx")
+    parser.add_argument("--int8", action="store_true", help=f"write {SMALL}, too, and say what 8 bits cost")
     parser.add_argument(
         "--audio", type=Path, default=Path("data/raw/audio/validate"), help="folder of clips to check with"
     )
     parser.add_argument("--clips", type=int, default=16, help="to check with at most, default 16")
     parser.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of SYSTEM.json")
     parser.add_argument("--dataset", type=Path, default=Path("data/raw/dataset.json"), help="of download")
+    parser.add_argument(
+        "--annotations", type=Path, default=Path("data/raw/annotations.csv"),
+        help="of those clips, if there are any: the score with 8 bits",
+    )  # fmt: skip
     args = parse(parser, replaces=["out"], words=words)
+    if args.format == "folder":
+        _pack(args)
+        return
 
     from ust.audio.clips import SAMPLE_RATE
     from ust.audio.recordings import load_audio
@@ -61,9 +77,69 @@ def main(prog: str = "python -m stages.export", words: Sequence[str] | None = No
             features=about["features"],
         )  # fmt: skip
         (partial / CARD).write_text(card, "utf-8")
+        if args.int8:
+            _quantise(partial, clips, samples, tagger, args.annotations, threads)
     log.info(
         "on %d clips: probabilities within %.1e of PyTorch's, %.3f %% of the embedding values a step of 255 "
         "off, with both %.1e; %.0f ms a clip with onnxruntime, %.0f with PyTorch",
         *(found.clips, found.head, 100 * found.off, found.end_to_end, found.onnx_ms, found.pytorch_ms),
     )
     done("%s: %s, %.0f MB", args.out, MODEL, (args.out / MODEL).stat().st_size / 1e6)
+
+
+def _pack(args: argparse.Namespace) -> None:
+    """Write the folder for `ust.Tagger.from_pretrained`."""
+    from ust.files.folders import replacing_folder
+    from ust.tagging.pretrained import pack
+
+    name, system, reading, _ = choose_system(args)
+    places = (system.parent / "features", system.parent.parent / "features", args.models / "features")
+    features = next((place for place in places if place.is_dir()), args.models / "features")
+    with replacing_folder(args.out, by="export", force=args.force) as folder:
+        pack(folder, name, system, features, reading)
+    done("%s: %s, for ust.Tagger.from_pretrained and ust tag --system", args.out, name)
+
+
+def _quantise(
+    folder: Path,
+    paths: "list[Path]",
+    samples: "list[np.ndarray]",
+    tagger: "Tagger",
+    annotations: Path,
+    threads: int,
+) -> None:
+    """Write the system in 8 bits, and say what that costs."""
+    import numpy as np
+    import pandas as pd
+
+    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.scores.evaluation import Evaluation
+    from ust.tagging.quantise import compare, quantise
+
+    layers = quantise(folder / MODEL, folder / SMALL, samples)
+    cost = compare(folder / MODEL, folder / SMALL, samples, threads=threads)
+    sizes = [(folder / name).stat().st_size / 1e6 for name in (MODEL, SMALL)]
+    log.info(
+        "8 bits: %d layers, %.1f MB instead of %.1f, %.0f ms a clip instead of %.0f, "
+        "probabilities %.3f off on average",
+        layers, sizes[1], sizes[0], cost.milliseconds["int8"], cost.milliseconds["float32"],
+        float(np.abs(cost.probabilities["int8"] - cost.probabilities["float32"]).mean()),
+    )  # fmt: skip
+    if not annotations.exists():
+        return
+    truth = ground_truth(read_annotations(annotations, tagger.taxonomy), "validate")
+    names = [path.name for path in paths]
+    truth = truth.set_index("audio_filename").reindex(names).dropna().reset_index()
+    rows = [names.index(name) for name in truth["audio_filename"]]
+    if len(rows) < 2:
+        return
+    scores = {
+        name: Evaluation.of(
+            truth, pd.DataFrame(found[rows].round(6), columns=list(tagger.taxonomy.labels)), tagger.taxonomy
+        ).headlines()
+        for name, found in cost.probabilities.items()
+    }
+    for level in tagger.taxonomy.levels:
+        key = f"{level}.micro_auprc"
+        text = "%-6s micro AUPRC of these %d clips: %.4f with 8 bits, %.4f without"
+        log.info(text, level, len(rows), scores["int8"][key], scores["float32"][key])

@@ -69,6 +69,7 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
     try:
         from dask import config
         from distributed import Client, as_completed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ModuleNotFoundError:
         raise UserError("a scheduler of Dask needs its packages: pip install dask distributed") from None
@@ -106,6 +107,8 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
                 yield result
             if done < len(shards):
                 raise _lost(scheduler)
+        except CommClosedError:
+            raise _lost(scheduler) from None
         except BaseException:
             with suppress(Exception):
                 client.cancel(list(waiting.futures))

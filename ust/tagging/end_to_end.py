@@ -11,7 +11,7 @@ from ust.tagging.tagger import Tagger
 class EndToEnd(nn.Module):
     """What a tagger does, as one module: clips (batch, samples) to probabilities (batch, labels).
 
-    Those features that networks compute follow, by the name of the feature.
+    Those features that are quantised follow, by the name of the feature.
 
     Raises
     ------
@@ -33,7 +33,7 @@ class EndToEnd(nn.Module):
                 for name, each in tagger.front_ends.items()
             }
         )
-        self.shown = [name for name, each in tagger.front_ends.items() if each.on_batch is not None]
+        self.shown = [name for name, each in tagger.front_ends.items() if each.dtype == "uint8"]
         self.eval()
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
 from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
+from ust.features.mn import network as mn
+from ust.features.mn.feature import fold_batch_norms
+from ust.features.mn.weights import load_network, width_of
 from ust.features.vggish.embedding import QUANTISE_RANGE
 from ust.features.vggish.network import (
     EXAMPLE_FRAMES,
@@ -104,6 +107,52 @@ class Embed(nn.Module):
         return quantised.reshape(-1, count, quantised.shape[-1])
 
 
+class MobileNetLogMel(nn.Module):
+    """`ust.features.mn.network.log_mel` of clips (batch, samples)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resample = Resample(SAMPLE_RATE, mn.SAMPLE_RATE)
+        self.register_buffer("window", torch.hann_window(mn.WINDOW, periodic=False))
+        self.register_buffer("mel", torch.from_numpy(mn.mel_matrix()))
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        samples = self.resample(waveform)
+        emphasised = samples[:, 1:] - mn.PRE_EMPHASIS * samples[:, :-1]
+        padded = functional.pad(emphasised[:, None], [mn.FFT // 2] * 2, mode="reflect")[:, 0]
+        spectrum = torch.stft(
+            padded, mn.FFT, mn.HOP, mn.WINDOW, window=self.window, center=False, return_complex=True
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return (torch.log(self.mel @ power + mn.OFFSET) + 4.5) / 5
+
+
+class MobileNetEmbedding(nn.Module):
+    """`ust.features.mn.feature` of clips (batch, samples)."""
+
+    def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
+        super().__init__()
+        self.log_mel, self.frames = MobileNetLogMel(), frames
+        network = load_network(folder, width_of(weights)).eval()
+        fold_batch_norms(network)
+        self.features = network.features
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        maps = self.features(self.log_mel(waveform).unsqueeze(1))
+        return maps.mean(dim=2).transpose(1, 2) if self.frames else maps.mean(dim=(2, 3))
+
+
+class HalfPrecision(nn.Module):
+    """What another gives, rounded as it is stored."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return self.module(waveform).half().float()
+
+
 def _logmel(folder: Path, computed: Any) -> nn.Module:
     return LogMel(**computed.model_dump())
 
@@ -112,5 +161,20 @@ def _vggish(folder: Path, computed: Any) -> nn.Module:
     return Embed(load_weights(folder), final_relu=computed.final_relu)
 
 
+def _mn(folder: Path, computed: Any) -> nn.Module:
+    return MobileNetEmbedding(folder, weights=computed.weights, frames=computed.frames)
+
+
+def _mn_logmel(folder: Path, computed: Any) -> nn.Module:
+    return HalfPrecision(MobileNetLogMel())
+
+
 # By feature: from the folder of its weights and what it is computed by to the module.
-FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {"logmel": _logmel, "vggish": _vggish}
+FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {
+    "logmel": _logmel,
+    "logmel64": _logmel,
+    "vggish": _vggish,
+    "mn": _mn,
+    "mn_frames": _mn,
+    "mn_logmel": _mn_logmel,
+}

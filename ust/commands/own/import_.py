@@ -15,6 +15,7 @@ from ust.files.errors import UserError, listing
 
 if TYPE_CHECKING:
     from ust.collection.formats.form import Said
+    from ust.own.voice import VoiceGate
 
 
 def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
@@ -50,6 +51,12 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--unlabelled", action="store_true", help="SOURCE is a folder of recordings without labels, to review"
     )
+    parser.add_argument(
+        "--no-speech",
+        action="store_true",
+        help="keep no clip in which somebody is heard to speak",
+    )
+    parser.add_argument("--speech-threshold", type=float, default=0.05, help="of that, default 0.05")
     args = parse(parser, words=words)
     if not 0 <= args.validate < 1:
         parser.error(f"--validate is {args.validate}, should be a share below 1")
@@ -64,22 +71,25 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.source}: no such file or folder")
     root = args.audio or (args.source if args.source.is_dir() else args.source.parent)
     problems: list[str] = []
+    options = {"progress": progress}
+    if args.no_speech:
+        options["refuse"] = gate(args.folder, args.speech_threshold)
     with collection.alone():
         if args.unlabelled:
-            found = add_unlabelled(collection, recordings(args.source), root, progress=progress)
+            found = add_unlabelled(collection, recordings(args.source), root, **options)
         else:
             name = args.format or form_of(args.source)
             if name not in FORMS:
                 raise UserError(f"--format is {name!r}, should be one of {', '.join(FORMS)}")
-            options = Options(
+            given = Options(
                 args.audio, pairs("--column", args.column), args.separator, tuple(args.validate_fold)
             )
-            read = FORMS[name].read(args.source, options)
+            read = FORMS[name].read(args.source, given)
             problems += read.problems
             said = grouped(read.said, args.group) if args.group else read.said
             found = add(
                 collection, said, root, renamed=pairs("--map", args.map), split=args.split,
-                validate=args.validate, seed=args.seed, only_labelled=args.only_labelled, progress=progress,
+                validate=args.validate, seed=args.seed, only_labelled=args.only_labelled, **options,
             )  # fmt: skip
     problems += found.problems
     if problems:
@@ -88,6 +98,21 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.source}: nothing of it could be used")
     known = f", {found.known} were there" if found.known else ""
     done("%s: %d new clips%s", args.folder, found.clips, known)
+
+
+def gate(folder: Path, threshold: float) -> "VoiceGate":
+    """What hears voices, with the weights that the folder's params.yaml names."""
+    from tempfile import TemporaryDirectory
+
+    from ust.commands.own.train import bring
+    from ust.features.section import read_feature, write_weights
+    from ust.own.project import PARAMS
+    from ust.own.voice import VoiceGate
+
+    _, settings = read_feature(folder / PARAMS, "mn")
+    with TemporaryDirectory() as scratch:
+        write_weights(Path(scratch), "mn", settings, bring(folder))
+        return VoiceGate(Path(scratch), settings.weights, threshold)
 
 
 def grouped(said: "list[Said]", pattern: str) -> "list[Said]":

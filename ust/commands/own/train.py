@@ -7,8 +7,12 @@ features/ and models/ are what they were made of.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ust.commands.console import done, log, parse, progress
+
+if TYPE_CHECKING:
+    from ust.features.feature import Bring
 
 
 def main(prog: str = "ust train", words: Sequence[str] | None = None) -> None:
@@ -30,18 +34,12 @@ def main(prog: str = "ust train", words: Sequence[str] | None = None) -> None:
     from ust.own.report import figures, report
     from ust.own.training import train
     from ust.scores.predictions import write_predictions
-    from ust.sources.fetch import cache_folder, fetch
     from ust.tagging.pretrained import pack
-
-    def bring(source: str, *, checksum: str | None = None) -> Path:
-        if "://" not in source:
-            return args.folder / source
-        return fetch(source, cache_folder() / "mn", name=source.rpartition("/")[2], checksum=checksum)
 
     collection = Collection(args.folder)
     own, _ = read_settings(args.folder)
     name = args.folder.resolve().name
-    trained = train(collection, bring, force=args.force, progress=progress)
+    trained = train(collection, bring(args.folder), force=args.force, progress=progress)
     metrics = figures(trained, bootstrap=own.bootstrap, seed=2019)
     with replacing_folder(args.folder / PACKED, by="ust train", force=args.force) as folder:
         pack(folder, name, trained.folder, args.folder / MODELS / "features", {})
@@ -69,3 +67,15 @@ def main(prog: str = "ust train", words: Sequence[str] | None = None) -> None:
         len(trained.labels),
         args.folder / PACKED,
     )
+
+
+def bring(folder: Path) -> "Bring":
+    """Gives the place of a file of weights: in or beside a folder, or downloaded to the cache."""
+    from ust.sources.fetch import cache_folder, fetch
+
+    def place(source: str, *, checksum: str | None = None) -> Path:
+        if "://" not in source:
+            return folder / source
+        return fetch(source, cache_folder() / "mn", name=source.rpartition("/")[2], checksum=checksum)
+
+    return place
