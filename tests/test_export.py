@@ -1,6 +1,7 @@
 """Exported systems: each part of the graph against what it stands for, whole systems in onnxruntime."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import onnxruntime
@@ -11,13 +12,20 @@ from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
 from ust.features.logmel import logmel
+from ust.features.mn.feature import MN
+from ust.features.section import write_weights
+from ust.files.documents import read_json
 from ust.files.errors import UserError
+from ust.models.checkpoints import Saved, save
 from ust.models.cnn import CNN
+from ust.models.heads import Head
 from ust.models.outputs import OTHER, ROOT, node_labels, parents
 from ust.models.systems import Answers, Flat, Hierarchy
 from ust.tagging.export import check, export
 from ust.tagging.features import FrontEnd
 from ust.tagging.front_ends import LogMel, Resample
+from ust.tagging.pretrained import pack
+from ust.tagging.quantise import compare, quantise
 from ust.tagging.tagger import Tagger
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -64,6 +72,46 @@ def test_logmel(clips, settings):
     wanted = np.stack([logmel(resample(clip, RATE, rate), **settings) for clip in clips])
     # Half precision near -80 dB, and float32 transforms far below the strongest band.
     np.testing.assert_allclose(found, wanted, atol=0.07)
+
+
+@pytest.fixture
+def pretrained(tmp_path, taxonomy):
+    """A linear head, calibrated, on the embeddings of a seeded MobileNet."""
+    settings = MN(weights="random", checkpoint=None, frames=False, seed=0, batch_clips=1)
+    write_weights(tmp_path / "features" / "mn", "mn", settings, lambda source, checksum=None: None)
+    description = read_json(tmp_path / "features" / "mn" / "feature.json", made_by="weights")
+    wanted = {key: description[key] for key in ("weights", "sha256", "frames")}
+    torch.manual_seed(0)
+    config = Head.Config(hidden_layers=0, hidden_size=8, dropout=0.0)
+    labels = list(taxonomy.labels)
+    head = Head(config, len(labels), {"embedding": (384,)})
+    calibration = {"scale": [2.0] * len(labels), "shift": [-1.0] * len(labels)}
+    about = {"taxonomy": asdict(taxonomy), "inputs": {"embedding": "mn"}, "features": {"mn": wanted},
+             "calibration": calibration}  # fmt: skip
+    save(tmp_path / "own", Saved(head, "head", config, labels, about, {"embedding": (384,)}))
+    return tmp_path / "own"
+
+
+def test_a_pretrained_system_also_in_8_bits(tmp_path, pretrained, clips):
+    tagger = Tagger.load(pretrained, fast=False)
+    export(tagger, tmp_path / "a.onnx", properties={"system": "own"})
+    assert check(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
+    assert quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", clips) > 20
+    assert (tmp_path / "b.onnx").stat().st_size < (tmp_path / "a.onnx").stat().st_size
+    found = compare(tmp_path / "a.onnx", tmp_path / "b.onnx", clips[:2], threads=1)
+    np.testing.assert_allclose(
+        found.probabilities["float32"], [tagger.predict(clip, RATE) for clip in clips[:2]], atol=1e-4
+    )
+    difference = np.abs(found.probabilities["int8"] - found.probabilities["float32"])
+    assert 0 < difference.mean() < 0.05
+    small = onnxruntime.InferenceSession(tmp_path / "b.onnx").get_modelmeta().custom_metadata_map
+    assert small["system"] == "own"
+
+
+def test_a_system_in_a_folder(tmp_path, pretrained, clips):
+    pack(tmp_path / "packed", "own", pretrained, tmp_path / "features", {"threshold": 0.4})
+    wanted = Tagger.load(pretrained).predict(clips[0], RATE)
+    np.testing.assert_array_equal(Tagger.from_pretrained(tmp_path / "packed").predict(clips[0], RATE), wanted)
 
 
 @pytest.mark.parametrize("outputs", ["all", "fine"])

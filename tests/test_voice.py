@@ -1,0 +1,70 @@
+"""The gate that keeps no clip in which somebody speaks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from ust.collection.collection import Collection
+from ust.collection.importing import add_unlabelled
+from ust.collection.names import taxonomy_of
+from ust.features.mn.feature import MN
+from ust.features.section import write_weights
+from ust.files.errors import UserError
+from ust.own.voice import VoiceGate
+
+RELEASED = Path(__file__).parents[2] / "shared" / "weights" / "mn04_as_mAP_432.pt"
+CHILDREN = Path(__file__).parents[2] / "shared" / "urban-audio" / "urbansound8k" / "fold1"
+
+
+def test_random_weights_hear_nobody(tmp_path):
+    with pytest.raises(UserError, match=r"set mn\.weights to mn04_as"):
+        VoiceGate(tmp_path, "random", 0.1)
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    if not RELEASED.is_file():
+        pytest.skip("the released weights are not here")
+    folder = tmp_path_factory.mktemp("mn")
+    settings = MN(weights="mn04_as", checkpoint=str(RELEASED), frames=False, seed=0, batch_clips=1)
+    write_weights(folder, "mn", settings, lambda source, checksum=None: Path(source))
+    return VoiceGate(folder, "mn04_as", 0.05)
+
+
+def test_noise_and_tones_are_kept(gate):
+    rng = np.random.default_rng(0)
+    for samples in (0.1 * rng.standard_normal(80_000), np.sin(np.arange(80_000)), np.zeros(80_000)):
+        assert gate(samples.astype(np.float32), 16_000) is None
+
+
+@pytest.mark.skipif(not CHILDREN.is_dir(), reason="the recordings are not here")
+def test_children_are_heard_and_machines_are_kept(gate):
+    """Of ten recordings each: all of the voices, most of the jackhammers."""
+    heard = {}
+    for kind in ("children_playing", "jackhammer"):
+        found = []
+        for path in sorted((CHILDREN / kind).iterdir())[::10][:10]:
+            samples, rate = sf.read(path, dtype="float32", always_2d=True)
+            found.append(gate(samples.mean(axis=1), rate) is not None)
+        heard[kind] = sum(found)
+    assert heard["children_playing"] == 10
+    assert heard["jackhammer"] <= 2
+
+
+def test_what_is_refused_is_not_written(tmp_path):
+    collection = Collection.begin(tmp_path / "city", taxonomy_of(["tram"]))
+    path = tmp_path / "long.wav"
+    sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(25 * 8000), 8000)
+    seen = []
+
+    def refuse(samples, rate):
+        seen.append((len(samples), rate))
+        return "somebody speaks in it (0.80)" if len(seen) == 2 else None
+
+    found = add_unlabelled(collection, [path], tmp_path, refuse=refuse)
+    assert seen == [(80_000, 8000), (80_000, 8000), (40_000, 8000)]
+    assert found.problems == [f"{path}: from second 10 is not kept: somebody speaks in it (0.80)"]
+    assert collection.clips()["start"].tolist() == [0, 20]
+    assert len(list((collection.folder / "audio").iterdir())) == 2
