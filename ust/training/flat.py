@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.compute import processes
 from ust.models.checkpoints import Saved, note, parameter_count, save
 from ust.models.outputs import complete, output_labels
 from ust.scores.metrics import coarse_counts, fine_counts, score
@@ -41,6 +42,8 @@ def fit_flat(system: Any, data: Data, work: Work) -> None:
         work.progress,
     )
     epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, work.taxonomy))
+    if processes.rank():
+        return  # the first process keeps the models, also those of before a training was cut short
     for level in epochs[0].scores:
         note(work.out / level, epochs=len(epochs), converged=stagnant(epochs, level, system.patience))
 
