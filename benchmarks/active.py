@@ -43,9 +43,11 @@ class Learner:
     """A head trained on some of the clips, as `ust train` trains it, its probabilities calibrated."""
 
     def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
+        from ust.training.heads.data import sensors_of
+
         self.system, self.taxonomy, self.decay = system, taxonomy, decay
         self.x, self.y, clips = train
-        self.sensors = np.array([clip.split("_")[0] for clip in clips])
+        self.sensors = sensors_of(clips)
 
     def fit(self, rows: np.ndarray, name: str):
         """The network."""

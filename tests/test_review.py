@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -321,4 +320,3 @@ def test_the_server_needs_a_free_port(collection, queue):
     with pytest.raises(UserError, match="cannot be used"):
         serve(create_app(collection, queue, {}, token=TOKEN), first.server_port)
     first.server_close()
-    time.sleep(0)

@@ -91,12 +91,11 @@ def _pack(args: argparse.Namespace) -> None:
     """Write the folder for `ust.Tagger.from_pretrained`."""
     from ust.files.folders import replacing_folder
     from ust.tagging.pretrained import pack
+    from ust.tagging.tagger import features_beside
 
     name, system, reading, _ = choose_system(args)
-    places = (system.parent / "features", system.parent.parent / "features", args.models / "features")
-    features = next((place for place in places if place.is_dir()), args.models / "features")
     with replacing_folder(args.out, by="export", force=args.force) as folder:
-        pack(folder, name, system, features, reading)
+        pack(folder, name, system, features_beside(system), reading)
     done("%s: %s, for ust.Tagger.from_pretrained and ust tag --system", args.out, name)
 
 

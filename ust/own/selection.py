@@ -92,11 +92,10 @@ def choose(strategy: str, names: Sequence[str], known: Known, *, count: int, see
     """
     chosen = STRATEGIES[strategy](known, count, seed)
     if not chosen:
-        kind = "labelled" if strategy == "disputed" else "unlabelled"
-        more = (
-            ""
-            if strategy == "disputed"
-            else "; ust import --unlabelled brings some, --by disputed checks others"
+        if strategy == "disputed":
+            raise UserError("there are no labelled clips to review")
+        raise UserError(
+            "there are no unlabelled clips to review; ust import --unlabelled brings some, "
+            "--by disputed checks others"
         )
-        raise UserError(f"there are no {kind} clips to review{more}")
     return [names[index] for index in chosen]

@@ -28,6 +28,7 @@ from ust.own.learning_curve import learning_curve
 from ust.own.project import FEATURES, MODELS, PARAMS, SYSTEM, read_settings
 from ust.scores.evaluation import Evaluation
 from ust.scores.predictions import read_predictions
+from ust.training.heads.data import sensors_of
 from ust.training.heads.fit import OUT_OF_FOLD, fit_head
 from ust.training.section import read_system
 from ust.training.work import Data, Work, description
@@ -55,8 +56,6 @@ class Trained:
         Of train and, if there is one, validate.
     curve : pandas.DataFrame
         See `ust.own.learning_curve.learning_curve`.
-    embeddings : pandas.DataFrame
-        By clip, of all that there are.
     """
 
     folder: Path
@@ -66,7 +65,6 @@ class Trained:
     predicted: dict[str, pd.DataFrame]
     evaluations: dict[str, Evaluation]
     curve: pd.DataFrame
-    embeddings: pd.DataFrame
 
 
 class _Silent:
@@ -104,13 +102,14 @@ def train(
     own, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
     labels = aggregate(collection, system.labels)
-    groups = labels[labels["split"] == "train"].index.map(lambda clip: clip.split("_")[0])
-    if len(groups) < FEWEST or groups.nunique() < 2:
+    groups = sensors_of(labels.index[labels["split"] == "train"])
+    count = len(np.unique(groups))
+    if len(groups) < FEWEST or count < 2:
         raise UserError(
-            f"{folder}: {len(groups)} labelled train clips of {groups.nunique()} recordings; it takes "
+            f"{folder}: {len(groups)} labelled train clips of {count} recordings; it takes "
             f"{FEWEST} clips of two recordings at least, and some fifty a class to be of use"
         )
-    system = system.model_copy(update={"folds": min(system.folds, groups.nunique())})
+    system = system.model_copy(update={"folds": min(system.folds, count)})
     with replacing_folder(folder / MODELS, by="ust train", force=force) as models:
         (feature,) = system.features
         _, settings = read_feature(folder / PARAMS, feature)
@@ -122,7 +121,6 @@ def train(
         extraction.run(progress=progress)
         device = prepare(device=compute.device, threads=compute.threads)
         with open_all(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
-            (file,) = features.values()
             data = _data(labels, features, taxonomy)
             about = description(system, taxonomy, features)
             out = models / SYSTEM
@@ -132,15 +130,12 @@ def train(
             model = read_json(out / "model.json", made_by="train")
             decay = model["about"].get("weight_decay", system.weight_decay[0])
             curve = learning_curve(system, data.train, decay, work, seeds=own.curve_seeds)
-            embeddings = pd.DataFrame(file[np.arange(len(file.clip))], index=file.clip)
     evaluations = {
         split: _evaluation(table, labels, collection, taxonomy)
         for split, table in predicted.items()
         if split != POOL
     }
-    return Trained(
-        folder / MODELS / SYSTEM, taxonomy, model, labels, predicted, evaluations, curve, embeddings
-    )
+    return Trained(folder / MODELS / SYSTEM, taxonomy, model, labels, predicted, evaluations, curve)
 
 
 def aggregate(collection: Collection, name: str) -> pd.DataFrame:

@@ -89,7 +89,7 @@ class Tagger:
             wanted = {
                 name: (each, system.about["features"][each]) for name, each in system.about["inputs"].items()
             }
-            folder = Path(features) if features else _beside(path)
+            folder = Path(features) if features else features_beside(path)
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in wanted.items()
@@ -284,7 +284,7 @@ class Tagger:
         return found, features
 
 
-def _beside(path: Path) -> Path:
+def features_beside(path: Path) -> Path:
     """The folder of the features' weights beside a system's folder, or beside that of its checkpoint."""
     for folder in (path.parent, path.parent.parent):
         if (folder / "features").is_dir():

@@ -54,8 +54,7 @@ def read(path: Path, options: Options) -> Read:
             else:
                 said.append(Said(recording, label, *times))
         # An empty track says that nothing was heard; one of which nothing can be used says nothing.
-        broken = bool(lines) and not said and any(line.strip() for line in lines)
-        found.said += said or ([] if broken else [Said(recording, None)])
+        found.said += said or ([] if any(line.strip() for line in lines) else [Said(recording, None)])
     return found
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from ust.annotations.reading import GROUND_TRUTH, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
+from ust.collection.collection import ANNOTATIONS, TAXONOMY
 from ust.collection.formats.form import Form, Options, Read, Recordings, Said
-
-ANNOTATIONS, TAXONOMY = "annotations.csv", "dcase-ust-taxonomy.yaml"
 
 
 def read(path: Path, options: Options) -> Read:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ust.annotations.reading import SPLITS
 from ust.collection.formats.form import Form, Options, Read, Recordings, Said, seconds
 from ust.files.csvs import read_csv
 from ust.files.errors import UserError
@@ -18,7 +19,6 @@ NAMES = {
     "group": ("group", "sensor", "sensor_id", "site"),
     "split": ("split",),
 }
-SPLITS = ("train", "validate", "test")
 
 
 def rows(path: Path, separator: str | None) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,12 +1,28 @@
 """What a head is trained on: folds that keep sensors apart, and examples mixed with one another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
+from ust.annotations.taxonomy import Taxonomy
 from ust.files.errors import UserError
 from ust.files.seeding import generator
+from ust.models.examples import Examples
+from ust.models.outputs import output_labels
+
+
+def own_targets(system: Any, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
+    """The labels that a system's network has outputs for, and examples with targets of these alone."""
+    labels = output_labels(system.outputs, taxonomy)
+    columns = [taxonomy.labels.index(label) for label in labels]
+    return labels, examples.having(slice(None), examples.targets[:, columns])
+
+
+def sensors_of(clips: Iterable[str]) -> np.ndarray:
+    """The sensor that recorded each clip, which its name begins with: ``SENSOR_NUMBER.wav``."""
+    return np.array([clip.split("_")[0] for clip in clips])
 
 
 def folds(groups: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

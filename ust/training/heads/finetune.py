@@ -23,10 +23,9 @@ from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples, batch_bounds, predict
-from ust.models.outputs import output_labels
 from ust.models.systems import Answers
 from ust.training.flat import flat_score
-from ust.training.heads.data import mixed
+from ust.training.heads.data import mixed, own_targets
 from ust.training.heads.fit import descend
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.rows import OneNetwork
@@ -70,9 +69,7 @@ def fit_pretrained(system: Any, data: Data, work: Work) -> None:
     UserError
         If its weights are missing or of another width, or the loss is no longer finite.
     """
-    labels = output_labels(system.outputs, work.taxonomy)
-    columns = [work.taxonomy.labels.index(label) for label in labels]
-    train = data.train.having(slice(None), data.train.targets[:, columns])
+    labels, train = own_targets(system, data.train, work.taxonomy)
     score = flat_score(labels, data.validate.targets, work.taxonomy)
     network = _pretrained(system, len(labels), train, work)
     _fit_head(network, train, system, work)

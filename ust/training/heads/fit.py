@@ -20,7 +20,7 @@ from ust.models.systems import Answers
 from ust.scores.calibration import best_thresholds, fit_calibration
 from ust.scores.predictions import write_predictions
 from ust.training.flat import flat_score
-from ust.training.heads.data import folds, mixed
+from ust.training.heads.data import folds, mixed, own_targets, sensors_of
 from ust.training.rows import OneNetwork
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
@@ -63,9 +63,7 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     UserError
         If the train clips are of fewer sensors than there are to be folds, or the loss is no longer finite.
     """
-    labels = output_labels(system.outputs, work.taxonomy)
-    columns = [work.taxonomy.labels.index(label) for label in labels]
-    train = data.train.having(slice(None), data.train.targets[:, columns])
+    labels, train = own_targets(system, data.train, work.taxonomy)
     about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
     if len(system.weight_decay) > 1 or system.calibrate:
@@ -132,10 +130,8 @@ def out_of_fold(
     -------
     numpy.ndarray [shape=(n, outputs)]
     """
-    labels = output_labels(system.outputs, work.taxonomy)
-    columns = [work.taxonomy.labels.index(label) for label in labels]
-    examples = examples.having(slice(None), examples.targets[:, columns])
-    sensors = _sensors(_clips(examples))
+    labels, examples = own_targets(system, examples, work.taxonomy)
+    sensors = sensors_of(_clips(examples))
     held = np.zeros((len(examples), len(labels)), np.float32)
     for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
         if share < 1:
@@ -166,17 +162,12 @@ def out_of_fold_facts(
     if system.calibrate:
         facts["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
         before, held = held, held.copy()
-        for rest, fold in folds(_sensors(clips), system.folds, system.seed):
+        for rest, fold in folds(sensors_of(clips), system.folds, system.seed):
             held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
     everything = complete(torch.from_numpy(held), labels, work.taxonomy).numpy()
     write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
     facts["thresholds"] = best_thresholds(targets, everything, list(work.taxonomy.labels))
     return facts
-
-
-def _sensors(clips: np.ndarray) -> np.ndarray:
-    """The sensor that recorded each, which its name begins with."""
-    return np.array([clip.split("_")[0] for clip in clips])
 
 
 def _clips(examples: Examples) -> np.ndarray:
