@@ -15,6 +15,9 @@ from ruamel.yaml import YAML
 TINY = {
     "compute.threads": 1,  # the tests themselves run two at a time
     "evaluate.bootstrap": 20,
+    "label_quality.bootstrap": 20,
+    "label_quality.rules.glad.iterations": 4,  # 13 seconds by itself
+    "label_quality.rules.dawid_skene.iterations": 10,
     "data.source": "synthetic",
     "data.synthetic.train": 10,
     "data.synthetic.validate": 6,

@@ -10,12 +10,8 @@ from torch import nn
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.models.systems import Answers, Flat
-from ust.scores.calibration import (
-    Calibration,
-    calibration_errors,
-    expected_calibration_error,
-    fit_calibration,
-)
+from ust.scores.calibration import Calibration, fit_calibration
+from ust.scores.curves import calibration_errors, expected_calibration_error
 from ust.scores.evaluation import Evaluation
 
 

@@ -75,8 +75,7 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.atomic import replacing
     from ust.files.documents import read_json, write_json
-    from ust.scores.calibration import calibration_errors
-    from ust.scores.curves import curves
+    from ust.scores.curves import calibration_errors, curves
     from ust.scores.evaluation import Evaluation, details, headline
     from ust.scores.section import read_evaluate
 

@@ -16,8 +16,8 @@ from ust.own.training import POOL, Trained
 from ust.page.findings import find
 from ust.page.media import clip_mp3, svg
 from ust.page.page import data_uri
-from ust.scores.calibration import Calibration, calibration_errors
-from ust.scores.curves import reliability
+from ust.scores.calibration import Calibration
+from ust.scores.curves import calibration_errors, reliability
 from ust.scores.evaluation import details, headline
 
 
@@ -143,9 +143,7 @@ def _reliability(trained: Trained) -> str:
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
         curves = {"calibrated" if content else "as it is": after}
         if content:
-            columns = [trained.model["labels"].index(name) for name in names]
-            all_labels = Calibration.of(content)
-            own = Calibration(all_labels.scale[columns], all_labels.shift[columns])
+            own = Calibration.of(content).of_labels(trained.model["labels"], names)
             curves["before"] = own.undo(after)
         for name, predicted in curves.items():
             table = reliability(truth, predicted)

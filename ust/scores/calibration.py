@@ -1,13 +1,10 @@
-"""Probabilities that mean what they say: how far they do, what mends them, and where to draw the line."""
+"""Probabilities that mean what they say, and where to draw the line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-
-from ust.scores.curves import reliability
-from ust.scores.evaluation import Evaluation, rounded
 
 SMALLEST = 1e-6  # probability whose logit counts
 STRENGTH = 5.0  # how much more it takes for a label to have a calibration unlike the others'
@@ -35,6 +32,11 @@ class Calibration:
         """Calibrated probabilities of those [shape=(clips, labels)] that a network gives."""
         return _sigmoid(_logit(predicted) * self.scale + self.shift)
 
+    def of_labels(self, labels: Sequence[str], names: Sequence[str]) -> "Calibration":
+        """That of some of its labels, by their names."""
+        columns = [list(labels).index(name) for name in names]
+        return Calibration(self.scale[columns], self.shift[columns])
+
     def undo(self, calibrated: np.ndarray) -> np.ndarray:
         """What a network gave, of calibrated probabilities."""
         return _sigmoid((_logit(calibrated) - self.shift) / self.scale)
@@ -59,6 +61,8 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     predicted, targets : numpy.ndarray [shape=(clips, labels)]
         Probabilities of clips that were not learnt from, and what was there, from 0 to 1.
     """
+    from scipy.optimize import minimize  # takes half a second that every training would wait for
+
     z, y = _logit(predicted), np.asarray(targets, np.float64)
     labels = z.shape[1]
 
@@ -77,50 +81,6 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
     scale = np.maximum(found[0] + found[2 : 2 + labels], FLATTEST)
     return Calibration(scale, found[1] + found[2 + labels :])
-
-
-def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """How far probabilities are from shares: |predicted - observed| over ten bins, weighted by their sizes.
-
-    Parameters
-    ----------
-    truth, predicted : numpy.ndarray [shape=(clips, labels)]
-        All labels together.
-    """
-    table = reliability(truth, predicted)
-    gaps = (table["predicted"] - table["observed"]).abs()
-    return float((gaps * table["count"]).sum() / table["count"].sum())
-
-
-def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Expected calibration error by level, and what it was before the system was calibrated.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    model : dict, optional
-        What the system's ``model.json`` says.
-
-    Returns
-    -------
-    dict
-        ``ece`` and, if there is a calibration, ``ece_uncalibrated`` of the levels that it is of.
-    """
-    levels = evaluation.taxonomy.levels
-    truth, predicted = evaluation.truth, evaluation.predicted
-    found = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
-    content = (model or {}).get("about", {}).get("calibration")
-    if content:
-        calibration, labels = Calibration.of(content), list(model["labels"])
-        found["ece_uncalibrated"] = {}
-        for level in levels:
-            names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
-            if set(names) <= set(labels):
-                columns = [labels.index(name) for name in names]
-                own = Calibration(calibration.scale[columns], calibration.shift[columns])
-                before = own.undo(predicted[level])
-                found["ece_uncalibrated"][level] = expected_calibration_error(truth[level], before)
-    return rounded(found)
 
 
 def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, float]:

@@ -1,9 +1,12 @@
-"""Tables behind the evaluation's pictures."""
+"""Tables behind the evaluation's pictures, and how far probabilities are from shares."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ust.scores.evaluation import Evaluation
+from ust.scores.calibration import Calibration
+from ust.scores.evaluation import Evaluation, rounded
 from ust.scores.metrics import Counts, micro_counts, precision_recall
 
 POINTS = 200
@@ -61,6 +64,48 @@ def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
         predicted=("predicted", "mean"), observed=("observed", "mean"), count=("observed", "size")
     )
     return grouped.reset_index(drop=True)
+
+
+def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """How far probabilities are from shares: |predicted - observed| over ten bins, weighted by their sizes.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray [shape=(clips, labels)]
+        All labels together.
+    """
+    table = reliability(truth, predicted)
+    gaps = (table["predicted"] - table["observed"]).abs()
+    return float((gaps * table["count"]).sum() / table["count"].sum())
+
+
+def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Expected calibration error by level, and what it was before the system was calibrated.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    model : dict, optional
+        What the system's ``model.json`` says.
+
+    Returns
+    -------
+    dict
+        ``ece`` and, if there is a calibration, ``ece_uncalibrated`` of the levels that it is of.
+    """
+    levels = evaluation.taxonomy.levels
+    truth, predicted = evaluation.truth, evaluation.predicted
+    found = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
+    content = (model or {}).get("about", {}).get("calibration")
+    if content:
+        calibration, labels = Calibration.of(content), list(model["labels"])
+        found["ece_uncalibrated"] = {}
+        for level in levels:
+            names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
+            if set(names) <= set(labels):
+                before = calibration.of_labels(labels, names).undo(predicted[level])
+                found["ece_uncalibrated"][level] = expected_calibration_error(truth[level], before)
+    return rounded(found)
 
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
