@@ -135,7 +135,14 @@ def test_a_flat_system(tmp_path, taxonomy, front_ends, clips, outputs):
         check(tmp_path / "a.onnx", tagger, clips[:1], threads=1)
 
 
-@pytest.mark.parametrize(("root", "unselected"), [("coarse", "keep"), ("labels", "keep"), ("labels", "zero")])
+@pytest.mark.parametrize(
+    ("root", "unselected"),
+    [
+        ("labels", "zero"),
+        pytest.param("coarse", "keep", marks=pytest.mark.slow),
+        pytest.param("labels", "keep", marks=pytest.mark.slow),
+    ],
+)
 def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
     nodes = {ROOT: list(getattr(taxonomy, root))}
     for group in parents(taxonomy)[:2]:  # other groups have no network

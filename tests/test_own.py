@@ -13,6 +13,7 @@ from project import Project, change_params
 from test_docs import commands
 
 import ust
+from ust.commands import program
 from ust.files.errors import UserError
 from ust.own.learning_curve import twice
 
@@ -167,11 +168,15 @@ def test_dvc_does_the_same(circle):
     (("train", "sounds"), "ust init sounds makes it"),
     (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
 ])  # fmt: skip
-def test_what_is_wrong_is_said_in_a_line(circle, words, message):
+def test_what_is_wrong_is_said_in_a_line(circle, monkeypatch, words, message):
+    """By the program's own entry, in this process: what it says, and that nothing is written."""
     here, _ = circle
-    text = here.run("ust", *words, code=1)
-    assert message in text
-    assert "Traceback" not in text
+    monkeypatch.chdir(here.path)
+    monkeypatch.setattr("sys.argv", ["ust", *words])
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert str(end.value.code).startswith("error: ")  # which Python prints, and ends with 1
+    assert message in str(end.value.code)
     assert not (here.path / "new").exists()
 
 
