@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,7 +52,10 @@ def launch(processes: int, words: Sequence[str]) -> None:
     try:
         elastic_launch(config, sys.executable)(*words)
     except ChildFailedError as error:
-        first, failure = error.get_first_failure()
+        # One that was killed takes the others with it, which may be noticed first.
+        first, failure = min(
+            error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
+        )
         how = f"ended with exit code {failure.exitcode}"
         if failure.exitcode < 0:
             how = f"was ended by {signal.Signals(-failure.exitcode).name}"
@@ -75,6 +79,23 @@ def join(processes: int, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+@contextmanager
+def losses_said() -> Iterator[None]:
+    """Make an error of what reaches this process when another one ends in the middle of a step.
+
+    Raises
+    ------
+    UserError
+        If the others are gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _joined() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise UserError(f"process {rank()} of {count()} has lost the others") from error
+        raise
 
 
 def told(value: Any) -> Any:
