@@ -221,4 +221,4 @@ def test_the_preset_and_the_defaults_give_every_system(tmp_path):
     )
     text = read_system(ROOT / "params.yaml", "hierarchical")
     assert isinstance(text, Stagnation)
-    assert (text.lr, text.patience, text.root, text.flat) == (0.01, 10, "flat", "cnn_vggish/coarse")
+    assert (text.schedule, text.patience, text.root, text.flat) == ("cosine", 10, "flat", "cnn_vggish/coarse")

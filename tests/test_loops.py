@@ -50,6 +50,47 @@ class TestStagnation:
         assert moved[0] == pytest.approx(0.01, rel=1e-3)
         assert moved[2] == pytest.approx(0.001, rel=1e-3)
 
+    def test_a_cosine_sets_the_rate_of_every_step(self, data, monkeypatch):
+        rates, step = [], torch.optim.Adam.step
+
+        def stepping(optimizer, *given, **named):
+            rates.append(optimizer.param_groups[0]["lr"])
+            return step(optimizer, *given, **named)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", stepping)
+        change = {"schedule": "cosine", "lr": 0.3, "warm_up": 0.2, "max_epochs": 3, "batch_size": 6}
+        epochs = train(Tiny(37), data, FLAT.model_copy(update=change), *[{"coarse": 0.1}] * 3)
+        assert len(data.train) == 12  # two steps an epoch
+        middles = (np.arange(6) + 0.5) / 6
+        wanted = 0.3 * np.minimum(1, middles / 0.2) * (1 + np.cos(np.pi * middles)) / 2
+        np.testing.assert_allclose(rates, wanted, rtol=1e-12)
+        np.testing.assert_allclose([epoch.lr for epoch in epochs], wanted[1::2], rtol=1e-12)
+        assert [epoch.restarts for epoch in epochs] == [0] * 3
+
+    @pytest.mark.parametrize("schedule", ["stagnation", "cosine"])
+    def test_a_training_that_was_ended_comes_to_the_same(self, data, schedule, tmp_path):
+        change = {"schedule": schedule, "max_epochs": 6, "patience": 0}
+        recipe, path = FLAT.model_copy(update=change), tmp_path / "state.safetensors"
+        scores = [{"coarse": 0.1}] * 6
+
+        def network():
+            torch.manual_seed(0)
+            return Tiny(37, dropout=0.5)
+
+        whole, parts = network(), network()
+        wanted = train(whole, data, recipe, *scores)
+
+        def ended(epoch):
+            if epoch.number == 4:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(network(), data, recipe, *scores, state=TrainingState.read(path), on_epoch=ended)
+        found = train(parts, data, recipe, *scores[:3], state=TrainingState.read(path))
+        assert found == wanted
+        for name, value in whole.state_dict().items():
+            torch.testing.assert_close(parts.state_dict()[name], value, rtol=0, atol=0)
+
     def test_best_are_new_highest_scores_of_a_level_and_ties_are_not(self, data):
         scores = [(0.2, 0.0), (0.2, 0.1), (0.3, 0.1), (0.1, 0.1), (0.3, 0.2)]
         recipe = FLAT.model_copy(update={"max_epochs": 5})

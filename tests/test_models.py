@@ -18,7 +18,7 @@ from ust.features.vggish.network import VGGish
 from ust.models.checkpoints import parameter_count
 from ust.models.cnn import CNN, TABLE_1, CNNVGGish, fewest, output_size
 from ust.models.frames import FrameClassifier
-from ust.training.schedule import StagnationSchedule
+from ust.training.schedule import CosineSchedule, StagnationSchedule, cosine
 
 
 def with_fusion(fusion, **changes):
@@ -307,6 +307,16 @@ def test_when_the_rate_returns(restart, epochs):
         schedule.step(improved=epoch == 1)
         found += [epoch] if schedule.restarts > before else []
     assert found == epochs
+
+
+def test_a_cosine_rises_and_falls_to_nothing():
+    assert [cosine(done, 0.0) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [cosine(done, 0.25) for done in (0, 0.125, 0.25)] == pytest.approx(
+        [0, 0.5 * (1 + np.cos(np.pi / 8)) / 2, (1 + np.sqrt(0.5)) / 2]
+    )
+    schedule = CosineSchedule(0.2, 0.0)
+    assert schedule.at(0.5) == schedule.lr == pytest.approx(0.1)
+    assert not schedule.step(improved=False)
 
 
 def test_a_schedule_goes_on_where_it_was():

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import ROOT
+from project import change_params
 from ruamel.yaml import YAML
 
 from ust.commands.parameters import SECTIONS, check
@@ -25,15 +26,21 @@ def changed(tmp_path, name, value):
     return path
 
 
-def test_defaults_are_the_reports():
+def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
+    path, words = tmp_path / "report.yaml", (ROOT / "presets" / "report.txt").read_text().split()
+    pairs = dict(word.split("=") for word in words if word != "-S")
+    change_params(ROOT / "params.yaml", path, {k: YAML(typ="safe").load(v) for k, v in pairs.items()})
     names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
     kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
-    model, train, hierarchical, code, baseline, logmel = read_sections(ROOT / "params.yaml", **kinds)
-    majority = check(ROOT / "params.yaml")["labels"]["majority"]
+    model, train, hierarchical, code, baseline, logmel = read_sections(path, **kinds)
+    majority = check(path)["labels"]["majority"]
     assert (majority["threshold"], model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
-    assert (train.optimizer, model.fusion) == ("adam", "concat")
+    assert (train.optimizer, train.schedule, model.fusion) == ("adam", "stagnation", "bilinear")
+    for name, epochs in (("hierarchical", 300), ("hierarchical_negatives", 300)):
+        of_row = read_system(path, name)
+        assert (of_row.lr, of_row.batch_size, of_row.max_epochs) == (0.01, 32, epochs)
     # By the text the networks of a hierarchy are trained as any; by the code of June 2019 otherwise.
     assert hierarchical.model_dump() == train.model_dump()
     assert (code.optimizer, code.lr, code.pos_weight_power) == ("adam", 0.001, 0)

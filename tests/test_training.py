@@ -490,6 +490,26 @@ def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_p
     assert system.about == {"parameters": 1}
 
 
+@pytest.mark.parametrize("outputs", ["all", "fine"])
+def test_coarse_probabilities_can_be_raised_to_their_fine_ones(examples, taxonomy, tmp_path, outputs):
+    torch.manual_seed(0)
+    labels = output_labels(outputs, taxonomy)
+    save(tmp_path, Saved(network_of(len(labels)), "cnn_vggish", CONFIG, labels, {}))
+    plain, raised = (
+        predict(
+            load_system(tmp_path, coarse_at_least_fine=switch, taxonomy=taxonomy),
+            examples[1], batch_size=2, device=CPU,
+        )
+        for switch in (False, True)
+    )  # fmt: skip
+    k = len(taxonomy.coarse)
+    np.testing.assert_array_equal(raised[:, k:], plain[:, k:])
+    for group in range(k):
+        columns = [group, *(k + index for index in taxonomy.members(group))]
+        np.testing.assert_array_equal(raised[:, group], plain[:, columns].max(axis=1))
+    assert (raised != plain).any() == (outputs == "all")
+
+
 def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_path):
     config = FrameClassifier.Config(hidden_layers=1, hidden_size=16)
     network = FrameClassifier(config, 8)

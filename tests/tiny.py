@@ -22,7 +22,7 @@ COMMON = {
 }  # fmt: skip
 STAGNATION = {
     "max_epochs": 8, "patience": 1, "reduce_factor": 0.1, "min_lr": 1e-4, "factor_step": 0.1,
-    "restart": "reached",
+    "restart": "reached", "schedule": "stagnation", "warm_up": 0.2,
 }  # fmt: skip
 ROW = {"architecture": "cnn_vggish", "features": ["logmel", "vggish"], "labels": "majority"}
 CONFIG = CNNVGGish.Config(**NETWORK)

@@ -35,6 +35,7 @@ class Checkpoint(Section):
     threshold: Share = 0.5
     unselected: Literal["keep", "zero"] = "keep"
     pooling: Literal["mean", "max", "softmax"] = "mean"
+    coarse_at_least_fine: bool = False
 
 
 class Predict(Section):
@@ -192,6 +193,7 @@ def load_system(
     threshold: float = 0.5,
     unselected: str = "keep",
     pooling: str = "mean",
+    coarse_at_least_fine: bool = False,
     taxonomy: Taxonomy | None = None,
 ) -> System:
     """Read a trained system of any kind, to be asked: dropout and batch norm are as for that.
@@ -204,6 +206,8 @@ def load_system(
         See `ust.models.systems.Hierarchy`.
     pooling : str
         See `ust.models.systems.Frames`.
+    coarse_at_least_fine : bool
+        See `ust.models.systems.System`.
     taxonomy : Taxonomy, optional
         Of the labels; by default the one that the system was trained with.
 
@@ -225,17 +229,19 @@ def load_system(
                 nodes[name] = Answers(node.network, node.labels)
             if ROOT not in nodes:
                 raise KeyError(ROOT)
-            options = {"threshold": threshold, "unselected": unselected}
-            return Hierarchy(nodes, labels, about, **options).eval()
-        if kind == "flat":
+            system = Hierarchy(nodes, labels, about, threshold=threshold, unselected=unselected)
+        elif kind == "flat":
             saved = load(folder)
-            return Flat(saved.network, saved.labels, labels, about).eval()
-        if kind == "frames":
+            system = Flat(saved.network, saved.labels, labels, about)
+        elif kind == "frames":
             saved = load(folder)
-            return Frames(saved.network, saved.labels, labels, about, pooling=pooling).eval()
+            system = Frames(saved.network, saved.labels, labels, about, pooling=pooling)
+        else:
+            raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy or frames")
     except NOT_A_DESCRIPTION as error:
         raise UserError(f"{path}: not a description of a system ({error})") from None
-    raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy or frames")
+    system.coarse_at_least_fine = coarse_at_least_fine
+    return system.eval()
 
 
 def parameter_count(network: torch.nn.Module) -> int:

@@ -43,6 +43,25 @@ def complete(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> to
     return torch.stack([columns[label] for label in taxonomy.labels], dim=1)
 
 
+def at_least_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
+    """Raise coarse probabilities to the highest of their fine ones, where they are lower.
+
+    Parameters
+    ----------
+    probabilities : torch.Tensor [shape=(n, coarse + fine)]
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    torch.Tensor [shape=(n, coarse + fine)]
+    """
+    columns = list(probabilities.unbind(1))
+    for group in range(len(taxonomy.coarse)):
+        members = [len(taxonomy.coarse) + index for index in taxonomy.members(group)]
+        columns[group] = probabilities[:, [group, *members]].amax(dim=1)
+    return torch.stack(columns, dim=1)
+
+
 def parents(taxonomy: Taxonomy) -> list[int]:
     """The groups that need a classifier of their own: those with more than one fine label."""
     return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.members(group)) > 1]

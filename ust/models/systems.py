@@ -7,22 +7,32 @@ import torch
 from torch import nn
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.outputs import OTHER, ROOT, complete
+from ust.models.outputs import OTHER, ROOT, at_least_fine, complete
 
 
 class System(nn.Module):
     """From features, by name, to probabilities of all labels, coarse first [shape=(n, labels)].
+
+    Each kind says what it takes for the answer: `probabilities`.
 
     Attributes
     ----------
     taxonomy : Taxonomy
     about : dict
         What it rests on.
+    coarse_at_least_fine : bool
+        Whether coarse probabilities are raised to the highest of their fine ones.
     """
 
     def __init__(self, taxonomy: Taxonomy, about: dict[str, Any]) -> None:
         super().__init__()
         self.taxonomy, self.about = taxonomy, about
+        self.coarse_at_least_fine = False
+
+    def forward(self, **features: torch.Tensor) -> torch.Tensor:
+        """Probabilities of all labels."""
+        found = self.probabilities(**features)
+        return at_least_fine(found, self.taxonomy) if self.coarse_at_least_fine else found
 
 
 class Answers(nn.Module):
@@ -67,8 +77,8 @@ class Flat(System):
         super().__init__(taxonomy, about)
         self.answers = Answers(network, labels, about.get("calibration"))
 
-    def forward(self, **features: torch.Tensor) -> torch.Tensor:
-        """Probabilities of all labels."""
+    def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
+        """Of all labels, as the system gives them."""
         return complete(self.answers(**features), self.answers.labels, self.taxonomy)
 
 
@@ -93,8 +103,8 @@ class Frames(System):
         super().__init__(taxonomy, about)
         self.answers, self.pooling = Answers(network, labels), pooling
 
-    def forward(self, **features: torch.Tensor) -> torch.Tensor:
-        """Probabilities of all labels."""
+    def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
+        """Of all labels, as the system gives them."""
         frames = self.answers(**features)
         return complete(pool(frames, self.pooling), self.answers.labels, self.taxonomy)
 
@@ -135,8 +145,8 @@ class Hierarchy(System):
         )
         self.keep = unselected == "keep" and bool(set(self.root.labels) & set(taxonomy.fine))
 
-    def forward(self, **features: torch.Tensor) -> torch.Tensor:
-        """Probabilities of all labels."""
+    def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
+        """Of all labels, as the system gives them."""
         root = complete(self.root(**features), self.root.labels, self.taxonomy)
         coarse = root[:, : len(self.taxonomy.coarse)]
         top = nn.functional.one_hot(coarse.argmax(dim=1), coarse.shape[1]).bool()

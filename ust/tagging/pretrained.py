@@ -28,7 +28,7 @@ def pack(out: Path, name: str, system: Path, features: Path, reading: Mapping[st
     features : Path
         Folder of the stages weights.
     reading : mapping
-        How its answers are read: threshold, unselected, pooling.
+        How its answers are read: the options of `ust.models.checkpoints.load_system`.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -53,11 +53,9 @@ class Tagger:
         path: str | Path,
         *,
         features: str | Path | None = None,
-        threshold: float = 0.5,
-        unselected: str = "keep",
-        pooling: str = "mean",
         device: torch.device = CPU,
         fast: bool = True,
+        **reading: Any,
     ) -> "Tagger":
         """Read a trained system.
 
@@ -67,11 +65,12 @@ class Tagger:
             Folder of the stage train, of a flat system that of one checkpoint: ``models/cnn_vggish/coarse``.
         features : str or Path, optional
             Folder of the stages weights; by default the ``features`` beside the system's.
-        threshold, unselected, pooling
-            See `ust.models.checkpoints.load_system`.
         device : torch.device
         fast : bool
             Swap in the faster layers (`ust.compute.accelerate`).
+        **reading
+            How its answers are read: ``threshold``, ``unselected``, ``pooling`` and
+            ``coarse_at_least_fine`` of `ust.models.checkpoints.load_system`.
 
         Raises
         ------
@@ -84,7 +83,7 @@ class Tagger:
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
         path = Path(path)
-        system = load_system(path, threshold=threshold, unselected=unselected, pooling=pooling)
+        system = load_system(path, **reading)
         try:
             wanted = {
                 name: (each, system.about["features"][each]) for name, each in system.about["inputs"].items()

@@ -1,7 +1,8 @@
-"""When to change the learning rate (the report's schedule) and when to stop."""
+"""How the learning rate goes (the report's schedule, or a cosine) and when to stop."""
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 MILDEST_FACTOR = 0.9
 CHANGING = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
@@ -44,6 +45,10 @@ class StagnationSchedule:
     def __post_init__(self) -> None:
         self.lr = self.initial_lr
 
+    def at(self, done: float) -> float:
+        """The rate of a step, by the share of the training that is done."""
+        return self.lr
+
     def step(self, *, improved: bool) -> bool:
         """Take note of an epoch; True if the rate changed and the optimiser should start afresh."""
         self.stagnant = 0 if improved else self.stagnant + 1
@@ -68,6 +73,52 @@ class StagnationSchedule:
         """Take up what `values` gave."""
         for name in CHANGING:
             setattr(self, name, values[name])
+
+
+def cosine(done: float, warm_up: float) -> float:
+    """Share of the highest rate: a cosine that falls to 0 with the last step, and rises to it at first.
+
+    Parameters
+    ----------
+    done : float
+        Share of the training.
+    warm_up : float
+        Share in which the rate rises.
+    """
+    rising = min(1.0, done / warm_up) if warm_up else 1.0
+    return rising * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass
+class CosineSchedule:
+    """Learning rate that rises, and falls to 0 as a cosine; scores change nothing.
+
+    Attributes
+    ----------
+    lr : float
+        The rate of the last step.
+    """
+
+    highest_lr: float
+    warm_up: float
+    restarts: ClassVar[int] = 0
+    lr: float = field(init=False, default=0.0)
+
+    def at(self, done: float) -> float:
+        """The rate of a step, by the share of the training that is done."""
+        self.lr = self.highest_lr * cosine(done, self.warm_up)
+        return self.lr
+
+    def step(self, *, improved: bool) -> bool:
+        """Take note of an epoch; the optimiser never starts afresh."""
+        return False
+
+    def values(self) -> dict[str, float | int]:
+        """What changes from epoch to epoch beside the rate: nothing."""
+        return {}
+
+    def go_on(self, values: dict[str, float | int]) -> None:
+        """Take up what `values` gave."""
 
 
 @dataclass

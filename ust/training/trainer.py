@@ -107,8 +107,16 @@ class Trainer:
         options = {"fused": True} if self.recipe.optimizer == "adam" else {}
         self.optimizer = OPTIMIZERS[self.recipe.optimizer](self.network.parameters(), lr=lr, **options)
 
-    def epoch(self, number: int) -> float:
+    def epoch(self, number: int, rate: Callable[[float], float] | None = None) -> float:
         """Train once on every example; the mean loss.
+
+        Parameters
+        ----------
+        number : int
+            From 1.
+        rate : callable, optional
+            The learning rate by the share of the training that is done, in the middle of a step; by default
+            it stays as it is.
 
         Raises
         ------
@@ -122,6 +130,10 @@ class Trainer:
         for start, end in self.progress(
             bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
         ):
+            if rate:
+                done = (number - 1 + (start + end) / 2 / len(order)) / self.recipe.max_epochs
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate(done)
             share = order[start:end][processes.rank() :: processes.count()]
             features, targets = self.examples.batch(share, self.device)
             with self._precision():

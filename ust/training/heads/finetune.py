@@ -29,6 +29,7 @@ from ust.training.heads.data import mixed, own_targets
 from ust.training.heads.fit import descend
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.rows import OneNetwork
+from ust.training.schedule import cosine
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
@@ -121,9 +122,8 @@ def _fine_tune(
     optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
     bounds = batch_bounds(len(examples), system.batch_size)
     steps = system.max_epochs * len(bounds)
-    rising = max(1, round(system.warm_up * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / rising) * (1 + np.cos(np.pi * min(1, step / steps))) / 2
+        optimizer, lambda step: cosine((step + 0.5) / steps, system.warm_up)
     )
     averaged = None
     if system.average:
