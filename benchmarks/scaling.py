@@ -1,82 +1,156 @@
-"""Time and memory per clip as the data set grows; writes scaling.json, and scaling.svg into docs/.
+"""Time and memory of the stages as the data set grows; writes scaling.json, its table, and docs/scaling.svg.
 
-    python -m benchmarks.scaling [--clips 100 300 1000 3000]
+    python -m benchmarks.scaling [--clips 1000 3000 18510]
 
-Each size runs in a process of its own. The clips are 64 synthetic ones, again and again, each with other
-last samples.
+The stages run as in `dvc repro`, one after another, each by its own command; its largest process counts. The
+clips are 64 synthetic ones, again and again, each with other last samples; four in five are of train.
 """
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import seconds
-from ust.compute.device import prepare
-
 ROOT = Path(__file__).parent.parent
-STEPS = ("extraction", "training epoch", "evaluation")
+SIZES = (1000, 3000, 18_510)  # the last is that of SONYC-UST v2
+BASE = {"train": 51, "validate": 13}
+SYSTEM, CHECKPOINT = "cnn_vggish", "cnn_vggish_coarse"
+RULES = ("majority", "any", "fraction", "dawid_skene", "pooled")
+TAXONOMY = "data/raw/dcase-ust-taxonomy.yaml"
+RAW = f"data/raw/annotations.csv {TAXONOMY}"
+LABELS, PREDICTIONS = "data/labels/majority.csv", f"data/predictions/{CHECKPOINT}.csv"
+EXTRACT = "stages.extract {0} data/raw/audio data/augmented models/features/{0} data/features/{0}.h5"
+STAGES = {
+    "labels": f"stages.aggregate_labels majority {RAW} {LABELS}",
+    "label rules": f"stages.label_quality {RAW} metrics/label_quality.json --details metrics/labels",
+    "log-mel": EXTRACT.format("logmel"),
+    "VGGish": EXTRACT.format("vggish"),
+    "reading for training": "benchmarks.reading data/features",
+    "an epoch of training": (
+        f"stages.train {SYSTEM} data/features data/labels {TAXONOMY} models/{SYSTEM} "
+        f"metrics/training/{SYSTEM}.csv"
+    ),
+    "prediction": (
+        f"stages.predict {CHECKPOINT} models data/features {RAW} {PREDICTIONS} "
+        f"--train data/predictions/train/{CHECKPOINT}.csv"
+    ),
+    "evaluation": (
+        f"stages.evaluate {PREDICTIONS} {RAW} metrics/{CHECKPOINT}.json "
+        f"--details metrics/details/{CHECKPOINT}.json --curves metrics/curves/{CHECKPOINT} "
+        f"--model models/{SYSTEM}/coarse --labels {LABELS} "
+        f"--train-predictions data/predictions/train/{CHECKPOINT}.csv"
+    ),
+    "page": (
+        "stages.page metrics/page.html --index data/code/index.json --predictions data/predictions "
+        "--metrics metrics/details --history metrics/training --logmel data/features/logmel.h5 "
+        f"--audio data/raw/audio --labels {LABELS} --doubtful metrics/labels/doubtful.csv "
+        f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
+    ),
+}
+BEFORE = (
+    "stages.code data/code",
+    "stages.weights logmel models/features/logmel",
+    "stages.weights vggish models/features/vggish",
+)
 
 
-def run_one(clips: int) -> dict[str, float]:
-    """Seconds per clip of each step, and the peak of resident memory in MiB."""
+def command(words: str, folder: Path) -> dict[str, float]:
+    """Run a module in a folder: its seconds, and the MiB of its largest process."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "UST_LOG": "quiet", "CI": "true"}
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-P", "-m", *words.split()], cwd=folder, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit(f"{words}: failed in {folder}")
+    return {"seconds": seconds, "peak_mib": usage.ru_maxrss / 2**10}
+
+
+def settings() -> dict[str, Any]:
+    """params.yaml with one system, trained for an epoch and read from disk, and the rules."""
+    from ust.files.documents import read_yaml
+
+    params = read_yaml(ROOT / "params.yaml")
+    params["train"] |= {"max_epochs": 1, "cache_gib": 0.0}
+    params["systems"] = {SYSTEM: params["systems"][SYSTEM] | {"max_epochs": None}}
+    params["hierarchies"] = {}
+    params["checkpoints"] = {CHECKPOINT: params["checkpoints"][CHECKPOINT]}
+    params["label_quality"]["rules"] = {name: params["label_quality"]["rules"][name] for name in RULES}
+    return params
+
+
+def build(folder: Path, clips: int) -> None:
+    """A project's folder with so many clips."""
     import pandas as pd
 
-    from benchmarks.pairs import bench, network
-    from ust.compute.accelerate import accelerate
-    from ust.features.rows import Row
-    from ust.models.examples import Examples
-    from ust.scores.evaluation import Evaluation
-    from ust.training.section import read_system
-    from ust.training.trainer import Task, Trainer
+    from ust.files.documents import write_yaml
+    from ust.sources.city.build import build_city
 
-    device = prepare(device="cpu", threads=2)
-    rng = np.random.default_rng(0)
-    with bench(device) as made:
-        on_batch = made.vggish()
-        audio = made.folder / "many" / "train"
+    city, raw = folder / "city", folder / "data" / "raw"
+    build_city(city, seed=2019, clips=BASE)
+    raw.mkdir(parents=True)
+    (folder / "data" / "augmented").mkdir()
+    (city / "dcase-ust-taxonomy.yaml").rename(raw / "dcase-ust-taxonomy.yaml")
+    rows = dict(list(pd.read_csv(city / "annotations.csv").groupby("audio_filename")))
+    tables = []
+    for split, base in BASE.items():
+        audio = raw / "audio" / split
         audio.mkdir(parents=True)
-        rows = []
-        for index in range(clips):
-            source = made.rows[index % len(made.rows)].path
-            path = audio / f"{index:05}.wav"
-            with path.open("wb") as file:  # of its own content, or it would be taken for the same clip
-                file.write(source.read_bytes()[:-4] + index.to_bytes(4, "little"))
-            rows.append(Row(path.name, "original", "train", path))
-        found = {"clips": clips, "extraction": seconds(lambda: made.extract(rows, on_batch)) / clips}
-
-        recipe = read_system(ROOT / "params.yaml", "cnn_vggish").model_copy(update={"cache_gib": 0.0})
-        targets = (rng.random((clips, 37)) < 0.1).astype(np.float32)
-        made.features = [made.folder / "logmel.h5", made.folder / "vggish.h5"]
-        examples = Examples(made.opened(), np.arange(clips), targets)
-        task = Task(accelerate(network("concat")), examples, examples, device, "scaling", lambda _: None)
-        trainer = Trainer(task, recipe)
-        found["training epoch"] = seconds(lambda: trainer.epoch(1)) / clips
-
-        labels = list(made.taxonomy.labels)
-        truth = pd.DataFrame((rng.random((clips, 37)) < 0.1).astype(int), columns=labels)
-        predicted = pd.DataFrame(rng.random((clips, 37)).round(6), columns=labels)
-        both = Evaluation.of(truth.assign(sensor_id="1"), predicted, made.taxonomy)
-        both.headlines()
-        found["evaluation"] = min(seconds(both.headlines) for _ in range(5)) / clips
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return found
+        sources = sorted((city / "audio" / split).iterdir())
+        count = clips * base // sum(BASE.values())
+        for index in range(count if split == "validate" else clips - clips * BASE["validate"] // 64):
+            source = sources[index % base]
+            name = f"{source.name[:3]}{index:06}.wav"
+            content = source.read_bytes()  # each of its own, or it would be taken for the same clip
+            (audio / name).write_bytes(content[:-4] + index.to_bytes(4, "little"))
+            tables.append(rows[source.name].assign(audio_filename=name))
+    pd.concat(tables).to_csv(raw / "annotations.csv", index=False)
+    write_yaml(folder / "params.yaml", settings())
+    for name in ("stages", "ust"):
+        (folder / name).symlink_to(ROOT / name)
 
 
-def slopes(results: list[dict[str, float]]) -> dict[str, float]:
-    """The slope of log time over log clips of each step; 1 is time in proportion to clips."""
-    clips = np.log([r["clips"] for r in results])
-    return {
-        step: float(np.polyfit(clips, np.log([r[step] * r["clips"] for r in results]), 1)[0])
-        for step in STEPS
-    }
+def measured(clips: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """What each stage takes with so many clips; last the bytes of both feature files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        build(folder, clips)
+        for words in BEFORE:
+            command(words, folder)
+        for name, words in STAGES.items():
+            yield name, command(words, folder)
+        size = sum(path.stat().st_size for path in (folder / "data" / "features").glob("*.h5"))
+        yield "features", {"bytes": size}
 
 
-def chart(results: list[dict[str, float]], path: Path) -> None:
+def slope(results: dict[int, dict[str, dict[str, float]]], stage: str) -> float:
+    """The slope of log time over log clips; 1 is time in proportion to clips."""
+    seconds = [found[stage]["seconds"] for found in results.values()]
+    return float(np.polyfit(np.log(list(results)), np.log(seconds), 1)[0])
+
+
+def table(results: dict[int, dict[str, dict[str, float]]], slopes: dict[str, float]) -> str:
+    """Milliseconds a clip and the largest process of each stage, in Markdown."""
+    heads = [f"{clips:,} clips" for clips in results]
+    lines = ["| stage | " + " | ".join(heads) + " | slope |", "| --- " * (len(heads) + 2) + "|"]
+    for stage in slopes:
+        cells = [
+            f"{1e3 * found[stage]['seconds'] / clips:.3g} ms, {found[stage]['peak_mib'] / 1024:.2f} GiB"
+            for clips, found in results.items()
+        ]
+        lines.append(f"| {stage} | {' | '.join(cells)} | {slopes[stage]:.2f} |")
+    return "\n".join(lines)
+
+
+def chart(results: dict[int, dict[str, dict[str, float]]], path: Path) -> None:
     """Time per clip over the number of clips."""
     import matplotlib
 
@@ -84,16 +158,16 @@ def chart(results: list[dict[str, float]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "ust"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    clips = [r["clips"] for r in results]
-    for step in STEPS:
-        axes.loglog(clips, [r[step] * 1e3 for r in results], marker="o", label=step)
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    clips = list(results)
+    for stage in STAGES:
+        axes.loglog(clips, [1e3 * results[n][stage]["seconds"] / n for n in clips], marker="o", label=stage)
     axes.set(
         xlabel="clips", ylabel="milliseconds a clip", xticks=clips, xticklabels=[f"{n:,}" for n in clips]
     )
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -104,22 +178,19 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--clips", type=int, nargs="+", default=[100, 300, 1000, 3000])
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--clips", type=int, nargs="+", default=SIZES)
     args = parser.parse_args()
-    if args.one:
-        print(json.dumps(run_one(args.one)))  # noqa: T201
-        return
-    results = []
+    results: dict[int, dict[str, dict[str, float]]] = {}
     for clips in args.clips:
-        command = [sys.executable, "-m", "benchmarks.scaling", "--one", str(clips)]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        results.append(json.loads(done.stdout.splitlines()[-1]))
-        print(results[-1], flush=True)  # noqa: T201
-    found = {"results": results, "slopes": slopes(results)}
-    (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(found, indent=2) + "\n")
+        results[clips] = {}
+        for stage, found in measured(clips):
+            results[clips][stage] = found
+            print(f"{clips:,} clips, {stage}: {found}", flush=True)  # noqa: T201
+    slopes = {stage: slope(results, stage) for stage in STAGES} if len(results) > 1 else {}
+    content = {"results": {str(clips): found for clips, found in results.items()}, "slopes": slopes}
+    (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(content, indent=2) + "\n")
     chart(results, ROOT / "docs" / "scaling.svg")
-    print(found["slopes"])  # noqa: T201
+    print(table(results, slopes))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ NOT_RUN = {
     "make bench": "takes minutes and the machine for itself; test_benchmarks.py runs one of them",
     "make check-repro": "runs the whole pipeline twice; test_pipeline.py tests how it compares",
     "python -m benchmarks": "the same",
+    "make check-sonyc": "needs a network and days; test_report_check.py runs it on a tiny city",
     "make leaderboard": "takes an hour; test_leaderboard.py runs two systems",
     "python -m leaderboard": "the same",
     "source .venv/bin/activate": "is in place",

@@ -1,0 +1,23 @@
+"""Read all train rows of both features from disk, in shuffled batches: a step of the scaling."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ust.features.store import open_all
+from ust.models.examples import batch_bounds
+
+
+def main(features: Path) -> None:
+    """Read each row once."""
+    with open_all(features, {"log_mel": "logmel", "vggish": "vggish"}) as files:
+        rows = np.flatnonzero(next(iter(files.values())).split == "train")
+        order = np.random.default_rng(0).permutation(rows)
+        for start, end in batch_bounds(len(order), 32):
+            for file in files.values():
+                file[order[start:end]]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
