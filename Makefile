@@ -8,7 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
-PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
+# Python compiles what it imports; to compile all of it first takes as long as to install it.
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
