@@ -16,7 +16,7 @@ from ust.models.checkpoints import load_system
 from ust.models.examples import predict
 from ust.models.peers import CNN9, MobileNetV2
 from ust.models.table import ARCHITECTURES
-from ust.training.heads import finetune, pictures
+from ust.training.heads import finetune, losses, pictures
 from ust.training.rows import system_model
 from ust.training.work import Work, training_data
 
@@ -24,12 +24,38 @@ SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
     recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
     width=0.4, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01, head_weight_decay=0.1,
     head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4, max_epochs=2, mixup=0.3,
-    overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20, average=0.0, cache_gib=0.0,
+    overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20, average=0.0, focal_gamma=0.0,
+    label_smoothing=0.0, balance=0.0, cache_gib=0.0,
 )  # fmt: skip
 
 
 def power(x):
     return torch.exp(x.double() * 5 - 4.5) - 1e-5
+
+
+def test_the_loss_by_its_definition():
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(size=(5, 3)), rng.choice([0.0, 0.3, 1.0], (5, 3))
+    p = 1 / (1 + np.exp(-logits))
+
+    def wanted(y, gamma):
+        return np.mean(np.abs(p - y) ** gamma * -(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+    given = torch.from_numpy(logits), torch.from_numpy(y)
+    assert losses.loss(*given).item() == pytest.approx(wanted(y, 0))
+    assert losses.loss(*given, gamma=2.0).item() == pytest.approx(wanted(y, 2))
+    assert losses.loss(*given, smoothing=0.2).item() == pytest.approx(wanted(0.8 * y + 0.1, 0))
+
+
+def test_rare_labels_are_drawn_more_often():
+    targets = np.zeros((1000, 2), np.float32)
+    targets[:500, 0], targets[:20, 1] = 1, 1  # half of them have the one, a fiftieth the other
+    assert sorted(losses.drawn(targets, 0.0, np.random.default_rng(0))) == list(range(1000))
+    for balance in (0.5, 1.0):
+        order = np.concatenate([losses.drawn(targets, balance, np.random.default_rng(i)) for i in range(20)])
+        weights = np.array([50.0] * 20 + [2.0] * 480 + [1.0] * 500) ** balance
+        share = weights[:20].sum() / weights.sum()
+        assert np.mean(order < 20) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / len(order)))
 
 
 class TestPictures:

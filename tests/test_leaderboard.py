@@ -71,7 +71,7 @@ def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
     ]
     kept = ("baseline_coarse", "linear_mn")
     gone = (
-        "cnn_vggish_coarse", "baseline_fine", "mlp_mn", "attention_mn", "finetune_mn", "kong_cnn9",
+        "cnn_vggish_coarse", "baseline_fine", "mlp_mn", "attention_mn", "finetune_mn", "cnn_mn", "kong_cnn9",
         "adapa_mobilenetv2",
     )  # fmt: skip
     tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]

@@ -17,6 +17,7 @@ from ust.compute.winograd import WinogradConv2d
 from ust.features.vggish.network import VGGish
 from ust.models.checkpoints import parameter_count
 from ust.models.cnn import CNN, TABLE_1, CNNVGGish, fewest, output_size
+from ust.models.cnn_mn import CNNEmbedding
 from ust.models.frames import FrameClassifier
 from ust.training.schedule import CosineSchedule, StagnationSchedule, cosine
 
@@ -53,6 +54,25 @@ def test_weights_of_the_head(fusion, fused):
         network = CNN(ALONE, 37) if fusion is None else with_fusion(fusion)
     assert parameter_count(network.fusion) == fused
     assert parameter_count(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
+
+
+def test_an_embedding_in_the_place_of_vggish():
+    """By hand: its own scale taken away, beside the convolutions' 256 values, through the same head."""
+    torch.manual_seed(0)
+    network = CNNEmbedding(ALONE, 37, {"logmel": (128, 862), "embedding": (384,)})
+    assert parameter_count(network.fusion) == (256 + 384) * 512 + 512
+    logmel, embedding = torch.rand(4, 128, 862) * -80, 5 + 3 * torch.randn(4, 384)
+    network(logmel, embedding)  # in training: takes a tenth of the batch's mean and variance
+    torch.testing.assert_close(network.normalised.running_mean, 0.1 * embedding.mean(0))
+    network.eval()
+    scaled = (embedding - network.normalised.running_mean) / (network.normalised.running_var + 1e-5).sqrt()
+    wanted = network.head(network.fusion(network.spectral(logmel), scaled))
+    torch.testing.assert_close(network(logmel.half(), embedding), wanted, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(network(logmel, embedding), wanted)
+    with pytest.raises(ValueError, match="should be one embedding"):
+        CNNEmbedding.check({"logmel": (128, 862), "embedding": (31, 384)})
+    with pytest.raises(ValueError, match="should be at least 108"):
+        CNNEmbedding.check({"logmel": (64, 862), "embedding": (384,)})
 
 
 def test_the_network_takes_stored_features():

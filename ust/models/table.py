@@ -7,11 +7,12 @@ It is made of its settings, the number of labels, and the shapes of a clip's inp
 
 from torch import nn
 
-from ust.models import cnn, frames, heads, mobilenet, peers
+from ust.models import cnn, cnn_mn, frames, heads, mobilenet, peers
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "cnn": cnn.CNN,
     "cnn_vggish": cnn.CNNVGGish,
+    "cnn_mn": cnn_mn.CNNEmbedding,
     "frames": frames.FrameClassifier,
     "head": heads.Head,
     "attention": heads.Attention,

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ust.compute.device import seed_torch
@@ -27,6 +26,7 @@ from ust.models.systems import Answers
 from ust.training.flat import flat_score
 from ust.training.heads.data import mixed, own_targets
 from ust.training.heads.fit import descend
+from ust.training.heads.losses import drawn, loss
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.rows import OneNetwork
 from ust.training.schedule import cosine
@@ -53,6 +53,9 @@ class FineTuning(Section):
     mask_bands: Whole
     mask_frames: Whole
     average: Rate
+    focal_gamma: Weight
+    label_smoothing: Rate
+    balance: Weight
     cache_gib: Weight
 
 
@@ -137,17 +140,17 @@ def _fine_tune(
         network.features.eval()  # batch norms stay as they are
         network.head.train()
         total = 0.0
-        order = shuffle.permutation(len(examples))
+        order = drawn(examples.targets, system.balance, shuffle)
         for batch, y in examples.batches(system.batch_size, order=order, device=work.device):
             x, y = _varied(batch["log_mel"].float(), y, system, draws)
-            loss = functional.binary_cross_entropy_with_logits(network(x), y)
+            found = loss(network(x), y, gamma=system.focal_gamma, smoothing=system.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()
+            found.backward()
             optimizer.step()
             schedule.step()
             if averaged:
                 averaged.update_parameters(network)
-            total += loss.item() * len(y)
+            total += found.item() * len(y)
         if not np.isfinite(total):
             raise UserError(f"{work.name}: the loss is no longer finite in epoch {number}; lower lr")
         on_epoch(number, total / len(examples), schedule.get_last_lr()[0], kept)
