@@ -1,4 +1,4 @@
-"""Read all train rows of both features from disk, in shuffled batches: a step of the scaling."""
+"""Read all train rows of the log-mels from disk, in shuffled batches: a step of the scaling."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from ust.models.examples import batch_bounds
 
 def main(features: Path) -> None:
     """Read each row once."""
-    with open_all(features, {"log_mel": "logmel", "vggish": "vggish"}) as files:
+    with open_all(features, {"log_mel": "logmel"}) as files:
         rows = np.flatnonzero(next(iter(files.values())).split == "train")
         order = np.random.default_rng(0).permutation(rows)
         for start, end in batch_bounds(len(order), 32):

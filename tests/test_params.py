@@ -70,7 +70,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         (
             "systems.cnn.architecture",
             "frames",
-            "should be one of cnn, cnn_vggish, head, attention",
+            "should be one of cnn, cnn_vggish, cnn_mn, head, attention",
         ),
         (
             "systems.cnn.recipe",
