@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 SIZES = (1000, 3000, 18_510)  # the last is that of SONYC-UST v2
 Results = dict[int, dict[str, dict[str, float]]]  # by clips and stage
 BASE = {"train": 51, "validate": 13}
+REAL = {"SONYC-UST v1": 2_794, "SONYC-UST v2": 18_510}
 WITH_VGGISH = 3000  # clips at most
 SYSTEM, CHECKPOINT = "cnn", "cnn"
 RULES = ("majority", "any", "fraction", "dawid_skene", "pooled")
@@ -161,6 +162,29 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def real_data(results: Results) -> str:
+    """What the real data sets would take on two cores, by the largest size of each stage, in Markdown."""
+    per_clip = {}
+    for clips, each in results.items():
+        per_clip |= {stage: each[stage]["seconds"] / clips for stage in STAGES if stage in each}
+        per_clip |= {name: each[name]["bytes"] / clips for name in ("logmel.h5", "vggish.h5") if name in each}
+    features = per_clip["log-mel"] + per_clip["VGGish"]
+    size = per_clip["logmel.h5"] + per_clip["vggish.h5"]
+    lines = [
+        "| data set | clips | features, hours on 2 cores | an epoch, minutes | predictions, minutes | disk |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, clips in REAL.items():
+        epoch, predictions = (
+            f"{clips * per_clip[stage] / 60:.1f}" for stage in ("an epoch of training", "prediction")
+        )
+        lines.append(
+            f"| {name} | {clips:,} | {clips * features / 3600:.2f} | {epoch} | {predictions} "
+            f"| {clips * size / 1e9:.2f} GB |"
+        )
+    return "\n".join(lines)
+
+
 def chart(results: Results, path: Path) -> None:
     """Time per clip over the number of clips."""
     import matplotlib
@@ -201,7 +225,7 @@ def main() -> None:
         content = {"results": {str(n): each for n, each in results.items()}, "slopes": slopes(results)}
         (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(content, indent=2) + "\n")
     chart(results, ROOT / "docs" / "scaling.svg")
-    print(table(results))  # noqa: T201
+    print(table(results), real_data(results), sep="\n\n")  # noqa: T201
 
 
 if __name__ == "__main__":
