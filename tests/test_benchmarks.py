@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
-from benchmarks import NAMES
+from benchmarks import NAMES, scaling
 from benchmarks.timing import Pair, measure
 
 
@@ -47,3 +48,33 @@ def test_an_unknown_name_is_refused():
 def test_every_name_is_one_of_the_pairs():
     source = (ROOT / "benchmarks" / "pairs.py").read_text()
     assert all(f"def {name}(self" in source for name in NAMES)
+
+
+def test_slopes_and_what_the_real_data_sets_would_take():
+    """Of stages whose time grows as clips to a power, by hand."""
+
+    def of(clips):
+        return {
+            "log-mel": {"seconds": 0.01 * clips, "peak_mib": 512.0},
+            "an epoch of training": {"seconds": 0.06 * clips, "peak_mib": 1024.0},
+            "prediction": {"seconds": 1e-4 * clips**1.5, "peak_mib": 1024.0},
+            "logmel.h5": {"bytes": 130_000 * clips},
+        }
+
+    results = {100: of(100), 400: of(400), 1600: of(1600)}
+    for clips in (100, 400):
+        results[clips] |= {
+            "VGGish": {"seconds": 0.08 * clips, "peak_mib": 0.0},
+            "vggish.h5": {"bytes": clips},
+        }
+    found = scaling.slopes(results)
+    assert found["log-mel"] == pytest.approx(1)
+    assert found["prediction"] == pytest.approx(1.5)
+    assert "page" not in found
+    lines = scaling.table(results).splitlines()
+    assert "| VGGish | 80 ms, 0.00 GiB | 80 ms, 0.00 GiB | – | 1.00 |" in lines
+    assert "| log-mel | 10 ms, 0.50 GiB | 10 ms, 0.50 GiB | 10 ms, 0.50 GiB | 1.00 |" in lines
+    hours, epoch = 18_510 * (0.01 + 0.08) / 3600, 18_510 * 0.06 / 60
+    minutes = 18_510 * 1e-4 * 1600**0.5 / 60
+    wanted = f"| SONYC-UST v2 | 18,510 | {hours:.2f} | {epoch:.1f} | {minutes:.1f} | 2.41 GB |"
+    assert wanted in scaling.real_data(results).splitlines()
