@@ -6,12 +6,11 @@ Exit code 1 and the name of the first output that differs when the two runs do n
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
-from project import Project, clone
+from project import Project, clone, settings
 from ruamel.yaml import YAML
 
 
@@ -42,10 +41,7 @@ def main() -> None:
     )
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
-    changes = {}
-    for change in args.changes:
-        name, value = change.split("=", 1)
-        changes[name] = json.loads(value)
+    changes = settings(args.changes)
     with tempfile.TemporaryDirectory() as folder:
         # Both before either runs, which takes long enough to edit something meanwhile.
         runs = [clone(Path(folder, name), changes) for name in ("first", "second")]

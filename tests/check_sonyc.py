@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
-from project import Project, clone
-from ruamel.yaml import YAML
+from project import Project, clone, settings
 
 from ust.scores.tables import COLUMNS, REPORT
 
@@ -44,16 +43,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT.parent / "check-sonyc")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
-    yaml = YAML(typ="safe")
-    preset = [word for word in (ROOT / "presets" / "report.txt").read_text().split() if word != "-S"]
-    pairs = (word.split("=", 1) for word in (*preset, *REAL, *args.changes))
-    changes = {name: yaml.load(value) for name, value in pairs}
+    preset = (ROOT / "presets" / "report.txt").read_text().split()
     if (args.folder / ".dvc").is_dir():
         project = Project(args.folder)
     elif args.folder.exists() and any(args.folder.iterdir()):
         sys.exit(f"{args.folder}: is not empty, and no clone of an earlier run; name another with --folder")
     else:
-        project = clone(args.folder, changes)
+        project = clone(args.folder, settings([*preset, *REAL, *args.changes]))
     targets = [f"evaluate@{system}" for system in REPORT]
     if subprocess.run(["dvc", "repro", *targets], cwd=project.path, env=project.environment).returncode:
         sys.exit(f"{args.folder}: dvc repro has failed; the same command goes on from here")

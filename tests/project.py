@@ -120,6 +120,12 @@ def change_params(source, target, changes):
     yaml.dump(params, target)
 
 
+def settings(words):
+    """Parameters as `dvc exp run` takes them, -S NAME=VALUE, by name; values are YAML."""
+    pairs = (word.split("=", 1) for word in words if word != "-S")
+    return {name: YAML(typ="safe").load(value) for name, value in pairs}
+
+
 def clone(folder: Path, changes: dict) -> Project:
     """A clone of the working tree, without what a run has written, with some parameters changed."""
     listed = subprocess.run(

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import ROOT
-from project import change_params
+from project import change_params, settings
 from ruamel.yaml import YAML
 
 from ust.commands.parameters import SECTIONS, check
@@ -28,8 +28,7 @@ def changed(tmp_path, name, value):
 
 def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
     path, words = tmp_path / "report.yaml", (ROOT / "presets" / "report.txt").read_text().split()
-    pairs = dict(word.split("=") for word in words if word != "-S")
-    change_params(ROOT / "params.yaml", path, {k: YAML(typ="safe").load(v) for k, v in pairs.items()})
+    change_params(ROOT / "params.yaml", path, settings(words))
     names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
     kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
     model, train, hierarchical, code, baseline, logmel = read_sections(path, **kinds)
