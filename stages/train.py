@@ -152,7 +152,7 @@ def main() -> None:
         parallel = (compute.processes, compute.synchronise) if compute.processes > 1 else ()
         identity = key(args, system, data, compute.threads, device.type, *parallel)
         history, about = History(args.system), description(system, taxonomy, features)
-        with _folders(args, identity) as (out, states), processes.losses_said():
+        with _folders(args, identity) as (out, states), processes.errors_of_lost_processes():
             work = Work(
                 args.system, taxonomy, device, out, states, about, args.root, history, progress,
                 args.pretrained, compute.synchronise,

@@ -82,7 +82,7 @@ def join(processes: int, device: torch.device) -> None:
 
 
 @contextmanager
-def losses_said() -> Iterator[None]:
+def errors_of_lost_processes() -> Iterator[None]:
     """Make an error of what reaches this process when another one ends in the middle of a step.
 
     Raises

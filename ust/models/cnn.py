@@ -133,11 +133,11 @@ class CNN(nn.Module):
     def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
         self.convolutions = convolutions(config.conv_dropout)
-        self.fusion = self.build_fusion(config)
+        self.fusion = self.build_fusion(config, shapes)
         self.head = head(outputs, config.head_dropout)
 
     @staticmethod
-    def build_fusion(config: Dropouts) -> nn.Module:
+    def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:
         """What takes the 256 values of the convolutions to 512."""
         return nn.Linear(TABLE_1[-1].outputs, FUSED)
 
@@ -230,7 +230,7 @@ class CNNVGGish(CNN):
         self.scale = config.scale
 
     @staticmethod
-    def build_fusion(config: Any) -> nn.Module:
+    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
         """What takes the 256 values of the convolutions and the embeddings to 512."""
         features = TABLE_1[-1].outputs
         if config.fusion == "bilinear":

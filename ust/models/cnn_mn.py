@@ -33,10 +33,13 @@ class CNNEmbedding(CNN):
 
     def __init__(self, config: Any, outputs: int, shapes: Shapes) -> None:
         super().__init__(config, outputs, shapes)
-        (size,) = shapes["embedding"]
         # On the scale of what the convolutions give, whatever network it is of.
-        self.normalised = nn.BatchNorm1d(size, affine=False)
-        self.fusion = Concat(TABLE_1[-1].outputs + size, FUSED)
+        self.normalised = nn.BatchNorm1d(shapes["embedding"][0], affine=False)
+
+    @staticmethod
+    def build_fusion(config: Dropouts, shapes: Shapes) -> nn.Module:
+        """What takes the 256 values of the convolutions and the embedding to 512."""
+        return Concat(TABLE_1[-1].outputs + shapes["embedding"][0], FUSED)
 
     @staticmethod
     def check(shapes: Shapes) -> None:
