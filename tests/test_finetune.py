@@ -8,14 +8,17 @@ import pytest
 import torch
 from tiny import CPU, Heard, Stored
 
+from ust.annotations.taxonomy import is_incomplete
 from ust.features.feature import DESCRIPTION_FILE
 from ust.features.mn.weights import prepare
 from ust.files.documents import write_json
 from ust.files.errors import UserError
-from ust.models.checkpoints import load_system
+from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
 from ust.models.peers import CNN9, MobileNetV2
 from ust.models.table import ARCHITECTURES
+from ust.scores.predictions import read_predictions
+from ust.training.baseline import loss_mask
 from ust.training.heads import finetune, losses, pictures
 from ust.training.rows import system_model
 from ust.training.work import Work, training_data
@@ -25,7 +28,7 @@ SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
     width=0.4, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01, head_weight_decay=0.1,
     head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4, max_epochs=2, mixup=0.3,
     overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20, average=0.0, focal_gamma=0.0,
-    label_smoothing=0.0, balance=0.0, cache_gib=0.0,
+    label_smoothing=0.0, mask_unknown=False, balance=0.0, folds=0, calibrate=True, cache_gib=0.0,
 )  # fmt: skip
 
 
@@ -45,6 +48,24 @@ def test_the_loss_by_its_definition():
     assert losses.loss(*given).item() == pytest.approx(wanted(y, 0))
     assert losses.loss(*given, gamma=2.0).item() == pytest.approx(wanted(y, 2))
     assert losses.loss(*given, smoothing=0.2).item() == pytest.approx(wanted(0.8 * y + 0.1, 0))
+
+
+def test_what_may_be_there_unheard_does_not_count(taxonomy):
+    """The loss of the challenge's baseline, where -X labels are not soft."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((6, len(taxonomy.labels))) < 0.5).astype(np.float32)
+    complete = [label for label in taxonomy.fine if not is_incomplete(label)]
+    counts = dict.fromkeys(taxonomy.labels, np.ones(6)) | dict(
+        zip(complete, loss_mask(targets, complete, taxonomy).T, strict=True)
+    )
+    logits, y = torch.from_numpy(rng.normal(size=targets.shape)), torch.from_numpy(targets).double()
+    terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none").numpy()
+    unknown = losses.unknown_columns(taxonomy.labels, taxonomy)
+    found = losses.loss(logits, y, unknown=unknown)
+    assert found.item() == pytest.approx(np.mean(terms * np.stack(list(counts.values()), axis=1)))
+    assert found.item() < losses.loss(logits, y).item()
+    half = losses.loss(logits, y / 2, unknown=unknown).item()
+    assert losses.loss(logits, y / 2).item() / 2 < half < losses.loss(logits, y / 2).item()
 
 
 def test_rare_labels_are_drawn_more_often():
@@ -160,6 +181,22 @@ def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, w
         finetune.fit_pretrained(system, data, replace(work, out=place))
     first, second = ((place / "weights.safetensors").read_bytes() for place in places)
     assert first == second
+
+
+def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city, work, tmp_path):
+    """Each fold by a network that has not heard its sensors; calibrated by them, not the weights changed."""
+    system = SYSTEM.model_copy(update={"max_epochs": 1})
+    for folds in (0, 2):
+        place = replace(work, out=tmp_path / str(folds))
+        finetune.fit_pretrained(system.model_copy(update={"folds": folds}), city, place)
+    first, second = ((tmp_path / each / "weights.safetensors").read_bytes() for each in "02")
+    assert first == second
+    assert not (tmp_path / "0" / "out_of_fold.csv").exists()
+    _, missing = read_predictions(tmp_path / "2" / "out_of_fold.csv", list(city.train.clips), work.taxonomy)
+    assert not missing
+    about = read_description(tmp_path / "2")["about"]
+    assert len(about["calibration"]["scale"]) == len(work.taxonomy.coarse)
+    assert set(about["thresholds"]) == set(work.taxonomy.labels)
 
 
 def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):

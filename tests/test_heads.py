@@ -105,7 +105,7 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
     real = heads._train
 
     def train(examples, system, decay, work, name, on_epoch=lambda *_: None):
-        seen.append((name, {clip[:2] for clip in heads._clips(examples)}))
+        seen.append((name, {clip[:2] for clip in examples.clips}))
         return real(examples, system, decay, work, name, on_epoch)
 
     monkeypatch.setattr(heads, "_train", train)

@@ -36,6 +36,11 @@ class Examples:
         """Of a clip's features, by input."""
         return {name: tuple(file.values.shape[1:]) for name, file in self.features.items()}
 
+    @property
+    def clips(self) -> np.ndarray:
+        """The name of each one's clip."""
+        return next(iter(self.features.values())).clip[self.rows]
+
     def __len__(self) -> int:
         return len(self.rows)
 

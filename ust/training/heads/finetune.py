@@ -22,11 +22,12 @@ from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples, batch_bounds, predict
-from ust.models.systems import Answers
+from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
+from ust.training.heads.cross_fit import answers, cross_fit, facts
 from ust.training.heads.data import mixed, own_targets
 from ust.training.heads.fit import descend
-from ust.training.heads.losses import drawn, loss
+from ust.training.heads.losses import drawn, loss, unknown_columns
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.rows import OneNetwork
 from ust.training.schedule import cosine
@@ -55,7 +56,10 @@ class FineTuning(Section):
     average: Rate
     focal_gamma: Weight
     label_smoothing: Rate
+    mask_unknown: bool
     balance: Weight
+    folds: Whole
+    calibrate: bool
     cache_gib: Weight
 
 
@@ -74,22 +78,35 @@ def fit_pretrained(system: Any, data: Data, work: Work) -> None:
         If its weights are missing or of another width, or the loss is no longer finite.
     """
     labels, train = own_targets(system, data.train, work.taxonomy)
+    about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
+    if system.folds > 1:
+
+        def of_fold(rest: Examples, number: int) -> torch.nn.Module:
+            return _train(rest, system, work, f"{work.name} fold {number}")
+
+        about |= facts(cross_fit(system, train, work, of_fold), data.train, labels, system, work)
     score = flat_score(labels, data.validate.targets, work.taxonomy)
-    network = _pretrained(system, len(labels), train, work)
-    _fit_head(network, train, system, work)
 
     def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
-        found = predict(Answers(network.eval(), []), data.validate, batch_size=64, device=work.device)
-        work.listener.on_epoch("", Epoch(number, loss, score(found), lr, 0, ()))
+        found = score(answers(network, data.validate, work))
+        work.listener.on_epoch("", Epoch(number, loss, found, lr, 0, ()))
 
-    network = _fine_tune(network, train, system, work, on_epoch)
-    about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
+    network = _train(train, system, work, work.name, on_epoch)
     about |= {"parameters": parameter_count(network)}
     save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
     note(work.out, epochs=system.max_epochs, converged=True)
 
 
-def _pretrained(system: Any, outputs: int, examples: Examples, work: Work) -> torch.nn.Module:
+def _train(
+    train: Examples, system: Any, work: Work, name: str, on_epoch: Any = lambda *_: None
+) -> torch.nn.Module:
+    """A network of that name, with draws of its own: its head fitted, then all of it trained."""
+    network = _pretrained(system, train, work, name)
+    _fit_head(network, train, system, work, name)
+    return _fine_tune(network, train, system, work, name, on_epoch)
+
+
+def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch.nn.Module:
     """The network with the features that the stage weights wrote, and a new head."""
     (feature,) = system.features
     if work.pretrained is None:
@@ -101,30 +118,36 @@ def _pretrained(system: Any, outputs: int, examples: Examples, work: Work) -> to
             f"{work.name}: width is {system.width:g}, but {feature} has {weights}, "
             f"of width {width_of(weights):g}; set the row's width to that"
         )
-    seed_torch(system.seed, "initialise", work.name)
-    network = build(system.architecture, system.config, outputs, examples.shapes)
+    seed_torch(system.seed, "initialise", name)
+    network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
     network.features.load_state_dict(load_network(folder, system.width).features.state_dict())
     return network.to(work.device, memory_format=torch.channels_last)
 
 
-def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: Work) -> None:
+def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: Work, name: str) -> None:
     """Fit the head to embeddings of the train clips by the pretrained features."""
     found = predict(network.eval().embed, examples, batch_size=64, device=work.device)
     values = torch.from_numpy(found).to(work.device)
     targets = torch.from_numpy(examples.targets).to(work.device)
     descend(
-        network.head, values, targets, name=f"{work.name} head", seed=system.seed, lr=system.head_lr,
+        network.head, values, targets, name=f"{name} head", seed=system.seed, lr=system.head_lr,
         weight_decay=system.head_weight_decay, batch_size=64, max_epochs=system.head_epochs,
     )  # fmt: skip
 
 
 def _fine_tune(
-    network: torch.nn.Module, examples: Examples, system: Any, work: Work, on_epoch: Any
+    network: torch.nn.Module, examples: Examples, system: Any, work: Work, name: str, on_epoch: Any
 ) -> torch.nn.Module:
     """Train all of it, at a rate that rises for a while and falls as a cosine; what is to be kept of it."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
     bounds = batch_bounds(len(examples), system.batch_size)
     steps = system.max_epochs * len(bounds)
+    labels = output_labels(system.outputs, work.taxonomy)
+    terms = {
+        "gamma": system.focal_gamma,
+        "smoothing": system.label_smoothing,
+        "unknown": unknown_columns(labels, work.taxonomy) if system.mask_unknown else (),
+    }
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: cosine((step + 0.5) / steps, system.warm_up)
     )
@@ -132,8 +155,8 @@ def _fine_tune(
     if system.average:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
     kept = averaged.module if averaged else network
-    shuffle, draws = generator(system.seed, "shuffle", work.name), generator(system.seed, "draws", work.name)
-    seed_torch(system.seed, "dropout", work.name)
+    shuffle, draws = generator(system.seed, "shuffle", name), generator(system.seed, "draws", name)
+    seed_torch(system.seed, "dropout", name)
     for number in work.progress(
         range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
     ):
@@ -143,7 +166,7 @@ def _fine_tune(
         order = drawn(examples.targets, system.balance, shuffle)
         for batch, y in examples.batches(system.batch_size, order=order, device=work.device):
             x, y = _varied(batch["log_mel"].float(), y, system, draws)
-            found = loss(network(x), y, gamma=system.focal_gamma, smoothing=system.label_smoothing)
+            found = loss(network(x), y, **terms)
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
@@ -152,7 +175,7 @@ def _fine_tune(
                 averaged.update_parameters(network)
             total += found.item() * len(y)
         if not np.isfinite(total):
-            raise UserError(f"{work.name}: the loss is no longer finite in epoch {number}; lower lr")
+            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
         on_epoch(number, total / len(examples), schedule.get_last_lr()[0], kept)
     return kept
 

@@ -9,24 +9,20 @@ from pydantic import Field
 from torch.nn import functional
 
 from ust.compute.device import seed_torch
-from ust.features.rows import ORIGINAL
 from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Section, Seed, Weight
 from ust.models.checkpoints import Saved, build, note, parameter_count, save
-from ust.models.examples import Examples, predict
-from ust.models.outputs import complete, output_labels
-from ust.models.systems import Answers
-from ust.scores.calibration import best_thresholds, fit_calibration
-from ust.scores.predictions import write_predictions
+from ust.models.examples import Examples
+from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
-from ust.training.heads.data import folds, mixed, own_targets, sensors_of
+from ust.training.heads.cross_fit import answers, cross_fit, facts
+from ust.training.heads.data import mixed, own_targets, sensors_of
 from ust.training.rows import OneNetwork
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
 log = logging.getLogger("ust")
-OUT_OF_FOLD = "out_of_fold.csv"
 
 
 class Heads(Section):
@@ -68,11 +64,11 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     decay = system.weight_decay[0]
     if len(system.weight_decay) > 1 or system.calibrate:
         decay, held = choose_decay(system, data.train, work)
-        about |= out_of_fold_facts(held, data.train, labels, system, work)
+        about |= facts(held, data.train, labels, system, work)
     score = flat_score(labels, data.validate.targets, work.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
-        epoch = Epoch(number, loss, score(_answers(network, data.validate, work)), system.lr, 0, ())
+        epoch = Epoch(number, loss, score(answers(network, data.validate, work)), system.lr, 0, ())
         work.listener.on_epoch("", epoch)
 
     network = _train(train, system, decay, work, work.name, on_epoch)
@@ -130,57 +126,16 @@ def out_of_fold(
     -------
     numpy.ndarray [shape=(n, outputs)]
     """
-    labels, examples = own_targets(system, examples, work.taxonomy)
-    sensors = sensors_of(_clips(examples))
-    held = np.zeros((len(examples), len(labels)), np.float32)
-    for number, (rest, fold) in enumerate(folds(sensors, system.folds, system.seed)):
+
+    def train(rest: Examples, number: int) -> torch.nn.Module:
         if share < 1:
-            names = np.unique(sensors[rest])
-            kept = generator(seed, "share", str(number)).permutation(names)[
-                : max(1, round(share * len(names)))
-            ]
-            rest = rest[np.isin(sensors[rest], kept)]
-        network = _train(_part(examples, rest), system, decay, work, f"{work.name} fold {number}")
-        held[fold] = _answers(network, _part(examples, fold), work)
-    return held
+            sensors = sensors_of(rest.clips)
+            names = generator(seed, "share", str(number)).permutation(np.unique(sensors))
+            kept = np.isin(sensors, names[: max(1, round(share * len(names)))])
+            rest = rest.having(kept, rest.targets[kept])
+        return _train(rest, system, decay, work, f"{work.name} fold {number}")
 
-
-def out_of_fold_facts(
-    held: np.ndarray, examples: Examples, labels: list[str], system: Any, work: Work
-) -> dict[str, Any]:
-    """What out-of-fold predictions say of the head that learns from all: its calibration and thresholds.
-
-    The predictions of the clips as they were recorded are written to ``out_of_fold.csv``, in the layout of a
-    submission, each fold calibrated by the others.
-    """
-    columns = [work.taxonomy.labels.index(label) for label in labels]
-    keys = next(iter(examples.features.values()))
-    original = keys.variant[examples.rows] == ORIGINAL
-    clips = keys.clip[examples.rows][original]
-    held, targets = held[original], examples.targets[original]
-    facts: dict[str, Any] = {}
-    if system.calibrate:
-        facts["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
-        before, held = held, held.copy()
-        for rest, fold in folds(sensors_of(clips), system.folds, system.seed):
-            held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
-    everything = complete(torch.from_numpy(held), labels, work.taxonomy).numpy()
-    write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
-    facts["thresholds"] = best_thresholds(targets, everything, list(work.taxonomy.labels))
-    return facts
-
-
-def _clips(examples: Examples) -> np.ndarray:
-    return next(iter(examples.features.values())).clip[examples.rows]
-
-
-def _part(examples: Examples, which: np.ndarray) -> Examples:
-    return examples.having(which, examples.targets[which])
-
-
-def _answers(network: torch.nn.Module, examples: Examples, work: Work) -> np.ndarray:
-    """Probabilities of the network's labels [shape=(n, outputs)]."""
-    return predict(Answers(network.eval(), []), examples, batch_size=256, device=work.device)
+    return cross_fit(system, own_targets(system, examples, work.taxonomy)[1], work, train)
 
 
 def _train(

@@ -1,12 +1,21 @@
 """What fine-tuning is after: the loss, and which examples it sees how often."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.nn import functional
 
+from ust.annotations.taxonomy import Taxonomy, is_incomplete
+
 
 def loss(
-    logits: torch.Tensor, targets: torch.Tensor, *, gamma: float = 0.0, smoothing: float = 0.0
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
+    unknown: Sequence[int] = (),
 ) -> torch.Tensor:
     """Mean binary cross-entropy to soft targets, focused on what is not yet right.
 
@@ -18,17 +27,35 @@ def loss(
         cross-entropy.
     smoothing : float
         Share of the targets that is one half: label smoothing.
+    unknown : sequence of int
+        Of `unknown_columns`: a term counts by how far its group's ``-X`` label is not there. By default all
+        count.
 
     References
     ----------
     Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; Szegedy et al., Rethinking the Inception
     Architecture for Computer Vision, CVPR 2016.
     """
+    known = 1 - functional.pad(targets, (0, 1))[:, list(unknown)] if unknown else 1.0
     targets = targets * (1 - smoothing) + smoothing / 2
-    terms = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    terms = known * functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if gamma:
         terms = terms * (torch.sigmoid(logits) - targets).abs() ** gamma
     return terms.mean()
+
+
+def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
+    """Of each label the column of its group's ``-X``, beside which it may be there unheard.
+
+    It is -1 where there is none: of coarse labels, of an ``-X`` itself, in groups without one.
+    """
+    columns = []
+    for label in labels:
+        found = None
+        if label in taxonomy.fine and not is_incomplete(label):
+            found = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
+        columns.append(-1 if found is None else list(labels).index(taxonomy.fine[found]))
+    return columns
 
 
 def drawn(targets: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
