@@ -43,7 +43,7 @@ class Learner:
     """A head trained on some of the clips, as `ust train` trains it, its probabilities calibrated."""
 
     def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
-        from ust.training.heads.data import sensors_of
+        from ust.training.held_out.folds import sensors_of
 
         self.system, self.taxonomy, self.decay = system, taxonomy, decay
         self.x, self.y, clips = train
@@ -71,7 +71,7 @@ class Learner:
         import torch
 
         from ust.scores.calibration import fit_calibration
-        from ust.training.heads.data import folds
+        from ust.training.held_out.folds import folds
 
         def answers(network, x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():

@@ -12,8 +12,14 @@ from typing import Any
 from ust.commands.console import done, parse, run
 
 HERE = Path(__file__).parent
-TABLES = ("labels", "systems", "checkpoints")
-REPLACED = ("systems", "hierarchies", "checkpoints", "features")  # by the overlay's, not added to
+TABLES = ("labels", "systems", "ensembles", "checkpoints")
+REPLACED = (
+    "systems",
+    "hierarchies",
+    "ensembles",
+    "checkpoints",
+    "features",
+)  # by the overlay's, not added to
 
 
 def merge(content: dict[str, Any], more: dict[str, Any]) -> None:
@@ -53,12 +59,15 @@ def main() -> None:
         merge(content, value)
     for table in TABLES:
         content[table] = {name: row for name, row in content[table].items() if row is not None}
+    board = content["leaderboard"]
+    # DVC repeats a stage for each seed of a list, not of a table.
+    board["pairs"] = [{"name": name, **row} for name, row in content["ensembles"].items()]
     with replacing(args.out) as partial:
         yaml.default_flow_style = False
         yaml.dump(content, partial)
     check(args.out)
-    board = content["leaderboard"]
-    done("%s: %d systems with %d seeds", args.out, len(board["systems"]), len(board["seeds"]))
+    count = len(board["systems"]) + len(board["pairs"])
+    done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))
 
 
 if __name__ == "__main__":

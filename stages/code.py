@@ -21,9 +21,12 @@ Rows = dict[str, frozenset[str]]
 def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
     """Of each stage its file of digests, its script, and by table the rows that it uses."""
     systems = params["systems"] | params["hierarchies"]
+    ensembles = params["ensembles"]
 
     def architectures(name: str) -> frozenset[str]:
-        """Of a system and, if it has a root of another system, of that."""
+        """Of a system and, if it has a root of another system, of that; of an ensemble its members'."""
+        if name in ensembles:
+            return architectures(ensembles[name]["first"]) | architectures(ensembles[name]["second"])
         row = systems[name]
         root = row["flat"].split("/")[0] if row.get("root") == "flat" else name
         return frozenset({row["architecture"], systems[root]["architecture"] if root in systems else ""})
@@ -41,6 +44,8 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
     for name, row in systems.items():
         recipe = frozenset({row["recipe"]})
         yield f"train/{name}", "train", {MODELS: architectures(name), RECIPES: recipe}
+    for name in ensembles:
+        yield f"ensemble/{name}", "ensemble", {}
     for name, row in params["checkpoints"].items():
         system = row["model"].split("/")[0]
         yield f"predict/{name}", "predict", {MODELS: architectures(system)}
@@ -49,6 +54,14 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
 def index(params: dict[str, Any]) -> dict[str, Any]:
     """What other stages need of all rows: the features that each takes, the system of each checkpoint."""
     systems = params["systems"] | params["hierarchies"]
+    ensembles = params["ensembles"]
+
+    def features(name: str) -> list[str]:
+        if name in ensembles:
+            members = ensembles[name]["first"], ensembles[name]["second"]
+            return list(dict.fromkeys(feature for member in members for feature in features(member)))
+        return systems[name]["features"]
+
     of_checkpoint = {name: row["model"].split("/")[0] for name, row in params["checkpoints"].items()}
     return {
         "labels": {
@@ -56,7 +69,10 @@ def index(params: dict[str, Any]) -> dict[str, Any]:
         },
         "systems": {name: row["features"] for name, row in systems.items()},
         "checkpoints": {
-            name: {"system": system, "recipe": systems[system]["recipe"]}
+            name: {
+                "recipe": "ensemble" if system in ensembles else systems[system]["recipe"],
+                "features": features(system),
+            }
             for name, system in of_checkpoint.items()
         },
     }

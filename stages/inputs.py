@@ -37,7 +37,8 @@ def main() -> None:
         for name, found in of_system.items():
             write_json(folder / "train" / f"{name}.json", found)
         for name, row in index["checkpoints"].items():
-            write_json(folder / "predict" / f"{name}.json", of_system[row["system"]])
+            found = {each: digests[each] for each in row["features"]}
+            write_json(folder / "predict" / f"{name}.json", found)
     done("%s: %d systems, %d features", args.out, len(systems), len(digests))
 
 

@@ -38,19 +38,22 @@ def main() -> None:
     recordings = sorted((args.data / "audio" / settings.split).iterdir())[: board.timed_clips]
 
     entries = {}
-    for name in progress(board.systems, total=len(board.systems), description="systems", unit="system"):
+    for name in progress(board.names, total=len(board.names), description="systems", unit="system"):
         places = [args.results / str(seed) / name for seed in board.seeds]
         evaluations = [
             Evaluation.read(place / "predictions.csv", truth, taxonomy, others=others) for place in places
         ]
-        minutes = [read_json(place / "timing.json", made_by="compete")["minutes"] for place in places]
+        trained = [
+            place.with_name(member) / "timing.json" for place in places for member in board.members(name)
+        ]
+        minutes = [read_json(path, made_by="compete")["minutes"] for path in trained]
         folder = args.models / str(board.seeds[0]) / checkpoints[name].model
         options = checkpoints[name].model_dump(exclude={"model"})
         tagger = Tagger.load(folder, features=args.models / "features", **options)
         outputs = tagger.system.about.get("outputs")
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
-            "train_minutes": round(sum(minutes) / len(minutes), 2),
+            "train_minutes": round(sum(minutes) / len(places), 2),
             "ms_per_clip": round(milliseconds_a_clip(tagger, recordings), 1),
             "parameters": parameter_count(tagger.system),
             "megabytes": round(weights / 1e6, 2),

@@ -13,8 +13,9 @@ from ust.files.errors import UserError
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
 from ust.models.heads import Attention, Head, Standardised
-from ust.training.heads import data as head_data
 from ust.training.heads import fit as heads
+from ust.training.heads.data import mixed
+from ust.training.held_out.folds import folds
 from ust.training.rows import system_model
 from ust.training.work import Work, training_data
 
@@ -122,7 +123,7 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
 def test_folds(groups, count, seed):
     groups = np.array([*groups, *range(4)])
     held = []
-    for rest, fold in head_data.folds(groups, count, seed):
+    for rest, fold in folds(groups, count, seed):
         assert not set(groups[rest]) & set(groups[fold])
         assert sorted([*rest, *fold]) == list(range(len(groups)))
         assert len(fold)
@@ -132,7 +133,7 @@ def test_folds(groups, count, seed):
 
 def test_too_few_sensors_are_named():
     with pytest.raises(UserError, match="2 sensor"):
-        list(head_data.folds(np.array([1, 1, 2]), 3, 0))
+        list(folds(np.array([1, 1, 2]), 3, 0))
 
 
 def test_standardised_is_of_the_train_clips():
@@ -146,10 +147,10 @@ def test_standardised_is_of_the_train_clips():
 
 def test_mixup_is_its_definition():
     x, y = torch.arange(6.0).view(6, 1, 1).repeat(1, 2, 3), torch.eye(6)
-    same, labels = head_data.mixed(x, y, 0, np.random.default_rng(0))
+    same, labels = mixed(x, y, 0, np.random.default_rng(0))
     assert same is x
     assert labels is y
-    found, labels = head_data.mixed(x, y, 0.4, np.random.default_rng(1))
+    found, labels = mixed(x, y, 0.4, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     share, other = rng.beta(0.4, 0.4, 6), rng.permutation(6)
     for i in range(6):

@@ -75,7 +75,7 @@ def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
         "kong_cnn9", "adapa_mobilenetv2",
     )  # fmt: skip
     tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]
-    tiny += ["submission=linear_mn"]
+    tiny += ["submission=linear_mn", "ensembles.ensemble_mn.first=linear_mn"]
     try:
         project.run("python", "-m", "leaderboard.settings", *tiny)
         project.environment = project.environment | {"PYTHONPATH": ".."}
@@ -83,8 +83,13 @@ def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
         output = project.run("dvc", "repro")
         assert "Running stage 'table'" in output
         rows = json.loads((project.path / "board/results.json").read_text())
-        assert {row["system"] for row in rows} == set(kept)
+        assert {row["system"] for row in rows} == {*kept, "ensemble_mn"}
         assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 for row in rows)
+        minutes, weights = (
+            {row["system"]: row[key] for row in rows} for key in ("train_minutes", "parameters")
+        )
+        assert minutes["ensemble_mn"] == pytest.approx(sum(minutes[name] for name in kept), abs=0.02)
+        assert weights["ensemble_mn"] == sum(weights[name] for name in kept)
         assert (project.path / "board/cost.png").stat().st_size > 5000
         assert "up to date" in project.run("dvc", "repro")
     finally:

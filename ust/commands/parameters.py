@@ -18,6 +18,7 @@ from ust.page.standings import Leaderboard
 from ust.scores.section import Evaluate
 from ust.scores.submission import Submit
 from ust.sources.section import Data
+from ust.training.held_out.ensemble import Pair
 from ust.training.section import TABLES, Model, complete, recipe_of
 from ust.training.table import RECIPES
 
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Any] = {
     "model": Model,
     "systems": Rows,
     "hierarchies": Rows,
+    "ensembles": dict[Name, Pair],
     "checkpoints": dict[Name, Checkpoint],
     "predict": Predict,
     "evaluate": Evaluate,
@@ -59,7 +61,9 @@ def check(path: Path) -> dict[str, Any]:
         params = model.model_validate(content)
     except ValidationError as error:
         raise wrong(path, explain(error, model)) from None
-    problems = [*_features(params), *_labels(params), *_systems(params), *_checkpoints(params)]
+    of_systems, held_out = _systems(params)
+    problems = [*_features(params), *_labels(params), *of_systems]
+    problems += [*_ensembles(params, held_out), *_checkpoints(params)]
     if problems:
         raise wrong(path, problems)
     return content
@@ -86,8 +90,10 @@ def _labels(params: Any) -> list[str]:
     return problems
 
 
-def _systems(params: Any) -> list[str]:
+def _systems(params: Any) -> tuple[list[str], set[str]]:
+    """What is wrong with systems, and those that keep out-of-fold predictions."""
     problems: list[str] = []
+    held_out: set[str] = set()
     unfit: dict[str, list[str]] = {}
     names: set[str] = set()
     for table in TABLES:
@@ -101,9 +107,35 @@ def _systems(params: Any) -> list[str]:
             problems += found
             if system is not None:
                 problems += _has(params, where, system)
+                held_out |= {name} if system.holds_out else set()
                 unfit.setdefault(_fits(params, system), []).append(name)
     unfit.pop("", None)
-    return problems + [f"{problem} (of {some(names)})" for problem, names in unfit.items()]
+    problems += [f"{problem} (of {some(names)})" for problem, names in unfit.items()]
+    return problems, held_out
+
+
+def _ensembles(params: Any, held_out: set[str]) -> list[str]:
+    problems = []
+    known = {*params.systems, *params.hierarchies}
+    for name, row in params.ensembles.items():
+        where = f"ensembles.{name}"
+        if name in known:
+            problems.append(f"{where}: there is a system of that name; give it another")
+        if row.labels not in params.labels:
+            problems.append(f"{where}.labels: is {row.labels!r}, should be a row of labels")
+        if row.first == row.second:
+            problems.append(f"{where}.second: is {row.second!r}, should be another than first")
+        for key in ("first", "second"):
+            member = getattr(row, key)
+            if member in held_out:
+                continue
+            reason = "keeps no out-of-fold predictions" if member in known else "is no system"
+            problems.append(
+                f"{where}.{key}: is {member!r}, which {reason}; should be a system of train_head, one of "
+                "train_finetune with folds, or an ensemble above this one"
+            )
+        held_out = held_out | {name}
+    return problems
 
 
 def _has(params: Any, where: str, system: Any) -> list[str]:
@@ -131,9 +163,10 @@ def _fits(params: Any, system: Any) -> str:
 
 
 def _checkpoints(params: Any) -> list[str]:
-    systems = {*params.systems, *params.hierarchies}
+    systems = {*params.systems, *params.hierarchies, *params.ensembles}
     problems = [
-        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems or hierarchies"
+        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems, hierarchies or "
+        "ensembles"
         for name, row in params.checkpoints.items()
         if row.model.split("/")[0] not in systems
     ]

@@ -17,7 +17,7 @@ from ust.files.errors import UserError, some
 from ust.files.settings import Count, Place, Section, Share, explain
 from ust.files.tensors import write_tensors
 from ust.models.outputs import ROOT
-from ust.models.systems import Answers, Flat, Frames, Hierarchy, System
+from ust.models.systems import Answers, Ensemble, Flat, Frames, Hierarchy, System
 from ust.models.table import ARCHITECTURES
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "weights.safetensors", "model.json"
@@ -104,6 +104,14 @@ def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
 def save_hierarchy(folder: Path, nodes: list[str], about: dict[str, Any]) -> None:
     """Write what a folder of networks makes together."""
     write_json(folder / DESCRIPTION_FILE, {"kind": "hierarchy", "nodes": nodes, "about": about})
+
+
+def save_ensemble(
+    folder: Path, members: list[str], shares: Mapping[str, list[float]], about: dict[str, Any]
+) -> None:
+    """Write what the systems in a folder's folders make together."""
+    description = {"kind": "ensemble", "members": members, "shares": shares, "about": about}
+    write_json(folder / DESCRIPTION_FILE, description)
 
 
 def note(folder: Path, **facts: int | bool) -> None:
@@ -236,8 +244,14 @@ def load_system(
         elif kind == "frames":
             saved = load(folder)
             system = Frames(saved.network, saved.labels, labels, about, pooling=pooling)
+        elif kind == "ensemble":
+            reading = {"threshold": threshold, "unselected": unselected, "pooling": pooling}
+            members = [
+                load_system(folder / name, **reading, taxonomy=labels) for name in description["members"]
+            ]
+            system = Ensemble(members, labels, about, shares=description["shares"])
         else:
-            raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy or frames")
+            raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy, frames or ensemble")
     except NOT_A_DESCRIPTION as error:
         raise UserError(f"{path}: not a description of a system ({error})") from None
     system.coarse_at_least_fine = coarse_at_least_fine

@@ -179,6 +179,43 @@ class Hierarchy(System):
         return out
 
 
+class Ensemble(System):
+    """Several systems, whose probabilities are averaged; its inputs are named as its features.
+
+    Parameters
+    ----------
+    members : list of System
+    taxonomy : Taxonomy
+    about : dict
+    shares : mapping of str to list of float
+        Of each member in the average, by level; they sum to 1.
+    """
+
+    def __init__(
+        self,
+        members: list[System],
+        taxonomy: Taxonomy,
+        about: dict[str, Any],
+        *,
+        shares: Mapping[str, list[float]],
+    ) -> None:
+        super().__init__(taxonomy, about)
+        self.members = nn.ModuleList(members)
+        self.inputs = [dict(member.about["inputs"]) for member in members]
+        levels = (("coarse", taxonomy.coarse), ("fine", taxonomy.fine))
+        columns = [share for name, labels in levels for share in [shares[name]] * len(labels)]
+        self.register_buffer("shares", torch.tensor(columns).T.contiguous(), persistent=False)
+        if self.shares.shape != (len(members), len(taxonomy.labels)):
+            raise ValueError(f"shares of {len(self.shares)} members for {len(members)}")
+
+    def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
+        """Of all labels, as the system gives them."""
+        return sum(
+            shares * member(**{name: features[feature] for name, feature in inputs.items()})
+            for member, inputs, shares in zip(self.members, self.inputs, self.shares, strict=True)
+        )
+
+
 def pool(frames: torch.Tensor, pooling: str) -> torch.Tensor:
     """Clip probabilities (n, labels) from those of frames (n, frames, labels); see `Frames`."""
     if pooling == "max":

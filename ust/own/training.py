@@ -28,9 +28,9 @@ from ust.own.learning_curve import learning_curve
 from ust.own.project import FEATURES, MODELS, PARAMS, SYSTEM, read_settings
 from ust.scores.evaluation import Evaluation
 from ust.scores.predictions import read_predictions
-from ust.training.heads.cross_fit import OUT_OF_FOLD
-from ust.training.heads.data import sensors_of
 from ust.training.heads.fit import fit_head
+from ust.training.held_out.cross_fit import OUT_OF_FOLD
+from ust.training.held_out.folds import sensors_of
 from ust.training.section import read_system
 from ust.training.work import Data, Work, description
 

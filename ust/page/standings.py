@@ -23,6 +23,19 @@ class Leaderboard(Section):
     against: Name  # the system that all are compared with
     timed_clips: Count
     systems: Annotated[list[Name], Field(min_length=1)]
+    pairs: list[dict[str, Name]]  # the rows of ensembles, each with its name
+
+    @property
+    def names(self) -> list[str]:
+        """All that is on it."""
+        return [*self.systems, *(pair["name"] for pair in self.pairs)]
+
+    def members(self, name: str) -> list[str]:
+        """The systems that one trains: itself, or those that an ensemble averages."""
+        for pair in self.pairs:
+            if pair["name"] == name:
+                return [*self.members(pair["first"]), *self.members(pair["second"])]
+        return [name]
 
 
 @dataclass(frozen=True)

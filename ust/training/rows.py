@@ -31,6 +31,11 @@ class System(Section):
     form: ClassVar[str] = "{}"  # what a recipe makes of an architecture, in words
 
     @property
+    def holds_out(self) -> bool:
+        """Whether its training keeps out-of-fold predictions of the train clips."""
+        return False
+
+    @property
     def config(self) -> Any:
         """What rebuilds its network."""
         kind = ARCHITECTURES[self.architecture].Config

@@ -24,11 +24,11 @@ from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
-from ust.training.heads.cross_fit import answers, cross_fit, facts
 from ust.training.heads.data import mixed, own_targets
 from ust.training.heads.fit import descend
 from ust.training.heads.losses import drawn, loss, unknown_columns
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
+from ust.training.held_out.cross_fit import answers, cross_fit, facts
 from ust.training.rows import OneNetwork
 from ust.training.schedule import cosine
 from ust.training.stagnation import Epoch
@@ -68,6 +68,11 @@ class OnePretrained(OneNetwork):
 
     architecture: Literal["mobilenet"]
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are folds to hold out."""
+        return self.folds > 1
+
 
 def fit_pretrained(system: Any, data: Data, work: Work) -> None:
     """Fine-tune a pretrained network and write it as it is after the last epoch: validate chooses nothing.
@@ -79,7 +84,7 @@ def fit_pretrained(system: Any, data: Data, work: Work) -> None:
     """
     labels, train = own_targets(system, data.train, work.taxonomy)
     about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
-    if system.folds > 1:
+    if system.holds_out:
 
         def of_fold(rest: Examples, number: int) -> torch.nn.Module:
             return _train(rest, system, work, f"{work.name} fold {number}")

@@ -16,8 +16,9 @@ from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
-from ust.training.heads.cross_fit import answers, cross_fit, facts
-from ust.training.heads.data import mixed, own_targets, sensors_of
+from ust.training.heads.data import mixed, own_targets
+from ust.training.held_out.cross_fit import answers, cross_fit, facts
+from ust.training.held_out.folds import sensors_of
 from ust.training.rows import OneNetwork
 from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
@@ -44,6 +45,11 @@ class OneHead(OneNetwork):
 
     architecture: Literal["head", "attention"]
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is something that out-of-fold predictions decide."""
+        return len(self.weight_decay) > 1 or self.calibrate
+
 
 def fit_head(system: Any, data: Data, work: Work) -> None:
     """Train a head and write it, and its out-of-fold predictions of the train clips.
@@ -62,7 +68,7 @@ def fit_head(system: Any, data: Data, work: Work) -> None:
     labels, train = own_targets(system, data.train, work.taxonomy)
     about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
-    if len(system.weight_decay) > 1 or system.calibrate:
+    if system.holds_out:
         decay, held = choose_decay(system, data.train, work)
         about |= facts(held, data.train, labels, system, work)
     score = flat_score(labels, data.validate.targets, work.taxonomy)

@@ -12,7 +12,7 @@ from ust.models.outputs import complete
 from ust.models.systems import Answers
 from ust.scores.calibration import best_thresholds, fit_calibration
 from ust.scores.predictions import write_predictions
-from ust.training.heads.data import folds, sensors_of
+from ust.training.held_out.folds import folds, sensors_of
 from ust.training.work import Work
 
 OUT_OF_FOLD = "out_of_fold.csv"

@@ -1,0 +1,36 @@
+"""Average trained systems, by shares that suit their out-of-fold predictions of the train clips."""
+
+import argparse
+from pathlib import Path
+
+from ust.commands.console import done, parse, run
+
+
+def main() -> None:
+    """Write a folder that is read as any other system is, of copies of its members."""
+    parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__)
+    parser.add_argument("members", type=Path, nargs="+", help="folders of the stages train and ensemble")
+    parser.add_argument("labels", type=Path, help="CSV of the stage aggregate_labels")
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="folder for the ensemble")
+    args = parse(parser, replaces=["out"])
+
+    from ust.annotations.labels import read_labels
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.files.folders import replacing_folder
+    from ust.training.held_out.ensemble import combine
+
+    taxonomy = read_taxonomy(args.taxonomy)
+    labels = read_labels(args.labels, taxonomy).query("split == 'train'")
+    with replacing_folder(args.out, by="ensemble", force=args.force) as folder:
+        shares = combine(args.members, labels, taxonomy, folder)
+    names = [member.name for member in args.members]
+    texts = [
+        f"{level} {' + '.join(f'{share:.2f} {name}' for share, name in zip(of, names, strict=True))}"
+        for level, of in shares.items()
+    ]
+    done("%s: %s", args.out, ", ".join(texts))
+
+
+if __name__ == "__main__":
+    run(main)
