@@ -66,6 +66,7 @@ def key(
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
         "compute": [threads, device, *parallel],
+        "minutes": args.minutes,
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
     return code_digest("stages.train", settings)
@@ -103,6 +104,9 @@ def main() -> None:
         "--pretrained", type=Path, help="folder of the stages weights, of a network that is fine-tuned"
     )
     parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="fewer epochs, if that is what they take (0: any number)"
+    )
     parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["history", "timing"], replaces=["out"])
@@ -118,6 +122,7 @@ def main() -> None:
     from ust.files.documents import write_json
     from ust.files.errors import UserError
     from ust.files.settings import read_sections
+    from ust.training.budget import within
     from ust.training.hierarchical import check_root
     from ust.training.section import read_system
     from ust.training.table import RECIPES
@@ -125,7 +130,11 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
+    if not 0 <= args.minutes < float("inf"):
+        raise UserError(f"--minutes is {args.minutes:g}, should be 0 or more")
     if compute.processes > 1:
+        if args.minutes:
+            raise UserError("--minutes is measured in one process; set compute.processes to 1")
         if system.recipe != "train":
             raise UserError(
                 f"{args.system}: the recipe {system.recipe} trains in one process, compute.processes is "
@@ -157,8 +166,12 @@ def main() -> None:
                 args.system, taxonomy, device, out, states, about, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
+            fit = RECIPES[system.recipe].fit
+            if args.minutes:
+                system = within(args.minutes, system, data, work, fit)
+                log.info("%s: %d epochs in %g minutes", args.system, system.max_epochs, args.minutes)
             started = time.monotonic()
-            RECIPES[system.recipe].fit(system, data, work)
+            fit(system, data, work)
             minutes = (time.monotonic() - started) / 60
         if processes.rank() == 0:
             history.write(args.history)

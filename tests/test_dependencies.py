@@ -153,7 +153,7 @@ def test_who_rests_on_what(copy):
     assert on("ust/scores/bootstrap.py") == {"evaluate", "label_quality"}
     assert on("ust/page/media.py") == {"page"}
     assert on("ust/page/page.html.jinja") == {"page"}
-    assert on("ust/training/schedule.py") == {"train"}
+    assert on("ust/training/loops/schedule.py") == {"train"}
     assert on("ust/compute/strided.py") == {"train", "predict", "weights", "extract"}
     assert on("ust/sources/city/sounds.py") == {"download"}
     assert on("ust/models/frames.py") == {"train", "predict"}

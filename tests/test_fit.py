@@ -15,7 +15,7 @@ from ust.models.outputs import OTHER
 from ust.models.systems import Frames
 from ust.training import baseline, flat, hierarchical
 from ust.training.flat import flat_score
-from ust.training.trainer import Trainer
+from ust.training.loops.trainer import Trainer
 
 
 class TestFlat:

@@ -6,7 +6,7 @@ import pytest
 from conftest import aggregate, aggregate_any
 
 from ust.annotations.reading import unverified
-from ust.training.trainer import positive_weights
+from ust.training.loops.trainer import positive_weights
 
 
 def obvious(rows, label, threshold, soft, split):

@@ -16,9 +16,10 @@ from torch import nn
 from stages import train as stage
 from ust.compute.accelerate import accelerate
 from ust.models.cnn import CNNVGGish
-from ust.training import flat, plateau
+from ust.training import flat
+from ust.training.loops import plateau
+from ust.training.loops.stagnation import Stagnation
 from ust.training.section import read_system
-from ust.training.stagnation import Stagnation
 from ust.training.table import RECIPES
 from ust.training.work import Work, training_data
 

@@ -8,9 +8,9 @@ import torch
 from tiny import CODE, FLAT, Tiny, task, train
 from torch.nn import functional
 
-from ust.training import plateau, stagnation
-from ust.training.state import TrainingState
-from ust.training.trainer import Trainer
+from ust.training.loops import plateau, stagnation
+from ust.training.loops.state import TrainingState
+from ust.training.loops.trainer import Trainer
 
 
 class TestStagnation:

@@ -19,7 +19,7 @@ from ust.models.checkpoints import parameter_count
 from ust.models.cnn import CNN, TABLE_1, CNNVGGish, fewest, output_size
 from ust.models.cnn_mn import CNNEmbedding
 from ust.models.frames import FrameClassifier
-from ust.training.schedule import CosineSchedule, StagnationSchedule, cosine
+from ust.training.loops.schedule import CosineSchedule, StagnationSchedule, cosine
 
 
 def with_fusion(fusion, **changes):

@@ -61,7 +61,7 @@ def gradients(size, *, synchronised=True):
 
     from ust.compute import processes
     from ust.models.examples import Examples
-    from ust.training.trainer import Task, Trainer
+    from ust.training.loops.trainer import Task, Trainer
 
     torch.manual_seed(0)
     network = Small()

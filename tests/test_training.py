@@ -22,10 +22,10 @@ from ust.models.outputs import complete, output_labels
 from ust.models.systems import Answers, Flat, Frames, Hierarchy, pool
 from ust.training import baseline, hierarchical
 from ust.training.flat import flat_score
-from ust.training.plateau import train_on_plateau
-from ust.training.stagnation import train_on_stagnation
-from ust.training.state import TrainingState
-from ust.training.trainer import Trainer, positive_weights
+from ust.training.loops.plateau import train_on_plateau
+from ust.training.loops.stagnation import train_on_stagnation
+from ust.training.loops.state import TrainingState
+from ust.training.loops.trainer import Trainer, positive_weights
 
 INPUTS = {"logmel": "logmel", "vggish": "vggish"}
 COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}

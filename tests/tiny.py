@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ust.models.cnn import CNN, CNNVGGish
-from ust.training import plateau, stagnation
 from ust.training.baseline import Baseline, OneClassifier
+from ust.training.loops import plateau, stagnation
+from ust.training.loops.trainer import Task
 from ust.training.rows import OneNetwork, Tree, system_model
 from ust.training.table import RECIPES
-from ust.training.trainer import Task
 
 CPU = torch.device("cpu")
 NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}

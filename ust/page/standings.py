@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from ust.files.settings import Count, Name, Section, Seed
+from ust.files.settings import Count, Name, Section, Seed, Weight
 from ust.scores.bootstrap import interval, resamples
 from ust.scores.evaluation import Evaluation, rounded
 
@@ -19,6 +19,7 @@ class Leaderboard(Section):
     """The section ``leaderboard`` of leaderboard/params.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    minutes: Weight  # of each training, at most; 0: any number
     bootstrap: Annotated[int, Field(ge=10)]
     against: Name  # the system that all are compared with
     timed_clips: Count

@@ -17,9 +17,9 @@ from ust.models.checkpoints import Saved, build, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
-from ust.training.plateau import exhausted
+from ust.training.loops.plateau import exhausted
+from ust.training.loops.schedule import EarlyStopping
 from ust.training.rows import System
-from ust.training.schedule import EarlyStopping
 from ust.training.work import Data, Work
 
 

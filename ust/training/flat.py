@@ -10,8 +10,8 @@ from ust.compute import processes
 from ust.models.checkpoints import Saved, note, parameter_count, save
 from ust.models.outputs import complete, output_labels
 from ust.scores.metrics import coarse_counts, fine_counts, score
-from ust.training.stagnation import Epoch, Score, stagnant, train_on_stagnation
-from ust.training.trainer import Task
+from ust.training.loops.stagnation import Epoch, Score, stagnant, train_on_stagnation
+from ust.training.loops.trainer import Task
 from ust.training.work import Data, Work
 
 

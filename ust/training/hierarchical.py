@@ -26,10 +26,10 @@ from ust.models.checkpoints import (
 from ust.models.examples import Examples
 from ust.models.outputs import OTHER, ROOT, node_labels, parents
 from ust.scores.metrics import fine_counts, score
-from ust.training import plateau, stagnation
 from ust.training.flat import flat_score
-from ust.training.stagnation import Score
-from ust.training.trainer import Task
+from ust.training.loops import plateau, stagnation
+from ust.training.loops.stagnation import Score
+from ust.training.loops.trainer import Task
 from ust.training.work import Data, Work
 
 log = logging.getLogger("ust")

@@ -10,9 +10,9 @@ from ust.training.flat import fit_flat
 from ust.training.heads.finetune import FineTuning, OnePretrained, fit_pretrained
 from ust.training.heads.fit import Heads, OneHead, fit_head
 from ust.training.hierarchical import fit_hierarchy
-from ust.training.plateau import Plateau
+from ust.training.loops.plateau import Plateau
+from ust.training.loops.stagnation import Stagnation
 from ust.training.rows import OneNetwork, System, Tree
-from ust.training.stagnation import Stagnation
 from ust.training.work import Data, Work
 
 

@@ -20,8 +20,8 @@ from ust.files.progress import Progress, silent
 from ust.models.checkpoints import build
 from ust.models.examples import Examples, select
 from ust.models.table import ARCHITECTURES
+from ust.training.loops.state import TrainingState
 from ust.training.rows import System
-from ust.training.state import TrainingState
 
 
 class Listener(Protocol):

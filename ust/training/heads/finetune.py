@@ -29,9 +29,9 @@ from ust.training.heads.fit import descend
 from ust.training.heads.losses import drawn, loss, unknown_columns
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.held_out.cross_fit import answers, cross_fit, facts
+from ust.training.loops.schedule import cosine
+from ust.training.loops.stagnation import Epoch
 from ust.training.rows import OneNetwork
-from ust.training.schedule import cosine
-from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
 

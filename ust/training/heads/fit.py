@@ -19,8 +19,8 @@ from ust.training.flat import flat_score
 from ust.training.heads.data import mixed, own_targets
 from ust.training.held_out.cross_fit import answers, cross_fit, facts
 from ust.training.held_out.folds import sensors_of
+from ust.training.loops.stagnation import Epoch
 from ust.training.rows import OneNetwork
-from ust.training.stagnation import Epoch
 from ust.training.work import Data, Work
 
 log = logging.getLogger("ust")

@@ -19,7 +19,7 @@ from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Precision, Section, Seed, Share, Weight
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.systems import Answers
-from ust.training.state import TrainingState
+from ust.training.loops.state import TrainingState
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
 

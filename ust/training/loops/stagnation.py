@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from ust.files.settings import Factor, Positive, Rate, Whole
-from ust.training.schedule import CosineSchedule, StagnationSchedule
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.loops.schedule import CosineSchedule, StagnationSchedule
+from ust.training.loops.trainer import Network, Task, Trainer
 
 Score = Callable[[np.ndarray], dict[str, float]]
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ust.files.settings import Count, Factor, Whole
-from ust.training.schedule import EarlyStopping
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.loops.schedule import EarlyStopping
+from ust.training.loops.trainer import Network, Task, Trainer
 
 
 class Plateau(Network):
