@@ -62,7 +62,8 @@ def trained(taxonomy, tmp_path):
     )
     for seed, name in enumerate("ab"):
         torch.manual_seed(seed)
-        about = {
+        about = {"versions": {}, "calibration": {"scale": [0.5] * 37, "shift": [seed] * 37}, "epoch": 3}
+        about |= {
             "taxonomy": asdict(taxonomy), "outputs": "all", "inputs": {"embedding": name}, "parameters": 7,
             "features": {name: {"weights": "random"}}, "architecture": f"head on {name}", "converged": True,
         }  # fmt: skip
@@ -79,6 +80,7 @@ def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
     system = load_system(place / "both")
     assert system.about["inputs"] == {"a": "a", "b": "b"}
     assert system.about["parameters"] == 14
+    assert not {"calibration", "epoch"} & system.about.keys()  # which are its members'
     given = {name: torch.rand(5, 6) for name in "ab"}
     alone = [load_system(place / name)(embedding=given[name]) for name in "ab"]
     found = system(**given)

@@ -9,8 +9,6 @@ from functools import cache
 from math import gcd
 
 import numpy as np
-import resampy
-from resampy.filters import get_filter
 
 FILTER = "kaiser_best"
 # Above this many phases the matrix would cost more than it saves; below that many it would be too narrow.
@@ -36,6 +34,8 @@ def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
     divisor = gcd(original, wanted)
     up, down = wanted // divisor, original // divisor
     if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
+        import resampy  # which compiles, and takes a quarter of a second that most commands need not wait for
+
         return resampy.resample(samples, original, wanted, filter=FILTER)
     repeat = -(-FEWEST_PHASES // up)
     up, down = up * repeat, down * repeat
@@ -59,6 +59,8 @@ def polyphase_weights(up: int, down: int) -> tuple[np.ndarray, int]:
     reach : int
         How many samples before its block an output sees.
     """
+    from resampy.filters import get_filter
+
     window, precision, _ = get_filter(FILTER)
     ratio = up / down
     # resampy scales the filter to the lower rate and walks its table in whole steps.

@@ -121,7 +121,7 @@ def _together(members: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
         features |= other["features"]
     every = [each for _, each in members]
-    return about | {
+    return {key: about[key] for key in ("versions", "taxonomy", "outputs")} | {
         "architecture": "average of " + " and ".join(each["architecture"] for each in every),
         "inputs": {feature: feature for each in every for feature in each["inputs"].values()},
         "features": features,
