@@ -121,6 +121,9 @@ def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
     description.write_text(description.read_text().replace('"all"', '"coarse"'))
     with pytest.raises(UserError, match=r"b: was trained with another outputs than .*a; train both alike"):
         combine([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
+    write_json(description, {"kind": "flat", "about": {"taxonomy": {}}})
+    with pytest.raises(UserError, match=r"b/model.json: does not say what the system is"):
+        combine([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.errors import UserError
 from ust.files.settings import Name, Section
-from ust.models.checkpoints import read_description, save_ensemble
+from ust.models.checkpoints import DESCRIPTION_FILE, read_description, save_ensemble
 from ust.scores.calibration import best_thresholds
 from ust.scores.predictions import read_predictions, write_predictions
 from ust.training.held_out.cross_fit import OUT_OF_FOLD
 
+ALIKE = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
 SMALLEST = 1e-6  # probability whose logarithm counts
 
 
@@ -30,8 +31,8 @@ class Pair(Section):
 def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path) -> dict[str, Any]:
     """Copy systems into a folder and write there what they make together.
 
-    The shares are those of the level whose average of out-of-fold predictions has the least cross-entropy;
-    so are the thresholds chosen by that average, which is written as any other's out-of-fold predictions are.
+    The shares of each level are those whose average of out-of-fold predictions has the least cross-entropy.
+    Thresholds are chosen by that average, which is written as any other's out-of-fold predictions are.
 
     Parameters
     ----------
@@ -50,23 +51,21 @@ def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, o
     Raises
     ------
     UserError
-        If two have the same name, one keeps no out-of-fold predictions, or they were not trained on the
-        same features, taxonomy and outputs.
+        If two have the same name, one does not say what it is or keeps no out-of-fold predictions, or they
+        were not trained on the same features, taxonomy and outputs.
     """
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise UserError(f"an ensemble of {', '.join(names)}: name each once")
-    about = _together([(folder, read_description(folder)["about"]) for folder in folders])
+    about = _together({folder: _about(folder) for folder in folders})
     clips = list(labels.index)
     held = np.stack([_out_of_fold(folder, clips, taxonomy) for folder in folders])
     targets = labels[list(taxonomy.labels)].to_numpy(np.float64)
-    k, shares = len(taxonomy.coarse), {}
+    k = len(taxonomy.coarse)
+    shares, averaged = {}, np.zeros_like(targets)
     for level, columns in (("coarse", slice(k)), ("fine", slice(k, None))):
         shares[level] = best_shares(held[:, :, columns], targets[:, columns]).round(4).tolist()
-    of_columns = np.repeat(
-        [shares["coarse"], shares["fine"]], [k, len(taxonomy.fine)], axis=0
-    )  # [shape=(labels, systems)]
-    averaged = np.einsum("snl,ls->nl", held, of_columns)
+        averaged[:, columns] = np.tensordot(shares[level], held[:, :, columns], 1)
     about["thresholds"] = best_thresholds(targets, averaged, list(taxonomy.labels))
     for folder, name in zip(folders, names, strict=True):
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(".*", OUT_OF_FOLD))
@@ -110,17 +109,26 @@ def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
-def _together(members: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+def _about(folder: Path) -> dict[str, Any]:
+    """What a system says of itself."""
+    about = read_description(folder).get("about")
+    needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
+    if not isinstance(about, dict) or not about.keys() >= set(needed):
+        raise UserError(f"{folder / DESCRIPTION_FILE}: does not say what the system is; train it again")
+    return about
+
+
+def _together(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     """What an ensemble says of itself."""
-    (first, about), *others = members
+    (first, about), *others = members.items()
     features = dict(about["features"])
     for folder, other in others:
-        theirs = {"taxonomy": other["taxonomy"], "outputs": other.get("outputs")} | other["features"]
-        ours = {"taxonomy": about["taxonomy"], "outputs": about.get("outputs")} | features
+        ours, theirs = ({key: each[key] for key in ALIKE} for each in (about, other))
+        ours, theirs = ours | features, theirs | other["features"]
         if differ := [key for key in theirs if ours.get(key, theirs[key]) != theirs[key]]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
         features |= other["features"]
-    every = [each for _, each in members]
+    every = members.values()
     return {key: about[key] for key in ("versions", "taxonomy", "outputs")} | {
         "architecture": "average of " + " and ".join(each["architecture"] for each in every),
         "inputs": {feature: feature for each in every for feature in each["inputs"].values()},
