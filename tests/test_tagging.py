@@ -10,6 +10,7 @@ import tracemalloc
 from dataclasses import asdict
 from itertools import islice
 
+import librosa
 import numpy as np
 import pytest
 import soundfile as sf
@@ -19,11 +20,12 @@ from ruamel.yaml import YAML
 from tiny import ALONE, CONFIG
 
 from ust.audio.recordings import BadAudio
-from ust.commands.tag import find
+from ust.commands.tag import find, main
 from ust.files.errors import UserError
 from ust.models.checkpoints import Saved, save
 from ust.models.cnn import CNN, CNNVGGish
 from ust.tagging import formats as tagging
+from ust.tagging import picture
 from ust.tagging.names import model_folder
 from ust.tagging.tagger import Tagger, Window
 
@@ -210,6 +212,52 @@ def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
         "0.000000\t15.000000\t1-1_small-sounding-engine 0.45",
         "0.000000\t15.000000\t1_engine 0.90",
     ]
+
+
+class TestPicture:
+    def test_a_tone_is_where_it_sounds(self, tmp_path):
+        t = np.arange(2 * RATE) / RATE
+        tone = np.where(t < 1, np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 8000 * t))
+        sf.write(tmp_path / "a.wav", 0.5 * tone, RATE)
+        db, rate = picture.spectrogram(tmp_path / "a.wav", 2.0)
+        assert (rate, db.max()) == (RATE, 0)
+        bands = librosa.mel_frequencies(picture.BANDS + 2, fmax=RATE / 2)[1:-1]
+        for columns, wanted in ((slice(2, 15), 1000), (slice(25, 40), 8000)):
+            found = bands[db[:, columns].mean(axis=1).argmax()]
+            assert found == pytest.approx(wanted, rel=0.06)
+
+    def test_a_long_recording_has_no_more_columns(self, tmp_path):
+        sf.write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(8000 * 600), 8000)
+        db, _ = picture.spectrogram(tmp_path / "a.flac", 600.0)
+        assert db.shape == (picture.BANDS, picture.COLUMNS)
+        assert db.std() < 2  # noise is as loud throughout
+
+    def test_the_likeliest_tags_with_their_likeliest_fine_ones(self, taxonomy):
+        p = np.zeros(37)
+        p[[0, 4, 7]] = 0.5, 0.9, 0.7
+        p[8 + 1], p[8 + 2] = 0.2, 0.4
+        found = picture.likeliest(p, taxonomy)
+        assert [text.split(" ")[0] for text, _ in found[:3]] == ["alert-signal", "dog", "engine"]
+        assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
+        assert len(found) == picture.TAGS
+
+    def test_names_are_only_names_and_the_same_gives_the_same(self, tmp_path, noise, taxonomy):
+        names = ["$x^2$.wav", "b.wav"]
+        for name in names:
+            sf.write(tmp_path / name, noise, RATE)
+        tagged = {name: [Window(0.0, 10.0, np.full(37, 0.3))] for name in names}
+        paths = {name: tmp_path / name for name in names}
+        for out in ("one.png", "two.png"):
+            picture.picture(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        many = dict.fromkeys(map(str, range(51)), tagged["b.wav"])
+        with pytest.raises(UserError, match="at most 50 recordings, these are 51"):
+            picture.picture(paths, many, taxonomy)
+
+
+def test_a_picture_needs_a_file():
+    with pytest.raises(UserError, match=r"--out FILE\.png"):
+        main(words=["a.wav", "--format", "png"])
 
 
 def test_recordings_are_found_and_named(tmp_path):

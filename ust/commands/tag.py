@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ust.compute.section import Compute
     from ust.tagging.tagger import Tagger, Window
 
-FORMATS = ("table", "csv", "json", "audacity")
+FORMATS = ("table", "csv", "json", "audacity", "png")
 
 
 def add_system(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +115,8 @@ def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None)
     parser.add_argument("--threshold", type=float, default=0.5, help="of Audacity's labels, default 0.5")
     parser.add_argument("--out", type=Path, help="file to write; for audacity a folder, with a file for each")
     args = parse(parser, writes=["out"], words=words)
+    if args.format == "png" and not args.out:
+        raise UserError("a picture needs a file to be written to: --out FILE.png")
 
     from ust.audio.recordings import BadAudio
     from ust.tagging import formats
@@ -138,6 +140,13 @@ def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None)
         for name, windows in tagged.items():
             text = formats.audacity(windows, tagger.taxonomy, args.threshold)
             write(args.out and args.out / f"{name}.txt", text)
+    elif args.format == "png" and tagged:
+        from ust.files.atomic import replacing
+        from ust.tagging.picture import picture
+
+        with replacing(args.out) as partial:
+            figure = picture(recordings, tagged, tagger.taxonomy)
+            figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
     elif tagged:
         write(args.out, texts[args.format](tagged, tagger.taxonomy))
     if bad:
