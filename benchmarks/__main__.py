@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import NAMES
 from benchmarks.machine import matrix_gflops, memory_gbs
 from benchmarks.timing import measure
 from ust.compute.device import prepare
@@ -24,14 +23,16 @@ THREADS = 2
 
 def run_one(name: str, device: str) -> None:
     """Measure a pair and print its result as JSON."""
-    from benchmarks.pairs import bench
+    from benchmarks.inputs import bench
+    from benchmarks.pairs.loading import bytes_per_clip
+    from benchmarks.pairs.table import PAIRS
 
     chosen = prepare(device=device, threads=THREADS)
     gflops = matrix_gflops(chosen)
     with bench(chosen) as made:
-        result = measure(getattr(made, name)(), gflops)
+        result = measure(PAIRS[name](made), gflops)
         if name == "loading":
-            result["bytes_per_clip"] = made.bytes_per_clip()
+            result["bytes_per_clip"] = bytes_per_clip(made)
     print(json.dumps(result))  # noqa: T201
 
 
@@ -59,16 +60,18 @@ def _time(value: float) -> str:
 
 def main() -> None:
     """Run the pairs asked for, all by default."""
+    from benchmarks.pairs.table import PAIRS
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PAIRS)}; default: all")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         return run_one(args.one, args.device)
-    unknown = set(args.names) - set(NAMES)
+    unknown = set(args.names) - set(PAIRS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
 
@@ -80,7 +83,7 @@ def main() -> None:
         "memory_gbs": memory_gbs(device),
     }
     results = []
-    for name in args.names or NAMES:
+    for name in args.names or PAIRS:
         command = [sys.executable, "-m", "benchmarks", "--one", name, "--device", args.device]
         done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))

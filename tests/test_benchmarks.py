@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from benchmarks import NAMES, scaling
+from benchmarks import scaling
 from benchmarks.timing import Pair, measure
 
 
@@ -43,11 +43,6 @@ def test_an_unknown_name_is_refused():
     done = run("speed")
     assert done.returncode == 2
     assert "there is no benchmark speed" in done.stderr
-
-
-def test_every_name_is_one_of_the_pairs():
-    source = (ROOT / "benchmarks" / "pairs.py").read_text()
-    assert all(f"def {name}(self" in source for name in NAMES)
 
 
 def test_slopes_and_what_the_real_data_sets_would_take():

@@ -1,0 +1,119 @@
+"""The inputs that the pairs share: a small city, its features, a network's weights."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+
+from ust.annotations.taxonomy import read_taxonomy
+from ust.audio.recordings import load_audio
+from ust.features.extraction import extract
+from ust.features.feature import OnBatch
+from ust.features.rows import Row, find_rows
+from ust.features.section import read_feature
+from ust.features.store import open_all
+from ust.features.table import FEATURES
+from ust.features.vggish.weights import random_variables, save_weights
+from ust.sources.city.build import build_city, write_taxonomy
+
+ROOT = Path(__file__).parent.parent
+RATE = 44_100
+LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
+BATCH = 32
+
+
+class Bench:
+    """The inputs that the pairs share.
+
+    Parameters
+    ----------
+    folder : Path
+        For a small city and feature files.
+    device : torch.device
+        What networks run on; peers, too.
+    stack : contextlib.ExitStack
+        Closes what is opened.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, stack: ExitStack) -> None:
+        self.folder, self.device, self.stack = folder, device, stack
+        self.settings = {
+            name: read_feature(ROOT / "params.yaml", name)[1].model_dump() for name in ("logmel", "vggish")
+        }
+        write_taxonomy(folder / "taxonomy.yaml")
+        self.taxonomy = read_taxonomy(folder / "taxonomy.yaml")
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The clips of a small city."""
+        build_city(self.folder / "city", seed=2019, clips={"train": 64})
+        return find_rows(self.folder / "city" / "audio")
+
+    @cached_property
+    def clip(self) -> np.ndarray:
+        """Ten seconds of sound."""
+        return load_audio(self.rows[0].path, RATE)
+
+    @cached_property
+    def variables(self) -> dict[str, np.ndarray]:
+        """Weights of VGGish."""
+        return random_variables(2019, final_relu=True)
+
+    def synchronised(self, function: Callable[[], object]) -> Callable[[], object]:
+        """The function and, on a GPU, all that it started."""
+
+        def call() -> None:
+            function()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return call
+
+    def vggish(self) -> OnBatch:
+        """The network of the feature, with its weights from files."""
+        folder, feature = self.folder / "weights", FEATURES["vggish"]
+        save_weights(folder, self.variables, weights="random")
+        return feature.on_batch(folder, feature.of_settings(self.settings["vggish"]), self.device)
+
+    def extract(self, rows: list[Row], on_batch: OnBatch) -> None:
+        """Both features of some rows, as the stages extract them."""
+        for name, network in (("logmel", None), ("vggish", on_batch)):
+            path = self.folder / f"{name}.h5"
+            path.unlink(missing_ok=True)  # or it would be taken from there
+            extract(path, name, FEATURES[name], rows, self.settings[name], on_batch=network)
+
+    @cached_property
+    def features(self) -> list[Path]:
+        """The feature files of the small city."""
+        self.extract(self.rows, self.vggish())
+        return [self.folder / "logmel.h5", self.folder / "vggish.h5"]
+
+    def opened(self, cache_gib: float = 0.0) -> dict:
+        """The same, open."""
+        folder = self.features[0].parent
+        inputs = {"logmel": "logmel", "vggish": "vggish"}
+        return self.stack.enter_context(open_all(folder, inputs, cache_gib=cache_gib))
+
+    @cached_property
+    def pickles(self) -> Path:
+        """The same features as a float32 pickle per clip."""
+        folder = self.folder / "loading"
+        folder.mkdir()
+        opened = self.opened().values()
+        for index in range(len(self.rows)):
+            values = (features[np.array([index])][0].astype(np.float32) for features in opened)
+            joblib.dump(tuple(values), folder / str(index))
+        return folder
+
+
+@contextmanager
+def bench(device: torch.device) -> Iterator[Bench]:
+    """The benchmark in a temporary folder."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        yield Bench(Path(folder), device, stack)

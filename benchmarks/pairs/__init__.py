@@ -1,0 +1,1 @@
+"""The pairs: this project's way of doing something, and a peer's."""
