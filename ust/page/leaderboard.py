@@ -10,6 +10,7 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.scores.evaluation import Evaluation
 
 LEVELS = ("coarse", "fine")
+MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # another for every ten colours
 
 
 def cost_figure(rows: list[dict[str, Any]]) -> Figure:
@@ -23,8 +24,8 @@ def cost_figure(rows: list[dict[str, Any]]) -> Figure:
             low, high = row[f"{level}_micro_auprc_range"]
             minutes = max(row["train_minutes"], 0.01)
             axis.errorbar(
-                minutes, value, [[max(value - low, 0)], [max(high - value, 0)]], fmt="o", capsize=3,
-                color=f"C{number % 10}", label=f"{row['system']}: {row['ms_per_clip']:.0f} ms a clip",
+                minutes, value, [[max(value - low, 0)], [max(high - value, 0)]], capsize=3,
+                fmt=MARKERS[number // 10 % len(MARKERS)], color=f"C{number % 10}", label=f"{row['system']}: {row['ms_per_clip']:.0f} ms a clip",
             )  # fmt: skip
         axis.set(xscale="log", xlabel="training [min]", ylabel=f"{level} micro AUPRC")
         axis.grid(alpha=0.3)
@@ -44,7 +45,8 @@ def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxono
     for number, (system, of_seeds) in enumerate(evaluations.items()):
         areas = np.mean([[e.scores("coarse").class_auprc[n] for n in names] for e in of_seeds], axis=0)
         places = np.arange(len(names)) + (number - (len(evaluations) - 1) / 2) * width
-        axis.bar(places, areas, width, label=system, color=f"C{number % 10}")
+        hatch = HATCHES[number // 10 % len(HATCHES)]
+        axis.bar(places, areas, width, label=system, color=f"C{number % 10}", hatch=hatch)
     broken = [name.replace("-", "-\n") for name in names]
     ticks = [f"{text}\n({positives[name]})" for text, name in zip(broken, names, strict=True)]
     axis.set_xticks(range(len(names)), ticks)
