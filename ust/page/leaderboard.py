@@ -24,9 +24,14 @@ def cost_figure(rows: list[dict[str, Any]]) -> Figure:
             low, high = row[f"{level}_micro_auprc_range"]
             minutes = max(row["train_minutes"], 0.01)
             axis.errorbar(
-                minutes, value, [[max(value - low, 0)], [max(high - value, 0)]], capsize=3,
-                fmt=MARKERS[number // 10 % len(MARKERS)], color=f"C{number % 10}", label=f"{row['system']}: {row['ms_per_clip']:.0f} ms a clip",
-            )  # fmt: skip
+                minutes,
+                value,
+                [[max(value - low, 0)], [max(high - value, 0)]],
+                fmt=MARKERS[number // 10 % len(MARKERS)],
+                color=f"C{number % 10}",
+                capsize=3,
+                label=f"{row['system']}: {row['ms_per_clip']:.0f} ms a clip",
+            )
         axis.set(xscale="log", xlabel="training [min]", ylabel=f"{level} micro AUPRC")
         axis.grid(alpha=0.3)
     handles, labels = axis.figure.axes[0].get_legend_handles_labels()
