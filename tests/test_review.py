@@ -220,13 +220,14 @@ def test_two_browsers(collection, queue):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
-    process, address = start(collection)
     options = webdriver.ChromeOptions()
     for word in ("--headless=new", "--no-sandbox", "--window-size=900,900"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-    browsers = [webdriver.Chrome(options=options, service=service) for _ in range(2)]
+    driver = shutil.which("chromedriver")
+    services = [webdriver.ChromeService(executable_path=driver) for _ in range(2)]
+    browsers = [webdriver.Chrome(options=options, service=service) for service in services]
+    process, address = start(collection)
     try:
         for browser, who in zip(browsers, ("Ada", "../<script>alert(1)</script>"), strict=True):
             browser.get(address)

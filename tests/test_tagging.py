@@ -24,8 +24,8 @@ from ust.commands.tag import find, main
 from ust.files.errors import UserError
 from ust.models.checkpoints import Saved, save
 from ust.models.cnn import CNN, CNNVGGish
+from ust.page import picture
 from ust.tagging import formats as tagging
-from ust.tagging import picture
 from ust.tagging.names import model_folder
 from ust.tagging.tagger import Tagger, Window
 

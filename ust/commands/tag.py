@@ -142,7 +142,7 @@ def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None)
             write(args.out and args.out / f"{name}.txt", text)
     elif args.format == "png" and tagged:
         from ust.files.atomic import replacing
-        from ust.tagging.picture import picture
+        from ust.page.picture import picture
 
         with replacing(args.out) as partial:
             figure = picture(recordings, tagged, tagger.taxonomy)
