@@ -13,13 +13,8 @@ from ust.commands.console import done, parse, run
 
 HERE = Path(__file__).parent
 TABLES = ("labels", "systems", "ensembles", "checkpoints")
-REPLACED = (
-    "systems",
-    "hierarchies",
-    "ensembles",
-    "checkpoints",
-    "features",
-)  # by the overlay's, not added to
+# By the overlay's, not added to.
+REPLACED = ("systems", "hierarchies", "ensembles", "checkpoints", "features")
 
 
 def merge(content: dict[str, Any], more: dict[str, Any]) -> None:

@@ -18,15 +18,20 @@ RULES, SOURCES = "ust.annotations.rules.table", "ust.sources.table"
 Rows = dict[str, frozenset[str]]
 
 
+def members(params: dict[str, Any], name: str) -> list[str]:
+    """The rows of systems and hierarchies that one is made of: itself, or of an ensemble its members'."""
+    row = params["ensembles"].get(name)
+    if row is None:
+        return [name]
+    return [*members(params, row["first"]), *members(params, row["second"])]
+
+
 def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
     """Of each stage its file of digests, its script, and by table the rows that it uses."""
     systems = params["systems"] | params["hierarchies"]
-    ensembles = params["ensembles"]
 
     def architectures(name: str) -> frozenset[str]:
-        """Of a system and, if it has a root of another system, of that; of an ensemble its members'."""
-        if name in ensembles:
-            return architectures(ensembles[name]["first"]) | architectures(ensembles[name]["second"])
+        """Of a system and, if it has a root of another system, of that."""
         row = systems[name]
         root = row["flat"].split("/")[0] if row.get("root") == "flat" else name
         return frozenset({row["architecture"], systems[root]["architecture"] if root in systems else ""})
@@ -44,36 +49,33 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
     for name, row in systems.items():
         recipe = frozenset({row["recipe"]})
         yield f"train/{name}", "train", {MODELS: architectures(name), RECIPES: recipe}
-    for name in ensembles:
+    for name in params["ensembles"]:
         yield f"ensemble/{name}", "ensemble", {}
     for name, row in params["checkpoints"].items():
         system = row["model"].split("/")[0]
-        yield f"predict/{name}", "predict", {MODELS: architectures(system)}
+        used = frozenset[str]().union(*map(architectures, members(params, system)))
+        yield f"predict/{name}", "predict", {MODELS: used}
 
 
 def index(params: dict[str, Any]) -> dict[str, Any]:
     """What other stages need of all rows: the features that each takes, the system of each checkpoint."""
     systems = params["systems"] | params["hierarchies"]
-    ensembles = params["ensembles"]
 
-    def features(name: str) -> list[str]:
-        if name in ensembles:
-            members = ensembles[name]["first"], ensembles[name]["second"]
-            return list(dict.fromkeys(feature for member in members for feature in features(member)))
-        return systems[name]["features"]
+    def checkpoint(system: str) -> dict[str, Any]:
+        """The recipe and the features of a system or an ensemble."""
+        rows = [systems[name] for name in members(params, system)]
+        return {
+            "recipe": "ensemble" if system in params["ensembles"] else rows[0]["recipe"],
+            "features": list(dict.fromkeys(feature for row in rows for feature in row["features"])),
+        }
 
-    of_checkpoint = {name: row["model"].split("/")[0] for name, row in params["checkpoints"].items()}
     return {
         "labels": {
             name: [row["feature"]] if "feature" in row else [] for name, row in params["labels"].items()
         },
         "systems": {name: row["features"] for name, row in systems.items()},
         "checkpoints": {
-            name: {
-                "recipe": "ensemble" if system in ensembles else systems[system]["recipe"],
-                "features": features(system),
-            }
-            for name, system in of_checkpoint.items()
+            name: checkpoint(row["model"].split("/")[0]) for name, row in params["checkpoints"].items()
         },
     }
 

@@ -48,9 +48,8 @@ def main() -> None:
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
             examples = select(split, clips, [], features, variants=False)
             probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)
-            names = next(iter(features.values())).clip[examples.rows]
-            write_predictions(out, list(names), probabilities, taxonomy)
-            done("%s: %d %s clips", out, len(names), split)
+            write_predictions(out, list(examples.clips), probabilities, taxonomy)
+            done("%s: %d %s clips", out, len(examples), split)
 
 
 if __name__ == "__main__":

@@ -226,6 +226,11 @@ class TestPicture:
             found = bands[db[:, columns].mean(axis=1).argmax()]
             assert found == pytest.approx(wanted, rel=0.06)
 
+    def test_silence_is_dark(self, tmp_path):
+        sf.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+        db, _ = picture.spectrogram(tmp_path / "a.wav", 1.0)
+        assert db == pytest.approx(np.full(db.shape, -picture.RANGE_DB))
+
     def test_a_long_recording_has_no_more_columns(self, tmp_path):
         sf.write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(8000 * 600), 8000)
         db, _ = picture.spectrogram(tmp_path / "a.flac", 600.0)

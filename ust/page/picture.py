@@ -103,7 +103,7 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     Returns
     -------
     db : numpy.ndarray [shape=(64, columns)]
-        Relative to its maximum; a thousand columns at most, each the mean over its piece.
+        Relative to its maximum, from -70 to 0; a thousand columns at most, each the mean over its piece.
     sample_rate : int
         Hz.
     """
@@ -117,5 +117,6 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
             ).mean(axis=1)
             for block in file.blocks(step, dtype="float32", always_2d=True)
         ]  # fmt: skip
-    power = np.maximum(np.stack(pieces, axis=1), 1e-10)
-    return 10 * np.log10(power / power.max()), rate
+    power = np.stack(pieces, axis=1)
+    loudest = power.max() or 1.0  # of silence nothing is loud
+    return 10 * np.log10(np.maximum(power / loudest, 10 ** (-RANGE_DB / 10))), rate
