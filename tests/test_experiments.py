@@ -97,7 +97,7 @@ def test_heads_on_embeddings_by_their_preset(project):
     preset = (ROOT / "presets" / "mn.txt").read_text().split()
     budget = ("train_head.max_epochs=2", "train_head.folds=2", "labels.heard.folds=2",
               "train_finetune.max_epochs=1", "train_finetune.head_epochs=2")  # fmt: skip
-    names = ("linear_mn", "attention_mn", "finetune_mn")
+    names = ("linear_mn", "windows_mn", "attention_mn", "finetune_mn")
     both = (
         "+ensembles.both={first:linear_mn,second:attention_mn,labels:heard}",
         "+checkpoints.both={model:both}",
@@ -105,7 +105,7 @@ def test_heads_on_embeddings_by_their_preset(project):
     settings = [word for setting in (*budget, *both) for word in ("-S", setting)]
     targets = [f"evaluate@{name}" for name in (*names, "both")]
     output = project.dvc("exp", "run", "-n", "heads", *preset, *settings, *targets)
-    features = ("mn", "mn_frames", "mn_logmel")
+    features = ("mn", "mn_frames", "mn_windows", "mn_logmel")
     extracted = {f"{stage}@{name}" for stage in ("weights", "extract") for name in features}
     systems = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
     systems |= {"ensemble@both", "predict@both", "evaluate@both"}

@@ -15,6 +15,7 @@ from ust.files.documents import write_json
 from ust.files.errors import UserError
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
+from ust.models.mobilenet import TaggingMobileNet
 from ust.models.peers import CNN9, MobileNetV2
 from ust.models.table import ARCHITECTURES
 from ust.scores.predictions import read_predictions
@@ -25,11 +26,14 @@ from ust.training.work import Work, training_data
 
 SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
     recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
-    width=0.4, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01, head_weight_decay=0.1,
-    head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4, max_epochs=2, mixup=0.3,
-    overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20, average=0.0, focal_gamma=0.0,
-    label_smoothing=0.0, mask_unknown=False, balance=0.0, folds=0, calibrate=True, cache_gib=0.0,
+    width=0.4, windows=0, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01,
+    head_weight_decay=0.1, head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4,
+    max_epochs=2, mixup=0.3, overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20,
+    average=0.0, interpolate=1.0, focal_gamma=0.0, label_smoothing=0.0, mask_unknown=False, balance=0.0,
+    folds=0, calibrate=True, cache_gib=0.0,
 )  # fmt: skip
+
+CONFIG = TaggingMobileNet.Config(width=0.4, windows=4, hidden_layers=0, hidden_size=8, dropout=0.0)
 
 
 def power(x):
@@ -166,7 +170,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     before = finetune.load_network(work.pretrained / "mn_logmel", 0.4)
     after = load_system(work.out, taxonomy=work.taxonomy).answers.network
     statistics = [name for name, _ in before.features.named_buffers() if "running" in name]
-    first, second = before.features.state_dict(), after.features.state_dict()
+    first, second = before.features.state_dict(), after.pretrained.features.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in statistics)
     assert not torch.equal(first["0.0.weight"], second["0.0.weight"])
     assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2]
@@ -206,9 +210,39 @@ def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
         system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
         finetune.fit_pretrained(system, city, replace(work, out=tmp_path / str(average)))
         network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).answers.network
-        made[average] = network.features.state_dict()["0.0.weight"]
+        made[average] = network.pretrained.features.state_dict()["0.0.weight"]
     torch.testing.assert_close(made[0.0], made[1e-9])
     assert not torch.allclose(made[0.0], made[0.9])
+
+
+def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
+    made = {}
+    for share in (0.0, 0.5, 1.0):
+        system = SYSTEM.model_copy(update={"interpolate": share, "max_epochs": 1})
+        finetune.fit_pretrained(system, city, replace(work, out=tmp_path / str(share)))
+        made[share] = load_system(tmp_path / str(share), taxonomy=work.taxonomy).answers.network.state_dict()
+    start = finetune.load_network(work.pretrained / "mn_logmel", 0.4).features.state_dict()
+    for name, value in made[0.0].items():
+        torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)
+        if name.startswith("pretrained.features."):
+            torch.testing.assert_close(value, start[name.removeprefix("pretrained.features.")])
+    first, second = (made[share]["pretrained.features.0.0.weight"] for share in (0.0, 0.5))
+    assert not torch.allclose(first, second)
+
+
+def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained):
+    network = TaggingMobileNet(CONFIG, 8, {"log_mel": (128, 1000)})
+    before = finetune.load_network(pretrained / "mn_logmel", 0.4)
+    network.take(before)
+    network.pretrained.eval()
+    x = torch.randn(2, 128, 1000, generator=torch.Generator().manual_seed(0))
+    for training, starts in ((True, range(0, 1000, 250)), (False, range(0, 751, 125))):
+        network.training = training
+        embeddings = torch.stack([before(x[:, :, start : start + 250]) for start in starts])
+        maxima = embeddings.amax(0), before.logits(embeddings).amax(0)
+        torch.testing.assert_close(network.embed(x), torch.cat([before(x), *maxima], 1), atol=1e-4, rtol=1e-4)
+    network.windows = 0
+    torch.testing.assert_close(network.embed(x), before(x))
 
 
 def test_weights_of_another_width_and_none_at_all_are_named(city, work):

@@ -71,8 +71,8 @@ def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
     ]
     kept = ("mlp_mn", "linear_mn")
     gone = (
-        "cnn_vggish_coarse", "baseline_fine", "baseline_coarse", "attention_mn", "finetune_mn", "cnn_mn",
-        "kong_cnn9", "adapa_mobilenetv2",
+        "cnn_vggish_coarse", "baseline_fine", "baseline_coarse", "attention_mn", "finetune_mn", "windows_mn",
+        "cnn_mn", "kong_cnn9", "adapa_mobilenetv2",
     )  # fmt: skip
     tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]
     tiny += ["submission=linear_mn", "ensembles.ensemble_mn.first=linear_mn"]

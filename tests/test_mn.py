@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import RATE
 
-from ust.features.mn import feature
+from ust.features.mn import feature, windows
 from ust.features.mn.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
 from ust.features.mn.weights import RELEASED, load_network, prepare, random_weights, read_published, width_of
 from ust.files.errors import UserError
@@ -126,6 +126,21 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
     wanted = maps.mean(dim=2).transpose(1, 2) if frames else maps.mean(dim=(2, 3))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert found.std() > 0.05
+
+
+def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_path, noise):
+    prepare(tmp_path, settings(seeded), bring)
+    computed = windows.Computed(weights="mn04_as", windows=4)
+    clips = np.stack([windows.of_clip(samples, RATE, computed) for samples in (noise, noise**3)])
+    found = windows.on_batch(tmp_path, computed, CPU)(clips)
+    assert found.shape == (2, *windows.shape(computed)) == (2, 384 + 384 + 527)
+    network = load_network(tmp_path, 0.4).eval()
+    for clip, values in zip(torch.from_numpy(clips), found, strict=True):
+        with torch.inference_mode():
+            embeddings = [network(clip[None, :, start : start + 250])[0] for start in range(0, 751, 125)]
+            logits = [network.logits(embedding) for embedding in embeddings]
+            wanted = [network(clip[None])[0], torch.stack(embeddings).amax(0), torch.stack(logits).amax(0)]
+        np.testing.assert_allclose(values, torch.cat(wanted), atol=1e-4)
 
 
 def test_random_weights_are_seeded(tmp_path):

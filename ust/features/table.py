@@ -3,7 +3,7 @@
 from ust.features import logmel, onnx
 from ust.features.feature import Feature
 from ust.features.mn import feature as mn
-from ust.features.mn import front_end
+from ust.features.mn import front_end, windows
 from ust.features.vggish import feature as vggish
 
 FEATURES: dict[str, Feature] = {
@@ -12,6 +12,7 @@ FEATURES: dict[str, Feature] = {
     "vggish": vggish.FEATURE,
     "mn": mn.FEATURE,
     "mn_frames": mn.FEATURE,
+    "mn_windows": windows.FEATURE,
     "mn_logmel": front_end.FEATURE,
     "onnx": onnx.FEATURE,
 }

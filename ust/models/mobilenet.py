@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from ust.features.mn.network import BANDS, MobileNet, embedding_size
-from ust.files.settings import Positive
+from ust.features.mn.windows import outstanding, outstanding_size
+from ust.files.settings import Positive, Whole
 from ust.models.heads import Head
 
 
 class TaggingMobileNet(nn.Module):
-    """From the MobileNet's log-mels by its feature maps, their mean and a `Head` to label logits.
+    """From the MobileNet's log-mels by its embedding, or what stands out in windows, and a `Head` to logits.
 
     Parameters
     ----------
@@ -27,19 +28,25 @@ class TaggingMobileNet(nn.Module):
     of_frames: ClassVar[bool] = False
 
     class Config(Head.Config):
-        """What of params.yaml rebuilds it: the width of the network, and its head."""
+        """What of params.yaml rebuilds it: the width of the network, windows (0: none), and its head."""
 
         width: Positive
+        windows: Whole
 
         @property
         def words(self) -> str:
             """What it is."""
-            return f"MobileNet of width {self.width:g}"
+            return f"MobileNet of width {self.width:g}" + (
+                f" over a clip and {self.windows} windows of it" if self.windows else ""
+            )
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.features = MobileNet(config.width).features
-        self.head = Head(config, outputs, {"embedding": (embedding_size(config.width),)})
+        self.pretrained, self.windows = MobileNet(config.width), config.windows
+        if not self.windows:
+            self.pretrained.classifier = None  # of AudioSet's classes, which nothing asks for
+        size = outstanding_size(config.width) if self.windows else embedding_size(config.width)
+        self.head = Head(config, outputs, {"embedding": (size,)})
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -57,10 +64,17 @@ class TaggingMobileNet(nn.Module):
                 "take mn_logmel"
             )
 
+    def take(self, pretrained: MobileNet) -> None:
+        """Take the weights of another MobileNet."""
+        own = self.pretrained.state_dict()
+        found = pretrained.state_dict()
+        self.pretrained.load_state_dict({name: found[name] for name in own})
+
     def embed(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Embeddings (batch, size) of log-mels (batch, 128, frames)."""
-        x = log_mel.float().unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        return self.features(x).mean(dim=(2, 3))
+        """Embeddings (batch, size) of log-mels (batch, 128, frames); windows overlap but in training."""
+        if not self.windows:
+            return self.pretrained(log_mel.float())
+        return outstanding(self.pretrained, log_mel.float(), self.windows, overlap=not self.training)
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
         """Logits (batch, outputs) of log-mels (batch, 128, frames)."""

@@ -16,6 +16,7 @@ from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
 from ust.features.mn import network as mn
 from ust.features.mn.feature import fold_batch_norms
 from ust.features.mn.weights import load_network, width_of
+from ust.features.mn.windows import outstanding
 from ust.features.vggish.embedding import QUANTISE_RANGE
 from ust.features.vggish.network import (
     EXAMPLE_FRAMES,
@@ -142,6 +143,19 @@ class MobileNetEmbedding(nn.Module):
         return maps.mean(dim=2).transpose(1, 2) if self.frames else maps.mean(dim=(2, 3))
 
 
+class MobileNetOutstanding(nn.Module):
+    """`ust.features.mn.windows` of clips (batch, samples)."""
+
+    def __init__(self, folder: Path, *, weights: str, windows: int) -> None:
+        super().__init__()
+        self.log_mel, self.windows = MobileNetLogMel(), windows
+        self.network = load_network(folder, width_of(weights)).eval()
+        fold_batch_norms(self.network)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return outstanding(self.network, self.log_mel(waveform), self.windows)
+
+
 class HalfPrecision(nn.Module):
     """What another gives, rounded as it is stored."""
 
@@ -165,6 +179,10 @@ def _mn(folder: Path, computed: Any) -> nn.Module:
     return MobileNetEmbedding(folder, weights=computed.weights, frames=computed.frames)
 
 
+def _mn_windows(folder: Path, computed: Any) -> nn.Module:
+    return MobileNetOutstanding(folder, weights=computed.weights, windows=computed.windows)
+
+
 def _mn_logmel(folder: Path, computed: Any) -> nn.Module:
     return HalfPrecision(MobileNetLogMel())
 
@@ -176,5 +194,6 @@ FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {
     "vggish": _vggish,
     "mn": _mn,
     "mn_frames": _mn,
+    "mn_windows": _mn_windows,
     "mn_logmel": _mn_logmel,
 }

@@ -2,7 +2,9 @@
 
 A head that is new at the start of fine-tuning distorts the features it is given; one that has been fitted
 before does not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-
-Distribution, ICLR 2022). Batch norms keep the statistics of AudioSet: a batch of a small city would give
+Distribution, ICLR 2022). What is kept lies between both: halfway there a network keeps more of what AudioSet
+taught it of other recordings (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022).
+Batch norms keep the statistics of AudioSet: a batch of a small city would give
 them worse ones.
 """
 
@@ -54,6 +56,7 @@ class FineTuning(Section):
     mask_bands: Whole
     mask_frames: Whole
     average: Rate
+    interpolate: Share
     focal_gamma: Weight
     label_smoothing: Rate
     mask_unknown: bool
@@ -108,7 +111,9 @@ def _train(
     """A network of that name, with draws of its own: its head fitted, then all of it trained."""
     network = _pretrained(system, train, work, name)
     _fit_head(network, train, system, work, name)
-    return _fine_tune(network, train, system, work, name, on_epoch)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    tuned = _fine_tune(network, train, system, work, name, on_epoch)
+    return _between(start, tuned, system.interpolate)
 
 
 def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch.nn.Module:
@@ -125,7 +130,7 @@ def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch
         )
     seed_torch(system.seed, "initialise", name)
     network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
-    network.features.load_state_dict(load_network(folder, system.width).features.state_dict())
+    network.take(load_network(folder, system.width))
     return network.to(work.device, memory_format=torch.channels_last)
 
 
@@ -165,8 +170,8 @@ def _fine_tune(
     for number in work.progress(
         range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
     ):
-        network.features.eval()  # batch norms stay as they are
-        network.head.train()
+        network.train()
+        network.pretrained.eval()  # batch norms stay as they are
         total = 0.0
         order = drawn(examples.targets, system.balance, shuffle)
         for batch, y in examples.batches(system.batch_size, order=order, device=work.device):
@@ -183,6 +188,15 @@ def _fine_tune(
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
         on_epoch(number, total / len(examples), schedule.get_last_lr()[0], kept)
     return kept
+
+
+def _between(start: dict[str, torch.Tensor], network: torch.nn.Module, share: float) -> torch.nn.Module:
+    """A network with weights on the line from others to its own; 1 leaves its own."""
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.lerp(start[name], value, share))
+    return network
 
 
 def _varied(

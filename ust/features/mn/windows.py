@@ -1,0 +1,100 @@
+"""What stands out in a clip, as a feature: most sounds are shorter than its ten seconds."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ust.features.feature import Feature, OnBatch
+from ust.features.mn.feature import fold_batch_norms, of_clip
+from ust.features.mn.network import CLASSES, MobileNet, embedding_size
+from ust.features.mn.weights import RANDOM, RELEASED, load_network, prepare, width_of
+from ust.files.settings import Count, Section, Seed
+
+
+class Computed(Section):
+    """What the values depend on; so many windows make a clip, side by side."""
+
+    weights: Literal[(*RELEASED, RANDOM)]
+    windows: Count
+
+
+class Windows(Computed):
+    """The section ``mn_windows`` of params.yaml."""
+
+    checkpoint: str | None
+    seed: Seed
+    batch_clips: Count
+
+
+def outstanding(
+    network: MobileNet, log_mels: torch.Tensor, windows: int, *, overlap: bool = True
+) -> torch.Tensor:
+    """The embedding of each clip, and the most that any of its windows has of each value and class.
+
+    Windows go through the network one by one: its squeeze and excitation would weigh channels by the whole
+    clip, and a mean over it has little of what is short.
+
+    Parameters
+    ----------
+    network : MobileNet
+        In evaluation.
+    log_mels : torch.Tensor [shape=(batch, 128, frames)]
+    windows : int
+        How many make a clip, side by side.
+    overlap : bool
+        Whether there are those that lie half on one of them and half on the next, too.
+
+    Returns
+    -------
+    torch.Tensor [shape=(batch, 2 size + 527)]
+        Embedding of the clip, maxima of the windows' embeddings, and of their logits of AudioSet's classes.
+    """
+    length = log_mels.shape[2] // windows
+    parts = log_mels.unfold(2, length, length // 2 if overlap else length).transpose(1, 2)
+    embeddings = network(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
+    maxima = embeddings.amax(dim=1), network.logits(embeddings).amax(dim=1)
+    return torch.cat([network(log_mels), *maxima], dim=1)
+
+
+def outstanding_size(width: float) -> int:
+    """How many values `outstanding` has of a network of a width.
+
+    Examples
+    --------
+    >>> outstanding_size(0.4)
+    1295
+    """
+    return 2 * embedding_size(width) + CLASSES
+
+
+def shape(settings: Computed) -> tuple[int, ...]:
+    """The number of values of a clip."""
+    return (outstanding_size(width_of(settings.weights)),)
+
+
+def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
+    """The network over the log-mels of several clips, and of their windows."""
+    network = load_network(folder, width_of(settings.weights)).eval()
+    fold_batch_norms(network)
+    network.to(device, memory_format=torch.channels_last)
+
+    def embed(log_mels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            found = outstanding(network, torch.from_numpy(log_mels).to(device), settings.windows)
+            return found.float().cpu().numpy()
+
+    return embed
+
+
+FEATURE = Feature(
+    Windows,
+    Computed,
+    "float32",
+    shape,
+    of_clip,
+    packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
+    prepare=prepare,
+    on_batch=on_batch,
+)
