@@ -74,16 +74,18 @@ def read_predictions(
         )
         if found
     ]
-    for label in taxonomy.labels:
-        if label in table.columns:
-            value = pd.to_numeric(table[label], errors="coerce")
-            for row in np.flatnonzero(~value.between(0, 1)):
-                problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
-            table[label] = value
+    given = table[[label for label in taxonomy.labels if label in table.columns]]
+    if not all(map(pd.api.types.is_numeric_dtype, given.dtypes)):
+        given = given.apply(pd.to_numeric, errors="coerce")
+    values = given.to_numpy(np.float64)
+    for column, row in np.argwhere(~((values >= 0) & (values <= 1)).T):
+        label = given.columns[column]
+        problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
         raise UserError(f"{path}: {len(problems)} problem(s):\n{listing(problems)}")
-    table = table.set_index("audio_filename").loc[clips]
-    return table.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+    rows = pd.Index(names).get_indexer(clips)
+    found = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), given.columns)
+    return found.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
 
 
 def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:
