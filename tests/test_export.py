@@ -13,6 +13,7 @@ from tiny import ALONE, CPU
 from ust.audio.resampling import resample
 from ust.features.logmel import logmel
 from ust.features.mn.feature import MN
+from ust.features.mn.windows import Windows
 from ust.features.section import write_weights
 from ust.files.documents import read_json
 from ust.files.errors import UserError
@@ -74,22 +75,37 @@ def test_logmel(clips, settings):
     np.testing.assert_allclose(found, wanted, atol=0.07)
 
 
-@pytest.fixture
-def pretrained(tmp_path, taxonomy):
+SEEDED = {"weights": "random", "checkpoint": None, "seed": 0, "batch_clips": 1}
+
+
+def linear(folder, taxonomy, feature, settings, size):
     """A linear head, calibrated, on the embeddings of a seeded MobileNet."""
-    settings = MN(weights="random", checkpoint=None, frames=False, seed=0, batch_clips=1)
-    write_weights(tmp_path / "features" / "mn", "mn", settings, lambda source, checksum=None: None)
-    description = read_json(tmp_path / "features" / "mn" / "feature.json", made_by="weights")
-    wanted = {key: description[key] for key in ("weights", "sha256", "frames")}
+    write_weights(folder / "features" / feature, feature, settings, lambda source, checksum=None: None)
+    description = read_json(folder / "features" / feature / "feature.json", made_by="weights")
+    own = {"frames", "windows"} & set(description)
+    wanted = {key: description[key] for key in ("weights", "sha256", *own)}
     torch.manual_seed(0)
     config = Head.Config(hidden_layers=0, hidden_size=8, dropout=0.0)
     labels = list(taxonomy.labels)
-    head = Head(config, len(labels), {"embedding": (384,)})
+    head = Head(config, len(labels), {"embedding": (size,)})
     calibration = {"scale": [2.0] * len(labels), "shift": [-1.0] * len(labels)}
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"embedding": "mn"}, "features": {"mn": wanted},
+    about = {"taxonomy": asdict(taxonomy), "inputs": {"embedding": feature}, "features": {feature: wanted},
              "calibration": calibration}  # fmt: skip
-    save(tmp_path / "own", Saved(head, "head", config, labels, about, {"embedding": (384,)}))
-    return tmp_path / "own"
+    save(folder / "own", Saved(head, "head", config, labels, about, {"embedding": (size,)}))
+    return folder / "own"
+
+
+@pytest.fixture
+def pretrained(tmp_path, taxonomy):
+    return linear(tmp_path, taxonomy, "mn", MN(**SEEDED, frames=False), 384)
+
+
+def test_a_system_of_what_stands_out(tmp_path, taxonomy, clips):
+    tagger = Tagger.load(
+        linear(tmp_path, taxonomy, "mn_windows", Windows(**SEEDED, windows=4), 1295), fast=False
+    )
+    export(tagger, tmp_path / "a.onnx", properties={})
+    assert check(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
 
 
 def test_a_pretrained_system_also_in_8_bits(tmp_path, pretrained, clips):
