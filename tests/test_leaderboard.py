@@ -76,6 +76,7 @@ def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
     )  # fmt: skip
     tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]
     tiny += ["submission=linear_mn", "ensembles.ensemble_mn.first=linear_mn"]
+    tiny += ["ensembles.ensemble_mn.second=mlp_mn"]
     try:
         project.run("python", "-m", "leaderboard.settings", *tiny)
         project.environment = project.environment | {"PYTHONPATH": ".."}
