@@ -131,7 +131,7 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
 def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_path, noise):
     prepare(tmp_path, settings(seeded), bring)
     computed = windows.Computed(weights="mn04_as", windows=4)
-    clips = np.stack([windows.of_clip(samples, RATE, computed) for samples in (noise, noise**3)])
+    clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise**3)])
     found = windows.on_batch(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *windows.shape(computed)) == (2, 384 + 384 + 527)
     network = load_network(tmp_path, 0.4).eval()

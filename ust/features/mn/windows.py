@@ -1,15 +1,17 @@
 """What stands out in a clip, as a feature: most sounds are shorter than its ten seconds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from ust.features.feature import Feature, OnBatch
-from ust.features.mn.feature import fold_batch_norms, of_clip
+from ust.features.feature import OnBatch
+from ust.features.mn.feature import FEATURE as EMBEDDING
+from ust.features.mn.feature import fold_batch_norms
 from ust.features.mn.network import CLASSES, MobileNet, embedding_size
-from ust.features.mn.weights import RANDOM, RELEASED, load_network, prepare, width_of
+from ust.features.mn.weights import RANDOM, RELEASED, load_network, width_of
 from ust.files.settings import Count, Section, Seed
 
 
@@ -88,13 +90,4 @@ def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
     return embed
 
 
-FEATURE = Feature(
-    Windows,
-    Computed,
-    "float32",
-    shape,
-    of_clip,
-    packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
-    prepare=prepare,
-    on_batch=on_batch,
-)
+FEATURE = replace(EMBEDDING, settings=Windows, computed=Computed, shape=shape, on_batch=on_batch)
