@@ -269,7 +269,7 @@ class TestParameters:
     def test_any_value_anywhere(self, tmp_path_factory, data):
         content = YAML(typ="safe").load(ROOT / "params.yaml")
         section, key = content, data.draw(st.sampled_from(sorted(content)))
-        while isinstance(section[key], dict) and data.draw(st.integers(0, 3)):
+        while section[key] and isinstance(section[key], dict) and data.draw(st.integers(0, 3)):
             section = section[key]
             key = data.draw(st.sampled_from(sorted(section)))
         section[data.draw(st.one_of(st.just(key), st.text(max_size=5)))] = data.draw(yaml_values)
