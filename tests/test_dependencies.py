@@ -135,10 +135,11 @@ MODULES = sorted(
 )
 
 
-def test_an_edited_module_changes_what_rests_on_it_and_nothing_else(copy):
-    """Every third module in turn: a third of a minute."""
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+def test_an_edited_module_changes_what_rests_on_it_and_nothing_else(copy, first):
+    """Each module in turn, every third in the normal suite and the rest in `make test-slow`."""
     before = digests(copy)
-    for module in MODULES[::3]:
+    for module in MODULES[first::3]:
         found = changed(copy, copy / module, lambda text: text + "\n_more = 1\n", before)
         assert found == {place for place, files in before.items() if module in files}, module
 

@@ -7,7 +7,7 @@ import soundfile as sf
 from conftest import RATE
 from project import TINY, change_params, clone
 
-SYSTEM = "cnn_vggish_8"
+SYSTEMS = ("cnn_vggish_8", "baseline_fine")
 # Of eight clips that have ground truth in the city, three go to the test split, and three lose their truth.
 TEST, UNVERIFIED = 3, {"validate": 2, "test": 1}
 SCORED = {"validate": 3, "test": 2}
@@ -37,17 +37,17 @@ def write_v2(city, target):
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
-    """A clone in which `dvc repro` has run a system and its submission on such a city."""
+    """A clone in which `dvc repro` has run two systems and their submission on such a city."""
     base = tmp_path_factory.mktemp("v2")
-    local = {"data.source": "local", "data.path": "../city", "submission": SYSTEM}
-    project = clone(base / "project", TINY | local)
+    local = {"data.source": "local", "data.path": "../city", "submission": "cnn_vggish_8"}
+    project = clone(base / "project", TINY | local | {"train_baseline.max_epochs": 2})
     change_params(
         project.path / "params.yaml", base / "city.yaml",
         {"data.source": "synthetic", "data.synthetic.validate": 8},
     )  # fmt: skip
     project.stage("download", base / "synthetic", "--params", base / "city.yaml")
     project.unverified = write_v2(base / "synthetic", base / "city")
-    project.output = project.dvc("repro", "aggregate_labels@any", f"evaluate@{SYSTEM}", "submit")
+    project.output = project.dvc("repro", *(f"evaluate@{name}" for name in SYSTEMS), "submit")
     return project
 
 
@@ -60,31 +60,32 @@ def test_only_verified_clips_have_labels(v2):
     assert "2 test clips (verified, of 3)" in v2.output
 
 
-def test_a_system_is_chosen_predicted_and_scored_on_verified_clips(v2):
-    assert "chosen on 3 clips" in v2.output
-    assert "3 validate clips (2 more have not been verified)" in v2.output
-    assert v2.metrics(SYSTEM)["rests_on"]["clips"] == 3
-    predicted = pd.read_csv(v2.path / f"data/predictions/{SYSTEM}.csv")["audio_filename"]
-    assert len(predicted) == 3
-    assert not set(predicted) & set(v2.unverified)
+def test_systems_are_chosen_predicted_and_scored_on_verified_clips(v2):
+    assert v2.output.count("chosen on 3 clips") == 2
+    assert v2.output.count("3 validate clips (2 more have not been verified)") == 2
+    for name in SYSTEMS:
+        assert v2.metrics(name)["rests_on"]["clips"] == 3
+        predicted = pd.read_csv(v2.path / f"data/predictions/{name}.csv")["audio_filename"]
+        assert len(predicted) == 3
+        assert not set(predicted) & set(v2.unverified)
 
 
 def test_the_submission_is_of_verified_clips(v2):
-    assert f"data/submission: {SYSTEM}, 3 clips, checked" in v2.output
+    assert "data/submission: cnn_vggish_8, 3 clips, checked" in v2.output
     output = pd.read_csv(v2.path / "data/submission/Lastname_LAB_task5_1.output.csv")
     assert len(output) == 3
-    assert v2.metrics("submission")["system"] == SYSTEM
+    assert v2.metrics("submission")["system"] == "cnn_vggish_8"
 
 
 def test_predictions_of_all_clips_are_scored_on_the_verified(v2, tmp_path):
     """What other programs give: predictions of every clip of the split."""
-    mine = pd.read_csv(v2.path / f"data/predictions/{SYSTEM}.csv")
+    mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
     names = [name for name in v2.unverified if name in validate_clips(v2)]
     rest = mine.iloc[:2].assign(audio_filename=names)
     pd.concat([mine, rest]).to_csv(tmp_path / "all.csv", index=False)
     raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
     v2.stage("evaluate", tmp_path / "all.csv", *raw, tmp_path / "m.json")
-    both = (tmp_path / "all.csv", f"data/predictions/{SYSTEM}.csv")
+    both = (tmp_path / "all.csv", "data/predictions/cnn_vggish_8.csv")
     output = v2.stage("compare", *both, "--unit", "clips")
     assert "difference +0.0000 [+0.0000, +0.0000]" in output
 
@@ -97,7 +98,7 @@ def validate_clips(v2):
 def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
     change_params(v2.path / "params.yaml", tmp_path / "test.yaml", {"predict.split": "test"})
     raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
-    v2.stage("predict", SYSTEM, "models", "data/features", *raw, tmp_path / "p.csv",
+    v2.stage("predict", "cnn_vggish_8", "models", "data/features", *raw, tmp_path / "p.csv",
              "--params", tmp_path / "test.yaml")  # fmt: skip
     scored = (tmp_path / "p.csv", *raw, tmp_path / "m.json")
     output = v2.stage("evaluate", *scored, "--split", "test")
