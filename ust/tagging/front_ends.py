@@ -14,8 +14,7 @@ from torch.nn import functional
 from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
 from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
 from ust.features.mn import network as mn
-from ust.features.mn.feature import fold_batch_norms
-from ust.features.mn.weights import load_network, width_of
+from ust.features.mn.feature import folded
 from ust.features.mn.windows import outstanding
 from ust.features.vggish.embedding import QUANTISE_RANGE
 from ust.features.vggish.network import (
@@ -134,9 +133,7 @@ class MobileNetEmbedding(nn.Module):
     def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
         super().__init__()
         self.log_mel, self.frames = MobileNetLogMel(), frames
-        network = load_network(folder, width_of(weights)).eval()
-        fold_batch_norms(network)
-        self.features = network.features
+        self.features = folded(folder, weights).features
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         maps = self.features(self.log_mel(waveform).unsqueeze(1))
@@ -149,8 +146,7 @@ class MobileNetOutstanding(nn.Module):
     def __init__(self, folder: Path, *, weights: str, windows: int) -> None:
         super().__init__()
         self.log_mel, self.windows = MobileNetLogMel(), windows
-        self.network = load_network(folder, width_of(weights)).eval()
-        fold_batch_norms(self.network)
+        self.network = folded(folder, weights)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         return outstanding(self.network, self.log_mel(waveform), self.windows)

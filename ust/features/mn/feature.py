@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ust.audio.clips import CLIP_SECONDS
 from ust.features.feature import Feature, OnBatch
-from ust.features.mn.network import BLOCKS, HOP, SAMPLE_RATE, embedding_size, log_mel
+from ust.features.mn.network import BLOCKS, HOP, SAMPLE_RATE, MobileNet, embedding_size, log_mel
 from ust.features.mn.weights import RANDOM, RELEASED, load_network, prepare, width_of
 from ust.files.settings import Count, Section, Seed
 
@@ -49,9 +49,7 @@ def shape(settings: Computed) -> tuple[int, ...]:
 
 def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
     """The network over the log-mels of several clips."""
-    network = load_network(folder, width_of(settings.weights))
-    fold_batch_norms(network)
-    features = network.features.to(device, memory_format=torch.channels_last)
+    features = folded(folder, settings.weights).features.to(device, memory_format=torch.channels_last)
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -60,6 +58,13 @@ def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
             return means.float().cpu().numpy()
 
     return embed
+
+
+def folded(folder: Path, weights: str) -> MobileNet:
+    """The network with the weights that `prepare` wrote, to be asked, its batch norms in its convolutions."""
+    network = load_network(folder, width_of(weights))
+    fold_batch_norms(network)
+    return network
 
 
 def fold_batch_norms(network: torch.nn.Module) -> None:

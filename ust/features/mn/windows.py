@@ -9,9 +9,9 @@ import torch
 
 from ust.features.feature import OnBatch
 from ust.features.mn.feature import FEATURE as EMBEDDING
-from ust.features.mn.feature import fold_batch_norms
+from ust.features.mn.feature import folded
 from ust.features.mn.network import CLASSES, MobileNet, embedding_size
-from ust.features.mn.weights import RANDOM, RELEASED, load_network, width_of
+from ust.features.mn.weights import RANDOM, RELEASED, width_of
 from ust.files.settings import Count, Section, Seed
 
 
@@ -78,9 +78,7 @@ def shape(settings: Computed) -> tuple[int, ...]:
 
 def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
     """The network over the log-mels of several clips, and of their windows."""
-    network = load_network(folder, width_of(settings.weights)).eval()
-    fold_batch_norms(network)
-    network.to(device, memory_format=torch.channels_last)
+    network = folded(folder, settings.weights).to(device, memory_format=torch.channels_last)
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

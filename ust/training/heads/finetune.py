@@ -4,8 +4,7 @@ A head that is new at the start of fine-tuning distorts the features it is given
 before does not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-
 Distribution, ICLR 2022). What is kept lies between both: halfway there a network keeps more of what AudioSet
 taught it of other recordings (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022).
-Batch norms keep the statistics of AudioSet: a batch of a small city would give
-them worse ones.
+Batch norms keep the statistics of AudioSet: a batch of a small city would give them worse ones.
 """
 
 from typing import Annotated, Any, Literal
