@@ -37,7 +37,7 @@ def main() -> None:
 
     from ruamel.yaml import YAML
 
-    from ust.commands.parameters import check
+    from ust.commands.parameters import check_content
     from ust.files.atomic import replacing
     from ust.files.documents import read_yaml
     from ust.files.errors import UserError
@@ -57,10 +57,10 @@ def main() -> None:
     board = content["leaderboard"]
     # DVC repeats a stage for each seed of a list, not of a table.
     board["pairs"] = [{"name": name, **row} for name, row in content["ensembles"].items()]
+    check_content(args.out, content)
     with replacing(args.out) as partial:
         yaml.default_flow_style = False
         yaml.dump(content, partial)
-    check(args.out)
     count = len(board["systems"]) + len(board["pairs"])
     done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))
 

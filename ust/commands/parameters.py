@@ -52,6 +52,12 @@ def check(path: Path) -> dict[str, Any]:
         Naming every wrong parameter in full, what was given and what is allowed.
     """
     content = read_yaml(path)
+    check_content(path, content)
+    return content
+
+
+def check_content(path: Path, content: dict[str, Any]) -> None:
+    """Check what is in a parameter file, or is to be, as `check` does."""
     fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
     fields["leaderboard"] = (Leaderboard | None, None)  # which its own parameter file has
     # A feature that is not extracted needs no section.
@@ -66,7 +72,6 @@ def check(path: Path) -> dict[str, Any]:
     problems += [*_ensembles(params, held_out), *_checkpoints(params)]
     if problems:
         raise wrong(path, problems)
-    return content
 
 
 def _features(params: Any) -> list[str]:
