@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ust.files.settings import Section
+from ust.training.augmented import Augmented, OnePicture, fit_augmented
 from ust.training.baseline import Baseline, OneClassifier, fit_baseline
 from ust.training.flat import fit_flat
 from ust.training.heads.finetune import FineTuning, OnePretrained, fit_pretrained
@@ -37,6 +38,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "train": Recipe(OneNetwork, Stagnation, fit_flat),
+    "train_augmented": Recipe(OnePicture, Augmented, fit_augmented),
     "train_hierarchical": Recipe(Tree, Stagnation, fit_hierarchy),
     "train_hierarchical_code": Recipe(Tree, Plateau, fit_hierarchy),
     "train_baseline": Recipe(OneClassifier, Baseline, fit_baseline),

@@ -1,15 +1,17 @@
 """What is done to log-mels in training: other sounds on top, other loudness, other moments, parts hidden.
 
-They are those of the MobileNets, (ln(power + 1e-5) + 4.5) / 5.
+`overlaid` and `louder` are for those of the MobileNets, (ln(power + 1e-5) + 4.5) / 5.
 """
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ust.features.mn.network import OFFSET
 
 DECIBEL = np.log(10) / 10 / 5  # of power, in log-mels
 LOUDEST, QUIETEST = 3.0, -8.0  # dB of a sound on top, relative to what it had
+AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of what is erased: Zhong et al., section 4.1
 
 
 def overlaid(
@@ -65,3 +67,56 @@ def masked(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -
             start = int(rng.integers(one.shape[axis] - width + 1))
             one.narrow(axis, start, width).fill_(mean)
     return x
+
+
+def erased(x: torch.Tensor, share: float, rng: np.random.Generator) -> torch.Tensor:
+    """Random erasing: of some examples a rectangle of bands and frames made its mean.
+
+    Parameters
+    ----------
+    x : torch.Tensor [shape=(batch, bands, frames)]
+    share : float
+        Of the examples that this is done to. The rectangle has 2 to 40 % of the area; its sides, as shares of
+        theirs, are 0.3 to 3.3 as high as wide.
+    rng : numpy.random.Generator
+
+    References
+    ----------
+    Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
+    """
+    x = x.clone()
+    for one in x:
+        if rng.random() >= share:
+            continue
+        area, ratio = rng.uniform(*AREA), rng.uniform(*RATIO)
+        part, mean = one, one.mean()
+        for axis, side in enumerate((np.sqrt(area * ratio), np.sqrt(area / ratio))):
+            width = max(1, round(one.shape[axis] * min(side, 1.0)))
+            part = part.narrow(axis, int(rng.integers(one.shape[axis] - width + 1)), width)
+        part.fill_(mean)
+    return x
+
+
+def moved(x: torch.Tensor, scale: float, shift: float, rng: np.random.Generator) -> torch.Tensor:
+    """Each example stretched about its middle and shifted, bands and frames each by draws of their own.
+
+    Parameters
+    ----------
+    x : torch.Tensor [shape=(batch, bands, frames)]
+    scale : float
+        Longer or shorter by up to this share.
+    shift : float
+        Up or down, earlier or later by up to this share of all. What comes in is like the edge.
+    rng : numpy.random.Generator
+    """
+    if scale == shift == 0:
+        return x
+    # Axes as grids have them, frames first, from -1 to 1.
+    factor = rng.uniform(1 - scale, 1 + scale, (len(x), 2))
+    middle = 2 * rng.uniform(-shift, shift, (len(x), 2))
+    where = np.zeros((len(x), 2, 3))
+    where[:, (0, 1), (0, 1)] = 1 / factor
+    where[:, :, 2] = -middle / factor
+    images = x[:, None]
+    grid = functional.affine_grid(torch.from_numpy(where).to(x), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]

@@ -1,0 +1,102 @@
+"""What is done to log-mels in training, each by its definition."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import affine_transform
+
+from ust.training.heads.pictures import erased, louder, masked, moved, overlaid, rolled
+
+X = torch.rand(6, 128, 40) - 0.3
+Y = (torch.rand(6, 5) < 0.4).float()
+MANY = torch.rand(400, 20, 50)
+
+
+def power(x):
+    return torch.exp(x.double() * 5 - 4.5) - 1e-5
+
+
+def test_what_is_overlaid_adds_up_in_power_and_in_labels():
+    mixed, labels = overlaid(X, Y, 1.0, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    rng.random(6)
+    other = rng.permutation(6)
+    level = torch.from_numpy(rng.uniform(-8, 3, 6))
+    wanted = power(X) + power(X[other]) * 10 ** (level / 10)[:, None, None]
+    torch.testing.assert_close(power(mixed), wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(labels, torch.maximum(Y, Y[other]))
+
+
+def test_a_share_of_nothing_leaves_all_as_it_is():
+    mixed, labels = overlaid(X, Y, 0.0, np.random.default_rng(3))
+    assert mixed is X
+    assert labels is Y
+
+
+def test_louder_is_so_many_decibels_of_power():
+    found = louder(X, 6.0, np.random.default_rng(3))
+    wanted = np.random.default_rng(3).uniform(-6, 6, 6)
+    ratio = (found.double() * 5).exp() / (X.double() * 5).exp()
+    decibels = 10 * torch.log10(ratio).mean(dim=(1, 2))
+    np.testing.assert_allclose(decibels, wanted, atol=1e-4)
+
+
+def test_rolled_keeps_every_frame_in_its_order():
+    for before, after in zip(X, rolled(X, np.random.default_rng(3)), strict=True):
+        start = next(s for s in range(40) if torch.equal(torch.roll(before, s, 1), after))
+        assert 0 <= start < 40
+
+
+def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
+    kept = X.clone()
+    found = masked(X, 30, 10, np.random.default_rng(3))
+    assert torch.equal(X, kept)
+    for before, after in zip(X, found, strict=True):
+        hidden = after != before
+        bands, frames = hidden.all(dim=1), hidden.all(dim=0)
+        assert bands.sum() < 30
+        assert frames.sum() < 10
+        assert torch.equal(hidden, bands[:, None] | frames[None])
+        for stretch in (bands, frames):
+            places = torch.nonzero(stretch).flatten()
+            assert len(places) == 0 or places[-1] - places[0] == len(places) - 1
+
+
+def test_a_rectangle_of_some_is_erased_and_no_more():
+    kept = MANY.clone()
+    found = erased(MANY, 0.3, np.random.default_rng(3))
+    assert torch.equal(MANY, kept)
+    hidden = found != MANY
+    done = hidden.any(dim=2).any(dim=1)
+    assert done.float().mean() == pytest.approx(0.3, abs=0.08)
+    areas = hidden[done].float().mean(dim=(1, 2))
+    assert areas.min() < 0.06
+    assert areas.max() > 0.3
+    # 40 % at most, and what rounding the sides to whole bands and frames adds.
+    assert areas.max() < 0.44
+    for before, after, where in zip(MANY[done], found[done], hidden[done], strict=True):
+        bands, frames = where.any(dim=1), where.any(dim=0)
+        assert torch.equal(where, bands[:, None] & frames[None])
+        for stretch in (bands, frames):
+            places = torch.nonzero(stretch).flatten()
+            assert places[-1] - places[0] == len(places) - 1
+        torch.testing.assert_close(after[where], before.mean().expand(int(where.sum())))
+    assert torch.equal(erased(MANY, 0.0, np.random.default_rng(3)), MANY)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.2, 0.0), (0.0, 0.3), (0.2, 0.3)])
+def test_moved_is_the_affine_transform_of_scipy(scale, shift):
+    x = MANY[:5].double()
+    found = moved(x, scale, shift, np.random.default_rng(3)).numpy()
+    rng = np.random.default_rng(3)
+    factor = rng.uniform(1 - scale, 1 + scale, (5, 2))[:, ::-1]  # of bands, then frames
+    by = rng.uniform(-shift, shift, (5, 2))[:, ::-1] * x.shape[1:]
+    middle = (np.array(x.shape[1:]) - 1) / 2
+    for before, after, factors, places in zip(x.numpy(), found, factor, by, strict=True):
+        offset = middle - (middle + places) / factors
+        wanted = affine_transform(before, 1 / factors, offset, order=1, mode="nearest")
+        np.testing.assert_allclose(after, wanted, atol=1e-9)
+
+
+def test_nothing_moves_without_a_reason():
+    assert moved(MANY, 0.0, 0.0, np.random.default_rng(3)) is MANY

@@ -1,0 +1,67 @@
+"""Training one network on log-mels that are another way in every batch, after Adapa (2019).
+
+Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, names mixup, random erasing,
+scaling and shifting. How much of each is a parameter; the defaults are ours.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from ust.files.seeding import generator
+from ust.files.settings import Name, Rate, Share, Weight
+from ust.models.examples import Batch, Examples
+from ust.training.flat import fit_flat
+from ust.training.heads.data import mixed
+from ust.training.heads.pictures import erased, moved
+from ust.training.loops.stagnation import Stagnation
+from ust.training.rows import OneNetwork
+from ust.training.work import Data, Work
+
+
+class Augmented(Stagnation):
+    """The recipe's section of params.yaml."""
+
+    scale: Rate
+    shift: Rate
+    erase: Share
+    mixup: Weight
+
+
+class OnePicture(OneNetwork):
+    """A row of ``systems`` of this recipe: its one feature is a log-mel."""
+
+    features: Annotated[list[Name], Field(min_length=1, max_length=1)]
+
+
+@dataclass(frozen=True)
+class Varied(Examples):
+    """Examples that are augmented as they are read.
+
+    Draws belong to a batch, by which examples it has in which order: they do not depend on what was read
+    before, so that a training that was cut short goes on as it would have.
+
+    Attributes
+    ----------
+    recipe : Augmented
+    """
+
+    recipe: Any
+
+    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+        """The feature, augmented, and targets of some of them (indices)."""
+        batch, targets = super().batch(chosen, device)
+        ((name, x),) = batch.items()
+        rng = generator(self.recipe.seed, "augment", chosen.tobytes().hex())
+        x = moved(x.float(), self.recipe.scale, self.recipe.shift, rng)
+        x, targets = mixed(erased(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
+        return {name: x}, targets
+
+
+def fit_augmented(system: Any, data: Data, work: Work) -> None:
+    """Train a network as `fit_flat` does, on train clips that are augmented anew in every batch."""
+    train = Varied(data.train.features, data.train.rows, data.train.targets, system)
+    fit_flat(system, replace(data, train=train), work)
