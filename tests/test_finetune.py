@@ -1,4 +1,4 @@
-"""Fine-tuning: what is done to log-mels by definition, what is trained and what is kept."""
+"""Fine-tuning: the loss by definition, what is trained, when it stops and what is kept."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from ust.models.peers import CNN9, MobileNetV2
 from ust.models.table import ARCHITECTURES
 from ust.scores.predictions import read_predictions
 from ust.training.baseline import loss_mask
-from ust.training.heads import finetune, losses, pictures
+from ust.training.heads import finetune, losses
 from ust.training.rows import system_model
 from ust.training.work import Work, training_data
 
@@ -30,14 +30,10 @@ SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
     head_weight_decay=0.1, head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4,
     max_epochs=2, mixup=0.3, overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20,
     average=0.0, interpolate=1.0, focal_gamma=0.0, label_smoothing=0.0, mask_unknown=False, balance=0.0,
-    folds=0, calibrate=True, cache_gib=0.0,
+    folds=0, stop_patience=0, calibrate=True, cache_gib=0.0,
 )  # fmt: skip
 
 CONFIG = TaggingMobileNet.Config(width=0.4, windows=4, hidden_layers=0, hidden_size=8, dropout=0.0)
-
-
-def power(x):
-    return torch.exp(x.double() * 5 - 4.5) - 1e-5
 
 
 def test_the_loss_by_its_definition():
@@ -81,52 +77,6 @@ def test_rare_labels_are_drawn_more_often():
         weights = np.array([50.0] * 20 + [2.0] * 480 + [1.0] * 500) ** balance
         share = weights[:20].sum() / weights.sum()
         assert np.mean(order < 20) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / len(order)))
-
-
-class TestPictures:
-    x = torch.rand(6, 128, 40) - 0.3
-    y = (torch.rand(6, 5) < 0.4).float()
-
-    def test_what_is_overlaid_adds_up_in_power_and_in_labels(self):
-        mixed, labels = pictures.overlaid(self.x, self.y, 1.0, np.random.default_rng(3))
-        rng = np.random.default_rng(3)
-        rng.random(6)
-        other = rng.permutation(6)
-        level = torch.from_numpy(rng.uniform(-8, 3, 6))
-        wanted = power(self.x) + power(self.x[other]) * 10 ** (level / 10)[:, None, None]
-        torch.testing.assert_close(power(mixed), wanted, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(labels, torch.maximum(self.y, self.y[other]))
-
-    def test_a_share_of_nothing_leaves_all_as_it_is(self):
-        mixed, labels = pictures.overlaid(self.x, self.y, 0.0, np.random.default_rng(3))
-        assert mixed is self.x
-        assert labels is self.y
-
-    def test_louder_is_so_many_decibels_of_power(self):
-        found = pictures.louder(self.x, 6.0, np.random.default_rng(3))
-        wanted = np.random.default_rng(3).uniform(-6, 6, 6)
-        ratio = (found.double() * 5).exp() / (self.x.double() * 5).exp()
-        decibels = 10 * torch.log10(ratio).mean(dim=(1, 2))
-        np.testing.assert_allclose(decibels, wanted, atol=1e-4)
-
-    def test_rolled_keeps_every_frame_in_its_order(self):
-        for before, after in zip(self.x, pictures.rolled(self.x, np.random.default_rng(3)), strict=True):
-            start = next(s for s in range(40) if torch.equal(torch.roll(before, s, 1), after))
-            assert 0 <= start < 40
-
-    def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more(self):
-        kept = self.x.clone()
-        found = pictures.masked(self.x, 30, 10, np.random.default_rng(3))
-        assert torch.equal(self.x, kept)
-        for before, after in zip(self.x, found, strict=True):
-            hidden = after != before
-            bands, frames = hidden.all(dim=1), hidden.all(dim=0)
-            assert bands.sum() < 30
-            assert frames.sum() < 10
-            assert torch.equal(hidden, bands[:, None] | frames[None])
-            for stretch in (bands, frames):
-                places = torch.nonzero(stretch).flatten()
-                assert len(places) == 0 or places[-1] - places[0] == len(places) - 1
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +151,55 @@ def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city,
     about = read_description(tmp_path / "2")["about"]
     assert len(about["calibration"]["scale"]) == len(work.taxonomy.coarse)
     assert set(about["thresholds"]) == set(work.taxonomy.labels)
+
+
+def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, monkeypatch):
+    """Fold 0 is best after two epochs, fold 1 after four; of all clips it learns three, the median."""
+    losses = {0: [0.5, 0.4, 0.45, 0.41], 1: [0.5, 0.4, 0.45, 0.3, 0.35, 0.35]}
+    asked, weights = [], []
+
+    def loss(found, targets):
+        fold = 0 if len(asked) < 4 else 1
+        asked.append((fold, targets.sum(dim=0)))
+        return torch.tensor(losses[fold][sum(each == fold for each, _ in asked) - 1])
+
+    saved = finetune._copied
+
+    def copied(network):
+        weights.append(saved(network))
+        return weights[-1]
+
+    monkeypatch.setattr(finetune.functional, "binary_cross_entropy", loss)
+    monkeypatch.setattr(finetune, "_copied", copied)
+    held = []
+    cross_fit = finetune.cross_fit
+
+    def watched(system, examples, work, train):
+        def remembered(rest, fold, number):
+            network = train(rest, fold, number)
+            held.append(({*rest.clips} & {*fold.clips}, saved(network)))
+            return network
+
+        return cross_fit(system, examples, work, remembered)
+
+    monkeypatch.setattr(finetune, "cross_fit", watched)
+    system = SYSTEM.model_copy(update={"max_epochs": 9, "folds": 2, "stop_patience": 2})
+    finetune.fit_pretrained(system, city, work)
+    assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6
+    assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3]
+    assert read_description(work.out)["about"]["epoch"] == 3
+    # What was copied: the start, epochs 1 and 2; the start, 1, 2 and 4; the start.
+    assert len(weights) == 3 + 4 + 1
+    for (common, found), best in zip(held, (weights[2], weights[6]), strict=True):
+        assert not common
+        assert all(torch.equal(found[name], value) for name, value in best.items())
+
+
+def test_stopping_early_needs_folds():
+    values = SYSTEM.model_dump() | {"stop_patience": 2}
+    with pytest.raises(ValueError, match=r"stop_patience is 2, but folds is 0.*set folds to 2 or more"):
+        type(SYSTEM).model_validate(values)
+    assert type(SYSTEM).model_validate(values | {"folds": 2}).holds_out
 
 
 def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):

@@ -7,11 +7,14 @@ taught it of other recordings (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Z
 Batch norms keep the statistics of AudioSet: a batch of a small city would give them worse ones.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ust.compute.device import seed_torch
@@ -30,7 +33,7 @@ from ust.training.heads.fit import descend
 from ust.training.heads.losses import drawn, loss, unknown_columns
 from ust.training.heads.pictures import louder, masked, overlaid, rolled
 from ust.training.held_out.cross_fit import answers, cross_fit, facts
-from ust.training.loops.schedule import cosine
+from ust.training.loops.schedule import EarlyStopping, cosine
 from ust.training.loops.stagnation import Epoch
 from ust.training.rows import OneNetwork
 from ust.training.work import Data, Work
@@ -61,8 +64,18 @@ class FineTuning(Section):
     mask_unknown: bool
     balance: Weight
     folds: Whole
+    stop_patience: Whole
     calibrate: bool
     cache_gib: Weight
+
+    @model_validator(mode="after")
+    def _stops_by_folds(self) -> "FineTuning":
+        if self.stop_patience and self.folds < 2:
+            raise ValueError(
+                f"stop_patience is {self.stop_patience}, but folds is {self.folds}: training stops by the "
+                "clips of a fold; set folds to 2 or more, or stop_patience to 0"
+            )
+        return self
 
 
 class OnePretrained(OneNetwork):
@@ -79,40 +92,93 @@ class OnePretrained(OneNetwork):
 def fit_pretrained(system: Any, data: Data, work: Work) -> None:
     """Fine-tune a pretrained network and write it as it is after the last epoch: validate chooses nothing.
 
+    With ``stop_patience`` the last epoch is the median of those at which the trainings without a fold were
+    best on that fold.
+
     Raises
     ------
     UserError
         If its weights are missing or of another width, or the loss is no longer finite.
     """
     labels, train = own_targets(system, data.train, work.taxonomy)
-    about = work.about | {"epoch": system.max_epochs, "outputs": system.outputs}
+    about = work.about | {"outputs": system.outputs}
+    epochs = system.max_epochs
     if system.holds_out:
+        stops: list[_Stopping] = []
 
-        def of_fold(rest: Examples, number: int) -> torch.nn.Module:
-            return _train(rest, system, work, f"{work.name} fold {number}")
+        def of_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
+            if system.stop_patience:
+                stops.append(_Stopping(EarlyStopping(system.stop_patience), fold))
+            return _train(
+                rest, system, work, f"{work.name} fold {number}", stopping=stops[-1] if stops else None
+            )
 
         about |= facts(cross_fit(system, train, work, of_fold), data.train, labels, system, work)
+        if stops:
+            epochs = int(np.median([stopping.epoch for stopping in stops]))
     score = flat_score(labels, data.validate.targets, work.taxonomy)
 
     def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
         found = score(answers(network, data.validate, work))
         work.listener.on_epoch("", Epoch(number, loss, found, lr, 0, ()))
 
-    network = _train(train, system, work, work.name, on_epoch)
-    about |= {"parameters": parameter_count(network)}
+    network = _train(train, system, work, work.name, on_epoch, epochs=epochs)
+    about |= {"epoch": epochs, "parameters": parameter_count(network)}
     save(work.out, Saved(network, system.architecture, system.config, labels, about, train.shapes))
-    note(work.out, epochs=system.max_epochs, converged=True)
+    note(work.out, epochs=epochs, converged=True)
+
+
+@dataclass
+class _Stopping:
+    """Early stopping of a network by clips that it does not learn from.
+
+    Attributes
+    ----------
+    rule : EarlyStopping
+    held : Examples
+    best : dict of str to torch.Tensor
+        The weights with which the loss was lowest.
+    epoch : int
+        When that was.
+    """
+
+    rule: EarlyStopping
+    held: Examples
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    epoch: int = 0
+
+    def step(self, network: torch.nn.Module, number: int, work: Work) -> bool:
+        """Take note of an epoch; whether to stop."""
+        found = torch.from_numpy(answers(network, self.held, work))
+        if self.rule.step(functional.binary_cross_entropy(found, torch.from_numpy(self.held.targets)).item()):
+            self.best, self.epoch = _copied(network), number
+        return self.rule.exhausted
 
 
 def _train(
-    train: Examples, system: Any, work: Work, name: str, on_epoch: Any = lambda *_: None
+    train: Examples,
+    system: Any,
+    work: Work,
+    name: str,
+    on_epoch: Any = lambda *_: None,
+    *,
+    epochs: int | None = None,
+    stopping: _Stopping | None = None,
 ) -> torch.nn.Module:
-    """A network of that name, with draws of its own: its head fitted, then all of it trained."""
+    """A network of that name, with draws of its own: its head fitted, then all of it trained.
+
+    It learns for all its epochs, for the first of them, or until it should stop; then it is as at its best.
+    """
     network = _pretrained(system, train, work, name)
     _fit_head(network, train, system, work, name)
-    start = {key: value.clone() for key, value in network.state_dict().items()}
-    tuned = _fine_tune(network, train, system, work, name, on_epoch)
-    return _between(start, tuned, system.interpolate)
+    start = _copied(network)
+    for number, mean, lr, kept in _epochs(network, train, system, work, name):
+        on_epoch(number, mean, lr, kept)
+        if number == epochs or (stopping and stopping.step(kept, number, work)):
+            break
+    if stopping:
+        kept.load_state_dict(stopping.best)
+    return _between(start, kept, system.interpolate)
 
 
 def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch.nn.Module:
@@ -144,10 +210,19 @@ def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: W
     )  # fmt: skip
 
 
-def _fine_tune(
-    network: torch.nn.Module, examples: Examples, system: Any, work: Work, name: str, on_epoch: Any
-) -> torch.nn.Module:
-    """Train all of it, at a rate that rises for a while and falls as a cosine; what is to be kept of it."""
+def _epochs(
+    network: torch.nn.Module, examples: Examples, system: Any, work: Work, name: str
+) -> Iterator[tuple[int, float, float, torch.nn.Module]]:
+    """Train all of it, at a rate that rises for a while and falls as a cosine.
+
+    Yields
+    ------
+    number : int
+        Of the epoch that is over.
+    loss, lr : float
+    kept : torch.nn.Module
+        What is to be kept of it.
+    """
     optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
     bounds = batch_bounds(len(examples), system.batch_size)
     steps = system.max_epochs * len(bounds)
@@ -185,8 +260,12 @@ def _fine_tune(
             total += found.item() * len(y)
         if not np.isfinite(total):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
-        on_epoch(number, total / len(examples), schedule.get_last_lr()[0], kept)
-    return kept
+        yield number, total / len(examples), schedule.get_last_lr()[0], kept
+
+
+def _copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Its weights as they are now."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _between(start: dict[str, torch.Tensor], network: torch.nn.Module, share: float) -> torch.nn.Module:

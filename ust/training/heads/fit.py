@@ -133,7 +133,7 @@ def out_of_fold(
     numpy.ndarray [shape=(n, outputs)]
     """
 
-    def train(rest: Examples, number: int) -> torch.nn.Module:
+    def train(rest: Examples, _: Examples, number: int) -> torch.nn.Module:
         if share < 1:
             sensors = sensors_of(rest.clips)
             names = generator(seed, "share", str(number)).permutation(np.unique(sensors))

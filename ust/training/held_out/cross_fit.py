@@ -19,7 +19,7 @@ OUT_OF_FOLD = "out_of_fold.csv"
 
 
 def cross_fit(
-    system: Any, examples: Examples, work: Work, train: Callable[[Examples, int], torch.nn.Module]
+    system: Any, examples: Examples, work: Work, train: Callable[[Examples, Examples, int], torch.nn.Module]
 ) -> np.ndarray:
     """Predictions of each fold by a network that learnt from the others; sensors are on one side alone.
 
@@ -31,7 +31,7 @@ def cross_fit(
         With targets of the network's outputs.
     work : Work
     train : callable
-        Takes the other folds and the number of this one.
+        Takes the other folds, this one, which it may stop by but not learn from, and its number.
 
     Returns
     -------
@@ -39,8 +39,8 @@ def cross_fit(
     """
     held = np.zeros(examples.targets.shape, np.float32)
     for number, (rest, fold) in enumerate(folds(sensors_of(examples.clips), system.folds, system.seed)):
-        network = train(examples.having(rest, examples.targets[rest]), number)
-        held[fold] = answers(network, examples.having(fold, examples.targets[fold]), work)
+        others, this = (examples.having(which, examples.targets[which]) for which in (rest, fold))
+        held[fold] = answers(train(others, this, number), this, work)
     return held
 
 
