@@ -170,6 +170,19 @@ def test_attention_is_its_definition():
         torch.testing.assert_close(torch.sigmoid(network(x)), (weights * answers).sum(dim=1))
 
 
+def test_attention_drops_a_value_in_all_frames_of_a_clip():
+    network = Attention(Attention.Config(dropout=0.25), 3, {"frames": (4, 400)}).train()
+    seen = []
+    network.weigh.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    frames = torch.rand(2, 4, 400) + 0.5
+    network(frames)
+    dropped = seen[0] == 0
+    assert torch.equal(dropped.any(dim=1), dropped.all(dim=1))
+    assert not torch.equal(*dropped.any(dim=1))
+    assert dropped.float().mean() == pytest.approx(0.25, abs=0.08)
+    torch.testing.assert_close(seen[0][~dropped], frames[~dropped] / 0.75)
+
+
 def test_features_of_another_kind_are_refused():
     with pytest.raises(ValueError, match="set its frames to false"):
         Head.check({"embedding": (32, 384)})

@@ -130,7 +130,7 @@ class Attention(nn.Module):
         super().__init__()
         _, size = shapes["frames"]
         self.standardised = Standardised(size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout1d(config.dropout)
         self.weigh, self.answer = nn.Linear(size, outputs), nn.Linear(size, outputs)
 
     @staticmethod
@@ -149,7 +149,8 @@ class Attention(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Logits (batch, outputs) of embeddings (batch, frames, size)."""
-        x = self.dropout(self.standardised(frames))
+        # A value is dropped in all frames of a clip: one draw instead of one a frame.
+        x = self.dropout(self.standardised(frames).transpose(1, 2)).transpose(1, 2)
         weights = torch.softmax(self.weigh(x), dim=1)
         probabilities = (weights * torch.sigmoid(self.answer(x))).sum(dim=1)
         return torch.logit(probabilities, eps=SMALLEST)
