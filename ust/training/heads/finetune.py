@@ -104,18 +104,16 @@ def fit_pretrained(system: Any, data: Data, work: Work) -> None:
     about = work.about | {"outputs": system.outputs}
     epochs = system.max_epochs
     if system.holds_out:
-        stops: list[_Stopping] = []
+        best = []
 
         def of_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
-            if system.stop_patience:
-                stops.append(_Stopping(EarlyStopping(system.stop_patience), fold))
-            return _train(
-                rest, system, work, f"{work.name} fold {number}", stopping=stops[-1] if stops else None
-            )
+            stopping = _Stopping(EarlyStopping(system.stop_patience), fold) if system.stop_patience else None
+            network = _train(rest, system, work, f"{work.name} fold {number}", stopping=stopping)
+            best.append(stopping.epoch if stopping else system.max_epochs)
+            return network
 
         about |= facts(cross_fit(system, train, work, of_fold), data.train, labels, system, work)
-        if stops:
-            epochs = int(np.median([stopping.epoch for stopping in stops]))
+        epochs = int(np.median(best))
     score = flat_score(labels, data.validate.targets, work.taxonomy)
 
     def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
