@@ -1,16 +1,15 @@
 """Training on log-mels that are augmented in every batch: each way by its definition, and it repeats."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import COMMON, CPU, STAGNATION, Heard, Stored, fit
+from tiny import COMMON, CPU, STAGNATION, Heard, fit, sixteen
 
 from ust.training.augmented import Augmented, OnePicture, Varied
 from ust.training.rows import system_model
 from ust.training.section import complete
-from ust.training.work import Work, training_data
+from ust.training.work import Work
 
 ROW = {"recipe": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
        "outputs": "coarse"}  # fmt: skip
@@ -21,18 +20,11 @@ SYSTEM = system_model(OnePicture, "cnn9", Augmented)(**ROW, **SECTION)
 
 @pytest.fixture
 def data(taxonomy):
-    """Twelve train clips and four validate clips: the first coarse label is loud in the low bands."""
+    """The first coarse label is loud in the low bands."""
     rng = np.random.default_rng(0)
-    names = [f"{i % 4:02d}_{i:06d}.wav" for i in range(16)]
-    splits = ["train"] * 12 + ["validate"] * 4
-    table = pd.DataFrame(0, pd.Index(names, name="audio_filename"), list(taxonomy.labels))
-    table[taxonomy.coarse[0]] = [i % 2 for i in range(16)]
-    table.insert(0, "split", splits)
     x = rng.uniform(-80, -50, (16, 64, 32))
     x[1::2, :20] += 40
-    order = np.argsort(names)
-    columns = (np.array(column, object)[order] for column in (names, ["original"] * 16, splits))
-    return training_data(SYSTEM, table, {"logmel": Stored(x[order].astype(np.float16), *columns)}, taxonomy)
+    return sixteen(SYSTEM, "logmel", x, taxonomy)
 
 
 def varied(data, **changes):

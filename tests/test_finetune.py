@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from tiny import CPU, Heard, Stored
+from tiny import CPU, Heard, sixteen
 
 from ust.annotations.taxonomy import is_incomplete
 from ust.features.feature import DESCRIPTION_FILE
@@ -22,7 +21,7 @@ from ust.scores.predictions import read_predictions
 from ust.training.baseline import loss_mask
 from ust.training.heads import finetune, losses
 from ust.training.rows import system_model
-from ust.training.work import Work, training_data
+from ust.training.work import Work
 
 SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
     recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
@@ -81,18 +80,11 @@ def test_rare_labels_are_drawn_more_often():
 
 @pytest.fixture(scope="module")
 def city(taxonomy):
-    """Twelve train clips and four validate clips: the first coarse label is loud in the low bands."""
+    """The first coarse label is loud in the low bands."""
     rng = np.random.default_rng(0)
-    names = [f"{i % 4:02d}_{i:06d}.wav" for i in range(16)]
-    splits = ["train"] * 12 + ["validate"] * 4
-    table = pd.DataFrame(0, pd.Index(names, name="audio_filename"), list(taxonomy.labels))
-    table[taxonomy.coarse[0]] = [i % 2 for i in range(16)]
-    table.insert(0, "split", splits)
     x = rng.normal(0, 0.1, (16, 128, 100))
     x[1::2, :40] += 1.5
-    order = np.argsort(names)
-    columns = (np.array(column, object)[order] for column in (names, ["original"] * 16, splits))
-    return training_data(SYSTEM, table, {"log_mel": Stored(x[order].astype(np.float16), *columns)}, taxonomy)
+    return sixteen(SYSTEM, "log_mel", x, taxonomy)
 
 
 @pytest.fixture(scope="module")
