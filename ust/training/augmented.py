@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator
 
 from ust.files.seeding import generator
 from ust.files.settings import Name, Rate, Share, Weight
@@ -31,10 +31,16 @@ class Augmented(Stagnation):
     mixup: Weight
 
 
+def _one(features: list[str]) -> list[str]:
+    if len(features) != 1:
+        raise ValueError("Input should be one feature, a log-mel, which this recipe augments")
+    return features
+
+
 class OnePicture(OneNetwork):
     """A row of ``systems`` of this recipe: its one feature is a log-mel."""
 
-    features: Annotated[list[Name], Field(min_length=1, max_length=1)]
+    features: Annotated[list[Name], AfterValidator(_one)]
 
 
 @dataclass(frozen=True)
