@@ -76,8 +76,8 @@ def erased(x: torch.Tensor, share: float, rng: np.random.Generator) -> torch.Ten
     ----------
     x : torch.Tensor [shape=(batch, bands, frames)]
     share : float
-        Of the examples that this is done to. The rectangle has 2 to 40 % of the area; its sides, as shares of
-        theirs, are 0.3 to 3.3 as high as wide.
+        Of the examples that this is done to. The rectangle has 2 to 40 % of the area; the share of the bands
+        that it covers is 0.3 to 3.3 times that of the frames.
     rng : numpy.random.Generator
 
     References
