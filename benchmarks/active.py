@@ -53,14 +53,13 @@ class Learner:
         """The network."""
         import torch
 
-        from ust.compute.device import seed_torch
-        from ust.models.checkpoints import build
+        from ust.models.checkpoints import build_new
         from ust.training.heads.fit import descend
 
         system = self.system
-        seed_torch(system.seed, "initialise", name)
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
-        network = build(system.architecture, system.config, self.y.shape[1], shapes)
+        outputs = self.y.shape[1]
+        network = build_new(system.architecture, system.config, outputs, shapes, system.seed, name)
         steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
         values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
         descend(network, values, targets, name=name, weight_decay=self.decay, **steps)

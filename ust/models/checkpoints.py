@@ -16,6 +16,7 @@ from ust.files.documents import read_json, write_json
 from ust.files.errors import UserError, some
 from ust.files.settings import Count, Place, Section, Share, explain
 from ust.files.tensors import write_tensors
+from ust.models.initialization import initialize_weights, without_draws
 from ust.models.outputs import ROOT
 from ust.models.systems import Answers, Ensemble, Flat, Frames, Hierarchy, System
 from ust.models.table import ARCHITECTURES
@@ -75,8 +76,22 @@ class Saved:
 def build(
     architecture: str, config: Section, outputs: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> torch.nn.Module:
-    """A network with first weights."""
+    """A network whose weights are PyTorch's first ones: to be loaded over, or to be looked at."""
     return ARCHITECTURES[architecture](config, outputs, shapes)
+
+
+def build_new(
+    architecture: str,
+    config: Section,
+    outputs: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    seed: int,
+    name: str,
+) -> torch.nn.Module:
+    """A network to train: its first weights follow from the seed and its name alone, on every processor."""
+    network = without_draws(lambda: build(architecture, config, outputs, shapes))
+    initialize_weights(network, seed, name)
+    return network
 
 
 def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
@@ -158,7 +173,7 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
             found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         if found != wanted:
             raise UserError(f"{path}: not the weights of the network that {DESCRIPTION_FILE} describes")
-        network = build()
+        network = without_draws(build)
         network.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage train makes it") from None

@@ -9,11 +9,10 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy, is_incomplete
-from ust.compute.device import seed_torch
 from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Seed, Weight
-from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.checkpoints import Saved, build_new, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
@@ -155,8 +154,9 @@ def train_baseline(
         If the loss is no longer finite.
     """
     labels = outputs(recipe, taxonomy)
-    seed_torch(recipe.seed, "initialise", name)
-    network = build(recipe.architecture, recipe.config, len(labels), examples.shapes).to(device)
+    network = build_new(
+        recipe.architecture, recipe.config, len(labels), examples.shapes, recipe.seed, name
+    ).to(device)
     train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
     if recipe.standardize:
         from sklearn.preprocessing import StandardScaler  # a second to import, for this system alone

@@ -11,13 +11,12 @@ import torch
 from ust.annotations.taxonomy import Taxonomy
 from ust.compute import processes
 from ust.compute.accelerate import accelerate
-from ust.compute.device import seed_torch
 from ust.compute.processes import synchronise
 from ust.features.store import Features
 from ust.files.digests import versions
 from ust.files.errors import UserError
 from ust.files.progress import Progress, silent
-from ust.models.checkpoints import build
+from ust.models.checkpoints import build_new
 from ust.models.examples import Examples, select
 from ust.models.table import ARCHITECTURES
 from ust.training.loops.state import TrainingState
@@ -88,8 +87,7 @@ class Work:
 
     def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """A network of the system's architecture for such examples, with first weights of its own."""
-        seed_torch(system.seed, "initialise", name)
-        network = build(system.architecture, system.config, outputs, examples.shapes)
+        network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
         if self.synchronise and processes.count() > 1:
             synchronise(network)
         return accelerate(network).to(self.device)

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from ust.features.feature import Bring
 from ust.features.mn.network import BANDS, MobileNet
 from ust.files.digests import file_digest
 from ust.files.errors import UserError, listing
+from ust.files.seeding import fill_normal, generator
 from ust.files.tensors import write_tensors
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
@@ -129,24 +131,31 @@ def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
 
 
 def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
-    """A network from a seed whose batch norms have seen noise, so that its embeddings are alive."""
-    generator = torch.Generator().manual_seed(seed)
+    """A network from a seed whose batch norms have seen noise, so that its embeddings are alive.
+
+    The same on every processor: draws are NumPy's, and what the batch norms see is computed in double
+    precision, where sums in another order round to the same float32.
+    """
     network = MobileNet(width)
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             scale = (2 / parameter[0].numel()) ** 0.5
-            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+            fill_normal(parameter.detach().numpy(), scale, generator(seed, "mobilenet", name))
         elif name.endswith("bias"):
             parameter.data.zero_()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean over all that it sees
-    network.train()
+    network.double().train()
+    rng = generator(seed, "mobilenet", "noise")
     with torch.no_grad():
         for _ in range(4):
-            slope = torch.randn(8, 1, 1, generator=generator) * torch.linspace(-1, 1, BANDS)[:, None]
-            network(slope + 0.5 * torch.randn(8, BANDS, 200, generator=generator))
-    return network.state_dict()
+            slope = rng.standard_normal((8, 1, 1)) * np.linspace(-1, 1, BANDS)[:, None]
+            network(torch.from_numpy(slope + 0.5 * rng.standard_normal((8, BANDS, 200))))
+    for name, statistic in network.named_buffers():
+        if name.endswith("running_mean"):  # of a norm after a norm it is 0 but for the rounding of sums
+            statistic.copy_(statistic.round(decimals=9) + 0.0)  # and never -0
+    return network.float().state_dict()
 
 
 def load_network(folder: Path, width: float) -> MobileNet:

@@ -127,6 +127,13 @@ class VGGish(nn.Module):
                 module.bias.copy_(torch.from_numpy(variables[f"{name}/biases"]))
 
 
+def empty_network(*, final_relu: bool) -> VGGish:
+    """The network without first weights: to draw so many takes half a second."""
+    with torch.device("meta"):
+        network = VGGish(final_relu=final_relu)
+    return network.to_empty(device="cpu")
+
+
 class Embedder:
     """VGGish with its weights and post-processing: patches in, quantised embeddings out.
 
@@ -149,9 +156,7 @@ class Embedder:
         device: torch.device,
         precision: str = "float32",
     ) -> None:
-        with torch.device("meta"):  # without first weights: to draw so many takes half a second
-            network = VGGish(final_relu=final_relu)
-        network = network.to_empty(device="cpu")
+        network = empty_network(final_relu=final_relu)
         network.load_variables(variables)
         self.network = accelerate(network).to(device)
         self.device, self.half = device, precision == "bfloat16"

@@ -1,6 +1,7 @@
 """Where VGGish's weights come from: the AudioSet checkpoint, or a seed."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from ust.features.vggish.network import (
     LINEARS,
     MEL_BANDS,
     Embedder,
+    empty_network,
     examples,
 )
 from ust.files.digests import file_digest
 from ust.files.errors import UserError, listing
+from ust.files.seeding import fill_normal, generator
 from ust.files.tensors import write_tensors
 
 log = logging.getLogger("ust")
@@ -33,7 +36,7 @@ RELEASED = {
 }  # fmt: skip
 WEIGHTS_FILE = "weights.safetensors"
 PCA_SHAPES = {"pca_eigen_vectors": (EMBEDDING, EMBEDDING), "pca_means": (EMBEDDING,)}
-CALIBRATION_EXAMPLES = 256
+CALIBRATION_EXAMPLES = 64
 
 # Embedding mean and standard deviation, then post-processed, of three seconds of a 1 kHz sine at 44.1 kHz,
 # from the reference's own smoke test of either release.
@@ -95,24 +98,29 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
 
 
 def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
-    """Seeded weights: a random network whose embeddings keep their variance from layer to layer.
+    """Seeded weights, the same on every processor: a random network whose embeddings keep their variance.
 
     He-normal weights and zero biases; instead of a PCA, each embedding dimension is centred and scaled to
     unit variance over seeded noise patches, so that quantisation keeps what there is.
     """
-    rng = np.random.default_rng(seed)
-    variables = {}
-    for name, shape in variable_shapes().items():
-        if name.endswith("/biases"):
-            variables[name] = np.zeros(shape, np.float32)
-        else:
-            scale = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
-            variables[name] = rng.standard_normal(shape, dtype=np.float32) * scale
-    embeddings = _embed(variables, _calibration_patches(rng), final_relu=final_relu)
+    variables = {name: np.zeros(shape, np.float32) for name, shape in variable_shapes().items()}
+    for name, values in variables.items():
+        if name.endswith("/weights"):
+            deviation = math.sqrt(2 / math.prod(values.shape[:-1]))
+            fill_normal(values, deviation, generator(seed, "vggish", name))
+    # In double precision: sums in another order, as another processor makes them, round to the same float32.
+    network = empty_network(final_relu=final_relu)
+    network.load_variables(variables)
+    patches = torch.from_numpy(_calibration_patches(generator(seed, "vggish", "patches"))).double()
+    with torch.inference_mode():
+        embeddings = torch.cat([network.double()(some) for some in patches.split(16)]).numpy()
     deviation = embeddings.std(axis=0)
     alive = deviation > 1e-6 * deviation.max()
     scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive)
-    return variables | {"pca_eigen_vectors": np.diag(scale), "pca_means": embeddings.mean(axis=0)}
+    means = embeddings.mean(axis=0)
+    return variables | {
+        "pca_eigen_vectors": np.diag(scale).astype(np.float32), "pca_means": means.astype(np.float32)
+    }  # fmt: skip
 
 
 def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:

@@ -24,7 +24,7 @@ from ust.files.documents import read_json
 from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
-from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.checkpoints import Saved, build_new, note, parameter_count, save
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
@@ -191,8 +191,8 @@ def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch
             f"{work.name}: width is {system.width:g}, but {feature} has {weights}, "
             f"of width {width_of(weights):g}; set the row's width to that"
         )
-    seed_torch(system.seed, "initialise", name)
-    network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
+    outputs = examples.targets.shape[1]
+    network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
     network.take(load_network(folder, system.width))
     return network.to(work.device, memory_format=torch.channels_last)
 

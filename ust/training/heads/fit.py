@@ -12,7 +12,7 @@ from ust.compute.device import seed_torch
 from ust.files.errors import UserError
 from ust.files.seeding import generator
 from ust.files.settings import Count, Positive, Section, Seed, Weight
-from ust.models.checkpoints import Saved, build, note, parameter_count, save
+from ust.models.checkpoints import Saved, build_new, note, parameter_count, save
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
@@ -153,8 +153,8 @@ def _train(
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
     """A head trained from the start on examples that fit in memory."""
-    seed_torch(system.seed, "initialise", name)
-    network = build(system.architecture, system.config, examples.targets.shape[1], examples.shapes)
+    outputs = examples.targets.shape[1]
+    network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
     network = network.to(work.device)
     ((batch, targets),) = examples.batches(len(examples), device=work.device)
     ((_, values),) = batch.items()

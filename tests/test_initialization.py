@@ -1,0 +1,206 @@
+"""First weights: from PyTorch's default distributions, drawn by NumPy, the same on every processor."""
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from tiny import NETWORK
+from torch import nn
+
+from ust.features.mn.weights import random_weights
+from ust.files.seeding import fill_normal, fill_uniform, generator
+from ust.models.checkpoints import build, build_new
+from ust.models.initialization import initialize_weights, without_draws
+from ust.models.table import ARCHITECTURES
+
+SHAPES = {
+    "cnn": {"logmel": (128, 862)},
+    "cnn_vggish": {"logmel": (128, 862), "vggish": (10, 128)},
+    "cnn_mn": {"logmel": (128, 862), "embedding": (384,)},
+    "frames": {"vggish": (10, 128)},
+    "head": {"embedding": (384,)},
+    "attention": {"frames": (32, 384)},
+    "mobilenet": {"log_mel": (128, 1000)},
+    "cnn9": {"logmel": (64, 640)},
+    "mobilenetv2": {"logmel": (128, 862)},
+}
+SETTINGS = NETWORK | {"hidden_layers": 1, "hidden_size": 16, "dropout": 0.1, "width": 0.4, "windows": 0}
+
+
+def config(architecture):
+    kind = ARCHITECTURES[architecture].Config
+    return kind(**{name: SETTINGS[name] for name in kind.model_fields})
+
+
+def small():
+    """One of each layer that has weights."""
+    return nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(8, 64, (3, 5)), "depthwise": nn.Conv2d(64, 64, 3, groups=64, bias=False),
+            "norm": nn.BatchNorm2d(64), "linear": nn.Linear(40, 300), "bilinear": nn.Bilinear(25, 30, 20),
+        }
+    )  # fmt: skip
+
+
+def test_one_layer_is_an_independent_draw_of_numpy():
+    """The stream by its definition: SHA-256 of the names, PCG64, float64, rounded to float32."""
+    network = small()
+    initialize_weights(network, 2019, "a", "b")
+    names = hashlib.sha256(b"initialise\0a\0b\0linear.weight").digest()
+    entropy = [2019, *(int.from_bytes(names[i : i + 4], "little") for i in range(0, 16, 4))]
+    draws = np.random.Generator(np.random.PCG64(entropy)).random((300, 40))
+    wanted = ((2 * draws - 1) * (1 / math.sqrt(40))).astype(np.float32)
+    np.testing.assert_array_equal(network["linear"].weight.detach().numpy(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "fan_in"), [("conv", 8 * 3 * 5), ("depthwise", 9), ("linear", 40), ("bilinear", 25)]
+)
+def test_the_distributions_are_those_of_pytorch(name, fan_in):
+    """Uniform within ±1/√fan_in, weight and bias: PyTorch's own draws have the same bounds and deviation."""
+    torch.manual_seed(0)
+    theirs, ours = small()[name], small()
+    initialize_weights(ours, 2019, "a")
+    bound = 1 / math.sqrt(fan_in)
+    for key, value in ours[name].named_parameters():
+        assert value.abs().max() <= bound
+        if value.numel() > 200:
+            assert value.abs().max() > 0.99 * bound
+            for other in (value, dict(theirs.named_parameters())[key]):
+                n = other.numel()
+                assert other.mean().item() == pytest.approx(0, abs=5 * bound / math.sqrt(3 * n))
+                # The standard error of a uniform deviation is √(1/5n) of it.
+                assert other.std().item() == pytest.approx(bound / math.sqrt(3), rel=5 / math.sqrt(5 * n))
+
+
+def test_batch_norms_begin_as_identity():
+    network = small()
+    with torch.no_grad():
+        for tensor in [*network["norm"].parameters(), network["norm"].running_mean]:
+            tensor.fill_(7)
+    initialize_weights(network, 1)
+    for tensor, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+        assert (getattr(network["norm"], tensor) == value).all()
+
+
+def test_another_layer_changes_no_others_weights():
+    plain, more = small(), small()
+    more["first"] = nn.Linear(3, 4)
+    other = nn.ModuleDict({"first": nn.Linear(3, 4), **small()})
+    for network in (plain, more, other):
+        initialize_weights(network, 5, "a")
+    for network in (more, other):
+        found = network.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in plain.state_dict().items())
+
+
+def test_seeds_and_names_tell_networks_apart():
+    found = []
+    for seed, names in ((1, ("a",)), (2, ("a",)), (1, ("b",)), (1, ("a",))):
+        network = small()
+        initialize_weights(network, seed, *names)
+        found.append(network["linear"].weight)
+    assert torch.equal(found[0], found[3])
+    assert not any(torch.equal(found[0], other) for other in found[1:3])
+
+
+def test_neither_pytorchs_generator_nor_its_threads_matter():
+    made = []
+    for seed, threads in ((0, 1), (1, 2)):
+        before = torch.get_num_threads()
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        state = torch.get_rng_state()
+        made.append(build_new("cnn_vggish", config("cnn_vggish"), 5, SHAPES["cnn_vggish"], 3, "a"))
+        torch.set_num_threads(before)
+        assert torch.equal(torch.get_rng_state(), state)
+    first, second = (network.state_dict() for network in made)
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_weight_of_every_architecture_is_drawn(architecture):
+    """None is left as memory happened to be, and buffers are as the network sets them itself."""
+    args = architecture, config(architecture), 5, SHAPES[architecture]
+    first, second = build_new(*args, 3, "a"), build_new(*args, 3, "a")
+    plain = build(*args).state_dict()
+    fixed = {name for name, _ in first.named_buffers()}
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+        assert value.isfinite().all()
+        if name in fixed or (value == value.flatten()[0]).all():  # weights and biases of batch norms
+            assert torch.equal(value, plain[name]), name
+        else:
+            assert value.abs().max() <= 1
+            assert plain[name].std() > 0
+            if value.numel() > 1000:
+                assert value.std().item() == pytest.approx(plain[name].std().item(), rel=0.1), name
+
+
+def test_a_layer_of_another_kind_is_named():
+    with pytest.raises(TypeError, match="1: no first weights are known for a layer of type Embedding"):
+        initialize_weights(nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 4)), 1)
+
+
+def test_without_draws_leaves_the_generator_alone():
+    state = torch.get_rng_state()
+    network = without_draws(small)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (network["norm"].weight == 1).all()
+    small()
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+def test_long_arrays_are_drawn_in_one_stream():
+    """In chunks, as if at once."""
+    for fill, draw in (
+        (fill_uniform, lambda rng, n: (2 * rng.random(n) - 1) * 0.3),
+        (fill_normal, lambda rng, n: rng.standard_normal(n) * 0.3),
+    ):
+        values = np.zeros((7, 30_001), np.float32)
+        fill(values, 0.3, generator(1, "a"))
+        wanted = draw(generator(1, "a"), values.size).astype(np.float32)
+        np.testing.assert_array_equal(values.ravel(), wanted)
+    with pytest.raises(ValueError, match="contiguous"):
+        fill_uniform(values.T, 0.3, generator(1, "a"))
+
+
+FOUND = """
+import hashlib, torch
+from ust.features.mn.weights import random_weights
+from ust.models.checkpoints import build_new
+from ust.models.heads import Head
+config = Head.Config(hidden_layers=1, hidden_size=64, dropout=0.5)
+head = build_new("head", config, 9, {"embedding": (50,)}, 3, "a")
+for state in (head.state_dict(), random_weights(1, 0.1)):
+    print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest())
+torch.manual_seed(0)
+print(hashlib.sha256(torch.nn.functional.dropout(torch.ones(10_000), 0.3).numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_processor_without_avx2_begins_with_the_same_weights():
+    """And drops out the same values: PyTorch is told to use neither AVX2 nor AVX-512."""
+    found = []
+    for capability in ("default", "avx2"):
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": capability, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", FOUND]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert len(found[0]) == 3
+    assert found[0] == found[1]
+
+
+def test_random_mobilenets_are_he_normal():
+    state = random_weights(1, 0.1)
+    weight = state["features.16.0.weight"]
+    assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.05)
+    assert weight.mean().item() == pytest.approx(0, abs=0.02)
+    assert (state["classifier.5.bias"] == 0).all()
