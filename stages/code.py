@@ -40,7 +40,9 @@ def stages(params: dict[str, Any]) -> Iterator[tuple[str, str, Rows]]:
         yield script, script, {}
     yield "download", "download", {SOURCES: frozenset({params["data"]["source"]})}
     for name, row in params["labels"].items():
-        yield f"aggregate_labels/{name}", "aggregate_labels", {RULES: frozenset({row["rule"]})}
+        features = frozenset({row["feature"]} if "feature" in row else ())
+        used = {RULES: frozenset({row["rule"]}), FEATURES: features}
+        yield f"aggregate_labels/{name}", "aggregate_labels", used
     rules = frozenset(row["rule"] for row in params["label_quality"]["rules"].values())
     yield "label_quality", "label_quality", {RULES: rules}
     for name in params["features"]:

@@ -16,7 +16,6 @@ def main() -> None:
     parser.add_argument(
         "--details", type=Path, help="folder for annotators.csv, doubtful.csv, reliability.csv"
     )
-    parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
     parser.add_argument("--without-seconds", action="store_true", help="so that equal runs write equal files")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out"])
@@ -29,7 +28,6 @@ def main() -> None:
     from ust.annotations.rules.section import read_label_quality
     from ust.annotations.rules.votes import votes_of
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.features.embeddings import read_embeddings
     from ust.files.atomic import replacing
     from ust.files.documents import write_json
     from ust.scores.label_quality import TABLES, annotators, doubtful, quality, reliabilities
@@ -53,8 +51,6 @@ def main() -> None:
     estimates, seconds = {}, {}
     for name, (rule, settings) in rules.items():
         given = {"annotations": annotations} if rule.supervised else {}
-        if rule.listens:
-            given["embeddings"] = read_embeddings(args.features, settings.feature)
         started = time.monotonic()
         estimates[name] = rule.estimate(votes, settings, **given)
         seconds[name] = round(time.monotonic() - started, 2)

@@ -113,6 +113,19 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("logmel.n_mels", 96, "n_mels is 96, should be at least 108"),
         ("logmel.hop_length", 1024, "give 431 frames, should be at least 528"),
         ("systems.baseline_fine.outputs", "all", "systems.baseline_fine.outputs: is 'all', should be 'fine'"),
+        ("augment.pitch_shift.semitones", 200.0, "semitones: is 200.0, should be less than or equal to 48"),
+        (
+            "augment.volume.gain_db",
+            1e4,
+            "augment.volume.gain_db: is 10000.0, should be less than or equal to",
+        ),
+        ("augment.noise.level_db", [-20.0, 1e4], "augment.noise.level_db: is [-20.0, 10000.0], should be wi"),
+        ("systems.cnn.features", ["vggish"], "vggish is an embedding, the architecture cnn takes a spectro"),
+        (
+            "systems.baseline_fine.features",
+            ["logmel"],
+            "logmel is a spectrogram, the architecture frames tak",
+        ),
         ("systems.a/b", {"recipe": "train"}, "systems.a/b"),
         ("submission", "../x", "submission: is '../x'"),
     ],
@@ -122,6 +135,65 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, 
     with pytest.raises(UserError) as error:
         check(path)
     assert message in str(error.value)
+
+
+def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
+    """Checked before any work: of the 128 bands, the 1000 frames, the windows."""
+    row = {
+        "recipe": "train_finetune", "architecture": "mobilenet", "features": ["mn_logmel"],
+        "labels": "majority", "outputs": "all", "width": 0.4, "windows": 0, "hidden_layers": 0,
+        "hidden_size": 8, "dropout": 0.0,
+    }  # fmt: skip
+    for key, value, message in (
+        ("mask_bands", 128, ""),
+        ("mask_bands", 129, "mask_bands is 129, should be at most 128, the bands of the feature (of tuned)"),
+        ("mask_frames", 1000, ""),
+        ("mask_frames", 1001, "mask_frames is 1001, should be at most 1000, the frames of the feature"),
+        ("windows", 500, ""),
+        ("windows", 501, "windows is 501, should be at most 500"),
+    ):
+        path = tmp_path / "params.yaml"
+        changes = {"features": ["logmel", "vggish", "mn_logmel"], "systems.tuned": row | {key: value}}
+        change_params(ROOT / "params.yaml", path, changes)
+        if message:
+            with pytest.raises(UserError) as error:
+                check(path)
+            assert message in str(error.value)
+        else:
+            check(path)
+
+
+RELABEL = {
+    "rule": "relabel", "threshold": 0.5, "soft": True, "iterations": 40, "false_alarm": 0.018,
+    "sensitivity": 0.5, "label_deviation": [1.0, 0.5], "annotator_deviation": [1.0, 1.0], "correlation": 0.5,
+    "anchor": 1.0, "coupling": 0.2, "penalty": 1.0, "folds": 5, "rounds": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("feature", "is_embedding"),
+    [("logmel", False), ("logmel64", False), ("mn_logmel", False), ("vggish", True), ("mn", True),
+     ("mn_frames", True), ("mn_windows", True)],
+)  # fmt: skip
+def test_a_rule_listens_to_embeddings_alone(tmp_path, feature, is_embedding):
+    path = tmp_path / "params.yaml"
+    features = list(dict.fromkeys(["logmel", "vggish", feature]))
+    heard = RELABEL | {"feature": feature}
+    change_params(ROOT / "params.yaml", path, {"features": features, "labels.heard": heard})
+    if is_embedding:
+        check(path)
+        return
+    with pytest.raises(UserError) as error:
+        check(path)
+    wanted = "should be an embedding of the clip; embeddings are vggish, mn, mn_frames, mn_windows, onnx"
+    assert f"labels.heard.feature: is '{feature}', {wanted}" in str(error.value)
+
+
+def test_rules_are_compared_by_annotations_alone(tmp_path):
+    path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"feature": "mn"})
+    with pytest.raises(UserError) as error:
+        check(path)
+    assert "label_quality.rules.heard.rule: is 'relabel', which needs embeddings" in str(error.value)
 
 
 def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):

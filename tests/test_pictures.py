@@ -49,7 +49,7 @@ def test_rolled_keeps_every_frame_in_its_order():
 
 def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
     kept = X.clone()
-    found = masked(X, 30, 10, np.random.default_rng(3))
+    found = masked(X, 29, 9, np.random.default_rng(3))
     assert torch.equal(X, kept)
     for before, after in zip(X, found, strict=True):
         hidden = after != before
@@ -60,6 +60,23 @@ def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
         for stretch in (bands, frames):
             places = torch.nonzero(stretch).flatten()
             assert len(places) == 0 or places[-1] - places[0] == len(places) - 1
+
+
+def test_masks_are_of_none_to_the_most_inclusive():
+    """Each width equally often; the most that there can be are all bands."""
+    bands = []
+    for before, after in zip(MANY, masked(MANY, 3, 0, np.random.default_rng(3)), strict=True):
+        hidden = (after != before).all(dim=1)
+        bands.append(int(hidden.sum()))
+        assert not (after != before)[~hidden].any()
+    counts = np.bincount(bands)
+    assert len(counts) == 4
+    assert (abs(counts - 100) < 4 * np.sqrt(400 * 0.25 * 0.75)).all()
+    assert torch.equal(masked(MANY, 0, 0, np.random.default_rng(3)), MANY)
+    widest = [
+        (m != x).all() for x, m in zip(MANY, masked(MANY, 20, 0, np.random.default_rng(3)), strict=True)
+    ]
+    assert any(widest)
 
 
 def test_a_rectangle_of_some_is_erased_and_no_more():

@@ -7,12 +7,23 @@ from typing import Annotated, Any, Literal
 
 import librosa
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ust.audio.clips import SAMPLE_RATE
 from ust.audio.recordings import load_audio, write_sound
 from ust.files.seeding import generator
-from ust.files.settings import Count, Interval, Positive, Section, Seed, Share
+from ust.files.settings import Count, Interval, Section, Seed, Share
+
+# A shift stretches the clip by 2^(semitones/12), then resamples it. Four octaves leave 0.6 of its ten
+# seconds; far beyond, the stretched clip is shorter than a Fourier transform's window, or fills the memory.
+MOST_SEMITONES = 48.0
+MOST_DB = 120.0  # what 24 bits hold, less the level of a quiet clip
+
+
+def _within(levels: list[float]) -> list[float]:
+    if max(map(abs, levels)) > MOST_DB:
+        raise ValueError(f"Input should be within -{MOST_DB:g} and {MOST_DB:g} dB")
+    return levels
 
 
 class Variant(Section):
@@ -24,16 +35,16 @@ class Variant(Section):
 
 
 class PitchShift(Variant):
-    semitones: Positive
+    semitones: Annotated[float, Field(gt=0, le=MOST_SEMITONES)]
 
 
 class Volume(Variant):
-    gain_db: Positive
+    gain_db: Annotated[float, Field(gt=0, le=MOST_DB)]
 
 
 class Noise(Variant):
     colours: Annotated[list[Literal["white", "pink", "brown"]], Field(min_length=1)]
-    level_db: Interval
+    level_db: Annotated[Interval, AfterValidator(_within)]
 
 
 class Augment(Section):

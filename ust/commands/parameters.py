@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError, create_model
 from ust.annotations.rules.section import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
 from ust.compute.section import Compute
+from ust.features.embeddings import embeddings_are
 from ust.features.table import FEATURES
 from ust.files.documents import read_yaml
 from ust.files.errors import some
 from ust.files.settings import Name, Section, explain, wrong
 from ust.models.checkpoints import Checkpoint, Predict
-from ust.models.table import ARCHITECTURES
 from ust.page.standings import Leaderboard
 from ust.scores.section import Evaluate
 from ust.scores.submission import Submit
@@ -23,6 +23,7 @@ from ust.training.section import TABLES, Model, complete, recipe_of
 from ust.training.table import RECIPES
 
 Rows = dict[Name, dict[str, Any]]
+OF_EMBEDDINGS = ("embedding", "frames", "vggish")  # inputs of networks; the others are of spectrograms
 SECTIONS: dict[str, Any] = {
     "data": Data,
     "labels": Rows,
@@ -90,6 +91,9 @@ def _labels(params: Any) -> list[str]:
     for name, row in params.labels.items():
         if "feature" in row and row["feature"] not in params.features:
             problems.append(f"labels.{name}.feature: is {row['feature']!r}, should be one of features")
+        elif "feature" in row and not FEATURES[row["feature"]].is_embedding:
+            wanted = f"should be an embedding of the clip; {embeddings_are(FEATURES)}"
+            problems.append(f"labels.{name}.feature: is {row['feature']!r}, {wanted}")
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
     return problems
@@ -153,15 +157,19 @@ def _has(params: Any, where: str, system: Any) -> list[str]:
 
 
 def _fits(params: Any, system: Any) -> str:
-    """What of its features a system's network cannot take; nothing where there is nothing to say."""
+    """What of its features a system cannot take; empty where there is nothing to say."""
     shapes = {}
     for name, feature in system.inputs.items():
         settings = getattr(params, feature, None)
         if feature not in FEATURES or settings is None:
             return ""  # which is said of the feature itself
+        if FEATURES[feature].is_embedding != (name in OF_EMBEDDINGS):
+            kinds = ("an embedding", "a spectrogram")
+            is_one, wanted = kinds if FEATURES[feature].is_embedding else kinds[::-1]
+            return f"the feature {feature} is {is_one}, the architecture {system.architecture} takes {wanted}"
         shapes[name] = FEATURES[feature].shape(FEATURES[feature].of_settings(settings.model_dump()))
     try:
-        ARCHITECTURES[system.architecture].check(shapes)
+        system.check_shapes(shapes)
     except ValueError as error:
         return str(error)
     return ""

@@ -37,6 +37,9 @@ class Feature:
     of_clip : callable
         In a worker: from mono samples, their rate in Hz and what `computed` gives to the value, or, if there
         is a network, to what it takes.
+    is_embedding : bool
+        Whether a value is an embedding of the clip, or one of each of its frames; otherwise it is a
+        spectrogram, which a network is needed for.
     packages : tuple of str
         Whose versions a value depends on.
     prepare : callable, optional
@@ -51,6 +54,7 @@ class Feature:
     dtype: str
     shape: Callable[[Any], tuple[int, ...]]
     of_clip: Callable[[np.ndarray, int, Any], np.ndarray]
+    is_embedding: bool
     packages: tuple[str, ...]
     prepare: Callable[[Path, Any, Bring], dict[str, str]] | None = None
     on_batch: Callable[[Path, Any, Any], OnBatch] | None = None

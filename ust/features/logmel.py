@@ -86,5 +86,11 @@ def shape(settings: LogMel) -> tuple[int, int]:
 
 
 FEATURE = Feature(
-    LogMel, LogMel, "float16", shape, of_clip, packages=("librosa", "numpy", "resampy", "scipy", "soundfile")
+    LogMel,
+    LogMel,
+    "float16",
+    shape,
+    of_clip,
+    is_embedding=False,
+    packages=("librosa", "numpy", "resampy", "scipy", "soundfile"),
 )

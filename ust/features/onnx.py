@@ -162,6 +162,7 @@ FEATURE = Feature(
     "float32",
     shape,
     of_clip,
+    is_embedding=True,
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
     prepare=prepare,
     on_batch=on_batch,

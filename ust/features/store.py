@@ -192,7 +192,8 @@ def open_all(
     inputs : mapping of str to str
         The feature by the network's name for it.
     cache_gib : float
-        See `open_features`.
+        GiB of rows to keep in memory, of all files together: the first rows of the first file, and of the
+        next what is left.
 
     Raises
     ------
@@ -200,10 +201,11 @@ def open_all(
         As `open_features`, or if they are of different clips or variants.
     """
     with ExitStack() as stack:
-        found = {
-            name: stack.enter_context(open_features(folder / f"{feature}.h5", feature, cache_gib=cache_gib))
-            for name, feature in inputs.items()
-        }
+        found, left = {}, cache_gib
+        for name, feature in inputs.items():
+            path = folder / f"{feature}.h5"
+            found[name] = stack.enter_context(open_features(path, feature, cache_gib=left))
+            left -= found[name].cached.nbytes / 2**30
         first, *others = found.values()
         for other in others:
             check_same_rows(first, other)

@@ -1,5 +1,6 @@
 """A row of systems in params.yaml: what every one says, and what completes it."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -62,6 +63,21 @@ class System(Section):
                 f"{len(names)}, as its {', '.join(names)}"
             )
         return dict(zip(names, self.features, strict=True))
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that its network and its recipe can take features of such shapes, before any work.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int
+            Of a clip's features, by the network's inputs.
+
+        Raises
+        ------
+        ValueError
+            Saying what should be changed.
+        """
+        ARCHITECTURES[self.architecture].check(shapes)
 
 
 class OneNetwork(System):

@@ -18,7 +18,6 @@ from ust.files.errors import UserError
 from ust.files.progress import Progress, silent
 from ust.models.checkpoints import build_new
 from ust.models.examples import Examples, select
-from ust.models.table import ARCHITECTURES
 from ust.training.loops.state import TrainingState
 from ust.training.rows import System
 
@@ -119,7 +118,11 @@ def description(system: System, taxonomy: Taxonomy, features: Mapping[str, Featu
 
 
 def training_data(
-    system: System, labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy
+    system: System,
+    labels: pd.DataFrame,
+    features: Mapping[str, Features],
+    taxonomy: Taxonomy,
+    sensors: Mapping[str, str] | None = None,
 ) -> Data:
     """What a system learns from: the train clips, with their variants if it wants them, and validate.
 
@@ -131,16 +134,18 @@ def training_data(
     features : mapping of str to Features
         By its network's inputs.
     taxonomy : Taxonomy
+    sensors : mapping of str to str, optional
+        The sensor_id of each train clip, which a system with folds needs.
     """
     columns = list(taxonomy.labels)
     return Data(
-        select("train", labels, columns, features, variants=system.variants),
+        select("train", labels, columns, features, variants=system.variants, sensors=sensors),
         select("validate", labels, columns, features, variants=False),
     )
 
 
 def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
-    """Check that a system's network can take the features that there are.
+    """Check that a system's network and recipe can take the features that there are.
 
     Raises
     ------
@@ -149,6 +154,6 @@ def check_inputs(name: str, system: System, features: Mapping[str, Features]) ->
     """
     shapes = {key: tuple(file.values.shape[1:]) for key, file in features.items()}
     try:
-        ARCHITECTURES[system.architecture].check(shapes)
+        system.check_shapes(shapes)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None

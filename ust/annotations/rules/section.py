@@ -43,6 +43,12 @@ def read_label_quality(path: Path) -> tuple[LabelQuality, dict[str, tuple[Rule, 
 def check_label_quality(section: LabelQuality) -> list[str]:
     """What is wrong with its rules."""
     problems = check_rules("label_quality.rules", section.rules)
+    problems += [
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
+        "compared by the annotations alone: should be another, and that one a row of labels"
+        for name, row in section.rules.items()
+        if row.get("rule") in RULES and RULES[row["rule"]].listens
+    ]
     of_pooled = [n for n, row in section.rules.items() if row.get("rule") == "pooled"]
     if section.annotators not in of_pooled:
         wanted = f"a row of its rules of the rule pooled: {', '.join(of_pooled) or 'there is none'}"

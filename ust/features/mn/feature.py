@@ -83,6 +83,7 @@ FEATURE = Feature(
     "float32",
     shape,
     of_clip,
+    is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,
     on_batch=on_batch,

@@ -40,6 +40,7 @@ FEATURE = Feature(
     "float16",
     shape,
     of_clip,
+    is_embedding=False,
     packages=("numpy", "resampy", "scipy", "soundfile"),
     prepare=prepare,
 )

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ust.features.feature import OnBatch
 from ust.features.mn.feature import FEATURE as EMBEDDING
-from ust.features.mn.feature import folded
+from ust.features.mn.feature import LOG_MEL_FRAMES, folded
 from ust.features.mn.network import CLASSES, MobileNet, embedding_size
 from ust.features.mn.weights import RANDOM, RELEASED, width_of
 from ust.files.settings import Count, Section, Seed
@@ -19,7 +20,7 @@ class Computed(Section):
     """What the values depend on; so many windows make a clip, side by side."""
 
     weights: Literal[(*RELEASED, RANDOM)]
-    windows: Count
+    windows: Annotated[int, Field(ge=1, le=LOG_MEL_FRAMES // 2)]  # two frames each: half a window is the step
 
 
 class Windows(Computed):

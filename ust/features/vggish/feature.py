@@ -67,6 +67,7 @@ FEATURE = Feature(
     "uint8",
     shape,
     of_clip,
+    is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,
     on_batch=on_batch,

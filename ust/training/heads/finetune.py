@@ -7,7 +7,7 @@ taught it of other recordings (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Z
 Batch norms keep the statistics of AudioSet: a batch of a small city would give them worse ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -87,6 +87,26 @@ class OnePretrained(OneNetwork):
     def holds_out(self) -> bool:
         """Whether there are folds to hold out."""
         return self.folds > 1
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check, too, that what is hidden of a log-mel, and its windows, are no more than there is of it.
+
+        Raises
+        ------
+        ValueError
+            Saying what should be changed.
+        """
+        super().check_shapes(shapes)
+        bands, frames = shapes["log_mel"]
+        for name, most, what in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
+            if getattr(self, name) > most:
+                given = getattr(self, name)
+                raise ValueError(f"{name} is {given}, should be at most {most}, the {what} of the feature")
+        if self.windows > frames // 2:  # half a window is the step from one to the next
+            raise ValueError(
+                f"windows is {self.windows}, should be at most {frames // 2}: the feature has {frames} "
+                "frames, a window at least two"
+            )
 
 
 def fit_pretrained(system: Any, data: Data, work: Work) -> None:
@@ -185,7 +205,9 @@ def _pretrained(system: Any, examples: Examples, work: Work, name: str) -> torch
     if work.pretrained is None:
         raise UserError(f"{work.name} is fine-tuned: give --pretrained, the folder of the stages weights")
     folder = work.pretrained / feature
-    weights = read_json(folder / DESCRIPTION_FILE, made_by=f"weights@{feature}").get("weights", "")
+    weights = read_json(folder / DESCRIPTION_FILE, made_by=f"weights@{feature}").get("weights")
+    if weights is None:
+        raise UserError(f"{work.name}: the feature {feature} has no network to fine-tune; take mn_logmel")
     if width_of(weights) != system.width:
         raise UserError(
             f"{work.name}: width is {system.width:g}, but {feature} has {weights}, "
@@ -211,7 +233,7 @@ def _fit_head(network: torch.nn.Module, examples: Examples, system: Any, work: W
 def _epochs(
     network: torch.nn.Module, examples: Examples, system: Any, work: Work, name: str
 ) -> Iterator[tuple[int, float, float, torch.nn.Module]]:
-    """Train all of it, at a rate that rises for a while and falls as a cosine.
+    """Train all of it, at a rate that rises to `lr` and falls as a cosine.
 
     Yields
     ------
@@ -230,9 +252,7 @@ def _epochs(
         "smoothing": system.label_smoothing,
         "unknown": unknown_columns(labels, work.taxonomy) if system.mask_unknown else (),
     }
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: cosine((step + 0.5) / steps, system.warm_up)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, system.warm_up))
     averaged = None
     if system.average:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
@@ -252,13 +272,14 @@ def _epochs(
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
+            (lr,) = schedule.get_last_lr()
             schedule.step()
             if averaged:
                 averaged.update_parameters(network)
             total += found.item() * len(y)
         if not np.isfinite(total):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
-        yield number, total / len(examples), schedule.get_last_lr()[0], kept
+        yield number, total / len(examples), lr, kept
 
 
 def _copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -53,7 +53,7 @@ def rolled(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def masked(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
-    """SpecAugment: of each example fewer than so many neighbouring bands, and frames, made its mean.
+    """SpecAugment: of each example 0 to `bands` neighbouring bands, and 0 to `frames` frames, made its mean.
 
     References
     ----------
@@ -63,7 +63,7 @@ def masked(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -
     for one in x:
         mean = one.mean()
         for axis, most in ((0, bands), (1, frames)):
-            width = int(rng.integers(most)) if most else 0
+            width = int(rng.integers(most + 1))
             start = int(rng.integers(one.shape[axis] - width + 1))
             one.narrow(axis, start, width).fill_(mean)
     return x
