@@ -30,12 +30,13 @@ def read(folder: Path) -> tuple:
     system = read_system(folder / PARAMS, SYSTEM)
     labels = aggregate(collection, system.labels)
     columns = list(collection.taxonomy.labels)
+    sensors = collection.clips()["sensor_id"].to_dict()
     parts = []
     with open_all(folder / FEATURES, system.inputs, cache_gib=4) as features:
         (file,) = features.values()
         for split in ("train", "validate"):
-            found = select(split, labels, columns, features, variants=False)
-            parts.append((file[found.rows], found.targets, file.clip[found.rows]))
+            found = select(split, labels, columns, features, variants=False, sensors=sensors)
+            parts.append((file[found.rows], found.targets, found.groups))
     return system, *parts, collection.taxonomy
 
 
@@ -43,11 +44,8 @@ class Learner:
     """A head trained on some of the clips, as `ust train` trains it, its probabilities calibrated."""
 
     def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
-        from ust.training.held_out.folds import sensors_of
-
         self.system, self.taxonomy, self.decay = system, taxonomy, decay
-        self.x, self.y, clips = train
-        self.sensors = sensors_of(clips)
+        self.x, self.y, self.sensors = train
 
     def fit(self, rows: np.ndarray, name: str):
         """The network."""
@@ -78,7 +76,7 @@ class Learner:
 
         held = np.zeros((len(rows), self.y.shape[1]))
         groups = self.sensors[rows]
-        for rest, fold in folds(groups, min(3, len(np.unique(groups))), self.system.seed):
+        for rest, fold in folds(groups, min(3, len(np.unique(groups)))):
             held[fold] = answers(self.fit(rows[rest], "fold"), self.x[rows[fold]])
         calibration = fit_calibration(held, self.y[rows])
         network = self.fit(rows, "all")

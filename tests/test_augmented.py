@@ -29,7 +29,7 @@ def data(taxonomy):
 
 def varied(data, **changes):
     system = SYSTEM.model_copy(update=changes)
-    return Varied(data.train.features, data.train.rows, data.train.targets, system)
+    return Varied(data.train.features, data.train.rows, data.train.targets, recipe=system)
 
 
 def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):

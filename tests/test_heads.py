@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import GroupKFold
 from tiny import CPU, Heard, Stored
 
 from ust.files.errors import UserError
@@ -52,9 +53,10 @@ def data(taxonomy):
     stored = Stored(embedding[order], clip, variant, split)
     frames = np.repeat(embedding[order][:, None], 4, axis=1)
     frames[:, 1:] = 3
-    made = training_data(HEAD, table, {"embedding": stored}, taxonomy)
+    sensors = {clip: clip[:2] for clip in names}
+    made = training_data(HEAD, table, {"embedding": stored}, taxonomy, sensors)
     attended = Stored(frames, clip, variant, split)
-    return made, training_data(ATTENTION, table, {"frames": attended}, taxonomy)
+    return made, training_data(ATTENTION, table, {"frames": attended}, taxonomy, sensors)
 
 
 @pytest.fixture
@@ -119,11 +121,11 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
     assert sum(map(len, held)) == 8
 
 
-@given(st.lists(st.integers(0, 9), min_size=12, max_size=60), st.integers(2, 4), st.integers(0, 99))
-def test_folds(groups, count, seed):
+@given(st.lists(st.integers(0, 9), min_size=12, max_size=60), st.integers(2, 4))
+def test_folds(groups, count):
     groups = np.array([*groups, *range(4)])
     held = []
-    for rest, fold in folds(groups, count, seed):
+    for rest, fold in folds(groups, count):
         assert not set(groups[rest]) & set(groups[fold])
         assert sorted([*rest, *fold]) == list(range(len(groups)))
         assert len(fold)
@@ -133,7 +135,35 @@ def test_folds(groups, count, seed):
 
 def test_too_few_sensors_are_named():
     with pytest.raises(UserError, match="2 sensor"):
-        list(folds(np.array([1, 1, 2]), 3, 0))
+        list(folds(np.array([1, 1, 2]), 3))
+
+
+def test_folds_keep_the_sensors_of_the_annotations_apart_whatever_names_say(data, work, monkeypatch):
+    """Sensors that cut across the names' beginnings: the folds are GroupKFold's of sensor_id."""
+    made, _ = data
+    sensors = {clip: f"s{int(clip[3:9]) % 5}" for clip in made.train.clips}
+    train = replace(made.train, sensors=sensors)
+    seen = []
+    real = heads._train
+
+    def watched(examples, *args):
+        seen.append(set(examples.clips))
+        return real(examples, *args)
+
+    monkeypatch.setattr(heads, "_train", watched)
+    heads.fit_head(HEAD.model_copy(update={"max_epochs": 1}), replace(made, train=train), work)
+    groups = np.array([sensors[clip] for clip in train.clips])
+    wanted = [set(train.clips[rest]) for rest, _ in GroupKFold(3).split(groups, groups=groups)]
+    assert seen[:3] == wanted
+    for learnt in seen[:3]:
+        assert not {sensors[clip] for clip in learnt} & {sensors[clip] for clip in set(train.clips) - learnt}
+
+
+def test_clips_of_no_known_sensor_are_named(data, work):
+    made, _ = data
+    train = replace(made.train, sensors=dict.fromkeys(made.train.clips[1:], "1"))
+    with pytest.raises(UserError, match=rf"1 clip\(s\) have no sensor_id.*: {made.train.clips[0]}"):
+        heads.fit_head(HEAD, replace(made, train=train), work)
 
 
 def test_standardised_is_of_the_train_clips():

@@ -89,7 +89,7 @@ def sixteen(system, name, values, taxonomy):
     order = np.argsort(names)
     columns = (np.array(column, object)[order] for column in (names, ["original"] * 16, splits))
     stored = Stored(values[order].astype(np.float16), *columns)
-    return training_data(system, table, {name: stored}, taxonomy)
+    return training_data(system, table, {name: stored}, taxonomy, {clip: clip[:2] for clip in names})
 
 
 class Heard:

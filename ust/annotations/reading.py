@@ -80,6 +80,11 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
 
 
+def sensors_of(annotations: pd.DataFrame) -> dict[str, str]:
+    """The sensor_id of each clip, by audio_filename."""
+    return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
+
+
 def unverified(annotations: pd.DataFrame, split: str) -> list[str]:
     """The clips of a split that have no ground truth."""
     rows = annotations[annotations["split"] == split]

@@ -1,7 +1,7 @@
 """What a network is trained on or asked: feature rows and label vectors, batch by batch."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import torch
 
 from ust.features.rows import ORIGINAL
 from ust.features.store import Features
-from ust.files.errors import UserError, listing
+from ust.files.errors import UserError, listing, some
 
 Batch = dict[str, torch.Tensor]
 
@@ -25,11 +25,14 @@ class Examples:
     rows : numpy.ndarray [shape=(n,), int64]
         Indices into each.
     targets : numpy.ndarray [shape=(n, labels), float32]
+    sensors : mapping of str to str
+        The sensor_id of each clip, where folds are to keep sensors apart.
     """
 
     features: Mapping[str, Features]
     rows: np.ndarray
     targets: np.ndarray
+    sensors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -40,6 +43,23 @@ class Examples:
     def clips(self) -> np.ndarray:
         """The name of each one's clip."""
         return next(iter(self.features.values())).clip[self.rows]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The sensor of each one's clip.
+
+        Raises
+        ------
+        UserError
+            If the sensor of a clip is not known.
+        """
+        missing = sorted(set(self.clips) - set(self.sensors))
+        if missing:
+            raise UserError(
+                f"{len(missing)} clip(s) have no sensor_id in the annotations, which folds keep apart: "
+                f"{some(missing)}"
+            )
+        return np.array([self.sensors[clip] for clip in self.clips])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,8 +83,8 @@ class Examples:
         return batch, torch.from_numpy(self.targets[chosen]).to(device)
 
 
-def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
-    """Where batches of n examples start and end; a last one of a single example joins the one before.
+def batch_bounds(n: int, size: int, *, fewest: int = 2) -> list[tuple[int, int]]:
+    """Where batches of n examples start and end; a last one of fewer than `fewest` joins the one before.
 
     Batch norm cannot train on one example.
 
@@ -74,7 +94,7 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
     [(0, 3), (3, 7)]
     """
     starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if len(starts) > 1 and n - starts[-1] < fewest:
         starts.pop()
     return list(zip(starts, [*starts[1:], n], strict=True))
 
@@ -86,6 +106,7 @@ def select(
     features: Mapping[str, Features],
     *,
     variants: bool,
+    sensors: Mapping[str, str] | None = None,
 ) -> Examples:
     """The examples of a split.
 
@@ -100,6 +121,8 @@ def select(
         Of the same rows.
     variants : bool
         Whether to take augmented variants too.
+    sensors : mapping of str to str, optional
+        The sensor_id of each clip.
 
     Raises
     ------
@@ -120,7 +143,7 @@ def select(
     if len(rows) == 0:
         raise UserError(f"the split '{split}' has no clips")
     targets = labels.loc[keys.clip[rows], columns].to_numpy(np.float32)
-    return Examples(features, rows, targets)
+    return Examples(features, rows, targets, sensors or {})
 
 
 def predict(

@@ -30,9 +30,8 @@ from ust.scores.evaluation import Evaluation
 from ust.scores.predictions import read_predictions
 from ust.training.heads.fit import fit_head
 from ust.training.held_out.cross_fit import OUT_OF_FOLD
-from ust.training.held_out.folds import sensors_of
 from ust.training.section import read_system
-from ust.training.work import Data, Work, description
+from ust.training.work import Data, Work, check_inputs, description
 
 POOL = "pool"  # split of clips that nobody has labelled
 FEWEST = 10  # labelled train clips
@@ -103,7 +102,8 @@ def train(
     own, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
     labels = aggregate(collection, system.labels)
-    groups = sensors_of(labels.index[labels["split"] == "train"])
+    sensors = collection.clips()["sensor_id"].astype(str).to_dict()
+    groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]
     count = len(np.unique(groups))
     if len(groups) < FEWEST or count < 2:
         raise UserError(
@@ -122,7 +122,8 @@ def train(
         extraction.run(progress=progress)
         device = prepare(device=compute.device, threads=compute.threads)
         with open_all(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
-            data = _data(labels, features, taxonomy)
+            check_inputs(SYSTEM, system, features)
+            data = _data(labels, features, taxonomy, sensors)
             about = description(system, taxonomy, features)
             out = models / SYSTEM
             work = Work(SYSTEM, taxonomy, device, out, models, about, None, _Silent(), progress)
@@ -169,9 +170,11 @@ def rows_of(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
     return tuple(sorted(rows))
 
 
-def _data(labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy) -> Data:
+def _data(
+    labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy, sensors: Mapping[str, str]
+) -> Data:
     columns = list(taxonomy.labels)
-    train = select("train", labels, columns, features, variants=False)
+    train = select("train", labels, columns, features, variants=False, sensors=sensors)
     if not (labels["split"] == "validate").any():
         return Data(train, train)
     return Data(train, select("validate", labels, columns, features, variants=False))

@@ -55,7 +55,7 @@ class Varied(Examples):
     recipe : Augmented
     """
 
-    recipe: Any
+    recipe: Any = None
 
     def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
         """The feature, augmented, and targets of some of them (indices)."""
@@ -69,5 +69,6 @@ class Varied(Examples):
 
 def fit_augmented(system: Any, data: Data, work: Work) -> None:
     """Train a network as `fit_flat` does, on train clips that are augmented anew in every batch."""
-    train = Varied(data.train.features, data.train.rows, data.train.targets, system)
+    plain = data.train
+    train = Varied(plain.features, plain.rows, plain.targets, plain.sensors, system)
     fit_flat(system, replace(data, train=train), work)

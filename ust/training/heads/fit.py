@@ -18,7 +18,6 @@ from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
 from ust.training.heads.data import mixed, own_targets
 from ust.training.held_out.cross_fit import answers, cross_fit, facts
-from ust.training.held_out.folds import sensors_of
 from ust.training.loops.stagnation import Epoch
 from ust.training.rows import OneNetwork
 from ust.training.work import Data, Work
@@ -54,11 +53,10 @@ class OneHead(OneNetwork):
 def fit_head(system: Any, data: Data, work: Work) -> None:
     """Train a head and write it, and its out-of-fold predictions of the train clips.
 
-    Each weight decay is tried on folds of the train clips, which keep sensors apart (a clip's name begins
-    with its sensor, as in SONYC-UST: ``SENSOR_NUMBER.wav``); the one whose out-of-fold predictions score
-    best, coarse and fine together, is used on all of them. Those predictions also say how the head's
-    probabilities are calibrated, and each label's threshold. The network of the last epoch is kept: validate
-    chooses nothing, and is only scored for the learning curve.
+    Each weight decay is tried on folds of the train clips, which keep sensors (``sensor_id``) apart; the one
+    whose out-of-fold predictions score best, coarse and fine together, is used on all of them. Those
+    predictions also say how the head's probabilities are calibrated, and each label's threshold. The network
+    of the last epoch is kept: validate chooses nothing, and is only scored for the learning curve.
 
     Raises
     ------
@@ -135,7 +133,7 @@ def out_of_fold(
 
     def train(rest: Examples, _: Examples, number: int) -> torch.nn.Module:
         if share < 1:
-            sensors = sensors_of(rest.clips)
+            sensors = rest.groups
             names = generator(seed, "share", str(number)).permutation(np.unique(sensors))
             kept = np.isin(sensors, names[: max(1, round(share * len(names)))])
             rest = rest.having(kept, rest.targets[kept])

@@ -12,7 +12,7 @@ from ust.models.outputs import complete
 from ust.models.systems import Answers
 from ust.scores.calibration import best_thresholds, fit_calibration
 from ust.scores.predictions import write_predictions
-from ust.training.held_out.folds import folds, sensors_of
+from ust.training.held_out.folds import folds
 from ust.training.work import Work
 
 OUT_OF_FOLD = "out_of_fold.csv"
@@ -38,7 +38,7 @@ def cross_fit(
     numpy.ndarray [shape=(n, outputs)]
     """
     held = np.zeros(examples.targets.shape, np.float32)
-    for number, (rest, fold) in enumerate(folds(sensors_of(examples.clips), system.folds, system.seed)):
+    for number, (rest, fold) in enumerate(folds(examples.groups, system.folds)):
         others, this = (examples.having(which, examples.targets[which]) for which in (rest, fold))
         held[fold] = answers(train(others, this, number), this, work)
     return held
@@ -69,13 +69,13 @@ def facts(held: np.ndarray, examples: Examples, labels: list[str], system: Any, 
     """
     columns = [work.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
-    clips = examples.clips[original]
+    clips, groups = examples.clips[original], examples.groups[original]
     held, targets = held[original], examples.targets[original]
     found: dict[str, Any] = {}
     if system.calibrate:
         found["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
         before, held = held, held.copy()
-        for rest, fold in folds(sensors_of(clips), system.folds, system.seed):
+        for rest, fold in folds(groups, system.folds):
             held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
     everything = complete(torch.from_numpy(held), labels, work.taxonomy).numpy()
     write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
