@@ -60,7 +60,9 @@ def key(
         for each in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
+    groups = data.train.groups.tolist() if system.holds_out else []
     settings = {
+        "sensors": digest(*groups),
         "name": args.system,
         "system": system.model_dump(),
         "data": [digest(*parts) for parts in contents],
@@ -103,6 +105,9 @@ def main() -> None:
     parser.add_argument(
         "--pretrained", type=Path, help="folder of the stages weights, of a network that is fine-tuned"
     )
+    parser.add_argument(
+        "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
+    )
     parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
     parser.add_argument(
         "--minutes", type=float, default=0, help="fewer epochs, if that is what they take (0: any number)"
@@ -114,6 +119,7 @@ def main() -> None:
     import time
 
     from ust.annotations.labels import read_labels
+    from ust.annotations.reading import read_annotations, sensors_of
     from ust.annotations.taxonomy import read_taxonomy
     from ust.compute import processes
     from ust.compute.device import prepare
@@ -132,33 +138,40 @@ def main() -> None:
     system = read_system(args.params, args.system)
     if not 0 <= args.minutes < float("inf"):
         raise UserError(f"--minutes is {args.minutes:g}, should be 0 or more")
-    if compute.processes > 1:
-        if args.minutes:
-            raise UserError("--minutes is measured in one process; set compute.processes to 1")
-        if system.recipe != "train":
-            raise UserError(
-                f"{args.system}: the recipe {system.recipe} trains in one process, compute.processes is "
-                f"{compute.processes}; set it to 1 for this system"
-            )
+    recipe, parallel = RECIPES[system.recipe], ()
+    if compute.processes > 1 and recipe.several_processes and not args.minutes:
+        parallel = (compute.processes, compute.synchronise)
         if not processes.started():
             processes.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
             return
+    elif compute.processes > 1:
+        if processes.started_rank():
+            return  # torchrun started several, of which the first trains
+        why = "--minutes is measured" if recipe.several_processes else f"the recipe {system.recipe} trains"
+        log.info("%s: %s in one process; compute.processes is %d", args.system, why, compute.processes)
     if args.seed is not None:
         system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
         check_root(args.root)
     device = prepare(device=compute.device, threads=compute.threads)
-    if compute.processes > 1:
+    if parallel:
         processes.join(compute.processes, device)
         if processes.rank():
             log.setLevel(logging.CRITICAL)  # the first one speaks for all
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels / f"{system.labels}.csv", taxonomy)
 
-    with open_all(args.features, system.inputs, cache_gib=system.cache_gib) as features:
+    sensors = {}
+    if system.holds_out:
+        if args.annotations is None:
+            raise UserError(
+                f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
+            )
+        sensors = sensors_of(read_annotations(args.annotations, taxonomy))
+    cache_gib = system.cache_gib / processes.count()  # each process keeps rows of its own
+    with open_all(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
-        data = training_data(system, labels, features, taxonomy)
-        parallel = (compute.processes, compute.synchronise) if compute.processes > 1 else ()
+        data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)
         history, about = History(args.system), description(system, taxonomy, features)
         with _folders(args, identity) as (out, states), processes.errors_of_lost_processes():
@@ -166,12 +179,11 @@ def main() -> None:
                 args.system, taxonomy, device, out, states, about, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
-            fit = RECIPES[system.recipe].fit
             if args.minutes:
-                system = within(args.minutes, system, data, work, fit)
+                system = within(args.minutes, system, data, work, recipe.fit)
                 log.info("%s: %d epochs in %g minutes", args.system, system.max_epochs, args.minutes)
             started = time.monotonic()
-            fit(system, data, work)
+            recipe.fit(system, data, work)
             minutes = (time.monotonic() - started) / 60
         if processes.rank() == 0:
             history.write(args.history)

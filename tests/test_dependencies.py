@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.code import stages as stages_of
 from ust.files import code
+from ust.files import digests as code_of_values
 
 # Scripts beside the stages that no pipeline runs.
 TOOLS = {"compare", "export", "leaderboard", "tag", "tag_archive"}
@@ -248,6 +249,23 @@ def test_what_runs_is_what_is_declared(project, tmp_path, words, place):
                for row in direct_imports(table) for imported in imported_files(row)}  # fmt: skip
     assert used - declared <= of_rows
     assert len(used & declared) > 8
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"), [("seeding.py", True), ("errors.py", False)], ids=["generators", "errors"]
+)
+def test_other_random_streams_make_another_digest(copy, monkeypatch, file, changes):
+    """What resumes a training, and what finds finished clips, goes by the code with its generators."""
+    monkeypatch.setattr(code_of_values, "ROOT", copy)
+    before = {
+        name: code_of_values.code_digest(name, {}) for name in ("stages.train", "ust.audio.augmentation")
+    }
+    path = copy / "ust" / "files" / file
+    text = path.read_text("utf-8")
+    path.write_text(text + "\n_other = 1\n", "utf-8")
+    after = {name: code_of_values.code_digest(name, {}) for name in before}
+    path.write_text(text, "utf-8")
+    assert [before[name] != after[name] for name in before] == [changes, changes]
 
 
 @pytest.mark.parametrize("name", stages())

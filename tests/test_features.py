@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ust.audio.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
+from ust.features.embeddings import read_embeddings
 from ust.features.logmel import logmel
-from ust.features.rows import find_rows
-from ust.features.store import open_features
+from ust.features.rows import Row, find_rows
+from ust.features.store import open_all, open_features, write_features
 from ust.files.errors import UserError
 
 DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -187,6 +188,34 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
         other.rename(path)
     with pytest.raises(UserError, match="stage extract@logmel"), open_features(path, "logmel"):
         pass
+
+
+@pytest.mark.parametrize("feature", ["mn", "mn_logmel", "logmel64", "unknown"])
+def test_what_is_no_embedding_is_refused_by_what_the_feature_is(tmp_path, feature):
+    """Not by its name or shape: an embedding of as many axes is read, frames as their mean and maximum."""
+    values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
+    rows = [Row(f"{i}.wav", "original", "train", tmp_path) for i in range(3)]
+    path = tmp_path / f"{feature}.h5"
+    write_features(path, feature, rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes={})
+    if feature == "mn":
+        found = read_embeddings(tmp_path, "mn")
+        wanted = np.concatenate([values.mean(axis=1), values.max(axis=1)], axis=1)
+        np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
+        assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
+        return
+    with pytest.raises(UserError, match=f"the feature {feature} is no embedding; embeddings are vggish, mn"):
+        read_embeddings(tmp_path, feature)
+
+
+def test_the_cache_is_of_all_files_of_a_training_together(feature_files):
+    """First the log-mels, of five rows, then of the embeddings what is left."""
+    logmel, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(5)])
+    of_logmel, of_vggish = 128 * 862 * 2, 10 * 128
+    for size, wanted in ((3 * of_logmel + 2 * of_vggish, (3, 2)), (9 * of_logmel, (5, 5)), (0, (0, 0))):
+        names = {"logmel": "logmel", "vggish": "vggish"}
+        with open_all(logmel.parent, names, cache_gib=size / 2**30) as found:
+            assert tuple(len(file.cached) for file in found.values()) == wanted
+            assert sum(file.cached.nbytes for file in found.values()) <= size
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)

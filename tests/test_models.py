@@ -329,14 +329,28 @@ def test_when_the_rate_returns(restart, epochs):
     assert found == epochs
 
 
-def test_a_cosine_rises_and_falls_to_nothing():
-    assert [cosine(done, 0.0) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert [cosine(done, 0.25) for done in (0, 0.125, 0.25)] == pytest.approx(
-        [0, 0.5 * (1 + np.cos(np.pi / 8)) / 2, (1 + np.sqrt(0.5)) / 2]
-    )
-    schedule = CosineSchedule(0.2, 0.0)
-    assert schedule.at(0.5) == schedule.lr == pytest.approx(0.1)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 48, 96, 1000])
+@pytest.mark.parametrize("warm_up", [0.0, 0.01, 0.1, 0.25, 0.5, 0.99])
+def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
+    """Exactly; before it the rate rises by equal parts of lr, after it falls as a cosine towards 0."""
+    schedule = CosineSchedule(0.004, warm_up)
+    rates = np.array([schedule.at(step, steps) for step in range(steps)])
+    assert schedule.lr == rates[-1] > 0
     assert not schedule.step(improved=False)
+    last = max(round(warm_up * steps), 1) - 1  # of the warm-up
+    assert rates.max() == rates[last] == 0.004
+    np.testing.assert_allclose(rates[: last + 1], 0.004 * np.arange(1, last + 2) / (last + 1))
+    done = np.arange(steps - last) / (steps - last)
+    np.testing.assert_allclose(rates[last:], 0.004 * (1 + np.cos(np.pi * done)) / 2)
+
+
+def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    for step in range(20):
+        assert 0.3 * cosine(step, 20, 0.0) == pytest.approx(annealing.get_last_lr()[0])
+        optimizer.step()
+        annealing.step()
 
 
 def test_a_schedule_goes_on_where_it_was():

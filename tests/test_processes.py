@@ -14,7 +14,10 @@ import torch
 from conftest import ROOT
 from project import change_params
 
+from ust.compute import processes
+from ust.compute.accelerate import accelerate
 from ust.compute.processes import SyncedBatchNorm2d, synchronise
+from ust.files.errors import UserError
 from ust.models.table import ARCHITECTURES
 
 # Run by torchrun: the gradients of one step of a whole training epoch, as the first process has them.
@@ -24,8 +27,8 @@ from torch import nn
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_processes import gradients
 from ust.compute import processes
-processes.join(2, torch.device("cpu"))
-found = gradients({size}, synchronised={synchronised})
+processes.join({count}, torch.device("cpu"))
+found = gradients({size}, synchronised={synchronised}, batch={batch})
 if processes.rank() == 0:
     torch.save(found, {out!r})
 """
@@ -55,11 +58,10 @@ class Small(torch.nn.Module):
         return self.last(torch.relu(self.norm(self.first(x))).flatten(1))
 
 
-def gradients(size, *, synchronised=True):
-    """Of the last step, what the batch norm has seen, and the loss, of an epoch of one batch."""
+def gradients(size, *, synchronised=True, batch=None):
+    """Of the last step, what the batch norm has seen, and the loss, of an epoch, of one batch by default."""
     from tiny import FLAT
 
-    from ust.compute import processes
     from ust.models.examples import Examples
     from ust.training.loops.trainer import Task, Trainer
 
@@ -69,7 +71,7 @@ def gradients(size, *, synchronised=True):
         synchronise(network)
     targets = (np.random.default_rng(1).random((size, 3)) < 0.4).astype(np.float32)
     examples = Examples({"x": Stored(size)}, np.arange(size), targets)
-    recipe = FLAT.model_copy(update={"batch_size": size, "lr": 0.0})
+    recipe = FLAT.model_copy(update={"batch_size": batch or size, "lr": 0.0})
     trainer = Trainer(Task(network, examples, examples, torch.device("cpu"), "a", lambda _: None), recipe)
     loss = trainer.epoch(1)
     found = {name: parameter.grad for name, parameter in network.named_parameters()}
@@ -77,29 +79,58 @@ def gradients(size, *, synchronised=True):
     return found | {"loss": torch.tensor(loss)}
 
 
-def by_two(tmp_path, size, synchronised=True):
+def by_several(tmp_path, size, *, count=2, synchronised=True, batch=None):
     out = tmp_path / "found.pt"
     script = tmp_path / "step.py"
-    script.write_text(
-        STEP.format(
-            tests=str(ROOT / "tests"), root=str(ROOT), size=size, synchronised=synchronised, out=str(out)
-        )
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    values = {"size": size, "count": count, "synchronised": synchronised, "batch": batch}
+    places = {"tests": str(ROOT / "tests"), "root": str(ROOT), "out": str(out)}
+    script.write_text(STEP.format(**values, **places))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    done = subprocess.run([*command, str(count), script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return torch.load(out, weights_only=True)
 
 
 @pytest.mark.parametrize("size", [16, 13], ids=["even", "uneven"])
 def test_gradients_are_those_of_one_process(tmp_path, size):
-    found, wanted = by_two(tmp_path, size), gradients(size)
+    found, wanted = by_several(tmp_path, size), gradients(size)
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
+def test_a_last_batch_smaller_than_the_processes_is_trained_on(tmp_path):
+    """Three processes, ten examples in batches of eight: of the last step's two one process has none."""
+    found, wanted = by_several(tmp_path, 10, count=3, batch=8), gradients(10, batch=8)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(("architecture", "fusion"), [("cnn_vggish", "bilinear"), ("cnn9", None)])
+def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fusion):
+    """With the layers that are faster than PyTorch's, too: gradients of 0, and none that is missing."""
+    shapes = {"logmel": (128, 862)} | ({"vggish": (10, 128)} if fusion else {})
+    kind = ARCHITECTURES[architecture]
+    options = {"fusion": fusion, "vggish_scale": None, "conv_dropout": 0.2, "head_dropout": 0.2}
+    config = kind.Config(**{name: options[name] for name in kind.Config.model_fields})
+    network = kind(config, 5, shapes).train()
+    network = accelerate(synchronise(network))
+    # As if the other processes had eight examples.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(8))
+    found = network(**{name: torch.zeros(0, *shape) for name, shape in shapes.items()})
+    assert found.shape == (0, 5)
+    found.sum().backward()
+    assert all(parameter.grad.eq(0).all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("size", "batch"), [(10, 4), (4, 8)], ids=["batch", "examples"])
+def test_batch_norms_of_their_own_need_two_examples_each(monkeypatch, size, batch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UserError, match=r"a batch has 4 examples, should have at least 6: two for each of 3"):
+        gradients(size, synchronised=False, batch=batch)
+
+
 def test_batch_norms_of_their_own_give_others(tmp_path):
-    found, wanted = by_two(tmp_path, 16, synchronised=False), gradients(16)
+    found, wanted = by_several(tmp_path, 16, synchronised=False), gradients(16)
     assert (found["first.weight"] - wanted["first.weight"]).abs().max() > 1e-4
 
 
@@ -165,7 +196,14 @@ def test_another_number_of_processes_than_torchrun_started(two):
     assert "torchrun started 3 processes, compute.processes is 2" in done.stderr
 
 
-@pytest.mark.slow
-def test_recipes_of_one_process_say_so(two):
+def test_recipes_of_one_process_train_in_one_and_say_so(two):
+    """Once, and the stage writes its model; so does a training whose minutes are measured."""
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]
-    assert "trains in one process" in two.run(*words, code=1)
+    said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
+    output = two.run(*words)
+    assert output.count(said) == 1
+    assert "trained on" in output
+    assert (two.path / "two/baseline_fine/model.json").is_file()
+    output = two.run(*train(two), "--minutes", "0.001")
+    assert output.count("cnn: --minutes is measured in one process; compute.processes is 2") == 1
+    assert "trained on" in output

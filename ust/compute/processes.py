@@ -23,6 +23,11 @@ def started() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def started_rank() -> int:
+    """Which of the processes that torchrun started this is, before they meet; 0 where it started none."""
+    return int(os.environ["RANK"]) if started() else 0
+
+
 def rank() -> int:
     """Which of the processes this is; 0 where there is but one."""
     return torch.distributed.get_rank() if _joined() else 0

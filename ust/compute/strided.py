@@ -56,7 +56,8 @@ class StridedConv2d(nn.Conv2d):
         )
         spectrum = (forward @ blocks).transpose(0, 1)  # (products, batch × rows, depth)
         kernel_spectrum = (of_kernel @ kernel.reshape(taps_w, -1)).view(-1, depth, taps_h * self.out_channels)
-        product = torch.bmm(spectrum, kernel_spectrum).view(-1, b, rows, taps_h, self.out_channels)
+        product = torch.bmm(spectrum, kernel_spectrum)
+        product = product.view(len(product), b, rows, taps_h, self.out_channels)
         # Along the height, the few taps are simply summed.
         product = sum(product[:, :, i : i + out_h, i] for i in range(taps_h))
         out = inverse @ product.reshape(len(product), -1)

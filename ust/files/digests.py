@@ -10,6 +10,7 @@ from typing import Any
 from ust.files.code import code_digests
 
 ROOT = Path(__file__).parents[2]  # where the packages are
+GENERATORS = "ust/files/seeding.py"
 
 
 def digest(*parts: str | bytes) -> str:
@@ -36,7 +37,9 @@ def versions(*packages: str) -> str:
 def code_digest(module: str, settings: Mapping[str, Any]) -> str:
     """Digest of how something is computed: the code a module rests on, and settings that JSON can hold.
 
-    What the package `ust.files` says is left out: no value comes from there.
+    What the package `ust.files` says is left out, but for its random generators: no other value comes from
+    there.
     """
-    code = {path: found for path, found in code_digests(ROOT, module).items() if "ust/files/" not in path}
+    found = code_digests(ROOT, module).items()
+    code = {path: code for path, code in found if not path.startswith("ust/files/") or path == GENERATORS}
     return digest(json.dumps([code, settings], sort_keys=True))

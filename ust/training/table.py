@@ -29,15 +29,18 @@ class Recipe:
         The recipe's section of params.yaml, which has its name.
     fit : callable
         Trains a system and writes its models.
+    several_processes : bool
+        Whether ``compute.processes`` can train one of its networks together; the others train in one.
     """
 
     row: type[System]
     settings: type[Section]
     fit: Callable[[Any, Data, Work], None]
+    several_processes: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
-    "train": Recipe(OneNetwork, Stagnation, fit_flat),
+    "train": Recipe(OneNetwork, Stagnation, fit_flat, several_processes=True),
     "train_augmented": Recipe(OnePicture, Augmented, fit_augmented),
     "train_hierarchical": Recipe(Tree, Stagnation, fit_hierarchy),
     "train_hierarchical_code": Recipe(Tree, Plateau, fit_hierarchy),

@@ -45,8 +45,8 @@ class StagnationSchedule:
     def __post_init__(self) -> None:
         self.lr = self.initial_lr
 
-    def at(self, done: float) -> float:
-        """The rate of a step, by the share of the training that is done."""
+    def at(self, step: int, steps: int) -> float:
+        """The rate of a step of a training of so many."""
         return self.lr
 
     def step(self, *, improved: bool) -> bool:
@@ -75,23 +75,34 @@ class StagnationSchedule:
             setattr(self, name, values[name])
 
 
-def cosine(done: float, warm_up: float) -> float:
-    """Share of the highest rate: a cosine that falls to 0 with the last step, and rises to it at first.
+def cosine(step: int, steps: int, warm_up: float) -> float:
+    """Share of the highest rate: a linear warm-up, whose last step has all of it, then a cosine decay.
+
+    After the last step the cosine is at 0; that step itself still has a rate.
 
     Parameters
     ----------
-    done : float
-        Share of the training.
+    step : int
+        From 0.
+    steps : int
+        Of the whole training.
     warm_up : float
-        Share in which the rate rises.
+        Share of the steps in which the rate rises; the first step has the highest rate where that is none.
+
+    Examples
+    --------
+    >>> [round(cosine(step, 8, 0.5), 2) for step in range(8)]
+    [0.25, 0.5, 0.75, 1.0, 0.9, 0.65, 0.35, 0.1]
     """
-    rising = min(1.0, done / warm_up) if warm_up else 1.0
-    return rising * (1 + math.cos(math.pi * done)) / 2
+    highest = max(round(warm_up * steps), 1) - 1
+    if step < highest:
+        return (step + 1) / (highest + 1)
+    return (1 + math.cos(math.pi * (step - highest) / (steps - highest))) / 2
 
 
 @dataclass
 class CosineSchedule:
-    """Learning rate that rises, and falls to 0 as a cosine; scores change nothing.
+    """Learning rate that rises to `highest_lr`, and falls to 0 as a cosine; scores change nothing.
 
     Attributes
     ----------
@@ -104,9 +115,9 @@ class CosineSchedule:
     restarts: ClassVar[int] = 0
     lr: float = field(init=False, default=0.0)
 
-    def at(self, done: float) -> float:
-        """The rate of a step, by the share of the training that is done."""
-        self.lr = self.highest_lr * cosine(done, self.warm_up)
+    def at(self, step: int, steps: int) -> float:
+        """The rate of a step of a training of so many."""
+        self.lr = self.highest_lr * cosine(step, steps, self.warm_up)
         return self.lr
 
     def step(self, *, improved: bool) -> bool:

@@ -97,6 +97,7 @@ class Trainer:
         self._shuffle = generator(recipe.seed, "shuffle", task.name)
         # Each process drops out by draws of its own.
         seed_torch(recipe.seed, "dropout", task.name, *([str(processes.rank())] if processes.rank() else []))
+        self._fewest = self._fewest_of_a_batch()
         self._parallel = DistributedDataParallel(self.network) if processes.count() > 1 else self.network
         weights = positive_weights(task.train.targets, recipe.pos_weight_power)
         self._pos_weight = torch.from_numpy(weights).float().to(task.device)
@@ -107,7 +108,7 @@ class Trainer:
         options = {"fused": True} if self.recipe.optimizer == "adam" else {}
         self.optimizer = OPTIMIZERS[self.recipe.optimizer](self.network.parameters(), lr=lr, **options)
 
-    def epoch(self, number: int, rate: Callable[[float], float] | None = None) -> float:
+    def epoch(self, number: int, rate: Callable[[int, int], float] | None = None) -> float:
         """Train once on every example; the mean loss.
 
         Parameters
@@ -115,8 +116,8 @@ class Trainer:
         number : int
             From 1.
         rate : callable, optional
-            The learning rate by the share of the training that is done, in the middle of a step; by default
-            it stays as it is.
+            The learning rate of a step of the whole training, from 0, and of how many; by default it stays
+            as it is.
 
         Raises
         ------
@@ -126,19 +127,20 @@ class Trainer:
         self.network.train()
         total = 0.0
         order = self._shuffle.permutation(len(self.examples))
-        bounds = batch_bounds(len(self.examples), self.recipe.batch_size)
-        for start, end in self.progress(
+        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._fewest)
+        steps = self.progress(
             bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
-        ):
+        )
+        for step, (start, end) in enumerate(steps, start=(number - 1) * len(bounds)):
             if rate:
-                done = (number - 1 + (start + end) / 2 / len(order)) / self.recipe.max_epochs
                 for group in self.optimizer.param_groups:
-                    group["lr"] = rate(done)
+                    group["lr"] = rate(step, self.recipe.max_epochs * len(bounds))
             share = order[start:end][processes.rank() :: processes.count()]
             features, targets = self.examples.batch(share, self.device)
             with self._precision():
                 logits = self._parallel(**features)
-            loss = self._loss(logits, targets)
+            # A share may be empty: its mean loss is not defined, but the process takes part with a loss of 0.
+            loss = self._loss(logits, targets) if len(share) else logits.sum()
             self.optimizer.zero_grad()
             # Gradients are averaged over processes: each counts by its share of the batch.
             (loss * (processes.count() * len(share) / (end - start))).backward()
@@ -204,6 +206,25 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
         self._shuffle.bit_generator.state = state.values["shuffle"]
+
+    def _fewest_of_a_batch(self) -> int:
+        """Batch norm needs two examples: of the batch, or of each share where it is over that alone.
+
+        Raises
+        ------
+        UserError
+            If no batch can have as many.
+        """
+        alone = any(type(module) in processes.SYNCED for module in self.network.modules())
+        fewest = 2 * processes.count() if alone else 2
+        found = min(self.recipe.batch_size, len(self.examples))
+        if processes.count() > 1 and found < fewest:
+            raise UserError(
+                f"{self.name}: a batch has {found} examples, should have at least {fewest}: two for each of "
+                f"{processes.count()} processes, whose batch norms are apart; set batch_size higher, "
+                "compute.processes lower, or compute.synchronise to true"
+            )
+        return fewest
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(
