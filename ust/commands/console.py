@@ -175,6 +175,9 @@ def run(main: Callable[[], None]) -> None:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
-        log.error("interrupted; the same command goes on from the last clip or epoch that was finished")
+        log.error(
+            "interrupted; the same command keeps finished clips, and goes on after a network's last epoch "
+            "(heads, fine-tuning and the baseline start again)"
+        )
         sys.exit(130)
     sys.exit(0)
