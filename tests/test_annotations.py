@@ -264,6 +264,6 @@ def test_every_split_without_ground_truth_is_named(read, table):
     with pytest.raises(UserError) as error:
         require_ground_truth(annotations, ["validate", "test"], "a.csv")
     message = str(error.value)
-    assert "the split 'validate' has 1 clips, and none of them has ground truth" in message
-    assert "the split 'test' has 0 clips" in message
+    assert "the split 'validate' has 1 clip(s), none with ground truth" in message
+    assert "the split 'test' has 0 clip(s)" in message
     assert "one row with annotator_id 0 for each clip" in message

@@ -135,7 +135,7 @@ def test_coarse_labels_of_release_0_1_are_corrected_when_read_and_can_be_had_as_
 
 
 def test_a_split_that_is_scored_needs_ground_truth_before_any_audio_is_downloaded(records, bring, server):
-    with pytest.raises(UserError, match="the split 'test' has 0 clips, and none of them has ground truth"):
+    with pytest.raises(UserError, match=r"the split 'test' has 0 clip\(s\), none with ground truth"):
         bring(data__source="sonyc-ust-v1", data__release="0.2", evaluate__split="test")
     assert not any("audio" in request for request in server.requests)
     bring(data__source="sonyc-ust-v1", data__release="1.0", evaluate__split="test")
@@ -193,7 +193,7 @@ class TestLocal:
             bring(data__source="local", data__path=str(root))
         message = str(error.value)
         assert "annotations.csv: metrics need ground truth, one row with annotator_id 0" in message
-        assert "the split 'validate' has 5 clips, and none of them has ground truth" in message
+        assert "the split 'validate' has 5 clip(s), none with ground truth" in message
         assert not (tmp_path / "raw0").exists()
 
     def test_a_part_of_the_split_is_enough(self, folder, bring):
@@ -207,5 +207,5 @@ class TestLocal:
         root, table = folder
         table.to_csv(root / "annotations.csv", index=False)
         bring(data__source="local", data__path=str(root))
-        with pytest.raises(UserError, match="the split 'test' has 0 clips"):
+        with pytest.raises(UserError, match="the split 'test' has 0 clip"):
             bring(data__source="local", data__path=str(root), predict__split="test")

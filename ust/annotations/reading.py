@@ -214,7 +214,7 @@ def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where
     clips = annotations.groupby("split")["audio_filename"].nunique()
     there = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
     problems = [
-        f"the split '{split}' has {clips.get(split, 0):,} clips, and none of them has ground truth"
+        f"the split '{split}' has {clips.get(split, 0):,} clip(s), none with ground truth"
         for split in dict.fromkeys(splits)
         if split not in there
     ]
