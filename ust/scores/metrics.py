@@ -11,7 +11,7 @@ on whether the processor has AVX-512, and the area under the curve depends on th
 recall stand in the order of falling threshold, so that the figures are the same on every machine. Against
 the official script, micro F1 is equal, and micro AUPRC differs by up to 1e-4 (0.006 where many predictions
 are equal). Official macro AUPRC that was published with NumPy before 1.25, whose sort left another order, is
-0.002 to 0.009 lower. docs/submissions.md has a table.
+0.002 to 0.009 lower. docs/metrics.md has a table.
 """
 
 from collections.abc import Sequence
