@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, writes=["out"])
 
-    from ust.annotations.reading import read_annotations
+    from ust.annotations.reading import read_annotations, read_coarse
     from ust.annotations.rules.section import read_rule
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.embeddings import read_embeddings
@@ -25,7 +25,7 @@ def main() -> None:
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.listens else {}
     labels = rule.aggregate(annotations, taxonomy, settings, **given)
     with replacing(args.out) as partial:

@@ -15,18 +15,19 @@ def main() -> None:
     parser.add_argument("features", type=Path, help="folder with logmel.h5 and vggish.h5")
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--clip", help="to draw, default: the one with the most labels")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser)
 
     from ust.annotations.agreement import agreement, label_counts
     from ust.annotations.labels import read_labels
-    from ust.annotations.reading import read_annotations
+    from ust.annotations.reading import read_annotations, read_coarse
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_all
     from ust.files.atomic import replacing
     from ust.page.figures import features_figure
 
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     labels = read_labels(args.labels, taxonomy)
     tables = {
         "label_counts": label_counts(annotations, labels, taxonomy),

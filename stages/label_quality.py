@@ -24,7 +24,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.reading import ground_truth, read_annotations, read_coarse
     from ust.annotations.rules.section import read_label_quality
     from ust.annotations.rules.votes import votes_of
     from ust.annotations.taxonomy import read_taxonomy
@@ -34,7 +34,7 @@ def main() -> None:
 
     section, rules = read_label_quality(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     split = args.split or section.split
     truth = ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
     votes = votes_of(annotations, taxonomy)

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse(parser, replaces=["out"])
 
-    from ust.annotations.reading import ground_truth, read_annotations, unverified
+    from ust.annotations.reading import read_coarse, read_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.documents import read_json, write_json
     from ust.files.folders import replacing_folder
@@ -33,8 +33,8 @@ def main() -> None:
     kinds = {"leaderboard": Leaderboard, "evaluate": Evaluate, "checkpoints": dict[Name, Checkpoint]}
     board, settings, checkpoints = read_sections(args.params, **kinds)
     taxonomy = read_taxonomy(args.data / "dcase-ust-taxonomy.yaml")
-    annotations = read_annotations(args.data / "annotations.csv", taxonomy)
-    truth, others = ground_truth(annotations, settings.split), unverified(annotations, settings.split)
+    coarse = read_coarse(args.params)
+    truth, others = read_truth(args.data / "annotations.csv", taxonomy, settings.split, coarse)
     recordings = sorted((args.data / "audio" / settings.split).iterdir())[: board.timed_clips]
 
     entries = {}

@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=80, help="to put into the page at most, default 80")
     parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
     parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     return parse(parser, writes=["out"])
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     args = arguments()
 
     from ust.annotations.labels import read_labels
-    from ust.annotations.reading import read_annotations
+    from ust.annotations.reading import read_annotations, read_coarse
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.clips import SAMPLE_RATE
     from ust.audio.recordings import load_audio
@@ -50,7 +51,7 @@ def main() -> None:
     systems = list(index["checkpoints"])
     history = histories([args.history / f"{name}.csv" for name in index["systems"]])
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy)
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     labels = read_labels(args.labels, taxonomy)
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in systems}
     split = metrics[systems[0]]["rests_on"]["split"]

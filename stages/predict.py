@@ -20,7 +20,7 @@ def main() -> None:
     args = parse(parser, writes=["out", "train"])
 
     from ust.annotations.labels import verified_clips
-    from ust.annotations.reading import read_annotations
+    from ust.annotations.reading import AS_GIVEN, read_annotations
     from ust.annotations.taxonomy import read_taxonomy
     from ust.compute.accelerate import accelerate
     from ust.compute.device import prepare
@@ -40,7 +40,8 @@ def main() -> None:
     device = prepare(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
-    clips = verified_clips(read_annotations(args.annotations, taxonomy))
+    # Only the names of the clips are used.
+    clips = verified_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
     inputs = system.about["inputs"]
     system = accelerate(system).to(device)

@@ -21,7 +21,7 @@ def main() -> None:
 
     import shutil
 
-    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.reading import AS_GIVEN, ground_truth, read_annotations
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.documents import read_json, write_json, write_yaml
     from ust.files.folders import replacing_folder
@@ -31,7 +31,9 @@ def main() -> None:
     (settings,) = read_sections(args.params, submit=Submit)
     taxonomy = read_taxonomy(args.taxonomy)
     metrics = read_json(args.metrics, made_by="evaluate")
-    truth = ground_truth(read_annotations(args.annotations, taxonomy), metrics["rests_on"]["split"])
+    # Only the names of the clips are used.
+    annotations = read_annotations(args.annotations, taxonomy, AS_GIVEN)
+    truth = ground_truth(annotations, metrics["rests_on"]["split"])
     authors = [author.model_dump() for author in settings.authors]
     with replacing_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")

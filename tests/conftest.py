@@ -113,6 +113,18 @@ def annotated(request, taxonomy):
 
 
 @pytest.fixture
+def server():
+    """A local HTTP server; see `records.Server`."""
+    from records import Server
+
+    server = Server()
+    yield server
+    server.ended.set()
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
 def noise():
     """Ten seconds of quiet noise [shape=(441000,), float32]."""
     return (0.1 * np.random.default_rng(0).standard_normal(10 * RATE)).astype(np.float32)

@@ -23,10 +23,10 @@ def fine_counts_at(truth, truth_x, predicted, predicted_x, threshold):
 
 
 def area(points):
-    """Area under (precision, recall) points by trapezoids, after numpy's default sort by recall."""
+    """Area under (precision, recall) points by trapezoids, after a stable sort by recall."""
     precision = np.array([p for p, _ in points])
     recall = np.array([r for _, r in points])
-    order = np.argsort(recall)
+    order = np.argsort(recall, kind="stable")
     xs = [0.0, *recall[order], 1.0]
     ys = [1.0, *precision[order], 0.0]
     return sum((xs[i + 1] - xs[i]) * (ys[i + 1] + ys[i]) / 2 for i in range(len(xs) - 1))
@@ -63,7 +63,7 @@ def score(truth, predicted, taxonomy, level):
     categories = [area([precision_recall(*counts) for counts in table.values()]) for table in tables]
     owns = [np.array(list(table)) for table in tables]
     micro = {}
-    for threshold in sorted({t for table in tables for t in table}):
+    for threshold in sorted({t for table in tables for t in table}, reverse=True):
         sums = np.zeros(3, int)
         for table, own in zip(tables, owns, strict=True):
             sums += table[own[own >= threshold].min()]

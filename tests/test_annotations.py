@@ -1,10 +1,20 @@
 """Taxonomy and annotations: the real layout is read, anything else is explained."""
 
+import logging
+
 import pandas as pd
 import pytest
 
-from ust.annotations.reading import ground_truth, read_annotations
-from ust.annotations.taxonomy import read_taxonomy
+from ust.annotations.reading import (
+    AS_GIVEN,
+    correct_coarse,
+    ground_truth,
+    read_annotations,
+    read_coarse,
+    read_truth,
+    require_ground_truth,
+)
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.files.errors import UserError
 from ust.sources.city.build import annotation_columns
 
@@ -70,7 +80,7 @@ def test_the_real_file_is_read(sonyc_ust_v1):
 
 def test_other_columns_bom_crlf_and_spaces_do_no_harm(read, table, taxonomy):
     table.insert(4, "borough", "3")
-    table["1_engine_presence"] = " 1.0 "
+    table["1_engine_presence"] = table["1-1_small-sounding-engine_presence"] = " 1.0 "
     found = read(table, encoding="utf-8-sig", lineterminator="\r\n")
     assert (found["1_engine"] == 1).all()
     assert len(found) == 6
@@ -129,3 +139,131 @@ def test_a_split_without_ground_truth_cannot_be_scored(read, table):
     annotations = read(table[table["annotator_id"] != "0"])
     with pytest.raises(UserError, match="no ground-truth rows"):
         ground_truth(annotations, "validate")
+
+
+GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine", "wanted"),
+    [
+        (1, (0, 0), 0),  # the error of SONYC-UST 0.1
+        (0, (0, 1), 1),
+        (-1, (1, -1), 1),  # what is heard of a group is heard
+        (1, (1, 0), 1),
+        (1, (-1, -1), 1),  # coarse-only truth, or "open which"
+        (0, (-1, -1), 0),
+        (1, (0, -1), 1),  # it may be the one that nobody was asked about
+        (0, (0, -1), 0),
+        (-1, (0, 0), -1),  # nobody was asked
+        (-1, (-1, -1), -1),
+    ],
+)
+def test_a_coarse_value_becomes_the_maximum_of_its_fine_ones_where_they_decide_it(coarse, fine, wanted):
+    columns = dict(zip(GROUPS.labels, (coarse, 1, *fine), strict=True))
+    table = pd.DataFrame([{"split": "train"} | columns])
+    found = correct_coarse(table, GROUPS)
+    assert found.loc[0, "1_dog"] == wanted
+    assert found.loc[0, "2_tram"] == 1  # a group without fine labels has no maximum
+    assert table.loc[0, "1_dog"] == coarse
+
+
+def test_contradictions_are_counted_by_column_and_split(read, table, taxonomy, tmp_path, caplog):
+    table.loc[[0, 1, 3], "2_machinery-impact_presence"] = "1"
+    table.loc[[3, 4, 5], "2-1_rock-drill_presence"] = "1"
+    caplog.set_level(logging.INFO, "ust")
+    found = read(table)
+    assert found["2_machinery-impact"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            "2_machinery-impact_presence contradicts its fine columns in 2 train, 2 validate row(s); "
+            "the maximum of the fine columns is used (data.coarse)"
+        )
+    ]
+    caplog.clear()
+    given = read_annotations(tmp_path / "annotations.csv", taxonomy, AS_GIVEN)
+    assert given["2_machinery-impact"].tolist() == [1, 1, 0, 1, 0, 0]
+    assert not caplog.records
+
+
+def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, caplog):
+    """Dataset README, 0.4: machinery-impact was marked whenever non-machinery-impact was present."""
+    taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+    caplog.set_level(logging.INFO, "ust")
+    found = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
+    given = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy, AS_GIVEN)
+    assert [record.getMessage()[:75] for record in caplog.records] == [
+        "2_machinery-impact_presence contradicts its fine columns in 315 train, 167 v"[:75]
+    ]
+    wrong = found["2_machinery-impact"] != given["2_machinery-impact"]
+    assert (given.loc[wrong, "3_non-machinery-impact"] == 1).all()
+    kinds = (
+        given["annotator_id"].clip(-1, 1)[wrong].groupby([given["split"], given["annotator_id"].clip(-1, 1)])
+    )
+    assert kinds.size().to_dict() == {
+        ("train", 1): 315, ("validate", 1): 35, ("validate", -1): 60, ("validate", 0): 72
+    }  # fmt: skip
+    truths = [ground_truth(table, "validate")["2_machinery-impact"].sum() for table in (given, found)]
+    assert truths == [88, 16]
+    others = [label for label in taxonomy.labels if label != "2_machinery-impact"]
+    pd.testing.assert_frame_equal(found[others], given[others])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("data: {coarse: as_given}", "as_given"), ("data: {path: null}", "from_fine"), ("mn: {}", "from_fine")],
+)
+def test_data_coarse_of_a_parameter_file(tmp_path, text, wanted):
+    (tmp_path / "params.yaml").write_text(text)
+    assert read_coarse(tmp_path / "params.yaml") == wanted
+    assert read_coarse(tmp_path / "nowhere.yaml") == "from_fine"
+
+
+def test_another_data_coarse_is_refused(tmp_path):
+    (tmp_path / "params.yaml").write_text("data: {coarse: max}")
+    with pytest.raises(UserError, match=r"data\.coarse is 'max', should be one of from_fine, as_given"):
+        read_coarse(tmp_path / "params.yaml")
+
+
+class TestTruth:
+    def test_a_table_of_coarse_truth_alone(self, tmp_path, taxonomy, table):
+        """As ../shared/sonyc-truth has them: no fine column, no split."""
+        columns = ["audio_filename", "sensor_id", "annotator_id"]
+        columns += [f"{label}_presence" for label in taxonomy.coarse]
+        table.loc[table["annotator_id"] == "0", columns].to_csv(tmp_path / "truth.csv", index=False)
+        truth, others = read_truth(tmp_path / "truth.csv", taxonomy, "test")
+        assert truth["audio_filename"].tolist() == ["00_500000.wav", "08_000000.wav"]
+        assert set(truth["split"]) == {"test"}
+        assert set(taxonomy.coarse) <= set(truth) and not set(taxonomy.fine) & set(truth)
+        assert others == []
+
+    def test_a_fine_column_too_few_is_still_an_error(self, tmp_path, taxonomy, table):
+        table.drop(columns="8-1_dog-barking-whining_presence").to_csv(tmp_path / "truth.csv", index=False)
+        with pytest.raises(UserError, match=r"1 column\(s\) are missing: 8-1_dog"):
+            read_truth(tmp_path / "truth.csv", taxonomy, "validate")
+
+    def test_the_real_coarse_truth_is_the_corrected_one(self, sonyc_ust_v1):
+        folder = sonyc_ust_v1.parent / "sonyc-truth"
+        if not folder.is_dir():
+            pytest.skip("the published coarse truth is not here: ../shared/sonyc-truth")
+        taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
+        sizes = {"v1_test": 274, "v1_validate": 442, "v2_validate": 538, "v2_test": 664}
+        tables = {
+            name: read_truth(folder / f"{name}_coarse.csv", taxonomy, name.split("_")[1])[0] for name in sizes
+        }
+        assert {name: len(table) for name, table in tables.items()} == sizes
+        ours, _ = read_truth(sonyc_ust_v1 / "annotations.csv", taxonomy, "validate")
+        ours = ours.set_index("audio_filename")[list(taxonomy.coarse)]
+        theirs = tables["v1_validate"].set_index("audio_filename")[list(taxonomy.coarse)]
+        pd.testing.assert_frame_equal(ours.loc[theirs.index], theirs)
+
+
+def test_every_split_without_ground_truth_is_named(read, table):
+    annotations = read(table[~((table["annotator_id"] == "0") & (table["split"] == "validate"))])
+    require_ground_truth(annotations, ["train"], "a.csv")
+    with pytest.raises(UserError) as error:
+        require_ground_truth(annotations, ["validate", "test"], "a.csv")
+    message = str(error.value)
+    assert "the split 'validate' has 1 clip(s), none with ground truth" in message
+    assert "the split 'test' has 0 clip(s)" in message
+    assert "one row with annotator_id 0 for each clip" in message

@@ -274,7 +274,7 @@ def test_declared_params_are_what_the_script_reads(name):
     stage = stages()[name]
     source = script(stage).read_text("utf-8")
     if "ust.commands.evaluate" in source:
-        source = "read_sections(args.params, evaluate=Evaluate)"
+        source = "read_sections(args.params, evaluate=Evaluate); read_coarse(args.params)"
     read = set()
     for node in ast.walk(ast.parse(source)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -285,6 +285,10 @@ def test_declared_params_are_what_the_script_reads(name):
             read |= {"model", "${item.recipe}", table + ".${key}"}
         elif called == "read_label_quality":
             read |= {"label_quality"}
+        elif called == "read_coarse":
+            read |= {"data.coarse"}
+        elif called == "scored_splits":
+            read |= {"predict.split", "evaluate.split"}
         elif called == "read_rule":
             read |= {"labels.${key}"}
         elif called == "read_feature":

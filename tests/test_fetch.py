@@ -4,78 +4,16 @@ import hashlib
 import io
 import json
 import tarfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from records import md5
 
 from ust.files.errors import UserError
 from ust.sources import fetch as fetch_module
 from ust.sources.archives import unpack
 from ust.sources.fetch import fetch, zenodo_files
-from ust.sources.sonyc import RELEASES, Release, download
-
-
-def md5(content):
-    return hashlib.md5(content).hexdigest()
-
-
-class Server:
-    """A local HTTP server; `answers[path]` is a list of (fault, content), the last one for ever."""
-
-    def __init__(self):
-        self.answers, self.requests = {}, []
-        server = self
-        self.ended = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                path = self.path.split("?")[0]
-                server.requests.append(path)
-                answers = server.answers.get(path)
-                if not answers:
-                    self.send_error(404)
-                    return
-                fault, content = answers.pop(0) if len(answers) > 1 else answers[0]
-                if isinstance(fault, int):
-                    self.send_error(fault)
-                    return
-                if fault == "redirect":
-                    self.send_response(302)
-                    self.send_header("Location", content)
-                    self.end_headers()
-                    return
-                self.send_response(200)
-                length = len(content) // 3 if fault == "short" else len(content)
-                self.send_header("Content-Length", str(length))
-                self.end_headers()
-                if fault == "truncate":
-                    self.wfile.write(content[: len(content) // 2])
-                    self.close_connection = True
-                elif fault == "stall":
-                    self.wfile.write(content[: len(content) // 2])
-                    self.wfile.flush()
-                    server.ended.wait()
-                else:
-                    self.wfile.write(content)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.ended.set()
-    server.http.shutdown()
-    server.http.server_close()
+from ust.sources.sonyc import RELEASES, Release, download, latest
 
 
 @pytest.fixture(autouse=True)
@@ -290,15 +228,23 @@ def test_a_record_of_another_form_is_explained(server, tmp_path, record):
 
 
 def test_the_published_releases():
-    v1, v2 = RELEASES["sonyc-ust-v1"], RELEASES["sonyc-ust-v2"]
-    assert (v1.record, v2.record) == (2590742, 3966543)
+    v1, (v2,) = RELEASES["sonyc-ust-v1"], RELEASES["sonyc-ust-v2"].values()
+    assert {version: release.record for version, release in v1.items()} == {
+        "0.1": 2590742, "0.2": 3233082, "1.0": 3338310
+    }  # fmt: skip
+    assert (latest("sonyc-ust-v1"), latest("sonyc-ust-v2")) == ("1.0", "2.3")
+    assert v1["0.2"].annotations == "annotations-dev.csv"
+    assert {version: sum(release.clips.values()) for version, release in v1.items()} == {
+        "0.1": 2794, "0.2": 2794, "1.0": 3068
+    }  # fmt: skip
+    assert v2.record == 3966543
     assert v2.archives == tuple(f"audio-{i}.tar.gz" for i in range(19))
     assert set(v2.archives) <= set(v2.md5)
     assert len(set(v2.md5.values())) == 21
     assert v2.md5["audio-18.tar.gz"] == "c6b2ef4d0d5b7269d465c469cdbbdc4b"
-    assert v1.md5["dcase-ust-taxonomy.yaml"] == v2.md5["dcase-ust-taxonomy.yaml"]
+    assert v1["0.1"].md5["dcase-ust-taxonomy.yaml"] == v2.md5["dcase-ust-taxonomy.yaml"]
 
 
 def test_the_known_checksums_are_those_of_the_real_files(sonyc_ust_v1):
     for name in ("annotations.csv", "dcase-ust-taxonomy.yaml"):
-        assert md5((sonyc_ust_v1 / name).read_bytes()) == RELEASES["sonyc-ust-v1"].md5[name]
+        assert md5((sonyc_ust_v1 / name).read_bytes()) == RELEASES["sonyc-ust-v1"]["0.1"].md5[name]

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ust.annotations.rules.fraction import fraction
-from ust.annotations.rules.pooled import Pooled, fit, implying, pooled
+from ust.annotations.rules.pooled import Pooled, fit, pooled, with_coarse
 from ust.annotations.rules.relabel import Relabel, relabel
 from ust.annotations.rules.table import RULES
 from ust.annotations.rules.votes import votes_of
+from ust.annotations.taxonomy import Taxonomy
 from ust.files.errors import UserError
 
 ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
@@ -136,15 +137,22 @@ def test_odd_votes_are_never_nan(data, taxonomy):
     np.testing.assert_array_equal(first.said, second.said)
 
 
-def test_what_implies_a_coarse_label_is_its_group_and_what_the_votes_show(taxonomy):
-    """In SONYC-UST v1 whoever heard a non-machinery impact has said machinery impact, too."""
+def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
+    """Votes as in SONYC-UST 0.1, where 3-1 was always said together with machinery-impact by mistake."""
     impact, machinery = "3-1_non-machinery-impact", "2_machinery-impact"
-    votes = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
-    columns = implying(votes_of(people(taxonomy, votes), taxonomy))
-    group = taxonomy.coarse.index(machinery)
-    assert set(columns[group]) == {*taxonomy.members(group), taxonomy.fine.index(impact)}
-    votes.append(("01_x.wav", 2, {impact: 1}))
-    assert set(implying(votes_of(people(taxonomy, votes), taxonomy))[group]) == set(taxonomy.members(group))
+    both = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
+    votes = votes_of(people(taxonomy, both), taxonomy)
+    own, _, _ = fit(votes, POOLED)
+    group, labels = taxonomy.coarse.index(machinery), list(taxonomy.labels)
+    members = [labels.index(taxonomy.fine[i]) for i in taxonomy.members(group)]
+    noisy_or = 1 - np.prod(1 - own[:, members], axis=1)
+    np.testing.assert_allclose(pooled(votes, POOLED)[:, group], (own[:, group] + noisy_or) / 2)
+
+
+def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
+    taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c",), (0,))
+    own = np.array([[0.2, 0.8, 0.5]])
+    np.testing.assert_allclose(with_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
 
 
 def test_scored_clips_have_their_truth_and_help_to_know_volunteers(taxonomy):

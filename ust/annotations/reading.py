@@ -1,13 +1,23 @@
 """Reading and checking ``annotations.csv``: who heard what in which clip."""
 
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.csvs import read_csv
+from ust.files.documents import read_yaml
 from ust.files.errors import UserError, listing, some
+
+log = logging.getLogger("ust")
+Coarse = Literal["from_fine", "as_given"]
+FROM_FINE: Coarse = "from_fine"
+AS_GIVEN: Coarse = "as_given"
 
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
@@ -15,8 +25,29 @@ GROUND_TRUTH = 0
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 
 
-def read_annotations(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
+def read_coarse(params: Path) -> Coarse:
+    """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing.
+
+    Raises
+    ------
+    UserError
+        If it is neither ``from_fine`` nor ``as_given``.
+    """
+    data = read_yaml(params).get("data") if params.exists() else None
+    coarse = data.get("coarse", FROM_FINE) if isinstance(data, dict) else FROM_FINE
+    if coarse not in get_args(Coarse):
+        allowed = ", ".join(get_args(Coarse))
+        raise UserError(f"{params}: data.coarse is {coarse!r}, should be one of {allowed}")
+    return coarse
+
+
+def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE) -> pd.DataFrame:
     """Read an annotation file in the SONYC-UST layout (v1 or v2).
+
+    SONYC-UST defines a coarse label as the maximum of its fine labels. Version 0.1 of the data set violates
+    this for ``2_machinery-impact`` (its change log, 0.4: the class was marked as present whenever
+    ``3-1_non-machinery-impact`` was). Such values are corrected here and reported in the log; the file stays
+    as it was published.
 
     Parameters
     ----------
@@ -25,6 +56,10 @@ def read_annotations(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
         every label of the taxonomy. Other columns (proximity, v2's time and place) are not read.
     taxonomy : Taxonomy
         The labels wanted.
+    coarse : {"from_fine", "as_given"}
+        ``from_fine``: a coarse value that contradicts the row's fine values of its group is replaced by their
+        maximum (see `correct_coarse`). ``as_given``: the values of the file, for comparing with figures that
+        were made on version 0.1.
 
     Returns
     -------
@@ -38,7 +73,88 @@ def read_annotations(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
         Listing every problem: missing or unknown columns, presence other than 1, 0 or -1, unusable file
         names, unknown splits, a clip in two splits, two ground-truth rows for a clip.
     """
+    annotations = _parse(path, _read_text(path), taxonomy)
+    return correct_coarse(annotations, taxonomy) if coarse == FROM_FINE else annotations
+
+
+def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Replace coarse values that contradict the fine values of their row by the maximum of those.
+
+    A coarse value contradicts its fine ones if one of them is 1 and it is not, or if it is 1 and all of them
+    are 0. It stands where the fine values do not decide it: all are -1, or some are -1 and the others 0. A
+    coarse -1 beside fine zeros stands, too: nobody was asked.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+        With a column per label; unchanged.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    pandas.DataFrame
+        The log has a line for each corrected column, with the number of rows in each split.
+    """
+    corrected = annotations.copy()
+    for group, label in enumerate(taxonomy.coarse):
+        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        if not members:
+            continue
+        fine, given = annotations[members].to_numpy(), annotations[label].to_numpy()
+        present, absent = (fine == 1).any(axis=1), (fine == 0).all(axis=1)
+        wrong = (present & (given != 1)) | (absent & (given == 1))
+        if wrong.any():
+            corrected[label] = np.where(wrong, present, given).astype(given.dtype)
+            counts = annotations.loc[wrong, "split"].value_counts()
+            rows = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
+            log.info(
+                "%s_presence contradicts its fine columns in %s row(s); the maximum of the fine columns is "
+                "used (data.coarse)",
+                *(label, rows),
+            )
+    return corrected
+
+
+def read_truth(
+    path: Path, taxonomy: Taxonomy, split: str, coarse: Coarse = FROM_FINE
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the ground truth of a split, from a whole annotation file or from a table of ground truth alone.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_annotations`. The fine columns may be missing, all of them; the truth then has the coarse
+        level alone. The column ``split`` may be missing; all rows are then of `split`.
+    taxonomy : Taxonomy
+    split : str
+    coarse : {"from_fine", "as_given"}
+        See `read_annotations`.
+
+    Returns
+    -------
+    truth : pandas.DataFrame
+        See `ground_truth`.
+    unverified : list of str
+        The clips of the split that have no ground truth.
+
+    Raises
+    ------
+    UserError
+        As `read_annotations` and `ground_truth`.
+    """
     table = _read_text(path)
+    if "split" not in table.columns:
+        table.insert(0, "split", split)
+    if not {f"{label}_presence" for label in taxonomy.fine} & set(table.columns):
+        taxonomy = replace(taxonomy, fine=(), group=())
+    annotations = _parse(path, table, taxonomy)
+    if coarse == FROM_FINE:
+        annotations = correct_coarse(annotations, taxonomy)
+    return ground_truth(annotations, split), unverified(annotations, split)
+
+
+def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Check a table of text and convert it to `KEYS` and a column per label."""
     _check_columns(path, table, taxonomy)
     problems: list[str] = []
     columns: dict[str, object] = {key: table[key].str.strip() for key in KEYS}
@@ -83,6 +199,36 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
 def sensors_of(annotations: pd.DataFrame) -> dict[str, str]:
     """The sensor_id of each clip, by audio_filename."""
     return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
+
+
+def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where: Any) -> None:
+    """Check that splits that will be scored have ground truth.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+    splits : iterable of str
+    where : Path or str
+        What to name in the error: the annotation file.
+
+    Raises
+    ------
+    UserError
+        Listing the splits without a row of annotator 0.
+    """
+    clips = annotations.groupby("split")["audio_filename"].nunique()
+    there = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
+    problems = [
+        f"the split '{split}' has {clips.get(split, 0):,} clip(s), none with ground truth"
+        for split in dict.fromkeys(splits)
+        if split not in there
+    ]
+    if problems:
+        raise UserError(
+            f"{where}: metrics need ground truth, one row with annotator_id 0 for each clip that is scored:\n"
+            f"{listing(problems)}\nadd these rows: the labels that the annotators agreed on, or those of one "
+            "trusted annotator; labels of several annotators are never taken for the truth"
+        )
 
 
 def unverified(annotations: pd.DataFrame, split: str) -> list[str]:

@@ -28,7 +28,7 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
     if len({path.resolve() for path in args.predictions}) < len(args.predictions):
         parser.error("the same file of predictions is given twice")
 
-    from ust.annotations.reading import ground_truth, read_annotations, unverified
+    from ust.annotations.reading import read_coarse, read_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.documents import write_json
     from ust.scores.comparison import compare
@@ -37,8 +37,8 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
 
     settings = read_evaluate(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations, split = read_annotations(args.annotations, taxonomy), args.split or settings.split
-    truth, others = ground_truth(annotations, split), unverified(annotations, split)
+    split, coarse = args.split or settings.split, read_coarse(args.params)
+    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
     systems = [Evaluation.read(path, truth, taxonomy, others=others) for path in args.predictions]
 
     pairs = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ust.commands.console import done, log, parse
 
 if TYPE_CHECKING:
+    from ust.annotations.reading import Coarse
     from ust.annotations.taxonomy import Taxonomy
 
 ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
@@ -17,7 +18,11 @@ def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
-    parser.add_argument("annotations", type=Path, help="annotations.csv with ground truth (annotator_id 0)")
+    parser.add_argument(
+        "annotations",
+        type=Path,
+        help="CSV with ground truth (annotator_id 0): annotations.csv, or one without fine columns or split",
+    )
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="JSON file to write the headline figures to")
     parser.add_argument(
@@ -52,13 +57,18 @@ def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> d
     return best_thresholds(train[names].to_numpy(), predicted[names].to_numpy(), names)
 
 
-def rests_on(args: argparse.Namespace, split: str, clips: int, sensors: int) -> dict[str, str | int]:
+def rests_on(
+    args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "Coarse"
+) -> dict[str, str | int]:
     """What the figures rest on."""
     from ust.files.documents import read_json
 
-    found = {"split": split, "clips": clips, "sensors": sensors}
+    found: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
     if args.dataset:
-        found["data_source"] = read_json(args.dataset, made_by="download")["source"]
+        dataset = read_json(args.dataset, made_by="download")
+        found["data_source"] = dataset["source"]
+        if dataset.get("release"):
+            found["data_release"] = dataset["release"]
     if args.model:
         about = read_json(args.model / "model.json", made_by="train").get("about", {})
         found |= {key: about[key] for key in ABOUT if key in about}
@@ -71,7 +81,7 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
     args = arguments(prog, words)
 
-    from ust.annotations.reading import ground_truth, read_annotations, unverified
+    from ust.annotations.reading import read_coarse, read_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.files.atomic import replacing
     from ust.files.documents import read_json, write_json
@@ -82,13 +92,13 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     settings = read_evaluate(args.params)
     split = args.split or settings.split
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy)
-    truth, others = ground_truth(annotations, split), unverified(annotations, split)
+    coarse = read_coarse(args.params)
+    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
     metrics = headline(evaluation, intervals)
-    metrics["rests_on"] = rests_on(args, split, len(truth), truth["sensor_id"].nunique())
+    metrics["rests_on"] = rests_on(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
     if args.details:
         model = read_json(args.model / "model.json", made_by="train") if args.model else {}
         thresholds = model.get("about", {}).get("thresholds")
@@ -109,7 +119,9 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
                 name,
                 name,
             )
-    for level in taxonomy.levels:
+    if evaluation.taxonomy.levels != taxonomy.levels:
+        log.info("the fine level is not scored: %s has no fine columns", args.annotations)
+    for level in evaluation.taxonomy.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
         constant = metrics["prevalence"][level]["micro_auprc"]
         log.info(

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ust.files.seeding import generator
-from ust.scores.metrics import DECISION_THRESHOLD, Events, area, ratios
+from ust.scores.metrics import DECISION_THRESHOLD, Events, last_at_least, ratios
 
 UNITS = ("clips", "sensors")
 CONFIDENCE = 0.95
@@ -69,32 +69,27 @@ def resampled_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
     thresholds = np.concatenate([events.thresholds for events in categories])
     order = np.argsort(-thresholds, kind="stable")
     descending = thresholds[order]
-    first = np.flatnonzero(np.append(True, descending[1:] != descending[:-1]))  # equal ones count together
-    last = np.append(first[1:], len(order)) - 1
-    at_half = np.searchsorted(-descending[last], -DECISION_THRESHOLD, side="right") - 1
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))  # equal ones count together
+    at_half = last_at_least(descending[last], DECISION_THRESHOLD)
     matrices = [_matrices(events) for events in categories]
     clips = len(categories[0].missed)
     parts, draws = [], iter(draws)
     while some := list(islice(draws, TOGETHER)):
         weights = np.stack([np.bincount(draw, minlength=clips) for draw in some], axis=1).astype(np.float64)
         counts = [_counts(*each, weights) for each in zip(categories, matrices, strict=True)]
-        areas = np.stack([_areas(*ratios(*three)) for *three, _ in counts], axis=1)
+        areas = np.stack([_areas(*ratios(*three)) for three in counts], axis=1)
         present = np.stack([events.positive @ weights > 0 for events in categories], axis=1)
-        *counts, there = zip(*counts, strict=True)
         # What each category gains at each of its thresholds, added up over all, from the highest down.
         micro = []
-        for several in counts:
+        for several in zip(*counts, strict=True):
             gains = np.concatenate([np.diff(one, axis=0, prepend=0.0) for one in several])[order]
             micro.append(np.cumsum(gains, axis=0)[last])
         precision, recall = ratios(*micro)
         p, r = precision[at_half], recall[at_half]
         both = (p > 0) & (r > 0)
-        # The area depends on how equal recalls are sorted: on all of the points, and on no others.
-        drawn = np.logical_or.reduceat(np.concatenate(there)[order], first)[::-1].T
-        points = zip(precision[::-1].T.copy(), recall[::-1].T.copy(), drawn, strict=True)
         parts.append(
             {
-                "micro_auprc": np.array([area(one[those], other[those]) for one, other, those in points]),
+                "micro_auprc": _areas(precision, recall),
                 "micro_f1": np.where(both, 2 * p * r / np.where(both, p + r, 1), 0.0),
                 "macro_auprc": areas.mean(axis=1),
                 "macro_auprc_present": (areas * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1),
@@ -114,21 +109,23 @@ def _matrices(events: Events) -> tuple[csr_array, ...]:
 
 def _counts(
     events: Events, matrices: tuple[csr_array, ...], weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """True positives, false positives, false negatives of weighted clips, and whether a threshold's clips are
-    among them [shape=(thresholds, resamples)]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives and false negatives of weighted clips [shape=(thresholds, resamples)]."""
     *gains, predictions = matrices
     tp, fp, fewer = (np.cumsum(gain @ weights, axis=0) for gain in gains)
-    there = predictions @ weights > 0
-    there[0] = True
     if events.between:
+        there = predictions @ weights > 0  # whether a threshold's clips are among the drawn
+        there[0] = True
         # All three only grow as the threshold falls (false negatives by what is negative).
         tp, fp, fewer = (np.maximum.accumulate(np.where(there, x, 0), axis=0) for x in (tp, fp, -fewer))
         fewer = -fewer
-    return tp, fp, events.missed @ weights + fewer, there
+    return tp, fp, events.missed @ weights + fewer
 
 
 def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """Below each curve [shape=(thresholds, resamples)], from recall 0 at precision 1 to recall 1 at 0."""
+    """Return the area under each curve [shape=(thresholds, resamples)], see `ust.scores.metrics.area`.
+
+    Recall never falls with the threshold, so that there is nothing to sort.
+    """
     inner = ((precision[1:] + precision[:-1]) * np.diff(recall, axis=0)).sum(axis=0)
     return (inner + (1 + precision[0]) * recall[0] + precision[-1] * (1 - recall[-1])) / 2

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
-from ust.annotations.reading import ground_truth, read_annotations, unverified
+from ust.annotations.reading import FROM_FINE, Coarse, read_truth
 from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
 from ust.scores.bootstrap import UNITS, interval, resampled_scores, resamples
 from ust.scores.metrics import Counts, Scores, coarse_events, counts, fine_events, score
@@ -42,7 +42,12 @@ class Evaluation:
 
     @classmethod
     def of(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
-        """Of tables with a column per label and rows of the same clips; `truth` also has ``sensor_id``."""
+        """Build one from tables with a column per label and rows of the same clips.
+
+        `truth` also has ``sensor_id``. If it has no column of a fine label, only the coarse level is scored.
+        """
+        if not set(taxonomy.fine) & set(truth.columns):
+            taxonomy = replace(taxonomy, fine=(), group=())
         labels = {"fine": list(taxonomy.fine), "coarse": list(taxonomy.coarse)}
         return cls(
             taxonomy,
@@ -125,6 +130,7 @@ def evaluate(
     split: str = "validate",
     bootstrap: int = 1000,
     seed: int = 2019,
+    coarse: Coarse = FROM_FINE,
 ) -> dict[str, Any]:
     """The official figures of any system's predictions, with 95 % intervals.
 
@@ -133,11 +139,14 @@ def evaluate(
     predictions : str or Path
         CSV in the official submission layout.
     annotations, taxonomy : str or Path
-        ``annotations.csv`` with ground truth, and ``dcase-ust-taxonomy.yaml``.
+        ``annotations.csv`` with ground truth, and ``dcase-ust-taxonomy.yaml``. Truth without fine columns is
+        scored at the coarse level alone.
     split : str
     bootstrap : int
         Resamples behind the intervals.
     seed : int
+    coarse : {"from_fine", "as_given"}
+        See `ust.annotations.reading.read_annotations`.
 
     Returns
     -------
@@ -150,8 +159,7 @@ def evaluate(
         If a file is missing or wrong.
     """
     labels = read_taxonomy(Path(taxonomy))
-    table = read_annotations(Path(annotations), labels)
-    truth, others = ground_truth(table, split), unverified(table, split)
+    truth, others = read_truth(Path(annotations), labels, split, coarse)
     evaluation = Evaluation.read(Path(predictions), truth, labels, others=others)
     return headline(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
 

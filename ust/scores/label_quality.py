@@ -153,7 +153,9 @@ def annotators(votes: Votes, settings: Pooled) -> pd.DataFrame:
             "agreement": agreed / np.where(compared > 0, compared, np.nan),
         }
     )
-    return table.sort_values(["clips", "annotator_id"], ascending=[False, True], ignore_index=True)
+    return table.sort_values(
+        ["clips", "annotator_id"], ascending=[False, True], kind="stable", ignore_index=True
+    )
 
 
 def doubtful(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.DataFrame:

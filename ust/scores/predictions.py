@@ -29,7 +29,7 @@ def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, t
     table = table[[*taxonomy.fine, *taxonomy.coarse]]
     table.insert(0, "audio_filename", clips)
     with replacing(path) as partial:
-        table.sort_values("audio_filename").to_csv(
+        table.sort_values("audio_filename", kind="stable").to_csv(
             partial, index=False, float_format="%.6f", lineterminator="\n"
         )
 

@@ -15,7 +15,14 @@ FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": 
 COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
 HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
 
-# Tompkins & Nichols, Tables 3 and 4: on the validate split of the real SONYC-UST v1.
+# Tompkins & Nichols, Tables 3 and 4, and the data that these figures rest on: the validate split of SONYC-UST
+# v1 as version 0.1 was published, with its error in the coarse label machinery-impact.
+REPORT_DATA = {
+    "data_source": "sonyc-ust-v1",
+    "data_release": "0.1",
+    "coarse": "as_given",
+    "split": "validate",
+}
 REPORT = {
     "cnn_vggish_coarse": ("CNN+VGGish1", (0.646, 0.483, 0.425, 0.787, 0.609, 0.579)),
     "cnn_vggish_fine": ("CNN+VGGish2", (0.656, 0.398, 0.401, 0.768, 0.533, 0.555)),

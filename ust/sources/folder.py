@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from ust.annotations.reading import AUDIO_SUFFIXES, read_annotations
+from ust.annotations.reading import AUDIO_SUFFIXES, FROM_FINE, Coarse, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.files.errors import UserError, listing
@@ -22,6 +22,7 @@ def link(
     target: Path,
     *,
     audio_roots: Iterable[Path] | None = None,
+    coarse: Coarse = FROM_FINE,
     skip_bad: bool,
     progress: Progress = silent,
 ) -> Summary:
@@ -38,6 +39,8 @@ def link(
     audio_roots : iterable of Path, optional
         Folders with the audio, `root` by default. In each, a clip may lie in ``audio/<split>/``,
         ``<split>/`` (v1), ``audio/`` (v2) or the folder itself, also as FLAC or OGG under the same stem.
+    coarse : {"from_fine", "as_given"}
+        See `ust.annotations.reading.read_annotations`; the file itself is linked unchanged.
     skip_bad : bool
         Leave out clips that are missing or unusable (and their annotation rows) instead of failing.
     progress : Progress
@@ -51,7 +54,7 @@ def link(
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; data.path should name the folder with {ANNOTATIONS}")
     taxonomy = read_taxonomy(root / TAXONOMY)
-    annotations = read_annotations(root / ANNOTATIONS, taxonomy)
+    annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
     clips = annotations.groupby("audio_filename")["split"].first()
     index = _index(audio_roots or [root], clips.index)
     paths = {name: _find(index, name, split) for name, split in clips.items()}
@@ -136,7 +139,13 @@ def bring(place: Place, data: Any) -> Summary:
     root = place.project(data.path)
     if root.is_relative_to(place.out.resolve()):
         raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
-    return link(root, place.folder, skip_bad=data.on_bad_audio == "skip", progress=place.progress)
+    return link(
+        root,
+        place.folder,
+        coarse=data.coarse,
+        skip_bad=data.on_bad_audio == "skip",
+        progress=place.progress,
+    )
 
 
 SOURCE = Source(bring, check=needs_path)

@@ -46,6 +46,8 @@ class Place:
         Where downloads are kept.
     zenodo : str
         Address of Zenodo, or of a mirror.
+    scored : tuple of str
+        Splits that metrics will be computed on, which need ground truth.
     progress : Progress
     """
 
@@ -54,6 +56,7 @@ class Place:
     project: Callable[[str], Path]
     cache: Path
     zenodo: str = "https://zenodo.org"
+    scored: tuple[str, ...] = ()
     progress: Progress = silent
 
 
@@ -69,8 +72,11 @@ class Source:
         Of the source's own part of that section, which has its name.
     check : callable, optional
         Raises ValueError if the section lacks what the source needs.
+    latest : str, optional
+        The version that ``data.release: null`` stands for; None where a source has no releases.
     """
 
     bring: Callable[[Place, Any], Summary]
     settings: type[Section] | None = None
     check: Callable[[Any], None] | None = None
+    latest: str | None = None

@@ -13,9 +13,7 @@ and all are shrunk by Gaussian priors. It is fitted by expectation–maximisatio
   heavy as `anchor` times the clips. Without it a label that few agree on becomes common and hardly ever
   heard, which the likelihood prefers to false alarms.
 - A fine label's prior in a clip is, on a log scale, to the share `coupling` the posterior of its coarse one.
-- A coarse label's answer is the mean of its own posterior and the noisy-or of the fine ones that imply it:
-  those of its group, and others that never were said without it (in SONYC-UST v1 a non-machinery impact is
-  also a machinery impact).
+- A coarse label's answer is the mean of its own posterior and the noisy-or of its group's fine ones.
 """
 
 from typing import Annotated
@@ -30,7 +28,6 @@ from ust.files.settings import Count, Factor, Positive, Share, Weight
 STEPS = 2  # of Newton, in each maximisation
 LONGEST = 1.0  # step, in logits
 RARE = 1e-5  # the least prevalence
-IMPLIED_BY = 20  # rows at least that say a label implies a coarse one of another group
 
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
@@ -51,7 +48,7 @@ class Pooled(Answer):
 def pooled(votes: Votes, settings: Pooled) -> np.ndarray:
     """Probabilities [shape=(clips, labels)]."""
     own, _, _ = fit(votes, settings)
-    return with_coarse(own, votes)
+    return with_coarse(own, votes.taxonomy)
 
 
 def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,29 +95,18 @@ def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndar
     return own, theta, effect
 
 
-def with_coarse(own: np.ndarray, votes: Votes) -> np.ndarray:
-    """Answers of all labels from their own posteriors: coarse ones joined with the fine that imply them."""
-    coarse = len(votes.taxonomy.coarse)
+def with_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """Final probabilities: a coarse label's own joined with those of its fine labels [shape=(clips, labels)].
+
+    A coarse label without fine ones keeps its own.
+    """
+    coarse = len(taxonomy.coarse)
     answers = own.copy()
-    for group, members in enumerate(implying(votes)):
-        noisy_or = 1 - np.prod(1 - own[:, coarse + members], axis=1)
+    for group in taxonomy.groups("fine"):
+        fine = own[:, [coarse + index for index in taxonomy.members(group)]]
+        noisy_or = 1 - np.prod(1 - fine, axis=1)
         answers[:, group] = (own[:, group] + noisy_or) / 2
     return answers
-
-
-def implying(votes: Votes) -> list[np.ndarray]:
-    """By coarse label, indices of the fine ones that imply it: its group's, and what the votes show."""
-    taxonomy = votes.taxonomy
-    said = votes.said == 1
-    coarse, fine = said[:, : len(taxonomy.coarse)], said[:, len(taxonomy.coarse) :]
-    found = []
-    for group in range(coarse.shape[1]):
-        members = np.array(taxonomy.group) == group
-        alone = coarse[:, group] & ~fine[:, members].any(axis=1)
-        explains = (fine & alone[:, None]).sum(axis=0) >= IMPLIED_BY
-        always = ~(fine & ~coarse[:, [group]]).any(axis=0)
-        found.append(np.flatnonzero(members | (explains & always)))
-    return found
 
 
 def _expected_prevalence(rates: np.ndarray, yes: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.nda
         If the train clips are of fewer sensors than there are to be folds.
     """
     own, _, _ = fit(votes, settings)
-    said = with_coarse(own, votes)
+    said = with_coarse(own, votes.taxonomy)
     heard = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
     sensors = votes.sensors[heard]
     if len(np.unique(sensors)) < settings.folds:

@@ -59,7 +59,7 @@ def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.
     for sensor in np.unique(sensors):
         held = sensors == sensor
         answers[known[held]] = _answers(x[known[~held]], y[~held], x[known[held]], settings)
-    return with_coarse(answers, votes)
+    return with_coarse(answers, votes.taxonomy)
 
 
 def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
@@ -77,7 +77,7 @@ def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
     np.add.at(sums, votes.sensors, own)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
     elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
-    joined = with_coarse(own, votes)[:, :coarse]
+    joined = with_coarse(own, votes.taxonomy)[:, :coarse]
 
     def of_clip(values: np.ndarray) -> np.ndarray:
         return np.repeat(values[:, None, :], labels, axis=1)

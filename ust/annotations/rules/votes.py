@@ -114,7 +114,7 @@ def rule(settings: type[Answer], estimate: Estimate, **traits: Any) -> Rule:
         hard.loc[agreed.index] = agreed
         table = hard if settings.soft else hard.astype(int)
         table.insert(0, "split", split)
-        return table.reset_index().sort_values(["split", "audio_filename"], ignore_index=True)[
+        return table.reset_index().sort_values(["split", "audio_filename"], kind="stable", ignore_index=True)[
             ["split", "audio_filename", *labels]
         ]
 

@@ -1,0 +1,134 @@
+"""Figures of published prediction files, coarse-only truth, and sorts that are equal on every machine."""
+
+import ast
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from benchmarks.official import pairs
+from ust.annotations.taxonomy import Taxonomy
+from ust.commands.evaluate import main
+from ust.scores.metrics import area, coarse_counts, micro_counts, precision_recall, score
+from ust.scores.predictions import write_predictions
+
+
+@pytest.fixture(scope="module")
+def published_predictions(sonyc_ust_v1):
+    """Arguments of `pairs`: eight files of a DCASE 2020 entry, the truth, the taxonomy."""
+    shared = sonyc_ust_v1.parent
+    if not (shared / "sonyc-predictions").is_dir():
+        pytest.skip("the published predictions are not here: ../shared/sonyc-predictions")
+    truth = shared / "sonyc-truth" / "v2_validate_coarse.csv"
+    return shared / "sonyc-predictions", truth, sonyc_ust_v1 / "dcase-ust-taxonomy.yaml"
+
+
+def test_published_predictions_have_the_official_figures(published_predictions):
+    found = list(pairs(*published_predictions))
+    assert len(found) == 8
+    for name, ours, official in found:
+        assert ours.micro_f1 == official["micro_f1"], name
+        assert ours.micro_auprc == pytest.approx(official["micro_auprc"], abs=1e-4), name
+        # The official macro figures were made with NumPy before 1.25.
+        assert 0.002 < ours.macro_auprc - official["macro_auprc"] < 0.009, name
+        for category, value in official["class_auprc"].items():
+            assert -0.001 < ours.class_auprc[category] - value < 0.053, (name, category)
+
+
+def test_published_predictions_on_the_command_line(published_predictions, tmp_path, monkeypatch):
+    """As anyone would score a file: coarse truth, no params.yaml beside it."""
+    monkeypatch.chdir(tmp_path)
+    folder, truth, taxonomy = published_predictions
+    words = [folder / "output0.csv", truth, taxonomy, "out.json", "--split", "validate"]
+    main(words=list(map(str, words)))
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    official = json.loads((folder / "evaluation_output0.json").read_text())["coarse"]
+    assert "fine" not in metrics
+    assert metrics["coarse"]["micro_f1"] == round(official["micro_f1"], 10)
+    assert metrics["rests_on"]["clips"] == 538
+
+
+def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
+    tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, "ust")
+    rng = np.random.default_rng(0)
+    clips = [f"{i:02d}.wav" for i in range(20)]
+    truth = pd.DataFrame(rng.integers(0, 2, (20, 8)), columns=[f"{c}_presence" for c in taxonomy.coarse])
+    truth.insert(0, "annotator_id", 0)
+    truth.insert(0, "sensor_id", np.arange(20) % 3)
+    truth.insert(0, "audio_filename", clips)
+    truth.to_csv("truth.csv", index=False)
+    predicted = rng.random((20, 37)).round(6)
+    write_predictions(tmp_path / "p.csv", clips, predicted, taxonomy)
+    words = ["p.csv", "truth.csv", str(taxonomy_file), "out.json", "--split", "test"]
+    main(words=[*words, "--details", "d.json", "--curves", "curves"])
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    details = json.loads((tmp_path / "d.json").read_text())
+    wanted = score(
+        coarse_counts(truth.iloc[:, 3:].to_numpy(), predicted[:, :8], taxonomy), taxonomy.categories("coarse")
+    )
+    assert metrics["coarse"]["micro_auprc"] == pytest.approx(wanted.micro_auprc, abs=1e-9)
+    for content in (metrics, metrics["ci95"]["clips"], metrics["prevalence"], details["lrap"]):
+        assert "fine" not in content
+    assert metrics["rests_on"]["split"] == "test"
+    assert metrics["rests_on"]["coarse"] == "from_fine"
+    assert set(details["labels"]) == set(taxonomy.coarse)
+    assert not list((tmp_path / "curves").glob("fine*"))
+    lines = [record.getMessage() for record in caplog.records]
+    assert "the fine level is not scored: truth.csv has no fine columns" in lines
+
+
+def test_equal_recalls_stand_in_the_order_of_falling_threshold():
+    """By hand: of ten clips the likeliest two are right, then a wrong one, then a right one.
+
+    At recall 2/3 the precision falls from 1 to 2/3, then rises to 3/4 at recall 1.
+    """
+    truth = np.array([[1], [1], [0], [1], *[[0]] * 6])
+    predicted = np.array([[0.9], [0.8], [0.7], [0.6], *[[0.005]] * 6])
+    taxonomy = Taxonomy(("1_a",), (), ())
+    found = score(coarse_counts(truth, predicted, taxonomy), ["a"])
+    # No prediction reaches 1.0: precision 0 at recall 0, then (1/3, 1), (2/3, 1), (2/3, 2/3), (1, 3/4).
+    by_hand = 1 / 3 * (0 + 1) / 2 + 1 / 3 + 1 / 3 * (2 / 3 + 3 / 4) / 2
+    assert found.micro_auprc == pytest.approx(by_hand)
+    assert found.class_auprc["a"] == pytest.approx(by_hand)
+
+
+def test_the_area_does_not_depend_on_how_numpy_sorts(monkeypatch):
+    """Recalls with long runs of equal values, under a sort that leaves them in any order it may."""
+    rng = np.random.default_rng(1)
+    truth, predicted = rng.random((300, 3)) < 0.05, rng.random((300, 3))
+    taxonomy = Taxonomy(("1_a", "2_b", "3_c"), (), ())
+    counts = coarse_counts(truth.astype(int), predicted, taxonomy)
+    wanted = score(counts, "abc")
+
+    def adverse(values, kind=None):
+        """A sort that is correct, and reverses the order of equal values unless it must not."""
+        last = np.arange(len(values)) if kind == "stable" else -np.arange(len(values))
+        return np.lexsort([last, values])
+
+    monkeypatch.setattr(np, "argsort", adverse)
+    assert score(counts, "abc") == wanted
+    precision, recall = precision_recall(micro_counts(counts))
+    assert area(precision, recall) == wanted.micro_auprc
+
+
+def test_every_sort_is_stable():
+    """Of all that orders one thing by another."""
+    wrong = []
+    for path in [
+        *(ROOT / "ust").rglob("*.py"),
+        *(ROOT / "stages").glob("*.py"),
+        ROOT / "tests" / "oracle.py",
+    ]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                sorts = node.func.attr in ("argsort", "sort_values", "topk", "argpartition", "nlargest")
+                if sorts and words.get("kind", words.get("stable")) not in ("'stable'", "True"):
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []
