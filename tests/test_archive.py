@@ -8,13 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
@@ -24,8 +28,10 @@ from joblib.externals.loky import get_reusable_executor
 from tiny import ALONE
 
 from ust.archive.folder import Archive
+from ust.archive.places import filesystem
 from ust.archive.query import ask, find_label, read_condition
-from ust.archive.recordings import find_recordings
+from ust.archive.recordings import SCHEMA, find_recordings
+from ust.archive.times import read_times
 from ust.compute import engines
 from ust.files.errors import UserError
 from ust.models.checkpoints import Saved, save
@@ -127,7 +133,7 @@ def test_a_second_run_does_nothing_and_another_model_is_refused(place, tagged):
     assert "5 of 5 shards are done" in tag(place, "alone", "--threshold", 0.5, "--embeddings")
     assert content(tagged) == before
     message = ust(place, "tag-archive", "in/sensor0", "alone", "--system", "cnn", code=1)
-    assert "begun with another source (in, now in/sensor0)" in message
+    assert f"begun with another source ({place / 'in'}, now {place / 'in' / 'sensor0'})" in message
     message = tag(place, "alone", "--threshold", 0.4, "--embeddings", code=1)
     assert "begun with another threshold (0.5, now 0.4)" in message
     assert "no archive of tags" in tag(place, "in", code=1)
@@ -398,7 +404,7 @@ def test_labels_are_found_by_what_only_they_have(taxonomy):
         find_label("saw", taxonomy.labels)
 
 
-def test_times_and_sensors_are_read_off_names(tmp_path):
+def test_times_and_sensors_are_read_off_names(tmp_path, caplog):
     for name in ("a/20240229_120000.wav", "a/20230229_120000.wav", "b/plain.flac", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -406,6 +412,226 @@ def test_times_and_sensors_are_read_off_names(tmp_path):
     assert found["sensor"].tolist() == ["a", "a", "b"]
     assert found["time"].isna().tolist() == [True, False, True]
     assert str(found["time"][1]) == "2024-02-29 12:00:00"
+    assert "2 of 3 recordings have no time that is understood, such as 20230229_120000.wav" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("20240131_235950.WAV", "2024-01-31T23:59:50"),
+        ("20240131_235950T.WAV", "2024-01-31T23:59:50"),
+        ("20240131235950.wav", "2024-01-31T23:59:50"),
+        ("2024-01-31 08.55.26.wav", "2024-01-31T08:55:26"),
+        ("2024-01-31 08-55-26.wav", "2024-01-31T08:55:26"),
+        ("SM4_0+1_20240131_085526.wav", "2024-01-31T08:55:26"),
+        ("SM4_20240131$085526.wav", "2024-01-31T08:55:26"),
+        ("20240131T085526Z.wav", "2024-01-31T08:55:26+00:00"),
+        ("20240131T085526+0100.wav", "2024-01-31T08:55:26+01:00"),
+        ("20240131-085526-0500.wav", "2024-01-31T08:55:26-05:00"),
+        ("2024-01-31T08:55:26+05:30.wav", "2024-01-31T08:55:26+05:30"),
+        ("20240131_085526+02.wav", "2024-01-31T08:55:26+02:00"),
+        ("20240101_003000+0100.wav", "2024-01-01T00:30:00+01:00"),  # still in the old year
+        ("5DD4A7F0.WAV", datetime.fromtimestamp(0x5DD4A7F0, UTC).isoformat()),
+        ("31-01-2024_08-55-26.wav", "2024-01-31T08:55:26"),
+        ("01.02.2024 08.55.26.wav", "2024-02-01T08:55:26"),
+        ("20240131_085526-0007.wav", "2024-01-31T08:55:26"),  # the seventh part
+        ("1234567890123456.wav", None),
+        ("20230229_120000.wav", None),
+        ("20240131_240000.wav", None),
+        ("20240131.wav", None),
+        ("61234567.wav", None),
+        ("DEADBEEF.wav", None),
+        ("31-02-2024_08-55-26.wav", None),
+        ("take 7.wav", None),
+    ],
+)
+def test_times_as_recorders_write_them(name, time):
+    (found,), (known,) = read_times([name])
+    wanted = None if time is None else datetime.fromisoformat(time)
+    assert known == (wanted is not None and wanted.tzinfo is not None)
+    if known:
+        wanted = wanted.astimezone(UTC).replace(tzinfo=None)
+    assert found == wanted
+
+
+def test_forms_of_times_that_only_all_names_tell_apart():
+    def times(*names):
+        return [str(time) for time in read_times(names)[0]]
+
+    # The second number is no month, so that the first one is, in all names.
+    assert times("01-02-2024_080000.wav", "01-31-2024_080000.wav") == [
+        "2024-01-02 08:00:00", "2024-01-31 08:00:00",
+    ]  # fmt: skip
+    assert times("31-01-2024_080000.wav", "01-31-2024_080000.wav")[0] == "None"
+    # -0100 is the hundredth part if there is a 99th.
+    assert times("20240131_080000-0100.wav") == ["2024-01-31 09:00:00"]
+    assert times("20240131_080000-0100.wav", "20240131_080000-0099.wav") == ["2024-01-31 08:00:00"] * 2
+    # Digits alone are a number, but not where the other names are hexadecimal.
+    assert times("61234567.WAV") == ["None"]
+    assert times("61234567.WAV", "6123456A.WAV") == ["2021-08-23 06:51:19", "2021-08-23 06:51:22"]
+
+
+def test_offsets_from_utc_are_heeded_in_names_and_manifests(tmp_path, caplog):
+    """The hour of two clocks is the same where they agree in UTC, and not where they look alike."""
+    names = [
+        "20240131T085526+0100.wav",
+        "20240131T075526Z.wav",
+        "20240131T085526Z.wav",
+        "20240131_085526.wav",
+    ]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).touch()
+    found = find_recordings(str(tmp_path / "in"), {".wav"}).to_pandas()
+    hours = {Path(path).name: time.hour for path, time in zip(found["path"], found["time"], strict=True)}
+    assert [hours[name] for name in names] == [7, 7, 8, 8]
+    assert (
+        "3 file names have a time with an offset from UTC, 1 without: these are taken as UTC" in caplog.text
+    )
+
+    stamps = ["2024-01-31T08:55:26+01:00", "2024-01-31 07:55:26Z", "2024-01-31 08:55:26", ""]
+    rows = [f"{index}.wav,{stamp}" for index, stamp in enumerate(stamps)]
+    (tmp_path / "m.csv").write_text("\n".join(["path,time", *rows]) + "\n")
+    found = find_recordings(str(tmp_path / "m.csv"), {".wav"}).to_pandas()
+    assert found["time"].dt.hour.tolist()[:3] == [7, 7, 8]
+    assert pd.isna(found["time"][3])
+    zoned = pd.to_datetime(["2024-01-31 08:55:26"]).tz_localize("Europe/Paris")
+    pd.DataFrame({"path": ["a.wav"], "time": zoned}).to_parquet(tmp_path / "m.parquet")
+    found = find_recordings(str(tmp_path / "m.parquet"), {".wav"}).to_pandas()
+    assert str(found["time"][0]) == "2024-01-31 07:55:26"
+    (tmp_path / "m.csv").write_text("path,time\na.wav,2024-01-31\nb.wav,noon\n")
+    with pytest.raises(UserError, match=r"m\.csv: row 2: time is 'noon', should be like 2024-01-31T23"):
+        find_recordings(str(tmp_path / "m.csv"), {".wav"})
+
+
+STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_existing_path_is_a_path_whatever_is_in_its_name(place, tmp_path, name, monkeypatch):
+    """As a source, in a manifest, as an output, and for a query."""
+    (sound,) = (place / "in").rglob("20240301_003000.wav")
+    (tmp_path / name).mkdir()
+    shutil.copy(sound, tmp_path / name / "take [1].wav")
+    monkeypatch.chdir(tmp_path)
+    wanted = str(tmp_path / name / "take [1].wav")
+    for source in (name, f"{name}/", f"./{name}", str(tmp_path / name), f"{name}/take [1].wav"):
+        assert find_recordings(source, {".wav"})["path"].to_pylist() == [wanted]
+    (tmp_path / name / "m.csv").write_text("path\ntake [1].wav\n")
+    assert find_recordings(f"{name}/m.csv", {".wav"})["path"].to_pylist() == [wanted]
+    fs, found = filesystem(wanted)
+    assert fs.open(found, "rb").read() == sound.read_bytes()
+
+    archive = Archive(f"out {name}")  # that does not exist yet
+    assert archive.description() is None
+    archive.begin({"labels": []})
+    archive.add(find_recordings(name, {".wav"}), 5)
+    assert (tmp_path / f"out {name}" / "recordings.parquet").is_file()
+    assert Archive(f"out {name}/").description() == {"labels": []}
+    (tmp_path / f"out {name}" / "tags").mkdir()
+    pq.write_table(pa.table({"path": ["a"]}), tmp_path / f"out {name}" / "tags" / "00000.parquet")
+    assert Archive(f"out {name}").dataset("tags").to_table().num_rows == 1
+
+
+def test_a_folder_with_brackets_is_tagged_and_asked(place):
+    (sound,) = (place / "in").rglob("20240301_003000.wav")
+    (place / "a::b [1]").mkdir()
+    shutil.copy(sound, place / "a::b [1]")
+    ust(place, "tag-archive", "a::b [1]", "tagged::[1]", "--system", "cnn")
+    assert "tagged::[1]: 1 of 1 windows" in ust(place, "query", "tagged::[1]", "engine >= 0")
+    shutil.rmtree(place / "a::b [1]")
+
+
+def paths_of(folder, kind="tags"):
+    tables = (pd.read_parquet(path) for path in sorted((folder / kind).iterdir()))
+    return [Path(path).name for path in pd.concat(tables)["path"]]
+
+
+def test_new_recordings_of_a_grown_archive_are_tagged_by_the_same_command(place, tmp_path):
+    sounds = sorted((place / "in" / "sensor0").iterdir())
+    words = ("out", "--system", "cnn", "--shard-clips", 2, "--models", place / "models")
+    source = tmp_path / "rec"
+    source.mkdir()
+    for sound in sounds[1:4]:
+        shutil.copy(sound, source)
+    ust(tmp_path, "tag-archive", "rec", *words)
+    before = content(tmp_path / "out")
+    shutil.copy(sounds[0], source)  # sorts before those that are tagged
+    shutil.copy(sounds[4], source)
+    said = ust(tmp_path, "tag-archive", "rec", *words)
+    assert "rec: 2 new recordings" in said
+    assert "2 of 3 shards are done" in said
+    assert "out: 2 recordings, 2 windows" in said
+    assert before.items() <= content(tmp_path / "out").items()
+    assert paths_of(tmp_path / "out") == [sound.name for sound in (*sounds[1:4], sounds[0], sounds[4])]
+    # However the source is written, it is the same, and nothing is tagged twice.
+    after = content(tmp_path / "out")
+    for same in ("rec/", "./rec", source, f"{source}/", "../" + tmp_path.name + "/rec"):
+        assert "3 of 3 shards are done" in ust(tmp_path, "tag-archive", same, *words)
+        assert content(tmp_path / "out") == after
+    # What vanished is said, and its tags stay.
+    (source / sounds[2].name).unlink()
+    said = ust(tmp_path, "tag-archive", "rec/", *words)
+    assert f"1 recordings of this archive are no longer there, such as {source / sounds[2].name}" in said
+    for path in source.iterdir():
+        path.unlink()
+    assert "5 recordings of this archive are no longer there" in ust(tmp_path, "tag-archive", "rec", *words)
+    assert content(tmp_path / "out") == after
+    # A folder of the same name elsewhere is another source.
+    (tmp_path / "elsewhere" / "rec").mkdir(parents=True)
+    shutil.copy(sounds[0], tmp_path / "elsewhere" / "rec")
+    words = (tmp_path / "out", *words[1:])
+    assert "another source" in ust(tmp_path / "elsewhere", "tag-archive", "rec", *words, code=1)
+
+
+def test_a_grown_archive_with_embeddings_is_tagged_anew_and_grows_again(place, tmp_path):
+    sounds = sorted((place / "in" / "sensor0").iterdir())
+    words = ("--system", "cnn", "--shard-clips", 2, "--models", place / "models")
+    (tmp_path / "rec").mkdir()
+    for count in (3, 4):
+        for sound in sounds[:count]:
+            shutil.copy(sound, tmp_path / "rec")
+        ust(tmp_path, "tag-archive", "rec", "first", *words, "--embeddings")
+        ust(tmp_path, "tag-archive", "first", "second", *words)
+        assert paths_of(tmp_path / "second") == paths_of(tmp_path / "first")
+        assert len(paths_of(tmp_path / "second")) == count
+
+
+def recordings(*names):
+    return pa.Table.from_pylist([{"path": name} for name in names], schema=SCHEMA)
+
+
+@pytest.mark.parametrize("where", ["folder", "object storage"])
+def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_path, request, where):
+    """Jobs of an array start together while recordings arrive; no shard may change once it is listed."""
+    if where == "folder":
+        address = str(tmp_path / "out")
+    else:
+        import s3fs
+
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        storage = request.getfixturevalue("storage")
+        for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "ENDPOINT_URL": storage}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("jobs")
+        address = "s3://jobs/out"
+    started = threading.Barrier(8)
+
+    def job(number):
+        archive = Archive(address)
+        started.wait()
+        archive.description()
+        archive.begin({"labels": []})
+        archive.add(recordings(*(f"{index:02}" for index in range(10 + number))), 3)
+        first = [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())]
+        return list(enumerate(first))
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = [each for found in pool.map(job, range(8)) for each in found]
+    archive = Archive(address)
+    final = [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())]
+    assert sorted(path for shard in final for path in shard) == [f"{index:02}" for index in range(17)]
+    assert all(final[shard] == paths for shard, paths in seen)
 
 
 def test_the_map_is_a_picture():

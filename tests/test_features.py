@@ -1,12 +1,17 @@
 """Log-mel and augmentation against their definitions; feature files."""
 
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import h5py
 import librosa
 import numpy as np
 import pytest
-from conftest import RATE
+from conftest import RATE, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -216,6 +221,64 @@ def test_the_cache_is_of_all_files_of_a_training_together(feature_files):
         with open_all(logmel.parent, names, cache_gib=size / 2**30) as found:
             assert tuple(len(file.cached) for file in found.values()) == wanted
             assert sum(file.cached.nbytes for file in found.values()) <= size
+
+
+NO_LOCKS = """
+#include <errno.h>
+int flock(int descriptor, int operation) { errno = ENOLCK; return -1; }
+"""
+WRITE_AND_READ = """
+import sys
+from pathlib import Path
+import numpy as np
+from ust.features.finished import Finished
+from ust.features.rows import Row
+from ust.features.store import open_features, write_features
+from ust.files.errors import UserError
+read, write = map(Path, sys.argv[1:])
+row, value = Row("b.wav", "original", "train", Path("b")), np.zeros(3, np.float32)
+try:
+    with open_features(read, "mn") as file:
+        print("read", *file.clip)
+    print("kept", "x" in Finished(read, "mn", (3,), "float32"))
+    from ust.files import atomic
+    atomic._lock = lambda path: __import__("filelock").SoftFileLock(f"{path}.lock")  # of ours, not HDF5's
+    write_features(write, "mn", [row], ["y"], [value], shape=(3,), dtype="float32", attributes={})
+    print("written", write.is_file())
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def no_locks(tmp_path_factory):
+    """The environment of a process to which every file system is as NFS without its lock daemon."""
+    if not shutil.which("gcc"):
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("locks")
+    (folder / "locks.c").write_text(NO_LOCKS)
+    command = ["gcc", "-shared", "-fPIC", "-o", folder / "locks.so", folder / "locks.c"]
+    subprocess.run(command, check=True)
+    return os.environ | {"LD_PRELOAD": str(folder / "locks.so"), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("told", [None, "FALSE", "TRUE"])
+def test_feature_files_need_no_file_locks(tmp_path, no_locks, told):
+    """Before, HDF5's missing lock was reported as damage, and finished values were computed again."""
+    row, value = Row("a.wav", "original", "train", Path("a")), np.zeros(3, np.float32)
+    read = tmp_path / "mn.h5"
+    write_features(read, "mn", [row], ["x"], [value], shape=(3,), dtype="float32", attributes={})
+    environment = no_locks | ({"HDF5_USE_FILE_LOCKING": told} if told else {})
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_AND_READ, read, tmp_path / "new.h5"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if told == "TRUE":
+        assert "mn.h5: cannot be locked, its file system has no file locks" in done.stdout
+        assert "HDF5_USE_FILE_LOCKING=FALSE" in done.stdout
+        assert "damaged" not in done.stdout
+    else:
+        assert done.stdout.splitlines() == ["read a.wav", "kept True", "written True"]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)

@@ -1,12 +1,15 @@
 """Folders that are replaced: only what the stage itself wrote is ever removed."""
 
+import errno
+import fcntl
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ust.files.atomic import replacing
+from ust.files.atomic import create, exclusive, replacing
 from ust.files.errors import UserError
 from ust.files.folders import MANIFEST, replacing_folder, resuming_folder
 
@@ -182,3 +185,74 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="is a folder, should be the name of a file"), replacing(Path(place)):
         pass
+
+
+def test_writing_many_files_lists_their_folder_once(tmp_path, monkeypatch):
+    """Listing it for each file made extraction quadratic in the number of clips."""
+    listed, scandir, listdir = [], os.scandir, os.listdir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))
+    monkeypatch.setattr(os, "listdir", lambda path=".": listed.append(path) or listdir(path))
+    for index in range(50):
+        with replacing(tmp_path / f"{index}.npy") as partial:
+            partial.write_text("x")
+    monkeypatch.undo()
+    assert len(listed) <= 1
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_leftovers_of_a_file_are_removed_when_it_is_written_and_those_of_others_kept(tmp_path):
+    """Another machine may be writing the others: its locks are not seen here."""
+    for name in (".a.npy.999999998.partial", ".b.npy.999999999.partial"):
+        (tmp_path / name).write_text("half")
+    with replacing(tmp_path / "c.npy") as partial:
+        partial.write_text("x")
+    assert sorted(tree(tmp_path)) == [".a.npy.999999998.partial", ".b.npy.999999999.partial", "c.npy"]
+    with replacing(tmp_path / "b.npy") as partial:
+        partial.write_text("x")
+    assert sorted(tree(tmp_path)) == [".a.npy.999999998.partial", "b.npy", "c.npy"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkeypatch, links):
+    if not links:  # such as exFAT
+
+        def link(*_):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "deep" / "list"
+    if links:
+        with ThreadPoolExecutor(8) as pool:
+            written = list(pool.map(lambda n: create(path, str(n).encode()), range(32)))
+        assert sum(written) == 1
+        assert path.read_text() == str(written.index(True))
+    else:
+        assert create(path, b"0")
+    before = path.read_bytes()
+    assert not create(path, b"other")
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["list"]
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """As on NFS without its lock daemon."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "exclusive"])
+def test_missing_file_locks_are_named_with_the_remedy(tmp_path, no_locks, how):
+    with pytest.raises(UserError, match=r"ust-locks.*has no file locks.*TMPDIR"):
+        if how == "file":
+            with replacing(tmp_path / "a"):
+                pass
+        elif how == "folder":
+            replace(tmp_path / "out")
+        else:
+            with exclusive(tmp_path / "out"):
+                pass
+    assert not list(tmp_path.rglob("*"))

@@ -1,11 +1,14 @@
 """An archive's folder: what is to be tagged, and a Parquet file of each kind for every shard.
 
 ``archive.json`` says by what model and how; ``recordings.parquet`` lists the recordings, a row group a shard.
+``recordings-00005.parquet`` lists those found later, from shard 5 on. A list never changes.
 ``tags/00000.parquet`` … are the tags, ``failures``, ``events`` and ``embeddings`` what else there is of a
 shard. The tags are put there last, and at once: a shard is finished when they are there.
 """
 
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,16 +16,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from ust.archive.places import explaining, filesystem, is_local
 from ust.archive.recordings import SCHEMA
-from ust.files.atomic import replacing
+from ust.files.atomic import create, replacing
 from ust.files.errors import UserError
 
 TAGS, FAILURES, EVENTS, EMBEDDINGS = "tags", "failures", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
+LIST = re.compile(r"recordings(?:-(\d+))?\.parquet")
+ATTEMPTS = 40  # to add a list while other processes do, with pauses of up to 4 seconds
 
 
 class Archive:
@@ -51,41 +57,98 @@ class Archive:
             If the folder holds something else.
         """
         with explaining(self.address):
-            if self.begun():
-                return json.loads(self.fs.cat_file(self._place(DESCRIPTION)))
-            if self.fs.exists(self.root) and self.fs.ls(self.root):
+            self.fs.invalidate_cache()
+            if not self.begun() and self.fs.exists(self.root):
                 names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
-                if set(names) - {RECORDINGS}:
-                    raise UserError(
-                        f"{self.address}: is no archive of tags, and not empty: {sorted(names)[0]}"
-                    )
-        return None
+                others = [name for name in names if not name.endswith(".partial")]
+                if others and not self.begun():  # another process may have begun it meanwhile
+                    raise UserError(f"{self.address}: is no archive of tags, and not empty: {min(others)}")
+            return json.loads(self.fs.cat_file(self._place(DESCRIPTION))) if self.begun() else None
 
     def begun(self) -> bool:
         """Whether there is an archive."""
         return self.fs.exists(self._place(DESCRIPTION))
 
-    def begin(self, recordings: pa.Table, description: Mapping[str, Any], shard_clips: int) -> None:
-        """Write down what is to be tagged, and how."""
-        with self._writing(RECORDINGS) as path:
-            pq.write_table(recordings, path, row_group_size=shard_clips, compression="zstd")
-        with self._writing(DESCRIPTION) as path:
-            path.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    def begin(self, description: Mapping[str, Any]) -> None:
+        """Write down how recordings are to be tagged, unless another process has done so."""
+        text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        self._create(DESCRIPTION, text.encode())
+
+    def add(self, recordings: pa.Table, shard_clips: int) -> tuple[int, list[str]]:
+        """List the recordings that are not listed yet, as new shards; earlier shards stay as they are.
+
+        Processes on any number of machines may do this at the same time. Each list is a new file, named by
+        its first shard and created by one process alone; the others then look again for what is not listed.
+
+        Parameters
+        ----------
+        recordings : pyarrow.Table
+            All there are now, sorted.
+        shard_clips : int
+            Recordings a shard.
+
+        Returns
+        -------
+        new : int
+            How many were not listed.
+        gone : list of str
+            Paths that are listed and not among `recordings`.
+
+        Raises
+        ------
+        UserError
+            If the archive cannot be written to.
+        """
+        keys = _keys(recordings)
+        for attempt in range(ATTEMPTS):
+            lists = self._lists()
+            listed = {key for _, name in lists for key in self._read_keys(name)}
+            new = recordings.filter(pa.array([key not in listed for key in keys], pa.bool_()))
+            gone = sorted({path for path, _ in listed} - {path for path, _ in keys})
+            if not len(new):
+                return 0, gone
+            buffer = pa.BufferOutputStream()
+            pq.write_table(new, buffer, row_group_size=shard_clips, compression="zstd")
+            if self._create(_list_name(self._shards(lists)), buffer.getvalue().to_pybytes()):
+                return len(new), gone
+            time.sleep(0.1 * attempt)  # until the other process's file is seen here, too
+        raise UserError(f"{self.address}: other processes keep adding recordings; run the command again")
+
+    def add_lists_of(self, other: "Archive") -> None:
+        """List what another archive lists, in the same shards."""
+        for _, name in other._lists():
+            with other._reading(name) as file:
+                self._create(name, file.read())
 
     def shards(self) -> int:
         """How many there are."""
-        with self._reading(RECORDINGS) as file:
-            return pq.ParquetFile(file).num_row_groups
+        return self._shards(self._lists())
 
     def recordings(self, shard: int) -> pa.Table:
         """Those of a shard."""
-        with self._reading(RECORDINGS) as file:
-            return pq.ParquetFile(file).read_row_group(shard).cast(SCHEMA)
+        first, name = max(each for each in self._lists() if each[0] <= shard)
+        with self._reading(name) as file:
+            return pq.ParquetFile(file).read_row_group(shard - first).cast(SCHEMA)
 
-    def all_recordings(self) -> pa.Table:
-        """Those of all shards."""
-        with self._reading(RECORDINGS) as file:
-            return pq.read_table(file).cast(SCHEMA)
+    def _lists(self) -> list[tuple[int, str]]:
+        """The first shard and the name of each list of recordings, in order."""
+        with explaining(self.address):
+            self.fs.invalidate_cache()
+            names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
+        found = [(int(match[1] or 0), name) for name in names if (match := LIST.fullmatch(name))]
+        return sorted(found)
+
+    def _shards(self, lists: list[tuple[int, str]]) -> int:
+        """The number of shards in some lists."""
+        if not lists:
+            return 0
+        first, name = lists[-1]
+        with self._reading(name) as file:
+            return first + pq.ParquetFile(file).num_row_groups
+
+    def _read_keys(self, name: str) -> list[tuple[str, float]]:
+        with self._reading(name) as file:
+            return _keys(pq.read_table(file, columns=["path", "start"]))
 
     def finished(self) -> set[int]:
         """The shards whose tags are there: one listing of names, no file is opened."""
@@ -145,6 +208,23 @@ class Archive:
         with explaining(self.address), self.fs.open(self._place(name), "rb") as file:
             yield file
 
+    def _create(self, name: str, content: bytes) -> bool:
+        """Write a file unless it exists; whether it was written."""
+        place = self._place(name)
+        if is_local(self.fs):
+            return create(Path(place), content)
+        with explaining(f"{self.address}/{name}"):
+            self.fs.invalidate_cache()
+            if self.fs.exists(place):
+                return False
+            try:
+                self.fs.pipe_file(place, content, mode="create")
+            except FileExistsError:
+                return False
+            except (OSError, TypeError, NotImplementedError):  # a store that cannot create exclusively
+                self.fs.pipe_file(place, content)
+            return True
+
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
         """A local file that stands at its place when the block ends: all of it, or none."""
@@ -157,3 +237,14 @@ class Archive:
             yield path
             with explaining(f"{self.address}/{name}"):
                 self.fs.pipe_file(self._place(name), path.read_bytes())  # an object is there at once
+
+
+def _keys(recordings: pa.Table) -> list[tuple[str, float]]:
+    """What each recording to tag is known by: its path, and where the part to tag begins."""
+    starts = pc.fill_null(recordings["start"], 0.0)
+    return list(zip(recordings["path"].to_pylist(), starts.to_pylist(), strict=True))
+
+
+def _list_name(first: int) -> str:
+    """The name of the list whose first shard has a number."""
+    return f"recordings-{first:05}.parquet" if first else RECORDINGS

@@ -1,15 +1,16 @@
 """What there is to tag: the recordings below an address, or those of a manifest."""
 
-import re
-from datetime import datetime
+import logging
 from pathlib import PurePosixPath
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from ust.archive.places import explaining, filesystem, is_local
+from ust.archive.times import read_times
 from ust.files.errors import UserError
 
 SCHEMA = pa.schema(
@@ -22,8 +23,7 @@ SCHEMA = pa.schema(
     ]
 )
 MANIFESTS = (".csv", ".parquet")
-# In a file's name, as AudioMoth and others write it: 20240131_235959.
-CLOCK = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[_T-]?(\d\d)[:-]?(\d\d)[:-]?(\d\d)(?!\d)")
+log = logging.getLogger("ust")
 
 
 def find_recordings(source: str, suffixes: set[str]) -> pa.Table:
@@ -41,56 +41,56 @@ def find_recordings(source: str, suffixes: set[str]) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of `SCHEMA`; null where something is not known. Without a manifest, ``time`` is what the file's name
-        says (20240131_235959), and ``sensor`` the folder that holds it.
+        Of `SCHEMA`, empty if there are no recordings; null where something is not known. ``time`` is in UTC.
+        Without a manifest, it is what the file's name says (20240131_235959), and ``sensor`` is the folder
+        that holds it.
 
     Raises
     ------
     UserError
-        If there are none, the address cannot be opened, or a manifest has wrong columns or values.
+        If the address cannot be opened, or a manifest has wrong columns or values.
     """
     with explaining(source):
         fs, place = filesystem(source)
-        if PurePosixPath(place).suffix.lower() in MANIFESTS:
+        if PurePosixPath(place).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(place)):
             table = _of_manifest(fs, place, source)
         else:
-            pattern = any(sign in place for sign in "*?[")
-            if not pattern and not fs.exists(place):
+            exists = fs.exists(place)  # then it is no pattern, whatever is in its name
+            pattern = not exists and any(sign in place for sign in "*?[")
+            if not pattern and not exists:
                 raise FileNotFoundError
             paths = sorted(fs.glob(place) if pattern else fs.find(place))
             paths = [path for path in paths if PurePosixPath(path).suffix.lower() in suffixes]
             table = _of_paths([path if is_local(fs) else fs.unstrip_protocol(path) for path in paths])
-    if not len(table):
-        raise UserError(f"{source}: no recordings there")
+    if unknown := table["time"].null_count:
+        names = table.filter(pc.is_null(table["time"]))["path"]
+        log.warning("%s: %d of %d recordings have no time that is understood, such as %s", source, unknown,
+                    len(table), PurePosixPath(names[0].as_py()).name)  # fmt: skip
     return table.sort_by([("path", "ascending"), ("start", "ascending")])
 
 
 def _of_paths(paths: list[str]) -> pa.Table:
+    times, with_offset = read_times([PurePosixPath(path).name for path in paths])
+    naive = sum(time is not None for time in times) - sum(with_offset)
+    if naive and any(with_offset):
+        log.warning("%d file names have a time with an offset from UTC, %d without: these are taken as UTC",
+                    sum(with_offset), naive)  # fmt: skip
     return pa.table(
         {
             "path": pa.array(paths, pa.string()),
             "start": pa.nulls(len(paths), pa.float64()),
             "duration": pa.nulls(len(paths), pa.float64()),
             "sensor": pa.array([PurePosixPath(path).parent.name for path in paths], pa.string()),
-            "time": pa.array([_time_of(PurePosixPath(path).name) for path in paths], pa.timestamp("us")),
+            "time": pa.array(times, pa.timestamp("us")),
         },
         schema=SCHEMA,
     )
 
 
-def _time_of(name: str) -> datetime | None:
-    """What a file's name says; None where it is no date or no time of day."""
-    clock = CLOCK.search(name)
-    try:
-        return datetime(*map(int, clock.groups())) if clock else None
-    except ValueError:
-        return None
-
-
 def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
     with fs.open(place, "rb") as file:
         if place.lower().endswith(".csv"):
-            types = {field.name: field.type for field in SCHEMA}
+            types = {field.name: field.type for field in SCHEMA} | {"time": pa.string()}
             options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(file, convert_options=options)
         else:
@@ -101,6 +101,9 @@ def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
             f"{source}: has the columns {', '.join(table.column_names)}, should have path and, as far as "
             "known, start, duration, sensor, time, and no others"
         )
+    if "time" in table.column_names:
+        index = table.column_names.index("time")
+        table = table.set_column(index, "time", _in_utc(table["time"], source))
     columns = []
     for field in SCHEMA:
         known = field.name in table.column_names
@@ -116,6 +119,22 @@ def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
     folder = str(PurePosixPath(place).parent)
     paths = [_beside(fs, folder, path) for path in table["path"].to_pylist()]
     return table.set_column(0, "path", pa.array(paths, pa.string()))
+
+
+def _in_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
+    """Convert a manifest's times to UTC; those without an offset are taken as UTC."""
+    if not pa.types.is_string(times.type):
+        return times.cast(pa.timestamp("us"))  # of a column with a time zone, what it is in UTC
+    texts = times.to_pandas().replace("", None)
+    parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+    wrong = (parsed.isna() & texts.notna()).to_numpy().nonzero()[0]
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"{source}: row {row + 1}: time is {texts[row]!r}, should be like 2024-01-31T23:59:59 or "
+            "2024-01-31T23:59:59+01:00"
+        )
+    return pa.chunked_array([pa.array(parsed.dt.tz_localize(None), pa.timestamp("us"))])
 
 
 def _beside(fs: object, folder: str, path: str) -> str:

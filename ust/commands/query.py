@@ -22,7 +22,7 @@ def main(prog: str = "ust query", words: Sequence[str] | None = None) -> None:
     parser.add_argument("archive", metavar="OUT", help="what tag-archive wrote")
     parser.add_argument("condition", metavar="CONDITION")
     parser.add_argument(
-        "--by", default="", help="count by these, with commas: hour, day, weekday, month, sensor, path"
+        "--by", default="", help="count by these: hour, day, weekday, month (UTC), sensor, path; with commas"
     )
     parser.add_argument("--top", type=int, default=10, help="how many of the clearest windows, default 10")
     parser.add_argument("--csv", type=Path, help="file for the counts, too")

@@ -1,5 +1,7 @@
 """Tag an archive of recordings, thousands or millions, to a folder of Parquet files; what is done stays done.
 
+The same command does what is left, and tags the recordings that have been added to SOURCE since.
+
 SOURCE is a folder, a pattern (s3://bucket/2024/**/*.flac), a manifest (CSV or Parquet with a column path and,
 as far as known, start, duration, sensor, time), or an archive tagged with --embeddings, which is tagged anew
 without reading any audio. OUT is a folder, here or at an address.
@@ -47,20 +49,28 @@ def main(prog: str = "python -m stages.tag_archive", words: Sequence[str] | None
 
     job, description, compute = _job(args)
     archive = Archive(args.out)
+    before = Archive(job.tagged_before) if job.tagged_before else None
     there = archive.description()
+    if there is not None:
+        _check_same(args.out, there, description)
+    found = None if before else find_recordings(args.source, suffixes())
     if there is None:
-        before = Archive(job.tagged_before) if job.tagged_before else None
-        recordings = before.all_recordings() if before else find_recordings(args.source, suffixes())
+        if found is not None and not len(found):
+            raise UserError(f"{args.source}: no recordings there")
         description["shard_clips"] = before.description()["shard_clips"] if before else compute.shard_clips
-        archive.begin(recordings, description, description["shard_clips"])
+        archive.begin(description)
+        _check_same(args.out, archive.description(), description)
+    if before:
+        archive.add_lists_of(before)
     else:
-        differing = [key for key in description if there.get(key) != description[key]]
-        if differing:
-            key = differing[0]
-            raise UserError(
-                f"{args.out}: was begun with another {key.replace('_', ' ')} ({there.get(key)}, now "
-                f"{description[key]}); name another folder"
-            )
+        new, gone = archive.add(found, (there or description)["shard_clips"])
+        if there and new:
+            log.info("%s: %d new recordings", args.source, new)
+        if gone:
+            log.warning(
+                "%s: %d recordings of this archive are no longer there, such as %s; their tags stay",
+                args.source, len(gone), gone[0],
+            )  # fmt: skip
     count = archive.shards()
     mine = list(range(count))[first - 1 :: step]
     finished = archive.finished()
@@ -78,9 +88,29 @@ def main(prog: str = "python -m stages.tag_archive", words: Sequence[str] | None
     )
 
 
+def _check_same(out: str, there: dict[str, Any], description: dict[str, Any]) -> None:
+    """Check that an archive was begun as it is to be continued.
+
+    Raises
+    ------
+    UserError
+        If it was begun with another source, system or setting.
+    """
+    from ust.archive.places import absolute
+
+    there = there | {"source": absolute(there["source"])}  # older archives have it as it was given
+    for key in description:
+        if there.get(key) != description[key]:
+            raise UserError(
+                f"{out}: was begun with another {key.replace('_', ' ')} ({there.get(key)}, now "
+                f"{description[key]}); name another folder"
+            )
+
+
 def _job(args: argparse.Namespace) -> "tuple[Job, dict[str, Any], Any]":
     """What is the same for all shards, what stands in the archive, and how the machine is used."""
     from ust.archive.folder import Archive
+    from ust.archive.places import absolute
     from ust.archive.shard import Job
     from ust.tagging.names import model_id
     from ust.tagging.tagger import Tagger
@@ -96,7 +126,7 @@ def _job(args: argparse.Namespace) -> "tuple[Job, dict[str, Any], Any]":
     about = tagger.system.about
     inputs = {key: {"feature": each, **about["features"][each]} for key, each in about["inputs"].items()}
     description = {
-        "source": args.source,
+        "source": absolute(args.source),
         "system": name,
         "model": model_id(folder, reading),
         "window": args.window,
@@ -140,6 +170,6 @@ def _tagged_before(args: argparse.Namespace, inputs: dict[str, Any]) -> dict[str
                 f"{args.source}: has no {wanted['feature']} embeddings as the system takes them; name its "
                 "recordings instead"
             )
-    if len(source.finished()) < source.shards():
+    if len(source.finished()) < max(1, source.shards()):
         raise UserError(f"{args.source}: is not finished; tag all of it first")
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ust.features.store import CONTENT, DAMAGED
+from ust.features.store import CONTENT, DAMAGED, open_hdf5
 from ust.files.atomic import replacing
 from ust.files.errors import UserError
 
@@ -37,7 +37,7 @@ class Finished:
         self._file: h5py.File | None = None
         self._rows: dict[str, int] = {}
         try:
-            self._file = h5py.File(path, "r")
+            self._file = open_hdf5(path)
             self._rows = {content: i for i, content in enumerate(self._file[CONTENT].asstr()[:])}
         except DAMAGED:
             pass  # nothing to be had from it

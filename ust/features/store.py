@@ -25,6 +25,29 @@ DTYPES = (np.float16, np.float32, np.uint8)
 DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
+def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
+    """Open a feature file without HDF5's file lock, which some network file systems do not have.
+
+    No lock is needed: a feature file is written beside its place by one process and renamed when it is
+    complete, so nobody reads a file that is being written. Where the environment variable
+    HDF5_USE_FILE_LOCKING is set, HDF5 follows it instead.
+
+    Raises
+    ------
+    UserError
+        If HDF5 was told to lock and the file system has no locks.
+    """
+    try:
+        return h5py.File(path, mode, locking=False)
+    except OSError as error:
+        if "unable to lock file" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: cannot be locked, its file system has no file locks ({error}); set the environment "
+            "variable HDF5_USE_FILE_LOCKING=FALSE"
+        ) from None
+
+
 def write_features(
     path: Path,
     name: str,
@@ -56,7 +79,7 @@ def write_features(
     """
     text = h5py.string_dtype("utf-8")
     # HDF5's oldest format, h5py's default: the newer ones store when a group was made.
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, open_hdf5(partial, "w") as file:
         file.attrs.update(dict(sorted(attributes.items())))
         for key in KEYS:
             file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)
@@ -150,7 +173,7 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(h5py.File(path, "r"))
+            file = stack.enter_context(open_hdf5(path))
             missing = [key for key in (*KEYS, CONTENT, name) if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
                 raise UserError(

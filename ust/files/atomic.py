@@ -3,19 +3,23 @@
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOSPC
-from glob import escape
+from errno import ENOLCK, ENOSPC, ENOTSUP, EPERM
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ust.files.errors import UserError
 
+PARTIAL = re.compile(r"\.(.+)\.[0-9]+\.partial", re.DOTALL)  # .NAME.PID.partial
+NO_LINKS = (EPERM, ENOTSUP)  # of file systems without hard links
+
 log = logging.getLogger("ust")
+_leftovers: dict[Path, dict[str, list[Path]]] = {}  # by folder and name, as found at the first writing there
 
 
 @contextmanager
@@ -47,15 +51,54 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def create(path: Path, content: bytes) -> bool:
+    """Write a file unless it exists, atomically also between machines that share the folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; its folder is made when missing.
+    content : bytes
+
+    Returns
+    -------
+    bool
+        Whether it was written; False if there was a file, which stays as it is.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    with explaining(path), temporary(path) as partial:
+        try:
+            partial.write_bytes(content)
+            _sync(partial)
+            try:
+                os.link(partial, path)  # fails if the file exists, unlike a rename
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if path.exists():
+                    return False
+                partial.replace(path)
+            _sync(path.parent)
+            return True
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Make a folder and keep other processes that call this out of it; wait while one is in it."""
     lock = _lock(folder)
     try:
-        lock.acquire(blocking=False)
+        _acquire(lock, blocking=False)
     except Timeout:
         log.warning("waiting for another process, which is writing to %s", folder)
-        lock.acquire()
+        _acquire(lock)
     try:
         folder.mkdir(parents=True, exist_ok=True)  # now: the one that was in it may have moved it away
         yield
@@ -67,10 +110,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 def temporary(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, this process's own; those that killed processes left are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(f".{escape(path.name)}.*.partial"):
-        owner = old.name.removeprefix(f".{path.name}.").removesuffix(".partial")
-        if owner.isascii() and owner.isdigit():
-            _remove_abandoned(old)
+    for old in _take_leftovers(path):
+        _remove_abandoned(old)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with _own(_lock(partial)):
         yield partial
@@ -116,22 +157,61 @@ def _lock(path: Path) -> FileLock:
     return FileLock(folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()}.lock")
 
 
+def _acquire(lock: FileLock, *, blocking: bool = True) -> None:
+    """Acquire a lock.
+
+    Raises
+    ------
+    UserError
+        If the file system of the lock's file has no locks.
+    filelock.Timeout
+        If it is held by another process and not `blocking`.
+    """
+    try:
+        lock.acquire(blocking=blocking)
+    except OSError as error:
+        if isinstance(error, Timeout) or error.errno not in (ENOLCK, ENOTSUP):
+            raise
+        raise UserError(
+            f"{Path(lock.lock_file).parent}: this file system has no file locks ({error.strerror}), as some "
+            "network file systems; set the environment variable TMPDIR to a folder on a local disk"
+        ) from None
+
+
 @contextmanager
 def _own(lock: FileLock) -> Iterator[None]:
     """Hold the lock of a path that nobody else will write to; its file goes with it."""
-    with lock:
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
+    _acquire(lock)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _take_leftovers(path: Path) -> list[Path]:
+    """Return the partial files of `path` that were there when this process first wrote to its folder.
+
+    A process lists a folder once: listing it for each file would make writing n files quadratic in n.
+    Partial files of other names stay: another machine may be writing them, and locks are of one machine.
+    """
+    folder = path.parent.absolute()
+    if folder not in _leftovers:
+        found: dict[str, list[Path]] = {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if match := PARTIAL.fullmatch(entry.name):
+                    found.setdefault(match[1], []).append(folder / entry.name)
+        _leftovers[folder] = found
+    return _leftovers[folder].pop(path.name, [])
 
 
 def _remove_abandoned(partial: Path) -> None:
     """Remove what a process was writing, unless it still does: then it holds the lock."""
     lock = _lock(partial)
     try:
-        lock.acquire(blocking=False)
+        _acquire(lock, blocking=False)
     except Timeout:
         return
     try:

@@ -1,0 +1,98 @@
+"""Recording times in file names, as recorders write them."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+# 20240131_235959, 2024-01-31 23.59.59, 31-01-2024_23-59-59; then Z, UTC, +0100, -05:30 or +01, if it says so.
+CLOCK = re.compile(
+    r"(?<!\d)(?:(?P<year>(?:19|20)\d\d)(?P<a>[-_.]?)(?P<month>\d\d)(?P=a)(?P<day>\d\d)"
+    r"|(?P<first>\d\d)(?P<b>[-_.])(?P<second>\d\d)(?P=b)(?P<last>(?:19|20)\d\d))"
+    r"[T_ $.-]{0,3}(?P<hours>\d\d)[-_.: h]?(?P<minutes>\d\d)[-_.: m]?(?P<seconds>\d\d)(?!\d)"
+    r"(?: ?(?P<utc>Z|UTC|GMT)(?![A-Za-z])|[ _]?(?P<offset>[+-]\d\d:?\d\d|\+\d\d)(?!\d))?"
+)
+# AudioMoth's first firmware: Unix seconds. It was not sold before 2016.
+HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
+EARLIEST, LATEST = 0x56000000, 0x80000000
+MOST_HOURS = 14  # of an offset from UTC
+
+
+def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]:
+    """Read the times in the file names of one archive.
+
+    Three forms can only be told apart by looking at all names. Dates such as 01-02-2024 have the day first
+    unless the names show that it is the month. A minus and four digits are an offset from UTC, unless some
+    name shows that they count. Eight decimal digits are Unix seconds only beside hexadecimal ones.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Without folders.
+
+    Returns
+    -------
+    times : list of datetime or None
+        In UTC, without a time zone. A time without an offset is returned as it stands; None where no time is
+        understood.
+    known : list of bool
+        Whether the name says the offset from UTC.
+
+    Examples
+    --------
+    >>> (time,), _ = read_times(["20240131T085526+0100.wav"])
+    >>> str(time)
+    '2024-01-31 07:55:26'
+    """
+    found = [list(CLOCK.finditer(name)) for name in names]
+    clocks = [clock for some in found for clock in some]
+    days = [(int(clock["first"]), int(clock["second"])) for clock in clocks if clock["first"]]
+    first_is_month = any(second > 12 for _, second in days)
+    counted = any(clock["offset"] and _offset(clock["offset"]) is None for clock in clocks)
+    seconds = [_unix_seconds(name) for name in names]
+    hexadecimal = any(second and not name[:8].isdigit() for name, second in zip(names, seconds, strict=True))
+
+    times: list[datetime | None] = []
+    known = []
+    for some, second in zip(found, seconds, strict=True):
+        time, says = None, False
+        if second and hexadecimal:
+            time, says = datetime.fromtimestamp(second, UTC).replace(tzinfo=None), True
+        for clock in some:
+            if time is None and (time := _local(clock, first_is_month=first_is_month)) is not None:
+                offset = None if counted or not clock["offset"] else _offset(clock["offset"])
+                says = bool(clock["utc"]) or offset is not None
+                time -= offset or timedelta(0)
+        times.append(time)
+        known.append(says)
+    return times, known
+
+
+def _local(clock: re.Match, *, first_is_month: bool) -> datetime | None:
+    """Return the date and time as they stand, None if there is no such date or time of day."""
+    if clock["year"]:
+        date = (clock["year"], clock["month"], clock["day"])
+    elif first_is_month:
+        date = (clock["last"], clock["first"], clock["second"])
+    else:
+        date = (clock["last"], clock["second"], clock["first"])
+    try:
+        return datetime(*map(int, date), *(int(clock[part]) for part in ("hours", "minutes", "seconds")))
+    except ValueError:
+        return None
+
+
+def _offset(text: str) -> timedelta | None:
+    """Return an offset from UTC; None if no place on Earth has it, such as -0007."""
+    hours, minutes = int(text[1:3]), int(text[3:].removeprefix(":") or 0)
+    if hours > MOST_HOURS or minutes not in (0, 15, 30, 45) or (minutes and not hours):
+        return None
+    return (-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes)
+
+
+def _unix_seconds(name: str) -> int | None:
+    """Return what a name of eight hexadecimal digits may mean, None if it is no recent time."""
+    stem = PurePosixPath(name).stem
+    if not HEXADECIMAL.fullmatch(stem):
+        return None
+    return int(stem, 16) if EARLIEST <= int(stem, 16) < LATEST else None
