@@ -1,8 +1,8 @@
 """An archive's folder: what is to be tagged, and a Parquet file of each kind for every shard.
 
 ``archive.json`` says by what model and how; ``recordings.parquet`` lists the recordings, a row group a shard.
-``tags/00000.parquet`` … are the tags, ``failures``, ``events`` and ``embeddings`` what else there is of a
-shard. The tags are put there last, and at once: a shard is finished when they are there.
+``tags/00000.parquet`` … are the tags, ``failures``, ``warnings``, ``events`` and ``embeddings`` what else
+there is of a shard. The tags are put there last, and at once: a shard is finished when they are there.
 """
 
 import json
@@ -21,7 +21,7 @@ from ust.archive.recordings import SCHEMA
 from ust.files.atomic import replacing
 from ust.files.errors import UserError
 
-TAGS, FAILURES, EVENTS, EMBEDDINGS = "tags", "failures", "events", "embeddings"
+TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
 
 
@@ -136,6 +136,10 @@ class Archive:
         """A shard's file."""
         with self._reading(self.part(kind, shard)) as file:
             return pq.read_table(file)
+
+    def has(self, kind: str, shard: int) -> bool:
+        """Whether there is a shard's file of a kind: older archives have fewer."""
+        return self.fs.exists(self._place(self.part(kind, shard)))
 
     def _place(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
