@@ -80,27 +80,21 @@ class AudioFile:
     @property
     def warning(self) -> str | None:
         """How much was read and how much promised, once the end of an incomplete file is reached."""
-        wanted = self.frames
+        wanted, rate = self.frames, self.sample_rate
         if not self._ended:
             return None
         if self._promise.cut:
-            return f"{self.name}: incomplete: read {self._seconds(self.position)} s, its end is missing"
+            return f"{self.name}: incomplete: read {self.position / rate:.1f} s, its end is missing"
         if wanted is None or wanted == self.position:
             return None
-        if wanted < self.position:
-            return (
-                f"{self.name}: unfinished: read {self._seconds(self.position)} s, its header promises "
-                f"{self._seconds(wanted)} s"
-            )
-        if self._file.format == "MP3" and wanted - self.position < MPEG_SLACK * self.sample_rate:
+        missing = (wanted - self.position) / rate
+        if self._file.format == "MP3" and 0 < missing < MPEG_SLACK:
             return None
-        return f"{self.name}: incomplete: read {self._seconds(self.position)} s of {self._seconds(wanted)} s"
-
-    def _seconds(self, frames: int) -> str:
-        seconds = frames / self.sample_rate
-        other = (self.frames or 0) / self.sample_rate
-        near = frames != self.frames and abs(seconds - other) < 0.1
-        return f"{seconds:.4f}" if near else f"{seconds:.1f}"
+        digits = 1 if abs(missing) >= 0.1 else 4
+        read, promised = f"{self.position / rate:.{digits}f}", f"{wanted / rate:.{digits}f}"
+        if missing < 0:
+            return f"{self.name}: unfinished: read {read} s, its header promises {promised} s"
+        return f"{self.name}: incomplete: read {read} s of {promised} s"
 
     def read(self, frames: int) -> np.ndarray:
         """Decode the next frames, channels averaged; fewer at the end, none after it.

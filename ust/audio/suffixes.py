@@ -93,12 +93,11 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterable[Path]:
 
 def remedy(name: str) -> str | None:
     """What to do with a recording that cannot be read for its format; None where that is not the reason."""
-    path = PurePosixPath(name)
-    suffix = path.suffix.lower()
+    suffix = PurePosixPath(name).suffix.lower()
     if suffix in readable_suffixes() or not is_audio(name):
         return None
     before = "-f s16le -ar 44100 -ac 1 " if suffix in HEADERLESS else ""
-    command = f"ffmpeg {before}-i {shlex.quote(path.name)} {shlex.quote(path.stem + '.flac')}"
+    command = f"ffmpeg {before}-i {shlex.quote(name)} {shlex.quote(name[: -len(suffix)] + '.flac')}"
     if before:
         return f"a {suffix} file does not tell its rate; convert it, for example with {command}"
     return f"{suffix} files cannot be read here; convert it, for example with {command}"

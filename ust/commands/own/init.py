@@ -52,7 +52,7 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.checkpoint}: no such file")
     place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
     collection = begin(args.folder, taxonomy, weights=args.weights, checkpoint=place)
-    found = [(path, remedy(path.name)) for path in (list_recordings(args.source) if args.source else ())]
+    found = [(path, remedy(str(path))) for path in (list_recordings(args.source) if args.source else ())]
     if lines := [f"{printable(path)}: {reason}" for path, reason in found if reason]:
         log.warning("%d recordings cannot be read:\n%s", len(lines), listing(lines))
     done(
