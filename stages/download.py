@@ -46,6 +46,10 @@ def main() -> None:
         log.warning(
             "left out %d clips:\n%s", len(summary.skipped), listing(list(summary.skipped), limit=10_000)
         )
+    if summary.incomplete:
+        log.warning(
+            "%d files are incomplete:\n%s", len(summary.incomplete), listing(list(summary.incomplete))
+        )
     if summary.conversions:
         log.info(
             "converted when read: %s", ", ".join(f"{n} {what}" for what, n in summary.conversions.items())

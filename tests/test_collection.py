@@ -1,5 +1,6 @@
 """Clips of one's own: what a class means, how recordings are cut and dealt, what is kept of answers."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -13,6 +14,7 @@ from ust.collection.formats.form import ABSENT, UNSURE, Said
 from ust.collection.importing import add, add_unlabelled
 from ust.collection.names import Labels, taxonomy_of
 from ust.collection.splits import deal
+from ust.commands.own.import_ import main as import_command
 from ust.files.errors import UserError
 
 RATE = 8000
@@ -106,11 +108,70 @@ def test_what_cannot_be_used_is_named_and_the_rest_is(collection, record, tmp_pa
     found = bring(
         collection, [Said(path, "tram") for path in (good, cut, silent, tmp_path / "gone")], tmp_path
     )
-    assert found.clips == 1
-    assert len(found.problems) == 3
-    for words in ("No such file", "is truncated", "is silent"):
-        assert sum(words in problem for problem in found.problems) == 1
-    assert list(collection.clips()["source"]) == ["good.wav"]
+    assert found.clips == 2
+    assert [problem.partition(": ")[2] for problem in found.problems] == [
+        "is silent from second 0: every sample is 0"
+    ]
+    assert found.unreadable == [f"{tmp_path / 'gone'}: no such file"]
+    assert found.warnings == [f"{cut}: incomplete: read 0.2 s of 3.0 s"]
+    assert sorted(collection.clips()["source"]) == ["cut.wav", "good.wav"]
+
+
+def test_nothing_that_was_heard_is_lost_in_a_copy(collection, record, tmp_path):
+    """Quiet sounds of 24 bits and peaks over full scale are there; the gain is noted."""
+    quiet, loud = record("quiet.wav", 3), record("loud.wav", 3)
+    values = np.random.default_rng(0).integers(-3, 4, 3 * RATE)
+    sf.write(quiet, values / 2**23, RATE, subtype="PCM_24")
+    sf.write(loud, 4 * np.sin(np.arange(3 * RATE)), RATE, subtype="FLOAT")
+    found = bring(collection, [Said(quiet, "tram"), Said(loud, "tram")], tmp_path)
+    assert (found.clips, found.problems, found.unreadable) == (2, [], [])
+    clips = collection.clips().reset_index().set_index("source")
+    stored, _ = sf.read(collection.audio(clips.loc["quiet.wav", "audio_filename"]))
+    np.testing.assert_array_equal(stored * 2**23, values)
+    stored, _ = sf.read(collection.audio(clips.loc["loud.wav", "audio_filename"]))
+    gain = 10 ** (clips.loc["loud.wav", "gain_db"] / 20)
+    np.testing.assert_allclose(stored / gain, 4 * np.sin(np.arange(3 * RATE)), atol=1e-3)
+    assert clips["gain_db"].round(1).to_dict() == {"loud.wav": -12.0, "quiet.wav": 0.0}
+
+
+def test_what_the_copy_makes_silent_is_not_kept(collection, record, tmp_path):
+    """So that training has nothing to refuse."""
+    path = record("faint.wav", 3)
+    sf.write(path, np.full(3 * RATE, 1e-9), RATE, subtype="FLOAT")
+    found = bring(collection, [Said(path, "tram")], tmp_path)
+    assert found.problems == [f"{path}: is silent from second 0: every sample is 0"]
+    assert list(tmp_path.glob("city/audio/*")) == []
+
+
+def test_clips_from_before_gains_were_noted_are_read(collection, record, tmp_path):
+    bring(collection, [Said(record("a.wav", 3), "tram")], tmp_path)
+    path = collection.folder / "clips.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in lines))
+    assert collection.clips()["gain_db"].tolist() == [0]
+    bring(collection, [Said(record("b.wav", 3), "tram")], tmp_path)
+    assert collection.clips()["gain_db"].tolist() == [0, 0]
+
+
+def test_a_name_that_is_not_utf_8_is_imported(collection, record, tmp_path):
+    path = record("a.wav", 3)
+    odd = path.rename(path.with_name(os.fsdecode(b"stra\xdfe.wav")))
+    found = bring(collection, [Said(odd, "tram")], tmp_path)
+    assert (found.clips, found.problems, found.unreadable) == (1, [], [])
+    assert collection.clips()["source"].tolist() == ["stra\\xdfe.wav"]
+
+
+def test_the_command_lists_what_cannot_be_read_and_keeps_the_rest(collection, record, tmp_path):
+    sounds = tmp_path / "sounds"
+    record("tram/a.wav", 3)
+    (sounds / "tram" / "b.m4a").write_bytes(bytes(range(256)))
+    (sounds / "tram" / "c.wav").write_bytes(b"no sound")
+    with pytest.raises(UserError) as error:
+        import_command(words=[str(collection.folder), str(sounds), "--split", "train"])
+    assert "2 recordings cannot be read, the others are used" in str(error.value)
+    assert "b.m4a: .m4a files cannot be read here; convert it" in str(error.value)
+    assert "c.wav: cannot be decoded as audio" in str(error.value)
+    assert collection.clips()["source"].tolist() == ["tram/a.wav"]
 
 
 def test_a_group_stays_in_its_split(collection, record, tmp_path):

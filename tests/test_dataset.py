@@ -78,6 +78,67 @@ def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise)
     assert (target / "audio/train/08_000000.wav").resolve().suffix == ".flac"
 
 
+def test_two_files_that_may_be_a_clip_are_both_named(make_dataset, target, tmp_path, noise):
+    """Neither is taken: the annotations do not say which of them they are about."""
+    root = make_dataset("flat")
+    for site in ("site_a", "site_b"):
+        (root / site).mkdir()
+        sf.write(root / site / "08_000000.wav", noise, RATE)
+    (root / "08_000000.wav").unlink()
+    with pytest.raises(UserError) as error:
+        link(root, target, skip_bad=False)
+    both = f"{root / 'site_a/08_000000.wav'}, {root / 'site_b/08_000000.wav'}"
+    assert f"08_000000.wav: may be {both}; keep one of them" in str(error.value)
+    assert "1 of 3 audio files cannot be used" in str(error.value)
+    summary = link(root, target, skip_bad=True)
+    assert summary.clips == {"train": 1, "validate": 1}
+    assert both in summary.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        (["train/08_000000.wav", "audio/08_000000.wav"], "train/08_000000.wav"),  # of its split
+        (["audio/08_000000.wav", "audio/08_000000.flac"], "audio/08_000000.wav"),  # of its name
+        (["train/08_000000.wav", "old/08_000000.flac", "train/08_000000.ogg"], "train/08_000000.wav"),
+        (["train/08_000000.flac", "validate/08_000000.ogg"], "train/08_000000.flac"),
+        (["train/08_000000.flac", "audio/08_000000.wav"], None),  # either may be meant
+        (["a/train/08_000000.wav", "b/train/08_000000.wav"], None),
+        (["audio/08_000000.flac", "audio/08_000000.ogg"], None),
+    ],
+)
+def test_which_of_several_files_is_the_clip(make_dataset, target, noise, files, taken):
+    root = make_dataset()
+    (root / "train/08_000000.wav").unlink()
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(root / name, noise, RATE)
+    if taken is None:
+        with pytest.raises(UserError, match=r"08_000000\.wav: may be"):
+            link(root, target, skip_bad=False)
+    else:
+        link(root, target, skip_bad=False)
+        assert (target / "audio/train/08_000000.wav").resolve() == (root / taken).resolve()
+
+
+def test_a_file_reached_by_several_links_is_one(make_dataset, target):
+    root = make_dataset("v2")
+    (root / "again").symlink_to(root / "audio")
+    (root / "one").mkdir()
+    (root / "one" / "08_000000.wav").symlink_to(root / "audio" / "08_000000.wav")
+    assert link(root, target, skip_bad=False).clips == {"train": 2, "validate": 1}
+
+
+def test_incomplete_clips_are_used_and_named(make_dataset, target):
+    root = make_dataset()
+    path = root / "train/08_000000.wav"
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 4 * RATE])
+    summary = link(root, target, skip_bad=False)
+    assert summary.clips == {"train": 2, "validate": 1}
+    assert summary.incomplete == (f"{path}: incomplete: read 4.0 s of 10.0 s",)
+    assert summary.conversions == {"shorter than 10 s": 1}
+
+
 def test_usable_but_unusual_files_are_counted(make_dataset, target, noise):
     root = make_dataset()
     sf.write(root / "train/08_000000.wav", np.stack([noise, noise], axis=1), RATE)

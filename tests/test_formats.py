@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from ust.collection.formats.form import Options, Said, recordings
+from ust.audio.suffixes import list_recordings
+from ust.collection.formats.form import Options, Said
 from ust.collection.formats.table import FORMS, form_of
 from ust.files.errors import UserError
 
@@ -263,4 +264,4 @@ def test_two_of_a_name_are_not_guessed(tmp_path):
     found = read(tmp_path / "t.csv")
     assert [said.label for said in found.said] == ["y"]
     assert "may be a/1.wav, b/1.wav" in found.problems[0]
-    assert len(recordings(tmp_path)) == 2
+    assert len(list_recordings(tmp_path)) == 2

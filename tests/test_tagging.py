@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -20,6 +22,8 @@ from ruamel.yaml import YAML
 from tiny import ALONE, CONFIG
 
 from ust.audio.recordings import BadAudio
+from ust.commands import tag as tag_command
+from ust.commands.console import escape_output
 from ust.commands.tag import find, main
 from ust.files.errors import UserError
 from ust.models.checkpoints import Saved, save
@@ -279,6 +283,83 @@ def test_recordings_are_found_and_named(tmp_path):
 def test_a_recording_that_is_not_there(tagger, tmp_path):
     with pytest.raises(BadAudio, match=r"nowhere\.wav: no such"):
         list(tagger.tag(tmp_path / "nowhere.wav"))
+
+
+@pytest.fixture
+def days(tmp_path):
+    """Two folders with a recording of one name each, and one that only the second has."""
+    for index, name in enumerate(("site_a/1.wav", "site_b/1.wav", "site_b/2.wav")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sf.write(tmp_path / name, 0.1 * np.random.default_rng(index).standard_normal(RATE), RATE)
+    return tmp_path
+
+
+def test_recordings_of_one_name_are_all_reported(days):
+    wanted = {name: days / name for name in ("site_a/1.wav", "site_b/1.wav", "site_b/2.wav")}
+    assert find([days / "site_a", days / "site_b"]) == wanted
+    assert find([days / "site_a" / "1.wav", days / "site_b"]) == wanted
+    assert find([days]) == wanted
+    assert list(find([days / "site_a", days / "site_b" / "2.wav"])) == ["1.wav", "2.wav"]
+    (days / "deep" / "site_a").mkdir(parents=True)
+    shutil.copy(days / "site_a" / "1.wav", days / "deep" / "site_a")
+    found = find([days / "deep" / ".." / "site_a", days / "deep" / "site_a"])
+    assert list(found) == ["site_a/1.wav", "deep/site_a/1.wav"]
+
+
+def test_a_recording_given_twice_is_tagged_once(days, monkeypatch):
+    monkeypatch.chdir(days)
+    (days / "link").symlink_to(days / "site_b")
+    site = days / "site_b"
+    twice = (site, site, Path("site_b"), site / "1.wav", days / "site_a" / ".." / "site_b", days / "link")
+    assert find(twice) == {"1.wav": site / "1.wav", "2.wav": site / "2.wav"}
+
+
+def run_tag(tagger, monkeypatch, *words):
+    """The command with a system at hand."""
+    monkeypatch.setattr(tag_command, "load_tagger", lambda args: ("cnn", tagger, 1))
+    main(words=[str(word) for word in words])
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "json", "audacity"])
+def test_odd_files_and_names_cost_the_others_nothing(tagger, days, monkeypatch, format):
+    """Samples without a header, a name that is not UTF-8: listed or escaped, and the rest is written."""
+    (days / "site_b" / "dump.raw").write_bytes(bytes(64_000))
+    (days / "site_b" / "2.wav").rename(os.fsencode(days / "site_b") + b"/stra\xdfe.wav")
+    out = days / "out"
+    with pytest.raises(UserError) as error:
+        run_tag(tagger, monkeypatch, days / "site_b", "--format", format, "--out", out)
+    assert "1 of 3 recordings cannot be tagged" in str(error.value)
+    assert "dump.raw: a .raw file does not tell its rate" in str(error.value)
+    if format == "audacity":
+        assert sorted(path.name for path in out.iterdir()) == ["1.wav.txt", "stra\\xdfe.wav.txt"]
+    elif format == "json":
+        assert [each["audio_filename"] for each in json.loads(out.read_text("utf-8"))] == [
+            "1.wav", "stra\\xdfe.wav"
+        ]  # fmt: skip
+    else:
+        assert "stra\\xdfe.wav" in out.read_text("utf-8")
+
+
+def test_an_incomplete_recording_is_tagged_with_one_warning(tagger, days, caplog):
+    path = days / "site_a" / "1.wav"
+    path.write_bytes(path.read_bytes()[:RATE])
+    (window,) = tagger.tag(path)
+    assert window.end == pytest.approx(0.5, abs=1e-3)
+    assert [record.message for record in caplog.records] == [f"{path}: incomplete: read 0.5 s of 1.0 s"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])
+def test_a_terminal_gets_what_its_encoding_has(monkeypatch, encoding):
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    escape_output()
+    for stream in streams:
+        stream.write("ж ß █▏▃ " + os.fsdecode(b"\xdf") + "…")
+    wanted = {"utf-8": "ж ß █▏▃ \\xdf…", "ascii": "\\u0436 \\xdf ### \\xdf..."}
+    wanted |= {"latin-1": "\\u0436 ß ### \\xdf...", "cp1252": "\\u0436 ß ### \\xdf…"}
+    for stream in streams:
+        assert stream.buffer.getvalue().decode(encoding) == wanted[encoding]
 
 
 def test_systems_by_name(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.audio.suffixes import is_audio
 from ust.files.csvs import read_csv
 from ust.files.documents import read_yaml
 from ust.files.errors import UserError, listing, some
@@ -22,7 +23,6 @@ AS_GIVEN: Coarse = "as_given"
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
 GROUND_TRUTH = 0
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 
 
 def read_coarse(params: Path) -> Coarse:
@@ -167,7 +167,10 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     )
     names = columns["audio_filename"]
     problems += _rows(
-        "audio_filename", names, ~names.map(_is_file_name), "a plain file name ending in .wav, .flac or .ogg"
+        "audio_filename",
+        names,
+        ~names.map(_is_file_name),
+        "a plain file name of a recording, such as 01_0123.wav",
     )
     for label in taxonomy.labels:
         text = table[f"{label}_presence"]
@@ -273,7 +276,7 @@ def _rows(column: str, text: pd.Series, bad: pd.Series, wanted: str) -> list[str
 
 def _is_file_name(name: str) -> bool:
     plain = PurePosixPath(name).name == name and "\\" not in name and name.isprintable()
-    return plain and name not in ("", ".", "..") and name.lower().endswith(AUDIO_SUFFIXES)
+    return plain and name not in ("", ".", "..") and is_audio(name)
 
 
 def _inconsistent_clips(annotations: pd.DataFrame) -> list[str]:

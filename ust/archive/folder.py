@@ -2,8 +2,8 @@
 
 ``archive.json`` says by what model and how; ``recordings.parquet`` lists the recordings, a row group a shard.
 ``recordings-00005.parquet`` lists those found later, from shard 5 on. A list never changes.
-``tags/00000.parquet`` … are the tags, ``failures``, ``events`` and ``embeddings`` what else there is of a
-shard. The tags are put there last, and at once: a shard is finished when they are there.
+``tags/00000.parquet`` … are the tags, ``failures``, ``warnings``, ``events`` and ``embeddings`` what else
+there is of a shard. The tags are put there last, and at once: a shard is finished when they are there.
 """
 
 import json
@@ -25,7 +25,7 @@ from ust.archive.recordings import SCHEMA
 from ust.files.atomic import create, replacing
 from ust.files.errors import UserError
 
-TAGS, FAILURES, EVENTS, EMBEDDINGS = "tags", "failures", "events", "embeddings"
+TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
 LIST = re.compile(r"recordings(?:-(\d+))?\.parquet")
 ATTEMPTS = 40  # to add a list while other processes do, with pauses of up to 4 seconds
@@ -199,6 +199,10 @@ class Archive:
         """A shard's file."""
         with self._reading(self.part(kind, shard)) as file:
             return pq.read_table(file)
+
+    def has(self, kind: str, shard: int) -> bool:
+        """Whether there is a shard's file of a kind: older archives have fewer."""
+        return self.fs.exists(self._place(self.part(kind, shard)))
 
     def _place(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"

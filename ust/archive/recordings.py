@@ -11,7 +11,9 @@ import pyarrow.parquet
 
 from ust.archive.places import explaining, filesystem, is_local
 from ust.archive.times import read_times
+from ust.audio.suffixes import below, is_audio, is_hidden
 from ust.files.errors import UserError
+from ust.files.names import printable
 
 SCHEMA = pa.schema(
     [
@@ -26,7 +28,7 @@ MANIFESTS = (".csv", ".parquet")
 log = logging.getLogger("ust")
 
 
-def find_recordings(source: str, suffixes: set[str]) -> pa.Table:
+def find_recordings(source: str) -> pa.Table:
     """The recordings to tag, sorted by path and start.
 
     Parameters
@@ -35,8 +37,6 @@ def find_recordings(source: str, suffixes: set[str]) -> pa.Table:
         A folder, a pattern such as ``s3://bucket/2024/**/*.flac``, or a manifest: a CSV or Parquet file with
         a column ``path`` (relative to the manifest, or an address) and, as far as known, ``start`` and
         ``duration`` in seconds of the part to tag, ``sensor``, and ``time`` of the file's beginning.
-    suffixes : set of str
-        Of the files that are recordings.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def find_recordings(source: str, suffixes: set[str]) -> pa.Table:
             if not pattern and not exists:
                 raise FileNotFoundError
             paths = sorted(fs.glob(place) if pattern else fs.find(place))
-            paths = [path for path in paths if PurePosixPath(path).suffix.lower() in suffixes]
+            paths = [path for path in paths if is_audio(path) and not is_hidden(below(path, place))]
             table = _of_paths([path if is_local(fs) else fs.unstrip_protocol(path) for path in paths])
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]
@@ -77,10 +77,10 @@ def _of_paths(paths: list[str]) -> pa.Table:
                     sum(with_offset), naive)  # fmt: skip
     return pa.table(
         {
-            "path": pa.array(paths, pa.string()),
+            "path": pa.array(map(printable, paths), pa.string()),
             "start": pa.nulls(len(paths), pa.float64()),
             "duration": pa.nulls(len(paths), pa.float64()),
-            "sensor": pa.array([PurePosixPath(path).parent.name for path in paths], pa.string()),
+            "sensor": pa.array([printable(PurePosixPath(path).parent.name) for path in paths], pa.string()),
             "time": pa.array(times, pa.timestamp("us")),
         },
         schema=SCHEMA,

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 
-from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, Archive
+from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
 from ust.archive.places import explaining, filesystem
-from ust.audio.recordings import check_whole
 from ust.compute.device import prepare
 from ust.files.errors import UserError
+from ust.files.names import original
 from ust.tagging.formats import events
 from ust.tagging.tagger import Tagger
 
 ROWS = 1024  # written together
+FEW = 20  # reasons of failures, for the terminal
 TOGETHER = 256  # embeddings, given to the system at once
 SPAN = (("path", pa.string()), ("sensor", pa.string()), ("time", pa.timestamp("us")),
         ("start", pa.float64()), ("duration", pa.float64()), ("model", pa.string()))  # fmt: skip
@@ -60,12 +62,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a shard: recordings, rows of tags, and recordings that could not be tagged."""
+    """What came of a shard: recordings, rows of tags, recordings that could not be tagged, incomplete ones.
+
+    Of the reasons of failures there are the first few.
+    """
 
     shard: int
     recordings: int
     rows: int
     failures: int
+    warnings: int
+    reasons: tuple[str, ...]
 
 
 @lru_cache(maxsize=1)
@@ -97,19 +104,24 @@ def tag_shard(job: Job, shard: int) -> Done:
                 _from_audio(job, tagger, recording, out)
         for rows in out.values():
             rows.flush()
-    return Done(shard, len(recordings), out[TAGS].count, out[FAILURES].count)
+    failed = out[FAILURES]
+    return Done(
+        shard, len(recordings), out[TAGS].count, failed.count, out[WARNINGS].count, tuple(failed.first)
+    )
 
 
 class Rows:
     """Rows on their way to a file, so many at a time."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
-        self.writer, self.waiting, self.count = writer, [], 0
+        self.writer, self.waiting, self.count, self.first = writer, [], 0, []
 
-    def add(self, row: dict[str, Any]) -> None:
-        """One more."""
+    def add(self, row: dict[str, Any], text: str | None = None) -> None:
+        """Add one more, and keep its text if it is among the first few that have one."""
         self.waiting.append(row)
         self.count += 1
+        if text is not None and len(self.first) < FEW:
+            self.first.append(text)
         if len(self.waiting) == ROWS:
             self.flush()
 
@@ -124,21 +136,23 @@ def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[s
     """Tag a recording; its rows are written when all of it could be read."""
     path = recording["path"]
     about = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
+    found: list[str] = []
     try:
         fs, place = filesystem(path)
-        with explaining(path), fs.open(place, "rb") as raw:
-            check_whole(path, raw, fs.size(place))
-            raw.seek(0)
+        with explaining(path), fs.open(_written(fs, place), "rb") as raw:
             windows = list(
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
-                    duration=recording["duration"], features=job.embeddings,
+                    duration=recording["duration"], features=job.embeddings, warn=found.append,
                 )
             )  # fmt: skip
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        out[FAILURES].add({"path": path, "start": recording["start"], "reason": reason})
+        out[FAILURES].add({"path": path, "start": recording["start"], "reason": reason}, f"{path}: {reason}")
         return
+    for text in found:
+        warning = text.removeprefix(f"{path}: ")
+        out[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
     for window in windows:
         row = about | _span(recording["time"], window.start, window.end)
         out[TAGS].add(row | dict(zip(tagger.taxonomy.labels, window.probabilities.tolist(), strict=True)))
@@ -152,11 +166,18 @@ def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[s
             )
 
 
+def _written(fs: AbstractFileSystem, place: str) -> str:
+    """A place as the file system has it: in a Parquet file, bytes of names that are not UTF-8 are escaped."""
+    return original(place) if "\\x" in place and not fs.exists(place) else place
+
+
 def _from_embeddings(job: Job, tagger: Tagger, shard: int, out: dict[str, Rows]) -> None:
     """Tag what another archive kept of a shard; what failed there, fails."""
     before = Archive(job.tagged_before)
     for row in before.read(FAILURES, shard).to_pylist():
-        out[FAILURES].add(row)
+        out[FAILURES].add(row, f"{row['path']}: {row['reason']}")
+    for row in before.read(WARNINGS, shard).to_pylist() if before.has(WARNINGS, shard) else ():
+        out[WARNINGS].add(row)
     for batch in before.read(EMBEDDINGS, shard).to_batches(max_chunksize=TOGETHER):
         features = {
             name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *each.shape)
@@ -184,6 +205,7 @@ def _schemas(job: Job, tagger: Tagger) -> dict[str, pa.Schema]:
     found = {
         TAGS: pa.schema([*SPAN, *((label, pa.float32()) for label in tagger.taxonomy.labels)]),
         FAILURES: pa.schema([("path", pa.string()), ("start", pa.float64()), ("reason", pa.string())]),
+        WARNINGS: pa.schema([("path", pa.string()), ("start", pa.float64()), ("warning", pa.string())]),
     }
     if job.threshold is not None:
         found[EVENTS] = pa.schema([*SPAN, ("label", pa.string()), ("probability", pa.float32())])

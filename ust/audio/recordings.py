@@ -1,7 +1,10 @@
-"""Reading clips: ten mono seconds from whatever the file holds, or a clear reason why not."""
+"""Opening recordings: the one place where sound files are read, with a clear reason where one cannot be."""
 
 import io
-import struct
+import math
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,78 +13,292 @@ import numpy as np
 import soundfile as sf
 
 from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
+from ust.audio.containers import View, examine
 from ust.audio.resampling import resample
+from ust.audio.suffixes import remedy
 from ust.files.errors import UserError
+from ust.files.names import printable
 
-OPEN_LENGTH = 0x7FFF0000
+RATES = (1_000, 1_000_000)  # Hz; others are damaged headers
+MOST_CHANNELS = 64
+IN_MEMORY = 2**24  # bytes of a file that is read at once
+BLOCK = 2**21  # samples, of all channels, decoded at once
+MOST_FRAMES = 2**48  # of a length that may be meant
+MPEG_SLACK = 0.1  # seconds that the length of an MP3 may be wrong by: encoders count their frames differently
+FLAC_BITS = 24
+FLAC_RATE = 655_350  # Hz, the highest
 
 
 class BadAudio(UserError):
-    """A file that cannot be used as a clip; the message names the file and the reason."""
+    """A file that cannot be used as a recording; the message names the file and the reason."""
+
+
+class AudioFile:
+    """An open recording, read from its beginning to its end.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    sample_rate : int
+        Hz.
+    channels : int
+    position : int
+        Frames read so far.
+    """
+
+    def __init__(self, raw: BinaryIO, size: int, name: str) -> None:
+        self.name, self.position = name, 0
+        self._raw, self._size, self._ended = raw, size, False
+        self._promise, self._patch = examine(raw, size)
+        self._file = self._open()
+        self.sample_rate, self.channels = self._file.samplerate, self._file.channels
+        low, high = RATES
+        problem = None
+        if not low <= self.sample_rate <= high:
+            problem = f"a sample rate of {self.sample_rate} Hz, should be {low} to {high}"
+        elif not 1 <= self.channels <= MOST_CHANNELS:
+            problem = f"{self.channels} channels, should be at most {MOST_CHANNELS}"
+        if problem:
+            self.close()
+            raise BadAudio(f"{name}: its header says {problem}; if that is wrong, the file is damaged")
+        # A decoder that meets damage leaves what came before in the buffer, but does not say how much.
+        self._decoded = self._file.format in ("FLAC", "OGG", "MP3")
+
+    def _open(self) -> sf.SoundFile:
+        self._view = View(self._raw, self._size, self._patch)
+        return sf.SoundFile(self._view)
+
+    @property
+    def frames(self) -> int | None:
+        """How many there should be, as far as the file says; None where it does not."""
+        excess, frames = self._promise.excess, self._file.frames
+        if self._promise.guessed or self._promise.cut or frames > MOST_FRAMES:
+            return None
+        return frames if excess is None else round(frames * excess)
+
+    @property
+    def warning(self) -> str | None:
+        """How much was read and how much promised, once the end of an incomplete file is reached."""
+        wanted, rate = self.frames, self.sample_rate
+        if not self._ended:
+            return None
+        if self._promise.cut:
+            return f"{self.name}: incomplete: read {self.position / rate:.1f} s, its end is missing"
+        if wanted is None or wanted == self.position:
+            return None
+        missing = (wanted - self.position) / rate
+        if self._file.format == "MP3" and 0 < missing < MPEG_SLACK:
+            return None
+        digits = 1 if abs(missing) >= 0.1 else 4
+        read, promised = f"{self.position / rate:.{digits}f}", f"{wanted / rate:.{digits}f}"
+        if missing < 0:
+            return f"{self.name}: unfinished: read {read} s, its header promises {promised} s"
+        return f"{self.name}: incomplete: read {read} s of {promised} s"
+
+    def read(self, frames: int) -> np.ndarray:
+        """Decode the next frames, channels averaged; fewer at the end, none after it.
+
+        Memory grows with what is there, not with what the header promises.
+
+        Returns
+        -------
+        numpy.ndarray [shape=(n,), float32]
+            Full scale is ±1.
+
+        Raises
+        ------
+        BadAudio
+            If nothing can be decoded, or samples are not finite.
+        """
+        parts = []
+        while frames > 0 and not self._ended:
+            with explaining(self.name):
+                part = self._block(min(frames, max(1, BLOCK // self.channels)))
+            if not np.isfinite(part).all():
+                raise BadAudio(f"{self.name}: has samples that are NaN or infinite")
+            parts.append(part)
+            frames -= len(part)
+        if self._ended and self.position == 0:
+            raise BadAudio(f"{self.name}: holds no samples")
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def blocks(self, frames: int) -> Iterator[np.ndarray]:
+        """Read so many frames at a time, to the end."""
+        while len(block := self.read(frames)):
+            yield block
+
+    def _block(self, frames: int) -> np.ndarray:
+        wanted = min(frames, self._file.frames - self.position)
+        if wanted <= 0:
+            self._ended = True
+            return np.zeros(0, np.float32)
+        shape = (wanted, self.channels)
+        out = np.full(shape, np.nan, np.float32) if self._decoded else np.empty(shape, np.float32)
+        try:
+            count = len(self._file.read(wanted, out=out))
+            self._ended = count == 0
+        except sf.LibsndfileError:
+            missing = np.isnan(out[:, -1])
+            count = int(missing.argmax()) if missing.any() else wanted
+            self._ended = True
+            if not self._decoded or self.position + count == 0:
+                raise
+        if self._view.error is not None:
+            raise self._view.error
+        self.position += count
+        self._ended |= self.position >= self._file.frames
+        return out[:count, 0] if self.channels == 1 else out[:count].mean(axis=1)
+
+    def skip(self, frames: int) -> None:
+        """Go on so many frames, or to the end."""
+        place = self.position + frames
+        if frames <= 0:
+            return
+        with explaining(self.name):
+            try:
+                self._file.seek(min(place, max(0, self._file.frames - 1)))
+                self.position = self._file.tell()
+            except sf.LibsndfileError:  # damaged somewhere
+                self._file.close()
+                self._file, self.position = self._open(), 0
+        while self.position < place and not self._ended:
+            self.read(min(place - self.position, BLOCK))
+
+    def close(self) -> None:
+        """Close it, but not what it reads from."""
+        self._file.close()
+
+
+@contextmanager
+def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator[AudioFile]:
+    """Open a sound file, whatever state it is in.
+
+    The content decides what it is, not its name. Of an incomplete or unfinished file what is there is read
+    (see `AudioFile.warning`).
+
+    Parameters
+    ----------
+    source : Path or file object
+        The latter open for reading bytes, and seekable; it stays open.
+    name : str, optional
+        For messages, by default the path.
+
+    Raises
+    ------
+    BadAudio
+        If it cannot be opened, for whatever reason, or its header is absurd: a sample rate outside 1 kHz to
+        1 MHz, more than 64 channels. Nothing is allocated by what a header says.
+
+    Examples
+    --------
+    >>> with open_recording(Path("street.wav")) as file:  # doctest: +SKIP
+    ...     samples = file.read(10 * file.sample_rate)
+    """
+    name = printable(name or source)
+    with explaining(name):
+        if isinstance(source, Path):
+            if not stat.S_ISREG(source.stat().st_mode) and not source.is_dir():
+                raise BadAudio(f"{name}: is no regular file")  # a pipe would be waited for
+            raw = source.open("rb")
+        else:
+            raw = source
+    try:
+        with explaining(name):
+            size = raw.seek(0, io.SEEK_END) or raw.tell()
+            if size == 0:
+                raise BadAudio(f"{name}: the file is empty")
+            raw.seek(0)
+            file = AudioFile(io.BytesIO(raw.read()) if size <= IN_MEMORY else raw, size, name)
+        try:
+            yield file
+        finally:
+            file.close()
+    finally:
+        if raw is not source:
+            raw.close()
+
+
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Turn every error of reading a file, the system's or a library's, into `BadAudio` with its name."""
+    try:
+        yield
+    except BadAudio:
+        raise
+    except FileNotFoundError:
+        raise BadAudio(f"{name}: no such file") from None
+    except sf.LibsndfileError as error:
+        reason = remedy(name) or f"cannot be decoded as audio: {_line(error.error_string)}"
+        raise BadAudio(f"{name}: {reason}") from None
+    except OSError as error:
+        raise BadAudio(f"{name}: cannot be read: {_line(error.strerror or error)}") from None
+    except Exception as error:
+        reason = _line(error) or type(error).__name__
+        raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
+
+
+def _line(reason: object) -> str:
+    return " ".join(printable(reason).split())
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A decoded file.
+    """What a clip is made of: at most the first ten seconds of a file, as decoded.
 
     Attributes
     ----------
-    samples : numpy.ndarray [shape=(frames, channels), float32]
-        Full scale is ±1.
+    samples : numpy.ndarray [shape=(frames,), float32]
+        Mono; full scale is ±1.
     sample_rate : int
         Hz.
+    channels : int
+        Of the file.
+    longer : bool
+        Whether the file holds more.
+    warning : str or None
+        See `AudioFile.warning`.
     """
 
     samples: np.ndarray
     sample_rate: int
+    channels: int
+    longer: bool
+    warning: str | None
 
     @property
     def conversions(self) -> list[str]:
         """What has to be changed to make a standard clip of it (mono, 44.1 kHz, ten seconds)."""
-        frames, channels = self.samples.shape
         found = []
-        if channels > 1:
+        if self.channels > 1:
             found.append("more than one channel")
         if self.sample_rate != SAMPLE_RATE:
             found.append("other sample rate")
-        if frames < CLIP_SECONDS * self.sample_rate:
+        if len(self.samples) < CLIP_SECONDS * self.sample_rate:
             found.append("shorter than 10 s")
-        elif frames > CLIP_SECONDS * self.sample_rate:
+        elif self.longer:
             found.append("longer than 10 s")
         return found
 
 
 def read_recording(path: Path) -> Recording:
-    """Decode a WAV, FLAC or OGG file as it is.
+    """Decode at most ten seconds of a file, without resampling.
 
     Raises
     ------
     BadAudio
-        If the file is missing, empty, truncated, not audio, silent (every sample 0), or has samples that
-        are not finite.
+        If the file is missing, empty, not audio, silent (every sample 0), or has samples that are not finite.
     """
-    try:
-        size = path.stat().st_size
-        if size == 0:
-            raise BadAudio(f"{path}: the file is empty")
-        with sf.SoundFile(path) as file, path.open("rb") as raw:
-            check_whole(str(path), raw, size)
-            samples = file.read(dtype="float32", always_2d=True)
-            rate, promised = file.samplerate, file.frames
-    except FileNotFoundError:
-        raise BadAudio(f"{path}: no such file") from None
-    except (sf.LibsndfileError, OSError, ValueError, MemoryError) as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split())
-        raise BadAudio(f"{path}: cannot be decoded as audio: {reason}") from None
-    if len(samples) == 0:
-        raise BadAudio(f"{path}: holds no samples")
-    if len(samples) < promised:
-        raise BadAudio(f"{path}: is truncated: {len(samples)} of {promised} samples can be decoded")
-    if not np.isfinite(samples).all():
-        raise BadAudio(f"{path}: has samples that are NaN or infinite")
-    if not samples.any():
-        raise BadAudio(f"{path}: is silent: every sample is 0")
-    return Recording(samples, rate)
+    with open_recording(path) as file:
+        length = CLIP_SECONDS * file.sample_rate
+        samples = file.read(length + 1)
+        if not samples.any():
+            raise BadAudio(f"{file.name}: is silent: every sample is 0")
+        return Recording(
+            samples[:length], file.sample_rate, file.channels, len(samples) > length, file.warning
+        )
 
 
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -90,7 +307,7 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     Parameters
     ----------
     path : Path
-        WAV, FLAC or OGG of any rate, length and number of channels.
+        What libsndfile can read, of any rate, length and number of channels.
     sample_rate : int
         Hz.
 
@@ -104,7 +321,7 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         See `read_recording`.
     """
     recording = read_recording(Path(path))
-    mono = fit_length(recording.samples.mean(axis=1), recording.sample_rate)
+    mono = fit_length(recording.samples, recording.sample_rate)
     return resample(mono, recording.sample_rate, sample_rate)
 
 
@@ -115,51 +332,56 @@ def fit_length(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: str, subtype: str) -> None:
-    """Write mono samples in [-1, 1] in one of soundfile's formats."""
+    """Write mono samples, floats in [-1, 1] or integers, in one of soundfile's formats."""
     buffer = io.BytesIO()  # libsndfile does not say why it cannot write to a file
     sf.write(buffer, samples, sample_rate, format=format, subtype=subtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getbuffer())
 
 
-def check_whole(name: str, raw: BinaryIO, size: int) -> None:
-    """Check that a WAV or OGG holds what it promises: libsndfile reads a truncated one as a shorter one.
+@dataclass(frozen=True)
+class Lossless:
+    """Samples as a FLAC file of 24 bits holds them.
 
-    Parameters
+    Attributes
     ----------
-    name : str
-        Of the file, for the message.
-    raw : file object
-        Open for reading bytes, at any position.
-    size : int
-        Bytes.
-
-    Raises
-    ------
-    BadAudio
-        If it is truncated.
+    values : numpy.ndarray [shape=(n,), int32]
+        Whole multiples of 2⁻²³ of full scale.
+    sample_rate : int
+        Hz.
+    gain_db : float
+        What the samples were multiplied by, so that no peak is clipped: 0, or less where peaks exceed 1.
     """
-    raw.seek(0)
-    head = raw.read(4)
-    if head in (b"RIFF", b"RIFX"):
-        _check_samples(name, raw, size, "<4sI" if head == b"RIFF" else ">4sI")
-    if head == b"OggS":
-        raw.seek(max(0, size - 65_536))
-        tail = raw.read()
-        last = tail.rfind(b"OggS")
-        if last < 0 or len(tail) < last + 6 or not tail[last + 5] & 0x04:
-            raise BadAudio(f"{name}: is truncated: its last Ogg page is not marked as the end of the stream")
+
+    values: np.ndarray
+    sample_rate: int
+    gain_db: float
+
+    @classmethod
+    def of(cls, samples: np.ndarray, sample_rate: int) -> "Lossless":
+        """Quantise mono samples of any peak, at their rate or the nearest lower one that FLAC takes."""
+        rate = flac_rate(sample_rate)
+        samples = resample(samples.astype(np.float64), sample_rate, rate)
+        full = 2 ** (FLAC_BITS - 1)
+        peak = float(np.abs(samples).max(initial=0))
+        gain = 1.0 if peak <= 1 else (full - 1) / full / peak
+        values = np.clip(np.rint(samples * gain * full), -full, full - 1).astype(np.int32)
+        return cls(values, rate, round(20 * math.log10(gain), 3))
+
+    def write(self, path: Path) -> None:
+        """Write the FLAC file."""
+        whole = self.values << (32 - FLAC_BITS)
+        write_sound(path, whole, self.sample_rate, format="FLAC", subtype=f"PCM_{FLAC_BITS}")
 
 
-def _check_samples(name: str, raw: BinaryIO, size: int, layout: str) -> None:
-    """Whether a WAV file holds all the samples it promises; what it says of the whole file may be wrong."""
-    raw.seek(12)
-    while len(header := raw.read(8)) == 8:
-        chunk, length = struct.unpack(layout, header)
-        start = raw.tell()
-        if chunk == b"data":
-            # Programs that cannot seek back leave the length open: 0, or as much as there can be.
-            if length < OPEN_LENGTH and start + length > size:
-                raise BadAudio(f"{name}: is truncated: {size} of {start + length} bytes are there")
-            return
-        raw.seek(start + length + length % 2)
+def flac_rate(sample_rate: int) -> int:
+    """Return the highest rate in Hz that FLAC takes and that is not above another.
+
+    FLAC keeps rates up to 65,535 Hz as they are, higher ones in tens of hertz, to 655,350 Hz.
+
+    Examples
+    --------
+    >>> flac_rate(44_100), flac_rate(65_536), flac_rate(195_312)
+    (44100, 65530, 195310)
+    """
+    return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, FLAC_RATE)

@@ -1,24 +1,34 @@
 """The windows that a long recording is read in."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile as sf
 
-from ust.audio.recordings import BadAudio
+from ust.audio.recordings import BadAudio, open_recording
+
+log = logging.getLogger("ust")
 
 
 def windows(
-    raw: BinaryIO, name: str, *, window: float, hop: float, start: float = 0.0, duration: float | None = None
+    source: Path | BinaryIO,
+    name: str | None = None,
+    *,
+    window: float,
+    hop: float,
+    start: float = 0.0,
+    duration: float | None = None,
+    warn: Callable[[str], object] = log.warning,
 ) -> Iterator[tuple[float, float, np.ndarray, int]]:
-    """Read what an open file holds, window by window, to the end.
+    """Read a recording window by window to the end, with the memory of a window.
 
     Parameters
     ----------
-    raw : file object
-        Open for reading bytes, and seekable.
-    name : str
+    source : Path or file object
+        See `ust.audio.recordings.open_recording`.
+    name : str, optional
         Of the recording, for messages.
     window, hop : float
         Seconds that a window lasts, and from the start of one to that of the next.
@@ -26,13 +36,15 @@ def windows(
         Seconds; where the first window begins.
     duration : float, optional
         Seconds; by default to the end.
+    warn : callable
+        Is told, at the end, if the file is incomplete.
 
     Yields
     ------
     start, end : float
         Seconds.
-    samples : numpy.ndarray [shape=(n, channels), float32]
-        Full scale is ±1; the last window may be shorter.
+    samples : numpy.ndarray [shape=(n,), float32]
+        Mono; full scale is ±1; the last window may be shorter.
     sample_rate : int
         Hz.
 
@@ -41,36 +53,26 @@ def windows(
     BadAudio
         If it is not audio, empty there, or has samples that are not finite.
     """
-    try:
-        with sf.SoundFile(raw) as file:
-            for begin, end, samples in _stretches(file, name, window, hop, start, duration):
-                yield begin, end, samples, file.samplerate
-    except (sf.LibsndfileError, OSError) as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split())
-        raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
-
-
-def _stretches(
-    file: sf.SoundFile, name: str, window: float, hop: float, start: float, duration: float | None
-) -> Iterator[tuple[float, float, np.ndarray]]:
-    rate = file.samplerate
-    length, step = round(window * rate), max(1, round(hop * rate))
-    first = place = round(start * rate)
-    if file.frames == 0:
-        raise BadAudio(f"{name}: holds no samples")
-    if not 0 <= place < file.frames:
-        raise BadAudio(f"{name}: has no second {start:g}, lasts {file.frames / rate:g} s")
-    last = file.frames if duration is None else min(file.frames, place + round(duration * rate))
-    while True:
-        file.seek(place)
-        samples = file.read(min(length, last - place), dtype="float32", always_2d=True)
-        if len(samples) == 0 and place == first:
-            raise BadAudio(f"{name}: holds no samples")
-        if len(samples) == 0:
-            return
-        if not np.isfinite(samples).all():
-            raise BadAudio(f"{name}: has samples that are NaN or infinite")
-        yield place / rate, (place + len(samples)) / rate, samples
-        if place + length >= last:
-            return
-        place += step
+    with open_recording(source, name) as file:
+        rate = file.sample_rate
+        length, step = round(window * rate), max(1, round(hop * rate))
+        place = round(start * rate)
+        last = None if duration is None else place + round(duration * rate)
+        file.skip(place)
+        waiting = np.zeros(0, np.float32)
+        while True:
+            # One sample more than a window tells whether there is another one.
+            wanted = place + length + 1 if last is None else min(place + length + 1, last)
+            more = file.read(wanted - place - len(waiting))
+            waiting = np.concatenate([waiting, more]) if len(waiting) else more
+            if len(waiting) == 0:
+                if place == round(start * rate):
+                    raise BadAudio(f"{file.name}: has no second {start:g}, lasts {file.position / rate:g} s")
+                break
+            yield place / rate, (place + min(length, len(waiting))) / rate, waiting[:length], rate
+            if len(waiting) <= length:
+                break
+            file.skip(step - len(waiting))
+            waiting, place = waiting[step:], place + step
+        if file.warning:
+            warn(file.warning)

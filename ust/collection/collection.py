@@ -21,7 +21,7 @@ from ust.files.errors import UserError
 
 TAXONOMY, ANNOTATIONS = "dcase-ust-taxonomy.yaml", "annotations.csv"
 CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
-CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end")
+CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
 LONGEST_NAME = 80
 
 
@@ -69,6 +69,8 @@ class Collection:
     def clips(self) -> pd.DataFrame:
         """`CLIP_COLUMNS`, by ``audio_filename``; start and end in seconds of the recording.
 
+        ``gain_db`` is what the samples were multiplied by when stored, so that no peak is clipped; 0 mostly.
+
         Raises
         ------
         UserError
@@ -79,6 +81,8 @@ class Collection:
             return pd.DataFrame(columns=list(CLIP_COLUMNS)).set_index("audio_filename")
         types = dict.fromkeys(CLIP_COLUMNS[:5], str)
         table = read_csv(path, dtype=types, keep_default_na=False)
+        if list(table.columns) == list(CLIP_COLUMNS[:-1]):  # made before gains were noted
+            table["gain_db"] = 0.0
         if list(table.columns) != list(CLIP_COLUMNS):
             raise UserError(f"{path}: the columns should be {', '.join(CLIP_COLUMNS)}")
         return table.set_index("audio_filename")

@@ -10,13 +10,14 @@ import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.clips import CLIP_SECONDS
-from ust.audio.recordings import BadAudio, check_whole, write_sound
+from ust.audio.recordings import BadAudio, Lossless, explaining
 from ust.audio.windows import windows
 from ust.collection.collection import Collection
 from ust.collection.formats.form import ABSENT, HEARD, UNSURE, Said
 from ust.collection.names import Labels, slug
 from ust.collection.splits import deal
 from ust.files.digests import file_digest
+from ust.files.names import printable
 from ust.files.progress import Progress, silent
 
 SHORTEST = 1.0  # seconds of the last clip of several
@@ -37,11 +38,17 @@ class Imported:
         New clips, and those that were there before.
     problems : list of str
         What could not be used, a line each.
+    unreadable : list of str
+        Recordings that could not be read, or not to the end, with the reason.
+    warnings : list of str
+        Incomplete recordings, of which what is there was used.
     """
 
     clips: int = 0
     known: int = 0
     problems: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def add(
@@ -93,36 +100,43 @@ def add(
     for path, some in progress(
         by_recording.items(), total=len(by_recording), description="cutting", unit="recording"
     ):
-        source = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
         try:
-            digest = file_digest(path)[:DIGITS]
+            with explaining(printable(path)):
+                digest = file_digest(path)[:DIGITS]
             group = next((slug(each.group) for each in some if each.group), "") or _name(source, digest)
-            for start, end, samples, rate in _cut(path):
+            for start, end, samples, rate in _cut(path, result.warnings.append):
                 heard = _answers(some, start, end, collection.taxonomy)
                 if only_labelled and not any(HEARD in each.values() for each in heard.values()):
                     continue
                 name = known.get((digest, start))
                 if name is None:
-                    if not samples.any():
-                        result.problems.append(f"{path}: is silent from second {start:g}: every sample is 0")
+                    kept = Lossless.of(samples, rate)
+                    if not kept.values.any():
+                        result.problems.append(
+                            f"{printable(path)}: is silent from second {start:g}: every sample is 0"
+                        )
                         continue
                     if (reason := refuse(samples, rate)) is not None:
-                        result.problems.append(f"{path}: from second {start:g} is not kept: {reason}")
+                        result.problems.append(
+                            f"{printable(path)}: from second {start:g} is not kept: {reason}"
+                        )
                         continue
                     name = f"{group}_{taken[group]:05}.flac"
                     taken[group] += 1
                     known[digest, start] = name
-                    write_sound(collection.audio(name), samples, rate, format="FLAC", subtype="PCM_16")
+                    kept.write(collection.audio(name))
                     own = next((each.split for each in some if each.split), "")
                     new.append(
                         {"audio_filename": name, "split": own, "sensor_id": group, "recording": digest,
-                         "source": source, "start": start, "end": end}
+                         "source": source, "start": start, "end": end,
+                         "gain_db": kept.gain_db}
                     )  # fmt: skip
                 else:
                     result.known += 1
                 answers |= {(name, who): answer for who, answer in heard.items()}
-        except (BadAudio, OSError) as error:
-            result.problems.append(str(error))
+        except BadAudio as error:
+            result.unreadable.append(str(error))
     result.clips = len(new)
     _deal(new, answers, clips, collection.taxonomy, split, validate=validate, seed=seed)
     table = pd.DataFrame(new, columns=[clips.index.name, *clips.columns]).set_index("audio_filename")
@@ -180,14 +194,11 @@ def _name(source: str, digest: str) -> str:
     return name if 0 < len(name) <= LONGEST else f"{name[:LONGEST]}-{digest[:8]}".lstrip("-")
 
 
-def _cut(path: Path) -> Iterable[tuple[float, float, np.ndarray, int]]:
+def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
     """Clips of a recording, mono; a rest of less than a second is left out."""
-    with path.open("rb") as raw:
-        check_whole(str(path), raw, path.stat().st_size)
-        raw.seek(0)
-        for start, end, samples, rate in windows(raw, str(path), window=CLIP_SECONDS, hop=CLIP_SECONDS):
-            if start == 0 or end - start >= SHORTEST:
-                yield start, end, samples.mean(axis=1), rate
+    for start, end, samples, rate in windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
+        if start == 0 or end - start >= SHORTEST:
+            yield start, end, samples, rate
 
 
 def _answers(said: list[Said], start: float, end: float, taxonomy: Taxonomy) -> dict[str, dict[str, int]]:

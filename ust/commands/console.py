@@ -1,6 +1,8 @@
 """What a command says on the terminal: log lines, progress bars, and errors without tracebacks."""
 
 import argparse
+import codecs
+import io
 import logging
 import os
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ust.files.errors import UserError
+from ust.files.names import printable
 
 T = TypeVar("T")
 log = logging.getLogger("ust")
@@ -144,6 +147,22 @@ def done(message: str, *values: object) -> None:
     log.info(message + ", %s", *values, f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
 
 
+def escape_output() -> None:
+    """Have standard output and error take any text: what their encoding lacks is escaped, not refused."""
+    codecs.register_error("ust", _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ust")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    r"""Replace what a terminal lacks: bars by #, dots by dots, letters by their escapes such as \xdf."""
+    text = error.object[error.start : error.end]
+    plain = {"…": "...", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
+    pieces = [plain.get(each) or printable(each) for each in text]
+    return "".join(pieces).encode("ascii", "backslashreplace").decode(), error.end
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command's main function; turn what the user can mend into one message and exit code 1.
 
@@ -152,6 +171,7 @@ def run(main: Callable[[], None]) -> None:
     SystemExit
         Always: 0 on success, 1 on a `UserError` or an operating-system error, 130 on Ctrl-C.
     """
+    escape_output()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for noisy in ("numba", "h5py", "absl", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

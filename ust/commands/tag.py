@@ -1,6 +1,11 @@
-"""Tag recordings of any length, rate and number of channels with a trained system."""
+"""Tag recordings of any length, rate and number of channels with a trained system.
+
+A recording is reported under its path below the folder that was given, or its file name. Where two would have
+the same name, all are reported under their paths below the folder that holds everything that was given.
+"""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -83,30 +88,46 @@ def load_tagger(
     return name, tagger, compute.threads
 
 
-def suffixes() -> set[str]:
-    """Of the files that libsndfile can read."""
-    import soundfile as sf
-
-    return {f".{name.lower()}" for name in sf.available_formats()} | {".mp3", ".ogg", ".oga", ".opus", ".aif"}
-
-
 def find(paths: Iterable[Path]) -> dict[str, Path]:
-    """The recordings by the name they are reported under: relative to the folder that was given."""
-    found, known = {}, suffixes()
+    """Return the recordings by the names they are reported under, each once.
+
+    A recording's name is its path below the folder that was given, or its file name. Where two would have the
+    same, all have their paths below the folder that holds everything that was given.
+
+    Raises
+    ------
+    UserError
+        If there are no recordings in a folder.
+    """
+    from ust.audio.suffixes import list_recordings
+    from ust.files.names import printable
+
+    found: dict[Path, tuple[Path, str]] = {}  # by where it lies; a link to a file is a recording of its own
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
-            if not inside:
-                raise UserError(f"{path}: no recordings in this folder")
-            found |= {str(p.relative_to(path)): p for p in inside}
-        else:
-            found[path.name] = path
-    return found
+        inside = list_recordings(path) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{path}: no recordings in this folder")
+        for each in inside:
+            place = each.parent.resolve() / each.name
+            found.setdefault(place, (each, str(each.relative_to(path)) if path.is_dir() else each.name))
+    given = [path for path, _ in found.values()]
+    names = [printable(name) for _, name in found.values()]
+    if len(set(names)) < len(names):
+        # Not resolved: where links lead to is not what was given.
+        top = os.path.commonpath([os.path.abspath(path.parent) for path in given])  # noqa: PTH100
+        names = [printable(os.path.relpath(path, top)) for path in given]
+    named = dict(zip(names, given, strict=True))
+    if len(named) < len(given):
+        twice = next(name for name in named if names.count(name) > 1)
+        raise UserError(f"two recordings would be reported as {twice}; rename one")
+    return named
 
 
 def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None) -> None:
     """Print the tags, or write them to files."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING_OR_FOLDER")
     add_system(parser)
     parser.add_argument("--format", choices=FORMATS, default="table")

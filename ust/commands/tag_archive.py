@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ust.commands.console import done, log, parse, parse_share, progress
-from ust.commands.tag import add_system, choose_system, suffixes
-from ust.files.errors import UserError
+from ust.commands.tag import add_system, choose_system
+from ust.files.errors import UserError, listing
+from ust.files.names import printable
 
 MODULE = "ust.archive.shard"  # whose code a cluster's workers must have
 
@@ -53,7 +54,7 @@ def main(prog: str = "python -m stages.tag_archive", words: Sequence[str] | None
     there = archive.description()
     if there is not None:
         _check_same(args.out, there, description)
-    found = None if before else find_recordings(args.source, suffixes())
+    found = None if before else find_recordings(args.source)
     if there is None:
         if found is not None and not len(found):
             raise UserError(f"{args.source}: no recordings there")
@@ -79,13 +80,23 @@ def main(prog: str = "python -m stages.tag_archive", words: Sequence[str] | None
         log.info("%s: %d of %d shards are done", args.out, len(mine) - len(left), len(mine))
     results = run_shards(partial(tag_shard, job), left, scheduler=compute.scheduler, module=MODULE)
     found = list(progress(results, total=len(left), description="tagging", unit="shard"))
+    failures = sum(each.failures for each in found)
+    incomplete = sum(each.warnings for each in found)
     done(
         "%s: %d recordings, %d windows, %d recordings could not be tagged",
         args.out,
         sum(each.recordings for each in found),
         sum(each.rows for each in found),
-        sum(each.failures for each in found),
+        failures,
     )
+    if incomplete:
+        log.warning("%d recordings are incomplete; %s/warnings lists them", incomplete, args.out)
+    if failures:
+        reasons = [reason for each in found for reason in each.reasons]
+        raise UserError(
+            f"{failures} recordings could not be tagged, the others are; {args.out}/failures lists them with "
+            f"the reasons:\n{listing(reasons, limit=20)}"
+        )
 
 
 def _check_same(out: str, there: dict[str, Any], description: dict[str, Any]) -> None:
@@ -126,7 +137,7 @@ def _job(args: argparse.Namespace) -> "tuple[Job, dict[str, Any], Any]":
     about = tagger.system.about
     inputs = {key: {"feature": each, **about["features"][each]} for key, each in about["inputs"].items()}
     description = {
-        "source": absolute(args.source),
+        "source": printable(absolute(args.source)),
         "system": name,
         "model": model_id(folder, reading),
         "window": args.window,

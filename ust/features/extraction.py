@@ -174,7 +174,7 @@ def _or_reason(of_clip: Callable, row: Row, computed: Any) -> np.ndarray | str:
         recording = read_recording(row.path)
     except BadAudio as error:
         return str(error)
-    mono = fit_length(recording.samples.mean(axis=1), recording.sample_rate)
+    mono = fit_length(recording.samples, recording.sample_rate)
     return of_clip(mono, recording.sample_rate, computed)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 from matplotlib.figure import Figure
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.audio.recordings import open_recording
 from ust.features.logmel import hann, mel_bands
 from ust.features.spectra import mel_spectrum
 from ust.files.errors import UserError
@@ -107,15 +107,15 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     sample_rate : int
         Hz.
     """
-    with sf.SoundFile(path) as file:
-        rate = file.samplerate
+    with open_recording(path) as file:
+        rate = file.sample_rate
         step = max(N_FFT, math.ceil(seconds * rate / COLUMNS))
         pieces = [
             mel_spectrum(
-                np.pad(block.mean(axis=1), (0, max(0, N_FFT - len(block)))), hann(N_FFT),
+                np.pad(block, (0, max(0, N_FFT - len(block)))), hann(N_FFT),
                 mel_bands(rate, N_FFT, BANDS), n_fft=N_FFT, hop=N_FFT // 2,
             ).mean(axis=1)
-            for block in file.blocks(step, dtype="float32", always_2d=True)
+            for block in file.blocks(step)
         ]  # fmt: skip
     power = np.stack(pieces, axis=1)
     loudest = power.max() or 1.0  # of silence nothing is loud

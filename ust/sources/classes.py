@@ -36,7 +36,7 @@ def bring(place: Place, data: Any) -> Summary:
         collection, found.said, root, renamed={}, split=None, validate=data.folder.validate_,
         seed=data.folder.seed, progress=place.progress,
     )  # fmt: skip
-    problems = [*found.problems, *added.problems]
+    problems = [*found.problems, *added.problems, *added.unreadable]
     if problems and data.on_bad_audio == "fail":
         raise UserError(
             f"{root}: {len(problems)} thing(s) cannot be used; to go on without them, set data.on_bad_audio "
@@ -48,7 +48,9 @@ def bring(place: Place, data: Any) -> Summary:
         path.parent.mkdir(exist_ok=True)
         collection.audio(str(name)).rename(path)
     (place.folder / CLIPS).unlink()
-    return Summary(clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems))
+    return Summary(
+        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(added.warnings)
+    )
 
 
 SOURCE = Source(bring, settings=Folder, check=needs_path)

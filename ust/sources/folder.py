@@ -1,18 +1,20 @@
 """A data set folder in the SONYC-UST layout: finding its clips, checking them, linking them in place."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pandas as pd
 from joblib import Parallel, delayed
 
-from ust.annotations.reading import AUDIO_SUFFIXES, FROM_FINE, Coarse, read_annotations
+from ust.annotations.reading import FROM_FINE, Coarse, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
-from ust.files.errors import UserError, listing
+from ust.audio.suffixes import list_recordings
+from ust.files.errors import UserError, listing, some
+from ust.files.names import printable
 from ust.files.progress import Progress, silent
 from ust.sources.source import ANNOTATIONS, TAXONOMY, Place, Source, Summary
 
@@ -38,11 +40,12 @@ def link(
         Empty folder; gets those two and ``audio/<split>/<audio_filename>``.
     audio_roots : iterable of Path, optional
         Folders with the audio, `root` by default. In each, a clip may lie in ``audio/<split>/``,
-        ``<split>/`` (v1), ``audio/`` (v2) or the folder itself, also as FLAC or OGG under the same stem.
+        ``<split>/`` (v1), ``audio/`` (v2) or any folder below, also in another format under the same stem.
     coarse : {"from_fine", "as_given"}
         See `ust.annotations.reading.read_annotations`; the file itself is linked unchanged.
     skip_bad : bool
-        Leave out clips that are missing or unusable (and their annotation rows) instead of failing.
+        Leave out clips that are missing, unusable or not to be told from another file (and their annotation
+        rows) instead of failing.
     progress : Progress
 
     Raises
@@ -57,9 +60,17 @@ def link(
     annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
     clips = annotations.groupby("audio_filename")["split"].first()
     index = _index(audio_roots or [root], clips.index)
-    paths = {name: _find(index, name, split) for name, split in clips.items()}
+    paths, bad = {}, {}
+    for name, split in clips.items():
+        found = _find(index, name, split)
+        if len(found) > 1:
+            bad[name] = f"{name}: may be {some([printable(path) for path in found])}; keep one of them"
+        paths[name] = found[0] if found else root / name
 
-    bad, conversions = _check_all({name: path or root / name for name, path in paths.items()}, progress)
+    reasons, conversions, incomplete = _check_all(
+        {name: path for name, path in paths.items() if name not in bad}, progress
+    )
+    bad |= reasons
     if bad and not skip_bad:
         raise UserError(
             f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them, and without what "
@@ -78,49 +89,62 @@ def link(
     else:
         (target / ANNOTATIONS).symlink_to((root / ANNOTATIONS).resolve())
     counts = clips[~clips.index.isin(list(bad))].value_counts().sort_index()
-    return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()))
+    return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()), incomplete)
 
 
 def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
     """Audio files by stem; one walk through each folder instead of tries for every clip."""
-    stems = {Path(name).stem for name in names}
+    stems = {_stem(name) for name in names}
     index: dict[str, list[Path]] = {}
     for root in roots:
-        for folder, folders, files in os.walk(root):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder, name)
-                if path.stem in stems and path.suffix.lower() in AUDIO_SUFFIXES:
-                    index.setdefault(path.stem, []).append(path)
+        for path in list_recordings(root):
+            if (stem := _stem(path.name)) in stems:
+                index.setdefault(stem, []).append(path)
     return index
 
 
-def _find(index: dict[str, list[Path]], name: str, split: str) -> Path | None:
-    """A clip's file: one in a folder of its split's name before others, then one of its own suffix."""
-    found = index.get(Path(name).stem, [])
-    return min(found, key=lambda path: (path.parent.name != split, path.name != name), default=None)
+def _stem(name: str) -> str:
+    """What identifies a clip: composed or not, a letter with an accent is the same."""
+    return normalize("NFC", Path(name).stem)
 
 
-def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter]:
-    """By clip, why it cannot be used; and how many of the others need which conversion."""
+def _find(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
+    """The files that may be a clip's, of which there should be one.
+
+    The annotations tell a file's name and its split: a file of this very name in a folder of the split's name
+    comes first, then one that has either, then another format under the same stem. One file reached by
+    several links is one.
+    """
+    found = list({path.resolve(): path for path in index.get(_stem(name), [])}.values())
+    named = [path for path in found if normalize("NFC", path.name) == normalize("NFC", name)]
+    placed = [path for path in found if path.parent.name == split]
+    both = [path for path in named if path in placed]
+    return both or list(dict.fromkeys(named + placed)) or found
+
+
+def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter, tuple[str, ...]]:
+    """By clip, why it cannot be used; how many of the others need which conversion; which are incomplete."""
     checks = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
         delayed(_check)(path) for path in paths.values()
     )
     bad: dict[str, str] = {}
     conversions: Counter = Counter()
+    incomplete = []
     found = progress(checks, total=len(paths), description="checking audio")
-    for name, (reason, needed) in zip(paths, found, strict=True):
+    for name, (reason, needed, warning) in zip(paths, found, strict=True):
         if reason:
             bad[name] = reason
         conversions.update(needed)
-    return bad, conversions
+        incomplete += [warning] if warning else []
+    return bad, conversions, tuple(incomplete)
 
 
-def _check(path: Path) -> tuple[str | None, list[str]]:
+def _check(path: Path) -> tuple[str | None, list[str], str | None]:
     try:
-        return None, read_recording(path).conversions
+        recording = read_recording(path)
+        return None, recording.conversions, recording.warning
     except BadAudio as error:
-        return str(error), []
+        return str(error), [], None
 
 
 def _write_without(source: Path, target: Path, clips: set[str]) -> None:

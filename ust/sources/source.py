@@ -23,11 +23,14 @@ class Summary:
         How many of them need which conversion when read (see `ust.audio.recordings.Recording.conversions`).
     skipped : tuple of str
         One line per clip that was left out, with the reason.
+    incomplete : tuple of str
+        One line per file of which only a part is there, and used.
     """
 
     clips: dict[str, int]
     conversions: dict[str, int]
     skipped: tuple[str, ...]
+    incomplete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tagging recordings of any length with a trained system."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from ust.tagging.pretrained import is_packed, unpack
 from ust.tagging.windows import Window, check_range
 
 BATCH = 4  # windows
+log = logging.getLogger("ust")
 
 
 class Tagger:
@@ -159,7 +161,7 @@ class Tagger:
         Parameters
         ----------
         path : str or Path
-            What libsndfile can read.
+            What libsndfile can read; of an incomplete file what is there, with a warning in the log.
         window, hop : float
             Seconds a window lasts (at most ten, which is what systems are trained on) and from the start of
             one to that of the next.
@@ -171,32 +173,28 @@ class Tagger:
         UserError
             If the window or the hop is out of range.
         """
-        check_range(window, hop)
-        path = Path(path)
-        if not path.is_file():
-            raise BadAudio(f"{path}: no such file")
-        with path.open("rb") as raw:
-            yield from self.tag_file(raw, str(path), window=window, hop=hop)
+        yield from self.tag_file(Path(path), window=window, hop=hop)
 
     def tag_file(
         self,
-        raw: BinaryIO,
-        name: str,
+        source: Path | BinaryIO,
+        name: str | None = None,
         *,
         window: float = CLIP_SECONDS,
         hop: float = 5.0,
         start: float = 0.0,
         duration: float | None = None,
         features: bool = False,
+        warn: Callable[[str], object] = log.warning,
     ) -> Iterator[Window]:
-        """Tag what can be read from an open file, from a second on and for so many seconds; as `tag`.
+        """Tag a recording from a second on and for so many seconds; as `tag`.
 
         Parameters
         ----------
-        raw : file object
-            Open for reading bytes, and seekable.
-        name : str
-            Of the recording, for messages.
+        source : Path or file object
+            The latter open for reading bytes, and seekable.
+        name : str, optional
+            Of the recording, for messages; by default the path.
         window, hop : float
         start : float
             Seconds; where the first window begins.
@@ -204,9 +202,11 @@ class Tagger:
             Seconds; by default to the end.
         features : bool
             Whether the windows carry what the system was given.
+        warn : callable
+            Is told, at the end, if the file is incomplete.
         """
         check_range(window, hop)
-        parts = windows(raw, name, window=window, hop=hop, start=start, duration=duration)
+        parts = windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
             rows, given = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
             for index, (begin, end, *_) in enumerate(batch):

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from ust.collection.formats.form import Form, Options, Read, Said, recordings
+from ust.audio.suffixes import list_recordings
+from ust.collection.formats.form import Form, Options, Read, Said
 from ust.files.errors import UserError
 
 
 def matches(path: Path) -> bool:
     """Whether there are recordings in folders."""
-    return path.is_dir() and any(other.parent != path for other in recordings(path))
+    return path.is_dir() and any(other.parent != path for other in list_recordings(path))
 
 
 def classes(path: Path) -> list[str]:
@@ -27,7 +28,7 @@ def read(path: Path, options: Options) -> Read:
     if not path.is_dir():
         raise UserError(f"{path}: no such folder")
     found = Read()
-    for recording in recordings(path):
+    for recording in list_recordings(path):
         parts = recording.relative_to(path).parts[:-1]
         if not parts:
             found.problems.append(f"{recording}: lies in no class's folder")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ust.audio.suffixes import list_recordings
 from ust.files.errors import UserError, some
 
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf")
 HEARD, ABSENT, UNSURE = 1, 0, -1
 
 
@@ -100,15 +100,6 @@ class Form:
     read: Callable[[Path, Options], Read]
 
 
-def recordings(folder: Path) -> list[Path]:
-    """The recordings in a folder and below, sorted; what is hidden is left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO and path.is_file() and not path.name.startswith(".")
-    )
-
-
 class Recordings:
     """Finds recordings by the names that labels have for them.
 
@@ -123,7 +114,7 @@ class Recordings:
             raise UserError(f"{folder}: no such folder of recordings; name it by --audio")
         self.folder = folder
         self._by_name: dict[str, list[Path]] = {}
-        for path in recordings(folder):
+        for path in list_recordings(folder):
             for key in {path.name, path.stem}:
                 self._by_name.setdefault(key, []).append(path)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ust.collection.formats.form import AUDIO, Form, Options, Read, Recordings, Said
+from ust.audio.suffixes import is_audio
+from ust.collection.formats.form import Form, Options, Read, Recordings, Said
 from ust.files.errors import UserError
 
 
@@ -70,7 +71,7 @@ def _name(task: dict[str, Any]) -> str | None:
         parts = urlsplit(value)
         local = parse_qs(parts.query).get("d", [""])[0]  # /data/local-files/?d=folder/street.wav
         name = unquote((local or parts.path).rsplit("/", 1)[-1])
-        if name.lower().endswith(AUDIO):
+        if is_audio(name):
             return name
     return None
 

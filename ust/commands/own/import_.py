@@ -61,8 +61,9 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
     if not 0 <= args.validate < 1:
         parser.error(f"--validate is {args.validate}, should be a share below 1")
 
+    from ust.audio.suffixes import list_recordings
     from ust.collection.collection import Collection
-    from ust.collection.formats.form import Options, recordings
+    from ust.collection.formats.form import Options
     from ust.collection.formats.table import FORMS, form_of
     from ust.collection.importing import add, add_unlabelled
 
@@ -76,7 +77,7 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
         options["refuse"] = gate(args.folder, args.speech_threshold)
     with collection.alone():
         if args.unlabelled:
-            found = add_unlabelled(collection, recordings(args.source), root, **options)
+            found = add_unlabelled(collection, list_recordings(args.source), root, **options)
         else:
             name = args.format or form_of(args.source)
             if name not in FORMS:
@@ -92,12 +93,18 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled, **options,
             )  # fmt: skip
     problems += found.problems
+    for text in found.warnings:
+        log.warning("%s", text)
     if problems:
         log.warning("%d thing(s) could not be used:\n%s", len(problems), listing(problems, limit=10_000))
+    known = f", {found.known} were there" if found.known else ""
+    if found.clips or found.known:
+        done("%s: %d new clips%s", args.folder, found.clips, known)
+    if found.unreadable:
+        bad = listing(found.unreadable, limit=10_000)
+        raise UserError(f"{len(found.unreadable)} recordings cannot be read, the others are used:\n{bad}")
     if not found.clips and not found.known:
         raise UserError(f"{args.source}: nothing of it could be used")
-    known = f", {found.known} were there" if found.known else ""
-    done("%s: %d new clips%s", args.folder, found.clips, known)
 
 
 def gate(folder: Path, threshold: float) -> "VoiceGate":

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ust.commands.console import done, parse
+from ust.commands.console import done, log, parse
 
 
 def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
@@ -30,11 +30,13 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
     import os
 
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.audio.suffixes import list_recordings, remedy
     from ust.collection.formats.folders import classes
     from ust.collection.names import taxonomy_of
     from ust.features.mn.feature import MN
     from ust.files.documents import read_yaml
-    from ust.files.errors import UserError
+    from ust.files.errors import UserError, listing
+    from ust.files.names import printable
     from ust.own.project import begin
 
     if args.taxonomy:
@@ -50,6 +52,9 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.checkpoint}: no such file")
     place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
     collection = begin(args.folder, taxonomy, weights=args.weights, checkpoint=place)
+    found = [(path, remedy(str(path))) for path in (list_recordings(args.source) if args.source else ())]
+    if lines := [f"{printable(path)}: {reason}" for path, reason in found if reason]:
+        log.warning("%d recordings cannot be read:\n%s", len(lines), listing(lines))
     done(
         "%s: %d classes; ust import %s SOURCE brings clips",
         args.folder,

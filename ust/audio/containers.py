@@ -1,0 +1,272 @@
+"""What the header of a sound file promises, and views of unfinished files with the header they should have.
+
+libsndfile believes headers. The WAV of a recorder that lost its power says that it holds 0 bytes, an Ogg
+whose recording was stopped lacks the mark of its end, and the length of an MP3 without an info frame is a
+guess from its first frames, beyond which nothing is read. `examine` finds such files and gives libsndfile a
+view of them in which those few bytes are right. Files are never changed.
+"""
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+OPEN_LENGTH = 0x7FFF0000  # from here on, a length of 32 bits means "until the end": of programs that stream
+MOST_CHUNKS = 10_000  # before the samples; more are the sign of a damaged file
+LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How a container of chunks is laid out: where they begin, their headers, and which holds the samples."""
+
+    start: int
+    header: str
+    data: bytes
+    own: int = 0  # bytes of the header that its length counts
+    align: int = 2
+
+
+CONTAINERS = {
+    b"RIFF": Chunks(12, "<4sI", b"data"),
+    b"RIFX": Chunks(12, ">4sI", b"data"),
+    b"RF64": Chunks(12, "<4sI", b"data"),
+    b"BW64": Chunks(12, "<4sI", b"data"),
+    b"FORM": Chunks(12, ">4sI", b"SSND"),
+    b"caff": Chunks(8, ">4sq", b"data", align=1),
+    b"riff": Chunks(40, "<4s12xQ", b"data", own=24, align=8),  # W64
+}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What can be said of a file's length before decoding it.
+
+    Attributes
+    ----------
+    excess : float or None
+        How many times the samples that are there the header promises, where that differs from 1: 2 of a file
+        cut in half, 0 of one whose header says that it is empty.
+    cut : bool
+        Whether the file ends in the middle of a page, without a word of how much should follow.
+    guessed : bool
+        Whether the length that libsndfile tells means nothing.
+    """
+
+    excess: float | None = None
+    cut: bool = False
+    guessed: bool = False
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Bytes that stand in the place of others."""
+
+    at: int
+    removed: int
+    new: bytes
+
+
+class View(io.RawIOBase):
+    """An open file without its name, perhaps with some bytes replaced.
+
+    libsndfile's bindings go by a file's name, where it has one, and drop exceptions of the functions that
+    read it: the first is kept in `error`.
+    """
+
+    def __init__(self, raw: BinaryIO, size: int, patch: Patch | None = None) -> None:
+        self._raw, self._patch = raw, patch or Patch(0, 0, b"")
+        self._size = size - self._patch.removed + len(self._patch.new)
+        self._place = 0
+        self.error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:
+        wanted, count = memoryview(buffer).cast("B"), 0
+        try:
+            while count < len(wanted) and (piece := self._piece(len(wanted) - count)):
+                wanted[count : count + len(piece)] = piece
+                count += len(piece)
+                self._place += len(piece)
+        except Exception as error:  # of a driver, which may raise anything
+            self.error = self.error or error
+        return count
+
+    def _piece(self, length: int) -> bytes:
+        patch, place = self._patch, self._place
+        end = patch.at + len(patch.new)
+        if patch.at <= place < end:
+            return patch.new[place - patch.at :][:length]
+        if place < patch.at:
+            length = min(length, patch.at - place)
+        else:
+            place += patch.removed - len(patch.new)
+        self._raw.seek(place)
+        return self._raw.read(length)
+
+
+def examine(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+    """Compare what a file promises with what is there, and say which bytes libsndfile should see instead.
+
+    Parameters
+    ----------
+    raw : file object
+        Open for reading bytes, and seekable.
+    size : int
+        Bytes.
+    """
+    raw.seek(0)
+    head = raw.read(12)
+    if head[:4] in CONTAINERS:
+        return _chunks(raw, size, head[:4])
+    if head[:4] in (b".snd", b"dns."):
+        order = ">" if head[:4] == b".snd" else "<"
+        start, length = struct.unpack(f"{order}II", head[4:]) if len(head) == 12 else (0, OPEN_LENGTH)
+        return _compare(raw, size, start, length, Patch(8, 4, b""), f"{order}I", 0)
+    if head[:4] == b"OggS":
+        return _ogg(raw, size)
+    if head[:3] == b"ID3" or head[:1] == b"\xff":
+        return _mpeg(raw, size)
+    return Promise(), None
+
+
+def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[Promise, Patch | None]:
+    """Of a container of chunks; the length of the whole that it begins with is often wrong, and ignored."""
+    kind = CONTAINERS[magic]
+    width, place = struct.calcsize(kind.header), kind.start
+    field = kind.header[0] + kind.header[-1]
+    wide = None  # the length of 64 bits, which RF64 keeps apart
+    for _ in range(MOST_CHUNKS):
+        raw.seek(place)
+        header = raw.read(width)
+        if len(header) < width:
+            break
+        name, length = struct.unpack(kind.header, header)
+        start, length = place + width, length - kind.own
+        if name == b"ds64" and magic in (b"RF64", b"BW64"):
+            sizes = raw.read(16)
+            wide = (struct.unpack("<Q", sizes[8:])[0], start + 8) if len(sizes) == 16 else None
+        if name == kind.data:
+            if wide is not None:
+                return _compare(raw, size, start, wide[0], Patch(wide[1], 8, b""), "<Q", 0)
+            at = place + width - struct.calcsize(field)
+            patch = Patch(at, struct.calcsize(field), b"")
+            return _compare(raw, size, start, length, patch, field, kind.own)
+        if length < 0:
+            break
+        place = start + -(-length // kind.align) * kind.align
+    return Promise(), None
+
+
+def _compare(
+    raw: BinaryIO, size: int, start: int, length: int, patch: Patch, field: str, own: int
+) -> tuple[Promise, Patch | None]:
+    """Of samples that begin somewhere and should have a length, which stands in a field of the header."""
+    there = size - start
+    streamed = length < 0 or (patch.removed == 4 and length >= OPEN_LENGTH)
+    unfinished = length == 0 and not _only_chunks(raw, start, size, field)
+    if there <= 0 or streamed or not (length > there or unfinished):
+        return Promise(), None
+    most = 2 ** (8 * patch.removed - field.islower()) - 1
+    right = struct.pack(field, min(there + own, most))
+    return Promise(excess=length / there), Patch(patch.at, patch.removed, right)
+
+
+def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
+    """Whether what follows no samples is other chunks, so that there really are none."""
+    for _ in range(MOST_CHUNKS):
+        if start >= size:
+            return True
+        raw.seek(start)
+        header = raw.read(8)
+        if len(header) < 8 or not (header[:4].isascii() and header[:4].decode("ascii").isprintable()):
+            return False
+        start += 8 + -(-struct.unpack(f"{field[0]}I", header[4:])[0] // 2) * 2
+        if start > size + 1:
+            return False
+    return False
+
+
+def _ogg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+    """Of Ogg, which does not tell its length: whether its last page is whole, and marked as the last."""
+    first = max(0, size - 2 * LARGEST_PAGE)
+    raw.seek(first)
+    tail = raw.read()
+    end, cut = len(tail), False
+    while (at := tail.rfind(b"OggS", 0, end)) >= 0:
+        count = tail[at + 26] if at + 27 <= len(tail) else 255
+        last = at + 27 + count + sum(tail[at + 27 : at + 27 + count])
+        if at + 27 + count <= len(tail) and last <= len(tail):
+            break
+        end, cut = at, True
+    if at < 0:
+        return Promise(cut=True), None
+    page = bytearray(tail[at:last])
+    if not cut and page[5] & 4:
+        return Promise(), None
+    page[5] |= 4
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", _ogg_checksum(page))
+    # Behind the last whole page there is nothing that can be decoded.
+    return Promise(cut=cut), Patch(first + at, size - first - at, bytes(page))
+
+
+def _ogg_checksum(page: bytes | bytearray) -> int:
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1) ^ 0x104C11DB7 if value & 0x80000000 else value << 1
+    return value
+
+
+# kbit/s by index of MPEG's layer III, version 1 and 2; Hz by index, version 1.
+BITRATES = ((0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+            (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160))  # fmt: skip
+RATES = (44_100, 48_000, 32_000)
+SMALLEST_FRAME = 24  # bytes
+
+
+def _mpeg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+    """Of MP3: a frame that tells a length is put before the first one where there is none.
+
+    libsndfile stops where it takes the end to be. The length told is more than any that can be, so that it
+    stops where there is nothing more to decode.
+    """
+    raw.seek(0)
+    at, head = 0, raw.read(10)
+    while head[:3] == b"ID3" and len(head) == 10:
+        at += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        raw.seek(at)
+        head = raw.read(10)
+    raw.seek(at)
+    frame = raw.read(64)
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # sync, and layer III
+        return Promise(), None
+    version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
+    if version == 1 or rate == 3:
+        return Promise(), None
+    tag = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if frame.find(b"VBRI") >= 0 or (tag >= 0 and frame[tag + 7 : tag + 8] and frame[tag + 7] & 1):
+        return Promise(), None
+    first, mono = version == 3, frame[3] >> 6 == 3
+    hertz = RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
+    length = (144_000 if first else 72_000) * BITRATES[not first][-1] // hertz
+    silent = (17 if mono else 32) if first else (9 if mono else 17)
+    header = bytes([0xFF, frame[1] | 1, 14 << 4 | rate << 2, frame[3]])
+    info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // SMALLEST_FRAME + 1)
+    return Promise(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))
