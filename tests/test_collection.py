@@ -206,6 +206,16 @@ def test_an_answer_takes_the_place_of_the_same_persons(collection, record, tmp_p
     assert rows.to_dict() == {0: 1, 1: UNSURE, 2: 0}
 
 
+def test_a_group_without_any_of_its_labels_stays_what_a_reviewer_answered(collection, record, tmp_path):
+    """The market is heard, but neither voices nor cart: data.coarse is not for this."""
+    bring(collection, [Said(record(), "tram")], tmp_path)
+    answer = {"3_market": 1, "3-1_voices": 0, "3-2_cart": 0}
+    collection.say([("street_00000.flac", "me", answer)])
+    table = collection.annotations()
+    row = table[table["annotator_id"] == 1].iloc[0]
+    assert {label: int(row[label]) for label in answer} == answer
+
+
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
 def test_names_are_only_names(collection, record, tmp_path, name):
     bring(collection, [Said(record(), "tram")], tmp_path)

@@ -154,7 +154,9 @@ def test_sonyc(tmp_path, taxonomy_file, taxonomy):
         "annotator_id",
         *(f"{x}_presence" for x in taxonomy.labels),
     ]
-    values = ["1"] + ["0"] * (len(taxonomy.labels) - 2) + ["-1"]
+    values = ["1" if label in ("1_engine", taxonomy.fine[0]) else "0" for label in taxonomy.labels[:-1]] + [
+        "-1"
+    ]
     rows = [head, ["train", "7", clip.name, "5", *values], ["train", "7", clip.name, "0", *values]]
     (tmp_path / "annotations.csv").write_text("".join(",".join(row) + "\n" for row in rows))
     found = read(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ust.annotations.reading import GROUND_TRUTH, KEYS, read_annotations
+from ust.annotations.reading import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.files.atomic import exclusive, replacing
 from ust.files.csvs import read_csv
@@ -98,7 +98,8 @@ class Collection:
         path = self.folder / ANNOTATIONS
         if not path.exists():
             raise UserError(f"{self.folder}: nothing is labelled yet; ust import or ust review it")
-        return read_annotations(path, self.taxonomy)
+        # As given: a person answered for the group and for each of its labels, which need not exhaust it.
+        return read_annotations(path, self.taxonomy, AS_GIVEN)
 
     def audio(self, clip: str) -> Path:
         """The file of a clip."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ust.annotations.reading import read_annotations
 from ust.collection.collection import ANNOTATIONS, Collection
 from ust.features.store import open_features
 from ust.own.project import FEATURES, PREDICTIONS
@@ -22,7 +21,7 @@ def known_of(collection: Collection) -> tuple[list[str], Known, dict[str, dict[s
     labelled = np.zeros(len(names), bool)
     place = {name: index for index, name in enumerate(names)}
     if (folder / ANNOTATIONS).exists():
-        table = read_annotations(folder / ANNOTATIONS, collection.taxonomy)
+        table = collection.annotations()
         for name, share in (
             (table.set_index("audio_filename")[labels] == 1).groupby(level=0).mean().iterrows()
         ):
