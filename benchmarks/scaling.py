@@ -54,7 +54,7 @@ STAGES = {
     ),
     "page": (
         "stages.page metrics/page.html --index data/code/index.json --predictions data/predictions "
-        "--metrics metrics/details --history metrics/training --logmel data/features/logmel.h5 "
+        "--metrics metrics/details --history metrics/training "
         f"--audio data/raw/audio --labels {LABELS} --doubtful metrics/labels/doubtful.csv "
         f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
     ),

@@ -6,6 +6,7 @@ python -m leaderboard.settings data.source=local data.path=../urban mn.weights=m
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ def merge(content: dict[str, Any], more: dict[str, Any]) -> None:
             content[key] = value
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Write the file, checked."""
     parser = argparse.ArgumentParser(prog="python -m leaderboard.settings", description=__doc__)
     parser.add_argument("settings", nargs="*", help="NAME.OF.PARAMETER=VALUE")
     parser.add_argument("--out", type=Path, default=HERE / "params.yaml")
-    args = parse(parser)
+    args = parse(parser, words=words)
 
     import io
 
@@ -58,6 +59,16 @@ def main() -> None:
     # DVC repeats a stage for each seed of a list, not of a table.
     board["pairs"] = [{"name": name, **row} for name, row in content["ensembles"].items()]
     check_content(args.out, content)
+    for name in board["systems"]:
+        if name not in content["systems"]:
+            there = ", ".join(content["systems"])
+            raise UserError(f"leaderboard.systems: {name!r} should be one of systems: {there}")
+    # Each training with its recipe, so that its stage can depend on that section of parameters.
+    board["runs"] = {
+        f"{name}-{seed}": {"system": name, "seed": seed, "recipe": content["systems"][name]["recipe"]}
+        for name in board["systems"]
+        for seed in board["seeds"]
+    }
     with replacing(args.out) as partial:
         yaml.default_flow_style = False
         yaml.dump(content, partial)

@@ -12,10 +12,10 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, help="annotations.csv")
     parser.add_argument("labels", type=Path, help="CSV of the stage aggregate_labels")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("features", type=Path, help="folder with logmel.h5 and vggish.h5")
+    parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--clip", help="to draw, default: the one with the most labels")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the list of features")
     args = parse(parser)
 
     from ust.annotations.agreement import agreement, label_counts
@@ -24,8 +24,10 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_all
     from ust.files.atomic import replacing
+    from ust.files.settings import Name, read_sections
     from ust.page.figures import features_figure
 
+    (names,) = read_sections(args.params, features=list[Name])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     labels = read_labels(args.labels, taxonomy)
@@ -34,16 +36,11 @@ def main() -> None:
         "agreement": agreement(annotations, taxonomy),
     }
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
-    with open_all(args.features, {"logmel": "logmel", "vggish": "vggish"}) as features:
-        logmel = features["logmel"]
+    with open_all(args.features, {name: name for name in names}) as features:
         values = {name: file.of_clip(clip) for name, file in features.items()}
-        heard = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]
-        figure = features_figure(
-            **values,
-            sample_rate=int(logmel.attributes["sample_rate"]),
-            hop_length=int(logmel.attributes["hop_length"]),
-            title=f"{clip}: {', '.join(heard) or 'nothing heard'}",
-        )
+        attributes = {name: file.attributes for name, file in features.items()}
+    present = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]
+    figure = features_figure(values, attributes, title=f"{clip}: {', '.join(present) or 'no label'}")
     for name, table in tables.items():
         with replacing(args.out / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")

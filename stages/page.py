@@ -16,7 +16,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--metrics", type=Path, required=True, help="folder of CHECKPOINT.json")
     parser.add_argument("--history", type=Path, required=True, help="folder of SYSTEM.csv of the stage train")
-    parser.add_argument("--logmel", type=Path, required=True, help="HDF5 of the stage extract@logmel")
     parser.add_argument("--audio", type=Path, required=True, help="folder with a folder per split")
     parser.add_argument("--labels", type=Path, required=True, help="CSV of the stage aggregate_labels")
     parser.add_argument("--annotations", type=Path, required=True, help="annotations.csv")
@@ -38,7 +37,6 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.clips import SAMPLE_RATE
     from ust.audio.recordings import load_audio
-    from ust.features.store import open_features
     from ust.files.atomic import replacing
     from ust.files.csvs import read_csv
     from ust.files.documents import read_json
@@ -68,15 +66,11 @@ def main() -> None:
     findings = within(findings, args.clips)
 
     clips = {}
-    with open_features(args.logmel, "logmel") as logmel:
-        rate = int(logmel.attributes["sample_rate"])
-        chosen = sorted({finding.clip for finding in findings})
-        for clip in progress(chosen, total=len(chosen), description="clips"):
-            part = labels.loc[clip, "split"]
-            samples = load_audio(args.audio / part / clip, SAMPLE_RATE)
-            clips[clip] = clip_content(
-                clip, samples, logmel.of_clip(clip), labels.loc[clip], annotations, predicted[part], taxonomy
-            )
+    chosen = sorted({finding.clip for finding in findings})
+    for clip in progress(chosen, total=len(chosen), description="clips"):
+        part = labels.loc[clip, "split"]
+        samples = load_audio(args.audio / part / clip, SAMPLE_RATE)
+        clips[clip] = clip_content(clip, samples, labels.loc[clip], annotations, predicted[part], taxonomy)
     # The first of each label: it is listened to beside the others, so that the page stays small.
     rows = (
         read_csv(args.doubtful, hint="the stage label_quality makes it").groupby("label", sort=False).head(1)
@@ -85,7 +79,7 @@ def main() -> None:
         doubtful_content(row, load_audio(args.audio / row["split"] / row["audio_filename"], SAMPLE_RATE))
         for _, row in rows.iterrows()
     ]
-    text = page(metrics, findings, clips, history, annotations, taxonomy, sample_rate=rate, doubtful=doubtful)
+    text = page(metrics, findings, clips, history, annotations, taxonomy, doubtful=doubtful)
     with replacing(args.out) as partial:
         partial.write_text(text, "utf-8")
     done(

@@ -5,8 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from project import TINY
 
+from leaderboard import settings
+from ust.files.documents import read_yaml
+from ust.files.errors import UserError
 from ust.page.standings import Entry, advice, leaderboard, markdown
 from ust.scores.evaluation import Evaluation
 
@@ -55,6 +59,45 @@ def test_means_ranges_and_paired_intervals(entries):
     table = markdown(rows, "noise")
     assert len(table.splitlines()) == 2 + len(rows)
     assert {line.count("|") for line in table.splitlines()} == {11}
+
+
+def test_another_value_in_a_recipe_makes_its_trainings_stale_and_no_others(tmp_path, monkeypatch):
+    """As `make leaderboard SET=train_finetune.max_epochs=30` after a run, by DVC's own account."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    shutil.copy(ROOT / "leaderboard" / "dvc.yaml", tmp_path)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+    params = tmp_path / "params.yaml"
+
+    def compete(*changes):
+        """The parameters of each training, by its name."""
+        settings.main(["--out", str(params), *changes])
+        stages = [stage for stage in Repo(tmp_path).index.stages if stage.name.startswith("compete@")]
+        found = {}
+        for stage in stages:
+            (dependency,) = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+            dependency.save()
+            found[stage.name] = dependency
+        return found
+
+    Repo.init(tmp_path, no_scm=True)
+    before = compete()
+    content = read_yaml(params)
+    recipes = {name: content["systems"][name]["recipe"] for name in content["leaderboard"]["systems"]}
+    assert len(before) == len(recipes) * len(content["leaderboard"]["seeds"])
+    sections = set(recipes.values())
+    assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
+    for recipe in sections:
+        settings.main(["--out", str(params), f"{recipe}.max_epochs=77"])
+        stale = {name for name, dependency in before.items() if dependency.status()}
+        wanted = {system for system, of_system in recipes.items() if of_system == recipe}
+        assert stale == {name for name in before if name.split("@")[1].rsplit("-", 1)[0] in wanted}
+
+
+def test_a_system_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"leaderboard\.systems: 'forest' should be one of systems: cnn_vgg"):
+        settings.main(["--out", str(tmp_path / "params.yaml"), "leaderboard.systems=[forest]"])
 
 
 def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):

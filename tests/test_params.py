@@ -1,5 +1,8 @@
 """Parameters are checked before any work, and a wrong one is named."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from conftest import ROOT
 from project import change_params, settings
@@ -234,6 +237,41 @@ def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml"):
         check(tmp_path / "params.yaml")
+
+
+def log_mels_alone(path):
+    """Write a parameter file with one feature and the one system that takes it."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+    content |= {"features": ["logmel"], "hierarchies": {}, "submission": "cnn"}
+    for table in ("systems", "checkpoints"):
+        content[table] = {"cnn": content[table]["cnn"]}
+    with path.open("w") as file:
+        YAML().dump(content, file)
+
+
+def test_no_stage_depends_on_a_file_that_no_stage_makes(tmp_path):
+    """By DVC's own graph, with params.yaml as it stands and with log-mels alone, which the check passes."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    Repo.init(tmp_path, no_scm=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for one_feature in (False, True):
+        if one_feature:
+            log_mels_alone(tmp_path / "params.yaml")
+        check(tmp_path / "params.yaml")
+        found = Repo(tmp_path).index.stages
+        assert any(stage.name == "extract@vggish" for stage in found) != one_feature
+        made = {Path(out.fs_path) for stage in found for out in stage.outs}
+        for stage in found:
+            for dep in stage.deps:
+                path = Path(dep.fs_path)
+                source = path.relative_to(tmp_path).parts[0] in ("ust", "stages", "params.yaml")
+                if source or isinstance(dep, ParamsDependency):
+                    continue
+                inside = [out for out in made if path in out.parents]  # all that is in a folder
+                assert inside or made & {path, *path.parents}, f"{stage.name}: no stage makes {path.name}"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,5 +1,6 @@
 """The report page: what it shows, and that a browser can use it."""
 
+import base64
 import io
 import json
 import re
@@ -10,12 +11,18 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import RATE
+from matplotlib.figure import Figure
 from PIL import Image
 
-from ust.page.content import doubtful_content
+from stages import describe
+from ust.features.rows import Row
+from ust.features.store import write_features
+from ust.page import figures
+from ust.page.content import clip_content, doubtful_content
 from ust.page.findings import Finding, find, within
 from ust.page.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
 from ust.page.page import data_uri, render
+from ust.sources.city.build import write_taxonomy
 
 SYSTEMS = ["first", "second<b>"]
 
@@ -77,6 +84,69 @@ def test_sounds_and_charts_are_the_same_every_time(noise):
     curves = {"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]}), "b": pd.DataFrame({"epoch": [1]})}
     assert chart_svg(curves, "loss", "loss") == chart_svg(curves, "loss", "loss")
     assert "currentColor" in chart_svg(curves, "loss", "loss")
+
+
+SHAPES = {"logmel": (128, 862), "vggish": (10, 128), "mn": (384,), "mn_frames": (32, 384),
+          "mn_logmel": (128, 1000)}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("logmel", "vggish"), ("logmel",), ("mn",), tuple(SHAPES)])
+def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, annotated, names):
+    """A panel for each of `features`, and nothing of a file that an earlier list has left."""
+    folder, taxonomy = annotated
+    clip = "a.wav"
+    for name in SHAPES:
+        row = Row(clip, "original", "train", tmp_path / clip)
+        dtype = "uint8" if name == "vggish" else "float32"
+        value = np.arange(np.prod(SHAPES[name])).reshape(SHAPES[name]) % 200
+        attributes = {"sample_rate": RATE, "hop_length": 512} if name == "logmel" else {}
+        write_features(tmp_path / f"{name}.h5", name, [row], [name], [value.astype(dtype)],
+                       shape=SHAPES[name], dtype=dtype, attributes=attributes)  # fmt: skip
+    for name in SHAPES.keys() - set(names):
+        (tmp_path / f"{name}.h5").write_text("of an earlier run")
+    (tmp_path / "params.yaml").write_text(f"features: [{', '.join(names)}]\n")
+    labels = pd.DataFrame(0.0, pd.Index([clip], name="audio_filename"), list(taxonomy.labels))
+    labels["1_engine"] = 1.0
+    labels["split"] = "train"
+    labels.reset_index().set_index("split").to_csv(tmp_path / "labels.csv")
+    drawn = []
+    monkeypatch.setattr(figures, "Figure", lambda **options: drawn.append(Figure(**options)) or drawn[0])
+    words = ["describe", folder / "annotations.csv", tmp_path / "labels.csv", folder / "taxonomy.yaml",
+             tmp_path, tmp_path / "out", "--params", tmp_path / "params.yaml"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    describe.main()
+    panels = [axis.get_ylabel().split(":")[0] for axis in drawn[0].axes if axis.get_ylabel()]
+    assert panels == [{"logmel": "log-mel", "vggish": "VGGish"}.get(name, name) for name in names]
+    assert drawn[0].axes[0].get_title() == "a.wav: 1_engine"
+    assert (tmp_path / "out" / "features.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_clips_picture_is_of_its_sound_alone(tables, taxonomy):
+    """The page needs no feature file: a tone of 1 kHz is bright in the band of 1 kHz."""
+    labels, predicted = tables
+    tone = np.sin(2 * np.pi * 1000 * np.arange(10 * RATE) / RATE).astype(np.float32)
+    annotations = pd.DataFrame(columns=["audio_filename", "annotator_id", *taxonomy.labels])
+    found = clip_content("a.wav", tone, labels.loc["a.wav"], annotations, {"s": predicted}, taxonomy)
+    picture = Image.open(io.BytesIO(base64.b64decode(found["image"].split(",")[1])))
+    columns = np.asarray(picture.convert("L")).astype(int)
+    (place,) = [place for name, place in mel_ticks(RATE) if name == "1 kHz"]
+    brightest = 1 - columns[:, 200].argmax() / picture.height  # 0 is below
+    assert brightest == pytest.approx(place, abs=0.02)
+
+
+@pytest.fixture
+def annotated(tmp_path, taxonomy):
+    """A folder with annotations of one clip by three volunteers, and the taxonomy."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    write_taxonomy(folder / "taxonomy.yaml")
+    shares = [{f"{label}_presence": int(label == "1_engine") for label in taxonomy.labels} for _ in range(3)]
+    rows = [
+        {"split": "train", "sensor_id": 0, "audio_filename": "a.wav", "annotator_id": number} | share
+        for number, share in enumerate(shares, 1)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "annotations.csv", index=False)
+    return folder, taxonomy
 
 
 @pytest.fixture

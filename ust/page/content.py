@@ -10,6 +10,7 @@ import pandas as pd
 from ust.annotations.reading import GROUND_TRUTH
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.clips import SAMPLE_RATE
+from ust.features.logmel import logmel
 from ust.page.findings import Finding, votes
 from ust.page.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
 from ust.page.page import data_uri, render
@@ -28,7 +29,6 @@ CHARTS = (
 def clip_content(
     clip: str,
     samples: np.ndarray,
-    logmel: np.ndarray,
     truth: pd.Series,
     annotations: pd.DataFrame,
     predicted: Mapping[str, pd.DataFrame],
@@ -41,7 +41,6 @@ def clip_content(
     clip : str
     samples : numpy.ndarray [shape=(n,)]
         At 44.1 kHz.
-    logmel : numpy.ndarray [shape=(bands, frames)]
     truth : pandas.Series
         By label.
     annotations : pandas.DataFrame
@@ -50,8 +49,10 @@ def clip_content(
     taxonomy : Taxonomy
     """
     labels = list(taxonomy.labels)
+    # Computed here, whatever the systems take: a page needs no feature file.
+    spectrogram = logmel(samples, sample_rate=SAMPLE_RATE, n_fft=2048, hop_length=512, n_mels=128)
     return {
-        "image": data_uri(spectrogram_png(logmel), "image/png"),
+        "image": data_uri(spectrogram_png(spectrogram), "image/png"),
         "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
         "votes": votes(annotations, clip, taxonomy),
         "truth": [bool(value > 0.5) for value in truth[labels]],
@@ -89,7 +90,6 @@ def page(
     annotations: pd.DataFrame,
     taxonomy: Taxonomy,
     *,
-    sample_rate: int,
     doubtful: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page as HTML.
@@ -105,8 +105,6 @@ def page(
         Learning curves: ``system, epoch`` and figures.
     annotations : pandas.DataFrame
     taxonomy : Taxonomy
-    sample_rate : int
-        Of the log-mels, Hz.
     doubtful : sequence of mapping
         What `doubtful_content` gives of labels to listen to.
     """
@@ -141,7 +139,7 @@ def page(
         data={
             "labels": taxonomy.labels,
             "systems": systems,
-            "ticks": mel_ticks(sample_rate),
+            "ticks": mel_ticks(SAMPLE_RATE),
             "findings": [asdict(finding) | {"confidence": finding.confidence} for finding in findings],
             "clips": clips,
         },

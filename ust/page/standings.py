@@ -25,6 +25,8 @@ class Leaderboard(Section):
     timed_clips: Count
     systems: Annotated[list[Name], Field(min_length=1)]
     pairs: list[dict[str, Name]]  # the rows of ensembles, each with its name
+    # For dvc.yaml: the system, seed and recipe of each training.
+    runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
 
     @property
     def names(self) -> list[str]:
