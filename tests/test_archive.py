@@ -421,7 +421,7 @@ def test_times_and_sensors_are_read_off_names(tmp_path):
 
 def test_a_card_as_it_comes_is_tagged(place, tmp_path):
     """Names that are not UTF-8 are tagged, hidden files left out, what is incomplete or no sound noted."""
-    card, good = tmp_path / "card", next((place / "in").rglob("*.wav"))
+    card, good = tmp_path / "card", next((place / "in" / "sensor0").glob("*.wav"))
     for name in (b"a.wav", b"stra\xdfe.wav", b"._a.wav", b".Trashes/a.wav", b"x.raw", b"y.m4a", b"half.wav"):
         path = Path(os.fsdecode(os.fsencode(card) + b"/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)
