@@ -647,7 +647,7 @@ def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_p
 
 def test_a_card_as_it_comes_is_tagged(place, tmp_path):
     """Names that are not UTF-8 are tagged, hidden files left out, what is incomplete or no sound noted."""
-    card, good = tmp_path / "card", next((place / "in").rglob("*.wav"))
+    card, good = tmp_path / "card", next((place / "in" / "sensor0").glob("*.wav"))
     for name in (b"a.wav", b"stra\xdfe.wav", b"._a.wav", b".Trashes/a.wav", b"x.raw", b"y.m4a", b"half.wav"):
         path = Path(os.fsdecode(os.fsencode(card) + b"/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)

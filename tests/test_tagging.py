@@ -324,7 +324,7 @@ def run_tag(tagger, monkeypatch, *words):
 def test_odd_files_and_names_cost_the_others_nothing(tagger, days, monkeypatch, format):
     """Samples without a header, a name that is not UTF-8: listed or escaped, and the rest is written."""
     (days / "site_b" / "dump.raw").write_bytes(bytes(64_000))
-    (days / "site_b" / "2.wav").rename(os.fsencode(days / "site_b") + b"/stra\xdfe.wav")
+    (days / "site_b" / "2.wav").rename(days / "site_b" / os.fsdecode(b"stra\xdfe.wav"))
     out = days / "out"
     with pytest.raises(UserError) as error:
         run_tag(tagger, monkeypatch, days / "site_b", "--format", format, "--out", out)

@@ -5,6 +5,7 @@ from pathlib import Path
 from ust.audio.suffixes import list_recordings
 from ust.collection.formats.form import Form, Options, Read, Said
 from ust.files.errors import UserError
+from ust.files.names import printable
 
 
 def matches(path: Path) -> bool:
@@ -31,7 +32,7 @@ def read(path: Path, options: Options) -> Read:
     for recording in list_recordings(path):
         parts = recording.relative_to(path).parts[:-1]
         if not parts:
-            found.problems.append(f"{recording}: lies in no class's folder")
+            found.problems.append(f"{printable(recording)}: lies in no class's folder")
         else:
             found.said.append(Said(recording, ": ".join(parts[:2])))
     if not found.said:
