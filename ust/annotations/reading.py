@@ -8,6 +8,7 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.csvs import read_csv
 from ust.files.errors import UserError, listing, some
+from ust.files.names import nfc
 
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
@@ -89,7 +90,7 @@ def unverified(annotations: pd.DataFrame, split: str) -> list[str]:
 
 def _read_text(path: Path) -> pd.DataFrame:
     table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    table.columns = table.columns.str.strip()
+    table.columns = table.columns.str.strip().map(nfc)
     if table.empty:
         raise UserError(f"{path}: has no annotation rows")
     return table

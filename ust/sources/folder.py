@@ -13,6 +13,7 @@ from ust.annotations.reading import AUDIO_SUFFIXES, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.files.errors import UserError, listing
+from ust.files.names import nfc
 from ust.files.progress import Progress, silent
 from ust.sources.source import ANNOTATIONS, TAXONOMY, Place, Source, Summary
 
@@ -79,23 +80,24 @@ def link(
 
 
 def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
-    """Audio files by stem; one walk through each folder instead of tries for every clip."""
-    stems = {Path(name).stem for name in names}
+    """Return audio files by stem in Unicode's form C; one walk through each folder for all clips."""
+    stems = {nfc(Path(name).stem) for name in names}
     index: dict[str, list[Path]] = {}
     for root in roots:
         for folder, folders, files in os.walk(root):
             folders.sort()
             for name in sorted(files):
                 path = Path(folder, name)
-                if path.stem in stems and path.suffix.lower() in AUDIO_SUFFIXES:
-                    index.setdefault(path.stem, []).append(path)
+                stem = nfc(path.stem)
+                if stem in stems and path.suffix.lower() in AUDIO_SUFFIXES:
+                    index.setdefault(stem, []).append(path)
     return index
 
 
 def _find(index: dict[str, list[Path]], name: str, split: str) -> Path | None:
     """A clip's file: one in a folder of its split's name before others, then one of its own suffix."""
-    found = index.get(Path(name).stem, [])
-    return min(found, key=lambda path: (path.parent.name != split, path.name != name), default=None)
+    found = index.get(nfc(Path(name).stem), [])
+    return min(found, key=lambda path: (path.parent.name != split, nfc(path.name) != nfc(name)), default=None)
 
 
 def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter]:
