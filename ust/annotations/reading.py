@@ -8,7 +8,7 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.csvs import read_csv
 from ust.files.errors import UserError, listing, some
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")

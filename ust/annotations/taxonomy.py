@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ust.files.documents import read_yaml
 from ust.files.errors import UserError
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 Level = Literal["coarse", "fine"]
 

@@ -22,7 +22,7 @@ from ust.files.atomic import exclusive, replacing
 from ust.files.csvs import read_csv
 from ust.files.documents import write_yaml
 from ust.files.errors import UserError
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 TAXONOMY, ANNOTATIONS = "dcase-ust-taxonomy.yaml", "annotations.csv"
 CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"

@@ -6,7 +6,7 @@ from typing import Any
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.errors import UserError
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 MOST = 1000  # classes
 

@@ -11,7 +11,7 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.files.atomic import replacing
 from ust.files.csvs import read_csv
 from ust.files.errors import UserError, listing, some
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 
 def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:

@@ -13,7 +13,7 @@ from ust.annotations.reading import AUDIO_SUFFIXES, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.files.errors import UserError, listing
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 from ust.files.progress import Progress, silent
 from ust.sources.source import ANNOTATIONS, TAXONOMY, Place, Source, Summary
 

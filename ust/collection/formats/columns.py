@@ -8,7 +8,7 @@ from itertools import product
 from ust.collection.formats.form import AUDIO, WHOLE, Options, seconds, stretch
 from ust.collection.formats.label_table import LabelTable
 from ust.files.errors import UserError, some
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 SECONDS = ("", "s", "sec", "secs", "second", "seconds", "in_s", "in_sec", "in_seconds")
 MILLISECONDS = ("ms", "msec", "milli", "millis", "millisecond", "milliseconds", "in_ms", "in_milliseconds")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ust.files.errors import UserError, some
-from ust.files.names import find_file, nfc
+from ust.files.nfc import find_file, nfc
 
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf")
 HEARD, ABSENT, UNSURE = 1, 0, -1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ust.files.errors import UserError
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 SEPARATORS = (",", ";", "\t", "|")
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # Excel's own first line
@@ -23,15 +23,15 @@ class LabelTable:
     header : list of str
         Names of the columns, in Unicode's form C.
     rows : list of (int, dict of str to str)
-        Line numbers and cells by column; missing cells at the end of a line are "".
-    too_long : list of (int, list of str)
-        Lines with more cells than the header.
+        Line numbers and cells by column.
+    malformed : list of (int, list of str)
+        Lines with more or fewer cells than the header.
     """
 
     path: Path
     header: list[str]
     rows: list[tuple[int, dict[str, str]]]
-    too_long: list[tuple[int, list[str]]]
+    malformed: list[tuple[int, list[str]]]
 
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
@@ -60,7 +60,7 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True)
     header: list[str] = []
-    rows, too_long = [], []
+    rows, malformed = [], []
     number = first
     try:
         for cells in reader:
@@ -70,10 +70,9 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
                 continue
             if not header:
                 header = _unique([nfc(cell) for cell in cells])
-            elif any(cells[len(header) :]):
-                too_long.append((line, cells))
+            elif len(cells) < len(header) or any(cells[len(header) :]):
+                malformed.append((line, cells))
             else:
-                cells += [""] * (len(header) - len(cells))
                 rows.append((line, dict(zip(header, cells, strict=False))))
     except csv.Error as error:
         raise UserError(
@@ -81,7 +80,7 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
         ) from None
     if not header:
         raise UserError(f"{path}: the file is empty")
-    return LabelTable(path, header, rows, too_long)
+    return LabelTable(path, header, rows, malformed)
 
 
 def first_line(path: Path) -> str:

@@ -58,7 +58,7 @@ def _read_table(path: Path, audio: Recordings, options: Options, found: Read) ->
     for name in (BEGIN, END):
         if name not in table.header:
             raise UserError(f"{path}: has no column {name!r}, should be a selection table of Raven")
-    if not table.rows and not table.too_long:  # nothing selected
+    if not table.rows and not table.malformed:  # nothing selected
         found.add(str(path), audio.find(_stem(path)), None)
         return
     times_of_raven = {"start": BEGIN, "end": END, **options.columns}
@@ -85,8 +85,8 @@ def _read_table(path: Path, audio: Recordings, options: Options, found: Read) ->
         if key not in seen:
             seen.add(key)
             found.add(f"{path}: line {number}", recording, label, times, problem=problem)
-    for number, _ in table.too_long:
-        problem = "has more columns than the header"
+    for number, cells in table.malformed:
+        problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
         found.add(f"{path}: line {number}", audio.find(_stem(path)), "", problem=problem)
 
 

@@ -8,7 +8,7 @@ from ust.collection.formats.columns import find_columns
 from ust.collection.formats.form import WHOLE, Form, Missing, Options, Read, Recordings
 from ust.collection.formats.label_table import read_label_table
 from ust.files.errors import UserError
-from ust.files.names import find_file
+from ust.files.nfc import find_file
 
 
 def is_table(path: Path) -> bool:
@@ -24,7 +24,7 @@ def read(path: Path, options: Options) -> Read:
     found, audio = Read(), Recordings(options.audio or path.parent)
     table = read_label_table(path, options.separator)
     columns = find_columns(table, options, needed=("path", "label"))
-    if not table.rows and not table.too_long:
+    if not table.rows and not table.malformed:
         raise UserError(f"{path}: has no rows")
     for number, row in table.rows:
         times = columns.times(row)
@@ -43,10 +43,11 @@ def read(path: Path, options: Options) -> Read:
             split=split,
         )
     place = table.header.index(columns.names["path"])
-    for number, cells in table.too_long:
+    for number, cells in table.malformed:
         problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
         # Which cell is the label is not known, nor which the annotator.
-        found.add(f"{path}: line {number}", audio.find(cells[place]), "", problem=problem)
+        name = cells[place] if place < len(cells) else ""
+        found.add(f"{path}: line {number}", audio.find(name), "", problem=problem)
     return found
 
 
@@ -55,8 +56,11 @@ def _data_set(path: Path, wanted: tuple[str, ...], options: Options) -> Iterator
     table = read_label_table(path, options.separator)
     if missing := [name for name in wanted if name not in table.header]:
         raise UserError(f"{path}: has no column {missing[0]!r}; it has {', '.join(table.header)}")
-    if table.too_long:
-        raise UserError(f"{path}: line {table.too_long[0][0]}: has more columns than the header")
+    if table.malformed:
+        number, cells = table.malformed[0]
+        raise UserError(
+            f"{path}: line {number}: has {len(cells)} columns, should have {len(table.header)} as the header"
+        )
     yield from table.rows
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ust.commands.console import done, log, parse, progress
 from ust.files.errors import UserError, listing
-from ust.files.names import nfc
+from ust.files.nfc import nfc
 
 if TYPE_CHECKING:
     from ust.collection.formats.form import Said
