@@ -54,7 +54,9 @@ def test_classes_are_labels(collection):
         Labels(collection.taxonomy, {"hound": "dog"})
 
 
-@pytest.mark.parametrize("classes", [[], ["a", "A"], ["a: b: c"], ["!"], ["a: b", "a: b"], ["a: b", "a"]])
+@pytest.mark.parametrize(
+    "classes", [[], ["a", "A"], ["a: b: c"], ["!"], ["a: b", "a: b"], ["a", "a: b", "a"]]
+)
 def test_classes_that_are_none(classes):
     with pytest.raises(UserError, match="class"):
         taxonomy_of(classes)

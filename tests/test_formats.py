@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from ust.audio.suffixes import list_recordings
-from ust.collection.formats.form import Options, Said
+from ust.collection.formats.form import HEARD, IN_DOUBT, Options, Said
 from ust.collection.formats.table import FORMS, form_of
 from ust.files.errors import UserError
 
@@ -233,7 +233,7 @@ def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxono
     else:
         assert found.problems
         assert all(name in problem for problem in found.problems)
-        assert not found.said
+        assert not found.usable
     assert before == {other: other.read_bytes() for other in tmp_path.rglob("*") if other.is_file()}
 
 
@@ -264,6 +264,9 @@ def test_two_of_a_name_are_not_guessed(tmp_path):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
     found = read(tmp_path / "t.csv")
-    assert [said.label for said in found.said] == ["y"]
+    assert [said.label for said in found.said if said.answer == HEARD] == ["y"]
+    doubtful = [said for said in found.said if said.answer == IN_DOUBT]
+    assert [said.path.parent.name for said in doubtful] == ["a", "b"]
+    assert not any(said.certain for said in doubtful)
     assert "may be a/1.wav, b/1.wav" in found.problems[0]
     assert len(list_recordings(tmp_path)) == 2

@@ -14,6 +14,7 @@ from ust.audio.suffixes import is_audio
 from ust.files.csvs import read_csv
 from ust.files.documents import read_yaml
 from ust.files.errors import UserError, listing, some
+from ust.files.nfc import nfc
 
 log = logging.getLogger("ust")
 Coarse = Literal["from_fine", "as_given"]
@@ -243,7 +244,7 @@ def unverified(annotations: pd.DataFrame, split: str) -> list[str]:
 
 def _read_text(path: Path) -> pd.DataFrame:
     table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    table.columns = table.columns.str.strip()
+    table.columns = table.columns.str.strip().map(nfc)
     if table.empty:
         raise UserError(f"{path}: has no annotation rows")
     return table

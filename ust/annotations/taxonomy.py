@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ust.files.documents import read_yaml
 from ust.files.errors import UserError
+from ust.files.nfc import nfc
 
 Level = Literal["coarse", "fine"]
 
@@ -104,7 +105,7 @@ def read_taxonomy(path: Path) -> Taxonomy:
             raise UserError(f"{path}: group {number} needs a name, and its fine labels numbers")
         if not all(isinstance(member, str) for member in members.values()):
             raise UserError(f"{path}: the fine labels of group {number} must be names")
-        coarse_labels.append(f"{number}_{name}")
-        fine_labels += [f"{number}-{key}_{member}" for key, member in members.items()]
+        coarse_labels.append(nfc(f"{number}_{name}"))
+        fine_labels += [nfc(f"{number}-{key}_{member}") for key, member in members.items()]
         group += [index] * len(members)
     return Taxonomy(tuple(coarse_labels), tuple(fine_labels), tuple(group))

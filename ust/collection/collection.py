@@ -1,7 +1,9 @@
 """A folder of somebody's own clips, in the layout of SONYC-UST, with what is known of each.
 
 ``dcase-ust-taxonomy.yaml`` has the classes, ``audio/`` the clips, ``clips.csv`` where each comes from,
-``annotations.csv`` who heard what, and ``annotators.csv`` who has which number there.
+``annotations.csv`` who heard what, ``annotators.csv`` who has which number there, and ``implied.csv`` which
+values of ``annotations.csv`` an import implied: 0 where no label names the class, -1 where a line that may
+concern it could not be placed.
 """
 
 import csv
@@ -14,13 +16,18 @@ import pandas as pd
 
 from ust.annotations.reading import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.collection.answers import NOT_NAMED, Answer, combine, contradictions, values
+from ust.collection.formats.form import ABSENT, HEARD, IN_DOUBT, UNSURE
 from ust.files.atomic import exclusive, replacing
 from ust.files.csvs import read_csv
 from ust.files.documents import write_yaml
 from ust.files.errors import UserError
+from ust.files.nfc import nfc
 
 TAXONOMY, ANNOTATIONS = "dcase-ust-taxonomy.yaml", "annotations.csv"
 CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
+IMPLIED = "implied.csv"
+IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
 LONGEST_NAME = 80
 
@@ -113,6 +120,7 @@ class Collection:
         UserError
             If the name is none.
         """
+        annotator = nfc(annotator)
         if annotator == "":
             return GROUND_TRUTH
         if len(annotator) > LONGEST_NAME or not annotator.isprintable() or annotator != annotator.strip():
@@ -145,34 +153,142 @@ class Collection:
         _write_rows(self.folder / CLIPS, CLIP_COLUMNS, rows)
 
     def say(self, answers: Sequence[tuple[str, str, Mapping[str, int]]]) -> None:
-        """Write down what was heard, at once and on the disk, in the place of what the same one said before.
+        """Write answers to disk at once, in the place of what the same annotator said of the clip before.
 
-        To be alone for (`alone`).
+        The caller holds the lock (`alone`).
 
         Parameters
         ----------
         answers : sequence of (clip, annotator, answers)
             The answers are by label, 1 heard, 0 not heard, -1 not asked or unsure; -1 for the others.
         """
-        clips = self.clips()
-        path = self.folder / ANNOTATIONS
-        rows: dict[tuple[str, str], list[object]] = {}
+        stored = _Stored(self)
+        for clip, annotator, answer in answers:
+            unsure = [label for label, value in answer.items() if value == UNSURE]
+            stored.replace(clip, annotator, answer, dict.fromkeys(unsure, IN_DOUBT))
+        stored.write()
+
+    def merge(
+        self, answers: Mapping[tuple[str, str], Answer], *, replace: bool = False
+    ) -> list[tuple[str, str, str]]:
+        """Add answers to what the same annotators said of the clips before (`ust.collection.answers`).
+
+        The caller holds the lock (`alone`).
+
+        Parameters
+        ----------
+        answers : mapping of (clip, annotator) to answer
+        replace : bool
+            Put them in the place of what was said before.
+
+        Returns
+        -------
+        list of (clip, annotator, label)
+            Contradictions: labels that were present and explicitly absent. They are kept as present.
+        """
+        stored, found = _Stored(self), []
+        for (clip, annotator), answer in answers.items():
+            before = {} if replace else stored.answer(clip, annotator)
+            found += [(clip, annotator, label) for label in contradictions(before, answer)]
+            merged = combine(before, answer)
+            implied = {label: status for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
+            stored.replace(clip, annotator, values(merged, self.taxonomy), implied, keep_empty=False)
+        stored.write()
+        return found
+
+
+class _Stored:
+    """The content of annotations.csv and implied.csv, by clip and annotator."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+        self.labels = collection.taxonomy.labels
+        clips = collection.clips()
+        self.splits, self.sensors = clips["split"].to_dict(), clips["sensor_id"].to_dict()
+        self.numbers: dict[str, int] = {}
+        self.rows: dict[tuple[str, str], list[object]] = {}
+        path = collection.folder / ANNOTATIONS
         if path.exists():
             with path.open(newline="", encoding="utf-8-sig") as file:
                 header, *there = list(csv.reader(file)) or [[]]
-            if header != self.columns:
-                raise UserError(f"{path}: its columns are not those of {self.folder / TAXONOMY}")
-            rows = {(row[2], row[3]): row for row in there if row}
-        numbers = {who: self.number_of(who) for who in dict.fromkeys(who for _, who, _ in answers)}
-        splits, sensors = clips["split"].to_dict(), clips["sensor_id"].to_dict()
-        for clip, annotator, answer in answers:
-            if clip not in splits:
-                raise UserError(f"{self.folder}: there is no clip {clip!r}")
-            number = numbers[annotator]
-            context = [splits[clip], sensors[clip], clip, number]
-            said = [int(answer.get(label, -1)) for label in self.taxonomy.labels]
-            rows[clip, str(number)] = [*context, *said]
-        _write_rows(path, self.columns, rows.values())
+            if header != collection.columns:
+                raise UserError(f"{path}: its columns are not those of {collection.folder / TAXONOMY}")
+            self.rows = {(row[2], row[3]): row for row in there if row}
+        self.implied = self._read_implied()
+
+    def _read_implied(self) -> dict[tuple[str, str], Answer]:
+        path = self.collection.folder / IMPLIED
+        if not path.exists():
+            return {}
+        table = read_csv(path, dtype=str, keep_default_na=False)
+        if list(table.columns) != ["audio_filename", "annotator_id", *IMPLIED_COLUMNS]:
+            raise UserError(
+                f"{path}: the columns should be audio_filename, annotator_id, {', '.join(IMPLIED_COLUMNS)}"
+            )
+        by_number = {_number(label): label for label in self.labels}
+        return {
+            (row["audio_filename"], row["annotator_id"]): {
+                by_number[number]: status
+                for column, status in IMPLIED_COLUMNS.items()
+                for number in row[column].split()
+                if number in by_number
+            }
+            for row in table.to_dict("records")
+        }
+
+    def _key(self, clip: str, annotator: str) -> tuple[str, str]:
+        if clip not in self.splits:
+            raise UserError(f"{self.collection.folder}: there is no clip {clip!r}")
+        if annotator not in self.numbers:
+            self.numbers[annotator] = self.collection.number_of(annotator)
+        return clip, str(self.numbers[annotator])
+
+    def answer(self, clip: str, annotator: str) -> Answer:
+        """Return what is stored: implied values as such, all others as said explicitly."""
+        key = self._key(clip, annotator)
+        status = {"1": HEARD, "0": ABSENT}
+        said = zip(self.labels, self.rows[key][len(KEYS) :], strict=True) if key in self.rows else ()
+        return {label: status[str(value)] for label, value in said if str(value) in status} | (
+            self.implied.get(key, {})
+        )
+
+    def replace(
+        self,
+        clip: str,
+        annotator: str,
+        answer: Mapping[str, int],
+        implied: Answer,
+        *,
+        keep_empty: bool = True,
+    ) -> None:
+        """Set a row; without `keep_empty`, one of -1 only is left out: the clip counts as not labelled."""
+        key = self._key(clip, annotator)
+        said = [int(answer.get(label, UNSURE)) for label in self.labels]
+        self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *said]
+        self.implied[key] = implied
+        if not keep_empty and all(value == UNSURE for value in said):
+            del self.rows[key]
+
+    def write(self) -> None:
+        """Write both files."""
+        folder = self.collection.folder
+        lines = []
+        for key, implied in self.implied.items():
+            columns = [
+                " ".join(_number(label) for label in self.labels if implied.get(label) == status)
+                for status in IMPLIED_COLUMNS.values()
+            ]
+            if any(columns):
+                lines.append([*key, *columns])
+        if lines or (folder / IMPLIED).exists():
+            _write_rows(folder / IMPLIED, ["audio_filename", "annotator_id", *IMPLIED_COLUMNS], lines)
+        if self.rows or (folder / ANNOTATIONS).exists():
+            _write_rows(folder / ANNOTATIONS, self.collection.columns, self.rows.values())
+
+
+def _number(label: str) -> str:
+    """Return the number of a label: "3-1" of "3-1_voices"."""
+    return label.split("_", 1)[0]
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: object) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,22 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.audio.clips import CLIP_SECONDS
 from ust.audio.recordings import BadAudio, Lossless, explaining
 from ust.audio.windows import windows
+from ust.collection.answers import NOT_NAMED, Answer, combine, contradictions, values
 from ust.collection.collection import Collection
-from ust.collection.formats.form import ABSENT, HEARD, UNSURE, Said
+from ust.collection.formats.form import HEARD, IN_DOUBT, UNSURE, Said
 from ust.collection.names import Labels, slug
 from ust.collection.splits import deal
 from ust.files.digests import file_digest
+from ust.files.errors import UserError
 from ust.files.names import printable
 from ust.files.progress import Progress, silent
 
 SHORTEST = 1.0  # seconds of the last clip of several
-OVERLAP = 0.1  # seconds of a label in a clip, or all of it, for the clip to have it
+OVERLAP = 0.1  # seconds of a label in a clip, or half of it, for the clip to have it
 DIGITS = 16  # of a recording's digest
 LONGEST = 60  # letters of a recording's name in its clips'
 Refuse = Callable[[np.ndarray, int], str | None]
-Answers = dict[tuple[str, str], dict[str, int]]  # by clip and annotator
+Answers = dict[tuple[str, str], Answer]  # by clip and annotator
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Imported:
         New clips, and those that were there before.
     problems : list of str
         What could not be used, a line each.
+    contradictions : list of str
+        Labels that are present in one source and explicitly absent in another, a line each.
     unreadable : list of str
         Recordings that could not be read, or not to the end, with the reason.
     warnings : list of str
@@ -47,6 +51,7 @@ class Imported:
     clips: int = 0
     known: int = 0
     problems: list[str] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -61,13 +66,20 @@ def add(
     validate: float,
     seed: int,
     only_labelled: bool = False,
+    asked: Iterable[str] | None = None,
+    replace_answers: bool = False,
+    unlabelled: bool = False,
     refuse: Refuse = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> Imported:
     """Cut recordings into clips of ten seconds, label them, and put them into a collection.
 
-    A clip has the labels that overlap it, and not the others; a coarse label whose fine one nobody named
-    leaves those open. Recordings are only read. To be alone for (`Collection.alone`).
+    A clip has the labels that overlap it, besides those that the same annotator gave it before. Classes that
+    an annotator does not name are absent (0) from the clips of a recording that the annotator labels, if
+    `asked`; a coarse label without a fine one leaves those open (-1). A label that cannot be placed is
+    listed, and leaves its class open where it may belong (`ust.collection.answers`). A recording of which
+    no label's class is known is left out. Recordings are only read. The caller holds the lock
+    (`Collection.alone`).
 
     Parameters
     ----------
@@ -83,13 +95,20 @@ def add(
         See `ust.collection.splits.deal`.
     only_labelled : bool
         Leave out clips of which nothing is heard.
+    asked : iterable of str, optional
+        Classes that the recordings were labelled for; by default all. The others are -1 where not named.
+    replace_answers : bool
+        Put the labels in the place of those that the same annotators gave the clips before.
+    unlabelled : bool
+        Keep the clips of recordings of which nothing is known.
     refuse : callable
         From a new clip's samples and their rate to why it is not to be kept, or None.
     progress : Progress
     """
     result, root = Imported(), root.resolve()
     labels = Labels(collection.taxonomy, renamed)
-    by_recording = _by_recording(said, labels, result)
+    by_recording = _by_recording(said, labels, result, unlabelled=unlabelled)
+    asked = _asked(asked, labels, collection.taxonomy)
     clips = collection.clips()
     known = {
         (row.recording, row.start): name for name, row in zip(clips.index, clips.itertuples(), strict=True)
@@ -100,14 +119,18 @@ def add(
     for path, some in progress(
         by_recording.items(), total=len(by_recording), description="cutting", unit="recording"
     ):
+        spans: list[tuple[float, float]] = []
+        placed: list[tuple[str, float, float]] = []
         source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
         try:
             with explaining(printable(path)):
                 digest = file_digest(path)[:DIGITS]
             group = next((slug(each.group) for each in some if each.group), "") or _name(source, digest)
             for start, end, samples, rate in _cut(path, result.warnings.append):
-                heard = _answers(some, start, end, collection.taxonomy)
-                if only_labelled and not any(HEARD in each.values() for each in heard.values()):
+                spans.append((start, end))
+                if only_labelled and not any(
+                    each.answer == HEARD and each.label and _overlaps(each, start, end) for each in some
+                ):
                     continue
                 name = known.get((digest, start))
                 if name is None:
@@ -134,16 +157,25 @@ def add(
                     )  # fmt: skip
                 else:
                     result.known += 1
-                answers |= {(name, who): answer for who, answer in heard.items()}
+                placed.append((name, start, end))
         except BadAudio as error:
             result.unreadable.append(str(error))
+        some = _doubt_outside(some, spans, result)
+        for name, start, end in placed:
+            for who, answer in _answers(some, start, end, collection.taxonomy, asked, result).items():
+                before = answers.get((name, who), {})
+                result.contradictions += _listed(
+                    [(name, who, label) for label in contradictions(before, answer)], {name: source}
+                )
+                answers[name, who] = combine(before, answer)
     result.clips = len(new)
     _deal(new, answers, clips, collection.taxonomy, split, validate=validate, seed=seed)
     table = pd.DataFrame(new, columns=[clips.index.name, *clips.columns]).set_index("audio_filename")
     if new:
         collection.write_clips(pd.concat([clips, table]) if len(clips) else table)
     if answers:
-        collection.say([(clip, who, answer) for (clip, who), answer in answers.items()])
+        found = collection.merge(answers, replace=replace_answers)
+        result.contradictions += _listed(found, collection.clips()["source"].to_dict())
     return result
 
 
@@ -165,27 +197,62 @@ def add_unlabelled(
         split="train",
         validate=0,
         seed=0,
+        unlabelled=True,
         refuse=refuse,
         progress=progress,
     )
 
 
-def _by_recording(said: Iterable[Said], labels: Labels, result: Imported) -> dict[Path, list[Said]]:
-    """What can be used, with the taxonomy's labels; not recordings of which all labels are unknown."""
+def _by_recording(
+    said: Iterable[Said], labels: Labels, result: Imported, *, unlabelled: bool
+) -> dict[Path, list[Said]]:
+    """Return what is said of each recording, with the taxonomy's labels, and list those that are unknown.
+
+    A label that is unknown may be any class; one that is mapped to none is nothing heard. Recordings of
+    which no class is known are left out, unless they are to come `unlabelled`.
+    """
     found: dict[Path, list[Said]] = {}
-    unknown: Counter[str] = Counter()
+    unknown: dict[str, list[str]] = {}
     for each in said:
-        label = each.label and labels.of(each.label)
+        label = labels.of(each.label) if each.label else None
         if each.label and label is None:
-            unknown[each.label] += 1
+            unknown.setdefault(each.label, []).append(each.where)
+            # An unknown class that is absent is none of the others.
+            doubtful = each.answer in (HEARD, IN_DOUBT)
+            each = replace(each, label=None, answer=IN_DOUBT if doubtful else UNSURE)
+        elif each.label and not label:
+            each = replace(each, label=None, answer=HEARD)
         else:
-            found.setdefault(each.path.resolve(), []).append(each._replace(label=label or None))
-    for text, count in unknown.items():
+            each = replace(each, label=label)
+        found.setdefault(each.path.resolve(), []).append(each)
+    for text, places in unknown.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        where = f"{places[0]}{more}: " if places[0] else ""
         result.problems.append(
-            f"the label {text!r} ({count} times) is none of the classes; --map {text!r}=CLASS says which it "
-            f"is, --map {text!r}= that it is none"
+            f"{where}the label {text!r} ({len(places)} times) is none of the classes; --map {text!r}=CLASS "
+            f"says which it is, --map {text!r}= that it is none"
         )
-    return dict(sorted(found.items()))
+    return {path: some for path, some in sorted(found.items()) if unlabelled or any(map(_knows, some))}
+
+
+def _knows(said: Said) -> bool:
+    """Return whether a line shows that its annotator labelled this recording for the classes."""
+    return said.certain and (said.label is not None or said.answer == HEARD)
+
+
+def _asked(asked: Iterable[str] | None, labels: Labels, taxonomy: Taxonomy) -> frozenset[str]:
+    """Return the labels that were asked for; with a coarse class its fine ones."""
+    if asked is None:
+        return frozenset(taxonomy.labels)
+    found = set()
+    for text in asked:
+        label = labels.of(text)
+        if not label:
+            raise UserError(f"--asked: there is no class {text!r}; there are {', '.join(taxonomy.labels)}")
+        found.add(label)
+        if label in taxonomy.coarse:
+            found |= {taxonomy.fine[index] for index in taxonomy.members(taxonomy.coarse.index(label))}
+    return frozenset(found)
 
 
 def _name(source: str, digest: str) -> str:
@@ -201,37 +268,78 @@ def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, flo
             yield start, end, samples, rate
 
 
-def _answers(said: list[Said], start: float, end: float, taxonomy: Taxonomy) -> dict[str, dict[str, int]]:
-    """By annotator, what was said of a clip, of all who said something of its recording."""
-    found = {}
-    for who in dict.fromkeys(each.annotator for each in said):
-        own = [each for each in said if each.annotator == who]
-        if all(each.label is None and each.answer == UNSURE for each in own):
+def _doubt_outside(said: list[Said], spans: list[tuple[float, float]], result: Imported) -> list[Said]:
+    """List labels that no clip of a recording overlaps; the class is in doubt in all of its clips.
+
+    A label that begins within a second of the last clip's end puts only that clip in doubt: it may lie in
+    the rest of which no clip is made.
+    """
+    if not spans:
+        return said
+    last, length = spans[-1]
+    found, outside = [], []
+    for each in said:
+        if any(_overlaps(each, *span) for span in spans) or (each.label is None and each.answer == HEARD):
+            found.append(each)
             continue
-        answer = dict.fromkeys(taxonomy.labels, ABSENT)
-        # What was not heard, or left open, in so many words counts before what is only not named.
-        for each in sorted(own, key=lambda each: each.answer == HEARD):
-            if each.label is not None and _overlaps(each, start, end):
-                answer[each.label] = each.answer
-        found[who] = _consistent(answer, {each.label for each in own if each.answer != HEARD}, taxonomy)
+        if each.label is not None:
+            outside.append(each)
+        start = last if each.start < length + SHORTEST else 0.0
+        found.append(replace(each, start=start, end=None, answer=IN_DOUBT))
+    timed = [each for each in said if each.end is not None and each.label is not None]
+    hint = ""
+    if outside == timed and all(each.start >= 2 * length and each.end <= 1000 * length for each in timed):
+        hint = "; are its times in milliseconds? Then say --column start_ms=NAME --column end_ms=NAME"
+    for each in outside:
+        to = "" if each.end is None else f" to {each.end:g}"
+        result.problems.append(
+            f"{each.where or each.path}: the label {each.label!r} from {each.start:g}{to} s lies outside the "
+            f"recording, of which there are clips until {length:g} s{hint}"
+        )
     return found
 
 
+def _answers(
+    said: list[Said],
+    start: float,
+    end: float,
+    taxonomy: Taxonomy,
+    asked: frozenset[str],
+    result: Imported,
+) -> dict[str, Answer]:
+    """Return, by annotator, the answer for a clip, of all who labelled its recording."""
+    found: dict[str, Answer] = {}
+    for who in dict.fromkeys(each.annotator for each in said if _knows(each)):
+        here = [each for each in said if each.annotator == who and _overlaps(each, start, end)]
+        unsure = {each.label for each in here if each.answer == UNSURE}
+        answer = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
+        for each in here:
+            labels = [each.label] if each.label else taxonomy.labels if each.answer == IN_DOUBT else []
+            new = dict.fromkeys(labels, each.answer)
+            for label in contradictions(answer, new):
+                result.contradictions.append(
+                    f"{each.where or each.path}: from {start:g} to {end:g} s {label!r} is said to be present "
+                    "and explicitly absent; it is kept as present"
+                )
+            answer = combine(answer, new)
+        found[who] = answer
+    return found
+
+
+def _listed(clashes: Iterable[tuple[str, str, str]], sources: Mapping[str, str]) -> list[str]:
+    """Return a line for each contradiction of clip, annotator and label."""
+    return [
+        f"{sources.get(clip, '')}: clip {clip}{who and f', annotator {who}'}: {label!r} is present in one "
+        "source and explicitly absent in another; it is kept as present"
+        for clip, who, label in clashes
+    ]
+
+
 def _overlaps(said: Said, start: float, end: float) -> bool:
+    """Return whether a label is in a clip: `OVERLAP` seconds of it, or half of a shorter one."""
     last = end if said.end is None else min(end, said.end)
     length = end - start if said.end is None else said.end - said.start
-    return last - max(start, said.start) >= min(OVERLAP, length) - 1e-9 and said.start < end
-
-
-def _consistent(answer: dict[str, int], explicit: set[str | None], taxonomy: Taxonomy) -> dict[str, int]:
-    """A fine label heard says its group's; a group heard without any leaves open which it was."""
-    for group, coarse in enumerate(taxonomy.coarse):
-        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
-        if any(answer[member] == HEARD for member in members):
-            answer[coarse] = HEARD
-        elif answer[coarse] == HEARD:
-            answer |= {member: UNSURE for member in members if member not in explicit}
-    return answer
+    return last - max(start, said.start) >= min(OVERLAP, length / 2) - 1e-9 and said.start < end
 
 
 def _deal(
@@ -248,8 +356,8 @@ def _deal(
     there = dict(zip(clips["sensor_id"], clips["split"], strict=True))
     heard: dict[object, np.ndarray] = {}
     for (clip, _), answer in answers.items():
-        values = np.array([answer[label] == HEARD for label in taxonomy.labels])
-        heard[clip] = heard.get(clip, np.zeros(len(values), bool)) | values
+        present = np.array([value == 1 for value in values(answer, taxonomy).values()])
+        heard[clip] = heard.get(clip, np.zeros(len(present), bool)) | present
     counts: dict[str, np.ndarray] = {}
     for row in new:
         group = str(row["sensor_id"])

@@ -6,23 +6,26 @@ from typing import Any
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.files.errors import UserError
+from ust.files.nfc import nfc
 
 MOST = 1000  # classes
 
 
 def slug(text: str) -> str:
-    """A name as labels have it.
+    """Return a name as labels have it.
 
     Examples
     --------
     >>> slug(" Church bell (big)")
     'church-bell-big'
     """
-    return re.sub(r"[\W_]+", "-", text.strip().lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", nfc(text).strip().lower()).strip("-")
 
 
 def taxonomy_of(classes: Iterable[str]) -> dict[str, Any]:
-    """A taxonomy in the layout of ``dcase-ust-taxonomy.yaml``, of classes such as "tram" or "market: voices".
+    """Return a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``, of classes such as "market: voices".
+
+    A coarse class may stand before or after its fine ones, or be implied by them.
 
     Raises
     ------
@@ -35,15 +38,16 @@ def taxonomy_of(classes: Iterable[str]) -> dict[str, Any]:
     {'coarse': {1: 'tram', 2: 'market'}, 'fine': {2: {1: 'voices', 2: 'cart'}}}
     """
     groups: dict[str, list[str]] = {}
+    seen: set[tuple[str, ...]] = set()
     for text in classes:
         parts = [slug(part) for part in text.split(":")]
         if len(parts) > 2 or not all(parts):
             raise UserError(f"the class {text!r} should be a name, or two with a colon: 'market: voices'")
-        coarse, *fine = parts
-        there = groups.get(coarse)
-        if there is not None and (not fine or fine[0] in there):
+        if tuple(parts) in seen:
             raise UserError(f"the class {text!r} is there twice")
-        groups[coarse] = [*(there or []), *fine]
+        seen.add(tuple(parts))
+        coarse, *fine = parts
+        groups[coarse] = [*groups.get(coarse, []), *fine]
     if not groups or sum(map(len, groups.values())) + len(groups) > MOST:
         raise UserError(f"there should be at least one class, and at most {MOST}")
     numbered = list(enumerate(groups.items(), start=1))

@@ -11,6 +11,7 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.files.atomic import replacing
 from ust.files.csvs import read_csv
 from ust.files.errors import UserError, listing, some
+from ust.files.nfc import nfc
 
 
 def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
@@ -63,8 +64,13 @@ def read_predictions(
         missing, not wanted or there twice, and values that are not in [0, 1].
     """
     table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
+    table.columns = table.columns.map(nfc)
     missing = _check_columns(path, table, taxonomy)
-    names = table["audio_filename"].map(str)
+    others = list(others)
+    spelling = {nfc(name): name for name in (*others, *clips)} | {name: name for name in (*others, *clips)}
+    names = (
+        table["audio_filename"].map(str).map(lambda name: spelling.get(name, spelling.get(nfc(name), name)))
+    )
     problems = [
         f"{len(found)} clip(s) {what}: {some(found)}"
         for found, what in (

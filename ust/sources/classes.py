@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ust.collection.collection import AUDIO, CLIPS, Collection
+from ust.collection.collection import AUDIO, CLIPS, IMPLIED, Collection
 from ust.collection.formats.folders import classes, read
 from ust.collection.formats.form import Options
 from ust.collection.importing import add
@@ -48,6 +48,7 @@ def bring(place: Place, data: Any) -> Summary:
         path.parent.mkdir(exist_ok=True)
         collection.audio(str(name)).rename(path)
     (place.folder / CLIPS).unlink()
+    (place.folder / IMPLIED).unlink(missing_ok=True)
     return Summary(
         clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(added.warnings)
     )

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -15,6 +14,7 @@ from ust.audio.recordings import BadAudio, read_recording
 from ust.audio.suffixes import list_recordings
 from ust.files.errors import UserError, listing, some
 from ust.files.names import printable
+from ust.files.nfc import nfc
 from ust.files.progress import Progress, silent
 from ust.sources.source import ANNOTATIONS, TAXONOMY, Place, Source, Summary
 
@@ -93,19 +93,14 @@ def link(
 
 
 def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
-    """Audio files by stem; one walk through each folder instead of tries for every clip."""
-    stems = {_stem(name) for name in names}
+    """Return audio files by stem in Unicode's form C; one walk through each folder for all clips."""
+    stems = {nfc(Path(name).stem) for name in names}
     index: dict[str, list[Path]] = {}
     for root in roots:
         for path in list_recordings(root):
-            if (stem := _stem(path.name)) in stems:
+            if (stem := nfc(path.stem)) in stems:
                 index.setdefault(stem, []).append(path)
     return index
-
-
-def _stem(name: str) -> str:
-    """What identifies a clip: composed or not, a letter with an accent is the same."""
-    return normalize("NFC", Path(name).stem)
 
 
 def _find(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
@@ -115,8 +110,8 @@ def _find(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
     comes first, then one that has either, then another format under the same stem. One file reached by
     several links is one.
     """
-    found = list({path.resolve(): path for path in index.get(_stem(name), [])}.values())
-    named = [path for path in found if normalize("NFC", path.name) == normalize("NFC", name)]
+    found = list({path.resolve(): path for path in index.get(nfc(Path(name).stem), [])}.values())
+    named = [path for path in found if nfc(path.name) == nfc(name)]
     placed = [path for path in found if path.parent.name == split]
     both = [path for path in named if path in placed]
     return both or list(dict.fromkeys(named + placed)) or found

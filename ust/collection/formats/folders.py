@@ -34,7 +34,7 @@ def read(path: Path, options: Options) -> Read:
         if not parts:
             found.problems.append(f"{printable(recording)}: lies in no class's folder")
         else:
-            found.said.append(Said(recording, ": ".join(parts[:2])))
+            found.said.append(Said(recording, ": ".join(parts[:2]), where=str(recording)))
     if not found.said:
         raise UserError(f"{path}: has no folders with recordings in them")
     return found

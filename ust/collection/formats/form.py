@@ -1,37 +1,47 @@
 """What a form of labels is, and what is read from it."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ust.audio.suffixes import list_recordings
 from ust.files.errors import UserError, some
+from ust.files.nfc import find_file, nfc
 
 HEARD, ABSENT, UNSURE = 1, 0, -1
+IN_DOUBT = -2  # a line that may concern the class could not be placed; -1 in annotations.csv
+WHOLE = (0.0, None)  # times of a whole recording
+DECIMAL_COMMA = re.compile(r"\d+,\d+")
 
 
-class Said(NamedTuple):
-    """What somebody said of a stretch of a recording.
+@dataclass(frozen=True)
+class Said:
+    """One annotator's label of a stretch of a recording.
 
     Attributes
     ----------
     path : Path
-        Of the recording.
+        The recording.
     label : str or None
-        As it is written there; None where somebody listened and names nothing.
+        As written in the source. None: the annotator listened and names nothing; with the answer `IN_DOUBT`
+        the class is not known, so that the line may concern any.
     start : float
         Seconds.
     end : float or None
         Seconds; None for the end of the recording.
     annotator : str
-        The name; "" where the labels are given without one, and are taken as the truth.
+        The name; "" where labels come without one, and are taken as the ground truth.
     group : str
-        What must not be on both sides of a split, such as the sensor; "" for the recording itself.
+        What must stay on one side of a split, such as the sensor; "" for the recording itself.
     split : str
         Where it belongs to one already.
     answer : int
-        1 heard, 0 not heard, -1 unsure or not asked.
+        1 present, 0 explicitly absent, -1 unsure or not asked, `IN_DOUBT`.
+    certain : bool
+        False if the line names this recording among others that it may mean.
+    where : str
+        File and line, for messages.
     """
 
     path: Path
@@ -42,6 +52,8 @@ class Said(NamedTuple):
     group: str = ""
     split: str = ""
     answer: int = HEARD
+    certain: bool = True
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Options:
     audio : Path or None
         Folder of the recordings, where they do not lie beside their labels.
     columns : mapping of str to str
-        Of a table, by what they hold: path, label, start, end, annotator, group.
+        A table's column by its role (`ust.collection.formats.columns.ROLES`); "" if it has none of that role.
     separator : str or None
         Of a table's columns; None to look for it.
     validate_folds : tuple of str
@@ -66,19 +78,79 @@ class Options:
     validate_folds: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Why a name identifies no recording, and the recordings that it may mean."""
+
+    reason: str
+    candidates: tuple[Path, ...] = ()
+
+
 @dataclass
 class Read:
-    """What was read from a source, and what of it cannot be used.
+    """The labels of a source, and the lines of it that cannot be used.
 
     Attributes
     ----------
     said : list of Said
+        Of a line that cannot be placed: the class and the stretch that it may concern, `IN_DOUBT`.
     problems : list of str
-        A line each, with the reason.
+        One for each line that cannot be used: file, line and reason.
     """
 
     said: list[Said] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether any line could be placed."""
+        return any(each.answer != IN_DOUBT for each in self.said)
+
+    def add(
+        self,
+        where: str,
+        recording: Path | Missing,
+        label: str | None,
+        times: tuple[float, float | None] | str = WHOLE,
+        *,
+        problem: str = "",
+        annotator: str = "",
+        group: str = "",
+        split: str = "",
+    ) -> None:
+        """Add a line of a source, or list why it cannot be used and put in doubt what it may concern.
+
+        Parameters
+        ----------
+        where : str
+            File and line.
+        recording : Path or Missing
+            What `Recordings.find` returned for the line.
+        label : str or None
+            None if the line says that nothing was heard, "" if it lacks a label.
+        times : tuple of (start, end) or str
+            Seconds, end None for that of the recording; or why there are none (see `stretch`).
+        problem : str
+            Another reason why the line cannot be used.
+        annotator, group, split : str
+            See `Said`.
+        """
+        if isinstance(recording, Missing):
+            self.problems.append(f"{where}: {recording.reason}")
+            self.said += [
+                Said(path, label or None, annotator=annotator, answer=IN_DOUBT, certain=False, where=where)
+                for path in recording.candidates
+            ]
+            return
+        if isinstance(times, str):
+            problem, times = problem or times, WHOLE
+        if label == "":
+            problem = problem or "has no label"
+        if problem:
+            self.problems.append(f"{where}: {problem}")
+        answer = IN_DOUBT if problem else HEARD
+        said = Said(recording, label or None, *times, annotator, group, split, answer, where=where)
+        self.said.append(said)
 
 
 @dataclass(frozen=True)
@@ -101,7 +173,7 @@ class Form:
 
 
 class Recordings:
-    """Finds recordings by the names that labels have for them.
+    """Finds recordings by the names that labels have for them; names compare in Unicode's form C.
 
     Parameters
     ----------
@@ -115,25 +187,52 @@ class Recordings:
         self.folder = folder
         self._by_name: dict[str, list[Path]] = {}
         for path in list_recordings(folder):
-            for key in {path.name, path.stem}:
+            for key in {nfc(path.name), nfc(path.stem)}:
                 self._by_name.setdefault(key, []).append(path)
 
-    def find(self, name: str) -> Path | str:
-        """The file, by its place in the folder or by its name alone, or the reason why there is none."""
-        direct = self.folder / name
-        if name and direct.is_file():
+    def find(self, name: str) -> Path | Missing:
+        """Return the file, by its place in the folder or by the end of its path, or why there is none."""
+        direct = find_file(self.folder, name)
+        if direct is not None:
             return direct
-        plain = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        *parents, plain = nfc(name).replace("\\", "/").rstrip("/").split("/")
         found = self._by_name.get(plain, [])
-        if len(found) > 1:
-            return f"{name!r} may be {some([str(path.relative_to(self.folder)) for path in found])}"
-        return found[0] if found else f"there is no recording {name!r} in {self.folder}"
+        if len(found) > 1:  # /mnt/x/site_a/1.wav is site_a/1.wav, not site_b/1.wav
+            agreeing = [_common_tail(parents, path.relative_to(self.folder).parts[:-1]) for path in found]
+            if max(agreeing) > 0:
+                found = [path for path, n in zip(found, agreeing, strict=True) if n == max(agreeing)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = some([str(path.relative_to(self.folder)) for path in found])
+            return Missing(f"{name!r} may be {names}", tuple(found))
+        return Missing(f"there is no recording {name!r} in {self.folder}")
 
 
-def seconds(text: str) -> float | None:
-    """A time in seconds; None of what is none."""
+def _common_tail(first: list[str], second: tuple[str, ...]) -> int:
+    """Return how many parts two paths have in common at their ends."""
+    count = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if one != nfc(other):
+            break
+        count += 1
+    return count
+
+
+def seconds(text: str, scale: float = 1.0) -> float | None:
+    """Return a time in seconds, given its text in units of `scale` seconds; None if it is no time."""
     try:
-        value = float(text)
+        value = float(text) * scale
     except ValueError:
         return None
     return value if 0 <= value < 1e9 else None
+
+
+def stretch(start: str, end: str, scales: tuple[float, float] = (1.0, 1.0)) -> tuple[float, float] | str:
+    """Return start and end in seconds, given their texts, or the reason why they are no stretch of time."""
+    times = [seconds(text, scale) for text, scale in zip((start, end), scales, strict=True)]
+    if None in times or times[1] < times[0]:
+        comma = any(map(DECIMAL_COMMA.fullmatch, (start, end)))
+        hint = "; write 1.5 for the decimal comma 1,5" if comma else ""
+        return f"from {start!r} to {end!r} is no stretch of time in seconds{hint}"
+    return times[0], times[1]

@@ -1,28 +1,27 @@
 """Selection tables of Raven: a tab-separated table for each recording, or for several."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from ust.collection.formats.form import Form, Options, Read, Recordings, Said, seconds
-from ust.collection.formats.tables import rows
+from ust.collection.formats.columns import find_columns
+from ust.collection.formats.form import WHOLE, Form, Options, Read, Recordings, seconds
+from ust.collection.formats.label_table import first_line, read_label_table
 from ust.files.errors import UserError
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
 FILES = ("Begin Path", "Begin File")
 OFFSET = "File Offset (s)"
-LABELS = ("Annotation", "Label", "Tags", "Class", "Species", "Common Name")
 ENDINGS = (".selections", ".Table.1", ".Table.2", ".BirdNET", ".results")
 
 
 def is_selection_table(path: Path) -> bool:
-    """Whether a file's first line is that of a selection table."""
-    if not path.is_file() or path.suffix.lower() not in (".txt", ".tsv", ".csv"):
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return BEGIN in file.readline(2**16)
+    """Return whether a file's first line is that of a selection table."""
+    tabular = path.is_file() and path.suffix.lower() in (".txt", ".tsv", ".csv")
+    return tabular and BEGIN in first_line(path)
 
 
 def tables(path: Path) -> list[Path]:
-    """The tables that a path names: itself, or those in a folder."""
+    """Return the tables that a path names: itself, or those in a folder."""
     return (
         [table for table in sorted(path.rglob("*.txt")) if is_selection_table(table)]
         if path.is_dir()
@@ -31,60 +30,77 @@ def tables(path: Path) -> list[Path]:
 
 
 def read(path: Path, options: Options) -> Read:
-    """A row for each selection; one in two views counts once.
+    """Read the selections of each table; one in two views counts once.
 
     The recording is the one that ``Begin Path`` or ``Begin File`` names, or the table is named after it.
     """
     found = Read()
     audio = Recordings(options.audio or (path if path.is_dir() else path.parent))
-    for table in tables(path):
-        seen: set[tuple[object, ...]] = set()
-        columns: tuple[str | None, str | None] | None = None
-        for number, row in rows(table, "\t"):
-            columns = columns or _columns(table, row, options)
-            file, label = columns
-            place = row[file] if file and row[file] else _stem(table)
-            begin, end = seconds(row[BEGIN]), seconds(row[END])
-            where = f"{table}: line {number}"
-            recording = audio.find(place)
-            if isinstance(recording, str):
-                found.problems.append(f"{where}: {recording}")
-            elif begin is None or end is None or end < begin:
-                found.problems.append(f"{where}: from {row[BEGIN]!r} to {row[END]!r} is no stretch of time")
-            elif not row[label]:
-                found.problems.append(f"{where}: has no label in the column {label!r}")
-            else:
-                # Times are in all files that were opened together; the offset is in this one.
-                offset = seconds(row.get(OFFSET, "")) if file else None
-                shift = 0.0 if offset is None else offset - begin
-                said = Said(recording, row[label], begin + shift, end + shift)
-                key = (row.get("Selection", number), *said)
-                if key not in seen:
-                    seen.add(key)
-                    found.said.append(said)
-        if columns is None:  # selected nothing
+    refused: list[UserError] = []
+    every = tables(path)
+    for table in every:
+        try:
+            _read_table(table, audio, options, found)
+        except UserError as error:  # the other tables are still read
+            refused.append(error)
             recording = audio.find(_stem(table))
-            if isinstance(recording, str):
-                found.problems.append(f"{table}: {recording}")
+            if isinstance(recording, Path):
+                found.add(str(table), recording, "", problem=str(error).removeprefix(f"{table}: "))
             else:
-                found.said.append(Said(recording, None))
+                found.problems.append(str(error))
+    if refused and len(refused) == len(every):
+        raise refused[0]
     return found
 
 
-def _columns(table: Path, row: dict[str, str], options: Options) -> tuple[str | None, str]:
+def _read_table(path: Path, audio: Recordings, options: Options, found: Read) -> None:
+    table = read_label_table(path, options.separator)
     for name in (BEGIN, END):
-        if name not in row:
-            raise UserError(f"{table}: has no column {name!r}, should be a selection table of Raven")
-    wanted = options.columns.get("label")
-    found = [name for name in ((wanted,) if wanted else LABELS) if name in row]
-    if not found:
-        raise UserError(
-            f"{table}: which column holds the label? It has {', '.join(row)}; say --column label=NAME"
-        )
-    return next((name for name in FILES if name in row), None), found[0]
+        if name not in table.header:
+            raise UserError(f"{path}: has no column {name!r}, should be a selection table of Raven")
+    if not table.rows and not table.malformed:  # nothing selected
+        found.add(str(path), audio.find(_stem(path)), None)
+        return
+    times_of_raven = {"start": BEGIN, "end": END, **options.columns}
+    columns = find_columns(table, replace(options, columns=times_of_raven), needed=("label",))
+    file = options.columns.get("path") or next((name for name in FILES if name in table.header), None)
+    # Times count from the beginning of the first of several files; only the offset is in the file itself.
+    several = file and len({row[file] for _, row in table.rows}) > 1 and "start" not in options.columns
+    seen: set[tuple[object, ...]] = set()
+    for number, row in table.rows:
+        recording = audio.find(row[file] if file and row[file] else _stem(path))
+        label, times, problem = columns.value(row, "label"), columns.times(row), ""
+        if times == WHOLE:
+            times = f"has no {BEGIN!r} and no {END!r}"
+        if not isinstance(times, str) and file and row.get(OFFSET):
+            times = _shift_to(times, row[OFFSET])
+        elif several:
+            problem = (
+                f"the table is of several recordings and has no {OFFSET!r} here: export it with that column, "
+                f"or say --column 'start={BEGIN}' if times count from the beginning of each"
+            )
+        if not label:
+            problem = problem or f"has no label in the column {columns.names['label']!r}"
+        key = (row.get("Selection", number), recording, label, times)
+        if key not in seen:
+            seen.add(key)
+            found.add(f"{path}: line {number}", recording, label, times, problem=problem)
+    for number, cells in table.malformed:
+        problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
+        found.add(f"{path}: line {number}", audio.find(_stem(path)), "", problem=problem)
+
+
+def _shift_to(times: tuple[float, float | None], offset: str) -> tuple[float, float | None] | str:
+    """Return times that begin at an offset, or why it is none."""
+    start, end = times
+    begin = seconds(offset)
+    if begin is None:
+        return f"{OFFSET!r} is {offset!r}, which is no time in seconds"
+    return begin, None if end is None else end - start + begin
 
 
 def _stem(table: Path) -> str:
+    """Return a table's name without the endings that Raven and BirdNET add."""
     stem = table.stem
     while ending := next((ending for ending in ENDINGS if stem.endswith(ending)), None):
         stem = stem.removesuffix(ending)

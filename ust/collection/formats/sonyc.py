@@ -5,7 +5,7 @@ from pathlib import Path
 from ust.annotations.reading import GROUND_TRUTH, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.collection.collection import ANNOTATIONS, TAXONOMY
-from ust.collection.formats.form import Form, Options, Read, Recordings, Said
+from ust.collection.formats.form import Form, Missing, Options, Read, Recordings, Said
 
 
 def read(path: Path, options: Options) -> Read:
@@ -17,8 +17,8 @@ def read(path: Path, options: Options) -> Read:
     found, places = Read(), {}
     for clip in annotations["audio_filename"].unique():
         places[clip] = audio.find(clip)
-        if isinstance(places[clip], str):
-            found.problems.append(f"{folder / ANNOTATIONS}: {places[clip]}")
+        if isinstance(places[clip], Missing):
+            found.problems.append(f"{folder / ANNOTATIONS}: {places[clip].reason}")
     for row in annotations.to_dict("records"):
         place = places[row["audio_filename"]]
         if isinstance(place, Path):

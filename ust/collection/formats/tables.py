@@ -4,104 +4,64 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ust.annotations.reading import SPLITS
-from ust.collection.formats.form import Form, Options, Read, Recordings, Said, seconds
-from ust.files.csvs import read_csv
+from ust.collection.formats.columns import find_columns
+from ust.collection.formats.form import WHOLE, Form, Missing, Options, Read, Recordings
+from ust.collection.formats.label_table import read_label_table
 from ust.files.errors import UserError
-
-SEPARATORS = (",", ";", "\t", "|")
-# What a column that holds something is called, in order of preference; --column says it where it is not.
-NAMES = {
-    "path": ("path", "file", "filename", "file_name", "audio", "audio_filename", "recording"),
-    "label": ("label", "labels", "class", "category", "tag", "annotation", "species"),
-    "start": ("start", "onset", "begin", "start_time", "start_s"),
-    "end": ("end", "offset", "stop", "end_time", "end_s"),
-    "annotator": ("annotator", "annotator_id", "user"),
-    "group": ("group", "sensor", "sensor_id", "site"),
-    "split": ("split",),
-}
-
-
-def rows(path: Path, separator: str | None) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a table as text.
-
-    Raises
-    ------
-    UserError
-        If it is no table.
-    """
-    if separator is None:
-        try:
-            with path.open(encoding="utf-8-sig", errors="replace") as file:
-                header = file.readline(2**20)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
-        separator = max(SEPARATORS, key=header.count)
-    table = read_csv(path, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
-    table.columns = table.columns.str.strip()
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        yield number, {name: value.strip() for name, value in row.items()}
+from ust.files.nfc import find_file
 
 
 def is_table(path: Path) -> bool:
-    """Whether its name is a table's."""
+    """Return whether a file's name is a table's."""
     return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
 
 
 def read(path: Path, options: Options) -> Read:
-    """A row for each label: the recording's path and a label; as far as known start, end, annotator, group.
+    """Read a table with a label in each row: recording and label, perhaps times, annotator, group and split.
 
-    A row without a label says that nothing was heard.
+    A row without a label and without times says that nothing was heard in the recording.
     """
-    found, audio, columns = Read(), Recordings(options.audio or path.parent), {}
-    for number, row in rows(path, options.separator):
-        columns = columns or _columns(path, row, options)
-        value = {what: row[name] for what, name in columns.items()}
-        start, end = (value.get(what) or None for what in ("start", "end"))
-        times = [seconds(text) if text else None for text in (start, end)]
-        recording = audio.find(value["path"])
-        if isinstance(recording, str):
-            found.problems.append(f"{path}: line {number}: {recording}")
-        elif (start and times[0] is None) or (end and times[1] is None) or _backwards(times):
-            found.problems.append(f"{path}: line {number}: from {start} to {end} is no stretch of time")
-        elif value.get("split") and value["split"] not in SPLITS:
-            found.problems.append(f"{path}: line {number}: split is {value['split']!r}, should be train …")
-        else:
-            who = {what: value.get(what, "") for what in ("annotator", "group", "split")}
-            found.said.append(Said(recording, value["label"] or None, times[0] or 0.0, times[1], **who))
-    if not columns:
+    found, audio = Read(), Recordings(options.audio or path.parent)
+    table = read_label_table(path, options.separator)
+    columns = find_columns(table, options, needed=("path", "label"))
+    if not table.rows and not table.malformed:
         raise UserError(f"{path}: has no rows")
+    for number, row in table.rows:
+        times = columns.times(row)
+        split = columns.value(row, "split")
+        problem = ""
+        if split and split not in SPLITS:
+            problem, split = f"split is {split!r}, should be one of {', '.join(SPLITS)}", ""
+        found.add(
+            f"{path}: line {number}",
+            audio.find(columns.value(row, "path")),
+            columns.value(row, "label") or (None if times == WHOLE else ""),
+            times,
+            problem=problem,
+            annotator=columns.value(row, "annotator"),
+            group=columns.value(row, "group"),
+            split=split,
+        )
+    place = table.header.index(columns.names["path"])
+    for number, cells in table.malformed:
+        problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
+        # Which cell is the label is not known, nor which the annotator.
+        name = cells[place] if place < len(cells) else ""
+        found.add(f"{path}: line {number}", audio.find(name), "", problem=problem)
     return found
 
 
-def _columns(path: Path, row: dict[str, str], options: Options) -> dict[str, str]:
-    columns = {}
-    lower = {name.lower(): name for name in row}
-    for what, names in NAMES.items():
-        if what in options.columns:
-            if options.columns[what] not in row:
-                raise UserError(f"{path}: has no column {options.columns[what]!r}; it has {', '.join(row)}")
-            columns[what] = options.columns[what]
-        elif found := [lower[name] for name in names if name in lower]:
-            columns[what] = found[0]
-    for what in ("path", "label"):
-        if what not in columns:
-            raise UserError(
-                f"{path}: which column holds the {what}? It has {', '.join(row)}; say --column {what}=NAME"
-            )
-    return columns
-
-
-def _backwards(times: list[float | None]) -> bool:
-    start, end = times
-    return end is not None and end < (start or 0.0)
-
-
 def _data_set(path: Path, wanted: tuple[str, ...], options: Options) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a data set's own table."""
-    for number, row in rows(path, options.separator):
-        if missing := [name for name in wanted if name not in row]:
-            raise UserError(f"{path}: has no column {missing[0]!r}; it has {', '.join(row)}")
-        yield number, row
+    """Yield the rows of a data set's own table."""
+    table = read_label_table(path, options.separator)
+    if missing := [name for name in wanted if name not in table.header]:
+        raise UserError(f"{path}: has no column {missing[0]!r}; it has {', '.join(table.header)}")
+    if table.malformed:
+        number, cells = table.malformed[0]
+        raise UserError(
+            f"{path}: line {number}: has {len(cells)} columns, should have {len(table.header)} as the header"
+        )
+    yield from table.rows
 
 
 def _split(fold: str, options: Options) -> str:
@@ -110,31 +70,30 @@ def _split(fold: str, options: Options) -> str:
     return "validate" if fold in options.validate_folds else "train"
 
 
+def _file(folder: Path, name: str) -> Path | Missing:
+    return find_file(folder, name) or Missing(f"there is no recording {folder / name}")
+
+
 def read_esc50(path: Path, options: Options) -> Read:
-    """``meta/esc50.csv`` of ESC-50, with recordings in ``audio/``; parts of one source stay together."""
+    """Read ``meta/esc50.csv`` of ESC-50, with recordings in ``audio/``; parts of one source stay together."""
     found = Read()
     folder = options.audio or path.parent.parent / "audio"
     for number, row in _data_set(path, ("filename", "fold", "category", "src_file"), options):
-        recording = folder / row["filename"]
-        if recording.is_file():
-            split = _split(row["fold"], options)
-            found.said.append(Said(recording, row["category"], group=row["src_file"], split=split))
-        else:
-            found.problems.append(f"{path}: line {number}: there is no recording {recording}")
+        split, recording = _split(row["fold"], options), _file(folder, row["filename"])
+        context = {"group": row["src_file"], "split": split}
+        found.add(f"{path}: line {number}", recording, row["category"], **context)
     return found
 
 
 def read_urbansound8k(path: Path, options: Options) -> Read:
-    """``metadata/UrbanSound8K.csv``, slices in ``audio/fold1/`` …; those of one source stay together."""
+    """Read ``metadata/UrbanSound8K.csv``, slices in ``audio/fold1/`` …; those of one source stay together."""
     found = Read()
     folder = options.audio or path.parent.parent / "audio"
     for number, row in _data_set(path, ("slice_file_name", "fsID", "fold", "class"), options):
-        recording = folder / f"fold{row['fold']}" / row["slice_file_name"]
-        if recording.is_file():  # its start and end are those in the source, not in the slice
-            split = _split(row["fold"], options)
-            found.said.append(Said(recording, row["class"], group=row["fsID"], split=split))
-        else:
-            found.problems.append(f"{path}: line {number}: there is no recording {recording}")
+        # Start and end are those in the source, not in the slice.
+        recording = _file(folder / f"fold{row['fold']}", row["slice_file_name"])
+        context = {"group": row["fsID"], "split": _split(row["fold"], options)}
+        found.add(f"{path}: line {number}", recording, row["class"], **context)
     return found
 
 

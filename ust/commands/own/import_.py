@@ -7,11 +7,13 @@ Forms: sonyc (annotations.csv), esc50, urbansound8k, label-studio (JSON), raven 
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ust.commands.console import done, log, parse, progress
 from ust.files.errors import UserError, listing
+from ust.files.nfc import nfc
 
 if TYPE_CHECKING:
     from ust.collection.formats.form import Said
@@ -29,7 +31,8 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
     parser.add_argument("--audio", type=Path, help="folder of the recordings, where they lie elsewhere")
     parser.add_argument(
         "--column", action="append", default=[], metavar="WHAT=NAME",
-        help="a table's column for path, label, start, end, annotator, group or split",
+        help="a table's column for path, label, start, end, duration (start_ms, end_ms, duration_ms), "
+        "annotator, group or split; WHAT= for none",
     )  # fmt: skip
     parser.add_argument("--separator", help="of a table's columns")
     parser.add_argument(
@@ -48,6 +51,16 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=2019, help="of the dealing, default 2019")
     parser.add_argument("--only-labelled", action="store_true", help="leave out clips without labels")
+    parser.add_argument(
+        "--asked", metavar="CLASSES",
+        help="with commas, the classes that SOURCE was labelled for, by default all; the others are not "
+        "taken for absent",
+    )  # fmt: skip
+    parser.add_argument(
+        "--replace", action="store_true",
+        help="put the labels in the place of those that the same annotators gave these clips before, instead "
+        "of adding to them",
+    )  # fmt: skip
     parser.add_argument(
         "--unlabelled", action="store_true", help="SOURCE is a folder of recordings without labels, to review"
     )
@@ -87,16 +100,20 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
             )
             read = FORMS[name].read(args.source, given)
             problems += read.problems
+            if problems and not read.usable:
+                warn(problems, "thing(s) could not be used")
+                raise UserError(f"{args.source}: nothing of it could be used")
             said = grouped(read.said, args.group) if args.group else read.said
             found = add(
                 collection, said, root, renamed=pairs("--map", args.map), split=args.split,
-                validate=args.validate, seed=args.seed, only_labelled=args.only_labelled, **options,
+                validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
+                asked=args.asked and args.asked.split(","), replace_answers=args.replace, **options,
             )  # fmt: skip
     problems += found.problems
     for text in found.warnings:
         log.warning("%s", text)
-    if problems:
-        log.warning("%d thing(s) could not be used:\n%s", len(problems), listing(problems, limit=10_000))
+    warn(problems, "thing(s) could not be used")
+    warn(found.contradictions, "contradiction(s)")
     known = f", {found.known} were there" if found.known else ""
     if found.clips or found.known:
         done("%s: %d new clips%s", args.folder, found.clips, known)
@@ -105,6 +122,12 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{len(found.unreadable)} recordings cannot be read, the others are used:\n{bad}")
     if not found.clips and not found.known:
         raise UserError(f"{args.source}: nothing of it could be used")
+
+
+def warn(lines: list[str], what: str) -> None:
+    """Log a list, if there is anything in it."""
+    if lines:
+        log.warning("%d %s:\n%s", len(lines), what, listing(lines, limit=10_000))
 
 
 def gate(folder: Path, threshold: float) -> "VoiceGate":
@@ -131,15 +154,15 @@ def grouped(said: "list[Said]", pattern: str) -> "list[Said]":
         If the pattern is none, or finds nothing in a name.
     """
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(nfc(pattern))
     except re.error as error:
         raise UserError(f"--group is {pattern!r}, no regular expression: {error}") from None
     found = []
     for each in said:
-        match = expression.search(each.path.name)
+        match = expression.search(nfc(each.path.name))
         if not match or not match.group(match.lastindex or 0):
             raise UserError(f"--group: {pattern!r} finds nothing in {each.path.name!r}")
-        found.append(each._replace(group=match.group(match.lastindex or 0)))
+        found.append(replace(each, group=match.group(match.lastindex or 0)))
     return found
 
 

@@ -1,0 +1,598 @@
+"""Labels as people have them, imported: none is invented, none is lost, and none is erased by later ones."""
+
+import json
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ust.annotations.reading import read_annotations
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.collection.answers import NOT_NAMED, combine, contradictions, values
+from ust.collection.collection import Collection
+from ust.collection.formats.form import ABSENT, HEARD, IN_DOUBT, UNSURE, Options, Said
+from ust.collection.formats.table import FORMS, form_of
+from ust.collection.importing import add, add_unlabelled
+from ust.collection.names import taxonomy_of
+from ust.commands.own.import_ import main as import_labels
+from ust.commands.own.init import main as init
+from ust.files.errors import UserError
+from ust.scores.predictions import read_predictions
+from ust.sources.folder import link
+
+RATE = 4000
+NFC, NFD = (unicodedata.normalize(form, "Brücke.wav") for form in ("NFC", "NFD"))
+
+
+def write_sound(path, seconds=60.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(str(path).encode()))
+    sf.write(path, 0.1 * rng.standard_normal(int(seconds * RATE)), RATE)
+    return path
+
+
+@pytest.fixture
+def street(tmp_path):
+    return write_sound(tmp_path / "street.wav")
+
+
+@pytest.fixture
+def collection(tmp_path):
+    return Collection.begin(
+        tmp_path / "city", taxonomy_of(["tram", "bell", "market: voices", "market: cart"])
+    )
+
+
+def read(path, form=None, **options):
+    return FORMS[form or form_of(path)].read(path, Options(**options))
+
+
+def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), **options):
+    """Import a file of labels as the command does; what could not be used."""
+    found = read(source, form, audio=audio, columns=dict(columns))
+    given = {"renamed": dict(renamed), "split": "train", "validate": 0.2, "seed": 0} | options
+    added = add(collection, found.said, audio or source.parent, **given)
+    return [*found.problems, *added.problems], added.contradictions
+
+
+def presence(collection, label, source="street.wav"):
+    """Values of annotations.csv for a recording's clips, in order; None where a row would be -1 only."""
+    clips = collection.clips()
+    clips = clips[clips["source"].map(lambda name: name.endswith(source))].sort_values("start")
+    rows = collection.annotations().set_index("audio_filename")[label]
+    return [int(rows[name]) if name in rows.index else None for name in clips.index]
+
+
+# --- Times
+
+
+TIME_COLUMNS = {
+    "BirdNET": "Start (s),End (s),Common name,File\n12,15,tram,/mnt/x/street.wav\n",
+    "AudioSet": "filename,start_seconds,end_seconds,label\nstreet.wav,12,15,tram\n",
+    "DCASE": "filename\tonset\toffset\tevent_label\nstreet.wav\t12.0\t15.0\ttram\n",
+    "t_start": "filename,t_start,t_stop,label\nstreet.wav,12,15,tram\n",
+    "Raven's": "file,Begin Time (s),End Time (s),label\nstreet.wav,12,15,tram\n",
+    "camel case": "file,startTime,endTime,label\nstreet.wav,12,15,tram\n",
+    "duration": "file,onset,duration,label\nstreet.wav,12,3,tram\n",
+    "offset and duration": "file,start,duration_s,label\nstreet.wav,12,3,tram\n",
+    "milliseconds": "file,start_ms,end_ms,label\nstreet.wav,12000,15000,tram\n",
+    "millis": "file,start_millis,duration_ms,label\nstreet.wav,12000,3000,tram\n",
+}
+
+
+@pytest.mark.parametrize("name", TIME_COLUMNS)
+def test_time_columns_of_common_names_are_understood(tmp_path, street, name):
+    content = TIME_COLUMNS[name]
+    table = tmp_path / f"labels.{'tsv' if chr(9) in content else 'csv'}"
+    table.write_text(content)
+    assert read(table, "csv").said == [Said(street, "tram", 12.0, 15.0)]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "words"),
+    [
+        ("file,label,t_in_sec", "street.wav,tram,12", "'t_in_sec'.*--column start="),
+        ("file,label,time", "street.wav,tram,12.5", "'time'.*--column start="),
+        ("file,label,clip_start,clip_end", "street.wav,tram,12,15", "'clip_start', 'clip_end'"),
+        ("file,label,start_min", "street.wav,tram,12", "'start_min'"),
+        ("file,label,time", "street.wav,tram,00:00:12", "'time'"),
+        ("file,label,offset", "street.wav,tram,12", "'offset', but no start"),
+        ("file,label,duration", "street.wav,tram,12", "'duration', but no start"),
+        ("file,label,start,finished_sec", "street.wav,tram,12,13", "'finished_sec'.*--column end="),
+        ("file,label,onset", "street.wav,tram,12", "start 'onset', but no end"),
+    ],
+)
+def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, row, words):
+    table = tmp_path / "labels.csv"
+    table.write_text(f"{header}\n{row}\n")
+    with pytest.raises(UserError, match=words):
+        read(table)
+
+
+def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label,from_t,to_t\nstreet.wav,tram,12,15\n")
+    whole = [Said(street, "tram")]
+    assert read(table, columns={"start": ""}).said == whole
+    assert read(table, columns={"start": "from_t", "end": "to_t"}).said == [Said(street, "tram", 12.0, 15.0)]
+    milliseconds = read(table, columns={"start_ms": "from_t", "end_ms": "to_t"}).said
+    assert milliseconds == [Said(street, "tram", 0.012, 0.015)]
+    assert read(table, columns={"start": "from_t", "end": ""}).said == [Said(street, "tram", 12.0)]
+    with pytest.raises(UserError, match="--column: there is no 'begin', should be one of path, label"):
+        read(table, columns={"begin": "from_t"})
+
+
+def test_columns_that_only_look_like_times_do_not_stop(tmp_path, street):
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label,time,gender,confidence,year\nstreet.wav,tram,morning,1,0.9,2019\n")
+    assert read(table).said == [Said(street, "tram")]
+
+
+@pytest.mark.parametrize("line", ["street.wav\t12.0\t15.0\ttram", "street\t12.0\t15.0\ttram"])
+def test_a_table_without_header_is_refused(tmp_path, street, line):
+    (tmp_path / "labels.tsv").write_text(f"{line}\n")
+    with pytest.raises(UserError, match=r"labels.tsv: has no header line: its first line is 'street"):
+        read(tmp_path / "labels.tsv")
+
+
+def test_quotes_in_tables_of_tabs_are_text(tmp_path, street, collection):
+    table = tmp_path / "street.Table.1.selections.txt"
+    table.write_text(
+        "Selection\tBegin Time (s)\tEnd Time (s)\tAnnotation\tNotes\n"
+        '1\t1\t2\ttram\t"\n2\t11\t12\tbell\t\n3\t21\t22\t"tram"\t5" gun\n'
+    )
+    assert [said.label for said in read(table).said] == ["tram", "bell", '"tram"']
+    assert bring(collection, table) == ([], [])
+    assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
+
+
+def test_an_open_quotation_mark_swallows_no_rows(tmp_path, street):
+    (tmp_path / "labels.csv").write_text('file,label\nstreet.wav,"tram\nstreet.wav,bell\n')
+    with pytest.raises(UserError, match=r"labels.csv: line 2: .*quotation mark"):
+        read(tmp_path / "labels.csv")
+
+
+def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\nstreet.wav,tram,bell\n\nstreet.wav,tram,\nstreet.wav\n")
+    found = read(table)
+    assert found.problems == [
+        f"{table}: line {line}: has {count} columns, should have 2 as the header"
+        for line, count in ((2, 3), (5, 1))
+    ]
+    assert [said for said in found.said if said.answer == HEARD] == [Said(street, "tram")]
+    assert [said for said in found.said if said.answer != HEARD] == [Said(street, None, answer=IN_DOUBT)] * 2
+    assert [said.where[-1] for said in found.said] == ["4", "2", "5"]
+
+
+def test_excels_own_first_line_names_the_separator(tmp_path, street):
+    (tmp_path / "labels.csv").write_text("sep=;\r\nfile;label\r\nstreet.wav;tram\r\n")
+    assert read(tmp_path / "labels.csv").said == [Said(street, "tram")]
+
+
+# --- Lines that cannot be placed
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "tram", "bell"),
+    [
+        ("street.wav,tram,70,75", "from 70 to 75 s lies outside", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        ("street.wav,tram,55,75", None, [0, 1, 0, 0, 0, 1], [0] * 6),
+        ("street.wav,tram,30,20", "from '30' to '20' is no stretch", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        ('street.wav,tram,"1,5","2,5"', "write 1.5", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        ("street.wav,tram,12,", "has no end", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        ("street.wav,,32,34", "has no label", [0, 1, 0, None, 0, 0], [0, 0, 0, None, 0, 0]),
+        ("street.wav,trum,32,34", "the label 'trum'", [0, 1, 0, None, 0, 0], [0, 0, 0, None, 0, 0]),
+        ("street.wav,trum,70,75", "the label 'trum'", [None, 1, *[None] * 4], [None, -1, *[None] * 4]),
+        ("gone.wav,tram,32,34", "there is no recording", [0, 1, 0, 0, 0, 0], [0] * 6),
+        ("street.wav,bell,60.2,60.4", "lies outside", [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, -1]),
+    ],
+)
+def test_a_line_that_cannot_be_placed_is_listed_and_leaves_open_what_it_may_concern(
+    tmp_path, street, collection, lines, reason, tram, bell
+):
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,label,start,end\nstreet.wav,tram,12,15\n{lines}\n")
+    problems, _ = bring(collection, table)
+    assert len(problems) == (reason is not None)
+    if reason:
+        assert problems[0].startswith(f"{table}: line 3: ")
+        assert reason in problems[0]
+    assert presence(collection, "1_tram") == tram
+    assert presence(collection, "2_bell") == bell
+
+
+def test_a_name_that_may_be_two_recordings_leaves_the_class_open_in_both(tmp_path, collection):
+    for folder in ("a", "b"):
+        write_sound(tmp_path / folder / "1.wav", 10)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\na/1.wav,bell\nb/1.wav,market\n1.wav,tram\n")
+    problems, _ = bring(collection, table)
+    assert "line 4: '1.wav' may be a/1.wav, b/1.wav" in problems[0]
+    assert presence(collection, "1_tram", "a/1.wav") == presence(collection, "1_tram", "b/1.wav") == [-1]
+    assert presence(collection, "2_bell", "a/1.wav") == [1]
+    assert presence(collection, "2_bell", "b/1.wav") == [0]
+
+
+def test_the_end_of_a_path_identifies_a_recording(tmp_path):
+    for folder in ("a", "b"):
+        write_sound(tmp_path / folder / "1.wav", 1)
+    (tmp_path / "labels.csv").write_text("file,label\nC:\\rec\\a\\1.wav,tram\n/mnt/b/1.wav,bell\n")
+    assert read(tmp_path / "labels.csv").said == [
+        Said(tmp_path / "a" / "1.wav", "tram"), Said(tmp_path / "b" / "1.wav", "bell")
+    ]  # fmt: skip
+
+
+def test_doubt_of_one_level_is_doubt_of_the_other(tmp_path, street, collection):
+    """A market beyond the end may be voices or a cart; voices beyond the end are a market."""
+    for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
+        table = tmp_path / "labels.csv"
+        table.write_text(f"file,label,start,end\nstreet.wav,tram,12,15\nstreet.wav,{label},70,75\n")
+        bring(collection, table, replace_answers=True)
+        assert presence(collection, other) == [-1] * 6
+    assert presence(collection, "3-2_cart") == [0] * 6
+
+
+def test_times_in_milliseconds_are_suspected(tmp_path, street, collection):
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label,start,end\nstreet.wav,tram,12500,15000\n")
+    (problem,), _ = bring(collection, table)
+    assert "--column start_ms=NAME --column end_ms=NAME" in problem
+    assert presence(collection, "1_tram") == [-1] * 6
+    columns = {"start_ms": "start", "end_ms": "end"}
+    assert bring(collection, table, columns=columns) == ([], [])
+    assert presence(collection, "1_tram")[1] == 1
+
+
+def test_a_short_label_across_two_clips_is_in_one(street, collection, tmp_path):
+    add(
+        collection,
+        [Said(street, "tram", 9.93, 10.08)],
+        tmp_path,
+        renamed={},
+        split="train",
+        validate=0,
+        seed=0,
+    )
+    assert presence(collection, "1_tram") == [0, 1, 0, 0, 0, 0]
+
+
+def test_a_raven_table_of_several_recordings_needs_the_offset(tmp_path, collection):
+    for name in ("street.wav", "square.wav"):
+        write_sound(tmp_path / name)
+    table = tmp_path / "both.txt"
+    table.write_text(
+        "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
+        "1\t1\t2\tstreet.wav\ttram\n2\t61\t64\tsquare.wav\tbell\n"
+    )
+    found = read(table)
+    assert len(found.problems) == 2
+    assert not found.usable
+    assert "'File Offset (s)'" in found.problems[1]
+    found = read(table, columns={"start": "Begin Time (s)"})
+    assert [said.start for said in found.said] == [1.0, 61.0]
+
+
+def test_a_broken_selection_table_costs_no_other(tmp_path, street):
+    head = "Begin Time (s)\tEnd Time (s)\tSpecies\n"
+    (tmp_path / "street.txt").write_text(f"{head}1\t2\ttram\n")
+    write_sound(tmp_path / "other.wav", 1)
+    (tmp_path / "other.txt").write_bytes(head.encode() + b"1\t2\tStra\xdfe\n")
+    found = read(tmp_path, "raven")
+    assert [said.label for said in found.said if said.answer == HEARD] == ["tram"]
+    assert found.problems == [
+        f"{tmp_path}/other.txt: line 2: is not text in UTF-8; save the table with that encoding"
+    ]
+
+
+def test_the_command_ends_where_nothing_could_be_used(tmp_path, street, collection, caplog):
+    table = tmp_path / "labels.csv"
+    table.write_text("file;label;start;end\nstreet.wav;tram;1,5;3,0\n")
+    with pytest.raises(UserError, match="nothing of it could be used"):
+        import_labels("ust import", [str(collection.folder), str(table)])
+    assert "line 2: from '1,5' to '3,0'" in caplog.text
+    assert not (collection.folder / "annotations.csv").exists()
+    assert not (collection.folder / "clips.csv").exists()
+
+
+# --- Label Studio
+
+
+def task(audio, *results, **more):
+    annotation = {"completed_by": 1, "result": list(results)}
+    return {"id": 1, "data": {"audio": audio}, "annotations": [annotation]} | more
+
+
+def result(kind, value, number="r1"):
+    return {"id": number, "type": kind, "value": value}
+
+
+def export(tmp_path, *tasks):
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+BARE = result("region", {"start": 41, "end": 44})
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([BARE, result("choices", {"start": 41, "end": 44, "choices": ["bell"]})], ("bell", 41.0, 44.0)),
+        ([BARE, result("choices", {"choices": ["bell"]})], ("bell", 41.0, 44.0)),
+        ([BARE, result("choices", {"choices": ["bell"]}), result("textarea", {"text": ["?"]})],
+         ("bell", 41.0, 44.0)),
+        ([result("choices", {"choices": ["bell"]})], ("bell", 0.0, None)),
+        ([result("taxonomy", {"taxonomy": [["market", "voices"]]})], ("market: voices", 0.0, None)),
+        ([result("taxonomy", {"start": 1, "end": 4, "taxonomy": [["market"]]})], ("market", 1.0, 4.0)),
+    ],
+)  # fmt: skip
+def test_label_studio_labels_of_a_region_are_of_the_region(tmp_path, street, results, expected):
+    found = read(export(tmp_path, task("street.wav", *results)))
+    label, start, end = expected
+    assert found.said == [Said(street, label, start, end, "1")]
+    assert found.problems == []
+
+
+def test_label_studio_regions_without_labels_leave_all_open(tmp_path, street, collection):
+    tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
+    problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, BARE)))
+    assert len(problems) == 1
+    assert problems[0].startswith(
+        f"{tmp_path}/export.json: task 1: a result of the type 'region' from 41 to 44 s"
+    )
+    assert presence(collection, "1_tram") == [1, 0, 0, 0, None, 0]
+
+
+def test_label_studio_comments_are_listed_and_leave_nothing_open(tmp_path, street, collection):
+    tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
+    comment = result("textarea", {"text": ["windy"]}, "r3")
+    problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, comment)))
+    assert "1 result(s) of the type 'textarea' are no labels" in problems[0]
+    assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("a+b.wav", "/data/local-files/?d=city/a+b.wav"),
+        ("take #2.wav", "/data/local-files/?d=city/take #2.wav"),
+        ("take #2.wav", "/data/upload/1/1a2b3c4d-take%20%232.wav"),
+        ("take #2.wav", "take #2.wav"),
+        ("100%25.wav", "/data/local-files/?d=100%25.wav"),
+        ("street.wav", "https://host/x/street.wav?signature=a/b#t=1"),
+        ("street.wav", "s3://bucket/street.wav"),
+    ],
+)
+def test_label_studio_names_of_recordings_survive(tmp_path, name, address):
+    sound = write_sound(tmp_path / name, 1)
+    tram = result("labels", {"start": 0, "end": 1, "labels": ["tram"]})
+    found = read(export(tmp_path, task(address, tram)))
+    assert found.said == [Said(sound, "tram", 0.0, 1.0, "1")]
+
+
+def test_label_studio_old_exports_and_predictions(tmp_path, street):
+    tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]})
+    old = {"id": 1, "data": {"audio": "street.wav"}, "completions": [{"id": 1, "result": [tram]}]}
+    assert read(export(tmp_path, old)).said == [Said(street, "tram", 2.0, 5.0)]
+    predicted = {"data": {"audio": "street.wav"}, "annotations": [], "predictions": [{"result": [tram]}]}
+    found = read(export(tmp_path, predicted))
+    assert found.said == []
+    assert "has no annotations (1 such tasks); what a model predicted is not taken" in found.problems[0]
+    with pytest.raises(UserError, match="not as JSON-MIN"):
+        read(export(tmp_path, {"audio": "street.wav", "label": [{"start": 1, "end": 2, "labels": ["tram"]}]}))
+
+
+# --- Labels add up
+
+
+def write_table(tmp_path, name, *rows):
+    path = tmp_path / name
+    path.write_text("file,label,start,end\n" + "".join(f"street.wav,{row}\n" for row in rows))
+    return path
+
+
+def test_a_second_table_adds_to_the_first(tmp_path, street, collection):
+    trams = write_table(tmp_path, "trams.csv", "tram,2,4")
+    bells = write_table(tmp_path, "bells.csv", "bell,12,14")
+    assert bring(collection, trams) == ([], [])
+    assert bring(collection, bells) == ([], [])
+    assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
+    assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
+    before = (collection.folder / "annotations.csv").read_bytes()
+    add_unlabelled(collection, [street], tmp_path)
+    assert bring(collection, trams) == ([], [])
+    assert (collection.folder / "annotations.csv").read_bytes() == before
+
+
+def test_the_order_of_tables_does_not_matter(tmp_path, street):
+    """The second table also doubts: a bell beyond the end is not absent because the first names none."""
+    tables = [
+        write_table(tmp_path, "trams.csv", "tram,2,4", "market,32,33"),
+        write_table(tmp_path, "bells.csv", "bell,12,14", "bell,70,72", "market: cart,32,33"),
+    ]
+    stored = []
+    for order in (tables, tables[::-1], [*tables, *tables]):
+        collection = Collection.begin(
+            tmp_path / f"c{len(stored)}", taxonomy_of(["tram", "bell", "market: cart"])
+        )
+        for table in order:
+            bring(collection, table)
+        stored.append(collection.annotations())
+    assert presence(collection, "2_bell") == [-1, 1, -1, -1, -1, -1]
+    assert presence(collection, "3-1_cart") == [0, 0, 0, 1, 0, 0]
+    for other in stored[1:]:
+        pd.testing.assert_frame_equal(stored[0], other)
+
+
+def test_the_same_sound_in_two_class_folders_has_both_classes(tmp_path, collection):
+    sound = write_sound(tmp_path / "sounds" / "tram" / "1.wav", 10)
+    (tmp_path / "sounds" / "bell").mkdir()
+    (tmp_path / "sounds" / "bell" / "1.wav").write_bytes(sound.read_bytes())
+    bring(collection, tmp_path / "sounds", form="folder")
+    assert presence(collection, "1_tram", "1.wav") == presence(collection, "2_bell", "1.wav") == [1]
+    assert presence(collection, "3_market", "1.wav") == [0]
+
+
+def test_classes_that_were_not_asked_are_not_absent(tmp_path, street, collection):
+    trams = write_table(tmp_path, "trams.csv", "tram,2,4")
+    bells = write_table(tmp_path, "bells.csv", "bell,12,14")
+    bring(collection, trams, asked=["tram"])
+    assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
+    assert presence(collection, "2_bell") == [-1] * 6
+    bring(collection, bells, asked=["bell"])
+    assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
+    assert presence(collection, "3_market") == [-1] * 6
+    with pytest.raises(UserError, match="--asked: there is no class 'dog'"):
+        bring(collection, bells, asked=["dog"])
+
+
+def test_a_corrected_table_replaces_if_asked(tmp_path, street, collection):
+    bring(collection, write_table(tmp_path, "labels.csv", "tram,2,4"))
+    bring(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace_answers=True)
+    assert presence(collection, "1_tram") == [0] * 6
+    assert presence(collection, "2_bell") == [1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("explicit_first", [True, False])
+def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, collection, explicit_first):
+    """A table names a tram where a row in SONYC's layout says explicitly that there is none."""
+    labels = collection.taxonomy.labels
+    explicit = [Said(street, label, answer=ABSENT) for label in labels]
+    sources = [explicit, [Said(street, "tram", 2, 4)]]
+    given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
+    found = [
+        add(collection, said, tmp_path, **given).contradictions
+        for said in (sources if explicit_first else sources[::-1])
+    ]
+    assert found[0] == []
+    assert len(found[1]) == 1
+    assert "street.wav: clip street_00000.flac: '1_tram' is present in one source" in found[1][0]
+    assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
+
+
+def test_what_a_reviewer_is_unsure_of_is_not_absent_by_a_table(tmp_path, street, collection):
+    said = [Said(street, "tram", 2, 4, annotator="Ada")]
+    given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
+    add_unlabelled(collection, [street], tmp_path)
+    clip = collection.clips().index[1]
+    collection.say([(clip, "Ada", {"2_bell": UNSURE, "1_tram": ABSENT})])
+    add(collection, said, tmp_path, **given)
+    row = collection.annotations().set_index("audio_filename").loc[clip]
+    assert (row["2_bell"], row["1_tram"]) == (-1, 0)
+
+
+ANSWERS = st.dictionaries(
+    st.sampled_from(["1_a", "2_b", "2-1_c", "2-2_d"]),
+    st.sampled_from([HEARD, ABSENT, IN_DOUBT, NOT_NAMED, UNSURE]),
+)
+
+
+@given(ANSWERS, ANSWERS, ANSWERS)
+def test_answers_combine_in_any_order_and_positives_are_kept(first, second, third):
+    taxonomy = Taxonomy(("1_a", "2_b"), ("2-1_c", "2-2_d"), (1, 1))
+
+    def known(answer):
+        return {label: value for label, value in answer.items() if value != UNSURE}
+
+    assert known(combine(first, second)) == known(combine(second, first))
+    assert combine(combine(first, second), third) == combine(first, combine(second, third))
+    assert combine(first, first) == first
+    together = combine(combine(first, second), third)
+    written = values(together, taxonomy)
+    for label in taxonomy.labels:
+        statuses = {answer.get(label, UNSURE) for answer in (first, second, third)}
+        if HEARD in statuses:
+            assert written[label] == 1
+        elif ABSENT not in statuses and IN_DOUBT in statuses and label != "2_b":
+            assert written[label] == -1
+    for label in contradictions(first, second):
+        assert written[label] == 1
+
+
+# --- Names
+
+
+def test_names_of_recordings_compare_in_nfc(tmp_path, collection):
+    sound = write_sound(tmp_path / "rec" / "Straße" / NFD, 10)
+    (tmp_path / "labels.csv").write_text(f"file,label\n{NFC},tram\n", encoding="utf-8")
+    (tmp_path / "paths.csv").write_text(f"file,label\nStraße/{NFC},tram\n", encoding="utf-8")
+    (tmp_path / "rec" / NFC.replace(".wav", ".txt")).write_text("0\t1\ttram\n")
+    for source in (tmp_path / "labels.csv", tmp_path / "paths.csv"):
+        assert read(source, audio=tmp_path / "rec").said == [Said(sound, "tram")]
+    assert [said.path for said in read(tmp_path / "rec", "audacity").said] == [sound]
+    data = {"audio": f"/data/local-files/?d={NFC}"}
+    studio = export(tmp_path, {"data": data, "annotations": [{"result": []}]})
+    assert [said.path for said in read(studio, audio=tmp_path / "rec").said] == [sound]
+
+
+def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
+    sound = write_sound(tmp_path / "audio" / NFD, 1)
+    (tmp_path / "meta").mkdir()
+    meta = tmp_path / "meta" / "esc50.csv"
+    meta.write_text(f"filename,fold,category,src_file\n{NFC},1,dog,1\n", encoding="utf-8")
+    assert [said.path for said in read(meta).said] == [sound]
+
+
+def test_labels_compare_in_nfc(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Straßenbähn") for form in ("NFC", "NFD"))
+    assert taxonomy_of([nfd]) == taxonomy_of([nfc]) == {"coarse": {1: "straßenbähn"}}
+    collection = Collection.begin(tmp_path / "city", taxonomy_of([nfc]))
+    street = write_sound(tmp_path / "street.wav", 10)
+    given = {"split": "train", "validate": 0, "seed": 0}
+    added = add(collection, [Said(street, nfd)], tmp_path, renamed={}, **given)
+    added.problems += add(collection, [Said(street, "Bähn")], tmp_path, renamed={
+        unicodedata.normalize("NFD", "Bähn"): nfd}, **given).problems  # fmt: skip
+    assert added.problems == []
+    assert presence(collection, "1_straßenbähn") == [1]
+
+
+def test_local_data_sets_and_predictions_find_names_in_nfc(tmp_path, taxonomy_file):
+    taxonomy = read_taxonomy(taxonomy_file)
+    root, target = tmp_path / "set", tmp_path / "raw"
+    write_sound(root / "audio" / NFD, 1)
+    (root / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
+    head = [
+        "split",
+        "sensor_id",
+        "audio_filename",
+        "annotator_id",
+        *(f"{x}_presence" for x in taxonomy.labels),
+    ]
+    row = ["train", "1", NFC, "0", *["0"] * len(taxonomy.labels)]
+    (root / "annotations.csv").write_text(f"{','.join(head)}\n{','.join(row)}\n", encoding="utf-8")
+    target.mkdir()
+    assert link(root, target, skip_bad=False).clips == {"train": 1}
+    assert (target / "audio" / "train" / NFC).is_file()
+    clips = list(read_annotations(target / "annotations.csv", taxonomy)["audio_filename"])
+    predictions = pd.DataFrame(
+        [[NFD, *[0.5] * len(taxonomy.labels)]], columns=["audio_filename", *taxonomy.labels]
+    )
+    predictions.to_csv(tmp_path / "predictions.csv", index=False)
+    table, _ = read_predictions(tmp_path / "predictions.csv", clips, taxonomy)
+    assert list(table.index) == [NFC]
+
+
+# --- Classes
+
+
+def test_classes_may_stand_in_any_order(tmp_path):
+    wanted = {"coarse": {1: "dog"}, "fine": {1: {1: "barking"}}}
+    assert taxonomy_of(["dog: barking", "dog"]) == taxonomy_of(["dog", "dog: barking"]) == wanted
+    assert taxonomy_of(["dog: barking"]) == wanted
+    with pytest.raises(UserError, match="the class 'dog' is there twice"):
+        taxonomy_of(["dog", "dog: barking", "dog"])
+
+
+@pytest.mark.parametrize("loose", ["a_other.wav", "other.wav"])
+def test_class_folders_may_hold_recordings_beside_folders(tmp_path, loose):
+    """A recording directly in a class's folder, which sorts before or after the folder of a fine class."""
+    write_sound(tmp_path / "a" / "dog" / "barking" / "1.wav", 1)
+    write_sound(tmp_path / "a" / "dog" / loose, 1)
+    init("ust init", [str(tmp_path / "city"), "--from", str(tmp_path / "a"), "--weights", "random"])
+    assert Collection(tmp_path / "city").taxonomy.labels == ("1_dog", "1-1_barking")
