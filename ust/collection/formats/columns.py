@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from ust.collection.formats.form import AUDIO, WHOLE, Options, seconds, stretch
+from ust.audio.suffixes import is_audio
+from ust.collection.formats.form import WHOLE, Options, seconds, stretch
 from ust.collection.formats.label_table import LabelTable
 from ust.files.errors import UserError, some
 from ust.files.nfc import nfc
@@ -143,9 +144,7 @@ def find_columns(table: LabelTable, options: Options, *, needed: tuple[str, ...]
         if found := [name for name in found if name not in options.columns.values()]:
             names[role] = found[0]
     columns = Columns(names)
-    if any(name.lower().endswith(AUDIO) for name in header) or (
-        not names and any(NUMBER.fullmatch(name) for name in header)
-    ):
+    if any(map(is_audio, header)) or (not names and any(NUMBER.fullmatch(name) for name in header)):
         raise UserError(
             f"{path}: has no header line: its first line is {' | '.join(header)[:80]!r}, should name the "
             "columns, such as file, label, start, end; insert one"
