@@ -161,10 +161,10 @@ def test_good_clips_are_kept_when_one_is_bad(work, tmp_path):
     shutil.copytree(work.path / "raw" / "audio", tmp_path / "audio")
     bad = sorted((tmp_path / "audio" / "train").iterdir())[3]
     whole = bad.read_bytes()
-    bad.write_bytes(whole[:1000])
+    bad.write_bytes(whole[:44])
     extract = ("extract", "logmel", tmp_path / "audio", "none", "features/logmel", tmp_path / "l.h5")
     output = work.stage(*extract, code=1)
-    assert f"{bad}: is truncated" in output
+    assert f"{bad}: holds no samples" in output
     bad.write_bytes(whole)
     assert "7 of 8 clips are done" in work.stage(*extract)
     assert (tmp_path / "l.h5").read_bytes() == (work.path / "features" / "logmel.h5").read_bytes()
