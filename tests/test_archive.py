@@ -1,6 +1,7 @@
 """Archives of recordings: the same tags wherever they are computed, none lost, none twice."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -632,6 +633,38 @@ def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_p
     final = [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())]
     assert sorted(path for shard in final for path in shard) == [f"{index:02}" for index in range(17)]
     assert all(final[shard] == paths for shard, paths in seen)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [TypeError("mode"), OSError(errno.ENOSYS, "not implemented"),
+     OSError(errno.EIO, "A conflicting conditional operation is in progress"), PermissionError("no")],
+)  # fmt: skip
+def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tmp_path, refusal):
+    archive = Archive(f"memory:/{tmp_path}/out")
+    pipe, refused = archive.fs.pipe_file, []
+
+    def pipe_file(path, value, mode="overwrite"):
+        if mode == "create" and (not refused or refusal.errno == errno.ENOSYS):
+            refused.append(path)
+            raise refusal
+        pipe(path, value, mode=mode)
+
+    if isinstance(refusal, TypeError):
+        refusal.errno = errno.ENOSYS
+    monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
+    if isinstance(refusal, PermissionError):
+        with pytest.raises(UserError, match="not allowed"):
+            archive.begin({"labels": []})
+        return
+    archive.begin({"labels": []})
+    archive.begin({"labels": ["another process's"]})
+    assert archive.add(recordings("a", "b", "c"), 2) == (3, [])
+    assert archive.add(recordings("b", "d"), 2) == (1, ["a", "c"])
+    assert archive.description() == {"labels": []}
+    assert [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())] == [
+        ["a", "b"], ["c"], ["d"],
+    ]  # fmt: skip
 
 
 def test_the_map_is_a_picture():
