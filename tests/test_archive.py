@@ -1,6 +1,7 @@
 """Archives of recordings: the same tags wherever they are computed, none lost, none twice."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -671,6 +672,38 @@ def test_a_card_as_it_comes_is_tagged(place, tmp_path):
         assert PARTLY in ust(place, "tag-archive", out, again, "--system", "cnn", code=1)
         assert len(read(again, "warnings")) == (name == "anew")
         shutil.rmtree(out / "warnings", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [TypeError("mode"), OSError(errno.ENOSYS, "not implemented"),
+     OSError(errno.EIO, "A conflicting conditional operation is in progress"), PermissionError("no")],
+)  # fmt: skip
+def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tmp_path, refusal):
+    archive = Archive(f"memory:/{tmp_path}/out")
+    pipe, refused = archive.fs.pipe_file, []
+
+    def pipe_file(path, value, mode="overwrite"):
+        if mode == "create" and (not refused or refusal.errno == errno.ENOSYS):
+            refused.append(path)
+            raise refusal
+        pipe(path, value, mode=mode)
+
+    if isinstance(refusal, TypeError):
+        refusal.errno = errno.ENOSYS
+    monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
+    if isinstance(refusal, PermissionError):
+        with pytest.raises(UserError, match="not allowed"):
+            archive.begin({"labels": []})
+        return
+    archive.begin({"labels": []})
+    archive.begin({"labels": ["another process's"]})
+    assert archive.add(recordings("a", "b", "c"), 2) == (3, [])
+    assert archive.add(recordings("b", "d"), 2) == (1, ["a", "c"])
+    assert archive.description() == {"labels": []}
+    assert [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())] == [
+        ["a", "b"], ["c"], ["d"],
+    ]  # fmt: skip
 
 
 def test_the_map_is_a_picture():

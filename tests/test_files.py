@@ -234,6 +234,20 @@ def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkey
     assert [each.name for each in path.parent.iterdir()] == ["list"]
 
 
+def test_creating_a_file_touches_no_partial_file_of_another_machine(tmp_path):
+    """There the same process id may be in use, and locks of there are not seen here."""
+    path = tmp_path / "list"
+    running, abandoned = (tmp_path / f".list.{pid}.partial" for pid in (os.getpid(), 7))
+    for partial in (running, abandoned):
+        partial.write_text("of another machine")
+    two_days_ago = abandoned.stat().st_mtime - 2 * 24 * 3600
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+    assert create(path, b"new")
+    assert tree(tmp_path) == {"list": "new", running.name: "of another machine"}
+    running.write_text("still writing")
+    assert path.read_text() == "new"
+
+
 @pytest.fixture
 def no_locks(monkeypatch):
     """As on NFS without its lock daemon."""

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENOSYS
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -218,15 +219,24 @@ class Archive:
         if is_local(self.fs):
             return create(Path(place), content)
         with explaining(f"{self.address}/{name}"):
-            self.fs.invalidate_cache()
-            if self.fs.exists(place):
-                return False
-            try:
-                self.fs.pipe_file(place, content, mode="create")
-            except FileExistsError:
-                return False
-            except (OSError, TypeError, NotImplementedError):  # a store that cannot create exclusively
-                self.fs.pipe_file(place, content)
+            for attempt in range(ATTEMPTS):
+                self.fs.invalidate_cache()
+                if self.fs.exists(place):
+                    return False
+                try:
+                    self.fs.pipe_file(place, content, mode="create")
+                    return True
+                except FileExistsError:
+                    return False
+                except (TypeError, NotImplementedError):
+                    break
+                except OSError as error:
+                    if error.errno == ENOSYS:
+                        break
+                    if "condition" not in str(error).lower():  # S3 refuses one of two that create at once
+                        raise
+                time.sleep(0.1 * attempt)
+            self.fs.pipe_file(place, content)  # the store cannot create exclusively
             return True
 
     @contextmanager

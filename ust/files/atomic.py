@@ -4,11 +4,13 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOLCK, ENOSPC, ENOTSUP, EPERM
+from errno import ENOLCK, ENOSPC, ENOSYS, ENOTSUP, EPERM
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,7 +18,8 @@ from filelock import FileLock, Timeout
 from ust.files.errors import UserError
 
 PARTIAL = re.compile(r"\.(.+)\.[0-9]+\.partial", re.DOTALL)  # .NAME.PID.partial
-NO_LINKS = (EPERM, ENOTSUP)  # of file systems without hard links
+NO_LINKS = (EPERM, ENOSYS, ENOTSUP)  # of file systems without hard links
+ABANDONED = 24 * 3600  # seconds after which a partial file of `create` is taken for a killed process's
 
 log = logging.getLogger("ust")
 _leftovers: dict[Path, dict[str, list[Path]]] = {}  # by folder and name, as found at the first writing there
@@ -70,7 +73,14 @@ def create(path: Path, content: bytes) -> bool:
     UserError
         If it cannot be written.
     """
-    with explaining(path), temporary(path) as partial:
+    with explaining(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own and no lock: machines that share a folder share neither process ids nor locks.
+        partial = path.with_name(f".{path.name}.{secrets.randbelow(10**18)}.partial")
+        for old in _take_leftovers(path):
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > ABANDONED:
+                    old.unlink()
         try:
             partial.write_bytes(content)
             _sync(partial)
