@@ -196,6 +196,7 @@ def test_another_number_of_processes_than_torchrun_started(two):
     assert "torchrun started 3 processes, compute.processes is 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_recipes_of_one_process_train_in_one_and_say_so(two):
     """Once, and the stage writes its model; so does a training whose minutes are measured."""
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]

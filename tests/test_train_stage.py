@@ -1,0 +1,139 @@
+"""The stage train: in how many processes a recipe trains, and where its folds' sensors come from."""
+
+import logging
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from project import change_params
+
+from stages import train as stage
+from ust.commands import console
+from ust.compute import processes
+from ust.features import store as stage_store
+from ust.files.errors import UserError
+from ust.training.table import RECIPES
+
+HEAD = {
+    "recipe": "train_head", "architecture": "attention", "features": ["vggish"], "labels": "any",
+    "outputs": "coarse", "dropout": 0.1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
+    """A function that runs the stage on a system with some parameters changed; the data it trains with."""
+    names = [f"{i // 5:02d}_{i:06d}.wav" for i in range(14)]
+    splits = ["train"] * 10 + ["validate"] * 4
+    feature_files([(name, "original", split) for name, split in zip(names, splits, strict=True)])
+    table = pd.DataFrame(0, range(14), list(taxonomy.labels))
+    table.insert(0, "split", splits)
+    table.insert(1, "audio_filename", names)
+    for rule in ("any", "majority"):
+        table.to_csv(tmp_path / f"{rule}.csv", index=False)
+    # Sensors that the names do not tell: by the last digit.
+    rows = table.rename(columns={label: f"{label}_presence" for label in taxonomy.labels})
+    rows.insert(1, "sensor_id", [i % 4 for i in range(14)])
+    rows.assign(annotator_id=1).to_csv(tmp_path / "annotations.csv", index=False)
+    calls = []
+    for name, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, name, replace(recipe, fit=lambda *given: calls.append(given)))
+
+    def run(system, changes, *words):
+        calls.clear()
+        params = tmp_path / "params.yaml"
+        change_params(ROOT / "params.yaml", params, changes)
+        paths = (tmp_path, tmp_path, taxonomy_file, tmp_path / "models" / system, tmp_path / "history.csv")
+        words = ["train", system, *map(str, paths), "--params", str(params), *map(str, words)]
+        monkeypatch.setattr(sys, "argv", words)
+        stage.main()
+        return calls
+
+    return run
+
+
+def test_recipes_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
+    """compute.processes is for all systems; those that cannot use it stop nothing. So do bounded minutes."""
+    launched = []
+    monkeypatch.setattr(processes, "launch", lambda count, words: launched.append(count))
+    monkeypatch.setattr("ust.training.budget.within", lambda minutes, system, *_: system)
+    caplog.set_level(logging.INFO, logger=console.log.name)
+    monkeypatch.setattr(console.log, "propagate", True)
+    two = {"compute.processes": 2}
+    assert len(trained("baseline_fine", two)) == 1
+    said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
+    assert len(trained("cnn", two, "--minutes", 1)) == 1
+    assert "cnn: --minutes is measured in one process; compute.processes is 2" in caplog.text
+    assert launched == []
+    assert len(trained("cnn", two)) == 0  # but in each of the two that are started
+    assert launched == [2]
+
+
+def test_of_several_that_torchrun_started_the_first_trains(trained, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, times in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert len(trained("baseline_fine", {"compute.processes": 2})) == times
+
+
+def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
+    """Not what the names begin with."""
+    changes = {"systems.head": HEAD}
+    with pytest.raises(UserError, match="head: its folds keep sensors apart; give --annotations"):
+        trained("head", changes)
+    ((_, data, _),) = trained("head", changes, "--annotations", tmp_path / "annotations.csv")
+    numbers = np.array([int(clip[3:9]) for clip in data.train.clips])
+    assert data.train.groups.tolist() == [str(number % 4) for number in numbers]
+
+
+def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
+    """What is left of a training with other folds is not gone on from."""
+    keys = []
+    real = stage.key
+    monkeypatch.setattr(stage, "key", lambda *given: keys.append(real(*given)) or keys[-1])
+    path = tmp_path / "annotations.csv"
+    for sensor in (None, None, 7):
+        rows = pd.read_csv(path)
+        rows.assign(sensor_id=sensor or rows["sensor_id"]).to_csv(path, index=False)
+        trained("head", {"systems.head": HEAD}, "--annotations", path)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
+    """cache_gib is of a training, in however many processes."""
+    asked = []
+    real = stage_store.open_all
+    monkeypatch.setattr(
+        stage_store,
+        "open_all",
+        lambda *given, **named: asked.append(named["cache_gib"]) or real(*given, **named),
+    )
+    trained("cnn", {"train.cache_gib": 3.0})
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    trained("cnn", {"train.cache_gib": 3.0})
+    assert asked == [3.0, 1.0]
+
+
+def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
+    """Trainings of heads, fine-tuning and the baseline keep no state."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(console.log, "propagate", True)
+    with pytest.raises(SystemExit) as end:
+        console.run(interrupted)
+    assert end.value.code == 130
+    assert "(heads, fine-tuning and the baseline start again)" in caplog.text
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    text = text.partition("That holds for the recipes")[2].partition("start again")[0]
+    going_on, again = text.split(". ")
+    # Tested in test_fit.py and test_augmented.py.
+    keep = {"train", "train_augmented", "train_hierarchical", "train_hierarchical_code"}
+    assert {name for name in RECIPES if f"`{name}`" in going_on} == keep
+    assert {name for name in RECIPES if f"`{name}`" in again} == set(RECIPES) - keep
