@@ -136,7 +136,7 @@ class Read:
             See `Said`.
         """
         if isinstance(recording, Missing):
-            self.problems.append(f"{where}: {recording.reason}")
+            self.problems.append(f"{where}: {problem and f'{problem}; '}{recording.reason}")
             self.said += [
                 Said(path, label or None, annotator=annotator, answer=IN_DOUBT, certain=False, where=where)
                 for path in recording.candidates

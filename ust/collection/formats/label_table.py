@@ -69,6 +69,8 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
             if not any(cells):
                 continue
             if not header:
+                while not cells[-1]:  # a separator at the end of the line
+                    cells.pop()
                 header = _unique([nfc(cell) for cell in cells])
             elif len(cells) < len(header) or any(cells[len(header) :]):
                 malformed.append((line, cells))
