@@ -164,7 +164,7 @@ def test_who_rests_on_what(copy):
         f"{stage}/baseline_{level}" for stage in ("train", "predict") for level in ("fine", "coarse")
     }
     assert {place for place, files in rests.items() if "ust/features/logmel.py" in files} == {
-        "weights/logmel", "extract/logmel"
+        "weights/logmel", "extract/logmel", "page"
     }  # fmt: skip
     assert {place for place, files in rests.items() if "ust/annotations/rules/anyone.py" in files} == {
         "aggregate_labels/any", "label_quality"
