@@ -55,6 +55,7 @@ def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), 
     """Import a file of labels as the command does; what could not be used."""
     found = read(source, form, audio=audio, columns=dict(columns))
     given = {"renamed": dict(renamed), "split": "train", "validate": 0.2, "seed": 0} | options
+    given["source_name"] = source.name
     added = add(collection, found.said, audio or source.parent, **given)
     return [*found.problems, *added.problems], added.contradictions
 
@@ -428,6 +429,20 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
     assert presence(collection, "3-1_cart") == [0, 0, 0, 1, 0, 0]
     for other in stored[1:]:
         pd.testing.assert_frame_equal(stored[0], other)
+
+
+def test_doubts_end_when_the_same_source_is_corrected(tmp_path, street, collection):
+    """A label mapped, a line moved into the recording: what the source put in doubt is known now."""
+    table = write_table(tmp_path, "labels.csv", "tram,2,4", "wind,12,14", "bell,70,72")
+    assert len(bring(collection, table)[0]) == 2
+    other = write_table(tmp_path, "trams.csv", "tram,22,24")
+    bring(collection, other)
+    assert presence(collection, "1_tram") == [1, None, 1, 0, 0, 0]
+    assert presence(collection, "2_bell") == [-1, None, -1, -1, -1, -1]
+    write_table(tmp_path, "labels.csv", "tram,2,4", "wind,12,14", "bell,50,52")
+    assert bring(collection, table, renamed={"wind": ""}) == ([], [])
+    assert presence(collection, "1_tram") == [1, 0, 1, 0, 0, 0]
+    assert presence(collection, "2_bell") == [0, 0, 0, 0, 0, 1]
 
 
 def test_the_same_sound_in_two_class_folders_has_both_classes(tmp_path, collection):

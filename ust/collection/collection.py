@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,9 @@ from ust.files.nfc import nfc
 TAXONOMY, ANNOTATIONS = "dcase-ust-taxonomy.yaml", "annotations.csv"
 CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
 IMPLIED = "implied.csv"
+IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
 IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
+REVIEW = "ust review"  # as a source
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
 LONGEST_NAME = 80
 
@@ -165,11 +168,12 @@ class Collection:
         stored = _Stored(self)
         for clip, annotator, answer in answers:
             unsure = [label for label, value in answer.items() if value == UNSURE]
-            stored.replace(clip, annotator, answer, dict.fromkeys(unsure, IN_DOUBT))
+            implied = {REVIEW: dict.fromkeys(unsure, IN_DOUBT)}
+            stored.replace(clip, annotator, answer, implied, keep_empty=True)
         stored.write()
 
     def merge(
-        self, answers: Mapping[tuple[str, str], Answer], *, replace: bool = False
+        self, answers: Mapping[tuple[str, str], Answer], *, source: str = "", replace: bool = False
     ) -> list[tuple[str, str, str]]:
         """Add answers to what the same annotators said of the clips before (`ust.collection.answers`).
 
@@ -178,6 +182,9 @@ class Collection:
         Parameters
         ----------
         answers : mapping of (clip, annotator) to answer
+        source : str
+            Where they come from. What the same source implied before is dropped: a line that could not be
+            placed may be corrected now.
         replace : bool
             Put them in the place of what was said before.
 
@@ -188,10 +195,16 @@ class Collection:
         """
         stored, found = _Stored(self), []
         for (clip, annotator), answer in answers.items():
-            before = {} if replace else stored.answer(clip, annotator)
+            stated, implied = ({}, {}) if replace else stored.answer(clip, annotator)
+            implied.pop(source, None)
+            before = reduce(combine, implied.values(), stated)
             found += [(clip, annotator, label) for label in contradictions(before, answer)]
             merged = combine(before, answer)
-            implied = {label: status for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
+            open_labels = {label for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
+            implied = {
+                name: {label: status for label, status in said.items() if label in open_labels}
+                for name, said in {**implied, source: answer}.items()
+            }
             stored.replace(clip, annotator, values(merged, self.taxonomy), implied, keep_empty=False)
         stored.write()
         return found
@@ -216,25 +229,27 @@ class _Stored:
             self.rows = {(row[2], row[3]): row for row in there if row}
         self.implied = self._read_implied()
 
-    def _read_implied(self) -> dict[tuple[str, str], Answer]:
+    def _read_implied(self) -> dict[tuple[str, str], dict[str, Answer]]:
         path = self.collection.folder / IMPLIED
         if not path.exists():
             return {}
         table = read_csv(path, dtype=str, keep_default_na=False)
-        if list(table.columns) != ["audio_filename", "annotator_id", *IMPLIED_COLUMNS]:
+        if list(table.columns) != [*IMPLIED_KEYS, *IMPLIED_COLUMNS]:
             raise UserError(
-                f"{path}: the columns should be audio_filename, annotator_id, {', '.join(IMPLIED_COLUMNS)}"
+                f"{path}: the columns should be {', '.join((*IMPLIED_KEYS, *IMPLIED_COLUMNS))}; without the "
+                "file, each 0 in annotations.csv counts as said explicitly"
             )
         by_number = {_number(label): label for label in self.labels}
-        return {
-            (row["audio_filename"], row["annotator_id"]): {
+        found: dict[tuple[str, str], dict[str, Answer]] = {}
+        for row in table.to_dict("records"):
+            clip, annotator, source = (row[key] for key in IMPLIED_KEYS)
+            found.setdefault((clip, annotator), {})[source] = {
                 by_number[number]: status
                 for column, status in IMPLIED_COLUMNS.items()
                 for number in row[column].split()
                 if number in by_number
             }
-            for row in table.to_dict("records")
-        }
+        return found
 
     def _key(self, clip: str, annotator: str) -> tuple[str, str]:
         if clip not in self.splits:
@@ -243,23 +258,28 @@ class _Stored:
             self.numbers[annotator] = self.collection.number_of(annotator)
         return clip, str(self.numbers[annotator])
 
-    def answer(self, clip: str, annotator: str) -> Answer:
-        """Return what is stored: implied values as such, all others as said explicitly."""
+    def answer(self, clip: str, annotator: str) -> tuple[Answer, dict[str, Answer]]:
+        """Return what was stated explicitly of a clip, and by source what was implied."""
         key = self._key(clip, annotator)
+        implied = {source: dict(answer) for source, answer in self.implied.get(key, {}).items()}
+        only_implied = {label for answer in implied.values() for label in answer}
         status = {"1": HEARD, "0": ABSENT}
-        said = zip(self.labels, self.rows[key][len(KEYS) :], strict=True) if key in self.rows else ()
-        return {label: status[str(value)] for label, value in said if str(value) in status} | (
-            self.implied.get(key, {})
-        )
+        said = zip(self.labels, self.rows.get(key, ())[len(KEYS) :], strict=False)
+        stated = {
+            label: status[str(value)]
+            for label, value in said
+            if str(value) in status and label not in only_implied
+        }
+        return stated, implied
 
     def replace(
         self,
         clip: str,
         annotator: str,
         answer: Mapping[str, int],
-        implied: Answer,
+        implied: dict[str, Answer],
         *,
-        keep_empty: bool = True,
+        keep_empty: bool,
     ) -> None:
         """Set a row; without `keep_empty`, one of -1 only is left out: the clip counts as not labelled."""
         key = self._key(clip, annotator)
@@ -273,17 +293,20 @@ class _Stored:
         """Write both files."""
         folder = self.collection.folder
         lines = []
-        for key, implied in self.implied.items():
-            columns = [
-                " ".join(_number(label) for label in self.labels if implied.get(label) == status)
-                for status in IMPLIED_COLUMNS.values()
-            ]
-            if any(columns):
-                lines.append([*key, *columns])
+        for key, sources in self.implied.items():
+            for source, implied in sorted(sources.items()):
+                columns = [
+                    " ".join(_number(label) for label in self.labels if implied.get(label) == status)
+                    for status in IMPLIED_COLUMNS.values()
+                ]
+                if any(columns):
+                    lines.append([*key, source, *columns])
         if lines or (folder / IMPLIED).exists():
-            _write_rows(folder / IMPLIED, ["audio_filename", "annotator_id", *IMPLIED_COLUMNS], lines)
-        if self.rows or (folder / ANNOTATIONS).exists():
+            _write_rows(folder / IMPLIED, [*IMPLIED_KEYS, *IMPLIED_COLUMNS], lines)
+        if self.rows:
             _write_rows(folder / ANNOTATIONS, self.collection.columns, self.rows.values())
+        else:
+            (folder / ANNOTATIONS).unlink(missing_ok=True)
 
 
 def _number(label: str) -> str:

@@ -67,6 +67,7 @@ def add(
     seed: int,
     only_labelled: bool = False,
     asked: Iterable[str] | None = None,
+    source_name: str = "",
     replace_answers: bool = False,
     unlabelled: bool = False,
     refuse: Refuse = lambda samples, rate: None,
@@ -97,6 +98,8 @@ def add(
         Leave out clips of which nothing is heard.
     asked : iterable of str, optional
         Classes that the recordings were labelled for; by default all. The others are -1 where not named.
+    source_name : str
+        Where the labels come from; see `Collection.merge`.
     replace_answers : bool
         Put the labels in the place of those that the same annotators gave the clips before.
     unlabelled : bool
@@ -174,7 +177,7 @@ def add(
     if new:
         collection.write_clips(pd.concat([clips, table]) if len(clips) else table)
     if answers:
-        found = collection.merge(answers, replace=replace_answers)
+        found = collection.merge(answers, source=source_name, replace=replace_answers)
         result.contradictions += _listed(found, collection.clips()["source"].to_dict())
     return result
 

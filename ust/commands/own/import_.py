@@ -5,6 +5,7 @@ Forms: sonyc (annotations.csv), esc50, urbansound8k, label-studio (JSON), raven 
 """
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -107,7 +108,8 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
             found = add(
                 collection, said, root, renamed=pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
-                asked=args.asked and args.asked.split(","), replace_answers=args.replace, **options,
+                asked=args.asked and args.asked.split(","), replace_answers=args.replace,
+                source_name=relative(args.source, args.folder), **options,
             )  # fmt: skip
     problems += found.problems
     for text in found.warnings:
@@ -128,6 +130,11 @@ def warn(lines: list[str], what: str) -> None:
     """Log a list, if there is anything in it."""
     if lines:
         log.warning("%d %s:\n%s", len(lines), what, listing(lines, limit=10_000))
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a path relative to a folder, in letters that any file can hold."""
+    return os.path.relpath(path, folder).replace(os.sep, "/").encode("utf-8", "backslashreplace").decode()
 
 
 def gate(folder: Path, threshold: float) -> "VoiceGate":
