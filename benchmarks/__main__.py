@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.machine import matrix_gflops, memory_gbs
 from benchmarks.timing import measure
-from ust.compute.device import prepare
+from ust.util.device import prepare
 
 HERE = Path(__file__).parent
 THREADS = 2

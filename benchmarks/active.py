@@ -19,12 +19,12 @@ ENOUGH = 0.95  # of the score with all labels
 
 def read(folder: Path) -> tuple:
     """The system, train and validate examples, and the taxonomy."""
-    from ust.collection.collection import Collection
+    from ust.custom.project import FEATURES, PARAMS, SYSTEM
+    from ust.custom.training import aggregate
+    from ust.datasets.collection import Collection
     from ust.features.store import open_all
     from ust.models.examples import select
-    from ust.own.project import FEATURES, PARAMS, SYSTEM
-    from ust.own.training import aggregate
-    from ust.training.section import read_system
+    from ust.training.systems import read_system
 
     collection = Collection(folder)
     system = read_system(folder / PARAMS, SYSTEM)
@@ -52,7 +52,7 @@ class Learner:
         import torch
 
         from ust.models.checkpoints import build_new
-        from ust.training.heads.fit import descend
+        from ust.training.heads import fit_classifier
 
         system = self.system
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
@@ -60,15 +60,15 @@ class Learner:
         network = build_new(system.architecture, system.config, outputs, shapes, system.seed, name)
         steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
         values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
-        descend(network, values, targets, name=name, weight_decay=self.decay, **steps)
+        fit_classifier(network, values, targets, name=name, weight_decay=self.decay, **steps)
         return network.eval()
 
     def __call__(self, rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Calibrated probabilities of embeddings by a head that learnt from so many clips."""
         import torch
 
-        from ust.scores.calibration import fit_calibration
-        from ust.training.held_out.folds import folds
+        from ust.evaluation.calibration import fit_calibration
+        from ust.training.cross_validation import folds
 
         def answers(network, x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
@@ -85,13 +85,13 @@ class Learner:
 
 def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: int) -> list[float]:
     """Scores on validate after each batch of labels."""
-    from ust.files.seeding import generator
-    from ust.own.selection import STRATEGIES, Known
+    from ust.custom.active_learning import STRATEGIES, ReviewState
     from ust.training.flat import flat_score
+    from ust.util.seeding import random_stream
 
     score = flat_score(list(learner.taxonomy.labels), validate[1] > 0.5, learner.taxonomy)
     labelled = np.zeros(len(learner.x), bool)
-    labelled[generator(seed, "first").permutation(len(labelled))[:batch]] = True
+    labelled[random_stream(seed, "first").permutation(len(labelled))[:batch]] = True
     scores = []
     while True:
         rows = np.flatnonzero(labelled)
@@ -99,7 +99,7 @@ def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: i
         scores.append(float(np.mean(list(score(of_validate).values()))))
         if labelled.all():
             return scores
-        known = Known(of_all, learner.x, learner.y, labelled)
+        known = ReviewState(of_all, learner.x, learner.y, labelled)
         labelled[STRATEGIES[strategy](known, batch, seed * 1000 + len(rows))] = True
 
 

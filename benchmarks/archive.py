@@ -30,16 +30,19 @@ def make_system(folder: Path) -> None:
     import torch
 
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.models.checkpoints import Saved, save
+    from ust.datasets.synthetic.city import write_taxonomy
+    from ust.models.checkpoints import SavedNetwork, save_network
     from ust.models.cnn import CNN
-    from ust.sources.city.build import write_taxonomy
 
     torch.manual_seed(0)
     write_taxonomy(folder / "taxonomy.yaml")
     taxonomy = read_taxonomy(folder / "taxonomy.yaml")
     config = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": SYSTEM}}
-    save(folder / "models" / "cnn", Saved(CNN(config, 37), "cnn", config, list(taxonomy.labels), about))
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": SYSTEM}}
+    save_network(
+        folder / "models" / "cnn",
+        SavedNetwork(CNN(config, 37), "cnn", config, list(taxonomy.labels), metadata),
+    )
 
 
 def make_files(folder: Path, count: int, corrupt: int) -> None:

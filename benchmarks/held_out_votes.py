@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-from ust.annotations.reading import GROUND_TRUTH, read_annotations
+from ust.annotations.annotations import GROUND_TRUTH, read_annotations
+from ust.annotations.rules.config import read_label_quality
 from ust.annotations.rules.pooled import Pooled, fit, pooled
-from ust.annotations.rules.section import read_label_quality
-from ust.annotations.rules.votes import votes_of
+from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.files.seeding import generator
+from ust.util.seeding import random_stream
 
 # One at a time beside what params.yaml has.
 OTHERS = (
@@ -38,13 +38,13 @@ OTHERS = (
 def held_out(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, *, seed: int) -> list[float]:
     """Micro average precision of the held-out votes, fine and coarse."""
     people = annotations[annotations["annotator_id"] > GROUND_TRUTH]
-    people = people.iloc[generator(seed, "held out").permutation(len(people))]
+    people = people.iloc[random_stream(seed, "held out").permutation(len(people))]
     turn = people.groupby("audio_filename").cumcount().to_numpy()
     labels, coarse = list(taxonomy.labels), len(taxonomy.coarse)
     found = []
     for number in range(turn.max() + 1):
         rest, held = people[turn != number], people[turn == number]
-        votes = votes_of(rest, taxonomy)
+        votes = collect_votes(rest, taxonomy)
         own, _, _ = fit(votes, settings)
         held = held[held["audio_filename"].isin(votes.clips)]
         rows = pd.Index(votes.clips).get_indexer(held["audio_filename"])
@@ -69,7 +69,7 @@ def growth(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, time
             )
             for i in range(count)
         ]
-        votes = votes_of(pd.concat(copies), taxonomy)
+        votes = collect_votes(pd.concat(copies), taxonomy)
         started = time.perf_counter()
         pooled(votes, settings)
         print(f"{len(votes.clip):>9,} rows  {time.perf_counter() - started:7.1f} s")  # noqa: T201

@@ -12,14 +12,12 @@ import torch
 
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import load_audio
+from ust.datasets.synthetic.city import build_city, write_taxonomy
 from ust.features.extraction import extract
 from ust.features.feature import OnBatch
-from ust.features.rows import Row, find_rows
-from ust.features.section import read_feature
-from ust.features.store import open_all
-from ust.features.table import FEATURES
+from ust.features.registry import FEATURES, read_feature
+from ust.features.store import Row, find_rows, open_all
 from ust.features.vggish.weights import random_variables, save_weights
-from ust.sources.city.build import build_city, write_taxonomy
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100

@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ust.annotations.reading import read_truth
+from ust.annotations.annotations import read_truth
 from ust.annotations.taxonomy import read_taxonomy
-from ust.scores.evaluation import Evaluation
-from ust.scores.metrics import Scores
+from ust.evaluation.evaluation import Evaluation
+from ust.evaluation.metrics import Scores
 
 
 def pairs(folder: Path, truth: Path, taxonomy: Path) -> Iterator[tuple[str, Scores, dict]]:

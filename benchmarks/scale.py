@@ -30,7 +30,7 @@ def nothing(shard: int) -> int:
 
 def overhead(count: int) -> float:
     """Seconds a shard costs that does nothing."""
-    from ust.compute.engines import run_shards
+    from ust.util.engines import run_shards
 
     times = []
     for _ in run_shards(nothing, list(range(count)), scheduler="local:2"):

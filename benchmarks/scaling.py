@@ -80,7 +80,7 @@ def command(words: str, folder: Path) -> dict[str, float]:
 
 def settings() -> dict[str, Any]:
     """params.yaml with one system, trained for an epoch and read from disk, and the rules."""
-    from ust.files.documents import read_yaml
+    from ust.util.documents import read_yaml
 
     params = read_yaml(ROOT / "params.yaml")
     params["train"] |= {"max_epochs": 1, "cache_gib": 0.0}
@@ -96,8 +96,8 @@ def build(folder: Path, clips: int) -> None:
     """A project's folder with so many clips."""
     import pandas as pd
 
-    from ust.files.documents import write_yaml
-    from ust.sources.city.build import build_city
+    from ust.datasets.synthetic.city import build_city
+    from ust.util.documents import write_yaml
 
     city, raw = folder / "city", folder / "data" / "raw"
     build_city(city, seed=2019, clips=BASE)

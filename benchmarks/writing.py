@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ust.files.atomic import replacing
+from ust.util.files import atomic_write
 
 CONTENT = bytes(4096)
 
@@ -20,7 +20,7 @@ def milliseconds_per_write(folder: Path, writes: int) -> float:
     """The mean time of writing new files into a folder, in milliseconds."""
     start = time.perf_counter()
     for index in range(writes):
-        with replacing(folder / f"new{index:06}.npy") as partial:
+        with atomic_write(folder / f"new{index:06}.npy") as partial:
             partial.write_bytes(CONTENT)
     return 1e3 * (time.perf_counter() - start) / writes
 

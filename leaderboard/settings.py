@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 HERE = Path(__file__).parent
 TABLES = ("labels", "systems", "ensembles", "checkpoints")
@@ -32,16 +32,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m leaderboard.settings", description=__doc__)
     parser.add_argument("settings", nargs="*", help="NAME.OF.PARAMETER=VALUE")
     parser.add_argument("--out", type=Path, default=HERE / "params.yaml")
-    args = parse(parser, words=words)
+    args = parse_args(parser, words=words)
 
     import io
 
     from ruamel.yaml import YAML
 
-    from ust.commands.parameters import check_content
-    from ust.files.atomic import replacing
-    from ust.files.documents import read_yaml
-    from ust.files.errors import UserError
+    from ust.cli.parameters import check_params_content
+    from ust.util.documents import read_yaml
+    from ust.util.errors import UserError
+    from ust.util.files import atomic_write
 
     content = read_yaml(HERE.parent / "params.yaml") | {name: {} for name in REPLACED}
     merge(content, read_yaml(HERE / "overlay.yaml"))
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
     board = content["leaderboard"]
     # DVC repeats a stage for each seed of a list, not of a table.
     board["pairs"] = [{"name": name, **row} for name, row in content["ensembles"].items()]
-    check_content(args.out, content)
+    check_params_content(args.out, content)
     for name in board["systems"]:
         if name not in content["systems"]:
             there = ", ".join(content["systems"])
@@ -69,12 +69,12 @@ def main(words: Sequence[str] | None = None) -> None:
         for name in board["systems"]
         for seed in board["seeds"]
     }
-    with replacing(args.out) as partial:
+    with atomic_write(args.out) as partial:
         yaml.default_flow_style = False
         yaml.dump(content, partial)
     count = len(board["systems"]) + len(board["pairs"])
-    done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))
+    log_done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

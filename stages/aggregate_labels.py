@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -15,27 +15,27 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out"])
+    args = parse_args(parser, writes=["out"])
 
-    from ust.annotations.reading import read_annotations, read_coarse
-    from ust.annotations.rules.section import read_rule
+    from ust.annotations.annotations import read_annotations, read_coarse
+    from ust.annotations.rules.config import read_rule
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.embeddings import read_embeddings
-    from ust.files.atomic import replacing
+    from ust.util.files import atomic_write
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.listens else {}
     labels = rule.aggregate(annotations, taxonomy, settings, **given)
-    with replacing(args.out) as partial:
+    with atomic_write(args.out) as partial:
         labels.to_csv(partial, index=False, lineterminator="\n")
     clips = annotations.groupby("split")["audio_filename"].nunique()
     counts = labels["split"].value_counts().sort_index()
     texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
              for split, n in counts.items()]  # fmt: skip
-    done("%s: %s", args.out, ", ".join(texts))
+    log_done("%s: %s", args.out, ", ".join(texts))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

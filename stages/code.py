@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 SCRIPTS = ("augment", "inputs", "describe", "evaluate", "table", "page", "submit")
-FEATURES, MODELS, RECIPES = "ust.features.table", "ust.models.table", "ust.training.table"
-RULES, SOURCES = "ust.annotations.rules.table", "ust.sources.table"
+FEATURES, MODELS, RECIPES = "ust.features.registry", "ust.models.registry", "ust.training.registry"
+RULES, SOURCES = "ust.annotations.rules.registry", "ust.datasets.registry"
 
 Rows = dict[str, frozenset[str]]
 
@@ -87,22 +87,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.code", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"])
 
-    from ust.commands.parameters import check
-    from ust.files.code import code_digests
-    from ust.files.documents import write_json
-    from ust.files.folders import replacing_folder
+    from ust.cli.parameters import check_params
+    from ust.util.code import code_digests
+    from ust.util.documents import write_json
+    from ust.util.folders import atomic_folder
 
-    params = check(args.params)
+    params = check_params(args.params)
     root = Path(__file__).parents[1]
-    with replacing_folder(args.out, by="code", force=args.force) as folder:
+    with atomic_folder(args.out, by="code", force=args.force) as folder:
         found = list(stages(params))
         write_json(folder / "index.json", index(params))
         for place, script, rows in found:
             write_json(folder / f"{place}.json", code_digests(root, f"stages.{script}", rows))
-    done("%s: %s is in order, %d stages", args.out, args.params, len(found))
+    log_done("%s: %s is in order, %d stages", args.out, args.params, len(found))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,7 +1,7 @@
 """Compare systems on the same resampled clips: is one really ahead of another?"""
 
-from ust.commands.compare import main
-from ust.commands.console import run
+from ust.cli.compare import main
+from ust.cli.console import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

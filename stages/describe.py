@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -16,16 +16,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--clip", help="to draw, default: the one with the most labels")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the list of features")
-    args = parse(parser)
+    args = parse_args(parser)
 
     from ust.annotations.agreement import agreement, label_counts
+    from ust.annotations.annotations import read_annotations, read_coarse
     from ust.annotations.labels import read_labels
-    from ust.annotations.reading import read_annotations, read_coarse
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_all
-    from ust.files.atomic import replacing
-    from ust.files.settings import Name, read_sections
-    from ust.page.figures import features_figure
+    from ust.reports.figures import features_figure
+    from ust.util.config import Name, read_sections
+    from ust.util.files import atomic_write
 
     (names,) = read_sections(args.params, features=list[Name])
     taxonomy = read_taxonomy(args.taxonomy)
@@ -42,12 +42,12 @@ def main() -> None:
     present = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]
     figure = features_figure(values, attributes, title=f"{clip}: {', '.join(present) or 'no label'}")
     for name, table in tables.items():
-        with replacing(args.out / f"{name}.csv") as partial:
+        with atomic_write(args.out / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-    with replacing(args.out / "features.png") as partial:
+    with atomic_write(args.out / "features.png") as partial:
         figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
-    done("%s: %d labels, %s", args.out, len(taxonomy.labels), clip)
+    log_done("%s: %d labels, %s", args.out, len(taxonomy.labels), clip)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

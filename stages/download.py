@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from stages import from_project
-from ust.commands.console import done, log, parse, progress, run
+from ust.cli.console import log, log_done, parse_args, progress, run_command
 
 
 def main() -> None:
@@ -18,44 +18,43 @@ def main() -> None:
         default=os.environ.get("UST_ZENODO") or "https://zenodo.org",
         help="a mirror's address, by default $UST_ZENODO",
     )
-    args = parse(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"])
 
     from dataclasses import asdict
 
-    from ust.annotations.reading import AS_GIVEN, read_annotations, require_ground_truth
+    from ust.annotations.annotations import AS_GIVEN, read_annotations, require_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.files.documents import write_json
-    from ust.files.errors import listing
-    from ust.files.folders import replacing_folder
-    from ust.files.settings import read_sections
-    from ust.sources.fetch import cache_folder
-    from ust.sources.section import Data, scored_splits
-    from ust.sources.source import ANNOTATIONS, TAXONOMY, Place
-    from ust.sources.table import SOURCES
+    from ust.datasets.download import cache_folder
+    from ust.datasets.registry import SOURCES, Data, scored_splits
+    from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination
+    from ust.util.config import read_sections
+    from ust.util.documents import write_json
+    from ust.util.errors import bullet_list
+    from ust.util.folders import atomic_folder
 
     (data,) = read_sections(args.params, data=Data)
-    with replacing_folder(args.out, by="download", force=args.force) as folder:
+    with atomic_folder(args.out, by="download", force=args.force) as folder:
         scored = scored_splits(args.params)
-        place = Place(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
-        summary = SOURCES[data.source].bring(place, data)
+        place = Destination(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
+        summary = SOURCES[data.source].fetch(place, data)
         annotations = read_annotations(folder / ANNOTATIONS, read_taxonomy(folder / TAXONOMY), AS_GIVEN)
         require_ground_truth(annotations, scored, args.out / ANNOTATIONS)
-        about = {"source": data.source, "release": data.version, "coarse": data.coarse}
-        write_json(folder / "dataset.json", about | asdict(summary))
+        metadata = {"source": data.source, "release": data.version, "coarse": data.coarse}
+        write_json(folder / "dataset.json", metadata | asdict(summary))
     if summary.skipped:
         log.warning(
-            "left out %d clips:\n%s", len(summary.skipped), listing(list(summary.skipped), limit=10_000)
+            "left out %d clips:\n%s", len(summary.skipped), bullet_list(list(summary.skipped), limit=10_000)
         )
     if summary.incomplete:
         log.warning(
-            "%d files are incomplete:\n%s", len(summary.incomplete), listing(list(summary.incomplete))
+            "%d files are incomplete:\n%s", len(summary.incomplete), bullet_list(list(summary.incomplete))
         )
     if summary.conversions:
         log.info(
             "converted when read: %s", ", ".join(f"{n} {what}" for what, n in summary.conversions.items())
         )
-    done("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in summary.clips.items()))
+    log_done("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in summary.clips.items()))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -13,24 +13,24 @@ def main() -> None:
     parser.add_argument("labels", type=Path, help="CSV of the stage aggregate_labels")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="folder for the ensemble")
-    args = parse(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"])
 
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.files.folders import replacing_folder
-    from ust.training.held_out.ensemble import combine
+    from ust.training.ensemble import combine
+    from ust.util.folders import atomic_folder
 
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels, taxonomy).query("split == 'train'")
-    with replacing_folder(args.out, by="ensemble", force=args.force) as folder:
+    with atomic_folder(args.out, by="ensemble", force=args.force) as folder:
         shares = combine(args.members, labels, taxonomy, folder)
     names = [member.name for member in args.members]
     texts = [
         f"{level} {' + '.join(f'{share:.2f} {name}' for share, name in zip(of, names, strict=True))}"
         for level, of in shares.items()
     ]
-    done("%s: %s", args.out, ", ".join(texts))
+    log_done("%s: %s", args.out, ", ".join(texts))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ust.commands.console import done, parse, parse_share, progress, run
+from ust.cli.console import log_done, parse_args, parse_shard, progress, run_command
 
 
 def main() -> None:
@@ -21,14 +21,13 @@ def main() -> None:
         help="compute one share of N; a run without this writes the file",
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out"])
-    share = parse_share(args.shard)
+    args = parse_args(parser, writes=["out"])
+    share = parse_shard(args.shard)
 
-    from ust.compute.section import Compute
-    from ust.features.rows import find_rows
-    from ust.features.section import read_feature
-    from ust.features.shares import Extraction, extract_share
-    from ust.files.settings import read_sections
+    from ust.features.extraction import Extraction, extract_shard
+    from ust.features.registry import read_feature
+    from ust.features.store import find_rows
+    from ust.util.config import Compute, read_sections
 
     _, settings = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
@@ -37,14 +36,14 @@ def main() -> None:
         threads=compute.threads, device=compute.device,
     )  # fmt: skip
     if share is None and compute.scheduler is not None:
-        from ust.compute.engines import run_shards
+        from ust.util.engines import run_shards
 
         count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
         shares = run_shards(
-            partial(extract_share, extraction.everywhere, count),
+            partial(extract_shard, extraction.absolute_address, count),
             list(range(count)),
             scheduler=compute.scheduler,
-            module="ust.features.shares",
+            module="ust.features.extraction",
         )
         for _ in progress(shares, total=count, description=args.feature, unit="shard"):
             pass
@@ -52,10 +51,10 @@ def main() -> None:
     weights = extraction.description.get("weights")
     what = " × ".join(map(str, shape)) + (f", {weights} weights" if weights else "")
     if share is None:
-        done("%s: %d rows of %s", args.out, rows, what)
+        log_done("%s: %d rows of %s", args.out, rows, what)
     else:
-        done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, what)
+        log_done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, what)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

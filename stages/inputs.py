@@ -7,7 +7,7 @@ depends on a file of its own instead, which changes when one of its features doe
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -16,11 +16,11 @@ def main() -> None:
     parser.add_argument("index", type=Path, help="JSON of the stage code")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("out", type=Path, help="folder to write")
-    args = parse(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"])
 
     from ust.features.store import open_features
-    from ust.files.documents import read_json, write_json
-    from ust.files.folders import replacing_folder
+    from ust.util.documents import read_json, write_json
+    from ust.util.folders import atomic_folder
 
     index = read_json(args.index, made_by="code")
     labels, systems, digests = index["labels"], index["systems"], {}
@@ -31,7 +31,7 @@ def main() -> None:
         {name: {each: digests[each] for each in features} for name, features in rows.items()}
         for rows in (labels, systems)
     )
-    with replacing_folder(args.out, by="inputs", force=args.force) as folder:
+    with atomic_folder(args.out, by="inputs", force=args.force) as folder:
         for name, found in of_labels.items():
             write_json(folder / "labels" / f"{name}.json", found)
         for name, found in of_system.items():
@@ -39,8 +39,8 @@ def main() -> None:
         for name, row in index["checkpoints"].items():
             found = {each: digests[each] for each in row["features"]}
             write_json(folder / "predict" / f"{name}.json", found)
-    done("%s: %d systems, %d features", args.out, len(systems), len(digests))
+    log_done("%s: %d systems, %d features", args.out, len(systems), len(digests))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, log, parse, run
+from ust.cli.console import log, log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -18,32 +18,32 @@ def main() -> None:
     )
     parser.add_argument("--without-seconds", action="store_true", help="so that equal runs write equal files")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out"])
+    args = parse_args(parser, writes=["out"])
 
     import time
 
     import pandas as pd
 
-    from ust.annotations.reading import ground_truth, read_annotations, read_coarse
-    from ust.annotations.rules.section import read_label_quality
-    from ust.annotations.rules.votes import votes_of
+    from ust.annotations.annotations import ground_truth, read_annotations, read_coarse
+    from ust.annotations.rules.config import read_label_quality
+    from ust.annotations.rules.votes import collect_votes
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.files.atomic import replacing
-    from ust.files.documents import write_json
-    from ust.scores.label_quality import TABLES, annotators, doubtful, quality, reliabilities
+    from ust.evaluation.label_quality import TABLES, annotators, doubtful, evaluate_rules, reliabilities
+    from ust.util.documents import write_json
+    from ust.util.files import atomic_write
 
     section, rules = read_label_quality(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     split = args.split or section.split
     truth = ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     scored = truth.index.isin(votes.clips)
     if not scored.any():
         log.warning("warning: only the ground truth speaks of %s clips: there are no votes to judge", split)
         write_json(args.out, {name: {"clips": 0} for name in rules})
         for name, columns in TABLES.items() if args.details else ():
-            with replacing(args.details / f"{name}.csv") as partial:
+            with atomic_write(args.details / f"{name}.csv") as partial:
                 pd.DataFrame(columns=list(columns)).to_csv(partial, index=False, lineterminator="\n")
         return
     places = pd.Index(votes.clips).get_indexer(truth.index[scored])
@@ -57,7 +57,7 @@ def main() -> None:
         log.info("%s: %.1f s", name, seconds[name])
     y = (truth[scored] == 1).to_numpy()
     of_truth = {name: values[places] for name, values in estimates.items()}
-    found = quality(y, of_truth, taxonomy, bootstrap=section.bootstrap, seed=section.seed)
+    found = evaluate_rules(y, of_truth, taxonomy, bootstrap=section.bootstrap, seed=section.seed)
     for name, (rule, _) in rules.items():
         found[name]["clips"] = len(y)
         if rule.supervised:
@@ -76,10 +76,10 @@ def main() -> None:
             "reliability": reliabilities(y, of_truth, taxonomy),
         }
         for name, table in tables.items():
-            with replacing(args.details / f"{name}.csv") as partial:
+            with atomic_write(args.details / f"{name}.csv") as partial:
                 table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-    done("%s: %d rules, %d %s clips with ground truth", args.out, len(found), len(y), split)
+    log_done("%s: %d rules, %d %s clips with ground truth", args.out, len(found), len(y), split)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

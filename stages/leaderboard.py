@@ -4,7 +4,7 @@ by class."""
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, log, parse, progress, run
+from ust.cli.console import log, log_done, parse_args, progress, run_command
 
 
 def main() -> None:
@@ -15,20 +15,27 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the stage download")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"])
 
-    from ust.annotations.reading import read_coarse, read_truth
+    from ust.annotations.annotations import read_coarse, read_truth
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.files.documents import read_json, write_json
-    from ust.files.folders import replacing_folder
-    from ust.files.settings import Name, read_sections
+    from ust.evaluation.config import Evaluate
+    from ust.evaluation.evaluation import Evaluation
     from ust.models.checkpoints import Checkpoint, parameter_count
-    from ust.page.leaderboard import classes_figure, cost_figure
-    from ust.page.standings import Entry, Leaderboard, advice, leaderboard, markdown
-    from ust.scores.evaluation import Evaluation
-    from ust.scores.section import Evaluate
+    from ust.reports.leaderboard import (
+        Entry,
+        Leaderboard,
+        classes_figure,
+        cost_figure,
+        leaderboard,
+        leaderboard_markdown,
+        recommend,
+    )
     from ust.tagging.tagger import Tagger
     from ust.tagging.timing import milliseconds_a_clip
+    from ust.util.config import Name, read_sections
+    from ust.util.documents import read_json, write_json
+    from ust.util.folders import atomic_folder
 
     kinds = {"leaderboard": Leaderboard, "evaluate": Evaluate, "checkpoints": dict[Name, Checkpoint]}
     board, settings, checkpoints = read_sections(args.params, **kinds)
@@ -50,7 +57,7 @@ def main() -> None:
         folder = args.models / str(board.seeds[0]) / checkpoints[name].model
         options = checkpoints[name].model_dump(exclude={"model"})
         tagger = Tagger.load(folder, features=args.models / "features", **options)
-        outputs = tagger.system.about.get("outputs")
+        outputs = tagger.system.metadata.get("outputs")
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
             "train_minutes": round(sum(minutes) / len(places), 2),
@@ -60,17 +67,17 @@ def main() -> None:
         }
         entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else taxonomy.levels)
     rows = leaderboard(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
-    text = advice(rows)
-    with replacing_folder(args.out, by="leaderboard", force=args.force) as folder:
+    text = recommend(rows)
+    with atomic_folder(args.out, by="leaderboard", force=args.force) as folder:
         write_json(folder / "results.json", rows)
-        (folder / "table.md").write_text(f"{markdown(rows, board.against)}\n{text}\n", "utf-8")
+        (folder / "table.md").write_text(f"{leaderboard_markdown(rows, board.against)}\n{text}\n", "utf-8")
         in_order = {row["system"]: entries[row["system"]].evaluations for row in rows}
         figures = {"cost": cost_figure(rows), "classes": classes_figure(in_order, taxonomy)}
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
     log.info("%s", text)
-    done("%s: %d systems, %d seeds", args.out, len(rows), len(board.seeds))
+    log_done("%s: %d systems, %d seeds", args.out, len(rows), len(board.seeds))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, progress, run
+from ust.cli.console import log_done, parse_args, progress, run_command
 
 
 def arguments() -> argparse.Namespace:
@@ -25,29 +25,27 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
     parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    return parse(parser, writes=["out"])
+    return parse_args(parser, writes=["out"])
 
 
 def main() -> None:
     """Write one page that needs nothing else."""
     args = arguments()
 
+    from ust.annotations.annotations import read_annotations, read_coarse
     from ust.annotations.labels import read_labels
-    from ust.annotations.reading import read_annotations, read_coarse
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.audio.clips import SAMPLE_RATE
-    from ust.audio.recordings import load_audio
-    from ust.files.atomic import replacing
-    from ust.files.csvs import read_csv
-    from ust.files.documents import read_json
-    from ust.page.content import clip_content, doubtful_content, page
-    from ust.page.findings import Finding, find, within
-    from ust.scores.predictions import read_predictions
-    from ust.scores.side_by_side import histories
+    from ust.audio.recordings import SAMPLE_RATE, load_audio
+    from ust.evaluation.curves import combine_histories
+    from ust.evaluation.predictions import read_predictions
+    from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips, page
+    from ust.util.documents import read_json
+    from ust.util.files import atomic_write
+    from ust.util.tables import read_csv
 
     index = read_json(args.index, made_by="code")
     systems = list(index["checkpoints"])
-    history = histories([args.history / f"{name}.csv" for name in index["systems"]])
+    history = combine_histories([args.history / f"{name}.csv" for name in index["systems"]])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
     labels = read_labels(args.labels, taxonomy)
@@ -62,8 +60,8 @@ def main() -> None:
             table, _ = read_predictions(folder / f"{system}.csv", list(known.index), taxonomy)
             predicted.setdefault(part, {})[system] = table
             some = (args.mistakes, args.hits) if part == split else (1, 0)
-            findings += find(system, part, known, table, taxonomy, mistakes=some[0], hits=some[1])
-    findings = within(findings, args.clips)
+            findings += find_examples(system, part, known, table, taxonomy, mistakes=some[0], hits=some[1])
+    findings = limit_clips(findings, args.clips)
 
     clips = {}
     chosen = sorted({finding.clip for finding in findings})
@@ -80,12 +78,12 @@ def main() -> None:
         for _, row in rows.iterrows()
     ]
     text = page(metrics, findings, clips, history, annotations, taxonomy, doubtful=doubtful)
-    with replacing(args.out) as partial:
+    with atomic_write(args.out) as partial:
         partial.write_text(text, "utf-8")
-    done(
+    log_done(
         "%s: %d findings in %d clips, %.1f MB", args.out, len(findings), len(clips), len(text.encode()) / 1e6
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -17,20 +17,19 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out", "train"])
+    args = parse_args(parser, writes=["out", "train"])
 
-    from ust.annotations.labels import verified_clips
-    from ust.annotations.reading import AS_GIVEN, read_annotations
+    from ust.annotations.annotations import AS_GIVEN, read_annotations
+    from ust.annotations.labels import scorable_clips
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.compute.accelerate import accelerate
-    from ust.compute.device import prepare
-    from ust.compute.section import Compute
+    from ust.evaluation.predictions import write_predictions
     from ust.features.store import open_all
-    from ust.files.errors import UserError
-    from ust.files.settings import Name, read_sections
     from ust.models.checkpoints import Checkpoint, Predict, load_system
     from ust.models.examples import predict, select
-    from ust.scores.predictions import write_predictions
+    from ust.util.accelerate import accelerate
+    from ust.util.config import Compute, Name, read_sections
+    from ust.util.device import prepare
+    from ust.util.errors import UserError
 
     kinds = {"checkpoints": dict[Name, Checkpoint], "predict": Predict, "compute": Compute}
     rows, settings, compute = read_sections(args.params, **kinds)
@@ -41,17 +40,17 @@ def main() -> None:
 
     taxonomy = read_taxonomy(args.taxonomy)
     # Only the names of the clips are used.
-    clips = verified_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
+    clips = scorable_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
-    inputs = system.about["inputs"]
+    inputs = system.metadata["inputs"]
     system = accelerate(system).to(device)
     with open_all(args.features, inputs) as features:
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
             examples = select(split, clips, [], features, variants=False)
             probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)
             write_predictions(out, list(examples.clips), probabilities, taxonomy)
-            done("%s: %d %s clips", out, len(examples), split)
+            log_done("%s: %d %s clips", out, len(examples), split)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -17,16 +17,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the submission")
     parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["out_metrics"], replaces=["out"])
+    args = parse_args(parser, writes=["out_metrics"], replaces=["out"])
 
     import shutil
 
-    from ust.annotations.reading import AS_GIVEN, ground_truth, read_annotations
+    from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.files.documents import read_json, write_json, write_yaml
-    from ust.files.folders import replacing_folder
-    from ust.files.settings import read_sections
-    from ust.scores.submission import Submit, check, figures, metadata
+    from ust.evaluation.submission import Submit, check_submission, submission_metadata, submission_metrics
+    from ust.util.config import read_sections
+    from ust.util.documents import read_json, write_json, write_yaml
+    from ust.util.folders import atomic_folder
 
     (settings,) = read_sections(args.params, submit=Submit)
     taxonomy = read_taxonomy(args.taxonomy)
@@ -35,14 +35,14 @@ def main() -> None:
     annotations = read_annotations(args.annotations, taxonomy, AS_GIVEN)
     truth = ground_truth(annotations, metrics["rests_on"]["split"])
     authors = [author.model_dump() for author in settings.authors]
-    with replacing_folder(args.out, by="submit", force=args.force) as out:
+    with atomic_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")
-        about = metadata(settings.label, settings.name, args.checkpoint, authors, metrics)
-        write_yaml(out / f"{settings.label}.meta.yaml", about)
-        check(out, settings.label, list(truth["audio_filename"]), taxonomy)
-    write_json(args.out_metrics, {"system": args.checkpoint, **figures(metrics)})
-    done("%s: %s, %d clips, checked, as %s", args.out, args.checkpoint, len(truth), settings.label)
+        metadata = submission_metadata(settings.label, settings.name, args.checkpoint, authors, metrics)
+        write_yaml(out / f"{settings.label}.meta.yaml", metadata)
+        check_submission(out, settings.label, list(truth["audio_filename"]), taxonomy)
+    write_json(args.out_metrics, {"system": args.checkpoint, **submission_metrics(metrics)})
+    log_done("%s: %s, %d clips, checked, as %s", args.out, args.checkpoint, len(truth), settings.label)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

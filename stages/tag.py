@@ -1,7 +1,7 @@
 """Tag recordings of any length, rate and number of channels with a trained system."""
 
-from ust.commands.console import run
-from ust.commands.tag import main
+from ust.cli.console import run_command
+from ust.cli.tag import main
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

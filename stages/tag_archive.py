@@ -1,7 +1,7 @@
-"""Tag an archive of recordings: ust.commands.tag_archive says how."""
+"""Tag an archive of recordings: ust.cli.tag_archive says how."""
 
-from ust.commands.console import run
-from ust.commands.tag_archive import main
+from ust.cli.console import run_command
+from ust.cli.tag_archive import main
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

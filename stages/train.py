@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ust.commands.console import done, log, parse, progress, run
+from ust.cli.console import log, log_done, parse_args, progress, run_command
 
 if TYPE_CHECKING:
-    from ust.training.rows import System
-    from ust.training.work import Data
+    from ust.training.config import SystemConfig
+    from ust.training.work import TrainingData
 
 
 class History:
@@ -42,25 +42,30 @@ class History:
         """Write ``network, epoch`` and the figures."""
         import pandas as pd
 
-        from ust.files.atomic import replacing
+        from ust.util.files import atomic_write
 
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network: a root of another's
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def key(
-    args: argparse.Namespace, system: "System", data: "Data", threads: int, device: str, *parallel: Any
+    args: argparse.Namespace,
+    system: "SystemConfig",
+    data: "TrainingData",
+    threads: int,
+    device: str,
+    *parallel: Any,
 ) -> str:
     """Stands for all that the training depends on: what is left of one with another is not gone on from."""
-    from ust.files.digests import code_digest, digest, file_digest, versions
+    from ust.util.digests import code_digest, digest, file_digest, versions
 
     contents = [
         [each.rows.tobytes(), each.targets.tobytes(), *(file.digest() for file in each.features.values())]
         for each in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
-    groups = data.train.groups.tolist() if system.holds_out else []
+    groups = data.train.groups.tolist() if system.has_folds else []
     settings = {
         "sensors": digest(*groups),
         "name": args.system,
@@ -77,15 +82,15 @@ def key(
 @contextmanager
 def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Path]]:
     """The folders for the models and for states; other processes than the first write no models."""
-    from ust.compute import processes
-    from ust.files.folders import resuming_folder
+    from ust.training import distributed
+    from ust.util.folders import resumable_folder
 
-    if processes.rank() == 0:
-        with resuming_folder(args.out, identity, by="train", force=args.force) as (out, states):
-            processes.told(states)
+    if distributed.rank() == 0:
+        with resumable_folder(args.out, identity, by="train", force=args.force) as (out, states):
+            distributed.broadcast(states)
             yield out, states
     else:
-        states = processes.told(None)
+        states = distributed.broadcast(None)
         with TemporaryDirectory() as scratch:
             yield Path(scratch), states
 
@@ -114,25 +119,24 @@ def main() -> None:
     )
     parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse(parser, writes=["history", "timing"], replaces=["out"])
+    args = parse_args(parser, writes=["history", "timing"], replaces=["out"])
 
     import time
 
+    from ust.annotations.annotations import read_annotations, sensors_of
     from ust.annotations.labels import read_labels
-    from ust.annotations.reading import read_annotations, sensors_of
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.compute import processes
-    from ust.compute.device import prepare
-    from ust.compute.section import Compute
     from ust.features.store import open_all
-    from ust.files.documents import write_json
-    from ust.files.errors import UserError
-    from ust.files.settings import read_sections
+    from ust.training import distributed
     from ust.training.budget import within
     from ust.training.hierarchical import check_root
-    from ust.training.section import read_system
-    from ust.training.table import RECIPES
-    from ust.training.work import Work, check_inputs, description, training_data
+    from ust.training.registry import RECIPES
+    from ust.training.systems import read_system
+    from ust.training.work import TrainingContext, check_inputs, describe_model, training_data
+    from ust.util.config import Compute, read_sections
+    from ust.util.device import prepare
+    from ust.util.documents import write_json
+    from ust.util.errors import UserError
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
@@ -141,11 +145,11 @@ def main() -> None:
     recipe, parallel = RECIPES[system.recipe], ()
     if compute.processes > 1 and recipe.several_processes and not args.minutes:
         parallel = (compute.processes, compute.synchronise)
-        if not processes.started():
-            processes.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
+        if not distributed.is_launched():
+            distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
             return
     elif compute.processes > 1:
-        if processes.started_rank():
+        if distributed.started_rank():
             return  # torchrun started several, of which the first trains
         why = "--minutes is measured" if recipe.several_processes else f"the recipe {system.recipe} trains"
         log.info("%s: %s in one process; compute.processes is %d", args.system, why, compute.processes)
@@ -155,28 +159,28 @@ def main() -> None:
         check_root(args.root)
     device = prepare(device=compute.device, threads=compute.threads)
     if parallel:
-        processes.join(compute.processes, device)
-        if processes.rank():
+        distributed.init_process_group(compute.processes, device)
+        if distributed.rank():
             log.setLevel(logging.CRITICAL)  # the first one speaks for all
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels / f"{system.labels}.csv", taxonomy)
 
     sensors = {}
-    if system.holds_out:
+    if system.has_folds:
         if args.annotations is None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensors_of(read_annotations(args.annotations, taxonomy))
-    cache_gib = system.cache_gib / processes.count()  # each process keeps rows of its own
+    cache_gib = system.cache_gib / distributed.world_size()  # each process keeps rows of its own
     with open_all(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)
-        history, about = History(args.system), description(system, taxonomy, features)
-        with _folders(args, identity) as (out, states), processes.errors_of_lost_processes():
-            work = Work(
-                args.system, taxonomy, device, out, states, about, args.root, history, progress,
+        history, metadata = History(args.system), describe_model(system, taxonomy, features)
+        with _folders(args, identity) as (out, states), distributed.report_lost_processes():
+            work = TrainingContext(
+                args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
             if args.minutes:
@@ -185,12 +189,12 @@ def main() -> None:
             started = time.monotonic()
             recipe.fit(system, data, work)
             minutes = (time.monotonic() - started) / 60
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             history.write(args.history)
-    if args.timing and processes.rank() == 0:
+    if args.timing and distributed.rank() == 0:
         write_json(args.timing, {"minutes": minutes})
-    done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))
+    log_done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

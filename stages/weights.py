@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from stages import from_project
-from ust.commands.console import done, parse, run
+from ust.cli.console import log_done, parse_args, run_command
 
 
 def main() -> None:
@@ -14,27 +14,28 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--mirror", help="address of a folder that has the files to download")
-    args = parse(parser)
+    args = parse_args(parser)
 
-    from ust.compute.device import prepare
-    from ust.compute.section import Compute
-    from ust.features.section import read_feature, write_weights
-    from ust.files.settings import read_sections
-    from ust.sources.fetch import cache_folder, fetch
+    from ust.datasets.download import cache_folder, download_file
+    from ust.features.registry import read_feature, write_weights
+    from ust.util.config import Compute, read_sections
+    from ust.util.device import prepare
 
     def bring(source: str, *, checksum: str | None = None) -> Path:
         if "://" not in source:
             return from_project(source)
         name = source.rpartition("/")[2]
         url = f"{args.mirror}/{name}" if args.mirror else source
-        return fetch(url, cache_folder() / args.feature, name=name, checksum=checksum)
+        return download_file(url, cache_folder() / args.feature, name=name, checksum=checksum)
 
     _, settings = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
     prepare(device="cpu", threads=compute.threads)
     provenance = write_weights(args.out, args.feature, settings, bring)
-    done("%s: %s", args.out, f"{provenance['weights']} weights" if provenance else "no weights are needed")
+    log_done(
+        "%s: %s", args.out, f"{provenance['weights']} weights" if provenance else "no weights are needed"
+    )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -19,7 +19,7 @@ from typing import Any
 from conftest import ROOT
 from project import Project, clone, settings
 
-from ust.scores.tables import COLUMNS, REPORT, REPORT_DATA
+from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 TOLERANCE = 0.01
 FIGURES = [name for name in COLUMNS if name.endswith("auprc")]

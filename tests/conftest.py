@@ -14,15 +14,14 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from ust.annotations.reading import read_annotations
+from ust.annotations.annotations import read_annotations
 from ust.annotations.rules.anyone import Anyone
 from ust.annotations.rules.majority import Majority
-from ust.annotations.rules.table import RULES
+from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy
-from ust.features.rows import Row
-from ust.features.store import write_features
-from ust.sources.city.build import write_taxonomy
-from ust.sources.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.synthetic.city import write_taxonomy
+from ust.features.store import Row, write_features
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
@@ -210,7 +209,7 @@ def work(tmp_path, taxonomy, monkeypatch):
     import torch
     from tiny import CPU, Heard, Tiny
 
-    from ust.training.work import Work
+    from ust.training.work import TrainingContext
 
     heard = Heard()
 
@@ -219,16 +218,16 @@ def work(tmp_path, taxonomy, monkeypatch):
         heard.network = Tiny(outputs)
         return heard.network
 
-    monkeypatch.setattr(Work, "network", network)
+    monkeypatch.setattr(TrainingContext, "network", network)
     (tmp_path / "states").mkdir()
     inputs = {"logmel": "logmel", "vggish": "vggish"}
-    about = {
+    metadata = {
         "architecture": "tiny",
         "taxonomy": None,
         "inputs": inputs,
         "features": {"logmel": {}, "vggish": {}},
     }
-    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path / "states", about, None, heard)
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path / "states", metadata, None, heard)
 
 
 @pytest.fixture

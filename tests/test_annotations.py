@@ -5,7 +5,7 @@ import logging
 import pandas as pd
 import pytest
 
-from ust.annotations.reading import (
+from ust.annotations.annotations import (
     AS_GIVEN,
     correct_coarse,
     ground_truth,
@@ -15,8 +15,8 @@ from ust.annotations.reading import (
     require_ground_truth,
 )
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.files.errors import UserError
-from ust.sources.city.build import annotation_columns
+from ust.datasets.synthetic.city import annotation_columns
+from ust.util.errors import UserError
 
 
 @pytest.fixture

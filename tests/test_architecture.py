@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 from test_dependencies import direct_imports
 
-ORDER = ("files", "compute", "audio", "annotations", "collection", "sources", "features", "models", "scores",
-         "training", "tagging", "archive", "page", "own", "commands")  # fmt: skip
+ORDER = ("util", "audio", "annotations", "datasets", "features", "models", "evaluation", "training",
+         "tagging", "archive", "reports", "custom", "cli")  # fmt: skip
 HEAVY = ("torch", "pandas", "numpy", "librosa", "pydantic", "joblib", "h5py", "sklearn", "matplotlib", "tqdm")
 
 
@@ -48,7 +48,7 @@ def test_imports_have_no_cycles():
 
 def test_the_library_reads_no_parameters_and_no_fixed_path():
     for path in (ROOT / "ust").rglob("*.py"):
-        if package(path) != "commands":
+        if package(path) != "cli":
             source = path.read_text("utf-8")
             assert "params.yaml" not in "".join(
                 ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)

@@ -28,17 +28,17 @@ from conftest import ROOT
 from joblib.externals.loky import get_reusable_executor
 from tiny import ALONE
 
+from ust.archive.filesystems import filesystem
 from ust.archive.folder import Archive
-from ust.archive.places import filesystem
-from ust.archive.query import ask, find_label, read_condition
+from ust.archive.query import find_label, parse_condition, run_query
 from ust.archive.recordings import SCHEMA, find_recordings
 from ust.archive.times import read_times
-from ust.compute import engines
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, save
+from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.page.heat_map import heat_map
+from ust.reports.heat_map import heat_map
 from ust.tagging.tagger import Tagger
+from ust.util import engines
+from ust.util.errors import UserError
 
 LOGMEL = {"sample_rate": 8000, "n_fft": 512, "hop_length": 128, "n_mels": 108, "versions": "any"}
 RATE = 8000
@@ -50,8 +50,10 @@ def place(tmp_path_factory, taxonomy):
     """A system of log-mels, untrained, below models/, and a folder in/ of short recordings, some corrupt."""
     folder = tmp_path_factory.mktemp("archive")
     torch.manual_seed(0)
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
-    save(folder / "models" / "cnn", Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    save_network(
+        folder / "models" / "cnn", SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata)
+    )
     rng = np.random.default_rng(0)
     for index in range(20):
         path = folder / "in" / f"sensor{index % 3}" / f"202403{1 + index // 10:02}_{index:02}3000.wav"
@@ -74,7 +76,7 @@ def ust(place, command, *words, code=0):
     logging.getLogger("ust").addHandler(handler)
     try:
         with contextlib.chdir(place), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            module = import_module(f"ust.commands.{command.replace('-', '_')}")
+            module = import_module(f"ust.cli.{command.replace('-', '_')}")
             module.main(f"ust {command}", list(map(str, words)))
         assert code == 0, out.getvalue()
     except UserError as error:
@@ -384,18 +386,18 @@ def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
     archive = Archive(str(tagged))
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     level = float(rows["5-3_siren"].median())
-    condition = read_condition(
+    condition = parse_condition(
         f"siren > {level:.6f} and not (1_engine < 0.2 or music >= 0.99)", taxonomy.labels
     )
     right = (rows["5-3_siren"] > round(level, 6)) & ~((rows["1_engine"] < 0.2) | (rows["6_music"] >= 0.99))
-    counts, clips = ask(archive, condition, by=["hour", "sensor"], top=3)
+    counts, clips = run_query(archive, condition, by=["hour", "sensor"], top=3)
     keys = [rows["time"].dt.hour.rename("hour"), rows["sensor"]]
     wanted = rows.assign(right=right).groupby(keys)["right"].agg(["size", "sum"]).reset_index()
     assert counts["hour"].tolist() == wanted["hour"].tolist()
     assert counts["windows"].tolist() == wanted["size"].tolist()
     assert counts["matching"].tolist() == wanted["sum"].tolist()
     assert clips["5-3_siren"].tolist() == sorted(rows["5-3_siren"][right], reverse=True)[:3]
-    everything, _ = ask(archive, condition)
+    everything, _ = run_query(archive, condition)
     assert everything["matching"].tolist() == [right.sum()]
 
 
@@ -406,7 +408,7 @@ def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
 )  # fmt: skip
 def test_conditions_that_are_not_understood(taxonomy, text):
     with pytest.raises(UserError):
-        read_condition(text, taxonomy.labels)
+        parse_condition(text, taxonomy.labels)
 
 
 def test_labels_are_found_by_what_only_they_have(taxonomy):

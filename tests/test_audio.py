@@ -18,8 +18,8 @@ from ust.audio.recordings import (
     load_audio,
     open_recording,
     read_recording,
+    windows,
 )
-from ust.audio.windows import windows
 
 
 @pytest.mark.parametrize(

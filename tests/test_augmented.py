@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import load_file
 from tiny import COMMON, CPU, STAGNATION, Heard, fit, sixteen
 
-from ust.training.augmented import Augmented, OnePicture, Varied
-from ust.training.rows import system_model
-from ust.training.section import complete
-from ust.training.work import Work
+from ust.training.augmented import Augmented, AugmentedConfig, AugmentedExamples
+from ust.training.config import system_model
+from ust.training.systems import complete_system
+from ust.training.work import TrainingContext
 
 ROW = {"recipe": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
        "outputs": "coarse"}  # fmt: skip
 AMOUNTS = {"scale": 0.1, "shift": 0.1, "erase": 0.5, "mixup": 0.2}
 SECTION = COMMON | STAGNATION | AMOUNTS | {"batch_size": 4, "max_epochs": 3}
-SYSTEM = system_model(OnePicture, "cnn9", Augmented)(**ROW, **SECTION)
+SYSTEM = system_model(AugmentedConfig, "cnn9", Augmented)(**ROW, **SECTION)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def data(taxonomy):
 
 def varied(data, **changes):
     system = SYSTEM.model_copy(update=changes)
-    return Varied(data.train.features, data.train.rows, data.train.targets, recipe=system)
+    return AugmentedExamples(data.train.features, data.train.rows, data.train.targets, recipe=system)
 
 
 def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
@@ -74,10 +74,10 @@ class Ends(Heard):
 @pytest.mark.slow
 def test_what_was_cut_short_goes_on_as_it_would_have(data, taxonomy, tmp_path):
     def run(name, listener):
-        about = {"inputs": {"logmel": "logmel"}, "features": {}}
+        metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
         place = tmp_path / name
         place.mkdir(exist_ok=True)
-        fit(SYSTEM, data, Work("a", taxonomy, CPU, place / "out", place, about, None, listener))
+        fit(SYSTEM, data, TrainingContext("a", taxonomy, CPU, place / "out", place, metadata, None, listener))
         return load_file(place / "out" / "coarse" / "weights.safetensors"), listener.epochs
 
     wanted, epochs = run("whole", Heard())
@@ -92,7 +92,7 @@ def test_what_was_cut_short_goes_on_as_it_would_have(data, taxonomy, tmp_path):
 def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypatch):
     """And train clips never."""
     seen = {"train": [], "validate": []}
-    network = Work.network
+    network = TrainingContext.network
 
     def watched(self, *args):
         made = network(self, *args)
@@ -102,10 +102,12 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
         )
         return made
 
-    monkeypatch.setattr(Work, "network", watched)
-    about = {"inputs": {"logmel": "logmel"}, "features": {}}
+    monkeypatch.setattr(TrainingContext, "network", watched)
+    metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
     system = SYSTEM.model_copy(update={"max_epochs": 1})
-    fit(system, data, Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, about, None, Heard()))
+    fit(
+        system, data, TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
+    )
     stored = {x.tobytes() for x in data.train.features["logmel"].values.astype(np.float32)}
     for split, wanted in (("train", False), ("validate", True)):
         examples = torch.cat([batch.float() for batch in seen[split]]).numpy()
@@ -115,9 +117,9 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
 
 def test_it_takes_one_feature():
     defaults = SECTION | {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
-    assert complete("systems", "a", ROW, defaults)[1] == []
+    assert complete_system("systems", "a", ROW, defaults)[1] == []
     row = ROW | {"architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
-    system, problems = complete("systems", "a", row, defaults)
+    system, problems = complete_system("systems", "a", row, defaults)
     assert system is None
     wanted = "should be one feature, a log-mel, which this recipe augments"
     assert problems == [f"systems.a.features: is ['logmel', 'vggish'], {wanted}"]

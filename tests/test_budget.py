@@ -6,7 +6,7 @@ from tiny import CPU, Heard
 
 from ust.models.examples import Examples
 from ust.training import budget
-from ust.training.work import Data, Work
+from ust.training.work import TrainingContext, TrainingData
 
 
 class System:
@@ -26,7 +26,7 @@ def clock(monkeypatch):
 
 
 def work(taxonomy, tmp_path):
-    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, {}, None, Heard())
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, {}, None, Heard())
 
 
 def examples(n):
@@ -39,7 +39,7 @@ def examples(n):
 )
 def test_as_many_epochs_as_go_into_the_minutes(taxonomy, tmp_path, clock, clips, own, minutes, epochs):
     """A head that takes a minute, then 20 ms a train clip and epoch, and 12.5 a validate clip."""
-    data, tried = Data(examples(clips), examples(clips // 4)), []
+    data, tried = TrainingData(examples(clips), examples(clips // 4)), []
 
     def fit(system, part, place):
         assert place.out != tmp_path / "out"

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.systems import Answers, Flat
-from ust.scores.calibration import Calibration, fit_calibration
-from ust.scores.curves import calibration_errors, expected_calibration_error
-from ust.scores.evaluation import Evaluation
+from ust.evaluation.calibration import Calibration, fit_calibration
+from ust.evaluation.curves import calibration_errors, expected_calibration_error
+from ust.evaluation.evaluation import Evaluation
+from ust.models.systems import CalibratedClassifier, FlatSystem
 
 
 def sigmoid(z):
@@ -72,12 +72,12 @@ def test_a_system_answers_calibrated():
             return x
 
     calibration = Calibration(np.array([2.0, 0.5]), np.array([-1.0, 1.0]))
-    about = {"calibration": calibration.as_lists()}
+    metadata = {"calibration": calibration.as_lists()}
     x = torch.tensor([[0.3, -0.7], [2.0, 1.0]])
     plain = torch.sigmoid(x).numpy()
-    found = Flat(Echo(), list(TAXONOMY.labels), TAXONOMY, about)(x=x).numpy()
+    found = FlatSystem(Echo(), list(TAXONOMY.labels), TAXONOMY, metadata)(x=x).numpy()
     np.testing.assert_allclose(found, calibration(plain), atol=1e-6)
-    np.testing.assert_allclose(Answers(Echo(), ["a", "b"])(x=x).numpy(), plain)
+    np.testing.assert_allclose(CalibratedClassifier(Echo(), ["a", "b"])(x=x).numpy(), plain)
 
 
 def test_the_error_before_is_that_of_what_the_network_gave():

@@ -9,13 +9,17 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ust.collection.collection import Collection
-from ust.collection.formats.form import ABSENT, UNSURE, Said
-from ust.collection.importing import add, add_unlabelled
-from ust.collection.names import Labels, taxonomy_of
-from ust.collection.splits import deal
-from ust.commands.own.import_ import main as import_command
-from ust.files.errors import UserError
+from ust.cli.import_ import main as import_command
+from ust.datasets.collection import Collection
+from ust.datasets.formats.form import ABSENT, UNKNOWN, Annotation
+from ust.datasets.importing import (
+    LabelResolver,
+    import_recordings,
+    import_unlabelled,
+    split_groups,
+    taxonomy_from_classes,
+)
+from ust.util.errors import UserError
 
 RATE = 8000
 CLASSES = ("tram", "church bell", "market: voices", "market: cart")
@@ -23,7 +27,7 @@ CLASSES = ("tram", "church bell", "market: voices", "market: cart")
 
 @pytest.fixture
 def collection(tmp_path):
-    return Collection.begin(tmp_path / "city", taxonomy_of(CLASSES))
+    return Collection.begin(tmp_path / "city", taxonomy_from_classes(CLASSES))
 
 
 @pytest.fixture
@@ -40,18 +44,18 @@ def record(tmp_path):
 
 def bring(collection, said, tmp_path, **options):
     given = {"renamed": {}, "split": "train", "validate": 0.2, "seed": 0} | options
-    return add(collection, said, tmp_path / "sounds", **given)
+    return import_recordings(collection, said, tmp_path / "sounds", **given)
 
 
 def test_classes_are_labels(collection):
     assert collection.taxonomy.labels == ("1_tram", "2_church-bell", "3_market", "3-1_voices", "3-2_cart")
-    labels = Labels(collection.taxonomy, {"Glocke": "church bell", "wind": ""})
+    labels = LabelResolver(collection.taxonomy, {"Glocke": "church bell", "wind": ""})
     for text, label in {"Church_Bell": "2_church-bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
                         "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church-bell",
                         "wind": "", "dog": None}.items():  # fmt: skip
         assert labels.of(text) == label
     with pytest.raises(UserError, match="there is no class 'dog'"):
-        Labels(collection.taxonomy, {"hound": "dog"})
+        LabelResolver(collection.taxonomy, {"hound": "dog"})
 
 
 @pytest.mark.parametrize(
@@ -59,13 +63,17 @@ def test_classes_are_labels(collection):
 )
 def test_classes_that_are_none(classes):
     with pytest.raises(UserError, match="class"):
-        taxonomy_of(classes)
+        taxonomy_from_classes(classes)
 
 
 def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, record, tmp_path):
     path = record()
     before = path.read_bytes()
-    said = [Said(path, "tram", 8, 12), Said(path, "market", 19, 21), Said(path, "voices", 22, 23, "Ada")]
+    said = [
+        Annotation(path, "tram", 8, 12),
+        Annotation(path, "market", 19, 21),
+        Annotation(path, "voices", 22, 23, "Ada"),
+    ]
     found = bring(collection, said, tmp_path)
     assert (found.clips, found.known, found.problems) == (3, 0, [])
     clips = collection.clips()
@@ -87,7 +95,7 @@ def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, recor
 
 
 def test_the_same_again_is_known_and_changes_nothing(collection, record, tmp_path):
-    said = [Said(record(), "tram", 1, 2)]
+    said = [Annotation(record(), "tram", 1, 2)]
     bring(collection, said, tmp_path)
     files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
     found = bring(collection, said, tmp_path)
@@ -96,7 +104,11 @@ def test_the_same_again_is_known_and_changes_nothing(collection, record, tmp_pat
 
 
 def test_unknown_labels_make_no_negatives(collection, record, tmp_path):
-    said = [Said(record("a.wav"), "wind"), Said(record("b.wav"), "wind"), Said(record("b.wav"), "tram")]
+    said = [
+        Annotation(record("a.wav"), "wind"),
+        Annotation(record("b.wav"), "wind"),
+        Annotation(record("b.wav"), "tram"),
+    ]
     found = bring(collection, said, tmp_path)
     assert set(collection.clips()["source"]) == {"b.wav"}
     assert "the label 'wind' (2 times) is none of the classes; --map 'wind'=CLASS" in found.problems[0]
@@ -108,7 +120,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is(collection, record, tmp_pa
     cut.write_bytes(cut.read_bytes()[:5000])
     sf.write(silent, np.zeros(3 * RATE), RATE)
     found = bring(
-        collection, [Said(path, "tram") for path in (good, cut, silent, tmp_path / "gone")], tmp_path
+        collection, [Annotation(path, "tram") for path in (good, cut, silent, tmp_path / "gone")], tmp_path
     )
     assert found.clips == 2
     assert [problem.partition(": ")[2] for problem in found.problems] == [
@@ -125,7 +137,7 @@ def test_nothing_that_was_heard_is_lost_in_a_copy(collection, record, tmp_path):
     values = np.random.default_rng(0).integers(-3, 4, 3 * RATE)
     sf.write(quiet, values / 2**23, RATE, subtype="PCM_24")
     sf.write(loud, 4 * np.sin(np.arange(3 * RATE)), RATE, subtype="FLOAT")
-    found = bring(collection, [Said(quiet, "tram"), Said(loud, "tram")], tmp_path)
+    found = bring(collection, [Annotation(quiet, "tram"), Annotation(loud, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (2, [], [])
     clips = collection.clips().reset_index().set_index("source")
     stored, _ = sf.read(collection.audio(clips.loc["quiet.wav", "audio_filename"]))
@@ -140,25 +152,25 @@ def test_what_the_copy_makes_silent_is_not_kept(collection, record, tmp_path):
     """So that training has nothing to refuse."""
     path = record("faint.wav", 3)
     sf.write(path, np.full(3 * RATE, 1e-9), RATE, subtype="FLOAT")
-    found = bring(collection, [Said(path, "tram")], tmp_path)
+    found = bring(collection, [Annotation(path, "tram")], tmp_path)
     assert found.problems == [f"{path}: is silent from second 0: every sample is 0"]
     assert list(tmp_path.glob("city/audio/*")) == []
 
 
 def test_clips_from_before_gains_were_noted_are_read(collection, record, tmp_path):
-    bring(collection, [Said(record("a.wav", 3), "tram")], tmp_path)
+    bring(collection, [Annotation(record("a.wav", 3), "tram")], tmp_path)
     path = collection.folder / "clips.csv"
     lines = path.read_text().splitlines()
     path.write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in lines))
     assert collection.clips()["gain_db"].tolist() == [0]
-    bring(collection, [Said(record("b.wav", 3), "tram")], tmp_path)
+    bring(collection, [Annotation(record("b.wav", 3), "tram")], tmp_path)
     assert collection.clips()["gain_db"].tolist() == [0, 0]
 
 
 def test_a_name_that_is_not_utf_8_is_imported(collection, record, tmp_path):
     path = record("a.wav", 3)
     odd = path.rename(path.with_name(os.fsdecode(b"stra\xdfe.wav")))
-    found = bring(collection, [Said(odd, "tram")], tmp_path)
+    found = bring(collection, [Annotation(odd, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (1, [], [])
     assert collection.clips()["source"].tolist() == ["stra\\xdfe.wav"]
 
@@ -177,7 +189,7 @@ def test_the_command_lists_what_cannot_be_read_and_keeps_the_rest(collection, re
 
 
 def test_a_group_stays_in_its_split(collection, record, tmp_path):
-    said = [Said(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
+    said = [Annotation(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
     bring(collection, said[:1], tmp_path, split="validate")
     bring(collection, said, tmp_path, split="train")
     clips = collection.clips()
@@ -187,32 +199,32 @@ def test_a_group_stays_in_its_split(collection, record, tmp_path):
 
 
 def test_only_what_is_labelled_if_asked(collection, record, tmp_path):
-    assert bring(collection, [Said(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips == 1
+    assert bring(collection, [Annotation(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips == 1
 
 
 def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
-    add_unlabelled(collection, [record()], tmp_path)
+    import_unlabelled(collection, [record()], tmp_path)
     assert len(collection.clips()) == 3
     with pytest.raises(UserError, match="nothing is labelled yet"):
         collection.annotations()
 
 
 def test_an_answer_takes_the_place_of_the_same_persons(collection, record, tmp_path):
-    bring(collection, [Said(record(), "tram")], tmp_path)
+    bring(collection, [Annotation(record(), "tram")], tmp_path)
     clip = collection.clips().index[0]
     everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
     for who, answer in (("Ada", 1), ("Bo", 0), ("Ada", -1)):
-        collection.say([(clip, who, everything | {"1_tram": answer})])
+        collection.upsert_annotations([(clip, who, everything | {"1_tram": answer})])
     rows = collection.annotations()
     rows = rows[rows["audio_filename"] == clip].set_index("annotator_id")["1_tram"]
-    assert rows.to_dict() == {0: 1, 1: UNSURE, 2: 0}
+    assert rows.to_dict() == {0: 1, 1: UNKNOWN, 2: 0}
 
 
 def test_a_group_without_any_of_its_labels_stays_what_a_reviewer_answered(collection, record, tmp_path):
     """The market is heard, but neither voices nor cart: data.coarse is not for this."""
-    bring(collection, [Said(record(), "tram")], tmp_path)
+    bring(collection, [Annotation(record(), "tram")], tmp_path)
     answer = {"3_market": 1, "3-1_voices": 0, "3-2_cart": 0}
-    collection.say([("street_00000.flac", "me", answer)])
+    collection.upsert_annotations([("street_00000.flac", "me", answer)])
     table = collection.annotations()
     row = table[table["annotator_id"] == 1].iloc[0]
     assert {label: int(row[label]) for label in answer} == answer
@@ -220,24 +232,24 @@ def test_a_group_without_any_of_its_labels_stays_what_a_reviewer_answered(collec
 
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
 def test_names_are_only_names(collection, record, tmp_path, name):
-    bring(collection, [Said(record(), "tram")], tmp_path)
-    collection.say([(collection.clips().index[0], name, {"1_tram": 1})])
+    bring(collection, [Annotation(record(), "tram")], tmp_path)
+    collection.upsert_annotations([(collection.clips().index[0], name, {"1_tram": 1})])
     assert Collection(collection.folder).annotators() == {name: 1}
     assert 1 in set(collection.annotations()["annotator_id"])
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
 def test_names_that_are_none(collection, record, tmp_path, name):
-    bring(collection, [Said(record(), "tram")], tmp_path)
+    bring(collection, [Annotation(record(), "tram")], tmp_path)
     before = (collection.folder / "annotations.csv").read_bytes()
     with pytest.raises(UserError, match="annotator's name"):
-        collection.say([(collection.clips().index[0], name, {})])
+        collection.upsert_annotations([(collection.clips().index[0], name, {})])
     assert (collection.folder / "annotations.csv").read_bytes() == before
 
 
 def test_clips_that_are_not_there_are_not_spoken_of(collection):
     with pytest.raises(UserError, match=r"there is no clip '\.\./x'"):
-        collection.say([("../x", "Ada", {})])
+        collection.upsert_annotations([("../x", "Ada", {})])
     assert not (collection.folder / "annotations.csv").exists()
 
 
@@ -247,9 +259,9 @@ def test_clips_that_are_not_there_are_not_spoken_of(collection):
 )
 def test_each_group_is_dealt_once(counts, seed):
     groups = {f"g{index}": np.array(row) for index, row in enumerate(counts)}
-    found = deal(groups, validate=0.25, seed=seed)
+    found = split_groups(groups, validate=0.25, seed=seed)
     assert set(found) == set(groups)
-    assert found == deal(groups, validate=0.25, seed=seed)
+    assert found == split_groups(groups, validate=0.25, seed=seed)
     assert set(found.values()) <= {"train", "validate"}
 
 
@@ -258,9 +270,9 @@ def test_validate_has_its_share_of_every_class():
     groups = {f"g{index}": np.eye(5, dtype=int)[rng.integers(5)] * rng.integers(1, 4) for index in range(200)}
     groups |= {f"r{index}": np.array([0, 0, 0, 0, 0, 1]) for index in range(4)}
     groups = {name: np.pad(row, (0, 6 - len(row))) for name, row in groups.items()}
-    found = deal(groups, validate=0.25, seed=1)
+    found = split_groups(groups, validate=0.25, seed=1)
     total = sum(groups.values())
     validate = sum(row for name, row in groups.items() if found[name] == "validate")
     assert validate[5] == 1
     np.testing.assert_allclose(validate / total, 0.25, atol=0.06)
-    assert Counter(deal(groups, validate=0, seed=1).values()) == {"train": 204}
+    assert Counter(split_groups(groups, validate=0, seed=1).values()) == {"train": 204}

@@ -6,13 +6,13 @@ import pytest
 import soundfile as sf
 from conftest import RATE, aggregate
 
-from ust.annotations.reading import read_annotations
+from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import is_incomplete, read_taxonomy
-from ust.files.errors import UserError
-from ust.sources.city.build import annotation_columns, build_city
-from ust.sources.city.scene import SOUNDS
-from ust.sources.folder import link
-from ust.sources.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.local import link_dataset
+from ust.datasets.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.synthetic.city import annotation_columns, build_city
+from ust.datasets.synthetic.scene import SOUNDS
+from ust.util.errors import UserError
 
 CLIPS = {"08_000000.wav": "train", "08_000001.wav": "train", "00_500000.wav": "validate"}
 LAYOUTS = {"v1": "{split}/{name}", "v2": "audio/{name}", "ours": "audio/{split}/{name}", "flat": "{name}"}
@@ -50,7 +50,7 @@ def target(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_linked_in_place(make_dataset, target, layout):
     root = make_dataset(layout)
-    summary = link(root, target, skip_bad=False)
+    summary = link_dataset(root, target, skip_bad=False)
     assert summary.clips == {"train": 2, "validate": 1}
     assert summary.conversions == {}
     for name, split in CLIPS.items():
@@ -67,14 +67,14 @@ def test_audio_may_lie_in_several_other_folders(make_dataset, target, tmp_path):
     for folder, name in zip([roots[0], roots[1], roots[1]], CLIPS, strict=True):
         (folder / "audio").mkdir(parents=True, exist_ok=True)
         (root / "audio" / name).rename(folder / "audio" / name)
-    assert link(root, target, audio_roots=roots, skip_bad=False).clips == {"train": 2, "validate": 1}
+    assert link_dataset(root, target, audio_roots=roots, skip_bad=False).clips == {"train": 2, "validate": 1}
 
 
 def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise):
     root = make_dataset()
     (root / "train/08_000000.wav").unlink()
     sf.write(root / "train/08_000000.flac", noise, RATE)
-    link(root, target, skip_bad=False)
+    link_dataset(root, target, skip_bad=False)
     assert (target / "audio/train/08_000000.wav").resolve().suffix == ".flac"
 
 
@@ -86,11 +86,11 @@ def test_two_files_that_may_be_a_clip_are_both_named(make_dataset, target, tmp_p
         sf.write(root / site / "08_000000.wav", noise, RATE)
     (root / "08_000000.wav").unlink()
     with pytest.raises(UserError) as error:
-        link(root, target, skip_bad=False)
+        link_dataset(root, target, skip_bad=False)
     both = f"{root / 'site_a/08_000000.wav'}, {root / 'site_b/08_000000.wav'}"
     assert f"08_000000.wav: may be {both}; keep one of them" in str(error.value)
     assert "1 of 3 audio files cannot be used" in str(error.value)
-    summary = link(root, target, skip_bad=True)
+    summary = link_dataset(root, target, skip_bad=True)
     assert summary.clips == {"train": 1, "validate": 1}
     assert both in summary.skipped[0]
 
@@ -115,9 +115,9 @@ def test_which_of_several_files_is_the_clip(make_dataset, target, noise, files, 
         sf.write(root / name, noise, RATE)
     if taken is None:
         with pytest.raises(UserError, match=r"08_000000\.wav: may be"):
-            link(root, target, skip_bad=False)
+            link_dataset(root, target, skip_bad=False)
     else:
-        link(root, target, skip_bad=False)
+        link_dataset(root, target, skip_bad=False)
         assert (target / "audio/train/08_000000.wav").resolve() == (root / taken).resolve()
 
 
@@ -126,14 +126,14 @@ def test_a_file_reached_by_several_links_is_one(make_dataset, target):
     (root / "again").symlink_to(root / "audio")
     (root / "one").mkdir()
     (root / "one" / "08_000000.wav").symlink_to(root / "audio" / "08_000000.wav")
-    assert link(root, target, skip_bad=False).clips == {"train": 2, "validate": 1}
+    assert link_dataset(root, target, skip_bad=False).clips == {"train": 2, "validate": 1}
 
 
 def test_incomplete_clips_are_used_and_named(make_dataset, target):
     root = make_dataset()
     path = root / "train/08_000000.wav"
     path.write_bytes(path.read_bytes()[: 44 + 2 * 4 * RATE])
-    summary = link(root, target, skip_bad=False)
+    summary = link_dataset(root, target, skip_bad=False)
     assert summary.clips == {"train": 2, "validate": 1}
     assert summary.incomplete == (f"{path}: incomplete: read 4.0 s of 10.0 s",)
     assert summary.conversions == {"shorter than 10 s": 1}
@@ -143,7 +143,7 @@ def test_usable_but_unusual_files_are_counted(make_dataset, target, noise):
     root = make_dataset()
     sf.write(root / "train/08_000000.wav", np.stack([noise, noise], axis=1), RATE)
     sf.write(root / "train/08_000001.wav", noise[:RATE], 22_050)
-    summary = link(root, target, skip_bad=False)
+    summary = link_dataset(root, target, skip_bad=False)
     assert summary.conversions == {"more than one channel": 1, "other sample rate": 1, "shorter than 10 s": 1}
 
 
@@ -157,7 +157,7 @@ def with_bad_files(make_dataset):
 
 def test_all_bad_files_are_listed_at_once(with_bad_files, target):
     with pytest.raises(UserError) as error:
-        link(with_bad_files, target, skip_bad=False)
+        link_dataset(with_bad_files, target, skip_bad=False)
     message = str(error.value)
     assert "2 of 3 audio files cannot be used" in message
     assert "08_000000.wav: no such file" in message
@@ -175,16 +175,16 @@ def test_one_silent_clip_does_not_stop_the_others_and_an_odd_header_none(make_da
     content[4:8] = (len(content) + 1000).to_bytes(4, "little")
     odd.write_bytes(content)
     with pytest.raises(UserError) as error:
-        link(root, target, skip_bad=False)
+        link_dataset(root, target, skip_bad=False)
     message = str(error.value)
     assert "1 of 3 audio files cannot be used; to go on without them" in message
     assert "set data.on_bad_audio to skip" in message
     assert "08_000000.wav: is silent" in message
-    assert link(root, target, skip_bad=True).clips == {"train": 1, "validate": 1}
+    assert link_dataset(root, target, skip_bad=True).clips == {"train": 1, "validate": 1}
 
 
 def test_bad_files_can_be_left_out(with_bad_files, target):
-    summary = link(with_bad_files, target, skip_bad=True)
+    summary = link_dataset(with_bad_files, target, skip_bad=True)
     assert summary.clips == {"train": 1}
     assert len(summary.skipped) == 2
     left = pd.read_csv(target / ANNOTATIONS)
@@ -197,16 +197,16 @@ def test_bad_files_can_be_left_out(with_bad_files, target):
 def test_nothing_usable_is_an_error_even_when_skipping(with_bad_files, target):
     (with_bad_files / "train/08_000001.wav").unlink()
     with pytest.raises(UserError, match="no audio file can be used"):
-        link(with_bad_files, target, skip_bad=True)
+        link_dataset(with_bad_files, target, skip_bad=True)
 
 
 def test_a_missing_folder_or_file_is_named(tmp_path, target, make_dataset):
     with pytest.raises(UserError, match=r"data\.path should name the folder"):
-        link(tmp_path / "nowhere", target, skip_bad=False)
+        link_dataset(tmp_path / "nowhere", target, skip_bad=False)
     root = make_dataset()
     (root / TAXONOMY).unlink()
     with pytest.raises(UserError, match=r"dcase-ust-taxonomy\.yaml: no such file"):
-        link(root, target, skip_bad=False)
+        link_dataset(root, target, skip_bad=False)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from stages.code import stages as stages_of
-from ust.files import code
-from ust.files import digests as code_of_values
+from ust.util import code
+from ust.util import digests as code_of_values
 
 # Scripts beside the stages that no pipeline runs.
 TOOLS = {"compare", "export", "leaderboard", "tag", "tag_archive"}
-TABLES = ("ust.annotations.rules.table", "ust.features.table", "ust.models.table", "ust.sources.table",
-          "ust.training.table")  # fmt: skip
+PACKAGES = ("annotations.rules", "features", "models", "datasets", "training")
+TABLES = tuple(f"ust.{package}.registry" for package in PACKAGES)
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 
 
@@ -106,7 +106,7 @@ def test_a_digest_is_of_what_the_script_imports(name):
     found = set(code.code_digests(ROOT, f"stages.{name}", all_rows()))
     assert {path for path in found if path.endswith(".py")} == imported_files(ROOT / "stages" / f"{name}.py")
     templates = {path for path in found if not path.endswith(".py")}
-    assert templates == ({"ust/page/page.html.jinja"} if name == "page" else set())
+    assert templates == ({"ust/reports/html.html.jinja"} if name == "page" else set())
 
 
 def digests(root: Path) -> dict[str, dict]:
@@ -152,12 +152,12 @@ def test_who_rests_on_what(copy):
     def on(module):
         return {place.split("/")[0] for place, files in rests.items() if module in files}
 
-    assert on("ust/scores/bootstrap.py") == {"evaluate", "label_quality"}
-    assert on("ust/page/media.py") == {"page"}
-    assert on("ust/page/page.html.jinja") == {"page"}
-    assert on("ust/training/loops/schedule.py") == {"train"}
-    assert on("ust/compute/strided.py") == {"train", "predict", "weights", "extract"}
-    assert on("ust/sources/city/sounds.py") == {"download"}
+    assert on("ust/evaluation/bootstrap.py") == {"evaluate", "label_quality"}
+    assert on("ust/reports/media.py") == {"page"}
+    assert on("ust/reports/html.html.jinja") == {"page"}
+    assert on("ust/training/schedules.py") == {"train"}
+    assert on("ust/util/fast_layers.py") == {"train", "predict", "weights", "extract"}
+    assert on("ust/datasets/synthetic/sounds.py") == {"download"}
     assert on("ust/models/frames.py") == {"train", "predict"}
     frames = {place for place, files in rests.items() if "ust/models/frames.py" in files}
     assert frames == {
@@ -169,7 +169,7 @@ def test_who_rests_on_what(copy):
     assert {place for place, files in rests.items() if "ust/annotations/rules/anyone.py" in files} == {
         "aggregate_labels/any", "label_quality"
     }  # fmt: skip
-    assert not on("ust/sources/sonyc.py")  # the city is the source
+    assert not on("ust/datasets/sonyc.py")  # the city is the source
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -178,7 +178,7 @@ def test_another_row_changes_nothing_for_those_that_do_not_use_it(copy, table):
 
     def add(text):
         name = re.search(r"^(\w+): dict", text, re.MULTILINE)[1]
-        text = text.replace("\nfrom ", "\nfrom ust.files import errors as another\nfrom ", 1)
+        text = text.replace("\nfrom ", "\nfrom ust.util import errors as another\nfrom ", 1)
         return (
             text.replace(f"{name}: dict", f"{name}: dict", 1).rstrip()[:-1]
             + '    "another": another.ROW,\n}\n'
@@ -188,7 +188,7 @@ def test_another_row_changes_nothing_for_those_that_do_not_use_it(copy, table):
 
 
 def test_comments_and_docstrings_change_nothing(copy):
-    for name in ("ust/scores/bootstrap.py", "stages/train.py", "ust/models/cnn.py"):
+    for name in ("ust/evaluation/bootstrap.py", "stages/train.py", "ust/models/cnn.py"):
         found = changed(copy, copy / name, lambda text: "# Why.\n" + text.replace('"""', '"""Or: ', 1))
         assert found == set()
 
@@ -273,7 +273,7 @@ def test_declared_params_are_what_the_script_reads(name):
     """The sections it asks for, by `read_sections`, by a table of rows, or by name."""
     stage = stages()[name]
     source = script(stage).read_text("utf-8")
-    if "ust.commands.evaluate" in source:
+    if "ust.cli.evaluate" in source:
         source = "read_sections(args.params, evaluate=Evaluate); read_coarse(args.params)"
     read = set()
     for node in ast.walk(ast.parse(source)):

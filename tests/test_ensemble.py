@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project import ROOT, change_params
 
-from ust.commands.parameters import check
-from ust.files.documents import read_json, write_json
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, build, load_system, save
+from ust.cli.parameters import check_params
+from ust.evaluation.predictions import read_predictions, write_predictions
+from ust.models.checkpoints import SavedNetwork, build_network, load_system, save_network
 from ust.models.heads import Head
-from ust.scores.predictions import read_predictions, write_predictions
-from ust.training.held_out.ensemble import best_shares, combine
+from ust.training.ensemble import best_shares, combine
+from ust.util.documents import read_json, write_json
+from ust.util.errors import UserError
 
 CONFIG = Head.Config(hidden_layers=0, hidden_size=4, dropout=0.0)
 SHAPES = {"embedding": (6,)}
@@ -62,13 +62,15 @@ def trained(taxonomy, tmp_path):
     )
     for seed, name in enumerate("ab"):
         torch.manual_seed(seed)
-        about = {"versions": {}, "calibration": {"scale": [0.5] * 37, "shift": [seed] * 37}, "epoch": 3}
-        about |= {
+        metadata = {"versions": {}, "calibration": {"scale": [0.5] * 37, "shift": [seed] * 37}, "epoch": 3}
+        metadata |= {
             "taxonomy": asdict(taxonomy), "outputs": "all", "inputs": {"embedding": name}, "parameters": 7,
             "features": {name: {"weights": "random"}}, "architecture": f"head on {name}", "converged": True,
         }  # fmt: skip
-        network = build("head", CONFIG, 37, SHAPES)
-        save(tmp_path / name, Saved(network, "head", CONFIG, list(taxonomy.labels), about, SHAPES))
+        network = build_network("head", CONFIG, 37, SHAPES)
+        save_network(
+            tmp_path / name, SavedNetwork(network, "head", CONFIG, list(taxonomy.labels), metadata, SHAPES)
+        )
         write_predictions(tmp_path / name / "out_of_fold.csv", names, rng.random((20, 37)), taxonomy)
     return tmp_path, labels
 
@@ -78,9 +80,9 @@ def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
     shares = combine([place / "a", place / "b"], labels, taxonomy, place / "both")
     assert all(sum(of) == pytest.approx(1, abs=1e-3) for of in shares.values())
     system = load_system(place / "both")
-    assert system.about["inputs"] == {"a": "a", "b": "b"}
-    assert system.about["parameters"] == 14
-    assert not {"calibration", "epoch"} & system.about.keys()  # which are its members'
+    assert system.metadata["inputs"] == {"a": "a", "b": "b"}
+    assert system.metadata["parameters"] == 14
+    assert not {"calibration", "epoch"} & system.metadata.keys()  # which are its members'
     given = {name: torch.rand(5, 6) for name in "ab"}
     alone = [load_system(place / name)(embedding=given[name]) for name in "ab"]
     found = system(**given)
@@ -104,7 +106,7 @@ def test_an_ensemble_of_an_ensemble(trained, taxonomy):
         (place / "c" / path.name).write_bytes(path.read_bytes())
     combine([place / "both", place / "c"], labels, taxonomy, place / "three")
     system = load_system(place / "three")
-    assert system.about["parameters"] == 21
+    assert system.metadata["parameters"] == 21
     found = system(a=torch.rand(3, 6), b=torch.rand(3, 6))
     assert found.shape == (3, 37)
     assert ((found > 0) & (found < 1)).all()
@@ -163,4 +165,4 @@ def test_a_damaged_description_is_named(trained, taxonomy, shares, message):
 def test_a_wrong_row_is_named(tmp_path, row, message):
     with pytest.raises(UserError, match=f"ensembles.both.{message}"):
         change_params(ROOT / "params.yaml", tmp_path / "params.yaml", {"ensembles.both": row})
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")

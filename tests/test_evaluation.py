@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from ust.scores.bootstrap import interval, resamples
-from ust.scores.calibration import best_thresholds
-from ust.scores.comparison import compare
-from ust.scores.curves import confusion, curves, reliability
-from ust.scores.evaluation import Evaluation, details, headline
-from ust.scores.predictions import write_predictions
+from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.calibration import best_thresholds
+from ust.evaluation.curves import confusion, curves, reliability
+from ust.evaluation.evaluation import Evaluation, compare, detailed_metrics, headline_metrics
+from ust.evaluation.predictions import write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +111,7 @@ def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, d
 
 
 def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
-    metrics = headline(evaluations[0], intervals)
+    metrics = headline_metrics(evaluations[0], intervals)
     for level in ("fine", "coarse"):
         for unit in ("clips", "sensors"):
             for name, (low, high) in metrics["ci95"][unit][level].items():
@@ -125,7 +124,7 @@ def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
 
 
 def test_details_of_every_label(evaluations, intervals, taxonomy):
-    found = details(evaluations[0], intervals, dict.fromkeys(taxonomy.labels, 0.45))
+    found = detailed_metrics(evaluations[0], intervals, dict.fromkeys(taxonomy.labels, 0.45))
     assert list(found["labels"]) == list(taxonomy.labels)
     dog, engine = found["labels"]["8_dog"], found["labels"]["1_engine"]
     assert dog["positives"] == 0

@@ -11,23 +11,22 @@ from conftest import RATE
 from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
+from ust.features.efficientat.feature import EfficientATEmbedding
+from ust.features.efficientat.windows import EfficientATWindows
 from ust.features.logmel import logmel
-from ust.features.mn.feature import MN
-from ust.features.mn.windows import Windows
-from ust.features.section import write_weights
-from ust.files.documents import read_json
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, save
+from ust.features.registry import write_weights
+from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.heads import Head
-from ust.models.outputs import OTHER, ROOT, node_labels, parents
-from ust.models.systems import Answers, Flat, Hierarchy
+from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
+from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
 from ust.tagging.export import check, export
-from ust.tagging.features import FrontEnd
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.quantise import compare, quantise
-from ust.tagging.tagger import Tagger
+from ust.tagging.tagger import FrontEnd, Tagger
+from ust.util.documents import read_json
+from ust.util.errors import UserError
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 
@@ -89,20 +88,20 @@ def linear(folder, taxonomy, feature, settings, size):
     labels = list(taxonomy.labels)
     head = Head(config, len(labels), {"embedding": (size,)})
     calibration = {"scale": [2.0] * len(labels), "shift": [-1.0] * len(labels)}
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"embedding": feature}, "features": {feature: wanted},
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"embedding": feature}, "features": {feature: wanted},
              "calibration": calibration}  # fmt: skip
-    save(folder / "own", Saved(head, "head", config, labels, about, {"embedding": (size,)}))
+    save_network(folder / "own", SavedNetwork(head, "head", config, labels, metadata, {"embedding": (size,)}))
     return folder / "own"
 
 
 @pytest.fixture
 def pretrained(tmp_path, taxonomy):
-    return linear(tmp_path, taxonomy, "mn", MN(**SEEDED, frames=False), 384)
+    return linear(tmp_path, taxonomy, "mn", EfficientATEmbedding(**SEEDED, frames=False), 384)
 
 
 def test_a_system_of_what_stands_out(tmp_path, taxonomy, clips):
     tagger = Tagger.load(
-        linear(tmp_path, taxonomy, "mn_windows", Windows(**SEEDED, windows=4), 1295), fast=False
+        linear(tmp_path, taxonomy, "mn_windows", EfficientATWindows(**SEEDED, windows=4), 1295), fast=False
     )
     export(tagger, tmp_path / "a.onnx", properties={})
     assert check(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
@@ -133,7 +132,7 @@ def test_a_system_in_a_folder(tmp_path, pretrained, clips):
 @pytest.mark.parametrize("outputs", ["all", "fine"])
 def test_a_flat_system(tmp_path, taxonomy, front_ends, clips, outputs):
     labels = list(taxonomy.labels if outputs == "all" else taxonomy.fine)
-    tagger = Tagger(Flat(network(labels), labels, taxonomy, {}), front_ends)
+    tagger = Tagger(FlatSystem(network(labels), labels, taxonomy, {}), front_ends)
     export(tagger, tmp_path / "a.onnx", properties={"system": "a"})
     found = check(tmp_path / "a.onnx", tagger, clips, threads=1)
     assert found.end_to_end < 1e-4
@@ -161,11 +160,11 @@ def test_a_flat_system(tmp_path, taxonomy, front_ends, clips, outputs):
 )
 def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
     nodes = {ROOT: list(getattr(taxonomy, root))}
-    for group in parents(taxonomy)[:2]:  # other groups have no network
+    for group in groups_with_classifier(taxonomy)[:2]:  # other groups have no network
         nodes[taxonomy.coarse[group]] = [*node_labels(taxonomy, group), OTHER]
-    nodes = {name: Answers(network(labels), labels) for name, labels in nodes.items()}
+    nodes = {name: CalibratedClassifier(network(labels), labels) for name, labels in nodes.items()}
     options = {"threshold": 0.5, "unselected": unselected}
-    tagger = Tagger(Hierarchy(nodes, taxonomy, {}, **options).eval(), front_ends)
+    tagger = Tagger(HierarchicalSystem(nodes, taxonomy, {}, **options).eval(), front_ends)
     export(tagger, tmp_path / "a.onnx", properties={})
     assert check(tmp_path / "a.onnx", tagger, clips[:2], threads=1).end_to_end < 1e-4
     fine = np.stack([tagger.predict(clip, RATE) for clip in clips[:2]])[:, len(taxonomy.coarse) :]

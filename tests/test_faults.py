@@ -336,7 +336,7 @@ def test_dvc_killed_at_twenty_moments(tmp_path_factory, target):
 WRITES = """
 import sys
 from pathlib import Path
-from ust.files.atomic import replacing
+from ust.util.files import replacing
 with replacing(Path(sys.argv[1])) as partial:
     partial.write_text("half")
     print("ready", flush=True)
@@ -345,7 +345,7 @@ with replacing(Path(sys.argv[1])) as partial:
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):
-    from ust.files.atomic import replacing
+    from ust.util.files import atomic_write
 
     path = tmp_path / "a.csv"
     killed, running = (
@@ -359,7 +359,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     killed.wait()
     (tmp_path / ".a.csv.999999999.partial").write_text("of nobody")
     (tmp_path / ".a.csv.mine.partial").write_text("of somebody else")
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("whole")
     assert {p.name for p in tmp_path.iterdir()} == {
         "a.csv", f".a.csv.{running.pid}.partial", ".a.csv.mine.partial"

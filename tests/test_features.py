@@ -15,12 +15,11 @@ from conftest import RATE, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ust.audio.augmentation import augment, chosen, coloured_noise, noise, pitch_shift, volume
+from ust.audio.augmentation import augment, coloured_noise, is_selected, noise, pitch_shift, volume
 from ust.features.embeddings import read_embeddings
 from ust.features.logmel import logmel
-from ust.features.rows import Row, find_rows
-from ust.features.store import open_all, open_features, write_features
-from ust.files.errors import UserError
+from ust.features.store import Row, find_rows, open_all, open_features, write_features
+from ust.util.errors import UserError
 
 DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 
@@ -135,10 +134,10 @@ def test_draws_belong_to_clip_and_variant(noise):
 
 def test_proportion_of_clips_chosen():
     clips = [f"{i}.wav" for i in range(2000)]
-    share = np.mean([chosen(clip, variant="noise", proportion=0.2, seed=1) for clip in clips])
+    share = np.mean([is_selected(clip, variant="noise", proportion=0.2, seed=1) for clip in clips])
     assert share == pytest.approx(0.2, abs=0.03)
-    assert all(chosen(clip, variant="noise", proportion=1.0, seed=1) for clip in clips)
-    assert not any(chosen(clip, variant="noise", proportion=0.0, seed=1) for clip in clips)
+    assert all(is_selected(clip, variant="noise", proportion=1.0, seed=1) for clip in clips)
+    assert not any(is_selected(clip, variant="noise", proportion=0.0, seed=1) for clip in clips)
 
 
 def test_rows_are_sorted_by_clip_then_variant(tmp_path):
@@ -231,17 +230,17 @@ WRITE_AND_READ = """
 import sys
 from pathlib import Path
 import numpy as np
-from ust.features.finished import Finished
-from ust.features.rows import Row
+from ust.features.extraction import Finished
+from ust.features.store import Row
 from ust.features.store import open_features, write_features
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 read, write = map(Path, sys.argv[1:])
 row, value = Row("b.wav", "original", "train", Path("b")), np.zeros(3, np.float32)
 try:
     with open_features(read, "mn") as file:
         print("read", *file.clip)
     print("kept", "x" in Finished(read, "mn", (3,), "float32"))
-    from ust.files import atomic
+    from ust.util import atomic
     atomic._lock = lambda path: __import__("filelock").SoftFileLock(f"{path}.lock")  # of ours, not HDF5's
     write_features(write, "mn", [row], ["y"], [value], shape=(3,), dtype="float32", attributes={})
     print("written", write.is_file())

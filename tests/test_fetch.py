@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from records import md5
 
-from ust.files.errors import UserError
-from ust.sources import fetch as fetch_module
-from ust.sources.archives import unpack
-from ust.sources.fetch import fetch, zenodo_files
-from ust.sources.sonyc import RELEASES, Release, download, latest
+from ust.datasets import download as fetch_module
+from ust.datasets.download import download_file, unpack, zenodo_files
+from ust.datasets.sonyc import RELEASES, Release, download, latest
+from ust.util.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ CONTENT = b"annotations" * 10_000
 def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
-    path = fetch(
+    path = download_file(
         f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=3
     )
     assert path.read_bytes() == CONTENT
@@ -39,11 +38,11 @@ def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
 def test_a_whole_file_is_not_downloaded_again_and_a_changed_one_is(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     for _ in range(2):
-        path = fetch(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}")
+        path = download_file(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}")
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
     assert (
-        fetch(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
+        download_file(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
         == CONTENT
     )
 
@@ -52,14 +51,15 @@ def test_a_redirect_is_followed(server, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/new")]
     server.answers["/new"] = [(None, CONTENT)]
     assert (
-        fetch(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes() == CONTENT
+        download_file(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
+        == CONTENT
     )
 
 
 def test_redirects_in_a_circle_are_explained(server, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/old")]
     with pytest.raises(UserError, match="redirect"):
-        fetch(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=0)
+        download_file(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,14 +67,16 @@ def test_a_file_that_changes_after_a_break_is_never_mixed(server, tmp_path):
     """No part of the first try is taken over: what comes is one version, whole."""
     old, new = b"o" * 100_000, b"n" * 100_000
     server.answers["/file"] = [("truncate", old), (None, new)]
-    assert fetch(f"{server.url}/file", tmp_path, name="f", checksum=None, retries=2).read_bytes() == new
+    assert (
+        download_file(f"{server.url}/file", tmp_path, name="f", checksum=None, retries=2).read_bytes() == new
+    )
 
 
 def test_two_downloads_at_once_into_one_folder(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     with ThreadPoolExecutor(4) as pool:
         options = {"name": "f", "checksum": f"md5:{md5(CONTENT)}"}
-        jobs = [pool.submit(fetch, f"{server.url}/file", tmp_path, **options) for _ in range(4)]
+        jobs = [pool.submit(download_file, f"{server.url}/file", tmp_path, **options) for _ in range(4)]
     assert all(job.result().read_bytes() == CONTENT for job in jobs)
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
@@ -92,7 +94,7 @@ def test_two_downloads_at_once_into_one_folder(server, tmp_path):
 def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, content, message):
     server.answers["/file"] = [(fault, content)]
     with pytest.raises(UserError, match=message):
-        fetch(
+        download_file(
             f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=0.3
         )
     assert list(tmp_path.iterdir()) == []
@@ -101,7 +103,7 @@ def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, cont
 
 def test_nobody_listens(tmp_path):
     with pytest.raises(UserError, match="run the same command again"):
-        fetch("http://127.0.0.1:9/file", tmp_path, name="f", checksum=None, retries=1)
+        download_file("http://127.0.0.1:9/file", tmp_path, name="f", checksum=None, retries=1)
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):

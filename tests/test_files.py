@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ust.files.atomic import create, exclusive, replacing
-from ust.files.errors import UserError
-from ust.files.folders import MANIFEST, replacing_folder, resuming_folder
+from ust.util.errors import UserError
+from ust.util.files import atomic_write, create, lock_folder
+from ust.util.folders import MANIFEST, atomic_folder, resumable_folder
 
 
 def replace(path, text="new", **options):
-    with replacing_folder(path, **{"by": "a stage", **options}) as folder:
+    with atomic_folder(path, **{"by": "a stage", **options}) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text(text)
 
 
 def resume(path, text="new", key="k", **options):
-    with resuming_folder(path, key, **{"by": "a stage", **options}) as (folder, state):
+    with resumable_folder(path, key, **{"by": "a stage", **options}) as (folder, state):
         (state / "note").write_text("x")
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text(text)
@@ -163,14 +163,14 @@ def test_a_half_written_file_of_no_process_is_kept(tmp_path):
     names = [".a.csv.mine.partial", ".a.csv..partial", ".a.csv.1x.partial"]
     for name in names:
         (tmp_path / name).write_text("kept")
-    with replacing(tmp_path / "a.csv") as partial:
+    with atomic_write(tmp_path / "a.csv") as partial:
         partial.write_text("new")
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "a.csv"])  # noqa: PTH208
 
 
 def test_an_error_leaves_the_folder_as_it_was(tmp_path):
     replace(tmp_path / "out")
-    with pytest.raises(KeyError), replacing_folder(tmp_path / "out", by="a stage") as folder:
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "out", by="a stage") as folder:
         (folder / "half").write_text("half")
         raise KeyError
     assert tree(tmp_path) == {
@@ -183,7 +183,10 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path):
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="is a folder, should be the name of a file"), replacing(Path(place)):
+    with (
+        pytest.raises(UserError, match="is a folder, should be the name of a file"),
+        atomic_write(Path(place)),
+    ):
         pass
 
 
@@ -193,7 +196,7 @@ def test_writing_many_files_lists_their_folder_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))
     monkeypatch.setattr(os, "listdir", lambda path=".": listed.append(path) or listdir(path))
     for index in range(50):
-        with replacing(tmp_path / f"{index}.npy") as partial:
+        with atomic_write(tmp_path / f"{index}.npy") as partial:
             partial.write_text("x")
     monkeypatch.undo()
     assert len(listed) <= 1
@@ -204,10 +207,10 @@ def test_leftovers_of_a_file_are_removed_when_it_is_written_and_those_of_others_
     """Another machine may be writing the others: its locks are not seen here."""
     for name in (".a.npy.999999998.partial", ".b.npy.999999999.partial"):
         (tmp_path / name).write_text("half")
-    with replacing(tmp_path / "c.npy") as partial:
+    with atomic_write(tmp_path / "c.npy") as partial:
         partial.write_text("x")
     assert sorted(tree(tmp_path)) == [".a.npy.999999998.partial", ".b.npy.999999999.partial", "c.npy"]
-    with replacing(tmp_path / "b.npy") as partial:
+    with atomic_write(tmp_path / "b.npy") as partial:
         partial.write_text("x")
     assert sorted(tree(tmp_path)) == [".a.npy.999999998.partial", "b.npy", "c.npy"]
 
@@ -262,11 +265,11 @@ def no_locks(monkeypatch):
 def test_missing_file_locks_are_named_with_the_remedy(tmp_path, no_locks, how):
     with pytest.raises(UserError, match=r"ust-locks.*has no file locks.*TMPDIR"):
         if how == "file":
-            with replacing(tmp_path / "a"):
+            with atomic_write(tmp_path / "a"):
                 pass
         elif how == "folder":
             replace(tmp_path / "out")
         else:
-            with exclusive(tmp_path / "out"):
+            with lock_folder(tmp_path / "out"):
                 pass
     assert not list(tmp_path.rglob("*"))

@@ -8,22 +8,22 @@ import torch
 from tiny import CPU, Heard, sixteen
 
 from ust.annotations.taxonomy import is_incomplete
-from ust.features.feature import DESCRIPTION_FILE
-from ust.features.mn.weights import prepare
-from ust.files.documents import write_json
-from ust.files.errors import UserError
+from ust.evaluation.predictions import read_predictions
+from ust.features.efficientat.weights import prepare
+from ust.features.feature import FEATURE_FILE
+from ust.models.challenge import CNN9, MobileNetV2
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
 from ust.models.mobilenet import TaggingMobileNet
-from ust.models.peers import CNN9, MobileNetV2
-from ust.models.table import ARCHITECTURES
-from ust.scores.predictions import read_predictions
+from ust.models.registry import ARCHITECTURES
+from ust.training import finetune, losses
 from ust.training.baseline import loss_mask
-from ust.training.heads import finetune, losses
-from ust.training.rows import system_model
-from ust.training.work import Work
+from ust.training.config import system_model
+from ust.training.work import TrainingContext
+from ust.util.documents import write_json
+from ust.util.errors import UserError
 
-SYSTEM = system_model(finetune.OnePretrained, "mobilenet", finetune.FineTuning)(
+SYSTEM = system_model(finetune.FinetuneConfig, "mobilenet", finetune.FineTuning)(
     recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
     width=0.4, windows=0, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01,
     head_weight_decay=0.1, head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4,
@@ -44,9 +44,9 @@ def test_the_loss_by_its_definition():
         return np.mean(np.abs(p - y) ** gamma * -(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
     given = torch.from_numpy(logits), torch.from_numpy(y)
-    assert losses.loss(*given).item() == pytest.approx(wanted(y, 0))
-    assert losses.loss(*given, gamma=2.0).item() == pytest.approx(wanted(y, 2))
-    assert losses.loss(*given, smoothing=0.2).item() == pytest.approx(wanted(0.8 * y + 0.1, 0))
+    assert losses.tagging_loss(*given).item() == pytest.approx(wanted(y, 0))
+    assert losses.tagging_loss(*given, gamma=2.0).item() == pytest.approx(wanted(y, 2))
+    assert losses.tagging_loss(*given, smoothing=0.2).item() == pytest.approx(wanted(0.8 * y + 0.1, 0))
 
 
 def test_what_may_be_there_unheard_does_not_count(taxonomy):
@@ -60,19 +60,21 @@ def test_what_may_be_there_unheard_does_not_count(taxonomy):
     logits, y = torch.from_numpy(rng.normal(size=targets.shape)), torch.from_numpy(targets).double()
     terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none").numpy()
     unknown = losses.unknown_columns(taxonomy.labels, taxonomy)
-    found = losses.loss(logits, y, unknown=unknown)
+    found = losses.tagging_loss(logits, y, unknown=unknown)
     assert found.item() == pytest.approx(np.mean(terms * np.stack(list(counts.values()), axis=1)))
-    assert found.item() < losses.loss(logits, y).item()
-    half = losses.loss(logits, y / 2, unknown=unknown).item()
-    assert losses.loss(logits, y / 2).item() / 2 < half < losses.loss(logits, y / 2).item()
+    assert found.item() < losses.tagging_loss(logits, y).item()
+    half = losses.tagging_loss(logits, y / 2, unknown=unknown).item()
+    assert losses.tagging_loss(logits, y / 2).item() / 2 < half < losses.tagging_loss(logits, y / 2).item()
 
 
 def test_rare_labels_are_drawn_more_often():
     targets = np.zeros((1000, 2), np.float32)
     targets[:500, 0], targets[:20, 1] = 1, 1  # half of them have the one, a fiftieth the other
-    assert sorted(losses.drawn(targets, 0.0, np.random.default_rng(0))) == list(range(1000))
+    assert sorted(losses.sample_epoch(targets, 0.0, np.random.default_rng(0))) == list(range(1000))
     for balance in (0.5, 1.0):
-        order = np.concatenate([losses.drawn(targets, balance, np.random.default_rng(i)) for i in range(20)])
+        order = np.concatenate(
+            [losses.sample_epoch(targets, balance, np.random.default_rng(i)) for i in range(20)]
+        )
         weights = np.array([50.0] * 20 + [2.0] * 480 + [1.0] * 500) ** balance
         share = weights[:20].sum() / weights.sum()
         assert np.mean(order < 20) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / len(order)))
@@ -94,18 +96,20 @@ def pretrained(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("features") / "mn_logmel"
     found = prepare(folder, SimpleNamespace(weights="random", seed=1), None)
-    write_json(folder / DESCRIPTION_FILE, found)
+    write_json(folder / FEATURE_FILE, found)
     return folder.parent
 
 
 @pytest.fixture
 def work(taxonomy, tmp_path, pretrained):
-    about = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
-    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, about, None, Heard(), pretrained=pretrained)
+    metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
+    return TrainingContext(
+        "a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard(), pretrained=pretrained
+    )
 
 
 def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, work):
-    finetune.fit_pretrained(SYSTEM, city, work)
+    finetune.fit_finetuned(SYSTEM, city, work)
     found = predict(load_system(work.out, taxonomy=work.taxonomy), city.validate, batch_size=2, device=CPU)
     there = city.validate.targets[:, 0] == 1
     assert found[there, 0].min() > found[~there, 0].max()
@@ -121,10 +125,10 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, work, tmp_path, average):
     system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
-    other = city.validate.having(slice(2), 1 - city.validate.targets[:2])
+    other = city.validate.subset(slice(2), 1 - city.validate.targets[:2])
     places = [tmp_path / "one", tmp_path / "two"]
     for place, data in zip(places, (city, replace(city, validate=other)), strict=True):
-        finetune.fit_pretrained(system, data, replace(work, out=place))
+        finetune.fit_finetuned(system, data, replace(work, out=place))
     first, second = ((place / "weights.safetensors").read_bytes() for place in places)
     assert first == second
 
@@ -134,15 +138,15 @@ def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city,
     system = SYSTEM.model_copy(update={"max_epochs": 1})
     for folds in (0, 2):
         place = replace(work, out=tmp_path / str(folds))
-        finetune.fit_pretrained(system.model_copy(update={"folds": folds}), city, place)
+        finetune.fit_finetuned(system.model_copy(update={"folds": folds}), city, place)
     first, second = ((tmp_path / each / "weights.safetensors").read_bytes() for each in "02")
     assert first == second
     assert not (tmp_path / "0" / "out_of_fold.csv").exists()
     _, missing = read_predictions(tmp_path / "2" / "out_of_fold.csv", list(city.train.clips), work.taxonomy)
     assert not missing
-    about = read_description(tmp_path / "2")["about"]
-    assert len(about["calibration"]["scale"]) == len(work.taxonomy.coarse)
-    assert set(about["thresholds"]) == set(work.taxonomy.labels)
+    metadata = read_description(tmp_path / "2")["about"]
+    assert len(metadata["calibration"]["scale"]) == len(work.taxonomy.coarse)
+    assert set(metadata["thresholds"]) == set(work.taxonomy.labels)
 
 
 def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, monkeypatch):
@@ -155,7 +159,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
         asked.append((fold, targets.sum(dim=0)))
         return torch.tensor(losses[fold][sum(each == fold for each, _ in asked) - 1])
 
-    saved = finetune._copied
+    saved = finetune._copy_weights
 
     def copied(network):
         weights.append(saved(network))
@@ -176,7 +180,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
 
     monkeypatch.setattr(finetune, "cross_fit", watched)
     system = SYSTEM.model_copy(update={"max_epochs": 9, "folds": 2, "stop_patience": 2})
-    finetune.fit_pretrained(system, city, work)
+    finetune.fit_finetuned(system, city, work)
     assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6
     assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3]
     assert read_description(work.out)["about"]["epoch"] == 3
@@ -191,7 +195,7 @@ def test_stopping_early_needs_folds():
     values = SYSTEM.model_dump() | {"stop_patience": 2}
     with pytest.raises(ValueError, match=r"stop_patience is 2, but folds is 0.*set folds to 2 or more"):
         type(SYSTEM).model_validate(values)
-    assert type(SYSTEM).model_validate(values | {"folds": 2}).holds_out
+    assert type(SYSTEM).model_validate(values | {"folds": 2}).has_folds
 
 
 def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
@@ -199,7 +203,7 @@ def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
     made = {}
     for average in (0.0, 1e-9, 0.9):
         system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
-        finetune.fit_pretrained(system, city, replace(work, out=tmp_path / str(average)))
+        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(average)))
         network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).answers.network
         made[average] = network.pretrained.features.state_dict()["0.0.weight"]
     torch.testing.assert_close(made[0.0], made[1e-9])
@@ -210,7 +214,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
     made = {}
     for share in (0.0, 0.5, 1.0):
         system = SYSTEM.model_copy(update={"interpolate": share, "max_epochs": 1})
-        finetune.fit_pretrained(system, city, replace(work, out=tmp_path / str(share)))
+        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(share)))
         made[share] = load_system(tmp_path / str(share), taxonomy=work.taxonomy).answers.network.state_dict()
     start = finetune.load_network(work.pretrained / "mn_logmel", 0.4).features.state_dict()
     for name, value in made[0.0].items():
@@ -238,9 +242,9 @@ def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained)
 
 def test_weights_of_another_width_and_none_at_all_are_named(city, work):
     with pytest.raises(UserError, match=r"a: width is 1, but mn_logmel has random, of width 0\.4"):
-        finetune.fit_pretrained(SYSTEM.model_copy(update={"width": 1.0}), city, work)
+        finetune.fit_finetuned(SYSTEM.model_copy(update={"width": 1.0}), city, work)
     with pytest.raises(UserError, match="a is fine-tuned: give --pretrained"):
-        finetune.fit_pretrained(SYSTEM, city, replace(work, pretrained=None))
+        finetune.fit_finetuned(SYSTEM, city, replace(work, pretrained=None))
 
 
 @pytest.mark.parametrize(

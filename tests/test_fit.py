@@ -7,15 +7,15 @@ import pytest
 import torch
 from tiny import ALONE, BASELINE, CODE, CPU, FLAT, HIERARCHY, fit, is_of_epoch, script
 
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, load_system, note, read_description, save
+from ust.models.checkpoints import SavedNetwork, load_system, read_description, save_network, update_metadata
 from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import OTHER
-from ust.models.systems import Frames
+from ust.models.systems import FrameSystem
 from ust.training import baseline, flat, hierarchical
 from ust.training.flat import flat_score
-from ust.training.loops.trainer import Trainer
+from ust.training.trainer import Trainer
+from ust.util.errors import UserError
 
 
 class TestFlat:
@@ -31,14 +31,14 @@ class TestFlat:
         for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
             folder = work.out / level
             assert [is_of_epoch(folder, w) for w in weights] == [i + 1 == best for i in range(4)]
-            about = read_description(folder)["about"]
-            assert (about["epoch"], about[f"{level}_micro_auprc"]) == (best, score)
-            assert about["epochs"] == 4
+            metadata = read_description(folder)["about"]
+            assert (metadata["epoch"], metadata[f"{level}_micro_auprc"]) == (best, score)
+            assert metadata["epochs"] == 4
             # The last best coarse epoch is two ago, more than the patience; the last best fine one is not.
-            assert about["converged"] == (level == "coarse")
-            assert about["outputs"] == "all"
-            assert about["parameters"] == 128 * 37 + 37
-            assert about["architecture"] == "tiny"
+            assert metadata["converged"] == (level == "coarse")
+            assert metadata["outputs"] == "all"
+            assert metadata["parameters"] == 128 * 37 + 37
+            assert metadata["architecture"] == "tiny"
         assert read_description(work.out / "fine")["labels"] == list(work.taxonomy.labels)
         assert not list(work.out.glob("*.safetensors"))
 
@@ -70,8 +70,10 @@ class TestHierarchy:
     @pytest.fixture
     def root(self, tmp_path, taxonomy):
         """A checkpoint of a flat network of all outputs."""
-        about = {"taxonomy": None, "features": {"logmel": {}}, "epoch": 3, "converged": True}
-        save(tmp_path / "flat", Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
+        metadata = {"taxonomy": None, "features": {"logmel": {}}, "epoch": 3, "converged": True}
+        save_network(
+            tmp_path / "flat", SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata)
+        )
         return tmp_path / "flat"
 
     def test_the_root_is_a_copy_of_the_flat_network(self, data, work, root):
@@ -92,7 +94,7 @@ class TestHierarchy:
     def test_it_has_converged_if_all_its_networks_have(self, data, work, root, monkeypatch, converged):
         scores = iter([0.3, 0.2, 0.1] * 6)
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
-        note(root, converged=converged)
+        update_metadata(root, converged=converged)
         change = {"max_epochs": 3, "patience": 1}
         fit(HIERARCHY.model_copy(update=change), data, replace(work, root=root))
         assert read_description(work.out)["about"]["converged"] is converged
@@ -113,7 +115,7 @@ class TestHierarchy:
     )
     def test_a_root_that_cannot_be_one_is_named(self, data, work, root, change, message):
         if change:
-            work = replace(work, root=root, about=work.about | change)
+            work = replace(work, root=root, metadata=work.metadata | change)
         with pytest.raises(UserError, match=message):
             fit(HIERARCHY, data, work)
 
@@ -124,8 +126,13 @@ class TestHierarchy:
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.listener.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
-            about = read_description(work.out / node)["about"]
-            assert (about["epoch"], about["fine"], about["epochs"], about["converged"]) == (2, 0.3, 3, True)
+            metadata = read_description(work.out / node)["about"]
+            assert (metadata["epoch"], metadata["fine"], metadata["epochs"], metadata["converged"]) == (
+                2,
+                0.3,
+                3,
+                True,
+            )
         assert read_description(work.out)["about"]["converged"] is True
 
     def test_by_the_authors_code_each_node_keeps_its_lowest_loss(self, data, work, monkeypatch):
@@ -135,8 +142,8 @@ class TestHierarchy:
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.listener.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
-            about = read_description(work.out / node)["about"]
-            assert (about["epoch"], about["validation_loss"], about["converged"]) == (2, 0.1, False)
+            metadata = read_description(work.out / node)["about"]
+            assert (metadata["epoch"], metadata["validation_loss"], metadata["converged"]) == (2, 0.1, False)
 
     def test_the_score_of_a_group_is_its_own(self, data, taxonomy):
         """Micro AUPRC over the group's fine labels, whatever the output for other groups says."""
@@ -155,7 +162,7 @@ class TestHierarchy:
         targets = data.validate.targets.copy()
         voice = [8 + index for index in taxonomy.members(6)]
         targets[:, voice] = 0
-        validate = data.validate.having(slice(None), targets)
+        validate = data.validate.subset(slice(None), targets)
         nodes = hierarchical.nodes(data.train, validate, taxonomy, negatives=True, root=False)
         for node in nodes:
             assert node.labels[-1] == OTHER
@@ -179,12 +186,12 @@ class TestBaseline:
         monkeypatch.setattr(baseline, "_loss", scripted)
         fit(BASELINE, data, work)
         assert [is_of_epoch(work.out, weights) for weights in calls] == [False, True, False, False]
-        about = read_description(work.out)["about"]
-        assert (about["epoch"], about["epochs"], about["converged"]) == (2, 4, True)
-        assert about["validation_loss"] == pytest.approx(0.3)
-        assert about["outputs"] == "fine"
+        metadata = read_description(work.out)["about"]
+        assert (metadata["epoch"], metadata["epochs"], metadata["converged"]) == (2, 4, True)
+        assert metadata["validation_loss"] == pytest.approx(0.3)
+        assert metadata["outputs"] == "fine"
         system = load_system(work.out, pooling="max", taxonomy=work.taxonomy)
-        assert isinstance(system, Frames)
+        assert isinstance(system, FrameSystem)
         assert (system.answers.labels, system.pooling) == (baseline.outputs(BASELINE, work.taxonomy), "max")
 
     def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
@@ -192,7 +199,7 @@ class TestBaseline:
         targets = data.train.targets.copy()
         targets[:, [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]] = 0
         targets[:, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1
-        part = data.train.having(slice(None), targets)
+        part = data.train.subset(slice(None), targets)
 
         def weights(lr):
             kept = []

@@ -7,9 +7,9 @@ import pytest
 import soundfile as sf
 
 from ust.audio.suffixes import list_recordings
-from ust.collection.formats.form import HEARD, IN_DOUBT, Options, Said
-from ust.collection.formats.table import FORMS, form_of
-from ust.files.errors import UserError
+from ust.datasets.formats.form import IN_DOUBT, PRESENT, Annotation, ImportOptions
+from ust.datasets.formats.registry import FORMATS, detect_format
+from ust.util.errors import UserError
 
 RATE = 8000
 
@@ -26,16 +26,16 @@ def street(tmp_path):
 
 
 def read(path, form=None, **options):
-    return FORMS[form or form_of(path)].read(path, Options(**options))
+    return FORMATS[form or detect_format(path)].read(path, ImportOptions(**options))
 
 
 def test_folders_are_classes(tmp_path):
     a, b = sound(tmp_path / "tram" / "1.wav"), sound(tmp_path / "market" / "voices" / "day" / "2.flac")
     sound(tmp_path / "loose.wav")
     found = read(tmp_path)
-    assert found.said == [Said(b, "market: voices"), Said(a, "tram")]
+    assert found.said == [Annotation(b, "market: voices"), Annotation(a, "tram")]
     assert "loose.wav: lies in no class's folder" in found.problems[0]
-    assert form_of(tmp_path) == "folder"
+    assert detect_format(tmp_path) == "folder"
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -44,7 +44,10 @@ def test_tables_of_any_separator(tmp_path, street, separator):
     rows = [["File", "Category", "onset", "offset", "user"], ["street.wav", "tram", "1.5", "3", "Ada"],
             ["street", "", "", "", "Ada"]]  # fmt: skip
     table.write_text("\ufeff" + "".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8")
-    assert read(table).said == [Said(street, "tram", 1.5, 3.0, "Ada"), Said(street, None, annotator="Ada")]
+    assert read(table).said == [
+        Annotation(street, "tram", 1.5, 3.0, "Ada"),
+        Annotation(street, None, annotator="Ada"),
+    ]
 
 
 def test_columns_of_other_names_are_named(tmp_path, street):
@@ -52,7 +55,7 @@ def test_columns_of_other_names_are_named(tmp_path, street):
     with pytest.raises(UserError, match="which column holds the path"):
         read(tmp_path / "t.csv")
     columns = {"path": "wav", "label": "what", "group": "where"}
-    assert read(tmp_path / "t.csv", columns=columns).said == [Said(street, "tram", group="square")]
+    assert read(tmp_path / "t.csv", columns=columns).said == [Annotation(street, "tram", group="square")]
 
 
 def test_esc50(tmp_path):
@@ -65,8 +68,8 @@ def test_esc50(tmp_path):
         "filename,fold,target,category,esc10,src_file,take\n1-100032-A-0.wav,1,0,dog,True,100032,A\n"
         "2-9-A-0.wav,2,0,dog,True,9,A\n"
     )
-    assert form_of(meta) == "esc50"
-    assert read(meta).said == [Said(clip, "dog", group="100032"), Said(other, "dog", group="9")]
+    assert detect_format(meta) == "esc50"
+    assert read(meta).said == [Annotation(clip, "dog", group="100032"), Annotation(other, "dog", group="9")]
     assert [said.split for said in read(meta, validate_folds=("2",)).said] == ["train", "validate"]
 
 
@@ -79,8 +82,8 @@ def test_urbansound8k(tmp_path):
         "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
         "100032-3-0-0.wav,100032,10.0,10.317551,1,5,3,dog_bark\n"
     )
-    assert form_of(meta) == "urbansound8k"
-    assert read(meta).said == [Said(clip, "dog_bark", group="100032")]
+    assert detect_format(meta) == "urbansound8k"
+    assert read(meta).said == [Annotation(clip, "dog_bark", group="100032")]
 
 
 def test_audacity(tmp_path, street):
@@ -88,9 +91,9 @@ def test_audacity(tmp_path, street):
     (tmp_path / "street.txt").write_text("1.000000\t2.500000\ttram\n\\\t100.0\t900.0\n4.0\t4.0\tbell\n\n")
     quiet = sound(tmp_path / "quiet.flac")
     (tmp_path / "quiet.txt").write_text("")
-    assert form_of(tmp_path / "street.txt") == "audacity"
+    assert detect_format(tmp_path / "street.txt") == "audacity"
     assert read(tmp_path, "audacity").said == [
-        Said(quiet, None), Said(street, "tram", 1.0, 2.5), Said(street, "bell", 4.0, 4.0)
+        Annotation(quiet, None), Annotation(street, "tram", 1.0, 2.5), Annotation(street, "bell", 4.0, 4.0)
     ]  # fmt: skip
 
 
@@ -107,13 +110,13 @@ def test_raven(tmp_path, street):
     """A selection in two views counts once; a time is in all files, the offset in the one."""
     table = tmp_path / "two.Table.1.selections.txt"
     table.write_text(RAVEN)
-    assert form_of(table) == "raven"
-    assert read(table).said == [Said(street, "tram", 1.0, 2.0), Said(street, "bell", 10.5, 11.0)]
+    assert detect_format(table) == "raven"
+    assert read(table).said == [Annotation(street, "tram", 1.0, 2.0), Annotation(street, "bell", 10.5, 11.0)]
     plain = tmp_path / "street.Table.1.selections.txt"
     plain.write_text(
         "Selection\tView\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\tSpectrogram 1\t3\t4\ttram\n"
     )
-    assert read(plain).said == [Said(street, "tram", 3.0, 4.0)]
+    assert read(plain).said == [Annotation(street, "tram", 3.0, 4.0)]
 
 
 def test_label_studio(tmp_path, street):
@@ -137,10 +140,11 @@ def test_label_studio(tmp_path, street):
         task(2, "/data/local-files/?d=city/street.wav", {"completed_by": 4, "result": []}),
         task(3, "s3://bucket/street.wav", {"completed_by": 4, "was_cancelled": True, "result": [choice]}),
     ]))  # fmt: skip
-    assert form_of(export) == "label-studio"
+    assert detect_format(export) == "label-studio"
     assert read(export).said == [
-        Said(street, "tram", 1.0, 2.5, "ada@example.org"), Said(street, "bell", 1.0, 2.5, "ada@example.org"),
-        Said(street, "market", annotator="4"), Said(street, None, annotator="4"),
+        Annotation(street, "tram", 1.0, 2.5, "ada@example.org"),
+        Annotation(street, "bell", 1.0, 2.5, "ada@example.org"),
+        Annotation(street, "market", annotator="4"), Annotation(street, None, annotator="4"),
     ]  # fmt: skip
 
 
@@ -160,8 +164,8 @@ def test_sonyc(tmp_path, taxonomy_file, taxonomy):
     rows = [head, ["train", "7", clip.name, "5", *values], ["train", "7", clip.name, "0", *values]]
     (tmp_path / "annotations.csv").write_text("".join(",".join(row) + "\n" for row in rows))
     found = read(tmp_path)
-    assert form_of(tmp_path) == "sonyc"
-    assert found.said[0] == Said(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
+    assert detect_format(tmp_path) == "sonyc"
+    assert found.said[0] == Annotation(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
     assert [said.answer for said in found.said[:37]] == [int(value) for value in values]
     assert {said.annotator for said in found.said} == {"SONYC 5", ""}
 
@@ -227,7 +231,7 @@ def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxono
     (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
     before = {other: other.read_bytes() for other in tmp_path.rglob("*") if other.is_file()}
     try:
-        found = FORMS[form].read(path, Options())
+        found = FORMATS[form].read(path, ImportOptions())
     except UserError as error:
         assert name in str(error)
     else:
@@ -248,15 +252,15 @@ def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxono
 def test_folders_without_classes(tmp_path, make):
     make(tmp_path / "given")
     with pytest.raises(UserError, match="given"):
-        FORMS["folder"].read(tmp_path / "given", Options())
+        FORMATS["folder"].read(tmp_path / "given", ImportOptions())
 
 
 def test_what_is_of_no_form_is_said(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
     with pytest.raises(UserError, match="in no form that is known; say --format"):
-        form_of(tmp_path / "notes.docx")
+        detect_format(tmp_path / "notes.docx")
     with pytest.raises(UserError, match="no such file"):
-        form_of(tmp_path / "gone")
+        detect_format(tmp_path / "gone")
 
 
 def test_two_of_a_name_are_not_guessed(tmp_path):
@@ -264,7 +268,7 @@ def test_two_of_a_name_are_not_guessed(tmp_path):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
     found = read(tmp_path / "t.csv")
-    assert [said.label for said in found.said if said.answer == HEARD] == ["y"]
+    assert [said.label for said in found.said if said.answer == PRESENT] == ["y"]
     doubtful = [said for said in found.said if said.answer == IN_DOUBT]
     assert [said.path.parent.name for said in doubtful] == ["a", "b"]
     assert not any(said.certain for said in doubtful)

@@ -17,22 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from ust.annotations.annotations import read_annotations
 from ust.annotations.labels import read_labels
-from ust.annotations.reading import read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.audio.recordings import read_recording
-from ust.commands.parameters import check
-from ust.features.rows import Row
-from ust.features.store import open_features, write_features
+from ust.cli.parameters import check_params
+from ust.datasets.local import link_dataset
+from ust.datasets.synthetic.city import annotation_columns, write_taxonomy
+from ust.evaluation.predictions import read_predictions
+from ust.features.store import Row, open_features, write_features
 from ust.features.vggish.weights import read_checkpoint, variable_shapes
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, load_system, save
+from ust.models.checkpoints import SavedNetwork, load_system, save_network
 from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
-from ust.scores.predictions import read_predictions
-from ust.sources.city.build import annotation_columns, write_taxonomy
-from ust.sources.folder import link
-from ust.training.section import read_system
+from ust.training.systems import read_system
+from ust.util.errors import UserError
 
 MEBIBYTES = 1024
 TAXONOMY = Taxonomy(("1_engine",), ("1-1_small-sounding-engine",), (0,))
@@ -203,7 +202,7 @@ class TestTables:
         if annotations is not None:
             for name in annotations["audio_filename"]:
                 assert (target / name).resolve().parent == target.resolve()
-            survives(lambda: link(root, target, skip_bad=True))
+            survives(lambda: link_dataset(root, target, skip_bad=True))
         assert sorted(path for path in folder.rglob("*") if target not in path.parents) == before
 
     @fuzzed
@@ -258,7 +257,7 @@ class TestParameters:
         path = tmp_path_factory.getbasetemp() / "any.yaml"
         write_taxonomy(path)
         for original, read in (
-            ((ROOT / "params.yaml").read_bytes(), lambda: check(path)),
+            ((ROOT / "params.yaml").read_bytes(), lambda: check_params(path)),
             (path.read_bytes(), lambda: read_taxonomy(path)),
         ):
             path.write_bytes(data.draw(damages(original)))
@@ -275,7 +274,7 @@ class TestParameters:
         section[data.draw(st.one_of(st.just(key), st.text(max_size=5)))] = data.draw(yaml_values)
         path = tmp_path_factory.getbasetemp() / "any.yaml"
         path.write_text(json.dumps(content), "utf-8")  # which is YAML
-        survives(check, path)
+        survives(check_params, path)
         survives(read_system, path, "cnn")
 
     @pytest.mark.parametrize(
@@ -294,7 +293,7 @@ class TestParameters:
         path = tmp_path / "params.yaml"
         path.write_text(text)
         with pytest.raises(UserError, match=message):
-            check(path)
+            check_params(path)
         assert list(tmp_path.iterdir()) == [path]
 
 
@@ -397,8 +396,10 @@ def model_files(kind, folder):
     labels = ["1_engine", "1-1_small-sounding-engine"]
     if kind == "flat":
         config = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
-        save(folder, Saved(CNN(config, 2), "cnn", config, labels, {}))
+        save_network(folder, SavedNetwork(CNN(config, 2), "cnn", config, labels, {}))
     else:
         config = FrameClassifier.Config(hidden_layers=1, hidden_size=8)
-        save(folder, Saved(FrameClassifier(config, 2), "frames", config, labels, {}), kind="frames")
+        save_network(
+            folder, SavedNetwork(FrameClassifier(config, 2), "frames", config, labels, {}), kind="frames"
+        )
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold
 from tiny import CPU, Heard, Stored
 
-from ust.files.errors import UserError
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
-from ust.models.heads import Attention, Head, Standardised
-from ust.training.heads import fit as heads
-from ust.training.heads.data import mixed
-from ust.training.held_out.folds import folds
-from ust.training.rows import system_model
-from ust.training.work import Work, training_data
+from ust.models.heads import Attention, Head, Standardize
+from ust.training import heads
+from ust.training.augmentation import mixup
+from ust.training.config import system_model
+from ust.training.cross_validation import folds
+from ust.training.work import TrainingContext, training_data
+from ust.util.errors import UserError
 
 SETTINGS = {
     "seed": 2019, "lr": 0.01, "batch_size": 16, "max_epochs": 20, "weight_decay": [0.01, 1.0], "folds": 3,
     "calibrate": True, "mixup": 0.0, "cache_gib": 0.0, "labels": "any", "outputs": "all",
     "recipe": "train_head",
 }  # fmt: skip
-HEAD = system_model(heads.OneHead, "head", heads.Heads)(
+HEAD = system_model(heads.HeadConfig, "head", heads.Heads)(
     **SETTINGS, architecture="head", features=["mn"], hidden_layers=0, hidden_size=8, dropout=0.0
 )
-ATTENTION = system_model(heads.OneHead, "attention", heads.Heads)(
+ATTENTION = system_model(heads.HeadConfig, "attention", heads.Heads)(
     **SETTINGS, architecture="attention", features=["mn_frames"], dropout=0.0
 )
 
@@ -61,8 +61,8 @@ def data(taxonomy):
 
 @pytest.fixture
 def work(taxonomy, tmp_path):
-    about = {"inputs": {}, "features": {}}
-    return Work("a", taxonomy, CPU, tmp_path / "out", tmp_path, about, None, Heard())
+    metadata = {"inputs": {}, "features": {}}
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["head", "attention"])
@@ -74,8 +74,8 @@ def test_it_learns_and_is_loaded_as_it_was(data, work, kind):
     )
     right = (found > 0.5) == (data[kind].validate.targets > 0.5)
     assert right.mean() > 0.68  # 0.6 is what a constant gets
-    about = read_description(work.out)["about"]
-    assert about["weight_decay"] in system.weight_decay
+    metadata = read_description(work.out)["about"]
+    assert metadata["weight_decay"] in system.weight_decay
     assert [epoch.number for _, epoch in work.listener.epochs] == list(range(1, 21))
     first, last = (epoch.loss for _, epoch in (work.listener.epochs[0], work.listener.epochs[-1]))
     assert last < first
@@ -85,7 +85,7 @@ def test_validate_chooses_nothing(data, work, tmp_path):
     """Other truth and other clips there: the same weights."""
     made, _ = data
     heads.fit_head(HEAD, made, work)
-    other = made.validate.having(slice(5), 1 - made.validate.targets[:5])
+    other = made.validate.subset(slice(5), 1 - made.validate.targets[:5])
     heads.fit_head(HEAD, replace(made, validate=other), replace(work, out=tmp_path / "other"))
     first, second = (
         (folder / "weights.safetensors").read_bytes() for folder in (work.out, tmp_path / "other")
@@ -168,7 +168,7 @@ def test_clips_of_no_known_sensor_are_named(data, work):
 
 def test_standardised_is_of_the_train_clips():
     values = torch.randn(50, 3, 5) * torch.tensor([1.0, 2, 3, 4, 0]) + 7
-    layer = Standardised(5)
+    layer = Standardize(5)
     layer.fit(values)
     found = layer(values).reshape(-1, 5)
     torch.testing.assert_close(found.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
@@ -177,10 +177,10 @@ def test_standardised_is_of_the_train_clips():
 
 def test_mixup_is_its_definition():
     x, y = torch.arange(6.0).view(6, 1, 1).repeat(1, 2, 3), torch.eye(6)
-    same, labels = mixed(x, y, 0, np.random.default_rng(0))
+    same, labels = mixup(x, y, 0, np.random.default_rng(0))
     assert same is x
     assert labels is y
-    found, labels = mixed(x, y, 0.4, np.random.default_rng(1))
+    found, labels = mixup(x, y, 0.4, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     share, other = rng.beta(0.4, 0.4, 6), rng.permutation(6)
     for i in range(6):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.outputs import node_labels, parents
-from ust.models.systems import Hierarchy
+from ust.models.outputs import groups_with_classifier, node_labels
+from ust.models.systems import HierarchicalSystem
 
 TAXONOMY = Taxonomy(
     ("1_a", "2_b", "3_c", "4_d"), ("1-1_a", "1-2_a", "2-1_b", "3-1_c", "3-X_c", "4-1_d"), (0, 0, 1, 2, 2, 3)
@@ -27,10 +27,10 @@ class Scripted(torch.nn.Module):
 
 
 def test_structure_follows_from_the_taxonomy(taxonomy):
-    assert parents(TAXONOMY) == [0, 2]
+    assert groups_with_classifier(TAXONOMY) == [0, 2]
     assert node_labels(TAXONOMY, 2) == ["3-1_c", "3-X_c"]
     # The report: six fine models; non-machinery impact and dog have one fine label each.
-    assert parents(taxonomy) == [0, 1, 3, 4, 5, 6]
+    assert groups_with_classifier(taxonomy) == [0, 1, 3, 4, 5, 6]
 
 
 @settings(deadline=None)
@@ -56,7 +56,7 @@ def test_rule_against_a_loop(coarse, threshold, seed, missing, keep):
         for group in groups
     }
     options = {"threshold": threshold, "unselected": "keep" if keep else "zero"}
-    found = Hierarchy(nodes, TAXONOMY, {}, **options)(clip=torch.arange(len(coarse))).numpy()
+    found = HierarchicalSystem(nodes, TAXONOMY, {}, **options)(clip=torch.arange(len(coarse))).numpy()
     wanted = root.copy() if keep else np.zeros((len(coarse), 10))
     for clip, row in enumerate(coarse):
         top = max(range(4), key=lambda group: row[group])

@@ -10,19 +10,18 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ust.annotations.reading import read_annotations
+from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.collection.answers import NOT_NAMED, combine, contradictions, values
-from ust.collection.collection import Collection
-from ust.collection.formats.form import ABSENT, HEARD, IN_DOUBT, UNSURE, Options, Said
-from ust.collection.formats.table import FORMS, form_of
-from ust.collection.importing import add, add_unlabelled
-from ust.collection.names import taxonomy_of
-from ust.commands.own.import_ import main as import_labels
-from ust.commands.own.init import main as init
-from ust.files.errors import UserError
-from ust.scores.predictions import read_predictions
-from ust.sources.folder import link
+from ust.cli.import_ import main as import_labels
+from ust.cli.init import main as init
+from ust.datasets.answers import NOT_NAMED, combine, contradictions, values
+from ust.datasets.collection import Collection
+from ust.datasets.formats.form import ABSENT, IN_DOUBT, PRESENT, UNKNOWN, Annotation, ImportOptions
+from ust.datasets.formats.registry import FORMATS, detect_format
+from ust.datasets.importing import import_recordings, import_unlabelled, taxonomy_from_classes
+from ust.datasets.local import link_dataset
+from ust.evaluation.predictions import read_predictions
+from ust.util.errors import UserError
 
 RATE = 4000
 NFC, NFD = (unicodedata.normalize(form, "Brücke.wav") for form in ("NFC", "NFD"))
@@ -43,12 +42,12 @@ def street(tmp_path):
 @pytest.fixture
 def collection(tmp_path):
     return Collection.begin(
-        tmp_path / "city", taxonomy_of(["tram", "bell", "market: voices", "market: cart"])
+        tmp_path / "city", taxonomy_from_classes(["tram", "bell", "market: voices", "market: cart"])
     )
 
 
 def read(path, form=None, **options):
-    return FORMS[form or form_of(path)].read(path, Options(**options))
+    return FORMATS[form or detect_format(path)].read(path, ImportOptions(**options))
 
 
 def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), **options):
@@ -56,7 +55,7 @@ def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), 
     found = read(source, form, audio=audio, columns=dict(columns))
     given = {"renamed": dict(renamed), "split": "train", "validate": 0.2, "seed": 0} | options
     given["source_name"] = source.name
-    added = add(collection, found.said, audio or source.parent, **given)
+    added = import_recordings(collection, found.said, audio or source.parent, **given)
     return [*found.problems, *added.problems], added.contradictions
 
 
@@ -90,7 +89,7 @@ def test_time_columns_of_common_names_are_understood(tmp_path, street, name):
     content = TIME_COLUMNS[name]
     table = tmp_path / f"labels.{'tsv' if chr(9) in content else 'csv'}"
     table.write_text(content)
-    assert read(table, "csv").said == [Said(street, "tram", 12.0, 15.0)]
+    assert read(table, "csv").said == [Annotation(street, "tram", 12.0, 15.0)]
 
 
 @pytest.mark.parametrize(
@@ -117,12 +116,14 @@ def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, 
 def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,from_t,to_t\nstreet.wav,tram,12,15\n")
-    whole = [Said(street, "tram")]
+    whole = [Annotation(street, "tram")]
     assert read(table, columns={"start": ""}).said == whole
-    assert read(table, columns={"start": "from_t", "end": "to_t"}).said == [Said(street, "tram", 12.0, 15.0)]
+    assert read(table, columns={"start": "from_t", "end": "to_t"}).said == [
+        Annotation(street, "tram", 12.0, 15.0)
+    ]
     milliseconds = read(table, columns={"start_ms": "from_t", "end_ms": "to_t"}).said
-    assert milliseconds == [Said(street, "tram", 0.012, 0.015)]
-    assert read(table, columns={"start": "from_t", "end": ""}).said == [Said(street, "tram", 12.0)]
+    assert milliseconds == [Annotation(street, "tram", 0.012, 0.015)]
+    assert read(table, columns={"start": "from_t", "end": ""}).said == [Annotation(street, "tram", 12.0)]
     with pytest.raises(UserError, match="--column: there is no 'begin', should be one of path, label"):
         read(table, columns={"begin": "from_t"})
 
@@ -130,7 +131,7 @@ def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
 def test_columns_that_only_look_like_times_do_not_stop(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,time,gender,confidence,year\nstreet.wav,tram,morning,1,0.9,2019\n")
-    assert read(table).said == [Said(street, "tram")]
+    assert read(table).said == [Annotation(street, "tram")]
 
 
 @pytest.mark.parametrize("line", ["street.wav\t12.0\t15.0\ttram", "street\t12.0\t15.0\ttram"])
@@ -165,14 +166,16 @@ def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
         f"{table}: line {line}: has {count} columns, should have 2 as the header"
         for line, count in ((2, 3), (5, 1))
     ]
-    assert [said for said in found.said if said.answer == HEARD] == [Said(street, "tram")]
-    assert [said for said in found.said if said.answer != HEARD] == [Said(street, None, answer=IN_DOUBT)] * 2
+    assert [said for said in found.said if said.answer == PRESENT] == [Annotation(street, "tram")]
+    assert [said for said in found.said if said.answer != PRESENT] == [
+        Annotation(street, None, answer=IN_DOUBT)
+    ] * 2
     assert [said.where[-1] for said in found.said] == ["4", "2", "5"]
 
 
 def test_excels_own_first_line_names_the_separator(tmp_path, street):
     (tmp_path / "labels.csv").write_text("sep=;\r\nfile;label\r\nstreet.wav;tram\r\n")
-    assert read(tmp_path / "labels.csv").said == [Said(street, "tram")]
+    assert read(tmp_path / "labels.csv").said == [Annotation(street, "tram")]
 
 
 # --- Lines that cannot be placed
@@ -224,7 +227,7 @@ def test_the_end_of_a_path_identifies_a_recording(tmp_path):
         write_sound(tmp_path / folder / "1.wav", 1)
     (tmp_path / "labels.csv").write_text("file,label\nC:\\rec\\a\\1.wav,tram\n/mnt/b/1.wav,bell\n")
     assert read(tmp_path / "labels.csv").said == [
-        Said(tmp_path / "a" / "1.wav", "tram"), Said(tmp_path / "b" / "1.wav", "bell")
+        Annotation(tmp_path / "a" / "1.wav", "tram"), Annotation(tmp_path / "b" / "1.wav", "bell")
     ]  # fmt: skip
 
 
@@ -250,9 +253,9 @@ def test_times_in_milliseconds_are_suspected(tmp_path, street, collection):
 
 
 def test_a_short_label_across_two_clips_is_in_one(street, collection, tmp_path):
-    add(
+    import_recordings(
         collection,
-        [Said(street, "tram", 9.93, 10.08)],
+        [Annotation(street, "tram", 9.93, 10.08)],
         tmp_path,
         renamed={},
         split="train",
@@ -284,7 +287,7 @@ def test_a_broken_selection_table_costs_no_other(tmp_path, street):
     write_sound(tmp_path / "other.wav", 1)
     (tmp_path / "other.txt").write_bytes(head.encode() + b"1\t2\tStra\xdfe\n")
     found = read(tmp_path, "raven")
-    assert [said.label for said in found.said if said.answer == HEARD] == ["tram"]
+    assert [said.label for said in found.said if said.answer == PRESENT] == ["tram"]
     assert found.problems == [
         f"{tmp_path}/other.txt: line 2: is not text in UTF-8; save the table with that encoding"
     ]
@@ -336,7 +339,7 @@ BARE = result("region", {"start": 41, "end": 44})
 def test_label_studio_labels_of_a_region_are_of_the_region(tmp_path, street, results, expected):
     found = read(export(tmp_path, task("street.wav", *results)))
     label, start, end = expected
-    assert found.said == [Said(street, label, start, end, "1")]
+    assert found.said == [Annotation(street, label, start, end, "1")]
     assert found.problems == []
 
 
@@ -374,13 +377,13 @@ def test_label_studio_names_of_recordings_survive(tmp_path, name, address):
     sound = write_sound(tmp_path / name, 1)
     tram = result("labels", {"start": 0, "end": 1, "labels": ["tram"]})
     found = read(export(tmp_path, task(address, tram)))
-    assert found.said == [Said(sound, "tram", 0.0, 1.0, "1")]
+    assert found.said == [Annotation(sound, "tram", 0.0, 1.0, "1")]
 
 
 def test_label_studio_old_exports_and_predictions(tmp_path, street):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]})
     old = {"id": 1, "data": {"audio": "street.wav"}, "completions": [{"id": 1, "result": [tram]}]}
-    assert read(export(tmp_path, old)).said == [Said(street, "tram", 2.0, 5.0)]
+    assert read(export(tmp_path, old)).said == [Annotation(street, "tram", 2.0, 5.0)]
     predicted = {"data": {"audio": "street.wav"}, "annotations": [], "predictions": [{"result": [tram]}]}
     found = read(export(tmp_path, predicted))
     assert found.said == []
@@ -406,7 +409,7 @@ def test_a_second_table_adds_to_the_first(tmp_path, street, collection):
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
     before = (collection.folder / "annotations.csv").read_bytes()
-    add_unlabelled(collection, [street], tmp_path)
+    import_unlabelled(collection, [street], tmp_path)
     assert bring(collection, trams) == ([], [])
     assert (collection.folder / "annotations.csv").read_bytes() == before
 
@@ -420,7 +423,7 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
     stored = []
     for order in (tables, tables[::-1], [*tables, *tables]):
         collection = Collection.begin(
-            tmp_path / f"c{len(stored)}", taxonomy_of(["tram", "bell", "market: cart"])
+            tmp_path / f"c{len(stored)}", taxonomy_from_classes(["tram", "bell", "market: cart"])
         )
         for table in order:
             bring(collection, table)
@@ -478,11 +481,11 @@ def test_a_corrected_table_replaces_if_asked(tmp_path, street, collection):
 def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, collection, explicit_first):
     """A table names a tram where a row in SONYC's layout says explicitly that there is none."""
     labels = collection.taxonomy.labels
-    explicit = [Said(street, label, answer=ABSENT) for label in labels]
-    sources = [explicit, [Said(street, "tram", 2, 4)]]
+    explicit = [Annotation(street, label, answer=ABSENT) for label in labels]
+    sources = [explicit, [Annotation(street, "tram", 2, 4)]]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     found = [
-        add(collection, said, tmp_path, **given).contradictions
+        import_recordings(collection, said, tmp_path, **given).contradictions
         for said in (sources if explicit_first else sources[::-1])
     ]
     assert found[0] == []
@@ -492,19 +495,19 @@ def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, colle
 
 
 def test_what_a_reviewer_is_unsure_of_is_not_absent_by_a_table(tmp_path, street, collection):
-    said = [Said(street, "tram", 2, 4, annotator="Ada")]
+    said = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
-    add_unlabelled(collection, [street], tmp_path)
+    import_unlabelled(collection, [street], tmp_path)
     clip = collection.clips().index[1]
-    collection.say([(clip, "Ada", {"2_bell": UNSURE, "1_tram": ABSENT})])
-    add(collection, said, tmp_path, **given)
+    collection.upsert_annotations([(clip, "Ada", {"2_bell": UNKNOWN, "1_tram": ABSENT})])
+    import_recordings(collection, said, tmp_path, **given)
     row = collection.annotations().set_index("audio_filename").loc[clip]
     assert (row["2_bell"], row["1_tram"]) == (-1, 0)
 
 
 ANSWERS = st.dictionaries(
     st.sampled_from(["1_a", "2_b", "2-1_c", "2-2_d"]),
-    st.sampled_from([HEARD, ABSENT, IN_DOUBT, NOT_NAMED, UNSURE]),
+    st.sampled_from([PRESENT, ABSENT, IN_DOUBT, NOT_NAMED, UNKNOWN]),
 )
 
 
@@ -513,7 +516,7 @@ def test_answers_combine_in_any_order_and_positives_are_kept(first, second, thir
     taxonomy = Taxonomy(("1_a", "2_b"), ("2-1_c", "2-2_d"), (1, 1))
 
     def known(answer):
-        return {label: value for label, value in answer.items() if value != UNSURE}
+        return {label: value for label, value in answer.items() if value != UNKNOWN}
 
     assert known(combine(first, second)) == known(combine(second, first))
     assert combine(combine(first, second), third) == combine(first, combine(second, third))
@@ -521,8 +524,8 @@ def test_answers_combine_in_any_order_and_positives_are_kept(first, second, thir
     together = combine(combine(first, second), third)
     written = values(together, taxonomy)
     for label in taxonomy.labels:
-        statuses = {answer.get(label, UNSURE) for answer in (first, second, third)}
-        if HEARD in statuses:
+        statuses = {answer.get(label, UNKNOWN) for answer in (first, second, third)}
+        if PRESENT in statuses:
             assert written[label] == 1
         elif ABSENT not in statuses and IN_DOUBT in statuses and label != "2_b":
             assert written[label] == -1
@@ -539,7 +542,7 @@ def test_names_of_recordings_compare_in_nfc(tmp_path, collection):
     (tmp_path / "paths.csv").write_text(f"file,label\nStraße/{NFC},tram\n", encoding="utf-8")
     (tmp_path / "rec" / NFC.replace(".wav", ".txt")).write_text("0\t1\ttram\n")
     for source in (tmp_path / "labels.csv", tmp_path / "paths.csv"):
-        assert read(source, audio=tmp_path / "rec").said == [Said(sound, "tram")]
+        assert read(source, audio=tmp_path / "rec").said == [Annotation(sound, "tram")]
     assert [said.path for said in read(tmp_path / "rec", "audacity").said] == [sound]
     data = {"audio": f"/data/local-files/?d={NFC}"}
     studio = export(tmp_path, {"data": data, "annotations": [{"result": []}]})
@@ -556,12 +559,12 @@ def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
 
 def test_labels_compare_in_nfc(tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "Straßenbähn") for form in ("NFC", "NFD"))
-    assert taxonomy_of([nfd]) == taxonomy_of([nfc]) == {"coarse": {1: "straßenbähn"}}
-    collection = Collection.begin(tmp_path / "city", taxonomy_of([nfc]))
+    assert taxonomy_from_classes([nfd]) == taxonomy_from_classes([nfc]) == {"coarse": {1: "straßenbähn"}}
+    collection = Collection.begin(tmp_path / "city", taxonomy_from_classes([nfc]))
     street = write_sound(tmp_path / "street.wav", 10)
     given = {"split": "train", "validate": 0, "seed": 0}
-    added = add(collection, [Said(street, nfd)], tmp_path, renamed={}, **given)
-    added.problems += add(collection, [Said(street, "Bähn")], tmp_path, renamed={
+    added = import_recordings(collection, [Annotation(street, nfd)], tmp_path, renamed={}, **given)
+    added.problems += import_recordings(collection, [Annotation(street, "Bähn")], tmp_path, renamed={
         unicodedata.normalize("NFD", "Bähn"): nfd}, **given).problems  # fmt: skip
     assert added.problems == []
     assert presence(collection, "1_straßenbähn") == [1]
@@ -582,7 +585,7 @@ def test_local_data_sets_and_predictions_find_names_in_nfc(tmp_path, taxonomy_fi
     row = ["train", "1", NFC, "0", *["0"] * len(taxonomy.labels)]
     (root / "annotations.csv").write_text(f"{','.join(head)}\n{','.join(row)}\n", encoding="utf-8")
     target.mkdir()
-    assert link(root, target, skip_bad=False).clips == {"train": 1}
+    assert link_dataset(root, target, skip_bad=False).clips == {"train": 1}
     assert (target / "audio" / "train" / NFC).is_file()
     clips = list(read_annotations(target / "annotations.csv", taxonomy)["audio_filename"])
     predictions = pd.DataFrame(
@@ -598,10 +601,14 @@ def test_local_data_sets_and_predictions_find_names_in_nfc(tmp_path, taxonomy_fi
 
 def test_classes_may_stand_in_any_order(tmp_path):
     wanted = {"coarse": {1: "dog"}, "fine": {1: {1: "barking"}}}
-    assert taxonomy_of(["dog: barking", "dog"]) == taxonomy_of(["dog", "dog: barking"]) == wanted
-    assert taxonomy_of(["dog: barking"]) == wanted
+    assert (
+        taxonomy_from_classes(["dog: barking", "dog"])
+        == taxonomy_from_classes(["dog", "dog: barking"])
+        == wanted
+    )
+    assert taxonomy_from_classes(["dog: barking"]) == wanted
     with pytest.raises(UserError, match="the class 'dog' is there twice"):
-        taxonomy_of(["dog", "dog: barking", "dog"])
+        taxonomy_from_classes(["dog", "dog: barking", "dog"])
 
 
 @pytest.mark.parametrize("loose", ["a_other.wav", "other.wav"])

@@ -13,11 +13,11 @@ from conftest import ROOT
 from tiny import NETWORK
 from torch import nn
 
-from ust.features.mn.weights import random_weights
-from ust.files.seeding import fill_normal, fill_uniform, generator
-from ust.models.checkpoints import build, build_new
+from ust.features.efficientat.weights import random_weights
+from ust.models.checkpoints import build_network, build_new
 from ust.models.initialization import initialize_weights, without_draws
-from ust.models.table import ARCHITECTURES
+from ust.models.registry import ARCHITECTURES
+from ust.util.seeding import fill_normal, fill_uniform, random_stream
 
 SHAPES = {
     "cnn": {"logmel": (128, 862)},
@@ -129,7 +129,7 @@ def test_every_weight_of_every_architecture_is_drawn(architecture):
     """None is left as memory happened to be, and buffers are as the network sets them itself."""
     args = architecture, config(architecture), 5, SHAPES[architecture]
     first, second = build_new(*args, 3, "a"), build_new(*args, 3, "a")
-    plain = build(*args).state_dict()
+    plain = build_network(*args).state_dict()
     fixed = {name for name, _ in first.named_buffers()}
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name])
@@ -164,16 +164,16 @@ def test_long_arrays_are_drawn_in_one_stream():
         (fill_normal, lambda rng, n: rng.standard_normal(n) * 0.3),
     ):
         values = np.zeros((7, 30_001), np.float32)
-        fill(values, 0.3, generator(1, "a"))
-        wanted = draw(generator(1, "a"), values.size).astype(np.float32)
+        fill(values, 0.3, random_stream(1, "a"))
+        wanted = draw(random_stream(1, "a"), values.size).astype(np.float32)
         np.testing.assert_array_equal(values.ravel(), wanted)
     with pytest.raises(ValueError, match="contiguous"):
-        fill_uniform(values.T, 0.3, generator(1, "a"))
+        fill_uniform(values.T, 0.3, random_stream(1, "a"))
 
 
 FOUND = """
 import hashlib, torch
-from ust.features.mn.weights import random_weights
+from ust.features.efficientat.weights import random_weights
 from ust.models.checkpoints import build_new
 from ust.models.heads import Head
 config = Head.Config(hidden_layers=1, hidden_size=64, dropout=0.5)

@@ -12,8 +12,8 @@ from project import Project
 from sklearn.metrics import average_precision_score
 from test_rules import POOLED, crowd
 
-from ust.annotations.rules.votes import votes_of
-from ust.scores.label_quality import Ranking, annotators, crossed_f1, doubtful, quality
+from ust.annotations.rules.votes import collect_votes
+from ust.evaluation.label_quality import Ranking, annotators, crossed_f1, doubtful, evaluate_rules
 
 REAL = ROOT.parent / "shared" / "sonyc-ust-v1"
 
@@ -44,7 +44,9 @@ def test_differences_are_paired_with_the_first_rule(taxonomy):
     rng = np.random.default_rng(0)
     truth = (rng.random((50, 37)) < 0.2).astype(int)
     good = truth * 0.5 + rng.random((50, 37)) * 0.6
-    found = quality(truth, {"a": good, "b": good, "c": rng.random((50, 37))}, taxonomy, bootstrap=50, seed=1)
+    found = evaluate_rules(
+        truth, {"a": good, "b": good, "c": rng.random((50, 37))}, taxonomy, bootstrap=50, seed=1
+    )
     for level in ("coarse", "fine"):
         assert found["b"][level]["difference_ci95"] == [0, 0]
         assert found["c"][level]["difference_ci95"][1] < 0
@@ -54,19 +56,19 @@ def test_differences_are_paired_with_the_first_rule(taxonomy):
 
 def test_what_a_curator_is_told_of_annotators(taxonomy):
     annotations, _ = crowd(taxonomy, coins=1)
-    table = annotators(votes_of(annotations, taxonomy), POOLED).set_index("annotator_id")
+    table = annotators(collect_votes(annotations, taxonomy), POOLED).set_index("annotator_id")
     assert table.index[0] == 1000
     assert table.loc[1000, "clips"] == 120
     assert table.loc[1000, "false_alarms"] > 0.3
     assert table.drop(index=1000)["false_alarms"].max() < 0.05
     assert table.loc[1000, "agreement"] < table.drop(index=1000)["agreement"].median()
-    alone = annotators(votes_of(annotations[annotations["annotator_id"] == 1000], taxonomy), POOLED)
+    alone = annotators(collect_votes(annotations[annotations["annotator_id"] == 1000], taxonomy), POOLED)
     assert alone["agreement"].isna().all()
 
 
 def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxonomy):
     annotations, _ = crowd(taxonomy, clips=30)
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     majority = (votes.fraction() > 0.5).astype(float)
     column = taxonomy.labels.index("8_dog")
     doubted = majority.copy()
@@ -104,17 +106,17 @@ def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_on_the_real_annotations(tmp_path):
     """What the literature's rules are known to give there, and the pooled one more than that."""
-    from ust.annotations.reading import ground_truth, read_annotations
+    from ust.annotations.annotations import ground_truth, read_annotations
     from ust.annotations.rules.pooled import pooled
     from ust.annotations.taxonomy import read_taxonomy
 
     taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(REAL / "annotations.csv", taxonomy)
     truth = ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.labels)]
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     rows = pd.Index(votes.clips).get_indexer(truth.index)
     estimates = {"fraction": votes.fraction()[rows], "pooled": pooled(votes, POOLED)[rows]}
-    found = quality((truth == 1).to_numpy(), estimates, taxonomy, bootstrap=10, seed=1)
+    found = evaluate_rules((truth == 1).to_numpy(), estimates, taxonomy, bootstrap=10, seed=1)
     assert found["fraction"]["fine"]["ap"] == pytest.approx(0.521, abs=0.002)
     assert found["fraction"]["coarse"]["ap"] == pytest.approx(0.841, abs=0.001)
     assert found["pooled"]["fine"]["ap"] >= 0.72
@@ -124,13 +126,13 @@ def test_on_the_real_annotations(tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_the_published_coarse_figure_is_that_of_the_file_as_given():
     """Fraction of volunteers, coarse: 0.829 with the error of version 0.1."""
-    from ust.annotations.reading import AS_GIVEN, ground_truth, read_annotations
+    from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
     from ust.annotations.taxonomy import read_taxonomy
 
     taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(REAL / "annotations.csv", taxonomy, AS_GIVEN)
     truth = ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.coarse)]
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     rows = pd.Index(votes.clips).get_indexer(truth.index)
     share = votes.fraction()[rows][:, : len(taxonomy.coarse)]
     ap = average_precision_score((truth == 1).to_numpy().ravel(), share.ravel())

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from conftest import aggregate, aggregate_any
 
-from ust.annotations.reading import unverified
-from ust.training.loops.trainer import positive_weights
+from ust.annotations.annotations import clips_without_ground_truth
+from ust.training.trainer import positive_weights
 
 
 def obvious(rows, label, threshold, soft, split):
@@ -83,8 +83,8 @@ def test_in_a_scored_split_only_what_is_verified_has_labels(taxonomy):
     ):
         assert labels["audio_filename"].tolist() == ["c.wav", "a.wav"]
         assert labels["8_dog"].tolist() == [1, 0]
-    assert unverified(annotations, "validate") == ["b.wav"]
-    assert unverified(annotations, "test") == []
+    assert clips_without_ground_truth(annotations, "validate") == ["b.wav"]
+    assert clips_without_ground_truth(annotations, "test") == []
 
 
 def test_a_split_without_any_truth_has_its_volunteers(taxonomy):

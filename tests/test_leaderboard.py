@@ -9,10 +9,10 @@ from conftest import ROOT
 from project import TINY
 
 from leaderboard import settings
-from ust.files.documents import read_yaml
-from ust.files.errors import UserError
-from ust.page.standings import Entry, advice, leaderboard, markdown
-from ust.scores.evaluation import Evaluation
+from ust.evaluation.evaluation import Evaluation
+from ust.reports.leaderboard import Entry, leaderboard, leaderboard_markdown, recommend
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError
 
 COST = {"train_minutes": 1.0, "ms_per_clip": 20.0, "parameters": 10, "megabytes": 0.1}
 
@@ -53,10 +53,10 @@ def test_means_ranges_and_paired_intervals(entries):
     assert rows[3]["against_best"]["coarse"][1] < 0
     assert rows[2]["fine_micro_auprc"] is None
     assert set(rows[2]["against_noise"]) == {"coarse"}
-    text = advice(rows)
+    text = recommend(rows)
     assert text.startswith("Take good: coarse / fine micro AUPRC")
     assert "slow is not surely behind it" in text
-    table = markdown(rows, "noise")
+    table = leaderboard_markdown(rows, "noise")
     assert len(table.splitlines()) == 2 + len(rows)
     assert {line.count("|") for line in table.splitlines()} == {11}
 

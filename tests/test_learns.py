@@ -14,14 +14,13 @@ from tiny import BASELINE, CODE, CONFIG, CPU, FLAT, HIERARCHY, fit
 from torch import nn
 
 from stages import train as stage
-from ust.compute.accelerate import accelerate
 from ust.models.cnn import CNNVGGish
-from ust.training import flat
-from ust.training.loops import plateau
-from ust.training.loops.stagnation import Stagnation
-from ust.training.section import read_system
-from ust.training.table import RECIPES
-from ust.training.work import Work, training_data
+from ust.training import flat, plateau
+from ust.training.registry import RECIPES
+from ust.training.stagnation import Stagnation
+from ust.training.systems import read_system
+from ust.training.work import TrainingContext, training_data
+from ust.util.accelerate import accelerate
 
 NAMES = ("system", "data", "work")
 
@@ -111,7 +110,7 @@ class TestWhatIsLearnt:
                 data.train.targets, table.loc[clips].drop(columns="split").to_numpy()
             )
             assert seen["system"] == read_system(ROOT / "params.yaml", system)
-            assert list(seen["work"].about["features"]) == [only]
+            assert list(seen["work"].metadata["features"]) == [only]
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -141,7 +140,7 @@ def dropped(before, after):
 def test_initial_weights_follow_the_seed_and_the_name():
     def weights(system, name):
         return (
-            Work(name, None, CPU, None, None, {}, None, None)
+            TrainingContext(name, None, CPU, None, None, {}, None, None)
             .network(system, 8, name, SimpleNamespace(shapes={}))
             .head[-1]
             .weight
@@ -189,7 +188,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, minutes=0)
         return stage.key(args, system, data, threads, device)
 
-    other = data.train.having(slice(None), 1 - data.train.targets)
+    other = data.train.subset(slice(None), 1 - data.train.targets)
     fewer = replace(data.train, rows=data.train.rows[::-1])
     keys = [
         key(),

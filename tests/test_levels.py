@@ -12,14 +12,13 @@ from oracle import score as slow_score
 from project import Project, change_params
 
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.collection.names import taxonomy_of
-from ust.files.documents import write_yaml
-from ust.models.outputs import complete, output_labels, parents
-from ust.page.summary import results
-from ust.scores.curves import curves
-from ust.scores.evaluation import Evaluation, details, headline
-from ust.scores.submission import figures
-from ust.scores.tables import row
+from ust.datasets.importing import taxonomy_from_classes
+from ust.evaluation.curves import curves
+from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
+from ust.evaluation.submission import submission_metrics
+from ust.models.outputs import complete_labels, groups_with_classifier, output_labels
+from ust.reports.tables import results, table_row
+from ust.util.documents import write_yaml
 
 ONE = ("tram", "bell", "market")
 MIXED = ("tram", "market: voices", "market: cart", "bell")
@@ -27,7 +26,7 @@ MIXED = ("tram", "market: voices", "market: cart", "bell")
 
 @pytest.fixture(params=[ONE, MIXED], ids=["one", "mixed"])
 def taxonomy(request, tmp_path):
-    write_yaml(tmp_path / "t.yaml", taxonomy_of(request.param))
+    write_yaml(tmp_path / "t.yaml", taxonomy_from_classes(request.param))
     return read_taxonomy(tmp_path / "t.yaml")
 
 
@@ -49,7 +48,7 @@ def test_levels_are_those_with_labels(taxonomy):
 def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation, taxonomy):
     """Fine figures are those of a taxonomy of these groups alone."""
     intervals = evaluation.intervals(count=10, seed=0)
-    metrics = headline(evaluation, intervals) | {"rests_on": {"outputs": "all"}}
+    metrics = headline_metrics(evaluation, intervals) | {"rests_on": {"outputs": "all"}}
     for level in taxonomy.levels:
         groups = taxonomy.groups(level)
         members = [label for g in groups for label in (taxonomy.fine[i] for i in taxonomy.members(g))]
@@ -66,10 +65,10 @@ def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation
     for level in absent:
         assert level not in metrics
         assert level not in metrics["ci95"]["clips"]
-    assert set(figures(metrics)) == set(taxonomy.levels)
-    assert set(details(evaluation, intervals, None)["labels"]) == set(taxonomy.labels)
+    assert set(submission_metrics(metrics)) == set(taxonomy.levels)
+    assert set(detailed_metrics(evaluation, intervals, None)["labels"]) == set(taxonomy.labels)
     assert not any(name.startswith(level) for level in absent for name in curves(evaluation, intervals))
-    shown = row("a", metrics).values
+    shown = table_row("a", metrics).values
     assert [value is None for value in shown] == [not taxonomy.fine] * 3 + [False] * 3
     cells = results({"a": metrics})["rows"][0]["cells"]
     assert [cell["text"] == "–" for cell in cells] == [value is None for value in shown]
@@ -81,14 +80,14 @@ def test_the_finest_labels_tell_all(taxonomy):
         ["1_tram", "2-1_voices", "2-2_cart", "3_bell"] if taxonomy.fine else list(taxonomy.coarse)
     )
     outputs = torch.rand(4, len(finest))
-    found = complete(outputs, finest, taxonomy)
+    found = complete_labels(outputs, finest, taxonomy)
     assert found.shape == (4, len(taxonomy.labels))
     for label, column in zip(finest, outputs.unbind(1), strict=True):
         assert torch.equal(found[:, taxonomy.labels.index(label)], column)
     if taxonomy.fine:
         market = found[:, taxonomy.labels.index("2_market")]
         assert torch.equal(market, outputs[:, 1:3].amax(dim=1))
-    assert parents(taxonomy) == ([1] if taxonomy.fine else [])
+    assert groups_with_classifier(taxonomy) == ([1] if taxonomy.fine else [])
 
 
 @pytest.mark.whole

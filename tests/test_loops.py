@@ -8,9 +8,9 @@ import torch
 from tiny import CODE, FLAT, Tiny, task, train
 from torch.nn import functional
 
-from ust.training.loops import plateau, stagnation
-from ust.training.loops.state import TrainingState
-from ust.training.loops.trainer import Trainer
+from ust.training import plateau, stagnation
+from ust.training.state import TrainingState
+from ust.training.trainer import Trainer
 
 
 class TestStagnation:
@@ -112,7 +112,7 @@ class TestStagnation:
 
         epochs = [epoch(1, "fine", "coarse"), epoch(2), epoch(3, "coarse"), epoch(4)]
         epochs[last - 1] = replace(epochs[last - 1], best=("fine",))
-        assert stagnation.stagnant(epochs, "fine", patience) == wanted
+        assert stagnation.has_converged(epochs, "fine", patience) == wanted
 
     def test_the_state_is_kept_after_every_epoch_and_its_epochs_are_given_back(self, data, tmp_path):
         scores = [{"coarse": 0.1 * i} for i in range(1, 9)]
@@ -206,8 +206,8 @@ class TestPlateau:
         assert [epoch.best for epoch in epochs] == [True, True, False, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01] * 4 + [0.001] * 2)
         assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
-        assert plateau.exhausted(epochs, 4)
-        assert not plateau.exhausted(epochs, 5)
+        assert plateau.stopped_early(epochs, 4)
+        assert not plateau.stopped_early(epochs, 5)
         assert epochs[0].figures() == {"loss": epochs[0].loss, "validation_loss": 1.0, "lr": 0.01}
 
     def test_it_goes_on_where_it_stopped(self, data, tmp_path):

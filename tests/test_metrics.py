@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import score as slow_score
 
-from ust.annotations.reading import AS_GIVEN, ground_truth, read_annotations
+from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.scores.evaluation import Evaluation
-from ust.scores.metrics import coarse_counts, fine_counts, score
+from ust.evaluation.evaluation import Evaluation
+from ust.evaluation.metrics import coarse_counts, fine_counts, score
 
 COUNTERS = {"coarse": coarse_counts, "fine": fine_counts}
 

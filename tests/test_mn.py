@@ -11,10 +11,17 @@ import pytest
 import torch
 from conftest import RATE
 
-from ust.features.mn import feature, windows
-from ust.features.mn.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
-from ust.features.mn.weights import RELEASED, load_network, prepare, random_weights, read_published, width_of
-from ust.files.errors import UserError
+from ust.features.efficientat import feature, windows
+from ust.features.efficientat.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
+from ust.features.efficientat.weights import (
+    RELEASED,
+    load_network,
+    prepare,
+    random_weights,
+    read_published,
+    width_of,
+)
+from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -61,7 +68,7 @@ def test_it_gives_what_the_authors_code_gives(published, name):
 
 def test_the_published_file_is_the_one_that_is_known(published, tmp_path):
     _, checksum = RELEASED["mn04_as"]
-    from ust.files.digests import file_digest
+    from ust.util.digests import file_digest
 
     assert file_digest(published / "mn04_as_mAP_432.pt") == checksum
     asked = []
@@ -117,7 +124,7 @@ def test_sizes(width, size):
 @pytest.mark.parametrize("frames", [False, True])
 def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path, noise, frames):
     assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
-    computed = feature.Computed(weights="mn04_as", frames=frames)
+    computed = feature.ExtractionConfig(weights="mn04_as", frames=frames)
     clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
     found = feature.on_batch(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *feature.shape(computed))
@@ -130,7 +137,7 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
 
 def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_path, noise):
     prepare(tmp_path, settings(seeded), bring)
-    computed = windows.Computed(weights="mn04_as", windows=4)
+    computed = windows.ExtractionConfig(weights="mn04_as", windows=4)
     clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise**3)])
     found = windows.on_batch(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *windows.shape(computed)) == (2, 384 + 384 + 527)

@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from tiny import ALONE, CONFIG
 from torch import nn
 
-from ust.compute.accelerate import accelerate
-from ust.compute.fused import Bilinear, PointwiseNorm, ReLUDropout
-from ust.compute.strided import StridedConv2d, fourier
-from ust.compute.winograd import WinogradConv2d
 from ust.features.vggish.network import VGGish
 from ust.models.checkpoints import parameter_count
-from ust.models.cnn import CNN, TABLE_1, CNNVGGish, fewest, output_size
+from ust.models.cnn import CNN, TABLE_1, CNNVGGish, minimum_size, output_size
 from ust.models.cnn_mn import CNNEmbedding
 from ust.models.frames import FrameClassifier
-from ust.training.loops.schedule import CosineSchedule, StagnationSchedule, cosine
+from ust.training.schedules import CosineSchedule, StagnationSchedule, warmup_cosine
+from ust.util.accelerate import accelerate
+from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, fourier
+from ust.util.winograd import WinogradConv2d
 
 
 def with_fusion(fusion, **changes):
@@ -348,7 +347,7 @@ def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
     for step in range(20):
-        assert 0.3 * cosine(step, 20, 0.0) == pytest.approx(annealing.get_last_lr()[0])
+        assert 0.3 * warmup_cosine(step, 20, 0.0) == pytest.approx(annealing.get_last_lr()[0])
         optimizer.step()
         annealing.step()
 
@@ -358,7 +357,7 @@ def test_a_schedule_goes_on_where_it_was():
     for _ in range(5):
         first.step(improved=False)
     second = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
-    second.go_on(first.values())
+    second.load_state_dict(first.values())
     assert first == second
     assert first != StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
 
@@ -379,9 +378,9 @@ def test_sizes_that_the_convolutions_leave(bands, frames):
 
 
 def test_one_less_than_the_fewest_leaves_nothing():
-    assert output_size(fewest(0), fewest(1)) == (1, 1)
-    assert output_size(fewest(0) - 1, fewest(1))[0] == 0
-    assert output_size(fewest(0), fewest(1) - 1)[1] == 0
+    assert output_size(minimum_size(0), minimum_size(1)) == (1, 1)
+    assert output_size(minimum_size(0) - 1, minimum_size(1))[0] == 0
+    assert output_size(minimum_size(0), minimum_size(1) - 1)[1] == 0
 
 
 def test_what_larger_inputs_leave_is_averaged():

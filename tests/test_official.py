@@ -11,9 +11,9 @@ from conftest import ROOT
 
 from benchmarks.official import pairs
 from ust.annotations.taxonomy import Taxonomy
-from ust.commands.evaluate import main
-from ust.scores.metrics import area, coarse_counts, micro_counts, precision_recall, score
-from ust.scores.predictions import write_predictions
+from ust.cli.evaluate import main
+from ust.evaluation.metrics import area, coarse_counts, micro_counts, precision_recall, score
+from ust.evaluation.predictions import write_predictions
 
 
 @pytest.fixture(scope="module")

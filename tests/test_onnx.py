@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from ust.audio.resampling import resample
 from ust.features import onnx as feature
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
 SETTINGS = {"sample_rate": 16_000, "samples": 48_000, "frames": 1, "size": 5}
@@ -48,7 +48,7 @@ def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames
     settings = SimpleNamespace(**SETTINGS | {"frames": frames}, file=str(path))
     found = feature.prepare(tmp_path / "out", settings, bring)
     assert found["weights"] == "a.onnx"
-    computed = feature.Computed(**SETTINGS | {"frames": frames})
+    computed = feature.ExtractionConfig(**SETTINGS | {"frames": frames})
     assert feature.shape(computed) == (3 * frames, 5)
     values = feature.of_clip(noise, RATE, computed)
     embeddings = feature.on_batch(tmp_path / "out", computed, CPU)(np.stack([values, values[::-1]]))
@@ -60,7 +60,7 @@ def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames
 
 
 def test_a_file_that_takes_more_than_a_clip_gets_silence_after_it(noise):
-    computed = feature.Computed(**SETTINGS | {"samples": 200_000})
+    computed = feature.ExtractionConfig(**SETTINGS | {"samples": 200_000})
     values = feature.of_clip(noise, RATE, computed)
     assert values.shape == (1, 200_000)
     assert not values[0, 160_000:].any()

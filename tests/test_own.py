@@ -13,9 +13,9 @@ from project import Project, change_params
 from test_docs import commands
 
 import ust
-from ust.commands import program
-from ust.files.errors import UserError
-from ust.own.learning_curve import twice
+from ust.cli import program
+from ust.custom.learning_curve import expected_with_twice_the_clips
+from ust.util.errors import UserError
 
 PAGE = ROOT / "docs" / "your-sounds.md"
 RATE = 16_000
@@ -194,9 +194,9 @@ def test_a_wrong_parameter_is_named(circle):
 def test_what_more_clips_would_give():
     """A score whose distance from 1 halves with each doubling."""
     curve = pd.DataFrame({"seed": [0] * 4, "clips": [10, 20, 40, 80], "score": [0.2, 0.6, 0.8, 0.9]})
-    assert twice(curve)[0] == pytest.approx(0.95)
-    assert twice(curve.iloc[:0]) is None
+    assert expected_with_twice_the_clips(curve)[0] == pytest.approx(0.95)
+    assert expected_with_twice_the_clips(curve.iloc[:0]) is None
     flat = curve.assign(score=0.5)
-    assert twice(flat) == (0.5, 0.5, 0.5)
+    assert expected_with_twice_the_clips(flat) == (0.5, 0.5, 0.5)
     falling = curve.assign(score=[0.5, 0.4, 0.3, 0.2])
-    assert twice(falling)[0] == pytest.approx(0.2)
+    assert expected_with_twice_the_clips(falling)[0] == pytest.approx(0.2)

@@ -8,11 +8,11 @@ from conftest import ROOT
 from project import change_params, settings
 from ruamel.yaml import YAML
 
-from ust.commands.parameters import SECTIONS, check
+from ust.cli.parameters import SECTIONS, check_params
 from ust.features.logmel import LogMel
-from ust.files.errors import UserError
-from ust.files.settings import read_sections
-from ust.training.section import read_system
+from ust.training.systems import read_system
+from ust.util.config import read_sections
+from ust.util.errors import UserError
 
 
 def changed(tmp_path, name, value):
@@ -35,7 +35,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
     names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
     kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
     model, train, hierarchical, code, baseline, logmel = read_sections(path, **kinds)
-    majority = check(path)["labels"]["majority"]
+    majority = check_params(path)["labels"]["majority"]
     assert (majority["threshold"], model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
@@ -136,7 +136,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
 def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, message):
     path = changed(tmp_path, name, value)
     with pytest.raises(UserError) as error:
-        check(path)
+        check_params(path)
     assert message in str(error.value)
 
 
@@ -160,10 +160,10 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
         change_params(ROOT / "params.yaml", path, changes)
         if message:
             with pytest.raises(UserError) as error:
-                check(path)
+                check_params(path)
             assert message in str(error.value)
         else:
-            check(path)
+            check_params(path)
 
 
 RELABEL = {
@@ -184,10 +184,10 @@ def test_a_rule_listens_to_embeddings_alone(tmp_path, feature, is_embedding):
     heard = RELABEL | {"feature": feature}
     change_params(ROOT / "params.yaml", path, {"features": features, "labels.heard": heard})
     if is_embedding:
-        check(path)
+        check_params(path)
         return
     with pytest.raises(UserError) as error:
-        check(path)
+        check_params(path)
     wanted = "should be an embedding of the clip; embeddings are vggish, mn, mn_frames, mn_windows, onnx"
     assert f"labels.heard.feature: is '{feature}', {wanted}" in str(error.value)
 
@@ -195,7 +195,7 @@ def test_a_rule_listens_to_embeddings_alone(tmp_path, feature, is_embedding):
 def test_rules_are_compared_by_annotations_alone(tmp_path):
     path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"feature": "mn"})
     with pytest.raises(UserError) as error:
-        check(path)
+        check_params(path)
     assert "label_quality.rules.heard.rule: is 'relabel', which needs embeddings" in str(error.value)
 
 
@@ -207,9 +207,9 @@ def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
     assert (system.outputs, system.lr, system.fusion) == ("fine", 0.5, "concat")
     (train,) = read_sections(path, train=SECTIONS["train"])
     assert (system.seed, system.patience) == (train.seed, train.patience)
-    assert read_system(path, "cnn").words == "CNN"
-    assert read_system(path, "hierarchical").words.startswith("local classifier")
-    assert read_system(path, "baseline_fine").words.startswith("logistic")
+    assert read_system(path, "cnn").description == "CNN"
+    assert read_system(path, "hierarchical").description.startswith("local classifier")
+    assert read_system(path, "baseline_fine").description.startswith("logistic")
     with pytest.raises(UserError, match="systems has no 'forest'; it has cnn, cnn_vggish"):
         read_system(path, "forest")
 
@@ -217,7 +217,7 @@ def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
 def test_all_wrong_parameters_are_listed_at_once(tmp_path):
     path = changed(tmp_path, "train", {"lr": 0})
     with pytest.raises(UserError) as error:
-        check(path)
+        check_params(path)
     assert "train.lr: is 0" in str(error.value)
     assert "train.patience: is missing" in str(error.value)
 
@@ -236,7 +236,7 @@ def test_numbers_as_dvc_writes_them(tmp_path):
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml"):
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
 
 
 def log_mels_alone(path):
@@ -260,7 +260,7 @@ def test_no_stage_depends_on_a_file_that_no_stage_makes(tmp_path):
     for one_feature in (False, True):
         if one_feature:
             log_mels_alone(tmp_path / "params.yaml")
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
         found = Repo(tmp_path).index.stages
         assert any(stage.name == "extract@vggish" for stage in found) != one_feature
         made = {Path(out.fs_path) for stage in found for out in stage.outs}
@@ -276,9 +276,9 @@ def test_no_stage_depends_on_a_file_that_no_stage_makes(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
-        check(tmp_path / "nowhere.yaml")
+        check_params(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
 def test_sizes_that_the_network_takes_are_taken(tmp_path, name, value):
-    assert check(changed(tmp_path, f"logmel.{name}", value))["logmel"][name] == value
+    assert check_params(changed(tmp_path, f"logmel.{name}", value))["logmel"][name] == value

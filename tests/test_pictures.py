@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from ust.training.heads.pictures import erased, louder, masked, moved, overlaid, rolled
+from ust.training.augmentation import (
+    overlay,
+    random_affine,
+    random_erasing,
+    random_gain,
+    spec_augment,
+    time_roll,
+)
 
 X = torch.rand(6, 128, 40) - 0.3
 Y = (torch.rand(6, 5) < 0.4).float()
@@ -17,7 +24,7 @@ def power(x):
 
 
 def test_what_is_overlaid_adds_up_in_power_and_in_labels():
-    mixed, labels = overlaid(X, Y, 1.0, np.random.default_rng(3))
+    mixed, labels = overlay(X, Y, 1.0, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     rng.random(6)
     other = rng.permutation(6)
@@ -28,13 +35,13 @@ def test_what_is_overlaid_adds_up_in_power_and_in_labels():
 
 
 def test_a_share_of_nothing_leaves_all_as_it_is():
-    mixed, labels = overlaid(X, Y, 0.0, np.random.default_rng(3))
+    mixed, labels = overlay(X, Y, 0.0, np.random.default_rng(3))
     assert mixed is X
     assert labels is Y
 
 
 def test_louder_is_so_many_decibels_of_power():
-    found = louder(X, 6.0, np.random.default_rng(3))
+    found = random_gain(X, 6.0, np.random.default_rng(3))
     wanted = np.random.default_rng(3).uniform(-6, 6, 6)
     ratio = (found.double() * 5).exp() / (X.double() * 5).exp()
     decibels = 10 * torch.log10(ratio).mean(dim=(1, 2))
@@ -42,14 +49,14 @@ def test_louder_is_so_many_decibels_of_power():
 
 
 def test_rolled_keeps_every_frame_in_its_order():
-    for before, after in zip(X, rolled(X, np.random.default_rng(3)), strict=True):
+    for before, after in zip(X, time_roll(X, np.random.default_rng(3)), strict=True):
         start = next(s for s in range(40) if torch.equal(torch.roll(before, s, 1), after))
         assert 0 <= start < 40
 
 
 def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
     kept = X.clone()
-    found = masked(X, 29, 9, np.random.default_rng(3))
+    found = spec_augment(X, 29, 9, np.random.default_rng(3))
     assert torch.equal(X, kept)
     for before, after in zip(X, found, strict=True):
         hidden = after != before
@@ -65,23 +72,23 @@ def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
 def test_masks_are_of_none_to_the_most_inclusive():
     """Each width equally often; the most that there can be are all bands."""
     bands = []
-    for before, after in zip(MANY, masked(MANY, 3, 0, np.random.default_rng(3)), strict=True):
+    for before, after in zip(MANY, spec_augment(MANY, 3, 0, np.random.default_rng(3)), strict=True):
         hidden = (after != before).all(dim=1)
         bands.append(int(hidden.sum()))
         assert not (after != before)[~hidden].any()
     counts = np.bincount(bands)
     assert len(counts) == 4
     assert (abs(counts - 100) < 4 * np.sqrt(400 * 0.25 * 0.75)).all()
-    assert torch.equal(masked(MANY, 0, 0, np.random.default_rng(3)), MANY)
+    assert torch.equal(spec_augment(MANY, 0, 0, np.random.default_rng(3)), MANY)
     widest = [
-        (m != x).all() for x, m in zip(MANY, masked(MANY, 20, 0, np.random.default_rng(3)), strict=True)
+        (m != x).all() for x, m in zip(MANY, spec_augment(MANY, 20, 0, np.random.default_rng(3)), strict=True)
     ]
     assert any(widest)
 
 
 def test_a_rectangle_of_some_is_erased_and_no_more():
     kept = MANY.clone()
-    found = erased(MANY, 0.3, np.random.default_rng(3))
+    found = random_erasing(MANY, 0.3, np.random.default_rng(3))
     assert torch.equal(MANY, kept)
     hidden = found != MANY
     done = hidden.any(dim=2).any(dim=1)
@@ -98,13 +105,13 @@ def test_a_rectangle_of_some_is_erased_and_no_more():
             places = torch.nonzero(stretch).flatten()
             assert places[-1] - places[0] == len(places) - 1
         torch.testing.assert_close(after[where], before.mean().expand(int(where.sum())))
-    assert torch.equal(erased(MANY, 0.0, np.random.default_rng(3)), MANY)
+    assert torch.equal(random_erasing(MANY, 0.0, np.random.default_rng(3)), MANY)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.2, 0.0), (0.0, 0.3), (0.2, 0.3)])
 def test_moved_is_the_affine_transform_of_scipy(scale, shift):
     x = MANY[:5].double()
-    found = moved(x, scale, shift, np.random.default_rng(3)).numpy()
+    found = random_affine(x, scale, shift, np.random.default_rng(3)).numpy()
     rng = np.random.default_rng(3)
     factor = rng.uniform(1 - scale, 1 + scale, (5, 2))[:, ::-1]  # of bands, then frames
     by = rng.uniform(-shift, shift, (5, 2))[:, ::-1] * x.shape[1:]
@@ -116,4 +123,4 @@ def test_moved_is_the_affine_transform_of_scipy(scale, shift):
 
 
 def test_nothing_moves_without_a_reason():
-    assert moved(MANY, 0.0, 0.0, np.random.default_rng(3)) is MANY
+    assert random_affine(MANY, 0.0, 0.0, np.random.default_rng(3)) is MANY

@@ -13,7 +13,7 @@ from conftest import ROOT
 from project import Project, change_params, ran
 from ruamel.yaml import YAML
 
-from ust.tagging.names import model_folder
+from ust.tagging.pretrained import find_model
 from ust.tagging.tagger import Tagger
 
 FEATURES = ("weights@logmel", "weights@vggish", "extract@logmel", "extract@vggish")
@@ -103,7 +103,7 @@ def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
 def test_a_tagger_gives_what_predict_gave(project, system):
     rows = YAML(typ="safe").load(project.path / "params.yaml")["checkpoints"]
     names = {name: row["model"] for name, row in rows.items()}
-    tagger = Tagger.load(model_folder(project.path / "models", system, names))
+    tagger = Tagger.load(find_model(project.path / "models", system, names))
     wanted = predictions(project, system)[list(tagger.taxonomy.labels)]
     for name in wanted.index:
         samples, rate = sf.read(project.path / "data/raw/audio/validate" / name, dtype="float32")

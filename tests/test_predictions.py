@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ust.files.errors import UserError
-from ust.scores.predictions import read_predictions, write_predictions
+from ust.evaluation.predictions import read_predictions, write_predictions
+from ust.util.errors import UserError
 
 CLIPS = ["a.wav", "b.wav", "c.wav"]
 

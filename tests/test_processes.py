@@ -14,11 +14,11 @@ import torch
 from conftest import ROOT
 from project import change_params
 
-from ust.compute import processes
-from ust.compute.accelerate import accelerate
-from ust.compute.processes import SyncedBatchNorm2d, synchronise
-from ust.files.errors import UserError
-from ust.models.table import ARCHITECTURES
+from ust.models.registry import ARCHITECTURES
+from ust.training import distributed
+from ust.training.distributed import SyncedBatchNorm2d, convert_sync_batchnorm
+from ust.util.accelerate import accelerate
+from ust.util.errors import UserError
 
 # Run by torchrun: the gradients of one step of a whole training epoch, as the first process has them.
 STEP = """
@@ -26,7 +26,7 @@ import sys, torch
 from torch import nn
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_processes import gradients
-from ust.compute import processes
+from ust.util import processes
 processes.join({count}, torch.device("cpu"))
 found = gradients({size}, synchronised={synchronised}, batch={batch})
 if processes.rank() == 0:
@@ -63,12 +63,12 @@ def gradients(size, *, synchronised=True, batch=None):
     from tiny import FLAT
 
     from ust.models.examples import Examples
-    from ust.training.loops.trainer import Task, Trainer
+    from ust.training.trainer import Task, Trainer
 
     torch.manual_seed(0)
     network = Small()
-    if synchronised and processes.count() > 1:
-        synchronise(network)
+    if synchronised and distributed.world_size() > 1:
+        convert_sync_batchnorm(network)
     targets = (np.random.default_rng(1).random((size, 3)) < 0.4).astype(np.float32)
     examples = Examples({"x": Stored(size)}, np.arange(size), targets)
     recipe = FLAT.model_copy(update={"batch_size": batch or size, "lr": 0.0})
@@ -113,7 +113,7 @@ def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fus
     options = {"fusion": fusion, "vggish_scale": None, "conv_dropout": 0.2, "head_dropout": 0.2}
     config = kind.Config(**{name: options[name] for name in kind.Config.model_fields})
     network = kind(config, 5, shapes).train()
-    network = accelerate(synchronise(network))
+    network = accelerate(convert_sync_batchnorm(network))
     # As if the other processes had eight examples.
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(8))
     found = network(**{name: torch.zeros(0, *shape) for name, shape in shapes.items()})
@@ -124,7 +124,7 @@ def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fus
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (4, 8)], ids=["batch", "examples"])
 def test_batch_norms_of_their_own_need_two_examples_each(monkeypatch, size, batch):
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     with pytest.raises(UserError, match=r"a batch has 4 examples, should have at least 6: two for each of 3"):
         gradients(size, synchronised=False, batch=batch)
 
@@ -136,7 +136,7 @@ def test_batch_norms_of_their_own_give_others(tmp_path):
 
 def test_state_dicts_are_exchangeable():
     plain = Small()
-    other = synchronise(Small())
+    other = convert_sync_batchnorm(Small())
     assert isinstance(other.norm, SyncedBatchNorm2d)
     other.load_state_dict(plain.state_dict())
     x = torch.randn(4, 1, 6, 8)

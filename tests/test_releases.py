@@ -14,13 +14,13 @@ from project import change_params
 from records import IMPACT, LAYOUTS, MACHINERY, RECORDS, md5, serve_records
 
 from stages import download
-from ust.annotations.reading import read_annotations
+from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import read_taxonomy
-from ust.commands.parameters import check
-from ust.files.errors import UserError
-from ust.sources import sonyc
-from ust.sources.city.build import build_city
-from ust.sources.section import scored_splits
+from ust.cli.parameters import check_params
+from ust.datasets import sonyc
+from ust.datasets.registry import scored_splits
+from ust.datasets.synthetic.city import build_city
+from ust.util.errors import UserError
 
 CLIPS = {"train": 4, "validate": 5}
 TESTS = 2  # of the validate clips
@@ -88,8 +88,12 @@ def test_each_release_from_its_layout(records, bring, server, city, caplog, vers
         assert path.read_bytes() == next((city / "audio").rglob(path.name)).read_bytes()
     name = "annotations-dev.csv" if version == "0.2" else "annotations.csv"
     assert (out / "annotations.csv").read_bytes() == records[version][name]  # as it was published
-    about = json.loads((out / "dataset.json").read_text())
-    assert (about["source"], about["release"], about["coarse"]) == ("sonyc-ust-v1", version, "from_fine")
+    metadata = json.loads((out / "dataset.json").read_text())
+    assert (metadata["source"], metadata["release"], metadata["coarse"]) == (
+        "sonyc-ust-v1",
+        version,
+        "from_fine",
+    )
     assert {request.split("/")[2] for request in server.requests if "/files/" in request} == {
         str(RECORDS[version])
     }
@@ -159,7 +163,7 @@ def test_a_split_that_is_scored_needs_ground_truth_before_any_audio_is_downloade
 def test_a_release_that_is_not_there_is_refused(tmp_path, changes, message):
     change_params(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
     with pytest.raises(UserError) as error:
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
     assert message in str(error.value)
 
 

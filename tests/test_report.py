@@ -15,14 +15,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stages import describe
-from ust.features.rows import Row
-from ust.features.store import write_features
-from ust.page import figures
-from ust.page.content import clip_content, doubtful_content
-from ust.page.findings import Finding, find, within
-from ust.page.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
-from ust.page.page import data_uri, render
-from ust.sources.city.build import write_taxonomy
+from ust.datasets.synthetic.city import write_taxonomy
+from ust.features.store import Row, write_features
+from ust.reports import figures
+from ust.reports.html import data_uri, render_page
+from ust.reports.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
+from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips
 
 SYSTEMS = ["first", "second<b>"]
 
@@ -39,7 +37,7 @@ def tables(taxonomy):
 
 
 def test_the_most_confident_mistakes_and_hits(tables, taxonomy):
-    found = find("s", "validate", *tables, taxonomy, mistakes=2, hits=2)
+    found = find_examples("s", "validate", *tables, taxonomy, mistakes=2, hits=2)
     assert [(f.clip, f.kind, f.rank) for f in found] == [
         ("b.wav", "miss", 0),
         ("c.wav", "false alarm", 1),
@@ -53,8 +51,8 @@ def test_few_clips_are_shared_fairly():
         return Finding(rank, clip, "validate", system, "1_engine", "hit", 0.9 - 0.1 * rank)
 
     findings = [finding(0, "a", "s"), finding(1, "b", "s"), finding(0, "c", "t"), finding(1, "a", "t")]
-    assert within(findings, 2) == [findings[0], findings[2], findings[3]]
-    assert within(findings, 9) == findings
+    assert limit_clips(findings, 2) == [findings[0], findings[2], findings[3]]
+    assert limit_clips(findings, 9) == findings
 
 
 def test_spectrograms_have_low_bands_below():
@@ -178,8 +176,8 @@ def page(tmp_path, taxonomy, noise):
     }
     row = {"label": "8_dog", "audio_filename": list(clips)[1], "heard": 1, "asked": 3, "posterior": 0.874}
     chart = chart_svg({"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
-    text = render(
-        about={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
+    text = render_page(
+        metadata={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
         results=table, classes=table, charts=[{"label": "loss", "svg": chart}],
         doubtful=[doubtful_content(pd.Series(row), noise)],
         labels=taxonomy.coarse, systems=SYSTEMS, chosen=SYSTEMS[0], splits=["train", "validate"],

@@ -10,9 +10,9 @@ from conftest import ROOT
 from project import TINY, clone, settings
 from records import md5, serve_records
 
-from ust.scores.tables import COLUMNS, REPORT, REPORT_DATA
-from ust.sources.city.build import build_city
-from ust.sources.sonyc import RELEASES
+from ust.datasets.sonyc import RELEASES
+from ust.datasets.synthetic.city import build_city
+from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 
 def published(**rests_on):

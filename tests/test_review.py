@@ -16,23 +16,22 @@ import pytest
 import soundfile as sf
 from conftest import ROOT
 
-from ust.collection.collection import Collection
-from ust.collection.importing import add_unlabelled
-from ust.collection.names import taxonomy_of
-from ust.own.selection import STRATEGIES, Known, choose
-from ust.own.server import create_app, serve
+from ust.custom.active_learning import STRATEGIES, ReviewState, select_clips
+from ust.custom.server import create_app, serve
+from ust.datasets.collection import Collection
+from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
 
 TOKEN = "a-token"
 
 
 @pytest.fixture
 def collection(tmp_path):
-    made = Collection.begin(tmp_path / "city", taxonomy_of(["tram", "market: voices"]))
+    made = Collection.begin(tmp_path / "city", taxonomy_from_classes(["tram", "market: voices"]))
     for number in range(6):
         path = tmp_path / "sounds" / f"{number}.wav"
         path.parent.mkdir(exist_ok=True)
         sf.write(path, 0.1 * np.random.default_rng(number).standard_normal(8000), 8000)
-    add_unlabelled(made, sorted((tmp_path / "sounds").iterdir()), tmp_path)
+    import_unlabelled(made, sorted((tmp_path / "sounds").iterdir()), tmp_path)
     return made
 
 
@@ -203,8 +202,8 @@ def bare_server(collection):
 SERVER = f"""
 import sys
 from pathlib import Path
-from ust.collection.collection import Collection
-from ust.own.server import create_app, serve
+from ust.datasets.collection import Collection
+from ust.custom.server import create_app, serve
 collection = Collection(Path(sys.argv[1]))
 server = serve(create_app(collection, list(collection.clips().index), {{}}, token={TOKEN!r}), 0)
 print(server.server_port, flush=True)
@@ -283,7 +282,7 @@ def known(seed=0, clips=40, labels=4):
     rng = np.random.default_rng(seed)
     labelled = rng.random(clips) < 0.3
     labels = (rng.random((clips, labels)) < 0.3) * 1.0
-    return Known(rng.random(labels.shape), rng.standard_normal((clips, 5)), labels, labelled)
+    return ReviewState(rng.random(labels.shape), rng.standard_normal((clips, 5)), labels, labelled)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -298,7 +297,7 @@ def test_the_least_sure_come_first_and_the_like_not_twice():
     predicted = np.array([[0.5], [0.5], [0.4], [0.01], [0.5]])
     embeddings = np.array([[1.0, 0], [1, 0.001], [0, 1], [-1, 0], [0.7, -0.7]])
     labelled = np.array([False, False, False, False, True])
-    found = STRATEGIES["uncertain"](Known(predicted, embeddings, predicted, labelled), 3, 0)
+    found = STRATEGIES["uncertain"](ReviewState(predicted, embeddings, predicted, labelled), 3, 0)
     assert set(found[:2]) != {0, 1}  # alike: after one of them another comes first
     assert 3 not in found[:2]
 
@@ -306,16 +305,22 @@ def test_the_least_sure_come_first_and_the_like_not_twice():
 def test_the_most_surprising_label_is_disputed_first():
     predicted = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     labels = np.array([[1, 0], [0, 1], [1, 0]])
-    found = STRATEGIES["disputed"](Known(predicted, np.zeros((3, 1)), labels, np.ones(3, bool)), 3, 0)
+    found = STRATEGIES["disputed"](ReviewState(predicted, np.zeros((3, 1)), labels, np.ones(3, bool)), 3, 0)
     assert found == [1, 2, 0]
-    from ust.files.errors import UserError
+    from ust.util.errors import UserError
 
     with pytest.raises(UserError, match="no unlabelled clips"):
-        choose("random", list("abc"), Known(predicted, predicted, labels, np.ones(3, bool)), count=1, seed=0)
+        select_clips(
+            "random",
+            list("abc"),
+            ReviewState(predicted, predicted, labels, np.ones(3, bool)),
+            count=1,
+            seed=0,
+        )
 
 
 def test_the_server_needs_a_free_port(collection, queue):
-    from ust.files.errors import UserError
+    from ust.util.errors import UserError
 
     first = serve(create_app(collection, queue, {}, token=TOKEN), 0)
     with pytest.raises(UserError, match="cannot be used"):

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ust.annotations.rules.fraction import fraction
-from ust.annotations.rules.pooled import Pooled, fit, pooled, with_coarse
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, pooled
+from ust.annotations.rules.registry import RULES
 from ust.annotations.rules.relabel import Relabel, relabel
-from ust.annotations.rules.table import RULES
-from ust.annotations.rules.votes import votes_of
+from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 
 ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
 POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
@@ -63,7 +63,7 @@ def crowd(taxonomy, *, clips=120, seed=0, coins=0):
 def test_the_fraction_is_of_those_who_were_asked(taxonomy):
     answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
     annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     column = taxonomy.labels.index("8_dog")
     assert fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
 
@@ -72,7 +72,7 @@ def test_the_fraction_is_of_those_who_were_asked(taxonomy):
 def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxonomy):
     annotations, truth = crowd(taxonomy)
     extra = {}
-    names = votes_of(annotations, taxonomy).clips
+    names = collect_votes(annotations, taxonomy).clips
     if RULES[name].listens:
         extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
@@ -82,7 +82,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     found = []
     for table in (annotations, shuffled):
         given = extra | ({"annotations": pd.concat([table, agreed])} if RULES[name].supervised else {})
-        found.append(RULES[name].estimate(votes_of(table, taxonomy), options(name), **given))
+        found.append(RULES[name].estimate(collect_votes(table, taxonomy), options(name), **given))
     np.testing.assert_allclose(*found, atol=1e-6)
     assert not np.isnan(found[0]).any()
     assert found[0].min() >= 0
@@ -91,7 +91,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
 
 def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
     annotations, truth = crowd(taxonomy, coins=2)
-    votes = votes_of(annotations, taxonomy)
+    votes = collect_votes(annotations, taxonomy)
     fine = slice(len(taxonomy.coarse), None)
     errors = [np.abs(values[:, fine] - truth).mean() for values in (votes.fraction(), pooled(votes, POOLED))]
     assert errors[1] < 0.2 * errors[0]
@@ -99,7 +99,7 @@ def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
 
 def test_who_tosses_a_coin_is_given_no_weight(taxonomy):
     """His yes is as likely where it is not there as where it is, so that nothing changes with him."""
-    without, with_him = (votes_of(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
+    without, with_him = (collect_votes(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
     _, theta, effect = fit(with_him, POOLED)
     logits = theta.mean(axis=0) + effect
     weight = logits[:, 1] - logits[:, 0]  # of a yes, as a log-likelihood ratio
@@ -133,7 +133,7 @@ def test_odd_votes_are_never_nan(data, taxonomy):
         assert values.shape == (annotations["audio_filename"].nunique(), len(taxonomy.labels))
         assert ((values >= 0) & (values <= 1)).all()
     twice = pd.concat([annotations, annotations])
-    first, second = (votes_of(table, taxonomy) for table in (annotations, twice))
+    first, second = (collect_votes(table, taxonomy) for table in (annotations, twice))
     np.testing.assert_array_equal(first.said, second.said)
 
 
@@ -141,7 +141,7 @@ def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
     """Votes as in SONYC-UST 0.1, where 3-1 was always said together with machinery-impact by mistake."""
     impact, machinery = "3-1_non-machinery-impact", "2_machinery-impact"
     both = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
-    votes = votes_of(people(taxonomy, both), taxonomy)
+    votes = collect_votes(people(taxonomy, both), taxonomy)
     own, _, _ = fit(votes, POOLED)
     group, labels = taxonomy.coarse.index(machinery), list(taxonomy.labels)
     members = [labels.index(taxonomy.fine[i]) for i in taxonomy.members(group)]
@@ -152,7 +152,7 @@ def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
 def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
     taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c",), (0,))
     own = np.array([[0.2, 0.8, 0.5]])
-    np.testing.assert_allclose(with_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
+    np.testing.assert_allclose(combine_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
 
 
 def test_scored_clips_have_their_truth_and_help_to_know_volunteers(taxonomy):
@@ -182,7 +182,7 @@ def test_soft_and_hard_labels(taxonomy):
 class TestRelabel:
     def test_what_is_heard_mends_what_was_said(self, taxonomy):
         annotations, truth = crowd(taxonomy, clips=240)
-        votes = votes_of(annotations, taxonomy)
+        votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(2)
         sounds = truth @ rng.normal(size=(truth.shape[1], 40)) + 0.3 * rng.normal(size=(len(truth), 40))
         found = relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
@@ -193,7 +193,7 @@ class TestRelabel:
     def test_only_train_clips_are_listened_to(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         annotations.loc[annotations["sensor_id"] == "05", "split"] = "validate"
-        votes = votes_of(annotations, taxonomy)
+        votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.random.default_rng(2).normal(size=(len(votes.clips), 8)), votes.clips)
         other = sounds.copy()
         other.loc[votes.clips[votes.split == "validate"]] = 7.0
@@ -204,7 +204,7 @@ class TestRelabel:
 
     def test_too_few_sensors_for_the_folds(self, taxonomy):
         annotations, _ = crowd(taxonomy)
-        votes = votes_of(annotations, taxonomy)
+        votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.zeros((len(votes.clips), 2)), votes.clips)
         with pytest.raises(UserError, match=r"of 6 sensor\(s\), too few for 9 folds; set folds lower"):
             relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
@@ -223,7 +223,7 @@ class TestVerified:
         other = clips.copy()
         own = other["sensor_id"] == "03"
         other.loc[own, list(taxonomy.fine)] = 1 - other.loc[own, list(taxonomy.fine)]
-        votes = votes_of(annotations, taxonomy)
+        votes = collect_votes(annotations, taxonomy)
         small = options("verified").model_copy(update={"trees": 5, "forests": 1})
         a, b = (RULES["verified"].estimate(votes, small, annotations=table) for table in (clips, other))
         sensor = np.array([clip[:2] == "03" for clip in votes.clips])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ust.files.documents import read_yaml, write_yaml
-from ust.files.errors import UserError
-from ust.scores.predictions import write_predictions
-from ust.scores.submission import check, metadata
-from ust.scores.tables import COLUMNS, REPORT, Row, frame, markdown, marked, row
+from ust.evaluation.predictions import write_predictions
+from ust.evaluation.submission import check_submission, submission_metadata
+from ust.reports.tables import COLUMNS, REPORT, Row, mark_best, table_frame, table_markdown, table_row
+from ust.util.documents import read_yaml, write_yaml
+from ust.util.errors import UserError
 
 LABEL = "Doe_LAB_task5_1"
 OUTPUT = f"{LABEL}.output.csv"
@@ -25,12 +25,14 @@ def package(tmp_path, taxonomy):
     folder = tmp_path / "submission"
     folder.mkdir()
     write_predictions(folder / f"{LABEL}.output.csv", CLIPS, np.full((2, 37), 0.5), taxonomy)
-    write_yaml(folder / f"{LABEL}.meta.yaml", metadata(LABEL, "N", "cnn", [{"lastname": "Doe"}], METRICS))
+    write_yaml(
+        folder / f"{LABEL}.meta.yaml", submission_metadata(LABEL, "N", "cnn", [{"lastname": "Doe"}], METRICS)
+    )
     return folder
 
 
 def test_a_right_package_passes_and_says_what_it_is(package, taxonomy):
-    check(package, LABEL, CLIPS, taxonomy)
+    check_submission(package, LABEL, CLIPS, taxonomy)
     stated = read_yaml(package / f"{LABEL}.meta.yaml")
     assert list(stated) == ["submission", "system", "results"]
     assert stated["system"]["complexity"]["total_parameters"] == 7
@@ -62,7 +64,7 @@ def rewrite(path, change):
 def test_a_wrong_package_is_named(package, taxonomy, damage, message):
     damage(package)
     with pytest.raises(UserError) as error:
-        check(package, LABEL, CLIPS, taxonomy)
+        check_submission(package, LABEL, CLIPS, taxonomy)
     assert message in str(error.value)
 
 
@@ -70,28 +72,31 @@ def test_marks_of_the_report_follow_from_its_figures():
     """Italics and bold as they stand in the report's own tables."""
     systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
     baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
-    first, second, third = marked(systems, baselines)
+    first, second, third = mark_best(systems, baselines)
     assert first == ["CNN+VGGish1", "0.646", "0.483", "*0.425*", "***0.787***", "*0.609*", "***0.579***"]
     assert second == ["CNN+VGGish2", "*0.656*", "0.398", "0.401", "**0.768**", "0.533", "**0.555**"]
     assert third == ["Hierarchical", "0.643", "*0.490*", "0.414", "***0.787***", "*0.609*", "***0.579***"]
-    fine, coarse = marked(baselines, systems)
+    fine, coarse = mark_best(baselines, systems)
     assert fine == ["Fine-level", "***0.671***", "***0.502***", "***0.427***", "0.742", "0.507", "0.530"]
     assert coarse == ["Coarse-level", "–", "–", "–", "*0.762*", "***0.674***", "*0.542*"]
 
 
 def test_rows_leave_out_a_level_that_is_not_predicted():
-    assert row("cnn", METRICS).values == (0.5, 0.25, 0.125) * 2
+    assert table_row("cnn", METRICS).values == (0.5, 0.25, 0.125) * 2
     coarse = {**METRICS, "rests_on": {**METRICS["rests_on"], "outputs": "coarse"}}
-    assert row("cnn_vggish_8", coarse).values == (None, None, None, 0.5, 0.25, 0.125)
+    assert table_row("cnn_vggish_8", coarse).values == (None, None, None, 0.5, 0.25, 0.125)
 
 
 def test_tables_as_text_and_data():
-    systems, baselines = [row("cnn", METRICS), row("hierarchical", METRICS)], [row("baseline_fine", METRICS)]
-    text = markdown(systems, baselines, "2 clips")
+    systems, baselines = (
+        [table_row("cnn", METRICS), table_row("hierarchical", METRICS)],
+        [table_row("baseline_fine", METRICS)],
+    )
+    text = table_markdown(systems, baselines, "2 clips")
     assert text.index("Table 3") < text.index("| Hierarchical |") < text.index("Table 4")
     assert "| cnn | *0.500*" in text
     assert "not run here" in text
-    table = frame(systems, baselines)
+    table = table_frame(systems, baselines)
     assert list(table["system"]) == ["cnn", "hierarchical", "hierarchical", "baseline_fine", "baseline_fine"]
     assert list(table["source"]) == ["here", "here", "report", "here", "report"]
     assert table.loc[2, "coarse_micro_auprc"] == 0.787
@@ -102,8 +107,8 @@ def test_tables_as_text_and_data():
 def test_a_system_that_was_still_getting_better_is_marked(converged, name):
     level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
     rests_on = {} if converged is None else {"converged": converged}
-    found = row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
-    assert marked([found], [])[0][0] == name
-    text = markdown([found], [], "2 clips")
+    found = table_row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
+    assert mark_best([found], [])[0][0] == name
+    text = table_markdown([found], [], "2 clips")
     assert "†: still getting better when its epochs were over" in text
     assert "differences below that spread" in text

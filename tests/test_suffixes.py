@@ -9,10 +9,10 @@ import soundfile as sf
 
 from ust.archive.recordings import find_recordings
 from ust.audio.suffixes import SPELLINGS, is_audio, list_recordings, readable_suffixes, remedy
-from ust.collection.formats.folders import classes, read
-from ust.collection.formats.form import Options
-from ust.commands.tag import find
-from ust.files.names import original, printable
+from ust.cli.tag import find
+from ust.datasets.formats.class_folders import list_classes, read
+from ust.datasets.formats.form import ImportOptions
+from ust.util.names import original, printable
 
 LISTED = ("a.wav", "b/c.FLAC", "b/d.m4a", "b/e.bwf", "f/g.opus")
 OMITTED = ("._a.wav", ".Trashes/a.wav", "b/.hidden/x.wav", "b/._c.FLAC", "notes.txt", "b/x.mat", "wav",
@@ -38,7 +38,7 @@ def by_archive(folder):
 
 
 def by_labels(folder):
-    found = read(folder, Options())
+    found = read(folder, ImportOptions())
     assert found.problems == [f"{folder / 'a.wav'}: lies in no class's folder"]
     return ["a.wav", *(os.path.relpath(said.path, folder) for said in found.said)]
 
@@ -77,7 +77,7 @@ def test_a_class_of_which_nothing_can_be_read_is_a_class(tmp_path):
     for name in ("dog/1.wav", "siren/1.m4a"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert classes(tmp_path) == ["dog", "siren"]
+    assert list_classes(tmp_path) == ["dog", "siren"]
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):

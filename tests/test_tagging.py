@@ -22,16 +22,16 @@ from ruamel.yaml import YAML
 from tiny import ALONE, CONFIG
 
 from ust.audio.recordings import BadAudio
-from ust.commands import tag as tag_command
-from ust.commands.console import escape_output
-from ust.commands.tag import find, main
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, save
+from ust.cli import tag as tag_command
+from ust.cli.console import escape_output
+from ust.cli.tag import find, main
+from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN, CNNVGGish
-from ust.page import picture
+from ust.reports import pictures
 from ust.tagging import formats as tagging
-from ust.tagging.names import model_folder
+from ust.tagging.pretrained import find_model
 from ust.tagging.tagger import Tagger, Window
+from ust.util.errors import UserError
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "versions": "any"}
 
@@ -41,8 +41,8 @@ def tagger(tmp_path_factory, taxonomy):
     """A system of log-mels alone, untrained."""
     folder = tmp_path_factory.mktemp("models") / "cnn"
     torch.manual_seed(0)
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
-    save(folder, Saved(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), about))
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    save_network(folder, SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata))
     return Tagger.load(folder)
 
 
@@ -110,7 +110,10 @@ def test_listening_to_standard_input(tagger, tmp_path, noise):
     """Raw samples in, a line for each label over the threshold out."""
     folder = tmp_path / "models" / "cnn"
     torch.manual_seed(0)
-    save(folder, Saved(CNN(ALONE, 37), "cnn", ALONE, list(tagger.taxonomy.labels), tagger.system.about))
+    save_network(
+        folder,
+        SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(tagger.taxonomy.labels), tagger.system.metadata),
+    )
     raw = (noise * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes() + b"x"
     command = [sys.executable, "-m", "ust", "listen", "--system", "cnn", "--threshold", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -181,7 +184,7 @@ def tagged(taxonomy):
 
 
 def test_table(tagged, taxonomy):
-    lines = tagging.table(tagged, taxonomy).splitlines()
+    lines = tagging.tags_table(tagged, taxonomy).splitlines()
     assert lines[0].startswith("street.wav  0:20.0, 3 windows")
     assert lines[1].split() == ["engine", "0.90", "██████████████████", "▇▅▁"]
     assert lines[2].split()[:2] == ["small-sounding-engine", "0.45"]
@@ -191,7 +194,7 @@ def test_table(tagged, taxonomy):
 
 
 def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
-    from ust.scores.predictions import read_predictions
+    from ust.evaluation.predictions import read_predictions
 
     one = {"street.wav": tagged["street.wav"][:1]}
     (tmp_path / "p.csv").write_text(tagging.submission_csv(one, taxonomy))
@@ -223,32 +226,32 @@ class TestPicture:
         t = np.arange(2 * RATE) / RATE
         tone = np.where(t < 1, np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 8000 * t))
         sf.write(tmp_path / "a.wav", 0.5 * tone, RATE)
-        db, rate = picture.spectrogram(tmp_path / "a.wav", 2.0)
+        db, rate = pictures.spectrogram(tmp_path / "a.wav", 2.0)
         assert (rate, db.max()) == (RATE, 0)
-        bands = librosa.mel_frequencies(picture.BANDS + 2, fmax=RATE / 2)[1:-1]
+        bands = librosa.mel_frequencies(pictures.BANDS + 2, fmax=RATE / 2)[1:-1]
         for columns, wanted in ((slice(2, 15), 1000), (slice(25, 40), 8000)):
             found = bands[db[:, columns].mean(axis=1).argmax()]
             assert found == pytest.approx(wanted, rel=0.06)
 
     def test_silence_is_dark(self, tmp_path):
         sf.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
-        db, _ = picture.spectrogram(tmp_path / "a.wav", 1.0)
-        assert db == pytest.approx(np.full(db.shape, -picture.RANGE_DB))
+        db, _ = pictures.spectrogram(tmp_path / "a.wav", 1.0)
+        assert db == pytest.approx(np.full(db.shape, -pictures.RANGE_DB))
 
     def test_a_long_recording_has_no_more_columns(self, tmp_path):
         sf.write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(8000 * 600), 8000)
-        db, _ = picture.spectrogram(tmp_path / "a.flac", 600.0)
-        assert db.shape == (picture.BANDS, picture.COLUMNS)
+        db, _ = pictures.spectrogram(tmp_path / "a.flac", 600.0)
+        assert db.shape == (pictures.BANDS, pictures.COLUMNS)
         assert db.std() < 2  # noise is as loud throughout
 
     def test_the_likeliest_tags_with_their_likeliest_fine_ones(self, taxonomy):
         p = np.zeros(37)
         p[[0, 4, 7]] = 0.5, 0.9, 0.7
         p[8 + 1], p[8 + 2] = 0.2, 0.4
-        found = picture.likeliest(p, taxonomy)
+        found = pictures.likeliest(p, taxonomy)
         assert [text.split(" ")[0] for text, _ in found[:3]] == ["alert-signal", "dog", "engine"]
         assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
-        assert len(found) == picture.TAGS
+        assert len(found) == pictures.TAGS
 
     def test_names_are_only_names_and_the_same_gives_the_same(self, tmp_path, noise, taxonomy):
         names = ["$x^2$.wav", "b.wav"]
@@ -257,11 +260,11 @@ class TestPicture:
         tagged = {name: [Window(0.0, 10.0, np.full(37, 0.3))] for name in names}
         paths = {name: tmp_path / name for name in names}
         for out in ("one.png", "two.png"):
-            picture.picture(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
+            pictures.tag_picture(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
         many = dict.fromkeys(map(str, range(51)), tagged["b.wav"])
         with pytest.raises(UserError, match="at most 50 recordings, these are 51"):
-            picture.picture(paths, many, taxonomy)
+            pictures.tag_picture(paths, many, taxonomy)
 
 
 def test_a_picture_needs_a_file():
@@ -368,26 +371,26 @@ def test_systems_by_name(tmp_path):
         (tmp_path / name / "model.json").touch()
     rows = YAML(typ="safe").load(ROOT / "params.yaml")["checkpoints"]
     names = {name: row["model"] for name, row in rows.items()}
-    assert model_folder(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
-    assert model_folder(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
-    assert model_folder(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
+    assert find_model(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
+    assert find_model(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
+    assert find_model(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
     with pytest.raises(UserError, match="there are cnn_vggish_coarse, hierarchical"):
-        model_folder(tmp_path, "forest", names)
+        find_model(tmp_path, "forest", names)
     (tmp_path / ".cnn_vggish_8.partial" / "coarse").mkdir(parents=True)
     (tmp_path / ".cnn_vggish_8.partial" / "coarse" / "model.json").touch()
     (tmp_path / "mine" / "fine").mkdir(parents=True)
     (tmp_path / "mine" / "fine" / "model.json").touch()
     with pytest.raises(UserError, match="did you mean hierarchical") as error:
-        model_folder(tmp_path, "hierarchicall", names)
+        find_model(tmp_path, "hierarchicall", names)
     assert str(error.value).endswith("there are cnn_vggish_coarse, hierarchical, mine/fine")
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):
     vggish = {"sha256": "0", "final_relu": True, "precision": "float32"}
-    about = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
-    about["features"] = {"logmel": LOGMEL, "vggish": vggish}
-    saved = Saved(CNNVGGish(CONFIG, 37), "cnn_vggish", CONFIG, list(taxonomy.labels), about)
-    save(tmp_path / "cnn", saved)
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
+    metadata["features"] = {"logmel": LOGMEL, "vggish": vggish}
+    saved = SavedNetwork(CNNVGGish(CONFIG, 37), "cnn_vggish", CONFIG, list(taxonomy.labels), metadata)
+    save_network(tmp_path / "cnn", saved)
     with pytest.raises(UserError, match="the stage weights@vggish makes it"):
         Tagger.load(tmp_path / "cnn")
     (tmp_path / "features" / "vggish").mkdir(parents=True)

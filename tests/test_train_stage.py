@@ -11,11 +11,11 @@ from conftest import ROOT
 from project import change_params
 
 from stages import train as stage
-from ust.commands import console
-from ust.compute import processes
+from ust.cli import console
 from ust.features import store as stage_store
-from ust.files.errors import UserError
-from ust.training.table import RECIPES
+from ust.training import distributed
+from ust.training.registry import RECIPES
+from ust.util.errors import UserError
 
 HEAD = {
     "recipe": "train_head", "architecture": "attention", "features": ["vggish"], "labels": "any",
@@ -58,7 +58,7 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
 def test_recipes_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
     """compute.processes is for all systems; those that cannot use it stop nothing. So do bounded minutes."""
     launched = []
-    monkeypatch.setattr(processes, "launch", lambda count, words: launched.append(count))
+    monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
     monkeypatch.setattr("ust.training.budget.within", lambda minutes, system, *_: system)
     caplog.set_level(logging.INFO, logger=console.log.name)
     monkeypatch.setattr(console.log, "propagate", True)
@@ -113,7 +113,7 @@ def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
         lambda *given, **named: asked.append(named["cache_gib"]) or real(*given, **named),
     )
     trained("cnn", {"train.cache_gib": 3.0})
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     trained("cnn", {"train.cache_gib": 3.0})
     assert asked == [3.0, 1.0]
 
@@ -127,7 +127,7 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     monkeypatch.setattr(console.log, "propagate", True)
     with pytest.raises(SystemExit) as end:
-        console.run(interrupted)
+        console.run_command(interrupted)
     assert end.value.code == 130
     assert "(heads, fine-tuning and the baseline start again)" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")

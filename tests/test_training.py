@@ -11,21 +11,21 @@ from tiny import BASELINE as TINY_BASELINE
 from tiny import CODE, CONFIG, CPU, FLAT, task
 
 from ust.annotations.labels import read_labels
-from ust.compute.accelerate import accelerate
 from ust.features.store import open_all
-from ust.files.errors import UserError
-from ust.models.checkpoints import Saved, load, load_system, save
+from ust.models.checkpoints import SavedNetwork, load_network, load_system, save_network
 from ust.models.cnn import CNNVGGish
 from ust.models.examples import predict, select
 from ust.models.frames import FrameClassifier
-from ust.models.outputs import complete, output_labels
-from ust.models.systems import Answers, Flat, Frames, Hierarchy, pool
+from ust.models.outputs import complete_labels, output_labels
+from ust.models.systems import CalibratedClassifier, FlatSystem, FrameSystem, HierarchicalSystem, pool_frames
 from ust.training import baseline, hierarchical
 from ust.training.flat import flat_score
-from ust.training.loops.plateau import train_on_plateau
-from ust.training.loops.stagnation import train_on_stagnation
-from ust.training.loops.state import TrainingState
-from ust.training.loops.trainer import Trainer, positive_weights
+from ust.training.plateau import train_on_plateau
+from ust.training.stagnation import train_on_stagnation
+from ust.training.state import TrainingState
+from ust.training.trainer import Trainer, positive_weights
+from ust.util.accelerate import accelerate
+from ust.util.errors import UserError
 
 INPUTS = {"logmel": "logmel", "vggish": "vggish"}
 COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}
@@ -49,11 +49,13 @@ def test_positive_weights(power, wanted):
 
 def test_coarse_is_the_maximum_of_its_fine_labels(taxonomy):
     fine = np.random.default_rng(0).random((4, 29)).astype(np.float32)
-    everything = complete(torch.from_numpy(fine), output_labels("fine", taxonomy), taxonomy).numpy()
+    everything = complete_labels(torch.from_numpy(fine), output_labels("fine", taxonomy), taxonomy).numpy()
     np.testing.assert_array_equal(everything[:, 8:], fine)
     np.testing.assert_array_equal(everything[:, 0], fine[:, :4].max(axis=1))
     np.testing.assert_array_equal(everything[:, 7], fine[:, 28])
-    coarse = complete(torch.from_numpy(fine[:, :8]), output_labels("coarse", taxonomy), taxonomy).numpy()
+    coarse = complete_labels(
+        torch.from_numpy(fine[:, :8]), output_labels("coarse", taxonomy), taxonomy
+    ).numpy()
     np.testing.assert_array_equal(coarse[:, :8], fine[:, :8])
     assert (coarse[:, 8:] == 0).all()
 
@@ -258,14 +260,16 @@ def test_one_step_of_adam_is_the_definition(examples):
 def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path):
     torch.manual_seed(1)
     network = network_of().eval()
-    saved = Saved(network, "cnn_vggish", CONFIG, list(taxonomy.labels), {"epoch": 1})
-    save(tmp_path / "model", saved)
-    loaded = load(tmp_path / "model")
+    saved = SavedNetwork(network, "cnn_vggish", CONFIG, list(taxonomy.labels), {"epoch": 1})
+    save_network(tmp_path / "model", saved)
+    loaded = load_network(tmp_path / "model")
     assert loaded.labels == list(taxonomy.labels)
-    wanted = predict(Answers(network, []), examples[1], batch_size=3, device=CPU)
-    plain = predict(Answers(loaded.network.eval(), []), examples[1], batch_size=3, device=CPU)
+    wanted = predict(CalibratedClassifier(network, []), examples[1], batch_size=3, device=CPU)
+    plain = predict(CalibratedClassifier(loaded.network.eval(), []), examples[1], batch_size=3, device=CPU)
     np.testing.assert_allclose(plain, wanted, atol=1e-6)
-    found = predict(Answers(accelerate(loaded.network), []), examples[1], batch_size=3, device=CPU)
+    found = predict(
+        CalibratedClassifier(accelerate(loaded.network), []), examples[1], batch_size=3, device=CPU
+    )
     np.testing.assert_array_equal(found, wanted)
     assert wanted.shape == (4, 37)
     assert 0 < wanted.min() < wanted.max() < 1
@@ -274,7 +278,7 @@ def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path
 @pytest.mark.parametrize("damage", ["weights", "description", "missing", "other"])
 def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
     folder = tmp_path / "model"
-    save(folder, Saved(network_of(), "cnn_vggish", CONFIG, list(taxonomy.labels), {}))
+    save_network(folder, SavedNetwork(network_of(), "cnn_vggish", CONFIG, list(taxonomy.labels), {}))
     if damage == "weights":
         (folder / "weights.safetensors").write_bytes(b"\x08" + bytes(20))
     elif damage == "description":
@@ -286,7 +290,7 @@ def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
             '{"architecture": "cnn", "config": {"depth": 3}, "shapes": {}, "labels": [], "about": {}}'
         )
     with pytest.raises(UserError, match="model"):
-        load(folder)
+        load_network(folder)
 
 
 def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, taxonomy):
@@ -349,7 +353,7 @@ class TestHierarchical:
         targets[:, 0] = 0
         targets[:, 3] = np.eye(len(targets))[0]
         found = hierarchical.nodes(
-            train_set.having(slice(None), targets), validate, taxonomy, negatives=False, root=False
+            train_set.subset(slice(None), targets), validate, taxonomy, negatives=False, root=False
         )
         names = [node.name for node in found]
         assert hierarchical.untrained(names, taxonomy) == ["1_engine", "4_powered-saw"]
@@ -374,16 +378,17 @@ class TestHierarchical:
             networks[name] = network_of(outputs).eval()
             labels = [label for label in taxonomy.fine if label[:2] == name[0] + "-"] + ["other"]
             labels = list(taxonomy.coarse) if name == "root" else labels[:outputs]
-            save(tmp_path / name, Saved(networks[name], "cnn_vggish", CONFIG, labels, {}))
+            save_network(tmp_path / name, SavedNetwork(networks[name], "cnn_vggish", CONFIG, labels, {}))
         (tmp_path / "model.json").write_text(
             json.dumps({"kind": "hierarchy", "nodes": names, "about": {"a": 1}})
         )
         system = load_system(tmp_path, taxonomy=taxonomy)
-        assert isinstance(system, Hierarchy)
-        assert system.about == {"a": 1}
+        assert isinstance(system, HierarchicalSystem)
+        assert system.metadata == {"a": 1}
         found = predict(accelerate(system), examples[1], batch_size=3, device=CPU)
         coarse, engine, voice = (
-            predict(Answers(networks[name], []), examples[1], batch_size=3, device=CPU) for name in names
+            predict(CalibratedClassifier(networks[name], []), examples[1], batch_size=3, device=CPU)
+            for name in names
         )
         np.testing.assert_array_equal(found[:, :8], coarse)
         for clip in range(len(found)):
@@ -431,7 +436,7 @@ class TestBaseline:
         targets = train_set.targets.copy()
         x_labels = [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]
         targets[:, x_labels] = 0
-        train_set = train_set.having(slice(None), targets)
+        train_set = train_set.subset(slice(None), targets)
         kept = {}
 
         def keep(epoch, network):
@@ -472,29 +477,29 @@ class TestBaseline:
 
     def test_pooling_over_frames(self):
         frames = torch.tensor([[[0.2, 0.9], [0.6, 0.1]]])
-        torch.testing.assert_close(pool(frames, "mean"), torch.tensor([[0.4, 0.5]]))
-        torch.testing.assert_close(pool(frames, "max"), torch.tensor([[0.6, 0.9]]))
+        torch.testing.assert_close(pool_frames(frames, "mean"), torch.tensor([[0.4, 0.5]]))
+        torch.testing.assert_close(pool_frames(frames, "max"), torch.tensor([[0.6, 0.9]]))
         a, b = np.exp(0.2), np.exp(0.6)
         wanted = (a * 0.2 + b * 0.6) / (a + b)
-        assert pool(frames, "softmax")[0, 0].item() == pytest.approx(wanted)
+        assert pool_frames(frames, "softmax")[0, 0].item() == pytest.approx(wanted)
 
 
 def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_path):
     torch.manual_seed(0)
-    saved = Saved(network_of(29), "cnn_vggish", CONFIG, list(taxonomy.fine), {"parameters": 1})
-    save(tmp_path, saved)
+    saved = SavedNetwork(network_of(29), "cnn_vggish", CONFIG, list(taxonomy.fine), {"parameters": 1})
+    save_network(tmp_path, saved)
     system = load_system(tmp_path, taxonomy=taxonomy)
-    assert isinstance(system, Flat)
+    assert isinstance(system, FlatSystem)
     found = predict(system, examples[1], batch_size=2, device=CPU)
     np.testing.assert_array_equal(found[:, 0], found[:, 8:12].max(axis=1))
-    assert system.about == {"parameters": 1}
+    assert system.metadata == {"parameters": 1}
 
 
 @pytest.mark.parametrize("outputs", ["all", "fine"])
 def test_coarse_probabilities_can_be_raised_to_their_fine_ones(examples, taxonomy, tmp_path, outputs):
     torch.manual_seed(0)
     labels = output_labels(outputs, taxonomy)
-    save(tmp_path, Saved(network_of(len(labels)), "cnn_vggish", CONFIG, labels, {}))
+    save_network(tmp_path, SavedNetwork(network_of(len(labels)), "cnn_vggish", CONFIG, labels, {}))
     plain, raised = (
         predict(
             load_system(tmp_path, coarse_at_least_fine=switch, taxonomy=taxonomy),
@@ -514,9 +519,9 @@ def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_pat
     config = FrameClassifier.Config(hidden_layers=1, hidden_size=16)
     network = FrameClassifier(config, 8)
     network.mean.fill_(120.0)
-    save(tmp_path, Saved(network, "frames", config, list(taxonomy.coarse), {}), kind="frames")
+    save_network(tmp_path, SavedNetwork(network, "frames", config, list(taxonomy.coarse), {}), kind="frames")
     system = load_system(tmp_path, pooling="max", taxonomy=taxonomy)
-    assert isinstance(system, Frames)
+    assert isinstance(system, FrameSystem)
     found = predict(system, examples[1], batch_size=2, device=CPU)
     frames = torch.from_numpy(examples[1].features["vggish"][examples[1].rows])
     np.testing.assert_allclose(

@@ -20,7 +20,7 @@ from ust.features.vggish.weights import (
     save_weights,
     variable_shapes,
 )
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 
 RATE = 44_100
 # Published names, in the order of the layers.

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from ust.collection.collection import Collection
-from ust.collection.importing import add_unlabelled
-from ust.collection.names import taxonomy_of
-from ust.features.mn.feature import MN
-from ust.features.section import write_weights
-from ust.files.errors import UserError
-from ust.own.voice import VoiceGate
+from ust.custom.voice import SpeechFilter
+from ust.datasets.collection import Collection
+from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
+from ust.features.efficientat.feature import EfficientATEmbedding
+from ust.features.registry import write_weights
+from ust.util.errors import UserError
 
 RELEASED = Path(__file__).parents[2] / "shared" / "weights" / "mn04_as_mAP_432.pt"
 CHILDREN = Path(__file__).parents[2] / "shared" / "urban-audio" / "urbansound8k" / "fold1"
@@ -20,7 +19,7 @@ CHILDREN = Path(__file__).parents[2] / "shared" / "urban-audio" / "urbansound8k"
 
 def test_random_weights_hear_nobody(tmp_path):
     with pytest.raises(UserError, match=r"set mn\.weights to mn04_as"):
-        VoiceGate(tmp_path, "random", 0.1)
+        SpeechFilter(tmp_path, "random", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +27,11 @@ def gate(tmp_path_factory):
     if not RELEASED.is_file():
         pytest.skip("the released weights are not here")
     folder = tmp_path_factory.mktemp("mn")
-    settings = MN(weights="mn04_as", checkpoint=str(RELEASED), frames=False, seed=0, batch_clips=1)
+    settings = EfficientATEmbedding(
+        weights="mn04_as", checkpoint=str(RELEASED), frames=False, seed=0, batch_clips=1
+    )
     write_weights(folder, "mn", settings, lambda source, checksum=None: Path(source))
-    return VoiceGate(folder, "mn04_as", 0.05)
+    return SpeechFilter(folder, "mn04_as", 0.05)
 
 
 def test_noise_and_tones_are_kept(gate):
@@ -54,7 +55,7 @@ def test_children_are_heard_and_machines_are_kept(gate):
 
 
 def test_what_is_refused_is_not_written(tmp_path):
-    collection = Collection.begin(tmp_path / "city", taxonomy_of(["tram"]))
+    collection = Collection.begin(tmp_path / "city", taxonomy_from_classes(["tram"]))
     path = tmp_path / "long.wav"
     sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(25 * 8000), 8000)
     seen = []
@@ -63,7 +64,7 @@ def test_what_is_refused_is_not_written(tmp_path):
         seen.append((len(samples), rate))
         return "somebody speaks in it (0.80)" if len(seen) == 2 else None
 
-    found = add_unlabelled(collection, [path], tmp_path, refuse=refuse)
+    found = import_unlabelled(collection, [path], tmp_path, refuse=refuse)
     assert seen == [(80_000, 8000), (80_000, 8000), (40_000, 8000)]
     assert found.problems == [f"{path}: from second 10 is not kept: somebody speaks in it (0.80)"]
     assert collection.clips()["start"].tolist() == [0, 20]

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ust.models.cnn import CNN, CNNVGGish
-from ust.training.baseline import Baseline, OneClassifier
-from ust.training.loops import plateau, stagnation
-from ust.training.loops.trainer import Task
-from ust.training.rows import OneNetwork, Tree, system_model
-from ust.training.table import RECIPES
+from ust.training import plateau, stagnation
+from ust.training.baseline import Baseline, BaselineConfig
+from ust.training.config import FlatConfig, HierarchyConfig, system_model
+from ust.training.registry import RECIPES
+from ust.training.trainer import Task
 from ust.training.work import training_data
 
 CPU = torch.device("cpu")
@@ -29,18 +29,18 @@ STAGNATION = {
 ROW = {"architecture": "cnn_vggish", "features": ["logmel", "vggish"], "labels": "majority"}
 CONFIG = CNNVGGish.Config(**NETWORK)
 ALONE = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
-FLAT = system_model(OneNetwork, "cnn_vggish", stagnation.Stagnation)(
+FLAT = system_model(FlatConfig, "cnn_vggish", stagnation.Stagnation)(
     **ROW, **NETWORK, **COMMON, **STAGNATION, recipe="train", outputs="all"
 )
 TREE = {"root": "flat", "flat": "a/coarse", "negatives": False}
-HIERARCHY = system_model(Tree, "cnn_vggish", stagnation.Stagnation)(
+HIERARCHY = system_model(HierarchyConfig, "cnn_vggish", stagnation.Stagnation)(
     **ROW, **NETWORK, **COMMON, **STAGNATION, **TREE, recipe="train_hierarchical"
 )
-CODE = system_model(Tree, "cnn_vggish", plateau.Plateau)(
+CODE = system_model(HierarchyConfig, "cnn_vggish", plateau.Plateau)(
     **ROW, **NETWORK, **COMMON, **TREE, recipe="train_hierarchical_code", max_epochs=6, reduce_patience=2,
     reduce_factor=0.1, stop_patience=3,
 )  # fmt: skip
-BASELINE = system_model(OneClassifier, "frames", Baseline)(
+BASELINE = system_model(BaselineConfig, "frames", Baseline)(
     recipe="train_baseline", architecture="frames", features=["vggish"], labels="any", outputs="fine",
     seed=2019, lr=0.01, batch_size=16, max_epochs=6, stop_patience=2, l2=0.0, standardize=False,
     hidden_layers=0, hidden_size=16,

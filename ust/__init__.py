@@ -8,11 +8,11 @@ from typing import Any
 
 _PUBLIC = {
     "Tagger": "ust.tagging.tagger",
-    "UserError": "ust.files.errors",
-    "evaluate": "ust.scores.evaluation",
+    "UserError": "ust.util.errors",
+    "evaluate": "ust.evaluation.evaluation",
     "load_audio": "ust.audio.recordings",
-    "read_annotations": "ust.annotations.reading",
-    "read_predictions": "ust.scores.predictions",
+    "read_annotations": "ust.annotations.annotations",
+    "read_predictions": "ust.evaluation.predictions",
     "read_taxonomy": "ust.annotations.taxonomy",
 }
 __all__ = list(_PUBLIC)

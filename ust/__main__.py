@@ -1,5 +1,5 @@
 """`python -m ust` is the program `ust`."""
 
-from ust.commands.program import main
+from ust.cli.program import main
 
 main()

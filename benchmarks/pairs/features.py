@@ -12,9 +12,8 @@ from benchmarks.timing import Pair
 from ust.audio import resampling
 from ust.audio.recordings import load_audio
 from ust.features import logmel as log_mel
-from ust.features.mn.weights import load_network, width_of
-from ust.features.section import read_feature
-from ust.features.table import FEATURES
+from ust.features.efficientat.weights import load_network, width_of
+from ust.features.registry import FEATURES, read_feature
 from ust.features.vggish.network import CONVOLUTIONS, LINEARS, Embedder
 
 

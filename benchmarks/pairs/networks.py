@@ -6,10 +6,9 @@ from torch.nn import functional
 
 from benchmarks.inputs import BATCH, Bench
 from benchmarks.timing import Pair
-from ust.compute.accelerate import accelerate
-from ust.compute.fused import Bilinear
-from ust.compute.strided import StridedConv2d
 from ust.models.cnn import FUSED, TABLE_1, VGGISH_FEATURES, CNNVGGish
+from ust.util.accelerate import accelerate
+from ust.util.fast_layers import Bilinear, StridedConv2d
 
 
 def network(fusion: str) -> CNNVGGish:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from benchmarks.inputs import ROOT, Bench
 from benchmarks.timing import Pair
-from ust.scores.bootstrap import resamples
-from ust.scores.evaluation import Evaluation
+from ust.evaluation.bootstrap import resamples
+from ust.evaluation.evaluation import Evaluation
 
 sys.path.append(str(ROOT / "tests"))
 import oracle

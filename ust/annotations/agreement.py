@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.taxonomy import Taxonomy
 
 ANYONE, AGGREGATED = "said by anyone", "after aggregation"
@@ -15,7 +15,7 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.reading.read_annotations` gives it.
+        As `ust.annotations.annotations.read_annotations` gives it.
     labels : pandas.DataFrame
         As `ust.annotations.labels.read_labels` gives it; a soft label counts when above one half.
     taxonomy : Taxonomy
@@ -49,7 +49,7 @@ def agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.reading.read_annotations` gives it.
+        As `ust.annotations.annotations.read_annotations` gives it.
     taxonomy : Taxonomy
 
     Returns

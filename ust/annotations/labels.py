@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.csvs import read_csv
-from ust.files.errors import UserError
-from ust.files.settings import Section
+from ust.util.config import Section
+from ust.util.errors import UserError
+from ust.util.tables import read_csv
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Rule:
         Of its parameters.
     aggregate : callable
         From annotations, taxonomy and settings to a table with ``split, audio_filename`` and the labels,
-        coarse first, from 0 to 1; a row for each clip that `verified` allows, sorted by split and name.
+        coarse first, from 0 to 1; a row for each clip that `is_scorable` allows, sorted by split and name.
         A rule that listens is also given ``embeddings``: by clip, a row of values each.
     estimate : callable or None
-        The probabilities behind the labels, where there are such: `ust.annotations.rules.votes.rule`.
+        The probabilities behind the labels, for rules of `ust.annotations.rules.votes.rule_from_estimate`.
     listens : bool
         Whether it needs embeddings of the clips; its settings then have ``feature``, which says of what.
     supervised : bool
@@ -41,7 +41,7 @@ class Rule:
     supervised: bool = False
 
 
-def verified(annotations: pd.DataFrame) -> pd.Series:
+def is_scorable(annotations: pd.DataFrame) -> pd.Series:
     """By row, whether its clip may be scored: a train clip, or one with ground truth where its split has any.
 
     In SONYC-UST v2 only some clips of validate and test have been verified.
@@ -52,9 +52,9 @@ def verified(annotations: pd.DataFrame) -> pd.Series:
     return unchecked | clips.isin(clips[true])
 
 
-def verified_clips(annotations: pd.DataFrame) -> pd.DataFrame:
-    """The clips that `verified` allows, by audio_filename, with their ``split``."""
-    rows = annotations[verified(annotations)]
+def scorable_clips(annotations: pd.DataFrame) -> pd.DataFrame:
+    """The clips that `is_scorable` allows, by audio_filename, with their ``split``."""
+    rows = annotations[is_scorable(annotations)]
     return rows.groupby("audio_filename")[["split"]].first()
 
 

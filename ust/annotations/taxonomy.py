@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ust.files.documents import read_yaml
-from ust.files.errors import UserError
-from ust.files.nfc import nfc
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError
+from ust.util.names import nfc
 
 Level = Literal["coarse", "fine"]
 

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from ust.archive.places import explaining, filesystem, is_local
+from ust.archive.filesystems import explain_errors, filesystem, is_local
 from ust.archive.recordings import SCHEMA
-from ust.files.atomic import create, replacing
-from ust.files.errors import UserError
+from ust.util.errors import UserError
+from ust.util.files import atomic_write, create
 
 TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
@@ -45,7 +45,7 @@ class Archive:
         self.fs, self.root = filesystem(address)
 
     @property
-    def everywhere(self) -> str:
+    def absolute_address(self) -> str:
         """Its address for workers, who may be in another folder."""
         return self.root if is_local(self.fs) else self.address
 
@@ -57,16 +57,16 @@ class Archive:
         UserError
             If the folder holds something else.
         """
-        with explaining(self.address):
+        with explain_errors(self.address):
             self.fs.invalidate_cache()
-            if not self.begun() and self.fs.exists(self.root):
+            if not self.exists() and self.fs.exists(self.root):
                 names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
                 others = [name for name in names if not name.endswith(".partial")]
-                if others and not self.begun():  # another process may have begun it meanwhile
+                if others and not self.exists():  # another process may have begun it meanwhile
                     raise UserError(f"{self.address}: is no archive of tags, and not empty: {min(others)}")
-            return json.loads(self.fs.cat_file(self._place(DESCRIPTION))) if self.begun() else None
+            return json.loads(self.fs.cat_file(self._place(DESCRIPTION))) if self.exists() else None
 
-    def begun(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is an archive."""
         return self.fs.exists(self._place(DESCRIPTION))
 
@@ -133,7 +133,7 @@ class Archive:
 
     def _lists(self) -> list[tuple[int, str]]:
         """The first shard and the name of each list of recordings, in order."""
-        with explaining(self.address):
+        with explain_errors(self.address):
             self.fs.invalidate_cache()
             names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
         found = [(int(match[1] or 0), name) for name in names if (match := LIST.fullmatch(name))]
@@ -153,7 +153,7 @@ class Archive:
 
     def finished(self) -> set[int]:
         """The shards whose tags are there: one listing of names, no file is opened."""
-        with explaining(self.address):
+        with explain_errors(self.address):
             self.fs.invalidate_cache()
             folder = self._place(TAGS)
             paths = self.fs.ls(folder, detail=False) if self.fs.exists(folder) else []
@@ -210,7 +210,7 @@ class Archive:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[BinaryIO]:
-        with explaining(self.address), self.fs.open(self._place(name), "rb") as file:
+        with explain_errors(self.address), self.fs.open(self._place(name), "rb") as file:
             yield file
 
     def _create(self, name: str, content: bytes) -> bool:
@@ -218,7 +218,7 @@ class Archive:
         place = self._place(name)
         if is_local(self.fs):
             return create(Path(place), content)
-        with explaining(f"{self.address}/{name}"):
+        with explain_errors(f"{self.address}/{name}"):
             for attempt in range(ATTEMPTS):
                 self.fs.invalidate_cache()
                 if self.fs.exists(place):
@@ -243,13 +243,13 @@ class Archive:
     def _writing(self, name: str) -> Iterator[Path]:
         """A local file that stands at its place when the block ends: all of it, or none."""
         if is_local(self.fs):
-            with replacing(Path(self._place(name))) as partial:
+            with atomic_write(Path(self._place(name))) as partial:
                 yield partial
             return
         with TemporaryDirectory(prefix="ust-shard-") as scratch:
             path = Path(scratch, "part")
             yield path
-            with explaining(f"{self.address}/{name}"):
+            with explain_errors(f"{self.address}/{name}"):
                 self.fs.pipe_file(self._place(name), path.read_bytes())  # an object is there at once
 
 

@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 
 from ust.archive.folder import TAGS, Archive
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 
 TOKENS = re.compile(r"\s*(?:(>=|<=|>|<)|(\()|(\))|(\d*\.?\d+(?![\w-]))|\"([^\"]+)\"|([\w./-]+))")
 # What can be counted by: an expression over a row of tags.
@@ -39,7 +39,7 @@ class Condition:
     labels: list[str]
 
 
-def read_condition(text: str, labels: Sequence[str]) -> Condition:
+def parse_condition(text: str, labels: Sequence[str]) -> Condition:
     """Understand a condition such as ``siren > 0.8 and not (dog >= 0.5 or music >= 0.5)``.
 
     Parameters
@@ -120,7 +120,7 @@ def find_label(text: str, labels: Sequence[str]) -> str:
     raise UserError(f"no label has {text!r} in it; there are {', '.join(labels)}")
 
 
-def ask(
+def run_query(
     archive: Archive, condition: Condition, *, by: Sequence[str] = (), top: int = 10
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How often, and where most.

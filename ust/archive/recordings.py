@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from ust.archive.places import explaining, filesystem, is_local
+from ust.archive.filesystems import explain_errors, filesystem, is_local
 from ust.archive.times import read_times
 from ust.audio.suffixes import below, is_audio, is_hidden
-from ust.files.errors import UserError
-from ust.files.names import printable
+from ust.util.errors import UserError
+from ust.util.names import printable
 
 SCHEMA = pa.schema(
     [
@@ -50,7 +50,7 @@ def find_recordings(source: str) -> pa.Table:
     UserError
         If the address cannot be opened, or a manifest has wrong columns or values.
     """
-    with explaining(source):
+    with explain_errors(source):
         fs, place = filesystem(source)
         if PurePosixPath(place).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(place)):
             table = _of_manifest(fs, place, source)

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from ust.archive.filesystems import explain_errors, filesystem
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
-from ust.archive.places import explaining, filesystem
-from ust.compute.device import prepare
-from ust.files.errors import UserError
-from ust.files.names import original
 from ust.tagging.formats import events
 from ust.tagging.tagger import Tagger
+from ust.util.device import prepare
+from ust.util.errors import UserError
+from ust.util.names import original
 
 ROWS = 1024  # written together
 FEW = 20  # reasons of failures, for the terminal
@@ -26,7 +26,7 @@ SPAN = (("path", pa.string()), ("sensor", pa.string()), ("time", pa.timestamp("u
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """What is the same for all shards.
 
     Attributes
@@ -52,7 +52,7 @@ class Job:
     archive: str
     model: str
     model_id: str
-    reading: dict[str, Any] = field(hash=False)
+    inference_options: dict[str, Any] = field(hash=False)
     window: float = 10.0
     hop: float = 10.0
     threshold: float | None = None
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
+class ShardResult:
     """What came of a shard: recordings, rows of tags, recordings that could not be tagged, incomplete ones.
 
     Of the reasons of failures there are the first few.
@@ -76,12 +76,12 @@ class Done:
 
 
 @lru_cache(maxsize=1)
-def _tagger(job: Job) -> Tagger:
+def _tagger(job: ShardJob) -> Tagger:
     """Loaded once a process."""
-    return Tagger.load(job.model, **job.reading)
+    return Tagger.load(job.model, **job.inference_options)
 
 
-def tag_shard(job: Job, shard: int) -> Done:
+def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     """Tag the recordings of a shard and write its files.
 
     A recording that cannot be read is a row of failures with the reason; all others are tagged. On one thread
@@ -105,7 +105,7 @@ def tag_shard(job: Job, shard: int) -> Done:
         for rows in out.values():
             rows.flush()
     failed = out[FAILURES]
-    return Done(
+    return ShardResult(
         shard, len(recordings), out[TAGS].count, failed.count, out[WARNINGS].count, tuple(failed.first)
     )
 
@@ -132,14 +132,14 @@ class Rows:
             self.waiting.clear()
 
 
-def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[str, Rows]) -> None:
+def _from_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: dict[str, Rows]) -> None:
     """Tag a recording; its rows are written when all of it could be read."""
     path = recording["path"]
-    about = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
+    metadata = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
     found: list[str] = []
     try:
         fs, place = filesystem(path)
-        with explaining(path), fs.open(_written(fs, place), "rb") as raw:
+        with explain_errors(path), fs.open(_written(fs, place), "rb") as raw:
             windows = list(
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
@@ -154,7 +154,7 @@ def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[s
         warning = text.removeprefix(f"{path}: ")
         out[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
     for window in windows:
-        row = about | _span(recording["time"], window.start, window.end)
+        row = metadata | _span(recording["time"], window.start, window.end)
         out[TAGS].add(row | dict(zip(tagger.taxonomy.labels, window.probabilities.tolist(), strict=True)))
         if job.embeddings:
             given = {name: value.ravel() for name, value in window.features.items()}
@@ -162,7 +162,7 @@ def _from_audio(job: Job, tagger: Tagger, recording: dict[str, Any], out: dict[s
     if job.threshold is not None:
         for label, start, end, most in events(windows, tagger.taxonomy, job.threshold):
             out[EVENTS].add(
-                about | _span(recording["time"], start, end) | {"label": label, "probability": most}
+                metadata | _span(recording["time"], start, end) | {"label": label, "probability": most}
             )
 
 
@@ -171,7 +171,7 @@ def _written(fs: AbstractFileSystem, place: str) -> str:
     return original(place) if "\\x" in place and not fs.exists(place) else place
 
 
-def _from_embeddings(job: Job, tagger: Tagger, shard: int, out: dict[str, Rows]) -> None:
+def _from_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, Rows]) -> None:
     """Tag what another archive kept of a shard; what failed there, fails."""
     before = Archive(job.tagged_before)
     for row in before.read(FAILURES, shard).to_pylist():
@@ -200,7 +200,7 @@ def _span(time: datetime | None, start: float, end: float) -> dict[str, Any]:
     }
 
 
-def _schemas(job: Job, tagger: Tagger) -> dict[str, pa.Schema]:
+def _schemas(job: ShardJob, tagger: Tagger) -> dict[str, pa.Schema]:
     """Of the files that are written of each shard."""
     found = {
         TAGS: pa.schema([*SPAN, *((label, pa.float32()) for label in tagger.taxonomy.labels)]),

@@ -9,10 +9,9 @@ import librosa
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from ust.audio.clips import SAMPLE_RATE
-from ust.audio.recordings import load_audio, write_sound
-from ust.files.seeding import generator
-from ust.files.settings import Count, Interval, Section, Seed, Share
+from ust.audio.recordings import SAMPLE_RATE, load_audio, write_sound
+from ust.util.config import Count, Interval, Section, Seed, Share
+from ust.util.seeding import random_stream
 
 # A shift stretches the clip by 2^(semitones/12), then resamples it. Four octaves leave 0.6 of its ten
 # seconds; far beyond, the stretched clip is shorter than a Fourier transform's window, or fills the memory.
@@ -111,7 +110,7 @@ def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
 METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise}
 
 
-def names(method: str, copies: int) -> list[str]:
+def variant_names(method: str, copies: int) -> list[str]:
     """The variants that so many draws of a method give.
 
     Examples
@@ -123,7 +122,7 @@ def names(method: str, copies: int) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedVariant:
     """A variant of a clip that is to be made.
 
     Attributes
@@ -145,21 +144,21 @@ class Wanted:
     seed: int
 
 
-def wanted(clips: Sequence[str], settings: Augment) -> list[Wanted]:
+def plan_variants(clips: Sequence[str], settings: Augment) -> list[PlannedVariant]:
     """The variants of clips that the parameters ask for."""
     found = []
     for method, values in settings.model_dump(exclude={"seed"}).items():
         enabled, proportion, copies = (values.pop(key) for key in ("enabled", "proportion", "copies"))
-        for variant in names(method, copies) if enabled else []:
+        for variant in variant_names(method, copies) if enabled else []:
             found += [
-                Wanted(clip, method, variant, values, settings.seed)
+                PlannedVariant(clip, method, variant, values, settings.seed)
                 for clip in clips
-                if chosen(clip, variant=variant, proportion=proportion, seed=settings.seed)
+                if is_selected(clip, variant=variant, proportion=proportion, seed=settings.seed)
             ]
     return found
 
 
-def write_variant(source: Path, folder: Path, wanted: Wanted) -> None:
+def write_variant(source: Path, folder: Path, wanted: PlannedVariant) -> None:
     """Write one variant of a clip as ``<audio_filename>.flac``."""
     options = {"method": wanted.method, "variant": wanted.variant, "settings": wanted.settings}
     samples = load_audio(source, SAMPLE_RATE)
@@ -178,10 +177,10 @@ def augment(
     seed: int,
 ) -> np.ndarray:
     """One variant of a clip; `settings` are the keyword arguments of the method's function in `METHODS`."""
-    rng = generator(seed, "augment", variant, clip)
+    rng = random_stream(seed, "augment", variant, clip)
     return METHODS[method](samples, sample_rate, **settings, rng=rng)
 
 
-def chosen(clip: str, *, variant: str, proportion: float, seed: int) -> bool:
+def is_selected(clip: str, *, variant: str, proportion: float, seed: int) -> bool:
     """Whether this clip is among the `proportion` of clips that get the variant."""
-    return generator(seed, "choose", variant, clip).random() < proportion
+    return random_stream(seed, "choose", variant, clip).random() < proportion

@@ -1,9 +1,10 @@
-"""Opening recordings: the one place where sound files are read, with a clear reason where one cannot be."""
+"""What a clip is."""
 
 import io
+import logging
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 
-from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
 from ust.audio.containers import View, examine
 from ust.audio.resampling import resample
 from ust.audio.suffixes import remedy
-from ust.files.errors import UserError
-from ust.files.names import printable
+from ust.util.errors import UserError
+from ust.util.names import printable
+
+CLIP_SECONDS = 10
+SAMPLE_RATE = 44100  # Hz
 
 RATES = (1_000, 1_000_000)  # Hz; others are damaged headers
 MOST_CHANNELS = 64
@@ -385,3 +388,72 @@ def flac_rate(sample_rate: int) -> int:
     (44100, 65530, 195310)
     """
     return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, FLAC_RATE)
+
+
+log = logging.getLogger("ust")
+
+
+def windows(
+    source: Path | BinaryIO,
+    name: str | None = None,
+    *,
+    window: float,
+    hop: float,
+    start: float = 0.0,
+    duration: float | None = None,
+    warn: Callable[[str], object] = log.warning,
+) -> Iterator[tuple[float, float, np.ndarray, int]]:
+    """Read a recording window by window to the end, with the memory of a window.
+
+    Parameters
+    ----------
+    source : Path or file object
+        See `ust.audio.recordings.open_recording`.
+    name : str, optional
+        Of the recording, for messages.
+    window, hop : float
+        Seconds that a window lasts, and from the start of one to that of the next.
+    start : float
+        Seconds; where the first window begins.
+    duration : float, optional
+        Seconds; by default to the end.
+    warn : callable
+        Is told, at the end, if the file is incomplete.
+
+    Yields
+    ------
+    start, end : float
+        Seconds.
+    samples : numpy.ndarray [shape=(n,), float32]
+        Mono; full scale is ±1; the last window may be shorter.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    BadAudio
+        If it is not audio, empty there, or has samples that are not finite.
+    """
+    with open_recording(source, name) as file:
+        rate = file.sample_rate
+        length, step = round(window * rate), max(1, round(hop * rate))
+        place = round(start * rate)
+        last = None if duration is None else place + round(duration * rate)
+        file.skip(place)
+        waiting = np.zeros(0, np.float32)
+        while True:
+            # One sample more than a window tells whether there is another one.
+            wanted = place + length + 1 if last is None else min(place + length + 1, last)
+            more = file.read(wanted - place - len(waiting))
+            waiting = np.concatenate([waiting, more]) if len(waiting) else more
+            if len(waiting) == 0:
+                if place == round(start * rate):
+                    raise BadAudio(f"{file.name}: has no second {start:g}, lasts {file.position / rate:g} s")
+                break
+            yield place / rate, (place + min(length, len(waiting))) / rate, waiting[:length], rate
+            if len(waiting) <= length:
+                break
+            file.skip(step - len(waiting))
+            waiting, place = waiting[step:], place + step
+        if file.warning:
+            warn(file.warning)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import soundfile as sf
 
-from ust.files.names import printable
+from ust.util.names import printable
 
 log = logging.getLogger("ust")
 

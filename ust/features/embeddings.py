@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ust.features.feature import Feature
-from ust.features.rows import ORIGINAL
-from ust.features.store import open_features
-from ust.files.errors import UserError
+from ust.features.store import ORIGINAL, open_features
+from ust.util.errors import UserError
 
 
 def read_embeddings(folder: Path | None, feature: str) -> pd.DataFrame:
@@ -22,7 +21,7 @@ def read_embeddings(folder: Path | None, feature: str) -> pd.DataFrame:
     UserError
         If there is no such file, or the feature is a spectrogram, not embeddings.
     """
-    from ust.features.table import FEATURES  # here: it takes seconds, and few label rules need it
+    from ust.features.registry import FEATURES  # here: it takes seconds, and few label rules need it
 
     if feature not in FEATURES or not FEATURES[feature].is_embedding:
         raise UserError(f"the feature {feature} is no embedding; {embeddings_are(FEATURES)}")
@@ -32,7 +31,7 @@ def read_embeddings(folder: Path | None, feature: str) -> pd.DataFrame:
         )
     with open_features(folder / f"{feature}.h5", feature) as file:
         rows = np.flatnonzero(file.variant == ORIGINAL)
-        values = [_pooled(file[rows[[i]]][0].astype(np.float32)) for i in range(len(rows))]
+        values = [_mean_over_frames(file[rows[[i]]][0].astype(np.float32)) for i in range(len(rows))]
         return pd.DataFrame(np.stack(values), index=file.clip[rows].astype(str))
 
 
@@ -41,5 +40,5 @@ def embeddings_are(features: Mapping[str, Feature]) -> str:
     return "embeddings are " + ", ".join(name for name, each in features.items() if each.is_embedding)
 
 
-def _pooled(value: np.ndarray) -> np.ndarray:
+def _mean_over_frames(value: np.ndarray) -> np.ndarray:
     return value if value.ndim == 1 else np.concatenate([value.mean(axis=0), value.max(axis=0)])

@@ -1,25 +1,120 @@
-"""Extracting features clip by clip in worker processes, with bounded memory, and never the same twice."""
+"""Feature values that need not be computed again, by the digest of what they come from."""
 
+import io
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from ust.audio.recordings import BadAudio, fit_length, read_recording
-from ust.features.feature import Feature, OnBatch
-from ust.features.finished import Finished
-from ust.features.rows import Row
-from ust.features.store import write_features
-from ust.files.atomic import exclusive
-from ust.files.digests import code_digest, digest, file_digest, versions
-from ust.files.errors import UserError, listing
-from ust.files.progress import Progress, silent
+from ust.features.feature import FEATURE_FILE, Feature, OnBatch
+from ust.features.registry import FEATURES
+from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, write_features
+from ust.util.digests import code_digest, digest, file_digest, versions
+from ust.util.documents import read_json
+from ust.util.errors import UserError, bullet_list
+from ust.util.files import atomic_write, lock_folder
+from ust.util.progress import Progress, silent
+
+
+class FeatureCache:
+    """Values in a feature file as it stands, and those kept by a run that did not come to its end.
+
+    Parameters
+    ----------
+    path : Path
+        The feature file; may be missing, damaged or of another method.
+    name : str
+        Of its data set.
+    shape, dtype
+        Of a value.
+
+    Attributes
+    ----------
+    parts : Path
+        Folder of what was kept, beside the feature file.
+    """
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self.path, self.name, self.shape, self.dtype = path, name, shape, np.dtype(dtype)
+        self.parts = path.with_name(f".{path.name}.parts")
+        self._file: h5py.File | None = None
+        self._rows: dict[str, int] = {}
+        try:
+            self._file = open_hdf5(path)
+            self._rows = {content: i for i, content in enumerate(self._file[CONTENT].asstr()[:])}
+        except DAMAGED:
+            pass  # nothing to be had from it
+
+    def close(self) -> None:
+        """Close the feature file."""
+        if self._file is not None:
+            self._file.close()
+
+    def __contains__(self, content: str) -> bool:
+        if self._part(content).is_file():
+            return self._load_part(content) is not None
+        return content in self._rows and self._load_row(content) is not None
+
+    def __getitem__(self, content: str) -> np.ndarray:
+        """The value of a content that is there.
+
+        Raises
+        ------
+        UserError
+            If it has gone meanwhile.
+        """
+        value = self._load_part(content)
+        if value is None:
+            value = self._load_row(content)
+        if value is None:
+            raise UserError(f"{self.parts}: values computed a moment ago are gone; run the stage again")
+        return value
+
+    def keep(self, content: str, value: np.ndarray) -> None:
+        """Put a value where a later run finds it."""
+        buffer = io.BytesIO()  # NumPy does not say why it cannot write to a file
+        np.save(buffer, value.astype(self.dtype, copy=False), allow_pickle=False)
+        with atomic_write(self._part(content)) as partial:
+            partial.write_bytes(buffer.getbuffer())
+
+    def discard_parts(self) -> None:
+        """Remove what `keep` kept."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Leave what `keep` kept to a later run; nothing at all if it kept nothing."""
+        with suppress(OSError):
+            self.parts.rmdir()
+
+    def _part(self, content: str) -> Path:
+        return self.parts / f"{content}.npy"
+
+    def _load_part(self, content: str) -> np.ndarray | None:
+        try:
+            return self._fitting(np.load(self._part(content), allow_pickle=False))
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def _load_row(self, content: str) -> np.ndarray | None:
+        try:
+            return self._fitting(self._file[self.name][self._rows[content]])
+        except DAMAGED:
+            return None
+
+    def _fitting(self, value: np.ndarray) -> np.ndarray | None:
+        return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
+
 
 BATCH, CHUNK = 4, 64  # clips a task, clips in memory
 
@@ -81,8 +176,8 @@ def extract(
         rows = rows[share[0] - 1 :: share[1]]
     contents = [digest(method, feature.dtype, str(shape), _content(row.path)) for row in rows]
     with (
-        closing(Finished(path, name, shape, feature.dtype)) as finished,
-        exclusive(finished.parts) if share is None else nullcontext(),
+        closing(FeatureCache(path, name, shape, feature.dtype)) as finished,
+        lock_folder(finished.parts) if share is None else nullcontext(),
     ):
         # Equal clips have equal values; one of them is enough.
         first_of = dict(zip(reversed(contents), reversed(rows), strict=True))
@@ -132,7 +227,7 @@ def in_workers(
         else:
             yield row, result
     if bad:
-        raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{listing(bad)}")
+        raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{bullet_list(bad)}")
 
 
 def in_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
@@ -183,3 +278,77 @@ def _content(path: Path) -> str:
         return file_digest(path)
     except OSError:
         return f"unreadable: {path}"  # computing it will say why
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is extracted from what.
+
+    Attributes
+    ----------
+    name : str
+        Of the feature.
+    settings : dict
+        Its section of params.yaml.
+    audio, augmented, weights, out : Path
+        As the stage extract takes them.
+    threads : int
+        Of the feature's network.
+    device : str
+        See `ust.util.device.prepare`.
+    rows : tuple of Row or None
+        What it is extracted of, where that is not all in the folders.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    audio: Path
+    augmented: Path
+    weights: Path
+    out: Path
+    threads: int
+    device: str
+    rows: tuple[Row, ...] | None = None
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the stage weights says of its network; nothing where it has none."""
+        return read_json(self.weights / FEATURE_FILE, made_by=f"weights@{self.name}")
+
+    @property
+    def absolute_address(self) -> "Extraction":
+        """The same for workers, who may be in another folder."""
+        places = ("audio", "augmented", "weights", "out")
+        return replace(self, **{name: getattr(self, name).resolve() for name in places})
+
+    def run(
+        self, share: tuple[int, int] | None = None, *, progress: Progress = silent
+    ) -> tuple[int, tuple[int, ...]]:
+        """Extract all of it, or a share (see `extract`); the number of rows, and the shape of a value."""
+        feature = FEATURES[self.name]
+        provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
+        network: dict[str, Any] = {"provenance": provenance}
+        if feature.on_batch:
+            from ust.util.device import prepare
+
+            device = prepare(device=self.device, threads=self.threads)
+            computed = feature.of_settings(self.settings)
+            network |= {
+                "on_batch": feature.on_batch(self.weights, computed, device),
+                "conditions": {
+                    "batch_clips": self.settings["batch_clips"],
+                    "threads": self.threads,
+                    "device": device.type,
+                },
+            }
+        rows = find_rows(self.audio, self.augmented) if self.rows is None else list(self.rows)
+        shape = extract(
+            self.out, self.name, feature, rows, self.settings, share=share, progress=progress, **network
+        )
+        return len(rows), shape
+
+
+def extract_shard(extraction: Extraction, count: int, index: int) -> int:
+    """Compute one of so many shares, counted from 0: a function for a worker; gives the index."""
+    extraction.run((index + 1, count))
+    return index

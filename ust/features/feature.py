@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ust.files.settings import Section
+from ust.util.config import Section
 
-DESCRIPTION_FILE = "feature.json"
+FEATURE_FILE = "feature.json"
 OnBatch = Callable[[np.ndarray], np.ndarray]
 
 
-class Bring(Protocol):
+class FetchFile(Protocol):
     """Gives the place of a file that a feature's weights come from."""
 
     def __call__(self, source: str, *, checksum: str | None = None) -> Path:
@@ -22,7 +22,7 @@ class Bring(Protocol):
 
 @dataclass(frozen=True)
 class Feature:
-    """A row of `ust.features.table.FEATURES`.
+    """A row of `ust.features.registry.FEATURES`.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Feature:
     packages : tuple of str
         Whose versions a value depends on.
     prepare : callable, optional
-        Writes the weights of its network to a folder, given its settings and a `Bring`; what they are.
+        Writes the weights of its network to a folder, given its settings and a `FetchFile`; what they are.
     on_batch : callable, optional
         From the folder of the weights, what `computed` gives and a device to a function, which takes what
         `of_clip` gives for several clips to their values. Its section then has ``batch_clips``.
@@ -56,7 +56,7 @@ class Feature:
     of_clip: Callable[[np.ndarray, int, Any], np.ndarray]
     is_embedding: bool
     packages: tuple[str, ...]
-    prepare: Callable[[Path, Any, Bring], dict[str, str]] | None = None
+    prepare: Callable[[Path, Any, FetchFile], dict[str, str]] | None = None
     on_batch: Callable[[Path, Any, Any], OnBatch] | None = None
 
     def of_settings(self, settings: Mapping[str, Any]) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from ust.audio.clips import CLIP_SECONDS
+from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
-from ust.features.spectra import mel_spectrum
-from ust.files.settings import Count, Section
+from ust.features.mel import mel_spectrum
+from ust.util.config import Count, Section
 
 QUIETEST = 1e-10  # power; what is below counts as this
 RANGE_DB = np.float32(80)

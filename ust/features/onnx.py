@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ust.audio.clips import CLIP_SECONDS
+from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
-from ust.features.feature import Bring, Feature, OnBatch
-from ust.files.atomic import replacing
-from ust.files.digests import file_digest
-from ust.files.errors import UserError
-from ust.files.settings import Count, Section
+from ust.features.feature import Feature, FetchFile, OnBatch
+from ust.util.config import Count, Section
+from ust.util.digests import file_digest
+from ust.util.errors import UserError
+from ust.util.files import atomic_write
 
 MODEL_FILE = "model.onnx"
 
 
-class Computed(Section):
+class ExtractionConfig(Section):
     """What an embedding depends on, besides the file.
 
     Attributes
@@ -43,25 +43,25 @@ class Computed(Section):
     size: Count
 
 
-class ONNX(Computed):
+class ONNX(ExtractionConfig):
     """The section ``onnx`` of params.yaml."""
 
     file: str
     batch_clips: Count
 
 
-def windows(settings: Computed) -> int:
+def windows(settings: ExtractionConfig) -> int:
     """How many windows a clip is cut into."""
     return max(1, CLIP_SECONDS * settings.sample_rate // settings.samples)
 
 
-def shape(settings: Computed) -> tuple[int, ...]:
+def shape(settings: ExtractionConfig) -> tuple[int, ...]:
     """The size of an embedding, after the number of them where there are several."""
     count = windows(settings) * settings.frames
     return (count, settings.size) if count > 1 else (settings.size,)
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: Computed) -> np.ndarray:
+def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
     """A clip's windows [shape=(windows, samples), float32]; a last one that is not whole is dropped."""
     resampled = resample(samples, sample_rate, settings.sample_rate).astype(np.float32)
     length = windows(settings) * settings.samples
@@ -69,7 +69,7 @@ def of_clip(samples: np.ndarray, sample_rate: int, settings: Computed) -> np.nda
     return whole.reshape(-1, settings.samples)
 
 
-def prepare(folder: Path, settings: Any, bring: Bring) -> dict[str, str]:
+def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
     """Put the file into a folder, after it has answered as its section says.
 
     Parameters
@@ -89,8 +89,8 @@ def prepare(folder: Path, settings: Any, bring: Bring) -> dict[str, str]:
         If it is missing, no ONNX file, or takes or gives something else.
     """
     path = bring(settings.file)
-    answer(session(path), np.zeros((2, settings.samples), np.float32), path, settings)
-    with replacing(folder / MODEL_FILE) as partial:
+    run_session(session(path), np.zeros((2, settings.samples), np.float32), path, settings)
+    with atomic_write(folder / MODEL_FILE) as partial:
         shutil.copyfile(path, partial)
     return {"weights": path.name, "sha256": file_digest(folder / MODEL_FILE)}
 
@@ -116,7 +116,7 @@ def session(path: Path) -> Any:
         raise UserError(f"{path}: not a readable ONNX file ({reason})") from None
 
 
-def answer(model: Any, waveforms: np.ndarray, path: Path, settings: Computed) -> np.ndarray:
+def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: ExtractionConfig) -> np.ndarray:
     """The file's embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)].
 
     Raises
@@ -144,13 +144,13 @@ def answer(model: Any, waveforms: np.ndarray, path: Path, settings: Computed) ->
     return found.reshape(wanted).astype(np.float32)
 
 
-def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
+def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
     """The file over the windows of several clips."""
     path = folder / MODEL_FILE
     model = session(path)
 
     def embed(clips: np.ndarray) -> np.ndarray:
-        found = answer(model, clips.reshape(-1, settings.samples), path, settings)
+        found = run_session(model, clips.reshape(-1, settings.samples), path, settings)
         return found.reshape(len(clips), *shape(settings))
 
     return embed
@@ -158,7 +158,7 @@ def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
 
 FEATURE = Feature(
     ONNX,
-    Computed,
+    ExtractionConfig,
     "float32",
     shape,
     of_clip,

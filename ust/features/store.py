@@ -1,4 +1,4 @@
-"""Feature files: HDF5 with one row per clip and variant, written and read without holding them all."""
+"""What there is to extract features of: clips and their augmented variants."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,10 +9,56 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from ust.features.rows import ORIGINAL, Row
-from ust.files.atomic import check_space, replacing
-from ust.files.digests import digest
-from ust.files.errors import UserError
+from ust.annotations.annotations import SPLITS
+from ust.util.digests import digest
+from ust.util.errors import UserError
+from ust.util.files import atomic_write, check_space
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """What a feature row is of; rows are sorted by clip, then variant.
+
+    Attributes
+    ----------
+    clip : str
+        The audio_filename of the annotations.
+    variant : str
+        "original" or the augmentation's name.
+    split : str
+    path : Path
+        The audio file.
+    """
+
+    clip: str
+    variant: str
+    split: str
+    path: Path
+
+
+def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
+    """All clips of ``audio/<split>/`` and variants of ``augmented/<variant>/<split>/``, sorted.
+
+    Raises
+    ------
+    UserError
+        If there is no audio.
+    """
+    rows = [
+        Row(path.name, ORIGINAL, split, path)
+        for split in SPLITS
+        for path in audio.glob(f"{split}/*")
+        if not path.is_dir()
+    ]
+    if not rows:
+        raise UserError(f"{audio}: no audio files in folders of splits; the stage download makes them")
+    if augmented is not None and augmented.is_dir():
+        for path in augmented.glob("*/*/*.flac"):
+            rows.append(Row(path.stem, path.parts[-3], path.parent.name, path))
+    return sorted(rows)
+
 
 KEYS = ("clip", "variant", "split")
 CONTENT = "content"
@@ -79,7 +125,7 @@ def write_features(
     """
     text = h5py.string_dtype("utf-8")
     # HDF5's oldest format, h5py's default: the newer ones store when a group was made.
-    with replacing(path) as partial, open_hdf5(partial, "w") as file:
+    with atomic_write(path) as partial, open_hdf5(partial, "w") as file:
         file.attrs.update(dict(sorted(attributes.items())))
         for key in KEYS:
             file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)

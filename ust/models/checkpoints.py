@@ -10,18 +10,25 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from ust.annotations.reading import SPLITS
+from ust.annotations.annotations import SPLITS
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.documents import read_json, write_json
-from ust.files.errors import UserError, some
-from ust.files.settings import Count, Place, Section, Share, explain
-from ust.files.tensors import write_tensors
 from ust.models.initialization import initialize_weights, without_draws
 from ust.models.outputs import ROOT
-from ust.models.systems import Answers, Ensemble, Flat, Frames, Hierarchy, System
-from ust.models.table import ARCHITECTURES
+from ust.models.registry import ARCHITECTURES
+from ust.models.systems import (
+    CalibratedClassifier,
+    EnsembleSystem,
+    FlatSystem,
+    FrameSystem,
+    HierarchicalSystem,
+    System,
+)
+from ust.util.config import Count, Place, Section, Share, explain_validation_error
+from ust.util.documents import read_json, write_json
+from ust.util.errors import UserError, shorten
+from ust.util.tensors import write_tensors
 
-WEIGHTS_FILE, DESCRIPTION_FILE = "weights.safetensors", "model.json"
+WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
 # What comes of building a network from something else.
 NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError)
 LARGEST = 10**6  # of a feature's sizes
@@ -47,7 +54,7 @@ class Predict(Section):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedNetwork:
     """A network and what it is.
 
     Attributes
@@ -69,11 +76,11 @@ class Saved:
     architecture: str
     config: Section
     labels: list[str]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def build(
+def build_network(
     architecture: str, config: Section, outputs: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> torch.nn.Module:
     """A network whose weights are PyTorch's first ones: to be loaded over, or to be looked at."""
@@ -89,12 +96,12 @@ def build_new(
     name: str,
 ) -> torch.nn.Module:
     """A network to train: its first weights follow from the seed and its name alone, on every processor."""
-    network = without_draws(lambda: build(architecture, config, outputs, shapes))
+    network = without_draws(lambda: build_network(architecture, config, outputs, shapes))
     initialize_weights(network, seed, name)
     return network
 
 
-def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
+def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> None:
     """Write a network; the description last, so that a folder with one is complete.
 
     Parameters
@@ -111,29 +118,29 @@ def save(folder: Path, saved: Saved, *, kind: str = "flat") -> None:
         "config": saved.config.model_dump(),
         "shapes": {name: list(shape) for name, shape in saved.shapes.items()},
         "labels": saved.labels,
-        "about": saved.about,
+        "about": saved.metadata,
     }
-    write_json(folder / DESCRIPTION_FILE, description)
+    write_json(folder / MODEL_FILE, description)
 
 
-def save_hierarchy(folder: Path, nodes: list[str], about: dict[str, Any]) -> None:
+def save_hierarchy(folder: Path, nodes: list[str], metadata: dict[str, Any]) -> None:
     """Write what a folder of networks makes together."""
-    write_json(folder / DESCRIPTION_FILE, {"kind": "hierarchy", "nodes": nodes, "about": about})
+    write_json(folder / MODEL_FILE, {"kind": "hierarchy", "nodes": nodes, "about": metadata})
 
 
 def save_ensemble(
-    folder: Path, members: list[str], shares: Mapping[str, list[float]], about: dict[str, Any]
+    folder: Path, members: list[str], shares: Mapping[str, list[float]], metadata: dict[str, Any]
 ) -> None:
     """Write what the systems in a folder's folders make together."""
-    description = {"kind": "ensemble", "members": members, "shares": shares, "about": about}
-    write_json(folder / DESCRIPTION_FILE, description)
+    description = {"kind": "ensemble", "members": members, "shares": shares, "about": metadata}
+    write_json(folder / MODEL_FILE, description)
 
 
-def note(folder: Path, **facts: int | bool) -> None:
+def update_metadata(folder: Path, **facts: int | bool) -> None:
     """Add to what a checkpoint says of itself."""
     description = read_description(folder)
     description["about"] |= facts
-    write_json(folder / DESCRIPTION_FILE, description)
+    write_json(folder / MODEL_FILE, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -144,10 +151,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     UserError
         If the file is missing or damaged.
     """
-    path = folder / DESCRIPTION_FILE
-    inside = sorted(str(other.parent) for other in folder.glob(f"*/{DESCRIPTION_FILE}"))
+    path = folder / MODEL_FILE
+    inside = sorted(str(other.parent) for other in folder.glob(f"*/{MODEL_FILE}"))
     if inside and not path.exists():
-        raise UserError(f"{folder}: holds several checkpoints; name one: {some(inside)}")
+        raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(inside)}")
     return read_json(path, made_by="train")
 
 
@@ -172,7 +179,7 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
         with safe_open(path, "pt") as file:
             found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         if found != wanted:
-            raise UserError(f"{path}: not the weights of the network that {DESCRIPTION_FILE} describes")
+            raise UserError(f"{path}: not the weights of the network that {MODEL_FILE} describes")
         network = without_draws(build)
         network.load_state_dict(load_file(path))
     except FileNotFoundError:
@@ -183,7 +190,7 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
     return network
 
 
-def load(folder: Path) -> Saved:
+def load_network(folder: Path) -> SavedNetwork:
     """Read a network and rebuild it.
 
     Raises
@@ -192,7 +199,7 @@ def load(folder: Path) -> Saved:
         If a file is missing or damaged, or of an architecture that is not there.
     """
     description = read_description(folder)
-    path = folder / DESCRIPTION_FILE
+    path = folder / MODEL_FILE
     try:
         architecture, labels = description["architecture"], list(description["labels"])
         if architecture not in ARCHITECTURES:
@@ -201,10 +208,10 @@ def load(folder: Path) -> Saved:
         shapes = {name: tuple(map(int, shape)) for name, shape in description["shapes"].items()}
         if any(size > LARGEST for shape in shapes.values() for size in shape):
             raise ValueError(f"a size of more than {LARGEST:,}")
-        network = read_network(folder, lambda: build(architecture, config, len(labels), shapes))
-        return Saved(network, architecture, config, labels, dict(description["about"]), shapes)
+        network = read_network(folder, lambda: build_network(architecture, config, len(labels), shapes))
+        return SavedNetwork(network, architecture, config, labels, dict(description["about"]), shapes)
     except ValidationError as error:
-        reasons = "; ".join(explain(error, ARCHITECTURES[architecture].Config, "config."))
+        reasons = "; ".join(explain_validation_error(error, ARCHITECTURES[architecture].Config, "config."))
         raise UserError(f"{path}: not a description of a network ({reasons})") from None
     except NOT_A_DESCRIPTION as error:
         raise UserError(f"{path}: not a description of a network ({error})") from None
@@ -226,9 +233,9 @@ def load_system(
     folder : Path
         Of the stage train; of a flat system the folder of one checkpoint.
     threshold, unselected
-        See `ust.models.systems.Hierarchy`.
+        See `ust.models.systems.HierarchicalSystem`.
     pooling : str
-        See `ust.models.systems.Frames`.
+        See `ust.models.systems.FrameSystem`.
     coarse_at_least_fine : bool
         See `ust.models.systems.System`.
     taxonomy : Taxonomy, optional
@@ -241,30 +248,31 @@ def load_system(
     """
     description = read_description(folder)
     kind = description.get("kind")
-    path = folder / DESCRIPTION_FILE
+    path = folder / MODEL_FILE
     try:
-        about = dict(description["about"])
-        labels = taxonomy or Taxonomy.of(about["taxonomy"])
+        metadata = dict(description["about"])
+        labels = taxonomy or Taxonomy.of(metadata["taxonomy"])
         if kind == "hierarchy":
             nodes = {}
             for name in description["nodes"]:
-                node = load(folder / name)
-                nodes[name] = Answers(node.network, node.labels)
+                node = load_network(folder / name)
+                nodes[name] = CalibratedClassifier(node.network, node.labels)
             if ROOT not in nodes:
                 raise KeyError(ROOT)
-            system = Hierarchy(nodes, labels, about, threshold=threshold, unselected=unselected)
+            system = HierarchicalSystem(nodes, labels, metadata, threshold=threshold, unselected=unselected)
         elif kind == "flat":
-            saved = load(folder)
-            system = Flat(saved.network, saved.labels, labels, about)
+            saved = load_network(folder)
+            system = FlatSystem(saved.network, saved.labels, labels, metadata)
         elif kind == "frames":
-            saved = load(folder)
-            system = Frames(saved.network, saved.labels, labels, about, pooling=pooling)
+            saved = load_network(folder)
+            system = FrameSystem(saved.network, saved.labels, labels, metadata, pooling=pooling)
         elif kind == "ensemble":
-            reading = {"threshold": threshold, "unselected": unselected, "pooling": pooling}
+            inference_options = {"threshold": threshold, "unselected": unselected, "pooling": pooling}
             members = [
-                load_system(folder / name, **reading, taxonomy=labels) for name in description["members"]
+                load_system(folder / name, **inference_options, taxonomy=labels)
+                for name in description["members"]
             ]
-            system = Ensemble(members, labels, about, shares=description["shares"])
+            system = EnsembleSystem(members, labels, metadata, shares=description["shares"])
         else:
             raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy, frames or ensemble")
     except NOT_A_DESCRIPTION as error:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING, dequantise
-from ust.files.settings import Rate, Section
+from ust.util.config import Rate, Section
 
 VGGISH_FEATURES = 10 * EMBEDDING
 FUSED, HIDDEN = 512, 256
@@ -60,7 +60,7 @@ def output_size(bands: int, frames: int) -> tuple[int, int]:
     return _left(bands, 0), _left(frames, 1)
 
 
-def fewest(axis: int) -> int:
+def minimum_size(axis: int) -> int:
     """The fewest bands (axis 0) or frames (axis 1) that leave anything.
 
     Examples
@@ -81,12 +81,12 @@ def _left(size: int, axis: int) -> int:
     return size
 
 
-def convolutions(dropout: float) -> nn.Sequential:
+def build_convolutions(dropout: float) -> nn.Sequential:
     """`TABLE_1` as layers."""
     return nn.Sequential(*(block.module(dropout) for block in TABLE_1))
 
 
-def head(outputs: int, dropout: float) -> nn.Sequential:
+def build_head(outputs: int, dropout: float) -> nn.Sequential:
     """From the 512 fused values to logits of labels."""
     return nn.Sequential(
         nn.BatchNorm1d(FUSED),
@@ -126,15 +126,15 @@ class CNN(nn.Module):
         """What of params.yaml rebuilds it."""
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             return "CNN"
 
     def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
-        self.convolutions = convolutions(config.conv_dropout)
+        self.convolutions = build_convolutions(config.conv_dropout)
         self.fusion = self.build_fusion(config, shapes)
-        self.head = head(outputs, config.head_dropout)
+        self.head = build_head(outputs, config.head_dropout)
 
     @staticmethod
     def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:
@@ -159,12 +159,12 @@ class CNN(nn.Module):
         left = output_size(bands, frames)
         if left[0] < 1:
             raise ValueError(
-                f"n_mels is {bands}, should be at least {fewest(0)}: the network's "
+                f"n_mels is {bands}, should be at least {minimum_size(0)}: the network's "
                 "convolutions (the report's Table 1) leave nothing of fewer bands"
             )
         if left[1] < 1:
             raise ValueError(
-                f"sample_rate and hop_length give {frames} frames, should be at least {fewest(1)}: the "
+                f"sample_rate and hop_length give {frames} frames, should be at least {minimum_size(1)}: the "
                 "network's convolutions (the report's Table 1) leave nothing of fewer; take a shorter hop"
             )
 
@@ -221,7 +221,7 @@ class CNNVGGish(CNN):
             return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             return f"CNN and VGGish embeddings ({self.fusion})"
 

@@ -27,7 +27,7 @@ class CNNEmbedding(CNN):
         """What of params.yaml rebuilds it."""
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             return "CNN and an embedding of the clip"
 

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ust.features.rows import ORIGINAL
-from ust.features.store import Features
-from ust.files.errors import UserError, listing, some
+from ust.features.store import ORIGINAL, Features
+from ust.util.errors import UserError, bullet_list, shorten
 
 Batch = dict[str, torch.Tensor]
 
@@ -57,14 +56,14 @@ class Examples:
         if missing:
             raise UserError(
                 f"{len(missing)} clip(s) have no sensor_id in the annotations, which folds keep apart: "
-                f"{some(missing)}"
+                f"{shorten(missing)}"
             )
         return np.array([self.sensors[clip] for clip in self.clips])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def having(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
+    def subset(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
         """Some of them (indices or a mask), with other targets."""
         return replace(self, rows=self.rows[which], targets=targets)
 
@@ -139,7 +138,7 @@ def select(
     if split == "train":
         problems += [f"{clip} has features but no labels" for clip in sorted(there - wanted)]
     if problems:
-        raise UserError(f"labels and features of the split '{split}' do not match:\n{listing(problems)}")
+        raise UserError(f"labels and features of the split '{split}' do not match:\n{bullet_list(problems)}")
     if len(rows) == 0:
         raise UserError(f"the split '{split}' has no clips")
     targets = labels.loc[keys.clip[rows], columns].to_numpy(np.float32)

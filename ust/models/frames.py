@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING
-from ust.files.settings import Count, Section, Whole
+from ust.util.config import Count, Section, Whole
 
 
 class FrameClassifier(nn.Module):
@@ -34,7 +34,7 @@ class FrameClassifier(nn.Module):
         hidden_size: Count
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of VGGish frames"

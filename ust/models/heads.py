@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.files.settings import Count, Rate, Section, Whole
+from ust.util.config import Count, Rate, Section, Whole
 
 SMALLEST = 1e-6  # probability whose logit is finite in single precision
 
 
-class Standardised(nn.Module):
+class Standardize(nn.Module):
     """Features on the scale of the training examples: mean 0, deviation 1.
 
     Parameters
@@ -61,7 +61,7 @@ class Head(nn.Module):
         dropout: Rate
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of the clip's embedding"
@@ -69,7 +69,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
         (size,) = shapes["embedding"]
-        self.standardised = Standardised(size)
+        self.standardised = Standardize(size)
         layers: list[nn.Module] = []
         for _ in range(config.hidden_layers):
             layers += [nn.Linear(size, config.hidden_size), nn.ReLU(), nn.Dropout(config.dropout)]
@@ -122,14 +122,14 @@ class Attention(nn.Module):
         dropout: Rate
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             return "attention over the embeddings of frames"
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
         _, size = shapes["frames"]
-        self.standardised = Standardised(size)
+        self.standardised = Standardize(size)
         self.dropout = nn.Dropout1d(config.dropout)
         self.weigh, self.answer = nn.Linear(size, outputs), nn.Linear(size, outputs)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ust.files.seeding import fill_uniform, generator
+from ust.util.seeding import fill_uniform, random_stream
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -56,7 +56,7 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
         elif own:
             raise TypeError(f"{path}: no first weights are known for a layer of type {type(layer).__name__}")
         for name, parameter in own.items():
-            draws = generator(seed, "initialise", *names, f"{path}.{name}" if path else name)
+            draws = random_stream(seed, "initialise", *names, f"{path}.{name}" if path else name)
             fill_uniform(parameter.detach().numpy(), bound, draws)  # the same memory
 
 

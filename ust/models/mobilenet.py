@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.features.mn.network import BANDS, MobileNet, embedding_size
-from ust.features.mn.windows import outstanding, outstanding_size
-from ust.files.settings import Positive, Whole
+from ust.features.efficientat.network import BANDS, MobileNet, embedding_size
+from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
 from ust.models.heads import Head
+from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(nn.Module):
@@ -34,7 +34,7 @@ class TaggingMobileNet(nn.Module):
         windows: Whole
 
         @property
-        def words(self) -> str:
+        def description(self) -> str:
             """What it is."""
             return f"MobileNet of width {self.width:g}" + (
                 f" over a clip and {self.windows} windows of it" if self.windows else ""
@@ -45,7 +45,7 @@ class TaggingMobileNet(nn.Module):
         self.pretrained, self.windows = MobileNet(config.width), config.windows
         if not self.windows:
             self.pretrained.classifier = None  # of AudioSet's classes, which nothing asks for
-        size = outstanding_size(config.width) if self.windows else embedding_size(config.width)
+        size = window_max_pool_size(config.width) if self.windows else embedding_size(config.width)
         self.head = Head(config, outputs, {"embedding": (size,)})
 
     @staticmethod
@@ -74,7 +74,7 @@ class TaggingMobileNet(nn.Module):
         """Embeddings (batch, size) of log-mels (batch, 128, frames); windows overlap but in training."""
         if not self.windows:
             return self.pretrained(log_mel.float())
-        return outstanding(self.pretrained, log_mel.float(), self.windows, overlap=not self.training)
+        return window_max_pool(self.pretrained, log_mel.float(), self.windows, overlap=not self.training)
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
         """Logits (batch, outputs) of log-mels (batch, 128, frames)."""

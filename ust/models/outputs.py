@@ -19,7 +19,7 @@ def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
     return list({"all": taxonomy.labels, "coarse": taxonomy.coarse}[labels])
 
 
-def complete(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:
+def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:
     """Probabilities of all labels from those of a network's outputs.
 
     Missing coarse ones are the maximum over the group's fine ones; missing fine ones are 0.
@@ -43,7 +43,7 @@ def complete(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> to
     return torch.stack([columns[label] for label in taxonomy.labels], dim=1)
 
 
-def at_least_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
+def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
     """Raise coarse probabilities to the highest of their fine ones, where they are lower.
 
     Parameters
@@ -62,7 +62,7 @@ def at_least_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tens
     return torch.stack(columns, dim=1)
 
 
-def parents(taxonomy: Taxonomy) -> list[int]:
+def groups_with_classifier(taxonomy: Taxonomy) -> list[int]:
     """The groups that need a classifier of their own: those with more than one fine label."""
     return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.members(group)) > 1]
 

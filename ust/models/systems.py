@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.outputs import OTHER, ROOT, at_least_fine, complete
+from ust.models.outputs import OTHER, ROOT, complete_labels, raise_coarse_to_fine
 
 
 class System(nn.Module):
@@ -24,18 +24,18 @@ class System(nn.Module):
         Whether coarse probabilities are raised to the highest of their fine ones.
     """
 
-    def __init__(self, taxonomy: Taxonomy, about: dict[str, Any]) -> None:
+    def __init__(self, taxonomy: Taxonomy, metadata: dict[str, Any]) -> None:
         super().__init__()
-        self.taxonomy, self.about = taxonomy, about
+        self.taxonomy, self.metadata = taxonomy, metadata
         self.coarse_at_least_fine = False
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
         """Probabilities of all labels."""
         found = self.probabilities(**features)
-        return at_least_fine(found, self.taxonomy) if self.coarse_at_least_fine else found
+        return raise_coarse_to_fine(found, self.taxonomy) if self.coarse_at_least_fine else found
 
 
-class Answers(nn.Module):
+class CalibratedClassifier(nn.Module):
     """A network as probabilities of its labels.
 
     Parameters
@@ -45,7 +45,7 @@ class Answers(nn.Module):
     labels : list of str
         What its outputs are of.
     calibration : mapping, optional
-        ``scale`` and ``shift`` of each label's logit (`ust.scores.calibration.Calibration`).
+        ``scale`` and ``shift`` of each label's logit (`ust.evaluation.calibration.Calibration`).
     """
 
     def __init__(
@@ -65,25 +65,25 @@ class Answers(nn.Module):
         return torch.sigmoid(logits)
 
 
-class Flat(System):
+class FlatSystem(System):
     """One network for all its labels; coarse ones it lacks are the maximum of their fine ones.
 
     Of `about` it takes ``calibration``, if it has that.
     """
 
     def __init__(
-        self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, about: dict[str, Any]
+        self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, metadata: dict[str, Any]
     ) -> None:
-        super().__init__(taxonomy, about)
-        self.answers = Answers(network, labels, about.get("calibration"))
+        super().__init__(taxonomy, metadata)
+        self.answers = CalibratedClassifier(network, labels, metadata.get("calibration"))
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
         """Of all labels, as the system gives them."""
-        return complete(self.answers(**features), self.answers.labels, self.taxonomy)
+        return complete_labels(self.answers(**features), self.answers.labels, self.taxonomy)
 
 
-class Frames(System):
-    """A classifier of single frames, whose answers are pooled over a clip's; labels it lacks as in `Flat`.
+class FrameSystem(System):
+    """Classify frames and pool their probabilities over each clip; missing labels as in `FlatSystem`.
 
     Parameters
     ----------
@@ -96,20 +96,20 @@ class Frames(System):
         network: nn.Module,
         labels: list[str],
         taxonomy: Taxonomy,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         *,
         pooling: str,
     ) -> None:
-        super().__init__(taxonomy, about)
-        self.answers, self.pooling = Answers(network, labels), pooling
+        super().__init__(taxonomy, metadata)
+        self.answers, self.pooling = CalibratedClassifier(network, labels), pooling
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
         """Of all labels, as the system gives them."""
         frames = self.answers(**features)
-        return complete(pool(frames, self.pooling), self.answers.labels, self.taxonomy)
+        return complete_labels(pool_frames(frames, self.pooling), self.answers.labels, self.taxonomy)
 
 
-class Hierarchy(System):
+class HierarchicalSystem(System):
     """A root, which predicts at least the coarse labels, and a network for each group with one of its own.
 
     By the report's rule, for each clip the network of the most probable coarse class runs, and those of the
@@ -130,14 +130,14 @@ class Hierarchy(System):
 
     def __init__(
         self,
-        nodes: Mapping[str, Answers],
+        nodes: Mapping[str, CalibratedClassifier],
         taxonomy: Taxonomy,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         *,
         threshold: float,
         unselected: str,
     ) -> None:
-        super().__init__(taxonomy, about)
+        super().__init__(taxonomy, metadata)
         self.threshold = threshold
         self.root = nodes[ROOT]
         self.groups = nn.ModuleDict(
@@ -147,7 +147,7 @@ class Hierarchy(System):
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
         """Of all labels, as the system gives them."""
-        root = complete(self.root(**features), self.root.labels, self.taxonomy)
+        root = complete_labels(self.root(**features), self.root.labels, self.taxonomy)
         coarse = root[:, : len(self.taxonomy.coarse)]
         top = nn.functional.one_hot(coarse.argmax(dim=1), coarse.shape[1]).bool()
         runs = (coarse > self.threshold) | top
@@ -168,7 +168,9 @@ class Hierarchy(System):
         return torch.stack(columns, dim=1)
 
     @staticmethod
-    def _of_group(answers: Answers, runs: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def _of_group(
+        answers: CalibratedClassifier, runs: torch.Tensor, features: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """A group's fine probabilities, of use where it runs."""
         known = [column for column, label in enumerate(answers.labels) if label != OTHER]
         if torch.compiler.is_exporting():  # a graph asks all of all clips
@@ -179,7 +181,7 @@ class Hierarchy(System):
         return out
 
 
-class Ensemble(System):
+class EnsembleSystem(System):
     """Several systems, whose probabilities are averaged; its inputs are named as its features.
 
     Parameters
@@ -195,13 +197,13 @@ class Ensemble(System):
         self,
         members: list[System],
         taxonomy: Taxonomy,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         *,
         shares: Mapping[str, list[float]],
     ) -> None:
-        super().__init__(taxonomy, about)
+        super().__init__(taxonomy, metadata)
         self.members = nn.ModuleList(members)
-        self.inputs = [dict(member.about["inputs"]) for member in members]
+        self.inputs = [dict(member.metadata["inputs"]) for member in members]
         levels = (("coarse", taxonomy.coarse), ("fine", taxonomy.fine))
         columns = [share for name, labels in levels for share in [shares[name]] * len(labels)]
         self.register_buffer("shares", torch.tensor(columns).T.contiguous(), persistent=False)
@@ -216,8 +218,8 @@ class Ensemble(System):
         )
 
 
-def pool(frames: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Clip probabilities (n, labels) from those of frames (n, frames, labels); see `Frames`."""
+def pool_frames(frames: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Clip probabilities (n, labels) from those of frames (n, frames, labels); see `FrameSystem`."""
     if pooling == "max":
         return frames.amax(dim=1)
     if pooling == "softmax":

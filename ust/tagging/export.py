@@ -1,4 +1,4 @@
-"""A trained system with its front end as one ONNX file: waveforms in, probabilities out."""
+"""A trained system with its front ends as one PyTorch module of plain operations, to be exported."""
 
 import json
 import logging
@@ -7,18 +7,56 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
 
-from ust.audio.clips import SAMPLE_RATE
-from ust.files.atomic import replacing
-from ust.files.errors import UserError
-from ust.tagging.end_to_end import EndToEnd
-from ust.tagging.front_ends import SAMPLES
+from ust.audio.recordings import SAMPLE_RATE
+from ust.tagging.front_ends import FRONT_ENDS, SAMPLES
 from ust.tagging.tagger import Tagger
+from ust.util.documents import render_template
+from ust.util.errors import UserError
+from ust.util.files import atomic_write
+
+
+class EndToEnd(nn.Module):
+    """What a tagger does, as one module: clips (batch, samples) to probabilities (batch, labels).
+
+    Those features that are quantised follow, by the name of the feature.
+
+    Raises
+    ------
+    UserError
+        If the system takes a feature that has no such module.
+    """
+
+    def __init__(self, tagger: Tagger) -> None:
+        super().__init__()
+        for front_end in tagger.front_ends.values():
+            if front_end.name not in FRONT_ENDS:
+                raise UserError(
+                    f"the feature {front_end.name} cannot be exported; {', '.join(FRONT_ENDS)} can"
+                )
+        self.system = tagger.system
+        self.front_ends = nn.ModuleDict(
+            {
+                name: FRONT_ENDS[each.name](each.folder, each.computed)
+                for name, each in tagger.front_ends.items()
+            }
+        )
+        self.shown = [name for name, each in tagger.front_ends.items() if each.dtype == "uint8"]
+        self.eval()
+
+    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = {name: module(waveform) for name, module in self.front_ends.items()}
+        silent = (waveform == 0).all(dim=1, keepdim=True)
+        probabilities = torch.where(silent, 0.0, self.system(**features))
+        return probabilities, *(features[name] for name in self.shown)
+
 
 OPSET = 20
 INPUT, PROBABILITIES = "waveform", "probabilities"
@@ -59,7 +97,7 @@ def export(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
         node.doc_string = ""
     labels = {"labels": json.dumps(tagger.taxonomy.labels), "sample_rate": str(SAMPLE_RATE)}
     onnx.helper.set_model_props(model, properties | labels)
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         onnx.save(model, partial)
 
 
@@ -141,3 +179,30 @@ def check(path: Path, tagger: Tagger, clips: Sequence[np.ndarray], *, threads: i
             f"{found.steps} steps of 255 (at most 1)"
         )
     return found
+
+
+TEMPLATE = "model_card.md.jinja"
+
+
+def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
+    """The card as Markdown.
+
+    Parameters
+    ----------
+    metrics : dict or None
+        As the stage evaluate writes it; None where the system was not evaluated.
+    **content
+        What else the template names.
+    """
+
+    def figure(level: str, key: str) -> str:
+        if metrics is None or key not in metrics.get(level, {}):
+            return "–"
+        low, high = metrics["ci95"]["clips"][level][key]
+        return f"{metrics[level][key]:.3f} [{low:.3f}, {high:.3f}]"
+
+    def constant(level: str) -> str:
+        return f"{metrics['prevalence'][level]['micro_auprc']:.3f}" if metrics else "–"
+
+    path = Path(__file__).parent / TEMPLATE
+    return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)

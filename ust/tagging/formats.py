@@ -17,7 +17,7 @@ LEAST = 0.1  # probability of a fine tag worth a line
 Tagged = dict[str, list[Window]]
 
 
-def table(recordings: Tagged, taxonomy: Taxonomy) -> str:
+def tags_table(recordings: Tagged, taxonomy: Taxonomy) -> str:
     """For each recording, how probable each tag is where it is most probable, and when."""
     return "\n\n".join(_recording(name, windows, taxonomy) for name, windows in recordings.items()) + "\n"
 

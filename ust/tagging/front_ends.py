@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ust.audio.clips import CLIP_SECONDS, SAMPLE_RATE
+from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE
 from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
-from ust.features.mn import network as mn
-from ust.features.mn.feature import folded
-from ust.features.mn.windows import outstanding
+from ust.features.efficientat import network as mn
+from ust.features.efficientat.feature import load_folded_network
+from ust.features.efficientat.windows import window_max_pool
 from ust.features.vggish.embedding import QUANTISE_RANGE
 from ust.features.vggish.network import (
     EXAMPLE_FRAMES,
@@ -29,7 +29,7 @@ from ust.features.vggish.network import (
 )
 from ust.features.vggish.network import SAMPLE_RATE as VGGISH_RATE
 from ust.features.vggish.weights import load_weights
-from ust.files.errors import UserError
+from ust.util.errors import UserError
 
 SAMPLES = CLIP_SECONDS * SAMPLE_RATE
 
@@ -108,7 +108,7 @@ class Embed(nn.Module):
 
 
 class MobileNetLogMel(nn.Module):
-    """`ust.features.mn.network.log_mel` of clips (batch, samples)."""
+    """`ust.features.efficientat.network.log_mel` of clips (batch, samples)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,12 +128,12 @@ class MobileNetLogMel(nn.Module):
 
 
 class MobileNetEmbedding(nn.Module):
-    """`ust.features.mn.feature` of clips (batch, samples)."""
+    """`ust.features.efficientat.feature` of clips (batch, samples)."""
 
     def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
         super().__init__()
         self.log_mel, self.frames = MobileNetLogMel(), frames
-        self.features = folded(folder, weights).features
+        self.features = load_folded_network(folder, weights).features
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         maps = self.features(self.log_mel(waveform).unsqueeze(1))
@@ -141,15 +141,15 @@ class MobileNetEmbedding(nn.Module):
 
 
 class MobileNetOutstanding(nn.Module):
-    """`ust.features.mn.windows` of clips (batch, samples)."""
+    """`ust.features.efficientat.windows` of clips (batch, samples)."""
 
     def __init__(self, folder: Path, *, weights: str, windows: int) -> None:
         super().__init__()
         self.log_mel, self.windows = MobileNetLogMel(), windows
-        self.network = folded(folder, weights)
+        self.network = load_folded_network(folder, weights)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return outstanding(self.network, self.log_mel(waveform), self.windows)
+        return window_max_pool(self.network, self.log_mel(waveform), self.windows)
 
 
 class HalfPrecision(nn.Module):

@@ -15,8 +15,8 @@ import onnx
 import onnxruntime
 from onnxruntime import quantization
 
-from ust.files.atomic import replacing
 from ust.tagging.export import INPUT
+from ust.util.files import atomic_write
 
 CALIBRATING = 16  # clips by which the ranges of activations are set
 PERCENTILE = 99.99  # of an activation's values that its range holds
@@ -70,7 +70,7 @@ def quantise(path: Path, out: Path, clips: Sequence[np.ndarray]) -> int:
         )
         found = onnx.load(Path(scratch, "int8.onnx"))
     onnx.helper.set_model_props(found, {prop.key: prop.value for prop in model.metadata_props})
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         onnx.save(found, partial)
     return len(layers)
 

@@ -1,7 +1,8 @@
-"""Tagging recordings of any length with a trained system."""
+"""The windows that a long recording is tagged in."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,17 +12,128 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.audio.clips import CLIP_SECONDS
-from ust.audio.recordings import BadAudio, fit_length
-from ust.audio.windows import windows
-from ust.compute.accelerate import accelerate
-from ust.files.errors import UserError
-from ust.models.checkpoints import DESCRIPTION_FILE, load_system
+from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, windows
+from ust.datasets.download import cache_folder
+from ust.features.feature import FEATURE_FILE, OnBatch
+from ust.features.registry import FEATURES
+from ust.models.checkpoints import MODEL_FILE, load_system
 from ust.models.systems import System
-from ust.sources.fetch import cache_folder
-from ust.tagging.features import CPU, FrontEnd
 from ust.tagging.pretrained import is_packed, unpack
-from ust.tagging.windows import Window, check_range
+from ust.util.accelerate import accelerate
+from ust.util.documents import read_json
+from ust.util.errors import UserError
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a recording and what is heard in it.
+
+    Attributes
+    ----------
+    start, end : float
+        Seconds.
+    probabilities : numpy.ndarray [shape=(labels,), float32]
+        Of all labels, coarse first.
+    features : dict of str to numpy.ndarray or None
+        What the system was given, by its inputs, where that is asked for.
+    """
+
+    start: float
+    end: float
+    probabilities: np.ndarray
+    features: dict[str, np.ndarray] | None = None
+
+
+def check_window(window: float, hop: float) -> None:
+    """Check that windows can be tagged and leave nothing out.
+
+    Raises
+    ------
+    UserError
+        If the window or the hop is out of range.
+    """
+    if not 0 < window <= CLIP_SECONDS:
+        raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
+    if not 0 < hop <= window:
+        raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """What makes a feature of a clip.
+
+    Attributes
+    ----------
+    name : str
+        Of the feature.
+    folder : Path
+        Of its weights.
+    computed : Section
+        What of its settings a value depends on.
+    on_batch : callable or None
+        Its network.
+    """
+
+    name: str
+    folder: Path
+    computed: Any
+    on_batch: OnBatch | None
+
+    @classmethod
+    def load(cls, folder: Path, name: str, wanted: dict[str, Any], device: torch.device) -> "FrontEnd":
+        """The front end that a system's features were made by.
+
+        Parameters
+        ----------
+        folder : Path
+            Holds a folder for each feature's weights.
+        name : str
+        wanted : dict
+            The attributes of the features that the system was trained with.
+        device : torch.device
+
+        Raises
+        ------
+        UserError
+            If there is no such feature, or its weights are missing, damaged or others.
+        """
+        if name not in FEATURES:
+            raise UserError(f"the system takes a feature {name!r}, which is not here")
+        feature, place = FEATURES[name], folder / name
+        computed = feature.of_settings(wanted)
+        if feature.on_batch is None:
+            return cls(name, place, computed, None)
+        if read_json(place / FEATURE_FILE, made_by=f"weights@{name}").get("sha256") != wanted["sha256"]:
+            raise UserError(f"{place}: not the {name} weights that the system was trained with")
+        return cls(name, place, computed, feature.on_batch(place, computed, device))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a clip's value."""
+        return FEATURES[self.name].shape(self.computed)
+
+    @property
+    def dtype(self) -> str:
+        """Of values as they are stored."""
+        return FEATURES[self.name].dtype
+
+    def precise(self) -> "FrontEnd":
+        """The same with its network in float32, whatever the features were computed in."""
+        if getattr(self.computed, "precision", "float32") == "float32":
+            return self
+        computed = self.computed.model_copy(update={"precision": "float32"})
+        on_batch = FEATURES[self.name].on_batch
+        return replace(self, computed=computed, on_batch=on_batch and on_batch(self.folder, computed, CPU))
+
+    def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
+        """The feature of mono clips of ten seconds [shape=(clips, …)], as it is stored."""
+        feature = FEATURES[self.name]
+        values = np.stack([feature.of_clip(clip, sample_rate, self.computed) for clip in clips])
+        return values if self.on_batch is None else self.on_batch(values)
+
 
 BATCH = 4  # windows
 log = logging.getLogger("ust")
@@ -57,7 +169,7 @@ class Tagger:
         features: str | Path | None = None,
         device: torch.device = CPU,
         fast: bool = True,
-        **reading: Any,
+        **inference_options: Any,
     ) -> "Tagger":
         """Read a trained system.
 
@@ -69,7 +181,7 @@ class Tagger:
             Folder of the stages weights; by default the ``features`` beside the system's.
         device : torch.device
         fast : bool
-            Swap in the faster layers (`ust.compute.accelerate`).
+            Swap in the faster layers (`ust.util.accelerate`).
         **reading
             How its answers are read: ``threshold``, ``unselected``, ``pooling`` and
             ``coarse_at_least_fine`` of `ust.models.checkpoints.load_system`.
@@ -85,10 +197,11 @@ class Tagger:
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
         path = Path(path)
-        system = load_system(path, **reading)
+        system = load_system(path, **inference_options)
         try:
             wanted = {
-                name: (each, system.about["features"][each]) for name, each in system.about["inputs"].items()
+                name: (each, system.metadata["features"][each])
+                for name, each in system.metadata["inputs"].items()
             }
             folder = Path(features) if features else features_beside(path)
             front_ends = {
@@ -97,7 +210,7 @@ class Tagger:
             }
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UserError(
-                f"{path / DESCRIPTION_FILE}: does not say what its features are; run the stage train again"
+                f"{path / MODEL_FILE}: does not say what its features are; run the stage train again"
             ) from None
         return cls(accelerate(system) if fast else system, front_ends, device=device)
 
@@ -125,8 +238,8 @@ class Tagger:
         """
         named = cache_folder() / "models" / path_or_name
         folder = named if not is_packed(Path(path_or_name)) and is_packed(named) else Path(path_or_name)
-        system, features, reading = unpack(folder)
-        return cls.load(system, features=features, **reading, device=device)
+        system, features, inference_options = unpack(folder)
+        return cls.load(system, features=features, **inference_options, device=device)
 
     def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
         """Tag a recording: ``start, end`` in seconds, and probabilities of each label; see `tag`."""
@@ -205,7 +318,7 @@ class Tagger:
         warn : callable
             Is told, at the end, if the file is incomplete.
         """
-        check_range(window, hop)
+        check_window(window, hop)
         parts = windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
             rows, given = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
@@ -239,7 +352,7 @@ class Tagger:
         UserError
             If the window or the hop is out of range.
         """
-        check_range(window, hop)
+        check_window(window, hop)
         length, step = round(window * sample_rate), max(1, round(hop * sample_rate))
         place, waiting, given = 0, np.zeros(0, np.float32), False
 

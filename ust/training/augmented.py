@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from pydantic import AfterValidator
 
-from ust.files.seeding import generator
-from ust.files.settings import Name, Rate, Share, Weight
 from ust.models.examples import Batch, Examples
+from ust.training.augmentation import mixup, random_affine, random_erasing
+from ust.training.config import FlatConfig
 from ust.training.flat import fit_flat
-from ust.training.heads.data import mixed
-from ust.training.heads.pictures import erased, moved
-from ust.training.loops.stagnation import Stagnation
-from ust.training.rows import OneNetwork
-from ust.training.work import Data, Work
+from ust.training.stagnation import Stagnation
+from ust.training.work import TrainingContext, TrainingData
+from ust.util.config import Name, Rate, Share, Weight
+from ust.util.seeding import random_stream
 
 
 class Augmented(Stagnation):
@@ -37,14 +36,14 @@ def _one(features: list[str]) -> list[str]:
     return features
 
 
-class OnePicture(OneNetwork):
+class AugmentedConfig(FlatConfig):
     """A row of ``systems`` of this recipe: its one feature is a log-mel."""
 
     features: Annotated[list[Name], AfterValidator(_one)]
 
 
 @dataclass(frozen=True)
-class Varied(Examples):
+class AugmentedExamples(Examples):
     """Examples that are augmented as they are read.
 
     Draws belong to a batch, by which examples it has in which order: they do not depend on what was read
@@ -61,14 +60,14 @@ class Varied(Examples):
         """The feature, augmented, and targets of some of them (indices)."""
         batch, targets = super().batch(chosen, device)
         ((name, x),) = batch.items()
-        rng = generator(self.recipe.seed, "augment", chosen.tobytes().hex())
-        x = moved(x.float(), self.recipe.scale, self.recipe.shift, rng)
-        x, targets = mixed(erased(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
+        rng = random_stream(self.recipe.seed, "augment", chosen.tobytes().hex())
+        x = random_affine(x.float(), self.recipe.scale, self.recipe.shift, rng)
+        x, targets = mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
         return {name: x}, targets
 
 
-def fit_augmented(system: Any, data: Data, work: Work) -> None:
+def fit_augmented(system: Any, data: TrainingData, work: TrainingContext) -> None:
     """Train a network as `fit_flat` does, on train clips that are augmented anew in every batch."""
     plain = data.train
-    train = Varied(plain.features, plain.rows, plain.targets, plain.sensors, system)
+    train = AugmentedExamples(plain.features, plain.rows, plain.targets, plain.sensors, system)
     fit_flat(system, replace(data, train=train), work)

@@ -9,17 +9,17 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy, is_incomplete
-from ust.files.errors import UserError
-from ust.files.seeding import generator
-from ust.files.settings import Count, Positive, Seed, Weight
-from ust.models.checkpoints import Saved, build_new, note, parameter_count, save
+from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
-from ust.training.loops.plateau import exhausted
-from ust.training.loops.schedule import EarlyStopping
-from ust.training.rows import System
-from ust.training.work import Data, Work
+from ust.training.config import SystemConfig
+from ust.training.plateau import stopped_early
+from ust.training.schedules import EarlyStopping
+from ust.training.work import TrainingContext, TrainingData
+from ust.util.config import Count, Positive, Seed, Weight
+from ust.util.errors import UserError
+from ust.util.seeding import random_stream
 
 
 class Baseline(FrameClassifier.Config):
@@ -35,7 +35,7 @@ class Baseline(FrameClassifier.Config):
     cache_gib: ClassVar[float] = 0.0  # it reads each embedding once
 
 
-class OneClassifier(System):
+class BaselineConfig(SystemConfig):
     """A row of ``systems`` of this recipe; the baseline learns no variants."""
 
     outputs: Literal["fine", "coarse"]
@@ -93,17 +93,17 @@ def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np
     return mask
 
 
-def fit_baseline(system: Any, data: Data, work: Work) -> None:
+def fit_baseline(system: Any, data: TrainingData, work: TrainingContext) -> None:
     """A classifier of frames; its checkpoint with the lowest validation loss."""
     labels = outputs(system, work.taxonomy)
 
     def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.about
+            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.metadata
             found |= {"outputs": system.outputs, "parameters": parameter_count(network)}
-            save(
+            save_network(
                 work.out,
-                Saved(network, system.architecture, system.config, labels, found, data.train.shapes),
+                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
                 kind="frames",
             )
         work.listener.on_epoch("", epoch)
@@ -117,7 +117,7 @@ def fit_baseline(system: Any, data: Data, work: Work) -> None:
         name=work.name,
         on_epoch=on_epoch,
     )
-    note(work.out, epochs=len(epochs), converged=exhausted(epochs, system.stop_patience))
+    update_metadata(work.out, epochs=len(epochs), converged=stopped_early(epochs, system.stop_patience))
 
 
 def train_baseline(
@@ -165,7 +165,7 @@ def train_baseline(
         network.mean.copy_(torch.from_numpy(scaler.mean_))
         network.scale.copy_(torch.from_numpy(scaler.scale_))
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=True)
-    shuffle = generator(recipe.seed, "shuffle", name)
+    shuffle = random_stream(recipe.seed, "shuffle", name)
     stopping = EarlyStopping(recipe.stop_patience)
     l2 = recipe.l2 / summed_terms(recipe, taxonomy)
     epochs = []

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ust.files.documents import read_json, write_json
-from ust.files.progress import silent
 from ust.models.examples import Examples
-from ust.training.work import Data, Work
+from ust.training.work import TrainingContext, TrainingData
+from ust.util.documents import read_json, write_json
+from ust.util.progress import silent
 
 PROBED = 128  # train clips; of validate the same share
 
@@ -29,7 +29,11 @@ class _Nobody:
 
 
 def within(
-    minutes: float, system: Any, data: Data, work: Work, fit: Callable[[Any, Data, Work], None]
+    minutes: float,
+    system: Any,
+    data: TrainingData,
+    work: TrainingContext,
+    fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> Any:
     """A system with as many epochs as its training does in so many minutes on this machine, at most its own.
 
@@ -58,11 +62,15 @@ def within(
 
 
 def _measured(
-    minutes: float, system: Any, data: Data, work: Work, fit: Callable[[Any, Data, Work], None]
+    minutes: float,
+    system: Any,
+    data: TrainingData,
+    work: TrainingContext,
+    fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> int:
     """The number of epochs."""
     share = min(1.0, PROBED / len(data.train))
-    part = Data(_some(data.train, share), _some(data.validate, share))
+    part = TrainingData(_some(data.train, share), _some(data.validate, share))
     seconds = []
     for epochs in (1, 2):
         with TemporaryDirectory() as scratch:
@@ -78,4 +86,4 @@ def _measured(
 def _some(examples: Examples, share: float) -> Examples:
     """A share of examples, from all over them."""
     chosen = np.linspace(0, len(examples) - 1, max(2, round(share * len(examples)))).astype(int)
-    return examples.having(chosen, examples.targets[chosen])
+    return examples.subset(chosen, examples.targets[chosen])

@@ -6,34 +6,34 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.compute import processes
-from ust.models.checkpoints import Saved, note, parameter_count, save
-from ust.models.outputs import complete, output_labels
-from ust.scores.metrics import coarse_counts, fine_counts, score
-from ust.training.loops.stagnation import Epoch, Score, stagnant, train_on_stagnation
-from ust.training.loops.trainer import Task
-from ust.training.work import Data, Work
+from ust.evaluation.metrics import coarse_counts, fine_counts, score
+from ust.models.checkpoints import SavedNetwork, parameter_count, save_network, update_metadata
+from ust.models.outputs import complete_labels, output_labels
+from ust.training import distributed
+from ust.training.stagnation import Epoch, Score, has_converged, train_on_stagnation
+from ust.training.trainer import Task
+from ust.training.work import TrainingContext, TrainingData
 
 
-def fit_flat(system: Any, data: Data, work: Work) -> None:
+def fit_flat(system: Any, data: TrainingData, work: TrainingContext) -> None:
     """Train a network and write its checkpoints: of each level the one with the best score on validate."""
     labels = output_labels(system.outputs, work.taxonomy)
     columns = [work.taxonomy.labels.index(label) for label in labels]
     network = work.network(system, len(labels), work.name, data.train)
-    about = work.about | {"outputs": system.outputs, "parameters": parameter_count(network)}
+    metadata = work.metadata | {"outputs": system.outputs, "parameters": parameter_count(network)}
 
     def on_epoch(epoch: Epoch) -> None:
         for level in epoch.best:
-            found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | about
-            save(
+            found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | metadata
+            save_network(
                 work.out / level,
-                Saved(network, system.architecture, system.config, labels, found, data.train.shapes),
+                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
             )
         work.listener.on_epoch("", epoch)
 
     task = Task(
         network,
-        data.train.having(slice(None), data.train.targets[:, columns]),
+        data.train.subset(slice(None), data.train.targets[:, columns]),
         data.validate,
         work.device,
         work.name,
@@ -42,10 +42,12 @@ def fit_flat(system: Any, data: Data, work: Work) -> None:
         work.progress,
     )
     epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, work.taxonomy))
-    if processes.rank():
+    if distributed.rank():
         return  # the first process keeps the models, also those of before a training was cut short
     for level in epochs[0].scores:
-        note(work.out / level, epochs=len(epochs), converged=stagnant(epochs, level, system.patience))
+        update_metadata(
+            work.out / level, epochs=len(epochs), converged=has_converged(epochs, level, system.patience)
+        )
 
 
 def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Score:
@@ -64,7 +66,7 @@ def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Scor
 
     def of(outputs: np.ndarray) -> dict[str, float]:
         # In the precision of the prediction files, so that ties are the same there.
-        completed = complete(torch.tensor(outputs), labels, taxonomy).numpy()
+        completed = complete_labels(torch.tensor(outputs), labels, taxonomy).numpy()
         predicted = completed.astype(np.float64).round(6)
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}
         if has_fine:

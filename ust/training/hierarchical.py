@@ -12,25 +12,25 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.errors import UserError
+from ust.evaluation.metrics import fine_counts, score
 from ust.models.checkpoints import (
-    DESCRIPTION_FILE,
+    MODEL_FILE,
     WEIGHTS_FILE,
-    Saved,
-    load,
-    note,
+    SavedNetwork,
+    load_network,
     parameter_count,
-    save,
     save_hierarchy,
+    save_network,
+    update_metadata,
 )
 from ust.models.examples import Examples
-from ust.models.outputs import OTHER, ROOT, node_labels, parents
-from ust.scores.metrics import fine_counts, score
+from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
+from ust.training import plateau, stagnation
 from ust.training.flat import flat_score
-from ust.training.loops import plateau, stagnation
-from ust.training.loops.stagnation import Score
-from ust.training.loops.trainer import Task
-from ust.training.work import Data, Work
+from ust.training.stagnation import Score
+from ust.training.trainer import Task
+from ust.training.work import TrainingContext, TrainingData
+from ust.util.errors import UserError
 
 log = logging.getLogger("ust")
 FEWEST = 2  # batch norm cannot train on one
@@ -62,14 +62,14 @@ class Node:
         return self.validate if self.validate.targets[:, own].any() else self.train
 
 
-def fit_hierarchy(system: Any, data: Data, work: Work) -> None:
+def fit_hierarchy(system: Any, data: TrainingData, work: TrainingContext) -> None:
     """A network for every group with several fine labels, and the root: one more, or a copy of a flat one."""
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
         root = adopt_root(work)
         trained.append(ROOT)
         parameters += parameter_count(root.network)
-        converged.append(root.about.get("converged", False))
+        converged.append(root.metadata.get("converged", False))
     for node in nodes(
         data.train, data.validate, work.taxonomy, negatives=system.negatives, root=system.root == "own"
     ):
@@ -79,11 +79,11 @@ def fit_hierarchy(system: Any, data: Data, work: Work) -> None:
         parameters += parameter_count(network)
     for label in untrained(trained, work.taxonomy):
         log.warning("warning: too few clips of %s to train on: its fine labels are the root's, or 0", label)
-    about = work.about | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
-    save_hierarchy(work.out, trained, about)
+    metadata = work.metadata | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
+    save_hierarchy(work.out, trained, metadata)
 
 
-def fit_node(network: torch.nn.Module, node: Node, system: Any, work: Work) -> bool:
+def fit_node(network: torch.nn.Module, node: Node, system: Any, work: TrainingContext) -> bool:
     """A network of a hierarchy, its checkpoint with the best score or lowest loss; whether it converged."""
 
     def on_epoch(epoch: Any) -> None:
@@ -93,10 +93,10 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, work: Work) -> b
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            about = found | work.about
+            metadata = found | work.metadata
             shapes = node.train.shapes
-            saved = Saved(network, system.architecture, system.config, node.labels, about, shapes)
-            save(work.out / node.name, saved)
+            saved = SavedNetwork(network, system.architecture, system.config, node.labels, metadata, shapes)
+            save_network(work.out / node.name, saved)
         work.listener.on_epoch(node.name, epoch)
 
     on_code = isinstance(system, plateau.Plateau)
@@ -104,12 +104,12 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, work: Work) -> b
     task = Task(network, node.train, node.watched, work.device, node.name, on_epoch, state, work.progress)
     if on_code:
         epochs = plateau.train_on_plateau(task, system)
-        converged = plateau.exhausted(epochs, system.stop_patience)
+        converged = plateau.stopped_early(epochs, system.stop_patience)
     else:
         epochs = stagnation.train_on_stagnation(task, system, node_score(node, work.taxonomy))
         (level,) = epochs[0].scores
-        converged = stagnation.stagnant(epochs, level, system.patience)
-    note(work.out / node.name, epochs=len(epochs), converged=converged)
+        converged = stagnation.has_converged(epochs, level, system.patience)
+    update_metadata(work.out / node.name, epochs=len(epochs), converged=converged)
     return converged
 
 
@@ -142,9 +142,9 @@ def nodes(
         raise UserError("a network needs at least two clips to train on")
     k = len(taxonomy.coarse)
     if root:
-        both = (each.having(slice(None), each.targets[:, :k]) for each in (examples, validate))
+        both = (each.subset(slice(None), each.targets[:, :k]) for each in (examples, validate))
         yield Node(ROOT, list(taxonomy.coarse), *both)
-    for group in parents(taxonomy):
+    for group in groups_with_classifier(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
             own = (_of_group(each, taxonomy, group, negatives) for each in (examples, validate))
@@ -153,7 +153,11 @@ def nodes(
 
 def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
     """The coarse labels whose groups need a classifier and have none."""
-    return [taxonomy.coarse[group] for group in parents(taxonomy) if taxonomy.coarse[group] not in trained]
+    return [
+        taxonomy.coarse[group]
+        for group in groups_with_classifier(taxonomy)
+        if taxonomy.coarse[group] not in trained
+    ]
 
 
 def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
@@ -162,8 +166,8 @@ def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: boo
     targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
     if negatives:
         other = (~inside)[:, None].astype(np.float32)
-        return examples.having(slice(None), np.hstack([targets, other]))
-    return examples.having(inside, targets[inside])
+        return examples.subset(slice(None), np.hstack([targets, other]))
+    return examples.subset(inside, targets[inside])
 
 
 def node_score(node: Node, taxonomy: Taxonomy) -> Score:
@@ -204,7 +208,7 @@ def check_root(root: Path | None) -> None:
         )
 
 
-def adopt_root(work: Work) -> Saved:
+def adopt_root(work: TrainingContext) -> SavedNetwork:
     """Copy the flat network that is the root into the hierarchy's folder.
 
     Raises
@@ -213,17 +217,17 @@ def adopt_root(work: Work) -> Saved:
         If there is none, or it takes other features or labels.
     """
     check_root(work.root)
-    root = load(work.root)
-    about = json.loads(json.dumps(work.about))
-    features = root.about.get("features", {})
-    for key, theirs, ours in [("taxonomy", root.about.get("taxonomy"), about.get("taxonomy"))] + [
-        (name, theirs, about.get("features", {}).get(name)) for name, theirs in features.items()
+    root = load_network(work.root)
+    metadata = json.loads(json.dumps(work.metadata))
+    features = root.metadata.get("features", {})
+    for key, theirs, ours in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
+        (name, theirs, metadata.get("features", {}).get(name)) for name, theirs in features.items()
     ]:
         if theirs != ours:
             raise UserError(
                 f"{work.root}: was trained with another {key}; train it again, on the same features"
             )
     (work.out / ROOT).mkdir(parents=True, exist_ok=True)
-    for file in (WEIGHTS_FILE, DESCRIPTION_FILE):
+    for file in (WEIGHTS_FILE, MODEL_FILE):
         shutil.copyfile(work.root / file, work.out / ROOT / file)
     return root

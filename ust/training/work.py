@@ -9,20 +9,20 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.compute import processes
-from ust.compute.accelerate import accelerate
-from ust.compute.processes import synchronise
 from ust.features.store import Features
-from ust.files.digests import versions
-from ust.files.errors import UserError
-from ust.files.progress import Progress, silent
 from ust.models.checkpoints import build_new
 from ust.models.examples import Examples, select
-from ust.training.loops.state import TrainingState
-from ust.training.rows import System
+from ust.training import distributed
+from ust.training.config import SystemConfig
+from ust.training.distributed import convert_sync_batchnorm
+from ust.training.state import TrainingState
+from ust.util.accelerate import accelerate
+from ust.util.digests import versions
+from ust.util.errors import UserError
+from ust.util.progress import Progress, silent
 
 
-class Listener(Protocol):
+class Callbacks(Protocol):
     """Who is told how a training goes."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
@@ -33,7 +33,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What a system learns from and is chosen by.
 
     Attributes
@@ -47,7 +47,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingContext:
     """Where and on what a system is trained.
 
     Attributes
@@ -77,31 +77,33 @@ class Work:
     device: torch.device
     out: Path
     states: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     root: Path | None
-    listener: Listener
+    listener: Callbacks
     progress: Progress = silent
     pretrained: Path | None = None
     synchronise: bool = True
 
-    def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+    def network(self, system: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """A network of the system's architecture for such examples, with first weights of its own."""
         network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
-        if self.synchronise and processes.count() > 1:
-            synchronise(network)
+        if self.synchronise and distributed.world_size() > 1:
+            convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
 
     def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
         """What a network's training goes on from, the listener told; `epoch` is the class of its epochs."""
         state = TrainingState.read(self.states / f"{name}.safetensors")
-        if processes.rank():
+        if distributed.rank():
             state.path = None  # the first process keeps it
         if state.epochs:
             self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
         return state
 
 
-def description(system: System, taxonomy: Taxonomy, features: Mapping[str, Features]) -> dict[str, Any]:
+def describe_model(
+    system: SystemConfig, taxonomy: Taxonomy, features: Mapping[str, Features]
+) -> dict[str, Any]:
     """What a model says of itself: what makes the same features of any recording."""
 
     def attributes(file: Features) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def description(system: System, taxonomy: Taxonomy, features: Mapping[str, Featu
         return {name: value.item() if hasattr(value, "item") else value for name, value in items}
 
     return {
-        "architecture": system.words,
+        "architecture": system.description,
         "versions": versions("numpy", "scikit-learn", "torch"),
         "taxonomy": asdict(taxonomy),
         "inputs": system.inputs,
@@ -118,12 +120,12 @@ def description(system: System, taxonomy: Taxonomy, features: Mapping[str, Featu
 
 
 def training_data(
-    system: System,
+    system: SystemConfig,
     labels: pd.DataFrame,
     features: Mapping[str, Features],
     taxonomy: Taxonomy,
     sensors: Mapping[str, str] | None = None,
-) -> Data:
+) -> TrainingData:
     """What a system learns from: the train clips, with their variants if it wants them, and validate.
 
     Parameters
@@ -138,13 +140,13 @@ def training_data(
         The sensor_id of each train clip, which a system with folds needs.
     """
     columns = list(taxonomy.labels)
-    return Data(
+    return TrainingData(
         select("train", labels, columns, features, variants=system.variants, sensors=sensors),
         select("validate", labels, columns, features, variants=False),
     )
 
 
-def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
+def check_inputs(name: str, system: SystemConfig, features: Mapping[str, Features]) -> None:
     """Check that a system's network and recipe can take the features that there are.
 
     Raises

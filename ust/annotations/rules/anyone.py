@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from ust.annotations.labels import Rule, verified
-from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.annotations import GROUND_TRUTH
+from ust.annotations.labels import Rule, is_scorable
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.settings import Section
+from ust.util.config import Section
 
 
 class Anyone(Section):
@@ -20,7 +20,7 @@ def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> p
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.reading.read_annotations` gives it.
+        As `ust.annotations.annotations.read_annotations` gives it.
     taxonomy : Taxonomy
     settings : Anyone
 
@@ -29,7 +29,7 @@ def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> p
     pandas.DataFrame
         See `ust.annotations.labels.Rule`.
     """
-    rows = annotations[verified(annotations)]
+    rows = annotations[is_scorable(annotations)]
     true, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
     rows = rows[true | ~clip.isin(clip[true])]
     heard = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.votes import Answer, Votes, rule
-from ust.files.errors import UserError
-from ust.files.settings import Count
+from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
+from ust.util.config import Count
+from ust.util.errors import UserError
 
 
-class Iterated(Answer):
+class IterativeRule(EstimateConfig):
     """What of params.yaml sets the rule."""
 
     iterations: Count
@@ -32,13 +32,13 @@ def _crowd_kit() -> Any:
     return aggregation
 
 
-def dawid_skene(votes: Votes, settings: Iterated) -> np.ndarray:
+def dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
     """Probabilities [shape=(clips, labels)] by Dawid & Skene's model."""
     model = _crowd_kit().DawidSkene
     return _each_label(votes, lambda table: model(n_iter=settings.iterations).fit_predict_proba(table))
 
 
-def glad(votes: Votes, settings: Iterated) -> np.ndarray:
+def glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
     """Probabilities [shape=(clips, labels)] by GLAD; minutes for some thousand clips."""
     model = _crowd_kit().GLAD
     return _each_label(
@@ -64,4 +64,4 @@ def _each_label(votes: Votes, fit: Any) -> np.ndarray:
     return found
 
 
-DAWID_SKENE, GLAD = rule(Iterated, dawid_skene), rule(Iterated, glad)
+DAWID_SKENE, GLAD = rule_from_estimate(IterativeRule, dawid_skene), rule_from_estimate(IterativeRule, glad)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ust.annotations.rules.votes import Answer, Votes, rule
+from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 
 
-def fraction(votes: Votes, settings: Answer) -> np.ndarray:
+def fraction(votes: Votes, settings: EstimateConfig) -> np.ndarray:
     """Shares [shape=(clips, labels)]; 0 where nobody was asked."""
     return votes.fraction()
 
 
-RULE = rule(Answer, fraction)
+RULE = rule_from_estimate(EstimateConfig, fraction)

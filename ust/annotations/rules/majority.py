@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from ust.annotations.labels import Rule, verified
-from ust.annotations.reading import GROUND_TRUTH
-from ust.annotations.rules.votes import Answer, Votes
+from ust.annotations.annotations import GROUND_TRUTH
+from ust.annotations.labels import Rule, is_scorable
+from ust.annotations.rules.votes import EstimateConfig, Votes
 from ust.annotations.taxonomy import Taxonomy
 
 
-class Majority(Answer):
+class Majority(EstimateConfig):
     """What of params.yaml sets the rule."""
 
 
@@ -24,7 +24,7 @@ def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.reading.read_annotations` gives it.
+        As `ust.annotations.annotations.read_annotations` gives it.
     taxonomy : Taxonomy
         Label names and their order.
     settings : Majority
@@ -36,7 +36,7 @@ def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) 
         See `ust.annotations.labels.Rule`. Hard labels are 0 or 1; soft ones are rounded to six decimals.
     """
     labels = list(taxonomy.labels)
-    rows = annotations[verified(annotations)]
+    rows = annotations[is_scorable(annotations)]
     rows = rows[_speaks(rows)]
 
     keys = [rows["split"], rows["audio_filename"]]

@@ -21,9 +21,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ust.annotations.rules.votes import Answer, Votes, rule
+from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.settings import Count, Factor, Positive, Share, Weight
+from ust.util.config import Count, Factor, Positive, Share, Weight
 
 STEPS = 2  # of Newton, in each maximisation
 LONGEST = 1.0  # step, in logits
@@ -32,7 +32,7 @@ RARE = 1e-5  # the least prevalence
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
-class Pooled(Answer):
+class Pooled(EstimateConfig):
     """What of params.yaml sets the rule; pairs are of false alarms and of sensitivity."""
 
     iterations: Count
@@ -48,7 +48,7 @@ class Pooled(Answer):
 def pooled(votes: Votes, settings: Pooled) -> np.ndarray:
     """Probabilities [shape=(clips, labels)]."""
     own, _, _ = fit(votes, settings)
-    return with_coarse(own, votes.taxonomy)
+    return combine_coarse(own, votes.taxonomy)
 
 
 def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndar
     return own, theta, effect
 
 
-def with_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+def combine_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     """Final probabilities: a coarse label's own joined with those of its fine labels [shape=(clips, labels)].
 
     A coarse label without fine ones keeps its own.
@@ -159,4 +159,4 @@ def logit(p: np.ndarray | float, least: float = 0.0) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-RULE = rule(Pooled, pooled)
+RULE = rule_from_estimate(Pooled, pooled)

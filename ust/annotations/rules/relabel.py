@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, fit, logit, sigmoid, with_coarse
-from ust.annotations.rules.votes import Votes, rule
-from ust.files.errors import UserError
-from ust.files.settings import Name, Positive
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit, sigmoid
+from ust.annotations.rules.votes import Votes, rule_from_estimate
+from ust.util.config import Name, Positive
+from ust.util.errors import UserError
 
 SETTLED = 0.01  # change of any label below which another round is not worth it
 LIMIT = 1e-4  # probabilities are kept this far from 0 and 1
@@ -53,7 +53,7 @@ def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.nda
         If the train clips are of fewer sensors than there are to be folds.
     """
     own, _, _ = fit(votes, settings)
-    said = with_coarse(own, votes.taxonomy)
+    said = combine_coarse(own, votes.taxonomy)
     heard = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
     sensors = votes.sensors[heard]
     if len(np.unique(sensors)) < settings.folds:
@@ -106,4 +106,4 @@ def _calibrated(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits
 
 
-RULE = rule(Relabel, relabel, listens=True)
+RULE = rule_from_estimate(Relabel, relabel, listens=True)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.reading import GROUND_TRUTH
-from ust.annotations.rules.pooled import Pooled, fit, logit, with_coarse
-from ust.annotations.rules.votes import Votes, rule
-from ust.files.errors import UserError
-from ust.files.settings import Count, Positive, Seed, Weight
+from ust.annotations.annotations import GROUND_TRUTH
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit
+from ust.annotations.rules.votes import Votes, rule_from_estimate
+from ust.util.config import Count, Positive, Seed, Weight
+from ust.util.errors import UserError
 
 OF_SENSOR = 5.0  # clips that the prevalence of all sensors counts as, beside a sensor's own
 LIMIT = 1e-5
@@ -59,7 +59,7 @@ def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.
     for sensor in np.unique(sensors):
         held = sensors == sensor
         answers[known[held]] = _answers(x[known[~held]], y[~held], x[known[held]], settings)
-    return with_coarse(answers, votes.taxonomy)
+    return combine_coarse(answers, votes.taxonomy)
 
 
 def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
@@ -77,7 +77,7 @@ def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
     np.add.at(sums, votes.sensors, own)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
     elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
-    joined = with_coarse(own, votes.taxonomy)[:, :coarse]
+    joined = combine_coarse(own, votes.taxonomy)[:, :coarse]
 
     def of_clip(values: np.ndarray) -> np.ndarray:
         return np.repeat(values[:, None, :], labels, axis=1)
@@ -136,4 +136,4 @@ def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified
     return total / settings.forests
 
 
-RULE = rule(Verified, verified, supervised=True)
+RULE = rule_from_estimate(Verified, verified, supervised=True)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.labels import Rule, verified
-from ust.annotations.reading import GROUND_TRUTH
+from ust.annotations.annotations import GROUND_TRUTH
+from ust.annotations.labels import Rule, is_scorable
 from ust.annotations.taxonomy import Taxonomy
-from ust.files.settings import Rate, Section
+from ust.util.config import Rate, Section
 
 DIGITS = 6  # of soft labels
 
 
-class Answer(Section):
+class EstimateConfig(Section):
     """How an estimate becomes a label."""
 
     threshold: Rate
@@ -64,7 +64,7 @@ class Votes:
         return heard / np.maximum(asked, 1)
 
 
-def votes_of(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
+def collect_votes(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
     """The volunteers' votes on the clips of all splits; of clips without any volunteer the team's.
 
     A row that an annotator has twice for a clip, with the same answers, counts once; with others, each
@@ -87,7 +87,7 @@ def votes_of(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
 Estimate = Callable[..., np.ndarray]
 
 
-def rule(settings: type[Answer], estimate: Estimate, **traits: Any) -> Rule:
+def rule_from_estimate(settings: type[EstimateConfig], estimate: Estimate, **traits: Any) -> Rule:
     """A rule of an estimate: from `Votes` and settings to probabilities (clips, labels).
 
     Train clips have the estimate itself (`soft`), or whether it is above `threshold`; those of which nobody
@@ -97,13 +97,13 @@ def rule(settings: type[Answer], estimate: Estimate, **traits: Any) -> Rule:
     """
 
     def aggregate(
-        annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Answer, **given: Any
+        annotations: pd.DataFrame, taxonomy: Taxonomy, settings: EstimateConfig, **given: Any
     ) -> pd.DataFrame:
         labels = list(taxonomy.labels)
-        votes = votes_of(annotations, taxonomy)
+        votes = collect_votes(annotations, taxonomy)
         known = {"annotations": annotations} if traits.get("supervised") else {}
         estimated = pd.DataFrame(estimate(votes, settings, **known, **given), votes.clips, labels)
-        rows = annotations[verified(annotations)]
+        rows = annotations[is_scorable(annotations)]
         split = rows.groupby("audio_filename")["split"].first()
         found = estimated.reindex(split.index, fill_value=0.0)
         hard = (found > settings.threshold).astype(float)

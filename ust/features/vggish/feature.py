@@ -11,19 +11,19 @@ from ust.features.feature import Feature, OnBatch
 from ust.features.vggish.embedding import EMBEDDING
 from ust.features.vggish.network import Embedder, examples
 from ust.features.vggish.weights import load_weights, prepare
-from ust.files.settings import Count, Precision, Section, Seed
+from ust.util.config import Count, Precision, Section, Seed
 
 EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
 
 
-class Computed(Section):
+class ExtractionConfig(Section):
     """What an embedding depends on, besides the weights."""
 
     final_relu: bool
     precision: Precision
 
 
-class VGGish(Computed):
+class VGGish(ExtractionConfig):
     """The section ``vggish`` of params.yaml."""
 
     weights: Literal["audioset", "random"]
@@ -39,17 +39,17 @@ class VGGish(Computed):
         return self
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: Computed) -> np.ndarray:
+def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
     """The network's input for a clip [shape=(10, 96, 64), float32]."""
     return examples(samples, sample_rate)
 
 
-def shape(settings: Computed) -> tuple[int, int]:
+def shape(settings: ExtractionConfig) -> tuple[int, int]:
     """Embeddings and their size."""
     return EXAMPLES_PER_CLIP, EMBEDDING
 
 
-def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
+def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
     """The network over the patches of several clips."""
     embedder = Embedder(
         load_weights(folder), final_relu=settings.final_relu, device=device, precision=settings.precision
@@ -63,7 +63,7 @@ def on_batch(folder: Path, settings: Computed, device: torch.device) -> OnBatch:
 
 FEATURE = Feature(
     VGGish,
-    Computed,
+    ExtractionConfig,
     "uint8",
     shape,
     of_clip,

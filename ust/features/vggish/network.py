@@ -8,9 +8,9 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from ust.audio.resampling import resample
-from ust.compute.accelerate import accelerate
-from ust.features.spectra import mel_spectrum
+from ust.features.mel import mel_spectrum
 from ust.features.vggish.embedding import EMBEDDING, postprocess
+from ust.util.accelerate import accelerate
 
 SAMPLE_RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512

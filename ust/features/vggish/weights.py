@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ust.features.feature import Bring
+from ust.features.feature import FetchFile
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,
@@ -21,10 +21,10 @@ from ust.features.vggish.network import (
     empty_network,
     examples,
 )
-from ust.files.digests import file_digest
-from ust.files.errors import UserError, listing
-from ust.files.seeding import fill_normal, generator
-from ust.files.tensors import write_tensors
+from ust.util.digests import file_digest
+from ust.util.errors import UserError, bullet_list
+from ust.util.seeding import fill_normal, random_stream
+from ust.util.tensors import write_tensors
 
 log = logging.getLogger("ust")
 # The checkpoint and the PCA that AudioSet's authors released, and the SHA-256 of each.
@@ -107,11 +107,11 @@ def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
     for name, values in variables.items():
         if name.endswith("/weights"):
             deviation = math.sqrt(2 / math.prod(values.shape[:-1]))
-            fill_normal(values, deviation, generator(seed, "vggish", name))
+            fill_normal(values, deviation, random_stream(seed, "vggish", name))
     # In double precision: sums in another order, as another processor makes them, round to the same float32.
     network = empty_network(final_relu=final_relu)
     network.load_variables(variables)
-    patches = torch.from_numpy(_calibration_patches(generator(seed, "vggish", "patches"))).double()
+    patches = torch.from_numpy(_calibration_patches(random_stream(seed, "vggish", "patches"))).double()
     with torch.inference_mode():
         embeddings = torch.cat([network.double()(some) for some in patches.split(16)]).numpy()
     deviation = embeddings.std(axis=0)
@@ -147,7 +147,7 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
         )
 
 
-def prepare(folder: Path, settings: Any, bring: Bring) -> dict[str, str]:
+def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
     """Write the weights that params.yaml asks for.
 
     Parameters
@@ -219,7 +219,7 @@ def _check_shapes(path: Path, arrays: dict[str, np.ndarray], shapes: dict[str, t
         if name in shapes and array.shape != shapes[name]
     ]
     if problems:
-        raise UserError(f"{path}: not the VGGish model:\n{listing(problems)}")
+        raise UserError(f"{path}: not the VGGish model:\n{bullet_list(problems)}")
 
 
 def _embed(variables: dict[str, np.ndarray], patches: np.ndarray, *, final_relu: bool) -> np.ndarray:

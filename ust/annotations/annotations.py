@@ -1,0 +1,294 @@
+"""Reading and checking ``annotations.csv``: who heard what in which clip."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.audio.suffixes import is_audio
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.names import nfc
+from ust.util.tables import read_csv
+
+log = logging.getLogger("ust")
+Coarse = Literal["from_fine", "as_given"]
+FROM_FINE: Coarse = "from_fine"
+AS_GIVEN: Coarse = "as_given"
+
+SPLITS = ("train", "validate", "test")
+KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
+GROUND_TRUTH = 0
+
+
+def read_coarse(params: Path) -> Coarse:
+    """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing.
+
+    Raises
+    ------
+    UserError
+        If it is neither ``from_fine`` nor ``as_given``.
+    """
+    data = read_yaml(params).get("data") if params.exists() else None
+    coarse = data.get("coarse", FROM_FINE) if isinstance(data, dict) else FROM_FINE
+    if coarse not in get_args(Coarse):
+        allowed = ", ".join(get_args(Coarse))
+        raise UserError(f"{params}: data.coarse is {coarse!r}, should be one of {allowed}")
+    return coarse
+
+
+def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE) -> pd.DataFrame:
+    """Read an annotation file in the SONYC-UST layout (v1 or v2).
+
+    SONYC-UST defines a coarse label as the maximum of its fine labels. Version 0.1 of the data set violates
+    this for ``2_machinery-impact`` (its change log, 0.4: the class was marked as present whenever
+    ``3-1_non-machinery-impact`` was). Such values are corrected here and reported in the log; the file stays
+    as it was published.
+
+    Parameters
+    ----------
+    path : Path
+        CSV with ``split, sensor_id, audio_filename, annotator_id`` and a ``<label>_presence`` column for
+        every label of the taxonomy. Other columns (proximity, v2's time and place) are not read.
+    taxonomy : Taxonomy
+        The labels wanted.
+    coarse : {"from_fine", "as_given"}
+        ``from_fine``: a coarse value that contradicts the row's fine values of its group is replaced by their
+        maximum (see `correct_coarse`). ``as_given``: the values of the file, for comparing with figures that
+        were made on version 0.1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `KEYS` (annotator_id as int) and one int8 column per label named after it, coarse first: 1 heard,
+        0 not heard, -1 not asked in this row. Rows as in the file.
+
+    Raises
+    ------
+    UserError
+        Listing every problem: missing or unknown columns, presence other than 1, 0 or -1, unusable file
+        names, unknown splits, a clip in two splits, two ground-truth rows for a clip.
+    """
+    annotations = _parse(path, _read_text(path), taxonomy)
+    return correct_coarse(annotations, taxonomy) if coarse == FROM_FINE else annotations
+
+
+def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Replace coarse values that contradict the fine values of their row by the maximum of those.
+
+    A coarse value contradicts its fine ones if one of them is 1 and it is not, or if it is 1 and all of them
+    are 0. It stands where the fine values do not decide it: all are -1, or some are -1 and the others 0. A
+    coarse -1 beside fine zeros stands, too: nobody was asked.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+        With a column per label; unchanged.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    pandas.DataFrame
+        The log has a line for each corrected column, with the number of rows in each split.
+    """
+    corrected = annotations.copy()
+    for group, label in enumerate(taxonomy.coarse):
+        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        if not members:
+            continue
+        fine, given = annotations[members].to_numpy(), annotations[label].to_numpy()
+        present, absent = (fine == 1).any(axis=1), (fine == 0).all(axis=1)
+        wrong = (present & (given != 1)) | (absent & (given == 1))
+        if wrong.any():
+            corrected[label] = np.where(wrong, present, given).astype(given.dtype)
+            counts = annotations.loc[wrong, "split"].value_counts()
+            rows = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
+            log.info(
+                "%s_presence contradicts its fine columns in %s row(s); the maximum of the fine columns is "
+                "used (data.coarse)",
+                *(label, rows),
+            )
+    return corrected
+
+
+def read_truth(
+    path: Path, taxonomy: Taxonomy, split: str, coarse: Coarse = FROM_FINE
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the ground truth of a split, from a whole annotation file or from a table of ground truth alone.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_annotations`. The fine columns may be missing, all of them; the truth then has the coarse
+        level alone. The column ``split`` may be missing; all rows are then of `split`.
+    taxonomy : Taxonomy
+    split : str
+    coarse : {"from_fine", "as_given"}
+        See `read_annotations`.
+
+    Returns
+    -------
+    truth : pandas.DataFrame
+        See `ground_truth`.
+    unverified : list of str
+        The clips of the split that have no ground truth.
+
+    Raises
+    ------
+    UserError
+        As `read_annotations` and `ground_truth`.
+    """
+    table = _read_text(path)
+    if "split" not in table.columns:
+        table.insert(0, "split", split)
+    if not {f"{label}_presence" for label in taxonomy.fine} & set(table.columns):
+        taxonomy = replace(taxonomy, fine=(), group=())
+    annotations = _parse(path, table, taxonomy)
+    if coarse == FROM_FINE:
+        annotations = correct_coarse(annotations, taxonomy)
+    return ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
+
+
+def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Check a table of text and convert it to `KEYS` and a column per label."""
+    _check_columns(path, table, taxonomy)
+    problems: list[str] = []
+    columns: dict[str, object] = {key: table[key].str.strip() for key in KEYS}
+    annotator = pd.to_numeric(columns["annotator_id"], errors="coerce")
+    whole = annotator.notna() & (annotator % 1 == 0) & (annotator.abs() < 2**31)
+    problems += _rows("annotator_id", columns["annotator_id"], ~whole, "a whole number")
+    columns["annotator_id"] = annotator.where(whole, 0).astype(np.int64)
+    problems += _rows(
+        "split", columns["split"], ~columns["split"].isin(SPLITS), "one of " + ", ".join(SPLITS)
+    )
+    names = columns["audio_filename"]
+    problems += _rows(
+        "audio_filename",
+        names,
+        ~names.map(_is_file_name),
+        "a plain file name of a recording, such as 01_0123.wav",
+    )
+    for label in taxonomy.labels:
+        text = table[f"{label}_presence"]
+        value = pd.to_numeric(text, errors="coerce")
+        allowed = value.isin([-1, 0, 1])
+        problems += _rows(f"{label}_presence", text, ~allowed, "1, 0 or -1")
+        columns[label] = value.where(allowed, 0).astype(np.int8)
+    annotations = pd.DataFrame(columns)
+    problems += _inconsistent_clips(annotations)
+    if problems:
+        raise UserError(
+            f"{path}: {len(problems)} problem(s), please correct the file:\n{bullet_list(problems)}"
+        )
+    return annotations
+
+
+def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The agreed rows (annotator 0) of a split, sorted by audio_filename.
+
+    Raises
+    ------
+    UserError
+        If the split has no such row: there is nothing to score against.
+    """
+    rows = annotations[(annotations["split"] == split) & (annotations["annotator_id"] == GROUND_TRUTH)]
+    if rows.empty:
+        raise UserError(f"the split '{split}' has no ground-truth rows (annotator_id 0) to score against")
+    return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
+
+
+def sensors_of(annotations: pd.DataFrame) -> dict[str, str]:
+    """The sensor_id of each clip, by audio_filename."""
+    return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
+
+
+def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where: Any) -> None:
+    """Check that splits that will be scored have ground truth.
+
+    Parameters
+    ----------
+    annotations : pandas.DataFrame
+    splits : iterable of str
+    where : Path or str
+        What to name in the error: the annotation file.
+
+    Raises
+    ------
+    UserError
+        Listing the splits without a row of annotator 0.
+    """
+    clips = annotations.groupby("split")["audio_filename"].nunique()
+    there = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
+    problems = [
+        f"the split '{split}' has {clips.get(split, 0):,} clip(s), none with ground truth"
+        for split in dict.fromkeys(splits)
+        if split not in there
+    ]
+    if problems:
+        raise UserError(
+            f"{where}: metrics need ground truth, one row with annotator_id 0 for each clip that is scored:\n"
+            f"{bullet_list(problems)}\nadd these rows: the labels that the annotators agreed on, or those of "
+            "one trusted annotator; labels of several annotators are never taken for the truth"
+        )
+
+
+def clips_without_ground_truth(annotations: pd.DataFrame, split: str) -> list[str]:
+    """The clips of a split that have no ground truth."""
+    rows = annotations[annotations["split"] == split]
+    clips = rows["audio_filename"]
+    return sorted(set(clips) - set(clips[rows["annotator_id"] == GROUND_TRUTH]))
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    table.columns = table.columns.str.strip().map(nfc)
+    if table.empty:
+        raise UserError(f"{path}: has no annotation rows")
+    return table
+
+
+def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> None:
+    wanted = [*KEYS, *(f"{label}_presence" for label in taxonomy.labels)]
+    missing = [name for name in wanted if name not in table.columns]
+    unknown = [name for name in table.columns if name.endswith("_presence") and name not in wanted]
+    twice = sorted(set(table.columns[table.columns.duplicated()]))
+    if missing or unknown or twice:
+        problems = [
+            f"{len(names)} column(s) {what}: {shorten(names)}"
+            for names, what in (
+                (missing, "are missing"),
+                (unknown, "name a label that the taxonomy does not have"),
+                (twice, "stand twice"),
+            )
+            if names
+        ]
+        raise UserError(
+            f"{path}: these are no annotations of the taxonomy, or damaged ones:\n{bullet_list(problems)}"
+        )
+
+
+def _rows(column: str, text: pd.Series, bad: pd.Series, wanted: str) -> list[str]:
+    # Row numbers as a text editor shows them: the header is line 1.
+    return [f"line {row + 2}: {column} is {text[row]!r}, should be {wanted}" for row in np.flatnonzero(bad)]
+
+
+def _is_file_name(name: str) -> bool:
+    plain = PurePosixPath(name).name == name and "\\" not in name and name.isprintable()
+    return plain and name not in ("", ".", "..") and is_audio(name)
+
+
+def _inconsistent_clips(annotations: pd.DataFrame) -> list[str]:
+    problems = []
+    clips = annotations.groupby("audio_filename", sort=True)
+    splits = clips["split"].unique()
+    for name, found in splits[splits.map(len) > 1].items():
+        problems.append(f"clip {name} is in the splits {' and '.join(sorted(found))}, should be in one")
+    truth = annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "audio_filename"].value_counts()
+    for name in sorted(truth[truth > 1].index):
+        problems.append(f"clip {name} has {truth[name]} ground-truth rows (annotator_id 0), should have one")
+    return problems

@@ -1,4 +1,0 @@
-"""What a clip is."""
-
-CLIP_SECONDS = 10
-SAMPLE_RATE = 44100  # Hz

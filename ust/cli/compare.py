@@ -1,0 +1,61 @@
+"""Compare systems on the same resampled clips: is one really ahead of another?"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from ust.cli.console import log, parse_args
+
+
+def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = None) -> None:
+    """Print each pair's figures, the interval of their difference, and how often the first is ahead."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("predictions", type=Path, nargs="+", help="two or more CSVs in the submission layout")
+    parser.add_argument("--annotations", type=Path, default=Path("data/raw/annotations.csv"))
+    parser.add_argument("--taxonomy", type=Path, default=Path("data/raw/dcase-ust-taxonomy.yaml"))
+    parser.add_argument(
+        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
+    )
+    parser.add_argument(
+        "--unit", choices=["clips", "sensors"], default="clips", help="what is drawn with replacement"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write, too")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parse_args(parser, writes=["out"], words=words)
+    if len(args.predictions) < 2:
+        parser.error("two files of predictions are needed to compare")
+    if len({path.resolve() for path in args.predictions}) < len(args.predictions):
+        parser.error("the same file of predictions is given twice")
+
+    from ust.annotations.annotations import read_coarse, read_truth
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.evaluation.config import read_evaluate
+    from ust.evaluation.evaluation import Evaluation, compare
+    from ust.util.documents import write_json
+
+    settings = read_evaluate(args.params)
+    taxonomy = read_taxonomy(args.taxonomy)
+    split, coarse = args.split or settings.split, read_coarse(args.params)
+    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
+    systems = [Evaluation.read(path, truth, taxonomy, others=others) for path in args.predictions]
+
+    pairs = []
+    for (a, first), (b, second) in combinations(zip(args.predictions, systems, strict=True), 2):
+        found = compare(first, second, unit=args.unit, count=settings.bootstrap, seed=settings.seed)
+        pairs.append({"first": str(a), "second": str(b), "figures": found})
+        log.info("%s against %s, %d resamples of %s:", a, b, settings.bootstrap, args.unit)
+        for name, row in found.items():
+            log.info(
+                "  %-26s %.4f  %.4f  difference %+.4f [%+.4f, %+.4f]  first ahead in %.1f %%",
+                *(
+                    name,
+                    row["first"],
+                    row["second"],
+                    row["difference"],
+                    *row["ci95"],
+                    100 * row["first_ahead"],
+                ),
+            )
+    if args.out:
+        write_json(args.out, pairs)

@@ -1,0 +1,133 @@
+"""Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ust.cli.console import log, log_done, parse_args
+
+if TYPE_CHECKING:
+    from ust.annotations.annotations import Coarse
+    from ust.annotations.taxonomy import Taxonomy
+
+ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
+
+
+def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
+    parser.add_argument(
+        "annotations",
+        type=Path,
+        help="CSV with ground truth (annotator_id 0): annotations.csv, or one without fine columns or split",
+    )
+    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    parser.add_argument("out", type=Path, help="JSON file to write the headline figures to")
+    parser.add_argument(
+        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
+    )
+    parser.add_argument("--details", type=Path, help="JSON file to write that and every label's figures to")
+    parser.add_argument("--curves", type=Path, help="folder to write the tables behind the plots to")
+    parser.add_argument("--train-predictions", type=Path, help="CSV for train, to choose thresholds on")
+    parser.add_argument("--labels", type=Path, help="CSV with the labels of those")
+    parser.add_argument(
+        "--dataset", type=Path, help="dataset.json of the stage download, to name the data source"
+    )
+    parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="its section evaluate, if it is there"
+    )
+    args = parse_args(parser, writes=["out", "details"], words=words)
+    if (args.train_predictions is None) != (args.labels is None):
+        parser.error("--train-predictions and --labels go together")
+    return args
+
+
+def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> dict[str, float]:
+    """By label, the threshold that is best on train."""
+    from ust.annotations.labels import read_labels
+    from ust.evaluation.calibration import best_thresholds
+    from ust.evaluation.predictions import read_predictions
+
+    train = read_labels(labels, taxonomy).query("split == 'train'")
+    predicted, _ = read_predictions(predictions, list(train.index), taxonomy)
+    names = list(taxonomy.labels)
+    return best_thresholds(train[names].to_numpy(), predicted[names].to_numpy(), names)
+
+
+def provenance(
+    args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "Coarse"
+) -> dict[str, str | int]:
+    """What the figures rest on."""
+    from ust.util.documents import read_json
+
+    found: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
+    if args.dataset:
+        dataset = read_json(args.dataset, made_by="download")
+        found["data_source"] = dataset["source"]
+        if dataset.get("release"):
+            found["data_release"] = dataset["release"]
+    if args.model:
+        metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
+        found |= {key: metadata[key] for key in ABOUT if key in metadata}
+        for name, attributes in metadata.get("features", {}).items():
+            found |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
+    return found
+
+
+def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = None) -> None:
+    """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
+    args = arguments(prog, words)
+
+    from ust.annotations.annotations import read_coarse, read_truth
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.evaluation.config import read_evaluate
+    from ust.evaluation.curves import calibration_errors, curves
+    from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
+    from ust.util.documents import read_json, write_json
+    from ust.util.files import atomic_write
+
+    settings = read_evaluate(args.params)
+    split = args.split or settings.split
+    taxonomy = read_taxonomy(args.taxonomy)
+    coarse = read_coarse(args.params)
+    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
+    evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
+    intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
+
+    metrics = headline_metrics(evaluation, intervals)
+    metrics["rests_on"] = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    if args.details:
+        model = read_json(args.model / "model.json", made_by="train") if args.model else {}
+        thresholds = model.get("about", {}).get("thresholds")
+        if thresholds is None:
+            thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
+        every = detailed_metrics(evaluation, intervals, thresholds) | calibration_errors(evaluation, model)
+        write_json(args.details, metrics | every)
+    for name, table in curves(evaluation, intervals).items() if args.curves else ():
+        with atomic_write(args.curves / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+    write_json(args.out, metrics)
+
+    for key, value in metrics["rests_on"].items():
+        if key.endswith("_weights") and value == "random":
+            name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
+            log.warning(
+                "warning: the %s weights are random, not AudioSet's: these figures say nothing of %s",
+                name,
+                name,
+            )
+    if evaluation.taxonomy.levels != taxonomy.levels:
+        log.info("the fine level is not scored: %s has no fine columns", args.annotations)
+    for level in evaluation.taxonomy.levels:
+        low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
+        constant = metrics["prevalence"][level]["micro_auprc"]
+        log.info(
+            "%-6s  micro AUPRC %.4f [%.4f, %.4f]  micro F1 %.4f  macro AUPRC %.4f  (prevalence: %.4f)",
+            *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
+            *(metrics[level]["macro_auprc"], constant),
+        )
+    left = f" ({len(others)} more have not been verified)" if others else ""
+    log_done("%s: %d %s clips%s", args.out, len(truth), split, left)

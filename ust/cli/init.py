@@ -1,0 +1,63 @@
+"""Make a folder for a tagger of your own sounds: its classes, and the settings of its training."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ust.cli.console import log, log_done, parse_args
+
+
+def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
+    """Write dcase-ust-taxonomy.yaml, params.yaml and dvc.yaml."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog='ust init my-city --classes "tram, church bell, market: voices, market: cart"',
+    )
+    parser.add_argument("folder", type=Path, help="to make")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--classes", help='with commas; "market: cart" is a fine class of a coarse one')
+    how.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER", help="a folder of recordings for each class"
+    )
+    how.add_argument("--taxonomy", type=Path, help="a file in the layout of dcase-ust-taxonomy.yaml")
+    parser.add_argument(
+        "--weights", default="mn04_as", help="of the MobileNet it hears with, default mn04_as"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="their file, where it is not to be downloaded")
+    args = parse_args(parser, words=words)
+
+    import os
+
+    from ust.annotations.taxonomy import read_taxonomy
+    from ust.audio.suffixes import list_recordings, remedy
+    from ust.custom.project import create_project
+    from ust.datasets.formats.class_folders import list_classes
+    from ust.datasets.importing import taxonomy_from_classes
+    from ust.features.efficientat.feature import EfficientATEmbedding
+    from ust.util.documents import read_yaml
+    from ust.util.errors import UserError, bullet_list
+    from ust.util.names import printable
+
+    if args.taxonomy:
+        read_taxonomy(args.taxonomy)
+        taxonomy = read_yaml(args.taxonomy)
+    else:
+        named = list_classes(args.source) if args.source else args.classes.split(",")
+        taxonomy = taxonomy_from_classes(text for text in named if text.strip())
+    allowed = EfficientATEmbedding.model_fields["weights"].annotation.__args__
+    if args.weights not in allowed:
+        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")
+    if args.checkpoint and not args.checkpoint.is_file():
+        raise UserError(f"{args.checkpoint}: no such file")
+    place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
+    collection = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
+    found = [(path, remedy(str(path))) for path in (list_recordings(args.source) if args.source else ())]
+    if lines := [f"{printable(path)}: {reason}" for path, reason in found if reason]:
+        log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
+    log_done(
+        "%s: %d classes; ust import %s SOURCE brings clips",
+        args.folder,
+        len(collection.taxonomy.labels),
+        args.folder,
+    )

@@ -1,0 +1,81 @@
+"""Tag live sound: raw samples from standard input, or a microphone.
+
+arecord -q -f S16_LE -r 44100 -t raw | ust listen --system S
+
+A line of CSV for each label over the threshold, as soon as its window has been heard.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ust.cli.console import log_done, parse_args
+from ust.cli.tag import add_system, load_tagger
+from ust.util.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMATS = {"s16": ("<i2", 2**15), "s32": ("<i4", 2**31), "f32": ("<f4", 1)}
+BLOCK_SECONDS = 0.5
+
+
+def main(prog: str = "ust listen", words: Sequence[str] | None = None) -> None:
+    """Print what is heard until the sound ends."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_system(parser)
+    parser.add_argument("--rate", type=int, default=44_100, help="samples a second, default 44100")
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--format", choices=FORMATS, default="s16", help="of a sample, little-endian")
+    parser.add_argument("--window", type=float, default=10.0, help="seconds, at most 10, the default")
+    parser.add_argument("--hop", type=float, default=5.0, help="seconds from window to window, default 5")
+    parser.add_argument("--threshold", type=float, default=0.5, help="of what is printed, default 0.5")
+    parser.add_argument("--microphone", action="store_true", help="by the package sounddevice")
+    args = parse_args(parser, words=words)
+    for name, low, high in (("rate", 1000, 768_000), ("channels", 1, 64)):
+        value = getattr(args, name)
+        if not low <= value <= high:
+            parser.error(f"--{name} is {value}, should be {low} to {high}")
+
+    _, tagger, _ = load_tagger(args)
+    blocks = _microphone(args) if args.microphone else _standard_input(args)
+    sys.stdout.write("start,end,label,probability\n")
+    count = 0
+    for window in tagger.stream(blocks, args.rate, window=args.window, hop=args.hop):
+        for label, probability in zip(tagger.taxonomy.labels, window.probabilities, strict=True):
+            if probability >= args.threshold:
+                sys.stdout.write(f"{window.start:.3f},{window.end:.3f},{label},{probability:.6f}\n")
+        sys.stdout.flush()
+        count += 1
+    if not count:
+        raise UserError("no samples came; the sound should be raw, without a header, on standard input")
+    log_done("%d windows", count)
+
+
+def _standard_input(args: argparse.Namespace) -> "Iterator[np.ndarray]":
+    """Blocks of raw samples; what is cut within a sample at the end is left out."""
+    import numpy as np
+
+    kind, full = FORMATS[args.format]
+    frame = np.dtype(kind).itemsize * args.channels
+    size = frame * max(1, round(BLOCK_SECONDS * args.rate))
+    left = b""
+    while more := sys.stdin.buffer.read1(size):
+        left += more
+        whole = len(left) // frame * frame
+        samples = np.frombuffer(left[:whole], kind).astype(np.float32) / full
+        left = left[whole:]
+        yield samples.reshape(-1, args.channels)
+
+
+def _microphone(args: argparse.Namespace) -> "Iterator[np.ndarray]":
+    """Blocks of the default microphone, without end."""
+    import sounddevice
+
+    with sounddevice.InputStream(args.rate, channels=args.channels, dtype="float32") as stream:
+        while True:
+            samples, _ = stream.read(round(BLOCK_SECONDS * args.rate))
+            yield samples

@@ -1,0 +1,188 @@
+"""All of params.yaml, checked at once: a mistake in the last stage's section stops the first stage."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, create_model
+
+from ust.annotations.rules.config import LabelQuality, check_label_quality, check_rules
+from ust.audio.augmentation import Augment
+from ust.datasets.registry import Data
+from ust.evaluation.config import Evaluate
+from ust.evaluation.submission import Submit
+from ust.features.embeddings import embeddings_are
+from ust.features.registry import FEATURES
+from ust.models.checkpoints import Checkpoint, Predict
+from ust.reports.leaderboard import Leaderboard
+from ust.training.ensemble import Pair
+from ust.training.registry import RECIPES
+from ust.training.systems import TABLES, Model, complete_system, recipe_of
+from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
+from ust.util.documents import read_yaml
+from ust.util.errors import shorten
+
+Rows = dict[Name, dict[str, Any]]
+OF_EMBEDDINGS = ("embedding", "frames", "vggish")  # inputs of networks; the others are of spectrograms
+SECTIONS: dict[str, Any] = {
+    "data": Data,
+    "labels": Rows,
+    "label_quality": LabelQuality,
+    "augment": Augment,
+    "features": Annotated[list[Name], Field(min_length=1)],
+    "model": Model,
+    "systems": Rows,
+    "hierarchies": Rows,
+    "ensembles": dict[Name, Pair],
+    "checkpoints": dict[Name, Checkpoint],
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "submission": Name,
+    "submit": Submit,
+    "compute": Compute,
+    **{name: recipe.settings for name, recipe in RECIPES.items()},
+}
+
+
+def check_params(path: Path) -> dict[str, Any]:
+    """Check a parameter file and give its content.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong parameter in full, what was given and what is allowed.
+    """
+    content = read_yaml(path)
+    check_params_content(path, content)
+    return content
+
+
+def check_params_content(path: Path, content: dict[str, Any]) -> None:
+    """Check what is in a parameter file, or is to be, as `check_params` does."""
+    fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
+    fields["leaderboard"] = (Leaderboard | None, None)  # which its own parameter file has
+    # A feature that is not extracted needs no section.
+    fields |= {name: (feature.settings | None, None) for name, feature in FEATURES.items()}
+    model = create_model("Params", __base__=Section, **fields)
+    try:
+        params = model.model_validate(content)
+    except ValidationError as error:
+        raise parameter_error(path, explain_validation_error(error, model)) from None
+    of_systems, held_out = _systems(params)
+    problems = [*_features(params), *_labels(params), *of_systems]
+    problems += [*_ensembles(params, held_out), *_checkpoints(params)]
+    if problems:
+        raise parameter_error(path, problems)
+
+
+def _features(params: Any) -> list[str]:
+    problems = []
+    for name in params.features:
+        if name not in FEATURES:
+            problems.append(f"features: there is no feature {name!r}; there are {', '.join(FEATURES)}")
+        elif getattr(params, name) is None:
+            problems.append(f"{name}: is missing, should be given: it is one of features")
+    return problems
+
+
+def _labels(params: Any) -> list[str]:
+    problems = check_rules("labels", params.labels)
+    problems += check_label_quality(params.label_quality)
+    for name, row in params.labels.items():
+        if "feature" in row and row["feature"] not in params.features:
+            problems.append(f"labels.{name}.feature: is {row['feature']!r}, should be one of features")
+        elif "feature" in row and not FEATURES[row["feature"]].is_embedding:
+            wanted = f"should be an embedding of the clip; {embeddings_are(FEATURES)}"
+            problems.append(f"labels.{name}.feature: is {row['feature']!r}, {wanted}")
+    if params.evaluate.labels not in params.labels:
+        problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
+    return problems
+
+
+def _systems(params: Any) -> tuple[list[str], set[str]]:
+    """What is wrong with systems, and those that keep out-of-fold predictions."""
+    problems: list[str] = []
+    held_out: set[str] = set()
+    unfit: dict[str, list[str]] = {}
+    names: set[str] = set()
+    for table in TABLES:
+        for name, row in getattr(params, table).items():
+            where = f"{table}.{name}"
+            if name in names:
+                problems.append(f"{where}: there is a system of that name; give it another")
+            names.add(name)
+            defaults = dict(params.model) | dict(getattr(params, recipe_of(table, row)))
+            system, found = complete_system(table, name, row, defaults)
+            problems += found
+            if system is not None:
+                problems += _has(params, where, system)
+                held_out |= {name} if system.has_folds else set()
+                unfit.setdefault(_fits(params, system), []).append(name)
+    unfit.pop("", None)
+    problems += [f"{problem} (of {shorten(names)})" for problem, names in unfit.items()]
+    return problems, held_out
+
+
+def _ensembles(params: Any, held_out: set[str]) -> list[str]:
+    problems = []
+    known = {*params.systems, *params.hierarchies}
+    for name, row in params.ensembles.items():
+        where = f"ensembles.{name}"
+        if name in known:
+            problems.append(f"{where}: there is a system of that name; give it another")
+        if row.labels not in params.labels:
+            problems.append(f"{where}.labels: is {row.labels!r}, should be a row of labels")
+        if row.first == row.second:
+            problems.append(f"{where}.second: is {row.second!r}, should be another than first")
+        for key in ("first", "second"):
+            member = getattr(row, key)
+            if member in held_out:
+                continue
+            reason = "keeps no out-of-fold predictions" if member in known else "is no system"
+            problems.append(
+                f"{where}.{key}: is {member!r}, which {reason}; should be a system of train_head, one of "
+                "train_finetune with folds, or an ensemble above this one"
+            )
+        held_out = held_out | {name}
+    return problems
+
+
+def _has(params: Any, where: str, system: Any) -> list[str]:
+    """Whether a system's labels and features are there."""
+    if system.labels not in params.labels:
+        return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
+    if missing := [name for name in system.features if name not in params.features]:
+        return [f"{where}.features: {', '.join(missing)} should be one of features"]
+    return []
+
+
+def _fits(params: Any, system: Any) -> str:
+    """What of its features a system cannot take; empty where there is nothing to say."""
+    shapes = {}
+    for name, feature in system.inputs.items():
+        settings = getattr(params, feature, None)
+        if feature not in FEATURES or settings is None:
+            return ""  # which is said of the feature itself
+        if FEATURES[feature].is_embedding != (name in OF_EMBEDDINGS):
+            kinds = ("an embedding", "a spectrogram")
+            is_one, wanted = kinds if FEATURES[feature].is_embedding else kinds[::-1]
+            return f"the feature {feature} is {is_one}, the architecture {system.architecture} takes {wanted}"
+        shapes[name] = FEATURES[feature].shape(FEATURES[feature].of_settings(settings.model_dump()))
+    try:
+        system.check_shapes(shapes)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _checkpoints(params: Any) -> list[str]:
+    systems = {*params.systems, *params.hierarchies, *params.ensembles}
+    problems = [
+        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems, hierarchies or "
+        "ensembles"
+        for name, row in params.checkpoints.items()
+        if row.model.split("/")[0] not in systems
+    ]
+    if params.submission not in params.checkpoints:
+        there = ", ".join(params.checkpoints)
+        problems.append(f"submission: is {params.submission!r}, should be one of checkpoints: {there}")
+    return problems

@@ -1,1 +1,0 @@
-"""The commands for a tagger of somebody's own sounds."""

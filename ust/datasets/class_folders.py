@@ -1,0 +1,56 @@
+"""A folder with a folder of recordings for each class, as a data set."""
+
+from typing import Any
+
+from pydantic import Field
+
+from ust.datasets.collection import AUDIO, CLIPS, IMPLIED, Collection
+from ust.datasets.formats.class_folders import list_classes, read
+from ust.datasets.formats.form import ImportOptions
+from ust.datasets.importing import import_recordings, taxonomy_from_classes
+from ust.datasets.source import Destination, Source, Summary
+from ust.util.config import Rate, Section, Seed
+from ust.util.errors import UserError, bullet_list
+
+
+class Folder(Section):
+    """The section ``data.folder`` of params.yaml."""
+
+    seed: Seed
+    validate_: Rate = Field(alias="validate")
+
+
+def require_path(data: Any) -> None:
+    """Check that the section ``data`` names the folder."""
+    if not data.path:
+        raise ValueError("source 'folder' needs data.path, a folder with a folder for each class")
+
+
+def fetch(place: Destination, data: Any) -> Summary:
+    """Cut the recordings of ``data.path`` to clips, label them by their folders, deal them to splits."""
+    root = place.project(data.path)
+    collection = Collection.begin(place.folder, taxonomy_from_classes(list_classes(root)))
+    found = read(root, ImportOptions())
+    added = import_recordings(
+        collection, found.said, root, renamed={}, split=None, validate=data.folder.validate_,
+        seed=data.folder.seed, progress=place.progress,
+    )  # fmt: skip
+    problems = [*found.problems, *added.problems, *added.unreadable]
+    if problems and data.on_bad_audio == "fail":
+        raise UserError(
+            f"{root}: {len(problems)} thing(s) cannot be used; to go on without them, set data.on_bad_audio "
+            f"to skip:\n{bullet_list(problems, limit=10_000)}"
+        )
+    clips = collection.clips()
+    for name, split in clips["split"].items():
+        path = place.folder / AUDIO / split / str(name)
+        path.parent.mkdir(exist_ok=True)
+        collection.audio(str(name)).rename(path)
+    (place.folder / CLIPS).unlink()
+    (place.folder / IMPLIED).unlink(missing_ok=True)
+    return Summary(
+        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(added.warnings)
+    )
+
+
+SOURCE = Source(fetch, settings=Folder, check=require_path)

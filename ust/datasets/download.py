@@ -1,0 +1,117 @@
+"""Downloading: whole and verified, or not at all; tried again when the connection breaks."""
+
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import pooch
+import requests
+
+from ust.util.errors import UserError
+from ust.util.folders import atomic_folder
+
+RETRIES = 5
+TIMEOUT_SECONDS = 60
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept for all clones: ``$UST_CACHE``, or the user's cache folder."""
+    return Path(os.environ.get("UST_CACHE") or pooch.os_cache("urban-sound-tagging"))
+
+
+def download_file(
+    url: str,
+    folder: Path,
+    *,
+    name: str,
+    checksum: str | None,
+    retries: int = RETRIES,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Path:
+    """Download a file into a folder unless it is there with the right checksum.
+
+    The file appears under its name only when it is whole. Broken, stalled or refused connections and wrong
+    checksums are tried again, `retries` times, with growing pauses.
+
+    Parameters
+    ----------
+    url : str
+    folder : Path
+        Made when missing.
+    name : str
+        File name in the folder.
+    checksum : str or None
+        Expected, such as "md5:c836…" or "sha256:0962…"; None where nobody published one.
+    retries : int
+    timeout : float
+        Seconds without a byte after which a connection counts as broken.
+
+    Raises
+    ------
+    UserError
+        When the last try failed, with its reason.
+    """
+    registry = {name: checksum}
+    keeper = pooch.create(folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=retries)
+    try:
+        return Path(keeper.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout)))
+    except requests.exceptions.RequestException as error:
+        raise UserError(
+            f"{url}: the download failed {retries + 1} times, last with: {error}; "
+            "run the same command again when the connection is back"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{url}: downloaded {retries + 1} times, never with the right checksum: "
+            f"{' '.join(str(error).split())}"
+        ) from None
+
+
+def zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRIES) -> Mapping[str, str]:
+    """Checksum of every file of a Zenodo record, by file name, from the record's JSON.
+
+    Raises
+    ------
+    UserError
+        When the record cannot be had or is not in the known form.
+    """
+    url = f"{zenodo}/api/records/{record}"
+    path = download_file(url, folder, name="record.json", checksum=None, retries=retries)
+    try:
+        files = json.loads(path.read_text("utf-8"))["files"]
+        return {file["key"]: "md5:" + file["checksum"].removeprefix("md5:") for file in files}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        path.unlink()
+        raise UserError(f"{url}: the record does not list its files as expected") from None
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a tar file into a new folder, all of it or nothing.
+
+    Only regular files and folders below the target are accepted: no absolute path, no "..", no link of
+    either kind, no device file. The first one found stops the whole archive.
+
+    Raises
+    ------
+    UserError
+        If a member is refused or the archive is damaged; the target is then as it was before.
+    """
+    with atomic_folder(target, by="download") as folder:
+        try:
+            with tarfile.open(archive, "r:*") as tar:
+                for member in tar:
+                    _refuse(archive, member)
+                    tar.extract(member, folder, filter="data", set_attrs=False)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise UserError(f"{archive}: cannot be unpacked: {error}; delete it and run again") from None
+
+
+def _refuse(archive: Path, member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if not (member.isreg() or member.isdir()):
+        raise UserError(f"{archive}: refused: {member.name!r} is a link or a device file, not a regular file")
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+        raise UserError(f"{archive}: refused: {member.name!r} would be written outside the target folder")

@@ -1,0 +1,170 @@
+"""A data set folder in the SONYC-UST layout: finding its clips, checking them, linking them in place."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from ust.annotations.annotations import FROM_FINE, Coarse, read_annotations
+from ust.annotations.taxonomy import read_taxonomy
+from ust.audio.recordings import BadAudio, read_recording
+from ust.audio.suffixes import list_recordings
+from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.names import nfc, printable
+from ust.util.progress import Progress, silent
+
+
+def link_dataset(
+    root: Path,
+    target: Path,
+    *,
+    audio_roots: Iterable[Path] | None = None,
+    coarse: Coarse = FROM_FINE,
+    skip_bad: bool,
+    progress: Progress = silent,
+) -> Summary:
+    """Make a data set that lies elsewhere available under `target`, by links: nothing is copied.
+
+    Every clip of the annotations is decoded once to check it.
+
+    Parameters
+    ----------
+    root : Path
+        Folder with ``annotations.csv`` and ``dcase-ust-taxonomy.yaml``.
+    target : Path
+        Empty folder; gets those two and ``audio/<split>/<audio_filename>``.
+    audio_roots : iterable of Path, optional
+        Folders with the audio, `root` by default. In each, a clip may lie in ``audio/<split>/``,
+        ``<split>/`` (v1), ``audio/`` (v2) or any folder below, also in another format under the same stem.
+    coarse : {"from_fine", "as_given"}
+        See `ust.annotations.annotations.read_annotations`; the file itself is linked unchanged.
+    skip_bad : bool
+        Leave out clips that are missing, unusable or not to be told from another file (and their annotation
+        rows) instead of failing.
+    progress : Progress
+
+    Raises
+    ------
+    UserError
+        If the annotations or the taxonomy are wrong; or, unless `skip_bad`, listing every missing or
+        unusable clip.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; data.path should name the folder with {ANNOTATIONS}")
+    taxonomy = read_taxonomy(root / TAXONOMY)
+    annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
+    clips = annotations.groupby("audio_filename")["split"].first()
+    index = _index(audio_roots or [root], clips.index)
+    paths, bad = {}, {}
+    for name, split in clips.items():
+        found = _find(index, name, split)
+        if len(found) > 1:
+            bad[name] = f"{name}: may be {shorten([printable(path) for path in found])}; keep one of them"
+        paths[name] = found[0] if found else root / name
+
+    reasons, conversions, incomplete = _check_all(
+        {name: path for name, path in paths.items() if name not in bad}, progress
+    )
+    bad |= reasons
+    if bad and not skip_bad:
+        raise UserError(
+            f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them, and without what "
+            "was said of them, set data.on_bad_audio to skip:\n"
+            + bullet_list(list(bad.values()), limit=10_000)
+        )
+    if len(bad) == len(paths):
+        raise UserError(f"{root}: no audio file can be used:\n{bullet_list(list(bad.values()))}")
+    for name, split in clips.items():
+        if name not in bad:
+            place = target / "audio" / split / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(paths[name].resolve())
+    (target / TAXONOMY).symlink_to((root / TAXONOMY).resolve())
+    if bad:
+        _write_without(root / ANNOTATIONS, target / ANNOTATIONS, set(bad))
+    else:
+        (target / ANNOTATIONS).symlink_to((root / ANNOTATIONS).resolve())
+    counts = clips[~clips.index.isin(list(bad))].value_counts().sort_index()
+    return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()), incomplete)
+
+
+def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
+    """Return audio files by stem in Unicode's form C; one walk through each folder for all clips."""
+    stems = {nfc(Path(name).stem) for name in names}
+    index: dict[str, list[Path]] = {}
+    for root in roots:
+        for path in list_recordings(root):
+            if (stem := nfc(path.stem)) in stems:
+                index.setdefault(stem, []).append(path)
+    return index
+
+
+def _find(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
+    """The files that may be a clip's, of which there should be one.
+
+    The annotations tell a file's name and its split: a file of this very name in a folder of the split's name
+    comes first, then one that has either, then another format under the same stem. One file reached by
+    several links is one.
+    """
+    found = list({path.resolve(): path for path in index.get(nfc(Path(name).stem), [])}.values())
+    named = [path for path in found if nfc(path.name) == nfc(name)]
+    placed = [path for path in found if path.parent.name == split]
+    both = [path for path in named if path in placed]
+    return both or list(dict.fromkeys(named + placed)) or found
+
+
+def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter, tuple[str, ...]]:
+    """By clip, why it cannot be used; how many of the others need which conversion; which are incomplete."""
+    checks = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
+        delayed(_check)(path) for path in paths.values()
+    )
+    bad: dict[str, str] = {}
+    conversions: Counter = Counter()
+    incomplete = []
+    found = progress(checks, total=len(paths), description="checking audio")
+    for name, (reason, needed, warning) in zip(paths, found, strict=True):
+        if reason:
+            bad[name] = reason
+        conversions.update(needed)
+        incomplete += [warning] if warning else []
+    return bad, conversions, tuple(incomplete)
+
+
+def _check(path: Path) -> tuple[str | None, list[str], str | None]:
+    try:
+        recording = read_recording(path)
+        return None, recording.conversions, recording.warning
+    except BadAudio as error:
+        return str(error), [], None
+
+
+def _write_without(source: Path, target: Path, clips: set[str]) -> None:
+    table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    table[~table["audio_filename"].str.strip().isin(clips)].to_csv(target, index=False, lineterminator="\n")
+
+
+def require_path(data: Any) -> None:
+    """Check that the section ``data`` names the folder."""
+    if not data.path:
+        raise ValueError("source 'local' needs data.path, the folder that holds annotations.csv")
+
+
+def fetch(place: Destination, data: Any) -> Summary:
+    """Link the folder ``data.path``."""
+    root = place.project(data.path)
+    if root.is_relative_to(place.out.resolve()):
+        raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
+    return link_dataset(
+        root,
+        place.folder,
+        coarse=data.coarse,
+        skip_bad=data.on_bad_audio == "skip",
+        progress=place.progress,
+    )
+
+
+SOURCE = Source(fetch, check=require_path)

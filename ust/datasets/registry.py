@@ -1,0 +1,62 @@
+"""The sources of data."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, create_model, model_validator
+
+from ust.annotations.annotations import FROM_FINE, SPLITS, Coarse
+from ust.datasets import class_folders, local, sonyc
+from ust.datasets.source import Source
+from ust.datasets.synthetic import city
+from ust.util.config import Section
+from ust.util.documents import read_yaml
+
+SOURCES: dict[str, Source] = {
+    "synthetic": city.SOURCE,
+    "local": local.SOURCE,
+    "folder": class_folders.SOURCE,
+    "sonyc-ust-v1": sonyc.V1,
+    "sonyc-ust-v2": sonyc.V2,
+}
+
+# YAML reads 0.1 as a number; a version is text.
+Version = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, float) else value)]
+
+
+class _Data(Section):
+    source: Literal[tuple(SOURCES)]
+    path: str | None
+    release: Version | None = None  # the source's latest
+    coarse: Coarse = FROM_FINE
+    on_bad_audio: Literal["fail", "skip"]
+
+    @model_validator(mode="after")
+    def _has_what_its_source_needs(self) -> "_Data":
+        row = SOURCES[self.source]
+        if self.release is not None and row.latest is None:
+            others = ", ".join(name for name, other in SOURCES.items() if other.latest)
+            raise ValueError(
+                f"data.release is {self.release!r}, but source {self.source!r} has no releases; "
+                f"set it to null, or data.source to {others.replace(', ', ' or ')}"
+            )
+        if row.check is not None:
+            row.check(self)
+        return self
+
+    @property
+    def version(self) -> str | None:
+        """The release that is brought; None where the source has none."""
+        return self.release or SOURCES[self.source].latest
+
+
+_OWN: dict[str, Any] = {name: (row.settings, ...) for name, row in SOURCES.items() if row.settings}
+Data = create_model("Data", __base__=_Data, **_OWN)
+
+
+def scored_splits(params: Path) -> tuple[str, ...]:
+    """Return the splits that metrics are computed on: validate, and those of ``predict`` and ``evaluate``."""
+    content = read_yaml(params)
+    sections = [content.get(name) for name in ("predict", "evaluate")]
+    named = {section.get("split") for section in sections if isinstance(section, dict)}
+    return tuple(split for split in SPLITS if split == "validate" or split in named)

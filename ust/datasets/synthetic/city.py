@@ -1,0 +1,103 @@
+"""Writing the city to disk in the layout of SONYC-UST v1."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+from pydantic import Field
+
+from ust.annotations.annotations import KEYS
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.audio.recordings import write_sound
+from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.datasets.synthetic.annotators import Annotators
+from ust.datasets.synthetic.catalogue import TAXONOMY as SOUND_TAXONOMY
+from ust.datasets.synthetic.scene import Event, deal, render
+from ust.datasets.synthetic.signals import SAMPLE_RATE
+from ust.util.config import Count, Section, Seed
+from ust.util.documents import write_yaml
+from ust.util.progress import Progress, silent
+from ust.util.seeding import random_stream
+
+SENSORS = {"validate": range(8), "train": range(8, 40)}  # as in the real set, no sensor is in both
+FIRST_INDEX = {"train": 0, "validate": 500_000}
+
+
+def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Progress = silent) -> None:
+    """Synthesise a city.
+
+    Parameters
+    ----------
+    target : Path
+        Folder; gets ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/*.wav`` (10 s, mono,
+        44.1 kHz, 16 bits).
+    seed : int
+        Equal seeds give equal files.
+    clips : dict of str to int
+        Number of clips per split (``train``, ``validate``).
+    progress : Progress
+    """
+    write_taxonomy(target / TAXONOMY)
+    taxonomy = read_taxonomy(target / TAXONOMY)
+    annotators = Annotators(taxonomy, seed)
+    rows, jobs = [], []
+    for split in sorted(clips, reverse=True):
+        (target / "audio" / split).mkdir(parents=True, exist_ok=True)
+        for index, events in enumerate(deal(seed, split, clips[split])):
+            sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
+            name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
+            clip = {"split": split, "sensor_id": sensor, "audio_filename": name}
+            rows += annotators.rows(clip, events, random_stream(seed, "annotate", name))
+            jobs.append((target / "audio" / split / name, events, sensor))
+    pd.DataFrame(rows)[annotation_columns(taxonomy)].to_csv(
+        target / ANNOTATIONS, index=False, lineterminator="\n"
+    )
+    written = Parallel(n_jobs=-1, return_as="generator")(delayed(_write_clip)(*job, seed) for job in jobs)
+    for _ in progress(written, total=len(jobs), description="synthesising"):
+        pass
+
+
+def annotation_columns(taxonomy: Taxonomy) -> list[str]:
+    """The columns of the real file, in its order: 70 with the real taxonomy."""
+    return [
+        *KEYS,
+        *(f"{label}_presence" for label in taxonomy.fine),
+        *(f"{label}_proximity" for label in taxonomy.fine),
+        *(f"{label}_presence" for label in taxonomy.coarse),
+    ]
+
+
+def _write_clip(path: Path, events: list[Event], sensor: int, seed: int) -> None:
+    samples = render(events, sensor, random_stream(seed, "render", path.name))
+    write_sound(path, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+
+
+def write_taxonomy(path: Path) -> None:
+    """Write the SONYC-UST taxonomy in the layout of ``dcase-ust-taxonomy.yaml``."""
+    fine, coarse = {}, {}
+    for number, (group, sounds) in enumerate(SOUND_TAXONOMY.items(), start=1):
+        coarse[number] = group
+        known = [name for name, sound in sounds.items() if sound is not None]
+        numbers = [*range(1, len(known) + 1), "X"]
+        fine[number] = dict(zip(numbers, sounds, strict=False))  # the one without a sound stands last
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_yaml(path, {"fine": fine, "coarse": coarse})
+
+
+class Synthetic(Section):
+    """The section ``data.synthetic`` of params.yaml."""
+
+    seed: Seed
+    train: Count
+    validate_: Count = Field(alias="validate")
+
+
+def fetch(place: Destination, data: Any) -> Summary:
+    """Synthesise the city that ``data.synthetic`` asks for."""
+    clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
+    build_city(place.folder, seed=data.synthetic.seed, clips=clips, progress=place.progress)
+    return Summary(clips, {}, ())
+
+
+SOURCE = Source(fetch, settings=Synthetic)

@@ -1,0 +1,121 @@
+"""Prediction files in the official submission layout."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.files import atomic_write
+from ust.util.names import nfc
+from ust.util.tables import read_csv
+
+
+def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
+    """Write ``audio_filename``, the fine columns, then the coarse ones, to six decimals.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file.
+    clips : list of str
+        Names; rows are written sorted by them.
+    probabilities : numpy.ndarray [shape=(clips, labels)]
+        Coarse first, as `Taxonomy.labels`.
+    """
+    table = pd.DataFrame(probabilities.astype(np.float64), columns=list(taxonomy.labels))
+    table = table[[*taxonomy.fine, *taxonomy.coarse]]
+    table.insert(0, "audio_filename", clips)
+    with atomic_write(path) as partial:
+        table.sort_values("audio_filename", kind="stable").to_csv(
+            partial, index=False, float_format="%.6f", lineterminator="\n"
+        )
+
+
+def read_predictions(
+    path: Path, clips: list[str], taxonomy: Taxonomy, *, others: Iterable[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the predictions for `clips`.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file.
+    clips : list of str
+        Those wanted.
+    taxonomy : Taxonomy
+    others : iterable of str
+        Clips that may be in the file, too, such as a split's without ground truth; they are left out.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row per clip, in the order of `clips`; one float column per label, coarse first.
+    missing : list of str
+        Labels without a column, which are taken as 0.
+
+    Raises
+    ------
+    UserError
+        If it is another kind of table, has no label's column or a misspelt one; listing clips that are
+        missing, not wanted or there twice, and values that are not in [0, 1].
+    """
+    table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
+    table.columns = table.columns.map(nfc)
+    missing = _check_columns(path, table, taxonomy)
+    others = list(others)
+    spelling = {nfc(name): name for name in (*others, *clips)} | {name: name for name in (*others, *clips)}
+    names = (
+        table["audio_filename"].map(str).map(lambda name: spelling.get(name, spelling.get(nfc(name), name)))
+    )
+    problems = [
+        f"{len(found)} clip(s) {what}: {shorten(found)}"
+        for found, what in (
+            (sorted(set(clips) - set(names)), "of the split are missing"),
+            (sorted(set(names) - {*clips, *others}), "are not the split's"),
+            (sorted(set(names[names.duplicated()])), "are there more than once"),
+        )
+        if found
+    ]
+    given = table[[label for label in taxonomy.labels if label in table.columns]]
+    if not all(map(pd.api.types.is_numeric_dtype, given.dtypes)):
+        given = given.apply(pd.to_numeric, errors="coerce")
+    values = given.to_numpy(np.float64)
+    for column, row in np.argwhere(~((values >= 0) & (values <= 1)).T):
+        label = given.columns[column]
+        problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
+    if problems:
+        raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
+    rows = pd.Index(names).get_indexer(clips)
+    found = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), given.columns)
+    return found.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+
+
+def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:
+    """Refuse what is no table of predictions; the labels that have no column."""
+    wanted = "should be predictions: audio_filename and a column of probabilities for each label"
+    if "annotator_id" in table.columns:
+        raise UserError(f"{path}: these are annotations (it has annotator_id), {wanted}")
+    if "split" in table.columns:
+        raise UserError(f"{path}: these are labels (it has split), {wanted}")
+    if "audio_filename" not in table.columns:
+        raise UserError(f"{path}: column 'audio_filename' is missing; this {wanted}")
+    missing = [label for label in taxonomy.labels if label not in table.columns]
+    unknown = [str(name) for name in table.columns if name not in ("audio_filename", *taxonomy.labels)]
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, missing, n=1) or [
+            label for label in missing if label.split("_", 1)[1] == name
+        ]
+        hints += [f"'{name}' ({near[0]}?)"] if near else []
+    if hints:
+        raise UserError(
+            f"{path}: there is no label {shorten(hints)}; rename the column(s) as in the taxonomy"
+        )
+    if len(missing) == len(taxonomy.labels):
+        have = f"has {shorten(unknown)}" if unknown else "has no other column"
+        raise UserError(f"{path}: has a column for none of the labels, such as {shorten(missing)}; it {have}")
+    return missing

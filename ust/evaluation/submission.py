@@ -1,0 +1,113 @@
+"""A submission to the challenge: a system's output and its metadata, checked as the rules ask."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.evaluation.predictions import read_predictions
+from ust.util.config import Name, Section
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError, bullet_list
+from ust.util.folders import MANIFEST
+
+
+class Author(Section):
+    lastname: str
+    firstname: str
+    email: str
+    affiliation: str
+
+
+class Submit(Section):
+    """The section ``submit`` of params.yaml: what the metadata file says."""
+
+    label: Name
+    name: str
+    authors: Annotated[list[Author], Field(min_length=1)]
+
+
+FIGURES = ("micro_auprc", "micro_f1", "macro_auprc")
+
+
+def submission_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The official figures of the stage evaluate's metrics, without their error bars."""
+    return {
+        level: {name: metrics[level][name] for name in (*FIGURES, "class_auprc")}
+        for level in ("fine", "coarse")
+        if level in metrics
+    }
+
+
+def submission_metadata(
+    label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The metadata of a submission, in the layout of the DCASE 2019 challenge.
+
+    Parameters
+    ----------
+    label : str
+        ``<last name>_<institute>_task5_<number>``.
+    name : str
+        For the challenge's tables.
+    system : str
+        Which of the systems it is.
+    authors : list of dict
+        The corresponding one first.
+    metrics : dict
+        Of the stage evaluate.
+    """
+    rests_on = metrics["rests_on"]
+    return {
+        "submission": {"label": label, "name": name, "authors": authors},
+        "system": {
+            "description": {
+                "system": system,
+                "machine_learning_method": rests_on.get("architecture"),
+                "vggish_weights": rests_on.get("vggish_weights"),
+            },
+            "complexity": {"total_parameters": rests_on.get("parameters")},
+        },
+        "results": {
+            "data_source": rests_on.get("data_source"),
+            "split": rests_on["split"],
+            "clips": rests_on["clips"],
+            **submission_metrics(metrics),
+        },
+    }
+
+
+def check_submission(folder: Path, label: str, clips: list[str], taxonomy: Taxonomy) -> None:
+    """Check a folder of a submission: its files, the columns and their order, the clips, the range of values.
+
+    Parameters
+    ----------
+    folder : Path
+    label : str
+        Of the submission.
+    clips : list of str
+        Of the split.
+    taxonomy : Taxonomy
+
+    Raises
+    ------
+    UserError
+        Naming what is wrong.
+    """
+    output, description = f"{label}.output.csv", f"{label}.meta.yaml"
+    found = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    if found != sorted([output, description]):
+        raise UserError(f"{folder}: holds {', '.join(found)}, should hold {output} and {description}")
+    header = list(pd.read_csv(folder / output, nrows=0, dtype=str).columns)
+    wanted = ["audio_filename", *taxonomy.fine, *taxonomy.coarse]
+    if header != wanted:
+        problems = [f"column {name} is missing" for name in wanted if name not in header]
+        problems += [f"column {name} is not one of the taxonomy's" for name in header if name not in wanted]
+        problems = problems or ["the columns are in another order than fine, then coarse, as in the taxonomy"]
+        raise UserError(f"{folder / output}: not in the official layout:\n{bullet_list(problems)}")
+    read_predictions(folder / output, clips, taxonomy)
+    stated = read_yaml(folder / description).get("submission", {}).get("label")
+    if stated != label:
+        raise UserError(f"{folder / description}: the label is {stated!r}, should be {label!r}")

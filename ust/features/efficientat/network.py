@@ -1,0 +1,225 @@
+"""EfficientAT's MobileNets: log-mels as they take them, and the networks, after MobileNetV3-large.
+
+References
+----------
+Schmid, Koutini & Widmer, Efficient Large-Scale Audio Tagging via Transformer-to-CNN Knowledge Distillation,
+ICASSP 2023.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import nn
+
+from ust.audio.resampling import resample
+from ust.features.mel import mel_spectrum
+
+SAMPLE_RATE = 32_000
+FFT, WINDOW, HOP, BANDS, HIGHEST = 1024, 800, 320, 128, 15_000.0
+PRE_EMPHASIS, OFFSET = 0.97, 1e-5
+CLASSES = 527  # of AudioSet
+DROPOUT = 0.2
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted residual block, before its channels are made narrower or wider."""
+
+    kernel: int
+    expanded: int
+    out: int
+    squeeze: bool
+    hard_swish: bool
+    stride: int
+
+
+STEM = 16
+BLOCKS = (
+    Block(3, 16, 16, False, False, 1),
+    Block(3, 64, 24, False, False, 2),
+    Block(3, 72, 24, False, False, 1),
+    Block(5, 72, 40, True, False, 2),
+    Block(5, 120, 40, True, False, 1),
+    Block(5, 120, 40, True, False, 1),
+    Block(3, 240, 80, False, True, 2),
+    Block(3, 200, 80, False, True, 1),
+    Block(3, 184, 80, False, True, 1),
+    Block(3, 184, 80, False, True, 1),
+    Block(3, 480, 112, True, True, 1),
+    Block(3, 672, 112, True, True, 1),
+    Block(5, 672, 160, True, True, 2),
+    Block(5, 960, 160, True, True, 1),
+    Block(5, 960, 160, True, True, 1),
+)
+LAST, HIDDEN = 6, 1280  # times the last block's channels; before the classes
+
+
+def channels(count: float) -> int:
+    """The multiple of 8 nearest to a number of channels, but not below nine tenths of it.
+
+    Examples
+    --------
+    >>> channels(16 * 0.4), channels(960 * 0.4), channels(20)
+    (8, 384, 24)
+    """
+    nearest = max(8, int(count + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * count else nearest
+
+
+def embedding_size(width: float) -> int:
+    """How many values an embedding has.
+
+    Examples
+    --------
+    >>> embedding_size(0.4), embedding_size(1.0)
+    (384, 960)
+    """
+    return LAST * channels(BLOCKS[-1].out * width)
+
+
+def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The network's input.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+        Mono, more than 1024 of them at 32 kHz.
+    sample_rate : int
+        Hz; other rates than 32 kHz are resampled by resampy.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(128, frames), float32]
+        (ln(power + 1e-5) + 4.5) / 5 of Kaldi's mel bands, frames of 10 ms.
+    """
+    samples = resample(np.asarray(samples, np.float32), sample_rate, SAMPLE_RATE)
+    emphasised = samples[1:] - np.float32(PRE_EMPHASIS) * samples[:-1]
+    padded = np.pad(emphasised, FFT // 2, mode="reflect")
+    # The window stands in the middle of the transform: what is before it and after is zero, and left out.
+    inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
+    mel = mel_spectrum(inner, hann(), mel_bands(), n_fft=FFT, hop=HOP)
+    return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
+
+
+@cache
+def hann() -> np.ndarray:
+    """The symmetric window, as Kaldi's."""
+    return np.hanning(WINDOW).astype(np.float32)
+
+
+@cache
+def mel_bands() -> csr_array:
+    """`mel_matrix` without its zeros."""
+    return csr_array(mel_matrix())
+
+
+def mel_matrix() -> np.ndarray:
+    """Kaldi's mel bands from 0 to 15 kHz: triangles that are linear in mel, not normalised.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(128, 513), float32]
+        The last bin, at 16 kHz, has no weight.
+    """
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+    bins = mel(np.arange(FFT // 2) * SAMPLE_RATE / FFT)
+    edges = np.linspace(0, mel(HIGHEST), BANDS + 2)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    weights = np.maximum(0, np.minimum(rising, falling))
+    return np.pad(weights, ((0, 0), (0, 1))).astype(np.float32)
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: type | None = None
+) -> nn.Sequential:
+    """A convolution without bias, batch norm, and an activation if there is one."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=0.001, momentum=0.01),
+        *([activation()] if activation else []),
+    )
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by what the means of all say."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        squeezed = channels(size // 4)
+        # Named as in the published weights.
+        self.conc_se_layers = nn.ModuleList([nn.ModuleDict()])
+        self.conc_se_layers[0]["fc1"] = nn.Linear(size, squeezed)
+        self.conc_se_layers[0]["fc2"] = nn.Linear(squeezed, size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take (batch, channels, height, width) to the same shape."""
+        layers = self.conc_se_layers[0]
+        scale = torch.sigmoid(layers["fc2"](torch.relu(layers["fc1"](x.mean(dim=(2, 3))))))
+        return x * scale[:, :, None, None]
+
+
+class InvertedResidual(nn.Module):
+    """A `Block` as a module: expand, filter each channel, squeeze and excite, project; added to its input."""
+
+    def __init__(self, block: Block, inputs: int, width: float) -> None:
+        super().__init__()
+        expanded, out = channels(block.expanded * width), channels(block.out * width)
+        activation = nn.Hardswish if block.hard_swish else nn.ReLU
+        layers: list[nn.Module] = []
+        if expanded != inputs:
+            layers.append(convolution(inputs, expanded, 1, activation=activation))
+        layers.append(convolution(expanded, expanded, block.kernel, block.stride, expanded, activation))
+        if block.squeeze:
+            layers.append(SqueezeExcitation(expanded))
+        layers.append(convolution(expanded, out, 1))
+        self.block = nn.Sequential(*layers)
+        self.residual = block.stride == 1 and inputs == out
+        self.out = out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take (batch, in, height, width) to (batch, out, …)."""
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+class MobileNet(nn.Module):
+    """The network of a width; parameters carry the published names.
+
+    Parameters
+    ----------
+    width : float
+        0.4 for ``mn04_as``.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        size = channels(STEM * width)
+        layers: list[nn.Module] = [convolution(1, size, 3, 2, activation=nn.Hardswish)]
+        for block in BLOCKS:
+            layers.append(InvertedResidual(block, size, width))
+            size = layers[-1].out
+        layers.append(convolution(size, LAST * size, 1, activation=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.ModuleDict(
+            {"2": nn.Linear(LAST * size, int(HIDDEN * width)), "5": nn.Linear(int(HIDDEN * width), CLASSES)}
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def maps(self, log_mels: torch.Tensor) -> torch.Tensor:
+        """The last feature map [shape=(batch, size, height, width)] of log-mels (batch, 128, frames)."""
+        return self.features(log_mels.unsqueeze(1))
+
+    def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, size) of log-mels (batch, 128, frames)."""
+        return self.maps(log_mels).mean(dim=(2, 3))
+
+    def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Of AudioSet's 527 classes (batch, 527)."""
+        hidden = nn.functional.hardswish(self.classifier["2"](embeddings))
+        return self.classifier["5"](self.dropout(hidden))

@@ -1,1 +1,0 @@
-"""Nothing of sound: atomic writing, readers, digests, seeds, settings, errors."""

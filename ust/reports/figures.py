@@ -1,0 +1,84 @@
+"""The report's Figure 1: the features of a clip."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ust.audio.recordings import CLIP_SECONDS
+from ust.features.vggish.embedding import QUANTISE_RANGE, dequantise
+
+PATCH_SECONDS = 0.96
+BANDS_FIRST = ("mn_logmel",)  # a spectrogram, unlike the other features that have no hop_length
+
+
+def features_figure(
+    values: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]], *, title: str
+) -> Figure:
+    """Draw a clip's features above each other, on one axis of time.
+
+    Parameters
+    ----------
+    values : mapping of str to numpy.ndarray
+        By feature, as stored.
+    attributes : mapping of str to mapping
+        By feature, those of its file; a log-mel's ``sample_rate`` and ``hop_length`` give its axes.
+    title : str
+    """
+    heights = [3 if "hop_length" in attributes[name] or name in BANDS_FIRST else 2 for name in values]
+    figure = Figure(figsize=(9, 1.4 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(values), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (name, value) in zip(axes, values.items(), strict=True):
+        if "hop_length" in attributes[name]:
+            _draw_spectrogram(figure, axis, name, value, attributes[name])
+        elif name == "vggish":
+            _draw_vggish(figure, axis, value)
+        else:
+            _draw_values(figure, axis, name, value)
+    axes[0].set_title(title)
+    axes[-1].set(xlabel="time [s]", xlim=(0, CLIP_SECONDS))
+    return figure
+
+
+def _draw_spectrogram(
+    figure: Figure, axis: Axes, name: str, value: np.ndarray, attributes: Mapping[str, Any]
+) -> None:
+    """Draw a mel spectrogram [shape=(bands, frames)]."""
+    mesh = librosa.display.specshow(
+        value.astype(np.float32),
+        sr=int(attributes["sample_rate"]),
+        hop_length=int(attributes["hop_length"]),
+        x_axis="time",
+        y_axis="mel",
+        ax=axis,
+    )
+    figure.colorbar(mesh, ax=axis, format="%+2.0f dB" if name.startswith("logmel") else None)
+    axis.set(xlabel="", ylabel=f"{'log-mel' if name == 'logmel' else name}: frequency [Hz]")
+
+
+def _draw_vggish(figure: Figure, axis: Axes, value: np.ndarray) -> None:
+    """Draw VGGish embeddings [shape=(10, 128)], quantised to 8 bits."""
+    low, high = QUANTISE_RANGE
+    image = axis.imshow(
+        dequantise(torch.from_numpy(value)).numpy().T,
+        aspect="auto", origin="lower", interpolation="nearest", cmap="viridis", vmin=low, vmax=high,
+        extent=(0, len(value) * PATCH_SECONDS, -0.5, value.shape[1] - 0.5),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axis)
+    axis.set(ylabel="VGGish: dimension")
+
+
+def _draw_values(figure: Figure, axis: Axes, name: str, value: np.ndarray) -> None:
+    """Draw any other feature over the clip; an embedding of the whole clip [shape=(n,)] as one column."""
+    rows = value if name in BANDS_FIRST else np.atleast_2d(value).T
+    image = axis.imshow(
+        rows.astype(np.float32),
+        aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
+        extent=(0, CLIP_SECONDS, -0.5, len(rows) - 0.5),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axis)
+    axis.set(ylabel=f"{name}: {'band' if name in BANDS_FIRST else 'dimension'}")

@@ -1,0 +1,216 @@
+"""Many systems with several seeds each on one data set: how good, how sure, at what cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.evaluation import Evaluation, round_floats
+from ust.util.config import Count, Name, Section, Seed, Weight
+
+FIGURES = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
+PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
+
+
+class Leaderboard(Section):
+    """The section ``leaderboard`` of leaderboard/params.yaml."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    minutes: Weight  # of each training, at most; 0: any number
+    bootstrap: Annotated[int, Field(ge=10)]
+    against: Name  # the system that all are compared with
+    timed_clips: Count
+    systems: Annotated[list[Name], Field(min_length=1)]
+    pairs: list[dict[str, Name]]  # the rows of ensembles, each with its name
+    # For dvc.yaml: the system, seed and recipe of each training.
+    runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+
+    @property
+    def names(self) -> list[str]:
+        """All that is on it."""
+        return [*self.systems, *(pair["name"] for pair in self.pairs)]
+
+    def members(self, name: str) -> list[str]:
+        """The systems that one trains: itself, or those that an ensemble averages."""
+        for pair in self.pairs:
+            if pair["name"] == name:
+                return [*self.members(pair["first"]), *self.members(pair["second"])]
+        return [name]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system and what its trainings came to.
+
+    Attributes
+    ----------
+    evaluations : list of Evaluation
+        One for each seed, of the same clips.
+    cost : mapping
+        ``train_minutes, ms_per_clip, parameters, megabytes``.
+    levels : tuple of str
+        That it predicts.
+    """
+
+    evaluations: list[Evaluation]
+    cost: Mapping[str, float]
+    levels: tuple[str, ...]
+
+
+def leaderboard(
+    entries: Mapping[str, Entry], *, against: str, bootstrap: int, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each system, the best first.
+
+    Parameters
+    ----------
+    entries : mapping of str to Entry
+    against : str
+        The system that all are compared with; they are compared with the best one, too.
+    bootstrap, seed : int
+        Resamples of the clips behind the 95 % intervals; all systems and seeds are on the same ones.
+
+    Returns
+    -------
+    list of dict
+        ``system``, the mean over seeds of `FIGURES` and each one's range (``…_range``), ``seeds``, the
+        interval of the mean difference to the one (``against_NAME``) and to the best (``against_best``) by
+        level, and the cost. What a system does not predict is null.
+    """
+    first = next(iter(entries.values())).evaluations[0]
+    draws = list(resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
+    rows, spreads = [], {}
+    for name, entry in entries.items():
+        figures = [evaluation.headlines() for evaluation in entry.evaluations]
+        row: dict[str, Any] = {"system": name}
+        for figure in FIGURES:
+            level, _, metric = figure.partition("_")
+            known = level in entry.levels
+            values = [found[f"{level}.{metric}"] for found in figures] if known else []
+            row[figure] = round_floats(float(np.mean(values))) if known else None
+            row[f"{figure}_range"] = round_floats([min(values), max(values)]) if known else None
+        row |= {"seeds": len(figures), **entry.cost}
+        rows.append(row)
+        spreads[name] = {level: _spread(entry, level, draws) for level in entry.levels}
+    rows.sort(key=lambda row: -sum(row[figure] or 0 for figure in FIGURES[:2]))
+    for key, other in ((f"against_{against}", against), ("against_best", rows[0]["system"])):
+        for row in rows:
+            mine, theirs = spreads[row["system"]], spreads[other]
+            both = [level for level in PAIRED if level in mine and level in theirs]
+            row[key] = {level: round_floats(interval(mine[level] - theirs[level])) for level in both}
+    return rows
+
+
+def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
+    """Micro AUPRC over the resamples, the mean over seeds [shape=(draws,)]."""
+    return np.mean([e.resampled(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0)
+
+
+def recommend(rows: list[dict[str, Any]]) -> str:
+    """Which system to take, in one sentence."""
+    best = rows[0]
+    equal = [
+        row
+        for row in rows[1:]
+        if all(high >= 0 for _, high in row["against_best"].values()) and len(row["against_best"]) == 2
+    ]
+    text = (
+        f"Take {best['system']}: coarse / fine micro AUPRC {best['coarse_micro_auprc']:.3f} / "
+        f"{best['fine_micro_auprc']:.3f} over {best['seeds']} seeds, {best['ms_per_clip']:.0f} ms a clip"
+    )
+    cheaper = min(equal, key=lambda row: row["train_minutes"], default=None)
+    if cheaper is None:
+        return text + "; every other system is behind it."
+    minutes = f"{cheaper['train_minutes']:.1f}"
+    return text + f"; {cheaper['system']} is not surely behind it and trains in {minutes} min."
+
+
+def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
+    """The rows as a table."""
+
+    def interval_of(row: dict[str, Any], key: str) -> str:
+        found = row[key]
+        return " / ".join(
+            f"[{found[level][0]:+.3f}, {found[level][1]:+.3f}]" if level in found else "–" for level in PAIRED
+        )
+
+    def spread(row: dict[str, Any], figure: str) -> str:
+        if row[figure] is None:
+            return "–"
+        low, high = row[f"{figure}_range"]
+        return f"{row[figure]:.3f} ({low:.3f} to {high:.3f})"
+
+    scores = ("coarse micro AUPRC", "fine micro AUPRC", "coarse macro (present)")
+    costs = ("train [min]", "ms a clip", "parameters", "MB")
+    head = ("system", *scores, f"against {against}", "against the best", *costs)
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for row in rows:
+        cells = (
+            f"`{row['system']}`",
+            *(spread(row, figure) for figure in FIGURES),
+            interval_of(row, f"against_{against}"),
+            interval_of(row, "against_best"),
+            f"{row['train_minutes']:.1f}",
+            f"{row['ms_per_clip']:.0f}",
+            f"{row['parameters']:,}",
+            f"{row['megabytes']:.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+LEVELS = ("coarse", "fine")
+MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # another for every ten colours
+
+
+def cost_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Micro AUPRC of both levels against the minutes of training; the bars are the range over seeds."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    for axis, level in zip(figure.subplots(1, 2), LEVELS, strict=True):
+        for number, row in enumerate(rows):
+            value = row[f"{level}_micro_auprc"]
+            if value is None:
+                continue
+            low, high = row[f"{level}_micro_auprc_range"]
+            minutes = max(row["train_minutes"], 0.01)
+            axis.errorbar(
+                minutes,
+                value,
+                [[max(value - low, 0)], [max(high - value, 0)]],
+                fmt=MARKERS[number // 10 % len(MARKERS)],
+                color=f"C{number % 10}",
+                capsize=3,
+                label=f"{row['system']}: {row['ms_per_clip']:.0f} ms a clip",
+            )
+        axis.set(xscale="log", xlabel="training [min]", ylabel=f"{level} micro AUPRC")
+        axis.grid(alpha=0.3)
+    handles, labels = axis.figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxonomy) -> Figure:
+    """AUPRC of each coarse class that there is, a bar for each system, the mean over seeds."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axis = figure.subplots()
+    first = next(iter(evaluations.values()))[0]
+    positives = first.scores("coarse").class_positives
+    names = [name for name, count in positives.items() if count]
+    width = 0.8 / len(evaluations)
+    for number, (system, of_seeds) in enumerate(evaluations.items()):
+        areas = np.mean([[e.scores("coarse").class_auprc[n] for n in names] for e in of_seeds], axis=0)
+        places = np.arange(len(names)) + (number - (len(evaluations) - 1) / 2) * width
+        hatch = HATCHES[number // 10 % len(HATCHES)]
+        axis.bar(places, areas, width, label=system, color=f"C{number % 10}", hatch=hatch)
+    broken = [name.replace("-", "-\n") for name in names]
+    ticks = [f"{text}\n({positives[name]})" for text, name in zip(broken, names, strict=True)]
+    axis.set_xticks(range(len(names)), ticks)
+    axis.set(ylabel="coarse AUPRC", ylim=(0, 1))
+    axis.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside right center", frameon=False)
+    return figure

@@ -1,0 +1,247 @@
+"""Which clips to show: each system's most confident mistakes and best hits of each coarse class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ust.annotations.annotations import GROUND_TRUTH
+from ust.annotations.taxonomy import Taxonomy
+from ust.audio.recordings import SAMPLE_RATE
+from ust.features.logmel import logmel
+from ust.reports.html import data_uri, render_page
+from ust.reports.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
+from ust.reports.tables import classes, results
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A clip in which a system was right or wrong about a class.
+
+    Attributes
+    ----------
+    rank : int
+        From 0, among those of the same system, split, class and side (mistakes or hits).
+    clip, split, system, label : str
+    kind : str
+        "false alarm", "miss" or "hit".
+    probability : float
+        What the system gave the class.
+    """
+
+    rank: int
+    clip: str
+    split: str
+    system: str
+    label: str
+    kind: str
+    probability: float
+
+    @property
+    def confidence(self) -> float:
+        """How sure the system was of its answer, from 1/2 to 1."""
+        return 1 - self.probability if self.kind == "miss" else self.probability
+
+
+def find_examples(
+    system: str,
+    split: str,
+    labels: pd.DataFrame,
+    predicted: pd.DataFrame,
+    taxonomy: Taxonomy,
+    *,
+    mistakes: int,
+    hits: int,
+) -> list[Finding]:
+    """The most confident mistakes and hits of a system.
+
+    Parameters
+    ----------
+    system, split : str
+    labels, predicted : pandas.DataFrame
+        By clip: label values from 0 to 1, and probabilities.
+    taxonomy : Taxonomy
+    mistakes, hits : int
+        How many of each, at most, for each class.
+    """
+    found = []
+    for label in taxonomy.coarse:
+        p = predicted[label].to_numpy(np.float64)
+        true, said = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
+        confidence = np.where(said, p, 1 - p)
+        for wanted, most in ((true != said, mistakes), (true & said, hits)):
+            chosen = np.flatnonzero(wanted)
+            # Equal ones by the clip's name.
+            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:most]
+            for rank, row in enumerate(chosen[order]):
+                kind = "hit" if true[row] and said[row] else "miss" if true[row] else "false alarm"
+                found.append(Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row])))
+    return found
+
+
+def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
+    """The findings of at most so many clips, the first of each system and class before any second."""
+    chosen: set[str] = set()
+    for finding in sorted(findings, key=lambda f: (f.rank, -f.confidence, f.clip)):
+        if len(chosen) < clips:
+            chosen.add(finding.clip)
+    return [finding for finding in findings if finding.clip in chosen]
+
+
+def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> list[dict[str, object]]:
+    """What was said of a clip: for each coarse label how many of those asked heard it; the agreed answer."""
+    rows = annotations[annotations["audio_filename"] == clip]
+    people = rows[rows["annotator_id"] != GROUND_TRUTH]
+    agreed = rows[rows["annotator_id"] == GROUND_TRUTH]
+    return [
+        {
+            "label": label,
+            "heard": int((people[label] == 1).sum()),
+            "asked": int((people[label] != -1).sum()),
+            "agreed": None if agreed.empty else int(agreed[label].iloc[0]),
+        }
+        for label in taxonomy.coarse
+    ]
+
+
+# Column, label, and whether it is drawn for networks of all labels or for those that watch a validation loss.
+CHARTS = (
+    ("loss", "training loss", "flat"),
+    ("coarse", "coarse micro AUPRC", "flat"),
+    ("fine", "fine micro AUPRC", "flat"),
+    ("lr", "learning rate", "flat"),
+    ("validation_loss", "validation loss", "other"),
+)
+
+
+def clip_content(
+    clip: str,
+    samples: np.ndarray,
+    truth: pd.Series,
+    annotations: pd.DataFrame,
+    predicted: Mapping[str, pd.DataFrame],
+    taxonomy: Taxonomy,
+) -> dict[str, Any]:
+    """What the page holds of a clip.
+
+    Parameters
+    ----------
+    clip : str
+    samples : numpy.ndarray [shape=(n,)]
+        At 44.1 kHz.
+    truth : pandas.Series
+        By label.
+    annotations : pandas.DataFrame
+    predicted : mapping of str to pandas.DataFrame
+        By system, probabilities by clip and label.
+    taxonomy : Taxonomy
+    """
+    labels = list(taxonomy.labels)
+    # Computed here, whatever the systems take: a page needs no feature file.
+    spectrogram = logmel(samples, sample_rate=SAMPLE_RATE, n_fft=2048, hop_length=512, n_mels=128)
+    return {
+        "image": data_uri(spectrogram_png(spectrogram), "image/png"),
+        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
+        "votes": count_votes(annotations, clip, taxonomy),
+        "truth": [bool(value > 0.5) for value in truth[labels]],
+        "predicted": {
+            system: [round(float(p), 3) for p in table.loc[clip, labels]]
+            for system, table in predicted.items()
+        },
+    }
+
+
+def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
+    """What the page holds of a label to listen to, a row of `ust.evaluation.label_quality.doubtful`.
+
+    Parameters
+    ----------
+    row : pandas.Series
+    samples : numpy.ndarray [shape=(n,)]
+        The clip's, at 44.1 kHz.
+    """
+    return {
+        "label": row["label"],
+        "clip": row["audio_filename"],
+        "heard": int(row["heard"]),
+        "asked": int(row["asked"]),
+        "posterior": float(row["posterior"]),
+        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
+    }
+
+
+def page(
+    metrics: Mapping[str, dict[str, Any]],
+    findings: list[Finding],
+    clips: Mapping[str, dict[str, Any]],
+    history: pd.DataFrame,
+    annotations: pd.DataFrame,
+    taxonomy: Taxonomy,
+    *,
+    doubtful: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    metrics : mapping of str to dict
+        Of the stage evaluate, by system.
+    findings : list of Finding
+    clips : mapping of str to dict
+        What `clip_content` gives of each clip that is found.
+    history : pandas.DataFrame
+        Learning curves: ``system, epoch`` and figures.
+    annotations : pandas.DataFrame
+    taxonomy : Taxonomy
+    doubtful : sequence of mapping
+        What `doubtful_content` gives of labels to listen to.
+    """
+    systems = list(metrics)
+    metadata = metrics[systems[0]]["rests_on"]
+    weights = [m["rests_on"]["vggish_weights"] for m in metrics.values() if "vggish_weights" in m["rests_on"]]
+    networks = history.groupby("system", sort=True)
+    curves = {name: table.dropna(axis="columns", how="all") for name, table in networks}
+    of_kind = {"flat": {name: table for name, table in curves.items() if "coarse" in table}}
+    of_kind["other"] = {
+        name: table
+        for name, table in curves.items()
+        if name not in of_kind["flat"] and ("/" not in name or name.endswith("/root"))
+    }
+    return render_page(
+        metadata={
+            "source": metadata.get("data_source", "unknown data"),
+            "split": metadata["split"],
+            "clips": metadata["clips"],
+            "vggish": weights[0] if weights else "no",
+        },
+        results=results(metrics),
+        classes=classes(metrics, prevalence(annotations, metadata["split"], taxonomy)),
+        charts=[
+            {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
+        ],
+        labels=taxonomy.coarse,
+        doubtful=doubtful,
+        systems=systems,
+        chosen=max(systems, key=lambda name: metrics[name]["coarse"]["micro_auprc"]),
+        splits=sorted({finding.split for finding in findings}),
+        data={
+            "labels": taxonomy.labels,
+            "systems": systems,
+            "ticks": mel_ticks(SAMPLE_RATE),
+            "findings": [asdict(finding) | {"confidence": finding.confidence} for finding in findings],
+            "clips": clips,
+        },
+    )
+
+
+def prevalence(annotations: pd.DataFrame, split: str, taxonomy: Taxonomy) -> dict[str, float]:
+    """By coarse name, the share of a split's clips with ground truth that have it."""
+    rows = annotations[(annotations["split"] == split) & (annotations["annotator_id"] == GROUND_TRUTH)]
+    return {
+        taxonomy.coarse_name(group): float((rows[label] == 1).mean())
+        for group, label in enumerate(taxonomy.coarse)
+    }

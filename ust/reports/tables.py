@@ -1,0 +1,202 @@
+"""The report's Tables 3 and 4 from metrics, beside the report's own figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+MARK = "†"
+UNCONVERGED = "still getting better when its epochs were over; more would change its place"
+SPREAD = (
+    "Another seed moves any of these figures; differences below that spread, and within the intervals, "
+    "mean nothing."
+)
+FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
+COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
+HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
+
+# Tompkins & Nichols, Tables 3 and 4, and the data that these figures rest on: the validate split of SONYC-UST
+# v1 as version 0.1 was published, with its error in the coarse label machinery-impact.
+REPORT_DATA = {
+    "data_source": "sonyc-ust-v1",
+    "data_release": "0.1",
+    "coarse": "as_given",
+    "split": "validate",
+}
+REPORT = {
+    "cnn_vggish_coarse": ("CNN+VGGish1", (0.646, 0.483, 0.425, 0.787, 0.609, 0.579)),
+    "cnn_vggish_fine": ("CNN+VGGish2", (0.656, 0.398, 0.401, 0.768, 0.533, 0.555)),
+    "hierarchical": ("Hierarchical", (0.643, 0.490, 0.414, 0.787, 0.609, 0.579)),
+    "baseline_fine": ("Fine-level", (0.671, 0.502, 0.427, 0.742, 0.507, 0.530)),
+    "baseline_coarse": ("Coarse-level", (None, None, None, 0.762, 0.674, 0.542)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system's figures, in the order of `COLUMNS`; None where it does not predict the level."""
+
+    system: str
+    values: tuple[float | None, ...]
+    converged: bool = True
+
+    @property
+    def name(self) -> str:
+        """With a mark if it was still getting better when its epochs were over."""
+        return self.system if self.converged else f"{self.system} {MARK}"
+
+
+def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
+    """The levels that a system predicts, from the metrics of the stage evaluate."""
+    outputs = metrics["rests_on"].get("outputs")
+    return tuple(
+        level for level in ("fine", "coarse") if level in metrics and outputs in (None, "all", "fine", level)
+    )
+
+
+def table_row(system: str, metrics: dict[str, Any]) -> Row:
+    """The row of a system from the metrics of the stage evaluate."""
+    predicted = levels(metrics)
+    values = tuple(
+        metrics[level][figure] if level in predicted else None
+        for level in ("fine", "coarse")
+        for figure in FIGURES
+    )
+    return Row(system, values, metrics["rests_on"].get("converged", True))
+
+
+def report_rows(systems: list[str]) -> list[Row]:
+    """The report's own rows of those systems that it has."""
+    return [Row(*REPORT[system]) for system in systems if system in REPORT]
+
+
+def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
+    """Cells of a table as the report sets them: italics for the best of a column, bold for the best of both.
+
+    Parameters
+    ----------
+    rows : list of Row
+    others : list of Row
+        Of the other table.
+    """
+
+    def column(table: list[Row], index: int) -> list[float]:
+        return [row.values[index] for row in table if row.values[index] is not None]
+
+    cells = []
+    for row in rows:
+        line = [row.name]
+        for index, value in enumerate(row.values):
+            if value is None:
+                line.append("–")
+                continue
+            text = f"{value:.3f}"
+            if value == max(column(rows, index)):
+                text = f"*{text}*"
+            if others and value > max(column(others, index), default=2):
+                text = f"**{text}**"
+            line.append(text)
+        cells.append(line)
+    return cells
+
+
+def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
+    """Both tables, each followed by the report's own.
+
+    Parameters
+    ----------
+    systems, baselines : list of Row
+    rests_on : str
+        The data these figures are of, for the caption.
+    """
+    names = [[row.system for row in table] for table in (systems, baselines)]
+    report_systems, report_baselines = (report_rows(table) for table in names)
+    parts = []
+    for title, ours, against, report, report_against in (
+        ("Table 3: systems", systems, baselines, report_systems, report_baselines),
+        ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
+    ):
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(ours, against))}")
+        parts.append(
+            "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
+            + _grid(mark_best(report, report_against))
+        )
+    parts.append(
+        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every "
+        "system.\n"
+        f"{MARK}: {UNCONVERGED}. {SPREAD}"
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
+    """Both tables as data: table, system, source ("here" or "report") and `COLUMNS`."""
+    lines = []
+    for number, table in ((3, systems), (4, baselines)):
+        names = [row.system for row in table]
+        lines += [(number, row.system, "here", *row.values) for row in table]
+        lines += [(number, name, "report", *REPORT[name][1]) for name in names if name in REPORT]
+    return pd.DataFrame(lines, columns=["table", "system", "source", *COLUMNS])
+
+
+def _grid(cells: list[list[str]]) -> str:
+    lines = [["system", *HEADERS], ["---"] * (1 + len(HEADERS)), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+Metrics = dict[str, Any]
+
+
+def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
+    """The headline figures of each system with their intervals, and those of the best constant answer."""
+    rows = []
+    for system, found in metrics.items():
+        intervals = found["ci95"]["clips"]
+        cells = []
+        for column, value in zip(COLUMNS, table_row(system, found).values, strict=True):
+            level, figure = column.split("_", 1)
+            cells.append(_cell(value, None if value is None else intervals[level][figure]))
+        rows.append({"system": table_row(system, found).name, "cells": cells})
+    _mark_best(rows)
+    prevalence = next(iter(metrics.values()))["prevalence"]
+    constant = [
+        _cell(prevalence.get(level, {}).get(figure))
+        for level, _, figure in (column.partition("_") for column in COLUMNS)
+    ]
+    note = f"{MARK}: {UNCONVERGED}. {SPREAD}"
+    return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
+
+
+def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
+    """The coarse AUPRC of each class and system.
+
+    Parameters
+    ----------
+    metrics : dict
+        By system.
+    prevalence : dict of str to float
+        The share of clips that have each class.
+    """
+    rows = [
+        {"system": system, "cells": [_cell(found["coarse"]["class_auprc"][name]) for name in prevalence]}
+        for system, found in metrics.items()
+    ]
+    _mark_best(rows)
+    rows.append({"system": "prevalence", "cells": [_cell(share) for share in prevalence.values()]})
+    return {"columns": [name.replace("-", " ") for name in prevalence], "rows": rows}
+
+
+def _cell(value: float | None, interval: list[float] | None = None) -> dict[str, Any]:
+    return {
+        "value": value,
+        "text": "–" if value is None else f"{value:.3f}",
+        "interval": f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "",
+        "best": False,
+    }
+
+
+def _mark_best(rows: list[dict[str, Any]]) -> None:
+    for cells in zip(*(line["cells"] for line in rows), strict=True):
+        values = [cell["value"] for cell in cells if cell["value"] is not None]
+        for cell in cells:
+            cell["best"] = cell["value"] is not None and cell["value"] == max(values)

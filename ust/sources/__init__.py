@@ -1,1 +1,0 @@
-"""What brings a data set: a folder, SONYC-UST from Zenodo, a synthetic city."""

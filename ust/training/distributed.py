@@ -1,0 +1,189 @@
+"""One training by several processes, each with its share of every batch: torchrun and its process groups.
+
+The batch stays what it is: gradients are those of one process with all of it, but for the last bits and the
+draws of dropout.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ust.util.errors import UserError
+
+
+def is_launched() -> bool:
+    """Whether this is one of several processes, started by torchrun."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def started_rank() -> int:
+    """Which of the processes that torchrun started this is, before they meet; 0 where it started none."""
+    return int(os.environ["RANK"]) if is_launched() else 0
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where there is but one."""
+    return torch.distributed.get_rank() if _joined() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return torch.distributed.get_world_size() if _joined() else 1
+
+
+def launch(processes: int, words: Sequence[str]) -> None:
+    """Run a module's command line in so many processes, as torchrun does, and wait for them.
+
+    Raises
+    ------
+    UserError
+        If one of them ends otherwise than it should; the others are then ended, too.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="ust", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)(*words)
+    except ChildFailedError as error:
+        # One that was killed takes the others with it, which may be noticed first.
+        first, failure = min(
+            error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
+        )
+        how = f"ended with exit code {failure.exitcode}"
+        if failure.exitcode < 0:
+            how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+        raise UserError(
+            f"process {first} of {processes} {how}, and so the others were ended; the same command goes on "
+            "from the last epoch that was finished"
+        ) from None
+
+
+def init_process_group(processes: int, device: torch.device) -> None:
+    """Meet the other processes.
+
+    Raises
+    ------
+    UserError
+        If torchrun started another number than there should be.
+    """
+    there = int(os.environ["WORLD_SIZE"])
+    if there != processes:
+        raise UserError(f"torchrun started {there} processes, compute.processes is {processes}")
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+@contextmanager
+def report_lost_processes() -> Iterator[None]:
+    """Make an error of what reaches this process when another one ends in the middle of a step.
+
+    Raises
+    ------
+    UserError
+        If the others are gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _joined() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise UserError(f"process {rank()} of {world_size()} has lost the others") from error
+        raise
+
+
+def broadcast(value: Any) -> Any:
+    """What the first process gives for it, in all of them."""
+    if not _joined():
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def all_reduce_sum(value: float) -> float:
+    """A number added up over all processes."""
+    if not _joined():
+        return value
+    total = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.all_reduce(total)
+    return total.item()
+
+
+def all_gather(value: torch.Tensor) -> list[torch.Tensor]:
+    """A tensor of each process."""
+    if not _joined():
+        return [value]
+    values = [torch.empty_like(value) for _ in range(world_size())]
+    torch.distributed.all_gather(values, value)
+    return values
+
+
+class _Sum(torch.autograd.Function):
+    """A tensor added up over all processes; so is what flows back to it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+class _Synced:
+    """Batch norm over the batch of all processes, on CPUs, too, where PyTorch's own is for GPUs alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (batch, channels, …), in training by the mean and variance of the whole batch."""
+        if not self.training:
+            return super().forward(x)
+        axes = (0, *range(2, x.ndim))
+        shape = (-1, *[1] * (x.ndim - 2))
+        size = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = _Sum.apply(x.float().sum(axes)) / size
+        variance = _Sum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * size / (size - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class SyncedBatchNorm1d(_Synced, nn.BatchNorm1d):
+    """Of vectors."""
+
+
+class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
+    """Of maps."""
+
+
+SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
+
+
+def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
+    """Put batch norms over all processes in the place of others, in place, with the same state dict."""
+    for module in network.modules():
+        if type(module) in SYNCED:
+            module.__class__ = SYNCED[type(module)]
+    return network
+
+
+def _joined() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

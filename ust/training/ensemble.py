@@ -1,0 +1,149 @@
+"""Averaging trained systems, by shares that suit what they said of train clips they had not heard."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.evaluation.calibration import best_thresholds
+from ust.evaluation.predictions import read_predictions, write_predictions
+from ust.models.checkpoints import MODEL_FILE, read_description, save_ensemble
+from ust.training.cross_validation import OUT_OF_FOLD
+from ust.util.config import Name, Section
+from ust.util.errors import UserError
+
+ALIKE = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
+SMALLEST = 1e-6  # probability whose logarithm counts
+
+
+class Pair(Section):
+    """A row of ``ensembles`` in params.yaml: two systems, or ensembles, and the labels that shares suit."""
+
+    first: Name
+    second: Name
+    labels: Name
+
+
+def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path) -> dict[str, Any]:
+    """Copy systems into a folder and write there what they make together.
+
+    The shares of each level are those whose average of out-of-fold predictions has the least cross-entropy.
+    Thresholds are chosen by that average, which is written as any other's out-of-fold predictions are.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Of the systems.
+    labels : pandas.DataFrame
+        Of the train clips, by audio_filename.
+    taxonomy : Taxonomy
+    out : Path
+
+    Returns
+    -------
+    dict
+        ``shares`` by level, in the order of the systems.
+
+    Raises
+    ------
+    UserError
+        If two have the same name, one does not say what it is or keeps no out-of-fold predictions, or they
+        were not trained on the same features, taxonomy and outputs.
+    """
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"an ensemble of {', '.join(names)}: name each once")
+    metadata = _together({folder: _about(folder) for folder in folders})
+    clips = list(labels.index)
+    held = np.stack([_out_of_fold(folder, clips, taxonomy) for folder in folders])
+    targets = labels[list(taxonomy.labels)].to_numpy(np.float64)
+    k = len(taxonomy.coarse)
+    shares, averaged = {}, np.zeros_like(targets)
+    for level, columns in (("coarse", slice(k)), ("fine", slice(k, None))):
+        shares[level] = best_shares(held[:, :, columns], targets[:, columns]).round(4).tolist()
+        averaged[:, columns] = np.tensordot(shares[level], held[:, :, columns], 1)
+    metadata["thresholds"] = best_thresholds(targets, averaged, list(taxonomy.labels))
+    for folder, name in zip(folders, names, strict=True):
+        shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(".*", OUT_OF_FOLD))
+    write_predictions(out / OUT_OF_FOLD, clips, averaged, taxonomy)
+    save_ensemble(out, names, shares, metadata)
+    return shares
+
+
+def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Shares of an average, which sum to 1, under which targets are most likely.
+
+    Parameters
+    ----------
+    held : numpy.ndarray [shape=(systems, clips, labels)]
+        Probabilities of clips that were not learnt from.
+    targets : numpy.ndarray [shape=(clips, labels)]
+        From 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(systems,)]
+
+    References
+    ----------
+    van der Laan, Polley & Hubbard, Super Learner, 2007.
+    """
+    from scipy.optimize import minimize  # takes half a second that every command would wait for
+
+    def loss(shares: np.ndarray) -> tuple[float, np.ndarray]:
+        p = np.clip(np.tensordot(shares, held, 1), SMALLEST, 1 - SMALLEST)
+        value = -np.mean(targets * np.log(p) + (1 - targets) * np.log1p(-p))
+        return value, np.mean(held * ((1 - targets) / (1 - p) - targets / p), axis=(1, 2))
+
+    count = len(held)
+    if held.size == 0:  # a level without labels
+        return np.full(count, 1 / count)
+    found = minimize(
+        loss, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
+        constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1}, options={"ftol": 1e-10},
+    ).x.clip(0, 1)  # fmt: skip
+    return found / found.sum()
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What a system says of itself."""
+    metadata = read_description(folder).get("about")
+    needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
+    if not isinstance(metadata, dict) or not metadata.keys() >= set(needed):
+        raise UserError(f"{folder / MODEL_FILE}: does not say what the system is; train it again")
+    return metadata
+
+
+def _together(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """What an ensemble says of itself."""
+    (first, metadata), *others = members.items()
+    features = dict(metadata["features"])
+    for folder, other in others:
+        ours, theirs = ({key: each[key] for key in ALIKE} for each in (metadata, other))
+        ours, theirs = ours | features, theirs | other["features"]
+        if differ := [key for key in theirs if ours.get(key, theirs[key]) != theirs[key]]:
+            raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
+        features |= other["features"]
+    every = members.values()
+    return {key: metadata[key] for key in ("versions", "taxonomy", "outputs")} | {
+        "architecture": "average of " + " and ".join(each["architecture"] for each in every),
+        "inputs": {feature: feature for each in every for feature in each["inputs"].values()},
+        "features": features,
+        "parameters": sum(each["parameters"] for each in every),
+        "converged": all(each.get("converged", False) for each in every),
+    }
+
+
+def _out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
+    """A system's predictions [shape=(clips, labels)]."""
+    path = folder / OUT_OF_FOLD
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: keeps no out-of-fold predictions, by which an ensemble is weighted; train_head does, "
+            "and train_finetune with folds"
+        )
+    return read_predictions(path, clips, taxonomy)[0][list(taxonomy.labels)].to_numpy(np.float64)

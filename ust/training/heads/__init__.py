@@ -1,1 +1,0 @@
-"""Training heads on embeddings of pretrained networks."""

@@ -1,0 +1,76 @@
+"""Training one network as the authors' code did: its rate falls on a plateau of the validation loss."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ust.training.schedules import EarlyStopping
+from ust.training.trainer import Network, Task, Trainer
+from ust.util.config import Count, Factor, Whole
+
+
+class Plateau(Network):
+    """The recipe's section of params.yaml."""
+
+    reduce_patience: Whole
+    reduce_factor: Factor
+    stop_patience: Count
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; `best` when its validation loss is the lowest so far."""
+
+    number: int
+    loss: float
+    validation_loss: float
+    lr: float
+    best: bool
+
+    def figures(self) -> dict[str, float]:
+        """What a learning curve shows."""
+        return {"loss": self.loss, "validation_loss": self.validation_loss, "lr": self.lr}
+
+
+def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
+    """Train in place; reduce the rate when the loss on validate no longer falls, and stop early.
+
+    Returns
+    -------
+    list of Epoch
+        All, those gone on from included.
+
+    Raises
+    ------
+    UserError
+        If the loss is no longer finite.
+    """
+    trainer, state = Trainer(task, recipe), task.state
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        trainer.optimizer, factor=recipe.reduce_factor, patience=recipe.reduce_patience
+    )
+    stopping = EarlyStopping(recipe.stop_patience)
+    if state.epochs:
+        trainer.restore(state)
+        plateau.load_state_dict(state.values["plateau"])
+        stopping.lowest, stopping.since = state.values["stopping"]
+    for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
+        if stopping.exhausted:
+            break
+        lr = trainer.optimizer.param_groups[0]["lr"]
+        loss = trainer.epoch(number)
+        watched = trainer.loss(task.validate)
+        epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
+        task.on_epoch(epoch)
+        plateau.step(watched)
+        trainer.keep(state)
+        state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
+        state.epochs.append(asdict(epoch))
+        state.write()
+    return [Epoch(**values) for values in state.epochs]
+
+
+def stopped_early(epochs: list[Epoch], patience: int) -> bool:
+    """Whether training stopped because nothing was gained, not because its epochs were over."""
+    last = max((epoch.number for epoch in epochs if epoch.best), default=0)
+    return epochs[-1].number - last >= patience

@@ -1,0 +1,119 @@
+"""Training one network by the report's recipe (section 5), in which its rate follows the scores on validate.
+
+In few epochs that never comes into play; a rate that falls as a cosine gets more out of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from ust.training.schedules import CosineSchedule, StagnationSchedule
+from ust.training.trainer import Network, Task, Trainer
+from ust.util.config import Factor, Positive, Rate, Whole
+
+Score = Callable[[np.ndarray], dict[str, float]]
+
+
+class Stagnation(Network):
+    """The recipe's sections of params.yaml."""
+
+    schedule: Literal["stagnation", "cosine"]
+    warm_up: Rate
+    patience: Whole
+    reduce_factor: Factor
+    min_lr: Positive
+    factor_step: Rate
+    restart: Literal["reached", "passed"]
+
+
+def schedule_of(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
+    """How the rate of a recipe goes."""
+    if recipe.schedule == "cosine":
+        return CosineSchedule(recipe.lr, recipe.warm_up)
+    return StagnationSchedule(
+        recipe.lr, recipe.patience, recipe.reduce_factor, recipe.min_lr, recipe.factor_step, recipe.restart
+    )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    loss : float
+        Mean over the training examples.
+    scores : dict of str to float
+        On validate, by level.
+    lr : float
+        The rate the epoch, or its last step, was trained with.
+    restarts : int
+        Warm restarts so far.
+    best : tuple of str
+        Levels whose score is a new best.
+    """
+
+    number: int
+    loss: float
+    scores: dict[str, float]
+    lr: float
+    restarts: int
+    best: tuple[str, ...]
+
+    def figures(self) -> dict[str, float]:
+        """What a learning curve shows."""
+        return {"loss": self.loss, **self.scores, "lr": self.lr, "restarts": self.restarts}
+
+
+def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Epoch]:
+    """Train in place; the rate goes by its schedule, which is told whether a score is a new best.
+
+    Parameters
+    ----------
+    task : Task
+        Its validate examples are predicted after each epoch.
+    recipe : Stagnation
+    score : callable
+        Takes those predictions [shape=(validate, outputs)] and gives a score for each level that is watched.
+
+    Returns
+    -------
+    list of Epoch
+        All, those gone on from included.
+
+    Raises
+    ------
+    UserError
+        If the loss is no longer finite.
+    """
+    trainer, state = Trainer(task, recipe), task.state
+    schedule = schedule_of(recipe)
+    best: dict[str, float] = {}
+    if state.epochs:
+        trainer.restore(state)
+        schedule.load_state_dict(state.values["schedule"])
+        best = state.values["best"]
+    for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
+        loss = trainer.epoch(number, schedule.at)
+        scores = score(trainer.probabilities(task.validate))
+        new_best = tuple(level for level, value in scores.items() if value > best.get(level, -1.0))
+        best |= {level: scores[level] for level in new_best}
+        epoch = Epoch(number, loss, scores, lr=schedule.lr, restarts=schedule.restarts, best=new_best)
+        task.on_epoch(epoch)
+        if schedule.step(improved=bool(new_best)):
+            trainer.restart(schedule.lr)
+        trainer.keep(state)
+        state.values |= {"schedule": schedule.values(), "best": best}
+        state.epochs.append(asdict(epoch))
+        state.write()
+    return [Epoch(**{**values, "best": tuple(values["best"])}) for values in state.epochs]
+
+
+def has_converged(epochs: list[Epoch], level: str, patience: int) -> bool:
+    """Whether the last best epoch of a level is more than `patience` epochs ago: more would bring little."""
+    last = max((epoch.number for epoch in epochs if level in epoch.best), default=0)
+    return epochs[-1].number - last > patience

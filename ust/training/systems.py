@@ -1,0 +1,90 @@
+"""The tables ``systems`` and ``hierarchies`` of params.yaml: each row completed to all that sets a system."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ust.models.cnn import CNNVGGish
+from ust.models.registry import ARCHITECTURES
+from ust.training.config import HierarchyConfig, SystemConfig, system_model
+from ust.training.registry import RECIPES
+from ust.util.config import explain_validation_error, parameter_error, read_sections
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError
+
+TABLES = ("systems", "hierarchies")
+Model = CNNVGGish.Config  # the section ``model``, which the report's networks share
+
+
+def read_system(path: Path, name: str) -> SystemConfig:
+    """A system of a parameter file; what its row leaves out, or null, is as its recipe and ``model`` have it.
+
+    Raises
+    ------
+    UserError
+        If there is no such system, or naming each parameter of its that is wrong.
+    """
+    content = read_yaml(path)
+    rows = {table: content.get(table) for table in TABLES}
+    there = {each: table for table, some in rows.items() for each in (some if isinstance(some, dict) else ())}
+    if name not in there:
+        raise UserError(f"{path}: systems has no {name!r}; it has {', '.join(map(str, there))}")
+    table = there[name]
+    row = content[table][name]
+    recipe = recipe_of(table, row)
+    kinds = {recipe: RECIPES[recipe].settings} | ({"model": Model} if "model" in content else {})
+    defaults = {key: value for section in read_sections(path, **kinds) for key, value in section}
+    system, problems = complete_system(table, name, row, defaults)
+    if problems:
+        raise parameter_error(path, problems)
+    return system
+
+
+def recipe_of(table: str, row: Any) -> str:
+    """A row's recipe; of one that its table does not know the table's first, whose check will say so."""
+    known = [
+        name
+        for name, recipe in RECIPES.items()
+        if issubclass(recipe.row, HierarchyConfig) == (table == TABLES[1])
+    ]
+    recipe = row.get("recipe") if isinstance(row, dict) else None
+    return recipe if recipe in known else known[0]
+
+
+def complete_system(
+    table: str, name: str, row: Any, defaults: Mapping[str, Any]
+) -> tuple[SystemConfig | None, list[str]]:
+    """A system from its row and, for what the row leaves out or null, the sections.
+
+    Returns
+    -------
+    system : System or None
+    problems : list of str
+        What is wrong with it; then there is no system.
+    """
+    where = f"{table}.{name}"
+    if not isinstance(row, dict):
+        return None, [f"{where}: is {row!r}, should be a mapping of parameters"]
+    recipe = recipe_of(table, row)
+    if row.get("recipe") != recipe:
+        known = [each for each in RECIPES if recipe_of(table, {"recipe": each}) == each]
+        return None, [f"{where}.recipe: is {row.get('recipe')!r}, should be one of {', '.join(known)}"]
+    of_frames = RECIPES[recipe].row.of_frames
+    possible = [each for each, network in ARCHITECTURES.items() if network.of_frames == of_frames]
+    if row.get("architecture") not in possible:
+        given = repr(row.get("architecture"))
+        wanted = f"one of {', '.join(possible)}, which the recipe {recipe} trains"
+        return None, [f"{where}.architecture: is {given}, should be {wanted}"]
+    kind = system_model(RECIPES[recipe].row, row["architecture"], RECIPES[recipe].settings)
+    given = {key: value for key, value in row.items() if value is not None}
+    known = {key: value for key, value in defaults.items() if key in kind.model_fields}
+    try:
+        system = kind.model_validate(known | given)
+        system.inputs  # noqa: B018 - raises where it takes other features
+    except ValidationError as error:
+        return None, explain_validation_error(error, kind, f"{where}.")
+    except ValueError as error:
+        return None, [f"{where}.features: {error}"]
+    return system, []

@@ -1,0 +1,63 @@
+"""Reading CSV files, or saying in one line why not."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ust.util.errors import UserError
+
+LONGEST_LINE = 2**20
+OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b"|": "bars"}
+
+
+def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
+    """Read a CSV file in UTF-8, with or without a byte-order mark.
+
+    Parameters
+    ----------
+    path : Path
+    hint : str
+        What to do when there is no such file.
+    options
+        Of `pandas.read_csv`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not CSV, separated by something else, or has a line of more than a megabyte.
+    """
+    try:
+        content, number = io.BytesIO(), 0
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise UserError(f"{path}: line {number} is longer than a megabyte: not a table of clips")
+                if number == 1 and "sep" not in options:
+                    _check_separator(path, line)
+                content.write(line)
+        if number == 0:
+            raise UserError(f"{path}: the file is empty")
+        content.seek(0)
+        table = pd.read_csv(content, encoding="utf-8-sig", **options)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{hint and '; ' + hint}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, should be a CSV file{hint and '; ' + hint}") from None
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    # pandas takes what exceeds the header for row names.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")
+    return table
+
+
+def _check_separator(path: Path, header: bytes) -> None:
+    """Refuse a header of several columns of which none is separated by a comma."""
+    for separator, name in OTHER_SEPARATORS.items():
+        if separator in header and b"," not in header and b"\0" not in header:
+            raise UserError(
+                f"{path}: the columns are separated by {name}, should be by commas; save it with those"
+            )
