@@ -36,9 +36,9 @@ def main() -> None:
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.recordings import SAMPLE_RATE, load_audio
-    from ust.evaluation.curves import combine_histories
     from ust.evaluation.predictions import read_predictions
     from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips, page
+    from ust.reports.tables import combine_histories
     from ust.util.documents import read_json
     from ust.util.files import atomic_write
     from ust.util.tables import read_csv

@@ -18,8 +18,14 @@ def main() -> None:
     parser.add_argument("plots", type=Path, help="folder to write")
     args = parse_args(parser, writes=["markdown", "csv"], replaces=["plots"])
 
-    from ust.evaluation.curves import combine_curves, combine_histories, split_by_metric
-    from ust.reports.tables import table_frame, table_markdown, table_row
+    from ust.reports.tables import (
+        combine_curves,
+        combine_histories,
+        split_by_metric,
+        table_frame,
+        table_markdown,
+        table_row,
+    )
     from ust.util.documents import read_json
     from ust.util.files import atomic_write
     from ust.util.folders import atomic_folder

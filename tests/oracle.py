@@ -43,7 +43,7 @@ def thresholds_of(predicted):
 
 
 def score(truth, predicted, taxonomy, level):
-    """Return micro AUPRC, micro F1, macro AUPRC and category AUPRCs; arrays as in `ust.evaluation.metrics`."""
+    """Return micro AUPRC, micro F1, macro AUPRC, category AUPRCs; arrays as in `ust.evaluation.metrics`."""
     tables = []
     for g in range(len(taxonomy.coarse)):
         table = {}

@@ -83,7 +83,7 @@ def test_a_stream_is_tagged_as_a_file_of_it(monkeypatch, tagger, tmp_path, secon
     assert [(w.start, w.end) for w in found] == [(w.start, w.end) for w in wanted]
     assert [w.probabilities[1] for w in found] == [w.probabilities[1] for w in wanted]
     for one, other in zip(found, wanted, strict=True):
-        assert one.probabilities[0] == pytest.approx(other.probabilities[0], abs=0.5)
+        assert one.probabilities[0] == pytest.approx(other.probabilities[0], abs=0.25)
 
 
 def test_a_stream_has_the_probabilities_of_a_file(tagger, tmp_path, noise):

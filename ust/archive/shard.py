@@ -37,7 +37,7 @@ class ShardJob:
         Folder of the trained system; its features' weights are beside it.
     model_id : str
         Stands in each row of tags.
-    reading : dict
+    inference_options : dict
         How the system's answers are read: arguments of `Tagger.load`.
     window, hop : float
         Seconds.

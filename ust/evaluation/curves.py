@@ -1,7 +1,5 @@
 """Tables behind the evaluation's pictures, and how far probabilities are from shares."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,6 @@ import pandas as pd
 from ust.evaluation.calibration import Calibration
 from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.evaluation.metrics import Counts, micro_counts, precision_recall
-from ust.reports.tables import levels
-from ust.util.tables import read_csv
 
 POINTS = 200
 BINS = 10
@@ -130,44 +126,3 @@ def _curve(counts: Counts, *, f1: bool = False) -> pd.DataFrame:
     if f1:
         table["f1"] = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return table.iloc[keep]
-
-
-def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The tables of `ust.evaluation.curves.curves`, of each name those of all systems that predict its level.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds a folder of CSV files for each system.
-    metrics : mapping of str to dict
-        Of the stage evaluate, by system.
-    """
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for system, found in metrics.items():
-        for path in sorted((folder / system).glob("*.csv")):
-            level = path.stem.split("_")[0]
-            if level == "confusion" or level in levels(found):
-                table = read_csv(path)
-                table.insert(0, "system", system)
-                tables.setdefault(path.stem, []).append(table)
-    return {name: pd.concat(parts) for name, parts in tables.items()}
-
-
-def combine_histories(paths: Iterable[Path]) -> pd.DataFrame:
-    """The learning curves of all networks: ``system, epoch`` and what any of them has.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        CSV files of the stage train; a network of a hierarchy is called ``SYSTEM/NODE``.
-    """
-    tables = [read_csv(path, hint="the stage train makes it") for path in paths]
-    return pd.concat(tables).rename(columns={"network": "system"})
-
-
-def split_by_metric(history: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Of each figure in learning curves the networks that have it: ``system, epoch`` and the figure."""
-    keys = ["system", "epoch"]
-    return {
-        name: history[[*keys, name]].dropna() for name in history.columns if name not in (*keys, "restarts")
-    }

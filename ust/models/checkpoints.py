@@ -66,7 +66,7 @@ class SavedNetwork:
         What rebuilds it.
     labels : list of str
         What its outputs are of.
-    about : dict
+    metadata : dict
         Epoch and score it was chosen by, what its features rest on.
     shapes : mapping of str to tuple of int
         Of a clip's inputs.

@@ -18,7 +18,7 @@ class System(nn.Module):
     Attributes
     ----------
     taxonomy : Taxonomy
-    about : dict
+    metadata : dict
         What it rests on.
     coarse_at_least_fine : bool
         Whether coarse probabilities are raised to the highest of their fine ones.
@@ -68,7 +68,7 @@ class CalibratedClassifier(nn.Module):
 class FlatSystem(System):
     """One network for all its labels; coarse ones it lacks are the maximum of their fine ones.
 
-    Of `about` it takes ``calibration``, if it has that.
+    Of `metadata` it takes ``calibration``, if it has that.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class HierarchicalSystem(System):
     nodes : mapping of str to Answers
         By name: "root" and coarse labels.
     taxonomy : Taxonomy
-    about : dict
+    metadata : dict
     threshold : float
         Coarse probability above which a group's network runs.
     unselected : {"keep", "zero"}
@@ -188,7 +188,7 @@ class EnsembleSystem(System):
     ----------
     members : list of System
     taxonomy : Taxonomy
-    about : dict
+    metadata : dict
     shares : mapping of str to list of float
         Of each member in the average, by level; they sum to 1.
     """

@@ -56,7 +56,7 @@ def pack(out: Path, name: str, system: Path, features: Path, inference_options: 
         Folder of the stage train; of a flat system that of one checkpoint.
     features : Path
         Folder of the stages weights.
-    reading : mapping
+    inference_options : mapping
         How its answers are read: the options of `ust.models.checkpoints.load_system`.
 
     Raises

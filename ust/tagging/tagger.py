@@ -182,7 +182,7 @@ class Tagger:
         device : torch.device
         fast : bool
             Swap in the faster layers (`ust.util.accelerate`).
-        **reading
+        **inference_options
             How its answers are read: ``threshold``, ``unselected``, ``pooling`` and
             ``coarse_at_least_fine`` of `ust.models.checkpoints.load_system`.
 

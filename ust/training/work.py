@@ -60,7 +60,7 @@ class TrainingContext:
         Folder for the models.
     states : Path
         Folder for what a training cut short goes on from.
-    about : dict
+    metadata : dict
         What is written into each model: what its features rest on.
     root : Path or None
         Checkpoint of a flat network that is the root of a hierarchy.
