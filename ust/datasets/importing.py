@@ -1,6 +1,7 @@
 """Classes in people's own words, and the labels of a taxonomy that they are."""
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -419,8 +420,12 @@ def _doubt_outside(
         return said
     last, length = spans[-1]
     found, outside = [], []
+    starts = [start for start, _ in spans]
     for each in said:
-        if any(_overlaps(each, *span) for span in spans) or (each.label is None and each.answer == PRESENT):
+        # Clips adjoin, so that a label is in the clip that it begins in or in the next one, if in any.
+        first = max(bisect_right(starts, each.start) - 1, 0)
+        placed = any(_overlaps(each, *span) for span in spans[first : first + 2])
+        if placed or (each.label is None and each.answer == PRESENT):
             found.append(each)
             continue
         if each.label is not None:
