@@ -166,7 +166,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
         return weights[-1]
 
     monkeypatch.setattr(finetune.functional, "binary_cross_entropy", loss)
-    monkeypatch.setattr(finetune, "_copied", copied)
+    monkeypatch.setattr(finetune, "_copy_weights", copied)
     held = []
     cross_fit = finetune.cross_fit
 
@@ -178,7 +178,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
 
         return cross_fit(system, examples, work, remembered)
 
-    monkeypatch.setattr(finetune, "cross_fit", watched)
+    monkeypatch.setattr(finetune, "cross_val_predict", watched)
     system = SYSTEM.model_copy(update={"max_epochs": 9, "folds": 2, "stop_patience": 2})
     finetune.fit_finetuned(system, city, work)
     assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6

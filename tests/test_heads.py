@@ -14,7 +14,7 @@ from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
 from ust.models.heads import Attention, Head, Standardize
 from ust.training import heads
-from ust.training.augmentation import mixup
+from ust.training.augmentation import apply_mixup
 from ust.training.config import system_model
 from ust.training.cross_validation import folds
 from ust.training.work import TrainingContext, training_data
@@ -177,10 +177,10 @@ def test_standardised_is_of_the_train_clips():
 
 def test_mixup_is_its_definition():
     x, y = torch.arange(6.0).view(6, 1, 1).repeat(1, 2, 3), torch.eye(6)
-    same, labels = mixup(x, y, 0, np.random.default_rng(0))
+    same, labels = apply_mixup(x, y, 0, np.random.default_rng(0))
     assert same is x
     assert labels is y
-    found, labels = mixup(x, y, 0.4, np.random.default_rng(1))
+    found, labels = apply_mixup(x, y, 0.4, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     share, other = rng.beta(0.4, 0.4, 6), rng.permutation(6)
     for i in range(6):

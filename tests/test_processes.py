@@ -26,10 +26,10 @@ import sys, torch
 from torch import nn
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_processes import gradients
-from ust.util import processes
-processes.join({count}, torch.device("cpu"))
+from ust.training import distributed
+distributed.init_process_group({count}, torch.device("cpu"))
 found = gradients({size}, synchronised={synchronised}, batch={batch})
-if processes.rank() == 0:
+if distributed.rank() == 0:
     torch.save(found, {out!r})
 """
 
@@ -124,7 +124,7 @@ def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fus
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (4, 8)], ids=["batch", "examples"])
 def test_batch_norms_of_their_own_need_two_examples_each(monkeypatch, size, batch):
-    monkeypatch.setattr(distributed, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(UserError, match=r"a batch has 4 examples, should have at least 6: two for each of 3"):
         gradients(size, synchronised=False, batch=batch)
 

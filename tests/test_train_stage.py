@@ -113,7 +113,7 @@ def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
         lambda *given, **named: asked.append(named["cache_gib"]) or real(*given, **named),
     )
     trained("cnn", {"train.cache_gib": 3.0})
-    monkeypatch.setattr(distributed, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     trained("cnn", {"train.cache_gib": 3.0})
     assert asked == [3.0, 1.0]
 

@@ -19,7 +19,7 @@ def select_outputs(system: Any, examples: Examples, taxonomy: Taxonomy) -> tuple
     return labels, examples.subset(slice(None), examples.targets[:, columns])
 
 
-def mixup(
+def apply_mixup(
     x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup: each example with another, both features and targets, by a share from Beta(alpha, alpha).

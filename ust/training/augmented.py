@@ -12,7 +12,7 @@ import torch
 from pydantic import AfterValidator
 
 from ust.models.examples import Batch, Examples
-from ust.training.augmentation import mixup, random_affine, random_erasing
+from ust.training.augmentation import apply_mixup, random_affine, random_erasing
 from ust.training.config import FlatConfig
 from ust.training.flat import fit_flat
 from ust.training.stagnation import Stagnation
@@ -62,7 +62,7 @@ class AugmentedExamples(Examples):
         ((name, x),) = batch.items()
         rng = random_stream(self.recipe.seed, "augment", chosen.tobytes().hex())
         x = random_affine(x.float(), self.recipe.scale, self.recipe.shift, rng)
-        x, targets = mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
+        x, targets = apply_mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
         return {name: x}, targets
 
 

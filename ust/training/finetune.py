@@ -22,7 +22,14 @@ from ust.features.feature import FEATURE_FILE
 from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.outputs import output_labels
-from ust.training.augmentation import mixup, overlay, random_gain, select_outputs, spec_augment, time_roll
+from ust.training.augmentation import (
+    apply_mixup,
+    overlay,
+    random_gain,
+    select_outputs,
+    spec_augment,
+    time_roll,
+)
 from ust.training.config import FlatConfig
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
@@ -312,5 +319,5 @@ def _augment(
     if system.roll:
         x = time_roll(x, rng)
     x, y = overlay(random_gain(x, system.gain_db, rng), y, system.overlay, rng)
-    x, y = mixup(x, y, system.mixup, rng)
+    x, y = apply_mixup(x, y, system.mixup, rng)
     return spec_augment(x, system.mask_bands, system.mask_frames, rng), y
