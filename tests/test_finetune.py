@@ -168,7 +168,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
     monkeypatch.setattr(finetune.functional, "binary_cross_entropy", loss)
     monkeypatch.setattr(finetune, "_copy_weights", copied)
     held = []
-    cross_fit = finetune.cross_fit
+    cross_fit = finetune.cross_val_predict
 
     def watched(system, examples, work, train):
         def remembered(rest, fold, number):

@@ -11,7 +11,7 @@ from torch.nn import functional
 from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
-from ust.training.augmentation import select_outputs
+from ust.training.augmentation import apply_mixup, select_outputs
 from ust.training.config import FlatConfig
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
@@ -207,7 +207,7 @@ def fit_classifier(
         total = 0.0
         order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
         for chosen in order.split(batch_size):
-            x, y = mixup(values[chosen].float(), targets[chosen], mixup, shuffle)
+            x, y = apply_mixup(values[chosen].float(), targets[chosen], mixup, shuffle)
             loss = functional.binary_cross_entropy_with_logits(head(x), y)
             optimizer.zero_grad()
             loss.backward()
