@@ -248,7 +248,7 @@ class TestPicture:
         p = np.zeros(37)
         p[[0, 4, 7]] = 0.5, 0.9, 0.7
         p[8 + 1], p[8 + 2] = 0.2, 0.4
-        found = pictures.likeliest(p, taxonomy)
+        found = pictures.top_tags(p, taxonomy)
         assert [text.split(" ")[0] for text, _ in found[:3]] == ["alert-signal", "dog", "engine"]
         assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
         assert len(found) == pictures.TAGS
@@ -260,11 +260,11 @@ class TestPicture:
         tagged = {name: [Window(0.0, 10.0, np.full(37, 0.3))] for name in names}
         paths = {name: tmp_path / name for name in names}
         for out in ("one.png", "two.png"):
-            pictures.tag_picture(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
+            pictures.draw_tags(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
         many = dict.fromkeys(map(str, range(51)), tagged["b.wav"])
         with pytest.raises(UserError, match="at most 50 recordings, these are 51"):
-            pictures.tag_picture(paths, many, taxonomy)
+            pictures.draw_tags(paths, many, taxonomy)
 
 
 def test_a_picture_needs_a_file():

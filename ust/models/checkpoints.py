@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ust.annotations.annotations import SPLITS
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.initialization import initialize_weights, without_draws
+from ust.models.initialization import initialize_weights, skip_initialization
 from ust.models.outputs import ROOT
 from ust.models.registry import ARCHITECTURES
 from ust.models.systems import (
@@ -31,7 +31,7 @@ from ust.util.tensors import write_tensors
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
 # What comes of building a network from something else.
 NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError)
-LARGEST = 10**6  # of a feature's sizes
+MAX_SIZE = 10**6  # of a feature's sizes
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -87,7 +87,7 @@ def build_network(
     return ARCHITECTURES[architecture](config, outputs, shapes)
 
 
-def build_new(
+def build_initialized(
     architecture: str,
     config: Section,
     outputs: int,
@@ -96,7 +96,7 @@ def build_new(
     name: str,
 ) -> torch.nn.Module:
     """A network to train: its first weights follow from the seed and its name alone, on every processor."""
-    network = without_draws(lambda: build_network(architecture, config, outputs, shapes))
+    network = skip_initialization(lambda: build_network(architecture, config, outputs, shapes))
     initialize_weights(network, seed, name)
     return network
 
@@ -136,10 +136,10 @@ def save_ensemble(
     write_json(folder / MODEL_FILE, description)
 
 
-def update_metadata(folder: Path, **facts: int | bool) -> None:
+def update_metadata(folder: Path, **values: int | bool) -> None:
     """Add to what a checkpoint says of itself."""
     description = read_description(folder)
-    description["about"] |= facts
+    description["about"] |= values
     write_json(folder / MODEL_FILE, description)
 
 
@@ -152,9 +152,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     path = folder / MODEL_FILE
-    inside = sorted(str(other.parent) for other in folder.glob(f"*/{MODEL_FILE}"))
-    if inside and not path.exists():
-        raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(inside)}")
+    candidates = sorted(str(file.parent) for file in folder.glob(f"*/{MODEL_FILE}"))
+    if candidates and not path.exists():
+        raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(candidates)}")
     return read_json(path, made_by="train")
 
 
@@ -175,12 +175,12 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
     path = folder / WEIGHTS_FILE
     try:
         with torch.device("meta"):
-            wanted = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
+            expected_shapes = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
         with safe_open(path, "pt") as file:
-            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if found != wanted:
+            actual_shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if actual_shapes != expected_shapes:
             raise UserError(f"{path}: not the weights of the network that {MODEL_FILE} describes")
-        network = without_draws(build)
+        network = skip_initialization(build)
         network.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage train makes it") from None
@@ -206,8 +206,8 @@ def load_network(folder: Path) -> SavedNetwork:
             raise UserError(f"{path}: there is no architecture {architecture!r}")
         config = ARCHITECTURES[architecture].Config(**description["config"])
         shapes = {name: tuple(map(int, shape)) for name, shape in description["shapes"].items()}
-        if any(size > LARGEST for shape in shapes.values() for size in shape):
-            raise ValueError(f"a size of more than {LARGEST:,}")
+        if any(size > MAX_SIZE for shape in shapes.values() for size in shape):
+            raise ValueError(f"a size of more than {MAX_SIZE:,}")
         network = read_network(folder, lambda: build_network(architecture, config, len(labels), shapes))
         return SavedNetwork(network, architecture, config, labels, dict(description["about"]), shapes)
     except ValidationError as error:
@@ -281,6 +281,6 @@ def load_system(
     return system.eval()
 
 
-def parameter_count(network: torch.nn.Module) -> int:
+def count_parameters(network: torch.nn.Module) -> int:
     """Number of trained weights."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -63,9 +63,9 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def subset(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
+    def subset(self, indices: np.ndarray | slice, targets: np.ndarray) -> "Examples":
         """Some of them (indices or a mask), with other targets."""
-        return replace(self, rows=self.rows[which], targets=targets)
+        return replace(self, rows=self.rows[indices], targets=targets)
 
     def batches(
         self, size: int, *, order: np.ndarray | None = None, device: torch.device
@@ -75,11 +75,11 @@ class Examples:
         for start, end in batch_bounds(len(order), size):
             yield self.batch(order[start:end], device)
 
-    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
         """Features by input, and targets, of some of them (indices)."""
-        rows = self.rows[chosen]
+        rows = self.rows[indices]
         batch = {name: torch.from_numpy(file[rows]).to(device) for name, file in self.features.items()}
-        return batch, torch.from_numpy(self.targets[chosen]).to(device)
+        return batch, torch.from_numpy(self.targets[indices]).to(device)
 
 
 def batch_bounds(n: int, size: int, *, fewest: int = 2) -> list[tuple[int, int]]:
@@ -98,7 +98,7 @@ def batch_bounds(n: int, size: int, *, fewest: int = 2) -> list[tuple[int, int]]
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def select(
+def select_examples(
     split: str,
     labels: pd.DataFrame,
     columns: list[str],
@@ -130,13 +130,13 @@ def select(
         In other splits clips without labels are those that nobody has verified.
     """
     keys = next(iter(features.values()))
-    wanted = set(labels.index[labels["split"] == split])
-    of_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))
-    there = set(keys.clip[of_split])
-    rows = np.flatnonzero(of_split & np.isin(keys.clip, sorted(wanted)))
-    problems = [f"{clip} has labels but no features" for clip in sorted(wanted - there)]
+    with_labels = set(labels.index[labels["split"] == split])
+    in_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))
+    with_features = set(keys.clip[in_split])
+    rows = np.flatnonzero(in_split & np.isin(keys.clip, sorted(with_labels)))
+    problems = [f"{clip} has labels but no features" for clip in sorted(with_labels - with_features)]
     if split == "train":
-        problems += [f"{clip} has features but no labels" for clip in sorted(there - wanted)]
+        problems += [f"{clip} has features but no labels" for clip in sorted(with_features - with_labels)]
     if problems:
         raise UserError(f"labels and features of the split '{split}' do not match:\n{bullet_list(problems)}")
     if len(rows) == 0:

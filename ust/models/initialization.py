@@ -45,7 +45,7 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
     True
     """
     for path, layer in module.named_modules():
-        own = dict(layer.named_parameters(recurse=False))
+        parameters = dict(layer.named_parameters(recurse=False))
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.reset_parameters()
             continue
@@ -53,14 +53,14 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
             bound = 1 / math.sqrt(layer.weight[0].numel())
         elif isinstance(layer, nn.Bilinear):
             bound = 1 / math.sqrt(layer.in1_features)
-        elif own:
+        elif parameters:
             raise TypeError(f"{path}: no first weights are known for a layer of type {type(layer).__name__}")
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             draws = random_stream(seed, "initialise", *names, f"{path}.{name}" if path else name)
             fill_uniform(parameter.detach().numpy(), bound, draws)  # the same memory
 
 
-class _WithoutDraws(TorchFunctionMode):
+class _SkipRandomFills(TorchFunctionMode):
     """Leaves tensors as they are where PyTorch would fill them with random numbers."""
 
     SKIPPED = (torch.Tensor.uniform_, torch.Tensor.normal_, nn.init.kaiming_uniform_, nn.init.uniform_)
@@ -71,10 +71,10 @@ class _WithoutDraws(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def without_draws(build: Callable[[], Network]) -> Network:
+def skip_initialization(build: Callable[[], Network]) -> Network:
     """A network whose random first weights are not drawn: for whoever sets all of them.
 
     The bilinear layer of the report's network has 168 million, whose draws take a second.
     """
-    with _WithoutDraws():
+    with _SkipRandomFills():
         return build()

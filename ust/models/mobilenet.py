@@ -64,11 +64,11 @@ class TaggingMobileNet(nn.Module):
                 "take mn_logmel"
             )
 
-    def take(self, pretrained: MobileNet) -> None:
+    def load_pretrained(self, pretrained: MobileNet) -> None:
         """Take the weights of another MobileNet."""
-        own = self.pretrained.state_dict()
-        found = pretrained.state_dict()
-        self.pretrained.load_state_dict({name: found[name] for name in own})
+        expected = self.pretrained.state_dict()
+        weights = pretrained.state_dict()
+        self.pretrained.load_state_dict({name: weights[name] for name in expected})
 
     def embed(self, log_mel: torch.Tensor) -> torch.Tensor:
         """Embeddings (batch, size) of log-mels (batch, 128, frames); windows overlap but in training."""

@@ -75,11 +75,11 @@ class FlatSystem(System):
         self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, metadata: dict[str, Any]
     ) -> None:
         super().__init__(taxonomy, metadata)
-        self.answers = CalibratedClassifier(network, labels, metadata.get("calibration"))
+        self.classifier = CalibratedClassifier(network, labels, metadata.get("calibration"))
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
         """Of all labels, as the system gives them."""
-        return complete_labels(self.answers(**features), self.answers.labels, self.taxonomy)
+        return complete_labels(self.classifier(**features), self.classifier.labels, self.taxonomy)
 
 
 class FrameSystem(System):
@@ -101,12 +101,12 @@ class FrameSystem(System):
         pooling: str,
     ) -> None:
         super().__init__(taxonomy, metadata)
-        self.answers, self.pooling = CalibratedClassifier(network, labels), pooling
+        self.classifier, self.pooling = CalibratedClassifier(network, labels), pooling
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
         """Of all labels, as the system gives them."""
-        frames = self.answers(**features)
-        return complete_labels(pool_frames(frames, self.pooling), self.answers.labels, self.taxonomy)
+        frames = self.classifier(**features)
+        return complete_labels(pool_frames(frames, self.pooling), self.classifier.labels, self.taxonomy)
 
 
 class HierarchicalSystem(System):
@@ -156,7 +156,7 @@ class HierarchicalSystem(System):
             members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
             others = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
             if str(group) in self.groups:
-                fine = self._of_group(self.groups[str(group)], runs[:, group], features)
+                fine = self._predict_group(self.groups[str(group)], runs[:, group], features)
                 others = [
                     torch.where(runs[:, group], own, other)
                     for own, other in zip(fine.unbind(1), others, strict=True)
@@ -168,16 +168,16 @@ class HierarchicalSystem(System):
         return torch.stack(columns, dim=1)
 
     @staticmethod
-    def _of_group(
-        answers: CalibratedClassifier, runs: torch.Tensor, features: Mapping[str, torch.Tensor]
+    def _predict_group(
+        classifier: CalibratedClassifier, runs: torch.Tensor, features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
         """A group's fine probabilities, of use where it runs."""
-        known = [column for column, label in enumerate(answers.labels) if label != OTHER]
+        known = [column for column, label in enumerate(classifier.labels) if label != OTHER]
         if torch.compiler.is_exporting():  # a graph asks all of all clips
-            return answers(**features)[:, known]
+            return classifier(**features)[:, known]
         out = torch.zeros(len(runs), len(known), device=runs.device)
         if runs.any():
-            out[runs] = answers(**{name: values[runs] for name, values in features.items()})[:, known]
+            out[runs] = classifier(**{name: values[runs] for name, values in features.items()})[:, known]
         return out
 
 

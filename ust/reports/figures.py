@@ -16,7 +16,7 @@ PATCH_SECONDS = 0.96
 BANDS_FIRST = ("mn_logmel",)  # a spectrogram, unlike the other features that have no hop_length
 
 
-def features_figure(
+def draw_features(
     values: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> Figure:
     """Draw a clip's features above each other, on one axis of time.

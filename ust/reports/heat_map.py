@@ -14,7 +14,7 @@ from ust.util.documents import render_template
 HOURS = 24
 
 
-def heat_map(counts: pd.DataFrame, title: str) -> bytes:
+def heat_map_png(counts: pd.DataFrame, title: str) -> bytes:
     """A PNG of the share of windows that match, an hour a row and a day a column.
 
     Parameters
@@ -41,7 +41,7 @@ def heat_map(counts: pd.DataFrame, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def answer_page(title: str, counts: pd.DataFrame, clips: pd.DataFrame, picture: bytes | None) -> str:
+def render_query_page(title: str, counts: pd.DataFrame, clips: pd.DataFrame, picture: bytes | None) -> str:
     """The answer to a query as one HTML file that asks for nothing from outside."""
     return render_template(
         Path(__file__).with_name("answer.html.jinja"),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.config import Count, Name, Section, Seed, Weight
 
@@ -18,7 +18,7 @@ PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
 
 
 class Leaderboard(Section):
-    """The section ``leaderboard`` of leaderboard/params.yaml."""
+    """The section ``leaderboard_rows`` of leaderboard/params.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     minutes: Weight  # of each training, at most; 0: any number
@@ -62,7 +62,7 @@ class Entry:
     levels: tuple[str, ...]
 
 
-def leaderboard(
+def leaderboard_rows(
     entries: Mapping[str, Entry], *, against: str, bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
     """A row for each system, the best first.
@@ -83,7 +83,7 @@ def leaderboard(
         level, and the cost. What a system does not predict is null.
     """
     first = next(iter(entries.values())).evaluations[0]
-    draws = list(resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
+    draws = list(draw_resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
     rows, spreads = [], {}
     for name, entry in entries.items():
         figures = [evaluation.headlines() for evaluation in entry.evaluations]
@@ -91,7 +91,7 @@ def leaderboard(
         for figure in FIGURES:
             level, _, metric = figure.partition("_")
             known = level in entry.levels
-            values = [found[f"{level}.{metric}"] for found in figures] if known else []
+            values = [metrics[f"{level}.{metric}"] for metrics in figures] if known else []
             row[figure] = round_floats(float(np.mean(values))) if known else None
             row[f"{figure}_range"] = round_floats([min(values), max(values)]) if known else None
         row |= {"seeds": len(figures), **entry.cost}
@@ -102,16 +102,20 @@ def leaderboard(
         for row in rows:
             mine, theirs = spreads[row["system"]], spreads[other]
             both = [level for level in PAIRED if level in mine and level in theirs]
-            row[key] = {level: round_floats(interval(mine[level] - theirs[level])) for level in both}
+            row[key] = {
+                level: round_floats(confidence_interval(mine[level] - theirs[level])) for level in both
+            }
     return rows
 
 
 def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
     """Micro AUPRC over the resamples, the mean over seeds [shape=(draws,)]."""
-    return np.mean([e.resampled(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0)
+    return np.mean(
+        [e.bootstrap_metrics(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0
+    )
 
 
-def recommend(rows: list[dict[str, Any]]) -> str:
+def recommend_system(rows: list[dict[str, Any]]) -> str:
     """Which system to take, in one sentence."""
     best = rows[0]
     equal = [
@@ -134,9 +138,10 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
     """The rows as a table."""
 
     def interval_of(row: dict[str, Any], key: str) -> str:
-        found = row[key]
+        intervals = row[key]
         return " / ".join(
-            f"[{found[level][0]:+.3f}, {found[level][1]:+.3f}]" if level in found else "–" for level in PAIRED
+            f"[{intervals[level][0]:+.3f}, {intervals[level][1]:+.3f}]" if level in intervals else "–"
+            for level in PAIRED
         )
 
     def spread(row: dict[str, Any], figure: str) -> str:
@@ -202,8 +207,10 @@ def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxono
     positives = first.scores("coarse").class_positives
     names = [name for name, count in positives.items() if count]
     width = 0.8 / len(evaluations)
-    for number, (system, of_seeds) in enumerate(evaluations.items()):
-        areas = np.mean([[e.scores("coarse").class_auprc[n] for n in names] for e in of_seeds], axis=0)
+    for number, (system, seed_evaluations) in enumerate(evaluations.items()):
+        areas = np.mean(
+            [[e.scores("coarse").class_auprc[n] for n in names] for e in seed_evaluations], axis=0
+        )
         places = np.arange(len(names)) + (number - (len(evaluations) - 1) / 2) * width
         hatch = HATCHES[number // 10 % len(HATCHES)]
         axis.bar(places, areas, width, label=system, color=f"C{number % 10}", hatch=hatch)

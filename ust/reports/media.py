@@ -61,10 +61,10 @@ def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
         if axes.lines:
             axes.legend(fontsize=7, framealpha=0)
 
-    return svg(draw, column)
+    return render_svg(draw, column)
 
 
-def svg(draw: Callable[[Axes], None], name: str) -> str:
+def render_svg(draw: Callable[[Axes], None], name: str) -> str:
     """What is drawn, as an SVG element in the page's own colour; equal drawings of a name are equal text."""
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(4.6, 3.2), layout="constrained")

@@ -13,7 +13,7 @@ from ust.audio.recordings import SAMPLE_RATE
 from ust.features.logmel import logmel
 from ust.reports.html import data_uri, render_page
 from ust.reports.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
-from ust.reports.tables import classes, results
+from ust.reports.tables import classes_table, results_table
 
 THRESHOLD = 0.5
 
@@ -68,19 +68,23 @@ def find_examples(
     mistakes, hits : int
         How many of each, at most, for each class.
     """
-    found = []
+    findings = []
     for label in taxonomy.coarse:
         p = predicted[label].to_numpy(np.float64)
-        true, said = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
-        confidence = np.where(said, p, 1 - p)
-        for wanted, most in ((true != said, mistakes), (true & said, hits)):
-            chosen = np.flatnonzero(wanted)
+        true, predicted_positive = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
+        confidence = np.where(predicted_positive, p, 1 - p)
+        for candidates, limit in ((true != predicted_positive, mistakes), (true & predicted_positive, hits)):
+            chosen = np.flatnonzero(candidates)
             # Equal ones by the clip's name.
-            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:most]
+            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:limit]
             for rank, row in enumerate(chosen[order]):
-                kind = "hit" if true[row] and said[row] else "miss" if true[row] else "false alarm"
-                found.append(Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row])))
-    return found
+                kind = (
+                    "hit" if true[row] and predicted_positive[row] else "miss" if true[row] else "false alarm"
+                )
+                findings.append(
+                    Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row]))
+                )
+    return findings
 
 
 def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
@@ -156,7 +160,7 @@ def clip_content(
 
 
 def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
-    """What the page holds of a label to listen to, a row of `ust.evaluation.label_quality.doubtful`.
+    """What the page holds of a label to listen to, a row of `ust.evaluation.label_quality.doubtful_labels`.
 
     Parameters
     ----------
@@ -174,7 +178,7 @@ def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
     }
 
 
-def page(
+def render_report(
     metrics: Mapping[str, dict[str, Any]],
     findings: list[Finding],
     clips: Mapping[str, dict[str, Any]],
@@ -218,8 +222,8 @@ def page(
             "clips": metadata["clips"],
             "vggish": weights[0] if weights else "no",
         },
-        results=results(metrics),
-        classes=classes(metrics, prevalence(annotations, metadata["split"], taxonomy)),
+        results=results_table(metrics),
+        classes=classes_table(metrics, prevalence(annotations, metadata["split"], taxonomy)),
         charts=[
             {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
         ],

@@ -14,13 +14,13 @@ from ust.features.mel import mel_spectrum
 from ust.tagging.tagger import Window
 from ust.util.errors import UserError
 
-MOST = 50  # recordings
+MAX_RECORDINGS = 50  # recordings
 TAGS = 5  # of each
 COLUMNS, BANDS, N_FFT = 1000, 64, 2048
 RANGE_DB = 70.0
 
 
-def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
+def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
     """Draw a row for each recording: log-mel spectrogram, and bars of its five likeliest coarse tags.
 
     With a coarse tag stands the likeliest fine one of its group. Of several windows the highest counts.
@@ -37,9 +37,10 @@ def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], t
     UserError
         If there are more than fifty.
     """
-    if len(tagged) > MOST:
+    if len(tagged) > MAX_RECORDINGS:
         raise UserError(
-            f"a picture shows at most {MOST} recordings, these are {len(tagged)}; take another format"
+            f"a picture shows at most {MAX_RECORDINGS} recordings, these are {len(tagged)}; "
+            "take another format"
         )
     figure = Figure(figsize=(11, 1.7 * len(tagged) + 0.3), layout="constrained")
     axes = figure.subplots(len(tagged), 2, squeeze=False, width_ratios=(5, 2))
@@ -58,7 +59,7 @@ def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], t
         left.set_title(name, fontsize=9, loc="left", parse_math=False)
         left.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
         left.tick_params(axis="x", labelsize=7)
-        tags = likeliest(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
+        tags = top_tags(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
         places = range(len(tags), 0, -1)
         right.barh(places, [value for _, value in tags], color="#a6c8e4", height=0.7)
         for place, (label, value) in zip(places, tags, strict=True):
@@ -70,7 +71,7 @@ def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], t
     return figure
 
 
-def likeliest(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
+def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
     """The likeliest coarse tags, each with the likeliest fine one of its group.
 
     Parameters
@@ -80,15 +81,15 @@ def likeliest(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, 
     taxonomy : Taxonomy
     """
     k = len(taxonomy.coarse)
-    found = []
+    tags = []
     for group in np.argsort(-probabilities[:k], kind="stable")[:TAGS]:
         text = taxonomy.coarse_name(group)
         if members := taxonomy.members(group):
             fine = max(members, key=lambda index: probabilities[k + index])
             name = taxonomy.fine[fine].split("_", 1)[1]
             text += f" ({name} {probabilities[k + fine]:.2f})" if name != text else ""
-        found.append((text, float(probabilities[group])))
-    return found
+        tags.append((text, float(probabilities[group])))
+    return tags
 
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:

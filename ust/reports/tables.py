@@ -151,16 +151,16 @@ def _grid(cells: list[list[str]]) -> str:
 Metrics = dict[str, Any]
 
 
-def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
+def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
     """The headline figures of each system with their intervals, and those of the best constant answer."""
     rows = []
-    for system, found in metrics.items():
-        intervals = found["ci95"]["clips"]
+    for system, system_metrics in metrics.items():
+        intervals = system_metrics["ci95"]["clips"]
         cells = []
-        for column, value in zip(COLUMNS, table_row(system, found).values, strict=True):
+        for column, value in zip(COLUMNS, table_row(system, system_metrics).values, strict=True):
             level, figure = column.split("_", 1)
             cells.append(_cell(value, None if value is None else intervals[level][figure]))
-        rows.append({"system": table_row(system, found).name, "cells": cells})
+        rows.append({"system": table_row(system, system_metrics).name, "cells": cells})
     _mark_best(rows)
     prevalence = next(iter(metrics.values()))["prevalence"]
     constant = [
@@ -171,7 +171,7 @@ def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
     return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
 
 
-def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
+def classes_table(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
     """The coarse AUPRC of each class and system.
 
     Parameters
@@ -182,8 +182,11 @@ def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[s
         The share of clips that have each class.
     """
     rows = [
-        {"system": system, "cells": [_cell(found["coarse"]["class_auprc"][name]) for name in prevalence]}
-        for system, found in metrics.items()
+        {
+            "system": system,
+            "cells": [_cell(system_metrics["coarse"]["class_auprc"][name]) for name in prevalence],
+        }
+        for system, system_metrics in metrics.items()
     ]
     _mark_best(rows)
     rows.append({"system": "prevalence", "cells": [_cell(share) for share in prevalence.values()]})
@@ -217,10 +220,10 @@ def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[
         Of the stage evaluate, by system.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for system, found in metrics.items():
+    for system, system_metrics in metrics.items():
         for path in sorted((folder / system).glob("*.csv")):
             level = path.stem.split("_")[0]
-            if level == "confusion" or level in levels(found):
+            if level == "confusion" or level in levels(system_metrics):
                 table = read_csv(path)
                 table.insert(0, "system", system)
                 tables.setdefault(path.stem, []).append(table)

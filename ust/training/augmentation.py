@@ -69,11 +69,11 @@ def overlay(
     chosen = torch.from_numpy(rng.random(len(x)) < share).to(x.device)
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
     level = torch.from_numpy(rng.uniform(QUIETEST, LOUDEST, len(x))).to(x)
-    power, more = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
-    both = power.clamp(min=0) + more.clamp(min=0) * 10 ** (level / 10)[:, None, None]
-    sound = (torch.log(both + OFFSET) + 4.5) / 5
-    heard = 1 - (1 - y) * (1 - y[other])
-    return torch.where(chosen[:, None, None], sound, x), torch.where(chosen[:, None], heard, y)
+    power, other_power = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
+    total_power = power.clamp(min=0) + other_power.clamp(min=0) * 10 ** (level / 10)[:, None, None]
+    mixed = (torch.log(total_power + OFFSET) + 4.5) / 5
+    targets = 1 - (1 - y) * (1 - y[other])
+    return torch.where(chosen[:, None, None], mixed, x), torch.where(chosen[:, None], targets, y)
 
 
 def random_gain(x: torch.Tensor, most_db: float, rng: np.random.Generator) -> torch.Tensor:
@@ -95,12 +95,12 @@ def spec_augment(x: torch.Tensor, bands: int, frames: int, rng: np.random.Genera
     Park et al., SpecAugment: A Simple Data Augmentation Method for ASR, Interspeech 2019.
     """
     x = x.clone()
-    for one in x:
-        mean = one.mean()
-        for axis, most in ((0, bands), (1, frames)):
-            width = int(rng.integers(most + 1))
-            start = int(rng.integers(one.shape[axis] - width + 1))
-            one.narrow(axis, start, width).fill_(mean)
+    for spectrogram in x:
+        mean = spectrogram.mean()
+        for axis, limit in ((0, bands), (1, frames)):
+            width = int(rng.integers(limit + 1))
+            start = int(rng.integers(spectrogram.shape[axis] - width + 1))
+            spectrogram.narrow(axis, start, width).fill_(mean)
     return x
 
 
@@ -120,14 +120,14 @@ def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> t
     Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
     """
     x = x.clone()
-    for one in x:
+    for spectrogram in x:
         if rng.random() >= share:
             continue
         area, ratio = rng.uniform(*AREA), rng.uniform(*RATIO)
-        part, mean = one, one.mean()
+        part, mean = spectrogram, spectrogram.mean()
         for axis, side in enumerate((np.sqrt(area * ratio), np.sqrt(area / ratio))):
-            width = max(1, round(one.shape[axis] * min(side, 1.0)))
-            part = part.narrow(axis, int(rng.integers(one.shape[axis] - width + 1)), width)
+            width = max(1, round(spectrogram.shape[axis] * min(side, 1.0)))
+            part = part.narrow(axis, int(rng.integers(spectrogram.shape[axis] - width + 1)), width)
         part.fill_(mean)
     return x
 
@@ -149,9 +149,9 @@ def random_affine(x: torch.Tensor, scale: float, shift: float, rng: np.random.Ge
     # Axes as grids have them, frames first, from -1 to 1.
     factor = rng.uniform(1 - scale, 1 + scale, (len(x), 2))
     middle = 2 * rng.uniform(-shift, shift, (len(x), 2))
-    where = np.zeros((len(x), 2, 3))
-    where[:, (0, 1), (0, 1)] = 1 / factor
-    where[:, :, 2] = -middle / factor
+    transform = np.zeros((len(x), 2, 3))
+    transform[:, (0, 1), (0, 1)] = 1 / factor
+    transform[:, :, 2] = -middle / factor
     images = x[:, None]
-    grid = functional.affine_grid(torch.from_numpy(where).to(x), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(torch.from_numpy(transform).to(x), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]

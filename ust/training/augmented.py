@@ -56,18 +56,18 @@ class AugmentedExamples(Examples):
 
     recipe: Any = None
 
-    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
         """The feature, augmented, and targets of some of them (indices)."""
-        batch, targets = super().batch(chosen, device)
+        batch, targets = super().batch(indices, device)
         ((name, x),) = batch.items()
-        rng = random_stream(self.recipe.seed, "augment", chosen.tobytes().hex())
+        rng = random_stream(self.recipe.seed, "augment", indices.tobytes().hex())
         x = random_affine(x.float(), self.recipe.scale, self.recipe.shift, rng)
         x, targets = mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
         return {name: x}, targets
 
 
-def fit_augmented(system: Any, data: TrainingData, work: TrainingContext) -> None:
+def fit_augmented(system: Any, data: TrainingData, context: TrainingContext) -> None:
     """Train a network as `fit_flat` does, on train clips that are augmented anew in every batch."""
     plain = data.train
     train = AugmentedExamples(plain.features, plain.rows, plain.targets, plain.sensors, system)
-    fit_flat(system, replace(data, train=train), work)
+    fit_flat(system, replace(data, train=train), context)

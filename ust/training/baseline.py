@@ -9,7 +9,13 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy, is_incomplete
-from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
+from ust.models.checkpoints import (
+    SavedNetwork,
+    build_initialized,
+    count_parameters,
+    save_network,
+    update_metadata,
+)
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
@@ -93,31 +99,31 @@ def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np
     return mask
 
 
-def fit_baseline(system: Any, data: TrainingData, work: TrainingContext) -> None:
+def fit_baseline(system: Any, data: TrainingData, context: TrainingContext) -> None:
     """A classifier of frames; its checkpoint with the lowest validation loss."""
-    labels = outputs(system, work.taxonomy)
+    labels = outputs(system, context.taxonomy)
 
     def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.metadata
-            found |= {"outputs": system.outputs, "parameters": parameter_count(network)}
+            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | context.metadata
+            found |= {"outputs": system.outputs, "parameters": count_parameters(network)}
             save_network(
-                work.out,
+                context.out,
                 SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
                 kind="frames",
             )
-        work.listener.on_epoch("", epoch)
+        context.callbacks.on_epoch("", epoch)
 
     epochs = train_baseline(
         data.train,
         data.validate,
-        work.taxonomy,
+        context.taxonomy,
         system,
-        device=work.device,
-        name=work.name,
+        device=context.device,
+        name=context.name,
         on_epoch=on_epoch,
     )
-    update_metadata(work.out, epochs=len(epochs), converged=stopped_early(epochs, system.stop_patience))
+    update_metadata(context.out, epochs=len(epochs), converged=stopped_early(epochs, system.stop_patience))
 
 
 def train_baseline(
@@ -154,7 +160,7 @@ def train_baseline(
         If the loss is no longer finite.
     """
     labels = outputs(recipe, taxonomy)
-    network = build_new(
+    network = build_initialized(
         recipe.architecture, recipe.config, len(labels), examples.shapes, recipe.seed, name
     ).to(device)
     train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))

@@ -32,7 +32,7 @@ def within(
     minutes: float,
     system: Any,
     data: TrainingData,
-    work: TrainingContext,
+    context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> Any:
     """A system with as many epochs as its training does in so many minutes on this machine, at most its own.
@@ -55,9 +55,9 @@ def within(
     System
         With at least one epoch.
     """
-    kept = work.states / "budget.json"
+    kept = context.states / "budget.json"
     if not kept.exists():
-        write_json(kept, {"max_epochs": _measured(minutes, system, data, work, fit)})
+        write_json(kept, {"max_epochs": _measured(minutes, system, data, context, fit)})
     return system.model_copy(update=read_json(kept, made_by="train"))
 
 
@@ -65,7 +65,7 @@ def _measured(
     minutes: float,
     system: Any,
     data: TrainingData,
-    work: TrainingContext,
+    context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> int:
     """The number of epochs."""
@@ -75,7 +75,7 @@ def _measured(
     for epochs in (1, 2):
         with TemporaryDirectory() as scratch:
             place = Path(scratch)
-            alone = replace(work, out=place / "out", states=place, listener=_Nobody(), progress=silent)
+            alone = replace(context, out=place / "out", states=place, listener=_Nobody(), progress=silent)
             started = time.monotonic()
             fit(system.model_copy(update={"max_epochs": epochs}), part, alone)
             seconds.append(time.monotonic() - started)

@@ -16,7 +16,7 @@ from ust.training.work import TrainingContext
 from ust.util.errors import UserError
 
 
-def folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Indices to train on and held out, so that each is held out once and no group is on both sides.
 
     They are scikit-learn's `GroupKFold`: the largest group first, each to the smallest fold.
@@ -42,10 +42,10 @@ def folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarr
     """
     from sklearn.model_selection import GroupKFold  # here: it takes a second, and only some recipes need it
 
-    found = len(np.unique(groups))
-    if found < count:
+    group_count = len(np.unique(groups))
+    if group_count < count:
         raise UserError(
-            f"the train clips are of {found} sensor(s), too few for {count} folds; set folds lower"
+            f"the train clips are of {group_count} sensor(s), too few for {count} folds; set folds lower"
         )
     yield from GroupKFold(count).split(groups, groups=groups)
 
@@ -56,7 +56,7 @@ OUT_OF_FOLD = "out_of_fold.csv"
 def cross_val_predict(
     system: Any,
     examples: Examples,
-    work: TrainingContext,
+    context: TrainingContext,
     train: Callable[[Examples, Examples, int], torch.nn.Module],
 ) -> np.ndarray:
     """Predictions of each fold by a network that learnt from the others; sensors are on one side alone.
@@ -64,7 +64,7 @@ def cross_val_predict(
     Parameters
     ----------
     system : System
-        With ``folds``.
+        With ``group_folds``.
     examples : Examples
         With targets of the network's outputs.
     work : Work
@@ -75,20 +75,22 @@ def cross_val_predict(
     -------
     numpy.ndarray [shape=(n, outputs)]
     """
-    held = np.zeros(examples.targets.shape, np.float32)
-    for number, (rest, fold) in enumerate(folds(examples.groups, system.folds)):
-        others, this = (examples.subset(which, examples.targets[which]) for which in (rest, fold))
-        held[fold] = predict_probabilities(train(others, this, number), this, work)
-    return held
+    held_out = np.zeros(examples.targets.shape, np.float32)
+    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, system.folds)):
+        others, this = (examples.subset(which, examples.targets[which]) for which in (train_rows, held_rows))
+        held_out[held_rows] = predict_probabilities(train(others, this, number), this, context)
+    return held_out
 
 
-def predict_probabilities(network: torch.nn.Module, examples: Examples, work: TrainingContext) -> np.ndarray:
+def predict_probabilities(
+    network: torch.nn.Module, examples: Examples, context: TrainingContext
+) -> np.ndarray:
     """Probabilities of the network's labels [shape=(n, outputs)]."""
-    return predict(CalibratedClassifier(network.eval(), []), examples, batch_size=64, device=work.device)
+    return predict(CalibratedClassifier(network.eval(), []), examples, batch_size=64, device=context.device)
 
 
 def fold_metadata(
-    held: np.ndarray, examples: Examples, labels: list[str], system: Any, work: TrainingContext
+    predictions: np.ndarray, examples: Examples, labels: list[str], system: Any, context: TrainingContext
 ) -> dict[str, Any]:
     """What out-of-fold predictions say of the network that learns from all: its calibration and thresholds.
 
@@ -104,20 +106,22 @@ def fold_metadata(
     labels : list of str
         Of the network's outputs.
     system : System
-        With ``folds`` and ``calibrate``.
+        With ``group_folds`` and ``calibrate``.
     work : Work
     """
-    columns = [work.taxonomy.labels.index(label) for label in labels]
+    columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
     clips, groups = examples.clips[original], examples.groups[original]
-    held, targets = held[original], examples.targets[original]
-    found: dict[str, Any] = {}
+    predictions, targets = predictions[original], examples.targets[original]
+    metadata: dict[str, Any] = {}
     if system.calibrate:
-        found["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
-        before, held = held, held.copy()
-        for rest, fold in folds(groups, system.folds):
-            held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
-    everything = complete_labels(torch.from_numpy(held), labels, work.taxonomy).numpy()
-    write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
-    found["thresholds"] = best_thresholds(targets, everything, list(work.taxonomy.labels))
-    return found
+        metadata["calibration"] = fit_calibration(predictions, targets[:, columns]).to_dict()
+        uncalibrated, predictions = predictions, predictions.copy()
+        for rest, fold in group_folds(groups, system.folds):
+            predictions[fold] = fit_calibration(uncalibrated[rest], targets[rest][:, columns])(
+                uncalibrated[fold]
+            )
+    completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
+    write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
+    metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))
+    return metadata

@@ -23,22 +23,22 @@ def is_launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def started_rank() -> int:
+def launch_rank() -> int:
     """Which of the processes that torchrun started this is, before they meet; 0 where it started none."""
     return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def rank() -> int:
     """Which of the processes this is; 0 where there is but one."""
-    return torch.distributed.get_rank() if _joined() else 0
+    return torch.distributed.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return torch.distributed.get_world_size() if _joined() else 1
+    return torch.distributed.get_world_size() if _is_initialized() else 1
 
 
-def launch(processes: int, words: Sequence[str]) -> None:
+def launch(processes: int, arguments: Sequence[str]) -> None:
     """Run a module's command line in so many processes, as torchrun does, and wait for them.
 
     Raises
@@ -55,18 +55,18 @@ def launch(processes: int, words: Sequence[str]) -> None:
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1,
     )  # fmt: skip
     try:
-        elastic_launch(config, sys.executable)(*words)
+        elastic_launch(config, sys.executable)(*arguments)
     except ChildFailedError as error:
         # One that was killed takes the others with it, which may be noticed first.
         first, failure = min(
             error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
         )
-        how = f"ended with exit code {failure.exitcode}"
+        reason = f"ended with exit code {failure.exitcode}"
         if failure.exitcode < 0:
-            how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+            reason = f"was ended by {signal.Signals(-failure.exitcode).name}"
         raise UserError(
-            f"process {first} of {processes} {how}, and so the others were ended; the same command goes on "
-            "from the last epoch that was finished"
+            f"process {first} of {processes} {reason}, and so the others were ended; "
+            "the same command goes on from the last epoch that was finished"
         ) from None
 
 
@@ -78,9 +78,9 @@ def init_process_group(processes: int, device: torch.device) -> None:
     UserError
         If torchrun started another number than there should be.
     """
-    there = int(os.environ["WORLD_SIZE"])
-    if there != processes:
-        raise UserError(f"torchrun started {there} processes, compute.processes is {processes}")
+    started = int(os.environ["WORLD_SIZE"])
+    if started != processes:
+        raise UserError(f"torchrun started {started} processes, compute.processes is {processes}")
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -98,14 +98,14 @@ def report_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _joined() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+        if _is_initialized() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
             raise UserError(f"process {rank()} of {world_size()} has lost the others") from error
         raise
 
 
 def broadcast(value: Any) -> Any:
     """What the first process gives for it, in all of them."""
-    if not _joined():
+    if not _is_initialized():
         return value
     values = [value]
     torch.distributed.broadcast_object_list(values)
@@ -114,7 +114,7 @@ def broadcast(value: Any) -> Any:
 
 def all_reduce_sum(value: float) -> float:
     """A number added up over all processes."""
-    if not _joined():
+    if not _is_initialized():
         return value
     total = torch.tensor(value, dtype=torch.float64)
     torch.distributed.all_reduce(total)
@@ -123,14 +123,14 @@ def all_reduce_sum(value: float) -> float:
 
 def all_gather(value: torch.Tensor) -> list[torch.Tensor]:
     """A tensor of each process."""
-    if not _joined():
+    if not _is_initialized():
         return [value]
     values = [torch.empty_like(value) for _ in range(world_size())]
     torch.distributed.all_gather(values, value)
     return values
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """A tensor added up over all processes; so is what flows back to it."""
 
     @staticmethod
@@ -155,9 +155,9 @@ class _Synced:
             return super().forward(x)
         axes = (0, *range(2, x.ndim))
         shape = (-1, *[1] * (x.ndim - 2))
-        size = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-        mean = _Sum.apply(x.float().sum(axes)) / size
-        variance = _Sum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
+        size = _AllReduceSum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = _AllReduceSum.apply(x.float().sum(axes)) / size
+        variance = _AllReduceSum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -185,5 +185,5 @@ def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
     return network
 
 
-def _joined() -> bool:
+def _is_initialized() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -16,8 +16,8 @@ from ust.training.cross_validation import OUT_OF_FOLD
 from ust.util.config import Name, Section
 from ust.util.errors import UserError
 
-ALIKE = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
-SMALLEST = 1e-6  # probability whose logarithm counts
+SHARED_METADATA = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
+MIN_PROBABILITY = 1e-6  # probability whose logarithm counts
 
 
 class Pair(Section):
@@ -28,7 +28,9 @@ class Pair(Section):
     labels: Name
 
 
-def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path) -> dict[str, Any]:
+def build_ensemble(
+    folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path
+) -> dict[str, Any]:
     """Copy systems into a folder and write there what they make together.
 
     The shares of each level are those whose average of out-of-fold predictions has the least cross-entropy.
@@ -57,15 +59,15 @@ def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, o
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise UserError(f"an ensemble of {', '.join(names)}: name each once")
-    metadata = _together({folder: _about(folder) for folder in folders})
+    metadata = _merge_metadata({folder: _read_metadata(folder) for folder in folders})
     clips = list(labels.index)
-    held = np.stack([_out_of_fold(folder, clips, taxonomy) for folder in folders])
+    predictions = np.stack([_read_out_of_fold(folder, clips, taxonomy) for folder in folders])
     targets = labels[list(taxonomy.labels)].to_numpy(np.float64)
     k = len(taxonomy.coarse)
     shares, averaged = {}, np.zeros_like(targets)
     for level, columns in (("coarse", slice(k)), ("fine", slice(k, None))):
-        shares[level] = best_shares(held[:, :, columns], targets[:, columns]).round(4).tolist()
-        averaged[:, columns] = np.tensordot(shares[level], held[:, :, columns], 1)
+        shares[level] = fit_weights(predictions[:, :, columns], targets[:, columns]).round(4).tolist()
+        averaged[:, columns] = np.tensordot(shares[level], predictions[:, :, columns], 1)
     metadata["thresholds"] = best_thresholds(targets, averaged, list(taxonomy.labels))
     for folder, name in zip(folders, names, strict=True):
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(".*", OUT_OF_FOLD))
@@ -74,7 +76,7 @@ def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, o
     return shares
 
 
-def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Shares of an average, which sum to 1, under which targets are most likely.
 
     Parameters
@@ -94,22 +96,22 @@ def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import minimize  # takes half a second that every command would wait for
 
-    def loss(shares: np.ndarray) -> tuple[float, np.ndarray]:
-        p = np.clip(np.tensordot(shares, held, 1), SMALLEST, 1 - SMALLEST)
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        p = np.clip(np.tensordot(weights, predictions, 1), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         value = -np.mean(targets * np.log(p) + (1 - targets) * np.log1p(-p))
-        return value, np.mean(held * ((1 - targets) / (1 - p) - targets / p), axis=(1, 2))
+        return value, np.mean(predictions * ((1 - targets) / (1 - p) - targets / p), axis=(1, 2))
 
-    count = len(held)
-    if held.size == 0:  # a level without labels
+    count = len(predictions)
+    if predictions.size == 0:  # a level without labels
         return np.full(count, 1 / count)
-    found = minimize(
+    weights = minimize(
         loss, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
-        constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1}, options={"ftol": 1e-10},
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1}, options={"ftol": 1e-10},
     ).x.clip(0, 1)  # fmt: skip
-    return found / found.sum()
+    return weights / weights.sum()
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path) -> dict[str, Any]:
     """What a system says of itself."""
     metadata = read_description(folder).get("about")
     needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
@@ -118,12 +120,12 @@ def _about(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _together(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     """What an ensemble says of itself."""
     (first, metadata), *others = members.items()
     features = dict(metadata["features"])
     for folder, other in others:
-        ours, theirs = ({key: each[key] for key in ALIKE} for each in (metadata, other))
+        ours, theirs = ({key: each[key] for key in SHARED_METADATA} for each in (metadata, other))
         ours, theirs = ours | features, theirs | other["features"]
         if differ := [key for key in theirs if ours.get(key, theirs[key]) != theirs[key]]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
@@ -138,7 +140,7 @@ def _together(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
+def _read_out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
     """A system's predictions [shape=(clips, labels)]."""
     path = folder / OUT_OF_FOLD
     if not path.is_file():

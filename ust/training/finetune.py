@@ -17,9 +17,15 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ust.features.efficientat.weights import load_network, width_of
+from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import FEATURE_FILE
-from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
+from ust.models.checkpoints import (
+    SavedNetwork,
+    build_initialized,
+    count_parameters,
+    save_network,
+    update_metadata,
+)
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.outputs import output_labels
 from ust.training.augmentation import mixup, overlay, random_gain, select_outputs, spec_augment, time_roll
@@ -108,7 +114,7 @@ class FinetuneConfig(FlatConfig):
             )
 
 
-def fit_finetuned(system: Any, data: TrainingData, work: TrainingContext) -> None:
+def fit_finetuned(system: Any, data: TrainingData, context: TrainingContext) -> None:
     """Fine-tune a pretrained network and write it as it is after the last epoch: validate chooses nothing.
 
     With ``stop_patience`` the last epoch is the median of those at which the trainings without a fold were
@@ -119,34 +125,34 @@ def fit_finetuned(system: Any, data: TrainingData, work: TrainingContext) -> Non
     UserError
         If its weights are missing or of another width, or the loss is no longer finite.
     """
-    labels, train = select_outputs(system, data.train, work.taxonomy)
-    metadata = work.metadata | {"outputs": system.outputs}
+    labels, train = select_outputs(system, data.train, context.taxonomy)
+    metadata = context.metadata | {"outputs": system.outputs}
     epochs = system.max_epochs
     if system.has_folds:
         best = []
 
-        def of_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
+        def train_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
             stopping = _Stopping(EarlyStopping(system.stop_patience), fold) if system.stop_patience else None
-            network = _train(rest, system, work, f"{work.name} fold {number}", stopping=stopping)
+            network = _train(rest, system, context, f"{context.name} fold {number}", stopping=stopping)
             best.append(stopping.epoch if stopping else system.max_epochs)
             return network
 
         metadata |= fold_metadata(
-            cross_val_predict(system, train, work, of_fold), data.train, labels, system, work
+            cross_val_predict(system, train, context, train_fold), data.train, labels, system, context
         )
         epochs = int(np.median(best))
-    score = flat_score(labels, data.validate.targets, work.taxonomy)
+    score = flat_score(labels, data.validate.targets, context.taxonomy)
 
     def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
-        found = score(predict_probabilities(network, data.validate, work))
-        work.listener.on_epoch("", Epoch(number, loss, found, lr, 0, ()))
+        scores = score(predict_probabilities(network, data.validate, context))
+        context.callbacks.on_epoch("", Epoch(number, loss, scores, lr, 0, ()))
 
-    network = _train(train, system, work, work.name, on_epoch, epochs=epochs)
-    metadata |= {"epoch": epochs, "parameters": parameter_count(network)}
+    network = _train(train, system, context, context.name, on_epoch, epochs=epochs)
+    metadata |= {"epoch": epochs, "parameters": count_parameters(network)}
     save_network(
-        work.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
+        context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
     )
-    update_metadata(work.out, epochs=epochs, converged=True)
+    update_metadata(context.out, epochs=epochs, converged=True)
 
 
 @dataclass
@@ -164,14 +170,16 @@ class _Stopping:
     """
 
     rule: EarlyStopping
-    held: Examples
+    held_out: Examples
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     epoch: int = 0
 
-    def step(self, network: torch.nn.Module, number: int, work: TrainingContext) -> bool:
+    def step(self, network: torch.nn.Module, number: int, context: TrainingContext) -> bool:
         """Take note of an epoch; whether to stop."""
-        found = torch.from_numpy(predict_probabilities(network, self.held, work))
-        if self.rule.step(functional.binary_cross_entropy(found, torch.from_numpy(self.held.targets)).item()):
+        predictions = torch.from_numpy(predict_probabilities(network, self.held_out, context))
+        if self.rule.step(
+            functional.binary_cross_entropy(predictions, torch.from_numpy(self.held_out.targets)).item()
+        ):
             self.best, self.epoch = _copy_weights(network), number
         return self.rule.exhausted
 
@@ -179,7 +187,7 @@ class _Stopping:
 def _train(
     train: Examples,
     system: Any,
-    work: TrainingContext,
+    context: TrainingContext,
     name: str,
     on_epoch: Any = lambda *_: None,
     *,
@@ -190,45 +198,47 @@ def _train(
 
     It learns for all its epochs, for the first of them, or until it should stop; then it is as at its best.
     """
-    network = _pretrained(system, train, work, name)
-    _fit_head(network, train, system, work, name)
+    network = _load_pretrained(system, train, context, name)
+    _fit_head(network, train, system, context, name)
     start = _copy_weights(network)
-    for number, mean, lr, kept in _epochs(network, train, system, work, name):
-        on_epoch(number, mean, lr, kept)
-        if number == epochs or (stopping and stopping.step(kept, number, work)):
+    for number, mean, lr, averaged_network in _epochs(network, train, system, context, name):
+        on_epoch(number, mean, lr, averaged_network)
+        if number == epochs or (stopping and stopping.step(averaged_network, number, context)):
             break
     if stopping:
-        kept.load_state_dict(stopping.best)
-    return _interpolate_weights(start, kept, system.interpolate)
+        averaged_network.load_state_dict(stopping.best)
+    return _interpolate_weights(start, averaged_network, system.interpolate)
 
 
-def _pretrained(system: Any, examples: Examples, work: TrainingContext, name: str) -> torch.nn.Module:
+def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, name: str) -> torch.nn.Module:
     """The network with the features that the stage weights wrote, and a new head."""
     (feature,) = system.features
-    if work.pretrained is None:
-        raise UserError(f"{work.name} is fine-tuned: give --pretrained, the folder of the stages weights")
-    folder = work.pretrained / feature
+    if context.pretrained is None:
+        raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stages weights")
+    folder = context.pretrained / feature
     weights = read_json(folder / FEATURE_FILE, made_by=f"weights@{feature}").get("weights")
     if weights is None:
-        raise UserError(f"{work.name}: the feature {feature} has no network to fine-tune; take mn_logmel")
-    if width_of(weights) != system.width:
+        raise UserError(f"{context.name}: the feature {feature} has no network to fine-tune; take mn_logmel")
+    if network_width(weights) != system.width:
         raise UserError(
-            f"{work.name}: width is {system.width:g}, but {feature} has {weights}, "
-            f"of width {width_of(weights):g}; set the row's width to that"
+            f"{context.name}: width is {system.width:g}, but {feature} has {weights}, "
+            f"of width {network_width(weights):g}; set the row's width to that"
         )
     outputs = examples.targets.shape[1]
-    network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
-    network.take(load_network(folder, system.width))
-    return network.to(work.device, memory_format=torch.channels_last)
+    network = build_initialized(
+        system.architecture, system.config, outputs, examples.shapes, system.seed, name
+    )
+    network.load_pretrained(load_network(folder, system.width))
+    return network.to(context.device, memory_format=torch.channels_last)
 
 
 def _fit_head(
-    network: torch.nn.Module, examples: Examples, system: Any, work: TrainingContext, name: str
+    network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
 ) -> None:
     """Fit the head to embeddings of the train clips by the pretrained features."""
-    found = predict(network.eval().embed, examples, batch_size=64, device=work.device)
-    values = torch.from_numpy(found).to(work.device)
-    targets = torch.from_numpy(examples.targets).to(work.device)
+    embeddings = predict(network.eval().embed, examples, batch_size=64, device=context.device)
+    values = torch.from_numpy(embeddings).to(context.device)
+    targets = torch.from_numpy(examples.targets).to(context.device)
     fit_classifier(
         network.head, values, targets, name=f"{name} head", seed=system.seed, lr=system.head_lr,
         weight_decay=system.head_weight_decay, batch_size=64, max_epochs=system.head_epochs,
@@ -236,7 +246,7 @@ def _fit_head(
 
 
 def _epochs(
-    network: torch.nn.Module, examples: Examples, system: Any, work: TrainingContext, name: str
+    network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
 ) -> Iterator[tuple[int, float, float, torch.nn.Module]]:
     """Train all of it, at a rate that rises to `lr` and falls as a cosine.
 
@@ -251,11 +261,11 @@ def _epochs(
     optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
     bounds = batch_bounds(len(examples), system.batch_size)
     steps = system.max_epochs * len(bounds)
-    labels = output_labels(system.outputs, work.taxonomy)
+    labels = output_labels(system.outputs, context.taxonomy)
     terms = {
         "gamma": system.focal_gamma,
         "smoothing": system.label_smoothing,
-        "unknown": unknown_columns(labels, work.taxonomy) if system.mask_unknown else (),
+        "unknown": unknown_columns(labels, context.taxonomy) if system.mask_unknown else (),
     }
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: warmup_cosine(step, steps, system.warm_up)
@@ -263,30 +273,30 @@ def _epochs(
     averaged = None
     if system.average:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
-    kept = averaged.module if averaged else network
+    averaged_network = averaged.module if averaged else network
     shuffle, draws = random_stream(system.seed, "shuffle", name), random_stream(system.seed, "draws", name)
     seed_torch(system.seed, "dropout", name)
-    for number in work.progress(
+    for number in context.progress(
         range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
     ):
         network.train()
         network.pretrained.eval()  # batch norms stay as they are
         total = 0.0
         order = sample_epoch(examples.targets, system.balance, shuffle)
-        for batch, y in examples.batches(system.batch_size, order=order, device=work.device):
+        for batch, y in examples.batches(system.batch_size, order=order, device=context.device):
             x, y = _augment(batch["log_mel"].float(), y, system, draws)
-            found = tagging_loss(network(x), y, **terms)
+            loss = tagging_loss(network(x), y, **terms)
             optimizer.zero_grad()
-            found.backward()
+            loss.backward()
             optimizer.step()
             (lr,) = schedule.get_last_lr()
             schedule.step()
             if averaged:
                 averaged.update_parameters(network)
-            total += found.item() * len(y)
+            total += loss.item() * len(y)
         if not np.isfinite(total):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
-        yield number, total / len(examples), lr, kept
+        yield number, total / len(examples), lr, averaged_network
 
 
 def _copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -8,7 +8,13 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
+from ust.models.checkpoints import (
+    SavedNetwork,
+    build_initialized,
+    count_parameters,
+    save_network,
+    update_metadata,
+)
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.augmentation import select_outputs
@@ -50,7 +56,7 @@ class HeadConfig(FlatConfig):
         return len(self.weight_decay) > 1 or self.calibrate
 
 
-def fit_head(system: Any, data: TrainingData, work: TrainingContext) -> None:
+def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
     """Train a head and write it, and its out-of-fold predictions of the train clips.
 
     Each weight decay is tried on folds of the train clips, which keep sensors (``sensor_id``) apart; the one
@@ -63,29 +69,31 @@ def fit_head(system: Any, data: TrainingData, work: TrainingContext) -> None:
     UserError
         If the train clips are of fewer sensors than there are to be folds, or the loss is no longer finite.
     """
-    labels, train = select_outputs(system, data.train, work.taxonomy)
-    metadata = work.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
+    labels, train = select_outputs(system, data.train, context.taxonomy)
+    metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
     if system.has_folds:
-        decay, held = choose_decay(system, data.train, work)
-        metadata |= fold_metadata(held, data.train, labels, system, work)
-    score = flat_score(labels, data.validate.targets, work.taxonomy)
+        decay, held = choose_weight_decay(system, data.train, context)
+        metadata |= fold_metadata(held, data.train, labels, system, context)
+    score = flat_score(labels, data.validate.targets, context.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
         epoch = Epoch(
-            number, loss, score(predict_probabilities(network, data.validate, work)), system.lr, 0, ()
+            number, loss, score(predict_probabilities(network, data.validate, context)), system.lr, 0, ()
         )
-        work.listener.on_epoch("", epoch)
+        context.callbacks.on_epoch("", epoch)
 
-    network = _train(train, system, decay, work, work.name, on_epoch)
-    metadata |= {"weight_decay": decay, "parameters": parameter_count(network)}
+    network = _train(train, system, decay, context, context.name, on_epoch)
+    metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
     save_network(
-        work.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
+        context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
     )
-    update_metadata(work.out, epochs=system.max_epochs, converged=True)
+    update_metadata(context.out, epochs=system.max_epochs, converged=True)
 
 
-def choose_decay(system: Any, examples: Examples, work: TrainingContext) -> tuple[float, np.ndarray]:
+def choose_weight_decay(
+    system: Any, examples: Examples, context: TrainingContext
+) -> tuple[float, np.ndarray]:
     """The weight decay whose out-of-fold predictions score best, and those predictions.
 
     Parameters
@@ -100,21 +108,27 @@ def choose_decay(system: Any, examples: Examples, work: TrainingContext) -> tupl
     decay : float
     held : numpy.ndarray [shape=(n, outputs)]
     """
-    labels = output_labels(system.outputs, work.taxonomy)
-    of = flat_score(labels, examples.targets > 0.5, work.taxonomy)
-    tried = []
-    for decay in work.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
-        held = out_of_fold(system, examples, decay, work)
-        found = of(held)
-        tried.append((float(np.mean(list(found.values()))), decay, held))
-        text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
-        log.info("%s weight decay %g, out of fold  %s", work.name, decay, text)
-    _, decay, held = max(tried, key=lambda each: each[0])
-    return decay, held
+    labels = output_labels(system.outputs, context.taxonomy)
+    score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
+    candidates = []
+    for decay in context.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
+        predictions = predict_out_of_fold(system, examples, decay, context)
+        scores = score(predictions)
+        candidates.append((float(np.mean(list(scores.values()))), decay, predictions))
+        text = "  ".join(f"{level} {value:.4f}" for level, value in scores.items())
+        log.info("%s weight decay %g, out of fold  %s", context.name, decay, text)
+    _, decay, predictions = max(candidates, key=lambda candidate: candidate[0])
+    return decay, predictions
 
 
-def out_of_fold(
-    system: Any, examples: Examples, decay: float, work: TrainingContext, *, share: float = 1.0, seed: int = 0
+def predict_out_of_fold(
+    system: Any,
+    examples: Examples,
+    decay: float,
+    context: TrainingContext,
+    *,
+    share: float = 1.0,
+    seed: int = 0,
 ) -> np.ndarray:
     """Predictions of each fold by a head that learnt from the others.
 
@@ -141,24 +155,26 @@ def out_of_fold(
             names = random_stream(seed, "share", str(number)).permutation(np.unique(sensors))
             kept = np.isin(sensors, names[: max(1, round(share * len(names)))])
             rest = rest.subset(kept, rest.targets[kept])
-        return _train(rest, system, decay, work, f"{work.name} fold {number}")
+        return _train(rest, system, decay, context, f"{context.name} fold {number}")
 
-    return cross_val_predict(system, select_outputs(system, examples, work.taxonomy)[1], work, train)
+    return cross_val_predict(system, select_outputs(system, examples, context.taxonomy)[1], context, train)
 
 
 def _train(
     examples: Examples,
     system: Any,
     weight_decay: float,
-    work: TrainingContext,
+    context: TrainingContext,
     name: str,
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
     """A head trained from the start on examples that fit in memory."""
     outputs = examples.targets.shape[1]
-    network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
-    network = network.to(work.device)
-    ((batch, targets),) = examples.batches(len(examples), device=work.device)
+    network = build_initialized(
+        system.architecture, system.config, outputs, examples.shapes, system.seed, name
+    )
+    network = network.to(context.device)
+    ((batch, targets),) = examples.batches(len(examples), device=context.device)
     ((_, values),) = batch.items()
     steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
     fit_classifier(network, values, targets, name=name, weight_decay=weight_decay, on_epoch=on_epoch, **steps)

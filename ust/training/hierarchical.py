@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.metrics import fine_counts, score
+from ust.evaluation.metrics import compute_scores, fine_counts
 from ust.models.checkpoints import (
     MODEL_FILE,
     WEIGHTS_FILE,
     SavedNetwork,
+    count_parameters,
     load_network,
-    parameter_count,
     save_hierarchy,
     save_network,
     update_metadata,
@@ -56,34 +56,34 @@ class Node:
     validate: Examples
 
     @property
-    def watched(self) -> Examples:
+    def monitored(self) -> Examples:
         """What its training is watched on: validate, or train where validate has nothing of the node's."""
         own = [column for column, label in enumerate(self.labels) if label != OTHER]
         return self.validate if self.validate.targets[:, own].any() else self.train
 
 
-def fit_hierarchy(system: Any, data: TrainingData, work: TrainingContext) -> None:
+def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
     """A network for every group with several fine labels, and the root: one more, or a copy of a flat one."""
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
-        root = adopt_root(work)
+        root = copy_root(context)
         trained.append(ROOT)
-        parameters += parameter_count(root.network)
+        parameters += count_parameters(root.network)
         converged.append(root.metadata.get("converged", False))
-    for node in nodes(
-        data.train, data.validate, work.taxonomy, negatives=system.negatives, root=system.root == "own"
+    for node in build_nodes(
+        data.train, data.validate, context.taxonomy, negatives=system.negatives, root=system.root == "own"
     ):
-        network = work.network(system, len(node.labels), node.name, node.train)
-        converged.append(fit_node(network, node, system, work))
+        network = context.network(system, len(node.labels), node.name, node.train)
+        converged.append(fit_node(network, node, system, context))
         trained.append(node.name)
-        parameters += parameter_count(network)
-    for label in untrained(trained, work.taxonomy):
+        parameters += count_parameters(network)
+    for label in untrained_groups(trained, context.taxonomy):
         log.warning("warning: too few clips of %s to train on: its fine labels are the root's, or 0", label)
-    metadata = work.metadata | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
-    save_hierarchy(work.out, trained, metadata)
+    metadata = context.metadata | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
+    save_hierarchy(context.out, trained, metadata)
 
 
-def fit_node(network: torch.nn.Module, node: Node, system: Any, work: TrainingContext) -> bool:
+def fit_node(network: torch.nn.Module, node: Node, system: Any, context: TrainingContext) -> bool:
     """A network of a hierarchy, its checkpoint with the best score or lowest loss; whether it converged."""
 
     def on_epoch(epoch: Any) -> None:
@@ -93,27 +93,29 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, work: TrainingCo
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            metadata = found | work.metadata
+            metadata = found | context.metadata
             shapes = node.train.shapes
             saved = SavedNetwork(network, system.architecture, system.config, node.labels, metadata, shapes)
-            save_network(work.out / node.name, saved)
-        work.listener.on_epoch(node.name, epoch)
+            save_network(context.out / node.name, saved)
+        context.callbacks.on_epoch(node.name, epoch)
 
     on_code = isinstance(system, plateau.Plateau)
-    state = work.state(node.name, node.name, plateau.Epoch if on_code else stagnation.Epoch)
-    task = Task(network, node.train, node.watched, work.device, node.name, on_epoch, state, work.progress)
+    state = context.state(node.name, node.name, plateau.Epoch if on_code else stagnation.Epoch)
+    task = Task(
+        network, node.train, node.monitored, context.device, node.name, on_epoch, state, context.progress
+    )
     if on_code:
         epochs = plateau.train_on_plateau(task, system)
         converged = plateau.stopped_early(epochs, system.stop_patience)
     else:
-        epochs = stagnation.train_on_stagnation(task, system, node_score(node, work.taxonomy))
+        epochs = stagnation.train_on_stagnation(task, system, node_score(node, context.taxonomy))
         (level,) = epochs[0].scores
         converged = stagnation.has_converged(epochs, level, system.patience)
-    update_metadata(work.out / node.name, epochs=len(epochs), converged=converged)
+    update_metadata(context.out / node.name, epochs=len(epochs), converged=converged)
     return converged
 
 
-def nodes(
+def build_nodes(
     examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negatives: bool, root: bool
 ) -> Iterator[Node]:
     """The local classifiers to train: the root, if it is to be one of its own, then those of the groups.
@@ -147,11 +149,11 @@ def nodes(
     for group in groups_with_classifier(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
-            own = (_of_group(each, taxonomy, group, negatives) for each in (examples, validate))
+            own = (_group_examples(each, taxonomy, group, negatives) for each in (examples, validate))
             yield Node(taxonomy.coarse[group], labels, *own)
 
 
-def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
+def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
     """The coarse labels whose groups need a classifier and have none."""
     return [
         taxonomy.coarse[group]
@@ -160,7 +162,7 @@ def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
     ]
 
 
-def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
+def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
     """The examples of a group's classifier, with its targets."""
     inside = examples.targets[:, group] > 0.5
     targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
@@ -180,17 +182,17 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
     taxonomy : Taxonomy
     """
     if node.name == ROOT:
-        return flat_score(node.labels, node.watched.targets > 0.5, taxonomy)
+        return flat_score(node.labels, node.monitored.targets > 0.5, taxonomy)
     own = [column for column, label in enumerate(node.labels) if label != OTHER]
     alone = Taxonomy((node.name,), tuple(node.labels[column] for column in own), (0,) * len(own))
-    truth = (node.watched.targets[:, own] > 0.5).astype(np.int8)
+    truth = (node.monitored.targets[:, own] > 0.5).astype(np.int8)
 
-    def of(outputs: np.ndarray) -> dict[str, float]:
+    def score_node(outputs: np.ndarray) -> dict[str, float]:
         probabilities = outputs[:, own].astype(np.float64).round(6)
         counts = fine_counts(truth, probabilities, alone)
-        return {"fine": score(counts, alone.categories("fine")).micro_auprc}
+        return {"fine": compute_scores(counts, alone.categories("fine")).micro_auprc}
 
-    return of
+    return score_node
 
 
 def check_root(root: Path | None) -> None:
@@ -208,7 +210,7 @@ def check_root(root: Path | None) -> None:
         )
 
 
-def adopt_root(work: TrainingContext) -> SavedNetwork:
+def copy_root(context: TrainingContext) -> SavedNetwork:
     """Copy the flat network that is the root into the hierarchy's folder.
 
     Raises
@@ -216,18 +218,18 @@ def adopt_root(work: TrainingContext) -> SavedNetwork:
     UserError
         If there is none, or it takes other features or labels.
     """
-    check_root(work.root)
-    root = load_network(work.root)
-    metadata = json.loads(json.dumps(work.metadata))
+    check_root(context.root)
+    root = load_network(context.root)
+    metadata = json.loads(json.dumps(context.metadata))
     features = root.metadata.get("features", {})
     for key, theirs, ours in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
         (name, theirs, metadata.get("features", {}).get(name)) for name, theirs in features.items()
     ]:
         if theirs != ours:
             raise UserError(
-                f"{work.root}: was trained with another {key}; train it again, on the same features"
+                f"{context.root}: was trained with another {key}; train it again, on the same features"
             )
-    (work.out / ROOT).mkdir(parents=True, exist_ok=True)
+    (context.out / ROOT).mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS_FILE, MODEL_FILE):
-        shutil.copyfile(work.root / file, work.out / ROOT / file)
+        shutil.copyfile(context.root / file, context.out / ROOT / file)
     return root

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ust.training.schedules import EarlyStopping
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.trainer import NetworkSettings, Task, Trainer
 from ust.util.config import Count, Factor, Whole
 
 
-class Plateau(Network):
+class Plateau(NetworkSettings):
     """The recipe's section of params.yaml."""
 
     reduce_patience: Whole
@@ -51,7 +51,7 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
     )
     stopping = EarlyStopping(recipe.stop_patience)
     if state.epochs:
-        trainer.restore(state)
+        trainer.load_state(state)
         plateau.load_state_dict(state.values["plateau"])
         stopping.lowest, stopping.since = state.values["stopping"]
     for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
@@ -63,7 +63,7 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
         epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
         task.on_epoch(epoch)
         plateau.step(watched)
-        trainer.keep(state)
+        trainer.save_state(state)
         state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
         state.epochs.append(asdict(epoch))
         state.write()

@@ -45,7 +45,7 @@ class StagnationSchedule:
     def __post_init__(self) -> None:
         self.lr = self.initial_lr
 
-    def at(self, step: int, steps: int) -> float:
+    def step_lr(self, step: int, steps: int) -> float:
         """The rate of a step of a training of so many."""
         return self.lr
 
@@ -65,14 +65,14 @@ class StagnationSchedule:
             self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
         return True
 
-    def values(self) -> dict[str, float | int]:
+    def state_dict(self) -> dict[str, float | int]:
         """What changes from epoch to epoch."""
         return {name: getattr(self, name) for name in CHANGING}
 
-    def load_state_dict(self, values: dict[str, float | int]) -> None:
-        """Take up what `values` gave."""
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Restore the values of `state_dict`."""
         for name in CHANGING:
-            setattr(self, name, values[name])
+            setattr(self, name, state[name])
 
 
 def warmup_cosine(step: int, steps: int, warm_up: float) -> float:
@@ -115,7 +115,7 @@ class CosineSchedule:
     restarts: ClassVar[int] = 0
     lr: float = field(init=False, default=0.0)
 
-    def at(self, step: int, steps: int) -> float:
+    def step_lr(self, step: int, steps: int) -> float:
         """The rate of a step of a training of so many."""
         self.lr = self.highest_lr * warmup_cosine(step, steps, self.warm_up)
         return self.lr
@@ -124,12 +124,12 @@ class CosineSchedule:
         """Take note of an epoch; the optimiser never starts afresh."""
         return False
 
-    def values(self) -> dict[str, float | int]:
+    def state_dict(self) -> dict[str, float | int]:
         """What changes from epoch to epoch beside the rate: nothing."""
         return {}
 
-    def load_state_dict(self, values: dict[str, float | int]) -> None:
-        """Take up what `values` gave."""
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Restore the values of `state_dict`."""
 
 
 @dataclass

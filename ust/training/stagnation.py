@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from ust.training.schedules import CosineSchedule, StagnationSchedule
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.trainer import NetworkSettings, Task, Trainer
 from ust.util.config import Factor, Positive, Rate, Whole
 
 Score = Callable[[np.ndarray], dict[str, float]]
 
 
-class Stagnation(Network):
+class Stagnation(NetworkSettings):
     """The recipe's sections of params.yaml."""
 
     schedule: Literal["stagnation", "cosine"]
@@ -28,7 +28,7 @@ class Stagnation(Network):
     restart: Literal["reached", "passed"]
 
 
-def schedule_of(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
+def build_schedule(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
     """How the rate of a recipe goes."""
     if recipe.schedule == "cosine":
         return CosineSchedule(recipe.lr, recipe.warm_up)
@@ -91,14 +91,14 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         If the loss is no longer finite.
     """
     trainer, state = Trainer(task, recipe), task.state
-    schedule = schedule_of(recipe)
+    schedule = build_schedule(recipe)
     best: dict[str, float] = {}
     if state.epochs:
-        trainer.restore(state)
+        trainer.load_state(state)
         schedule.load_state_dict(state.values["schedule"])
         best = state.values["best"]
     for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
-        loss = trainer.epoch(number, schedule.at)
+        loss = trainer.epoch(number, schedule.step_lr)
         scores = score(trainer.probabilities(task.validate))
         new_best = tuple(level for level, value in scores.items() if value > best.get(level, -1.0))
         best |= {level: scores[level] for level in new_best}
@@ -106,8 +106,8 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         task.on_epoch(epoch)
         if schedule.step(improved=bool(new_best)):
             trainer.restart(schedule.lr)
-        trainer.keep(state)
-        state.values |= {"schedule": schedule.values(), "best": best}
+        trainer.save_state(state)
+        state.values |= {"schedule": schedule.state_dict(), "best": best}
         state.epochs.append(asdict(epoch))
         state.write()
     return [Epoch(**{**values, "best": tuple(values["best"])}) for values in state.epochs]

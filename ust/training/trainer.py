@@ -24,7 +24,7 @@ from ust.util.seeding import random_stream
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
 
 
-class Network(Section):
+class NetworkSettings(Section):
     """What the recipes of networks have in params.yaml."""
 
     seed: Seed
@@ -91,7 +91,7 @@ class Trainer:
     recipe : Network
     """
 
-    def __init__(self, task: Task, recipe: Network) -> None:
+    def __init__(self, task: Task, recipe: NetworkSettings) -> None:
         self.network, self.examples, self.recipe = task.network, task.train, recipe
         self.device, self.name, self.progress = task.device, task.name, task.progress
         self._shuffle = random_stream(recipe.seed, "shuffle", task.name)
@@ -99,7 +99,7 @@ class Trainer:
         seed_torch(
             recipe.seed, "dropout", task.name, *([str(distributed.rank())] if distributed.rank() else [])
         )
-        self._fewest = self._fewest_of_a_batch()
+        self._min_batch = self._check_batch_size()
         self._parallel = (
             DistributedDataParallel(self.network) if distributed.world_size() > 1 else self.network
         )
@@ -131,7 +131,7 @@ class Trainer:
         self.network.train()
         total = 0.0
         order = self._shuffle.permutation(len(self.examples))
-        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._fewest)
+        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._min_batch)
         steps = self.progress(
             bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
         )
@@ -177,7 +177,7 @@ class Trainer:
                 total += self._loss(self.network(**features), targets).item() * len(targets)
         return total / len(examples)
 
-    def keep(self, state: TrainingState) -> None:
+    def save_state(self, state: TrainingState) -> None:
         """Put all that the next epoch depends on into a state: weights, optimiser and generators."""
         optimizer = self.optimizer.state_dict()
         state.tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -191,7 +191,7 @@ class Trainer:
         state.values["shuffle"] = self._shuffle.bit_generator.state
 
     @torch.no_grad()
-    def restore(self, state: TrainingState) -> None:
+    def load_state(self, state: TrainingState) -> None:
         """Go on from what `keep` put into a state."""
         parameters = list(self.network.parameters())
         slots: dict[int, dict[str, torch.Tensor]] = {}
@@ -213,7 +213,7 @@ class Trainer:
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
         self._shuffle.bit_generator.state = state.values["shuffle"]
 
-    def _fewest_of_a_batch(self) -> int:
+    def _check_batch_size(self) -> int:
         """Batch norm needs two examples: of the batch, or of each share where it is over that alone.
 
         Raises

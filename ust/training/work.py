@@ -10,8 +10,8 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.store import Features
-from ust.models.checkpoints import build_new
-from ust.models.examples import Examples, select
+from ust.models.checkpoints import build_initialized
+from ust.models.examples import Examples, select_examples
 from ust.training import distributed
 from ust.training.config import SystemConfig
 from ust.training.distributed import convert_sync_batchnorm
@@ -79,14 +79,16 @@ class TrainingContext:
     states: Path
     metadata: dict[str, Any]
     root: Path | None
-    listener: Callbacks
+    callbacks: Callbacks
     progress: Progress = silent
     pretrained: Path | None = None
     synchronise: bool = True
 
     def network(self, system: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """A network of the system's architecture for such examples, with first weights of its own."""
-        network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
+        network = build_initialized(
+            system.architecture, system.config, outputs, examples.shapes, system.seed, name
+        )
         if self.synchronise and distributed.world_size() > 1:
             convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
@@ -97,7 +99,7 @@ class TrainingContext:
         if distributed.rank():
             state.path = None  # the first process keeps it
         if state.epochs:
-            self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
+            self.callbacks.on_resume(node, [epoch(**values) for values in state.epochs])
         return state
 
 
@@ -141,8 +143,8 @@ def training_data(
     """
     columns = list(taxonomy.labels)
     return TrainingData(
-        select("train", labels, columns, features, variants=system.variants, sensors=sensors),
-        select("validate", labels, columns, features, variants=False),
+        select_examples("train", labels, columns, features, variants=system.variants, sensors=sensors),
+        select_examples("validate", labels, columns, features, variants=False),
     )
 
 
