@@ -23,7 +23,7 @@ def main() -> None:
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
-    from ust.reports.figures import draw_features
+    from ust.reports.feature_figure import draw_features
     from ust.util.config import Name, read_sections
     from ust.util.files import atomic_write
 

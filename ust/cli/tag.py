@@ -160,7 +160,7 @@ def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None)
             text = formats.audacity(windows, tagger.taxonomy, args.threshold)
             write(args.out and args.out / f"{name}.txt", text)
     elif args.format == "png" and tagged:
-        from ust.reports.pictures import draw_tags
+        from ust.reports.tag_figure import draw_tags
         from ust.util.files import atomic_write
 
         with atomic_write(args.out) as partial:

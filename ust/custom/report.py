@@ -15,8 +15,7 @@ from ust.evaluation.calibration import Calibration
 from ust.evaluation.curves import calibration_errors, reliability
 from ust.evaluation.evaluation import detailed_metrics, headline_metrics
 from ust.features.logmel import logmel
-from ust.reports.html import data_uri
-from ust.reports.media import clip_mp3, render_svg, spectrogram_png
+from ust.reports.media import clip_mp3, data_uri, render_svg, spectrogram_png
 from ust.reports.page import find_examples
 from ust.util.documents import render_template
 

@@ -1,4 +1,4 @@
-"""Many systems with several seeds each on one data set: how good, how sure, at what cost."""
+"""Leaderboard of several systems and seeds on one data set: metrics, confidence intervals and cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
 
 
 class Leaderboard(Section):
-    """The section ``leaderboard_rows`` of leaderboard/params.yaml."""
+    """Settings of the leaderboard, the section ``leaderboard`` of leaderboard/params.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    minutes: Weight  # of each training, at most; 0: any number
+    minutes: Weight  # limit of each training; 0: none
     bootstrap: Annotated[int, Field(ge=10)]
-    against: Name  # the system that all are compared with
+    against: Name  # the system that all others are compared with
     timed_clips: Count
     systems: Annotated[list[Name], Field(min_length=1)]
-    pairs: list[dict[str, Name]]  # the rows of ensembles, each with its name
-    # For dvc.yaml: the system, seed and recipe of each training.
+    pairs: list[dict[str, Name]]  # rows of ensembles, each with its name
+    # For dvc.yaml: system, seed and recipe of each training.
     runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
 
     @property
     def names(self) -> list[str]:
-        """All that is on it."""
+        """The names of all systems and ensembles."""
         return [*self.systems, *(pair["name"] for pair in self.pairs)]
 
     def members(self, name: str) -> list[str]:
-        """The systems that one trains: itself, or those that an ensemble averages."""
+        """Return the systems to train for `name`: itself, or the members of an ensemble."""
         for pair in self.pairs:
             if pair["name"] == name:
                 return [*self.members(pair["first"]), *self.members(pair["second"])]
@@ -45,16 +45,16 @@ class Leaderboard(Section):
 
 @dataclass(frozen=True)
 class Entry:
-    """A system and what its trainings came to.
+    """The evaluations and the cost of one system.
 
     Attributes
     ----------
     evaluations : list of Evaluation
-        One for each seed, of the same clips.
+        One for each seed, on the same clips.
     cost : mapping
         ``train_minutes, ms_per_clip, parameters, megabytes``.
     levels : tuple of str
-        That it predicts.
+        The levels that the system predicts.
     """
 
     evaluations: list[Evaluation]
@@ -65,22 +65,23 @@ class Entry:
 def leaderboard_rows(
     entries: Mapping[str, Entry], *, against: str, bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each system, the best first.
+    """Compute a row for each system, best first.
 
     Parameters
     ----------
     entries : mapping of str to Entry
     against : str
-        The system that all are compared with; they are compared with the best one, too.
-    bootstrap, seed : int
-        Resamples of the clips behind the 95 % intervals; all systems and seeds are on the same ones.
+        The system that all others are compared with, besides the best one.
+    bootstrap : int
+        Number of resamples of the clips behind the 95 % intervals, shared by all systems and seeds.
+    seed : int
 
     Returns
     -------
     list of dict
-        ``system``, the mean over seeds of `FIGURES` and each one's range (``…_range``), ``seeds``, the
-        interval of the mean difference to the one (``against_NAME``) and to the best (``against_best``) by
-        level, and the cost. What a system does not predict is null.
+        ``system``, the mean over seeds of each metric in `FIGURES` and its range (``…_range``), ``seeds``,
+        the cost, and by level the interval of the mean difference to `against` (``against_NAME``) and to the
+        best system (``against_best``). Metrics of levels that a system does not predict are null.
     """
     first = next(iter(entries.values())).evaluations[0]
     draws = list(draw_resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
@@ -109,14 +110,14 @@ def leaderboard_rows(
 
 
 def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
-    """Micro AUPRC over the resamples, the mean over seeds [shape=(draws,)]."""
+    """Return micro AUPRC on each resample, averaged over seeds [shape=(draws,)]."""
     return np.mean(
         [e.bootstrap_metrics(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0
     )
 
 
 def recommend_system(rows: list[dict[str, Any]]) -> str:
-    """Which system to take, in one sentence."""
+    """Recommend a system in one sentence."""
     best = rows[0]
     equal = [
         row
@@ -135,7 +136,7 @@ def recommend_system(rows: list[dict[str, Any]]) -> str:
 
 
 def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
-    """The rows as a table."""
+    """Format the rows as a Markdown table."""
 
     def interval_of(row: dict[str, Any], key: str) -> str:
         intervals = row[key]
@@ -170,11 +171,11 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
 
 
 LEVELS = ("coarse", "fine")
-MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # another for every ten colours
+MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # the next one after every ten colours
 
 
 def cost_figure(rows: list[dict[str, Any]]) -> Figure:
-    """Micro AUPRC of both levels against the minutes of training; the bars are the range over seeds."""
+    """Plot micro AUPRC of both levels against training minutes; error bars show the range over seeds."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     for axis, level in zip(figure.subplots(1, 2), LEVELS, strict=True):
         for number, row in enumerate(rows):
@@ -200,7 +201,7 @@ def cost_figure(rows: list[dict[str, Any]]) -> Figure:
 
 
 def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxonomy) -> Figure:
-    """AUPRC of each coarse class that there is, a bar for each system, the mean over seeds."""
+    """Plot the AUPRC of each coarse class with positives, one bar per system, averaged over seeds."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     axis = figure.subplots()
     first = next(iter(evaluations.values()))[0]

@@ -1,4 +1,4 @@
-"""The tags of recordings as a picture: of each its spectrogram, and how probable the likeliest tags are."""
+"""Figure of tagged recordings: the spectrogram and the most probable tags of each."""
 
 import math
 from collections.abc import Mapping
@@ -14,28 +14,29 @@ from ust.features.mel import mel_spectrum
 from ust.tagging.tagger import Window
 from ust.util.errors import UserError
 
-MAX_RECORDINGS = 50  # recordings
-TAGS = 5  # of each
+MAX_RECORDINGS = 50
+TAGS = 5  # bars per recording
 COLUMNS, BANDS, N_FFT = 1000, 64, 2048
 RANGE_DB = 70.0
 
 
 def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
-    """Draw a row for each recording: log-mel spectrogram, and bars of its five likeliest coarse tags.
+    """Draw a row for each recording: log-mel spectrogram, and bars of its five most probable coarse tags.
 
-    With a coarse tag stands the likeliest fine one of its group. Of several windows the highest counts.
+    Each coarse tag is shown with the most probable fine tag of its group. Probabilities are the maximum over
+    windows.
 
     Parameters
     ----------
     paths : mapping of str to Path
-        Of the recordings, by name.
+        Audio files, by name of the recording.
     tagged : mapping of str to list of Window
     taxonomy : Taxonomy
 
     Raises
     ------
     UserError
-        If there are more than fifty.
+        If there are more than fifty recordings.
     """
     if len(tagged) > MAX_RECORDINGS:
         raise UserError(
@@ -72,7 +73,7 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
-    """The likeliest coarse tags, each with the likeliest fine one of its group.
+    """Return the most probable coarse tags, each with the most probable fine tag of its group.
 
     Parameters
     ----------
@@ -93,18 +94,18 @@ def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, f
 
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
-    """A log-mel spectrogram of a recording of any length, read piece by piece.
+    """Compute a log-mel spectrogram of a recording of any length, block by block.
 
     Parameters
     ----------
     path : Path
     seconds : float
-        Its length.
+        Length of the recording.
 
     Returns
     -------
     db : numpy.ndarray [shape=(64, columns)]
-        Relative to its maximum, from -70 to 0; a thousand columns at most, each the mean over its piece.
+        Relative to its maximum, from -70 to 0; at most a thousand columns, each the mean over a block.
     sample_rate : int
         Hz.
     """
@@ -119,5 +120,5 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
             for block in file.blocks(step)
         ]  # fmt: skip
     power = np.stack(pieces, axis=1)
-    loudest = power.max() or 1.0  # of silence nothing is loud
+    loudest = power.max() or 1.0  # avoids division by zero for silence
     return 10 * np.log10(np.maximum(power / loudest, 10 ** (-RANGE_DB / 10))), rate
