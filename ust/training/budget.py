@@ -1,4 +1,4 @@
-"""How many epochs go into so many minutes: of a training on a few of the clips, measured."""
+"""Number of epochs that fit into a time limit, estimated by training on a share of the clips."""
 
 import math
 import time
@@ -15,17 +15,17 @@ from ust.training.work import TrainingContext, TrainingData
 from ust.util.documents import read_json, write_json
 from ust.util.progress import silent
 
-PROBED = 128  # train clips; of validate the same share
+PROBED = 128  # train clips of the estimate; of validate the same share is used
 
 
 class _Nobody:
-    """Who is not told how it goes."""
+    """Callbacks that do nothing."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_resume(self, node: str, epochs: list[Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def within(
@@ -35,25 +35,25 @@ def within(
     context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> Any:
-    """A system with as many epochs as its training does in so many minutes on this machine, at most its own.
+    """Limit a system's epochs to those that fit into a number of minutes on this machine.
 
-    It is trained on a share of the clips twice, with one epoch and with two, which differ by an epoch of the
-    share. What is done once, such as the fitting of a head, is not counted. The number is kept with what a
-    training cut short goes on from.
+    The system is trained on a share of the clips with one epoch and with two; the difference is the time of
+    an epoch. One-off work, such as fitting a head, is not counted. The number of epochs is stored with the
+    training state, so that a resumed training uses the same one.
 
     Parameters
     ----------
     minutes : float
-    system : System
-    data : Data
-    work : Work
+    system : SystemConfig
+    data : TrainingData
+    context : TrainingContext
     fit : callable
-        Of its recipe.
+        Training function of the system's recipe.
 
     Returns
     -------
-    System
-        With at least one epoch.
+    SystemConfig
+        With at least one epoch and at most its own number.
     """
     kept = context.states / "budget.json"
     if not kept.exists():
@@ -68,7 +68,7 @@ def _measured(
     context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> int:
-    """The number of epochs."""
+    """Measure the number of epochs that fit into the minutes."""
     share = min(1.0, PROBED / len(data.train))
     part = TrainingData(_some(data.train, share), _some(data.validate, share))
     seconds = []
@@ -84,6 +84,6 @@ def _measured(
 
 
 def _some(examples: Examples, share: float) -> Examples:
-    """A share of examples, from all over them."""
+    """Return a share of the examples, evenly spaced."""
     chosen = np.linspace(0, len(examples) - 1, max(2, round(share * len(examples)))).astype(int)
     return examples.subset(chosen, examples.targets[chosen])

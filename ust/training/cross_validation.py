@@ -1,4 +1,4 @@
-"""Folds of the train clips that keep sensors apart."""
+"""Cross-validation on the train clips, with folds that keep sensors apart."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,16 +17,16 @@ from ust.util.errors import UserError
 
 
 def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to train on and held out, so that each is held out once and no group is on both sides.
+    """Yield train and held-out indices of each fold; no group is on both sides.
 
-    They are scikit-learn's `GroupKFold`: the largest group first, each to the smallest fold.
+    The folds are those of scikit-learn's `GroupKFold`.
 
     Parameters
     ----------
     groups : numpy.ndarray [shape=(n,)]
-        Of each clip, such as its sensor_id.
+        The group of each clip, such as its sensor_id.
     count : int
-        Of folds.
+        Number of folds.
 
     Raises
     ------
@@ -35,12 +35,12 @@ def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np
 
     Examples
     --------
-    >>> for rest, held in folds(np.array(["a", "a", "b", "c"]), 2):
-    ...     print(rest, held)
+    >>> for train, held_out in group_folds(np.array(["a", "a", "b", "c"]), 2):
+    ...     print(train, held_out)
     [2 3] [0 1]
     [0 1] [2 3]
     """
-    from sklearn.model_selection import GroupKFold  # here: it takes a second, and only some recipes need it
+    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all recipes
 
     group_count = len(np.unique(groups))
     if group_count < count:
@@ -59,21 +59,23 @@ def cross_val_predict(
     context: TrainingContext,
     train: Callable[[Examples, Examples, int], torch.nn.Module],
 ) -> np.ndarray:
-    """Predictions of each fold by a network that learnt from the others; sensors are on one side alone.
+    """Return out-of-fold predictions, grouped by sensor.
 
     Parameters
     ----------
-    system : System
-        With ``group_folds``.
+    system : SystemConfig
+        With ``folds``.
     examples : Examples
         With targets of the network's outputs.
-    work : Work
+    context : TrainingContext
     train : callable
-        Takes the other folds, this one, which it may stop by but not learn from, and its number.
+        Trains a network, given the other folds, the held-out fold and its number. The held-out fold may be
+        used for early stopping.
 
     Returns
     -------
     numpy.ndarray [shape=(n, outputs)]
+        Probabilities.
     """
     held_out = np.zeros(examples.targets.shape, np.float32)
     for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, system.folds)):
@@ -85,29 +87,34 @@ def cross_val_predict(
 def predict_probabilities(
     network: torch.nn.Module, examples: Examples, context: TrainingContext
 ) -> np.ndarray:
-    """Probabilities of the network's labels [shape=(n, outputs)]."""
+    """Return the network's probabilities [shape=(n, outputs)]."""
     return predict(CalibratedClassifier(network.eval(), []), examples, batch_size=64, device=context.device)
 
 
 def fold_metadata(
     predictions: np.ndarray, examples: Examples, labels: list[str], system: Any, context: TrainingContext
 ) -> dict[str, Any]:
-    """What out-of-fold predictions say of the network that learns from all: its calibration and thresholds.
+    """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
-    The predictions of the clips as they were recorded are written to ``out_of_fold.csv``, in the layout of a
-    submission, each fold calibrated by the others.
+    The predictions of the original clips are written to ``out_of_fold.csv`` in the submission layout. Those
+    of each fold are calibrated on the other folds.
 
     Parameters
     ----------
-    held : numpy.ndarray [shape=(n, outputs)]
-        Of `cross_val_predict`.
+    predictions : numpy.ndarray [shape=(n, outputs)]
+        Result of `cross_val_predict`.
     examples : Examples
         With targets of all labels.
     labels : list of str
-        Of the network's outputs.
-    system : System
-        With ``group_folds`` and ``calibrate``.
-    work : Work
+        Labels of the network's outputs.
+    system : SystemConfig
+        With ``folds`` and ``calibrate``.
+    context : TrainingContext
+
+    Returns
+    -------
+    dict
+        ``thresholds`` by label and, if `system` calibrates, ``calibration``.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL

@@ -1,7 +1,8 @@
-"""One training by several processes, each with its share of every batch: torchrun and its process groups.
+"""Training in several processes with torchrun and process groups; each process computes a share of every
+batch.
 
-The batch stays what it is: gradients are those of one process with all of it, but for the last bits and the
-draws of dropout.
+The batch size does not depend on the number of processes. Gradients equal those of a single process, up to
+rounding and the random numbers of dropout.
 """
 
 import logging
@@ -19,32 +20,32 @@ from ust.util.errors import UserError
 
 
 def is_launched() -> bool:
-    """Whether this is one of several processes, started by torchrun."""
+    """Return whether torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def launch_rank() -> int:
-    """Which of the processes that torchrun started this is, before they meet; 0 where it started none."""
+    """Return the rank set by torchrun, before the process group is initialised; 0 without torchrun."""
     return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def rank() -> int:
-    """Which of the processes this is; 0 where there is but one."""
+    """Return the rank of this process; 0 without a process group."""
     return torch.distributed.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes; 1 without a process group."""
     return torch.distributed.get_world_size() if _is_initialized() else 1
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run a module's command line in so many processes, as torchrun does, and wait for them.
+    """Run a module's command line in several processes, as torchrun does, and wait for them.
 
     Raises
     ------
     UserError
-        If one of them ends otherwise than it should; the others are then ended, too.
+        If a process fails; the others are then terminated.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -57,7 +58,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     try:
         elastic_launch(config, sys.executable)(*arguments)
     except ChildFailedError as error:
-        # One that was killed takes the others with it, which may be noticed first.
+        # A killed process makes the others fail, and their failures may be reported first.
         first, failure = min(
             error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
         )
@@ -71,12 +72,12 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 
 def init_process_group(processes: int, device: torch.device) -> None:
-    """Meet the other processes.
+    """Initialise the process group.
 
     Raises
     ------
     UserError
-        If torchrun started another number than there should be.
+        If torchrun started another number of processes than configured.
     """
     started = int(os.environ["WORLD_SIZE"])
     if started != processes:
@@ -88,12 +89,12 @@ def init_process_group(processes: int, device: torch.device) -> None:
 
 @contextmanager
 def report_lost_processes() -> Iterator[None]:
-    """Make an error of what reaches this process when another one ends in the middle of a step.
+    """Turn the errors that follow the end of another process into a UserError.
 
     Raises
     ------
     UserError
-        If the others are gone.
+        If another process ended in the middle of a step.
     """
     try:
         yield
@@ -104,7 +105,7 @@ def report_lost_processes() -> Iterator[None]:
 
 
 def broadcast(value: Any) -> Any:
-    """What the first process gives for it, in all of them."""
+    """Return the first process's value in all processes."""
     if not _is_initialized():
         return value
     values = [value]
@@ -113,7 +114,7 @@ def broadcast(value: Any) -> Any:
 
 
 def all_reduce_sum(value: float) -> float:
-    """A number added up over all processes."""
+    """Sum a number over all processes."""
     if not _is_initialized():
         return value
     total = torch.tensor(value, dtype=torch.float64)
@@ -122,7 +123,7 @@ def all_reduce_sum(value: float) -> float:
 
 
 def all_gather(value: torch.Tensor) -> list[torch.Tensor]:
-    """A tensor of each process."""
+    """Return the tensor of each process, in the order of ranks."""
     if not _is_initialized():
         return [value]
     values = [torch.empty_like(value) for _ in range(world_size())]
@@ -131,7 +132,7 @@ def all_gather(value: torch.Tensor) -> list[torch.Tensor]:
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """A tensor added up over all processes; so is what flows back to it."""
+    """Sum a tensor over all processes, with gradient."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
@@ -147,10 +148,10 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 class _Synced:
-    """Batch norm over the batch of all processes, on CPUs, too, where PyTorch's own is for GPUs alone."""
+    """Mixin of batch norms over the batch of all processes; PyTorch's SyncBatchNorm works on GPUs only."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (batch, channels, …), in training by the mean and variance of the whole batch."""
+        """Normalise (batch, channels, …), in training by the statistics of the batch of all processes."""
         if not self.training:
             return super().forward(x)
         axes = (0, *range(2, x.ndim))
@@ -167,18 +168,18 @@ class _Synced:
 
 
 class SyncedBatchNorm1d(_Synced, nn.BatchNorm1d):
-    """Of vectors."""
+    """Batch norm of (batch, channels) over all processes."""
 
 
 class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
-    """Of maps."""
+    """Batch norm of (batch, channels, height, width) over all processes."""
 
 
 SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
 
 
 def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
-    """Put batch norms over all processes in the place of others, in place, with the same state dict."""
+    """Replace batch norms by ones over all processes, in place; the state dict stays the same."""
     for module in network.modules():
         if type(module) in SYNCED:
             module.__class__ = SYNCED[type(module)]
@@ -186,4 +187,5 @@ def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
 
 
 def _is_initialized() -> bool:
+    """Return whether there is a process group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -1,4 +1,4 @@
-"""Averaging trained systems, by shares that suit what they said of train clips they had not heard."""
+"""Ensembles: weighted averages of trained systems, with weights fitted on out-of-fold predictions."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,12 +16,14 @@ from ust.training.cross_validation import OUT_OF_FOLD
 from ust.util.config import Name, Section
 from ust.util.errors import UserError
 
-SHARED_METADATA = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
-MIN_PROBABILITY = 1e-6  # probability whose logarithm counts
+SHARED_METADATA = ("taxonomy", "outputs")  # equal for all members, as are the attributes of shared features
+MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logarithms are finite
 
 
 class Pair(Section):
-    """A row of ``ensembles`` in params.yaml: two systems, or ensembles, and the labels that shares suit."""
+    """A row of ``ensembles`` in params.yaml: two systems or ensembles, and the labels to fit the weights
+    to.
+    """
 
     first: Name
     second: Name
@@ -31,30 +33,30 @@ class Pair(Section):
 def build_ensemble(
     folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path
 ) -> dict[str, Any]:
-    """Copy systems into a folder and write there what they make together.
+    """Copy systems into a folder and write their ensemble.
 
-    The shares of each level are those whose average of out-of-fold predictions has the least cross-entropy.
-    Thresholds are chosen by that average, which is written as any other's out-of-fold predictions are.
+    For each level, the weights minimise the cross-entropy of the averaged out-of-fold predictions. Thresholds
+    are chosen on that average, which is saved as the ensemble's out-of-fold predictions.
 
     Parameters
     ----------
     folders : sequence of Path
-        Of the systems.
+        Folders of the systems.
     labels : pandas.DataFrame
-        Of the train clips, by audio_filename.
+        Labels of the train clips, indexed by audio_filename.
     taxonomy : Taxonomy
     out : Path
 
     Returns
     -------
     dict
-        ``shares`` by level, in the order of the systems.
+        Weights by level, in the order of the systems.
 
     Raises
     ------
     UserError
-        If two have the same name, one does not say what it is or keeps no out-of-fold predictions, or they
-        were not trained on the same features, taxonomy and outputs.
+        If two systems have the same name, one has no metadata or no out-of-fold predictions, or the systems
+        differ in features, taxonomy or outputs.
     """
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
@@ -77,12 +79,12 @@ def build_ensemble(
 
 
 def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Shares of an average, which sum to 1, under which targets are most likely.
+    """Fit the weights of an average, which sum to 1, by maximum likelihood.
 
     Parameters
     ----------
-    held : numpy.ndarray [shape=(systems, clips, labels)]
-        Probabilities of clips that were not learnt from.
+    predictions : numpy.ndarray [shape=(systems, clips, labels)]
+        Out-of-fold probabilities.
     targets : numpy.ndarray [shape=(clips, labels)]
         From 0 to 1.
 
@@ -94,7 +96,7 @@ def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     ----------
     van der Laan, Polley & Hubbard, Super Learner, 2007.
     """
-    from scipy.optimize import minimize  # takes half a second that every command would wait for
+    from scipy.optimize import minimize  # slow to import: half a second for every command
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         p = np.clip(np.tensordot(weights, predictions, 1), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
@@ -112,7 +114,7 @@ def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
-    """What a system says of itself."""
+    """Read the metadata of a system and check that it is complete."""
     metadata = read_description(folder).get("about")
     needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
     if not isinstance(metadata, dict) or not metadata.keys() >= set(needed):
@@ -121,7 +123,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """What an ensemble says of itself."""
+    """Merge the members' metadata to the ensemble's, and check that the members agree."""
     (first, metadata), *others = members.items()
     features = dict(metadata["features"])
     for folder, other in others:
@@ -141,7 +143,7 @@ def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _read_out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
-    """A system's predictions [shape=(clips, labels)]."""
+    """Read a system's out-of-fold predictions [shape=(clips, labels)]."""
     path = folder / OUT_OF_FOLD
     if not path.is_file():
         raise UserError(

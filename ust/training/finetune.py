@@ -1,10 +1,11 @@
-"""Fine-tuning a pretrained network: its head first, on embeddings as they are, then all of it.
+"""Fine-tuning of a pretrained network: first its head on frozen embeddings, then all layers.
 
-A head that is new at the start of fine-tuning distorts the features it is given; one that has been fitted
-before does not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-
-Distribution, ICLR 2022). What is kept lies between both: halfway there a network keeps more of what AudioSet
-taught it of other recordings (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022).
-Batch norms keep the statistics of AudioSet: a batch of a small city would give them worse ones.
+A randomly initialised head distorts the pretrained features at the start of fine-tuning; a fitted head does
+not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR
+2022). The saved weights are interpolated between the weights before and after fine-tuning, which keeps more
+of the pretrained network's generalisation (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models,
+CVPR 2022). Batch norms keep their AudioSet statistics, because batches of a small data set estimate them
+poorly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ from ust.util.seeding import random_stream
 
 
 class FineTuning(Section):
-    """The recipe's section of params.yaml."""
+    """Settings of the recipe ``train_finetune``."""
 
     seed: Seed
     head_lr: Positive
@@ -84,22 +85,22 @@ class FineTuning(Section):
 
 
 class FinetuneConfig(FlatConfig):
-    """A row of ``systems`` of this recipe."""
+    """A row of ``systems`` with this recipe."""
 
     architecture: Literal["mobilenet"]
 
     @property
     def has_folds(self) -> bool:
-        """Whether there are folds to hold out."""
+        """Whether training uses cross-validation."""
         return self.folds > 1
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check, too, that what is hidden of a log-mel, and its windows, are no more than there is of it.
+        """Also check that masks and windows are no larger than the log-mel.
 
         Raises
         ------
         ValueError
-            Saying what should be changed.
+            Naming the parameter to change.
         """
         super().check_shapes(shapes)
         bands, frames = shapes["log_mel"]
@@ -107,7 +108,7 @@ class FinetuneConfig(FlatConfig):
             if getattr(self, name) > most:
                 given = getattr(self, name)
                 raise ValueError(f"{name} is {given}, should be at most {most}, the {what} of the feature")
-        if self.windows > frames // 2:  # half a window is the step from one to the next
+        if self.windows > frames // 2:  # the step between windows is half a window
             raise ValueError(
                 f"windows is {self.windows}, should be at most {frames // 2}: the feature has {frames} "
                 "frames, a window at least two"
@@ -115,15 +116,15 @@ class FinetuneConfig(FlatConfig):
 
 
 def fit_finetuned(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Fine-tune a pretrained network and write it as it is after the last epoch: validate chooses nothing.
+    """Fine-tune a pretrained network and save it after the last epoch; validate does not choose the epoch.
 
-    With ``stop_patience`` the last epoch is the median of those at which the trainings without a fold were
-    best on that fold.
+    With ``stop_patience``, the number of epochs is the median over folds of the best epoch on the held-out
+    fold.
 
     Raises
     ------
     UserError
-        If its weights are missing or of another width, or the loss is no longer finite.
+        If the pretrained weights are missing or have another width, or the loss is no longer finite.
     """
     labels, train = select_outputs(system, data.train, context.taxonomy)
     metadata = context.metadata | {"outputs": system.outputs}
@@ -157,16 +158,16 @@ def fit_finetuned(system: Any, data: TrainingData, context: TrainingContext) -> 
 
 @dataclass
 class _Stopping:
-    """Early stopping of a network by clips that it does not learn from.
+    """Early stopping on held-out examples, which keeps the best weights.
 
     Attributes
     ----------
     rule : EarlyStopping
-    held : Examples
+    held_out : Examples
     best : dict of str to torch.Tensor
-        The weights with which the loss was lowest.
+        The weights with the lowest loss.
     epoch : int
-        When that was.
+        The epoch with the lowest loss.
     """
 
     rule: EarlyStopping
@@ -175,7 +176,7 @@ class _Stopping:
     epoch: int = 0
 
     def step(self, network: torch.nn.Module, number: int, context: TrainingContext) -> bool:
-        """Take note of an epoch; whether to stop."""
+        """Evaluate an epoch; return whether to stop."""
         predictions = torch.from_numpy(predict_probabilities(network, self.held_out, context))
         if self.rule.step(
             functional.binary_cross_entropy(predictions, torch.from_numpy(self.held_out.targets)).item()
@@ -194,9 +195,9 @@ def _train(
     epochs: int | None = None,
     stopping: _Stopping | None = None,
 ) -> torch.nn.Module:
-    """A network of that name, with draws of its own: its head fitted, then all of it trained.
+    """Train a network whose random streams depend on its name: fit the head, then train all layers.
 
-    It learns for all its epochs, for the first of them, or until it should stop; then it is as at its best.
+    Training ends after `epochs`, or by `stopping`, which restores the best weights.
     """
     network = _load_pretrained(system, train, context, name)
     _fit_head(network, train, system, context, name)
@@ -211,7 +212,7 @@ def _train(
 
 
 def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, name: str) -> torch.nn.Module:
-    """The network with the features that the stage weights wrote, and a new head."""
+    """Build the network with the pretrained weights of the stage weights and a new head."""
     (feature,) = system.features
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stages weights")
@@ -235,7 +236,7 @@ def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, 
 def _fit_head(
     network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
 ) -> None:
-    """Fit the head to embeddings of the train clips by the pretrained features."""
+    """Fit the head to the embeddings of the pretrained network."""
     embeddings = predict(network.eval().embed, examples, batch_size=64, device=context.device)
     values = torch.from_numpy(embeddings).to(context.device)
     targets = torch.from_numpy(examples.targets).to(context.device)
@@ -248,15 +249,15 @@ def _fit_head(
 def _epochs(
     network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
 ) -> Iterator[tuple[int, float, float, torch.nn.Module]]:
-    """Train all of it, at a rate that rises to `lr` and falls as a cosine.
+    """Train all layers, with a linear warm-up to `lr` and a cosine decay.
 
     Yields
     ------
     number : int
-        Of the epoch that is over.
+        Number of the finished epoch.
     loss, lr : float
-    kept : torch.nn.Module
-        What is to be kept of it.
+    averaged_network : torch.nn.Module
+        The network to keep: the moving average of the weights, if there is one.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
     bounds = batch_bounds(len(examples), system.batch_size)
@@ -280,7 +281,7 @@ def _epochs(
         range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
     ):
         network.train()
-        network.pretrained.eval()  # batch norms stay as they are
+        network.pretrained.eval()  # freezes the statistics of batch norms
         total = 0.0
         order = sample_epoch(examples.targets, system.balance, shuffle)
         for batch, y in examples.batches(system.batch_size, order=order, device=context.device):
@@ -300,14 +301,14 @@ def _epochs(
 
 
 def _copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Its weights as they are now."""
+    """Return a copy of the network's weights."""
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _interpolate_weights(
     start: dict[str, torch.Tensor], network: torch.nn.Module, share: float
 ) -> torch.nn.Module:
-    """A network with weights on the line from others to its own; 1 leaves its own."""
+    """Interpolate from `start` to the network's weights by `share`, in place; 1 keeps the network's."""
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -318,7 +319,7 @@ def _interpolate_weights(
 def _augment(
     x: torch.Tensor, y: torch.Tensor, system: Any, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Examples as they are trained with."""
+    """Augment a batch with the configured augmentations."""
     if system.roll:
         x = time_roll(x, rng)
     x, y = overlay(random_gain(x, system.gain_db, rng), y, system.overlay, rng)

@@ -1,4 +1,4 @@
-"""Training one network for all its labels: what it is scored by, and which of its checkpoints are kept."""
+"""Training of one network for all its labels: validation score and choice of checkpoints."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from ust.training.work import TrainingContext, TrainingData
 
 
 def fit_flat(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Train a network and write its checkpoints: of each level the one with the best score on validate."""
+    """Train a network and save, for each level, the checkpoint with the best validation score."""
     labels = output_labels(system.outputs, context.taxonomy)
     columns = [context.taxonomy.labels.index(label) for label in labels]
     network = context.network(system, len(labels), context.name, data.train)
@@ -43,7 +43,7 @@ def fit_flat(system: Any, data: TrainingData, context: TrainingContext) -> None:
     )
     epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, context.taxonomy))
     if distributed.rank():
-        return  # the first process keeps the models, also those of before a training was cut short
+        return  # only the first process writes checkpoints
     for level in epochs[0].scores:
         update_metadata(
             context.out / level, epochs=len(epochs), converged=has_converged(epochs, level, system.patience)
@@ -51,21 +51,21 @@ def fit_flat(system: Any, data: TrainingData, context: TrainingContext) -> None:
 
 
 def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Score:
-    """The score of a network for some labels: the official micro AUPRC of each level that it can predict.
+    """Return a function from a network's outputs to the official micro AUPRC of each level that it predicts.
 
     Parameters
     ----------
     labels : list of str
-        Of the network's outputs.
+        Labels of the network's outputs.
     truth : numpy.ndarray [shape=(n, all labels)]
-        Of what is predicted, coarse first; the fine ones may be left out where they are not predicted.
+        Ground truth, coarse first. Fine labels may be missing if the network does not predict them.
     taxonomy : Taxonomy
     """
     k = len(taxonomy.coarse)
     has_fine = bool(set(labels) & set(taxonomy.fine))
 
     def score_outputs(outputs: np.ndarray) -> dict[str, float]:
-        # In the precision of the prediction files, so that ties are the same there.
+        # Rounded as in prediction files, so that ties are the same.
         completed = complete_labels(torch.tensor(outputs), labels, taxonomy).numpy()
         predicted = completed.astype(np.float64).round(6)
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}

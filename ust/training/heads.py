@@ -1,4 +1,4 @@
-"""Training heads on embeddings: the weight decay is chosen by folds of the train clips, never by validate."""
+"""Training of heads on embeddings; weight decay is chosen by cross-validation on the train clips."""
 
 import logging
 from typing import Annotated, Any, Literal
@@ -32,7 +32,7 @@ log = logging.getLogger("ust")
 
 
 class Heads(Section):
-    """The recipe's section of params.yaml."""
+    """Settings of the recipe ``train_head``."""
 
     seed: Seed
     lr: Positive
@@ -46,28 +46,28 @@ class Heads(Section):
 
 
 class HeadConfig(FlatConfig):
-    """A row of ``systems`` of this recipe."""
+    """A row of ``systems`` with this recipe."""
 
     architecture: Literal["head", "attention"]
 
     @property
     def has_folds(self) -> bool:
-        """Whether there is something that out-of-fold predictions decide."""
+        """Whether training needs cross-validation, to choose the weight decay or to calibrate."""
         return len(self.weight_decay) > 1 or self.calibrate
 
 
 def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Train a head and write it, and its out-of-fold predictions of the train clips.
+    """Train a head and save it with its out-of-fold predictions of the train clips.
 
-    Each weight decay is tried on folds of the train clips, which keep sensors (``sensor_id``) apart; the one
-    whose out-of-fold predictions score best, coarse and fine together, is used on all of them. Those
-    predictions also say how the head's probabilities are calibrated, and each label's threshold. The network
-    of the last epoch is kept: validate chooses nothing, and is only scored for the learning curve.
+    Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
+    the best out-of-fold score (mean of the levels) is used to train on all clips. Its out-of-fold predictions
+    also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
+    is only recorded for the learning curve.
 
     Raises
     ------
     UserError
-        If the train clips are of fewer sensors than there are to be folds, or the loss is no longer finite.
+        If the train clips have fewer sensors than folds, or the loss is no longer finite.
     """
     labels, train = select_outputs(system, data.train, context.taxonomy)
     metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
@@ -94,19 +94,19 @@ def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
 def choose_weight_decay(
     system: Any, examples: Examples, context: TrainingContext
 ) -> tuple[float, np.ndarray]:
-    """The weight decay whose out-of-fold predictions score best, and those predictions.
+    """Return the weight decay with the best out-of-fold score, and its out-of-fold predictions.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
     examples : Examples
         With targets of all labels.
-    work : Work
+    context : TrainingContext
 
     Returns
     -------
     decay : float
-    held : numpy.ndarray [shape=(n, outputs)]
+    predictions : numpy.ndarray [shape=(n, outputs)]
     """
     labels = output_labels(system.outputs, context.taxonomy)
     score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
@@ -130,19 +130,19 @@ def predict_out_of_fold(
     share: float = 1.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Predictions of each fold by a head that learnt from the others.
+    """Return out-of-fold predictions of a head with the given weight decay.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
     examples : Examples
         With targets of all labels.
     decay : float
-    work : Work
+    context : TrainingContext
     share : float
-        Of the other folds' sensors that it learns from.
+        Share of the other folds' sensors to train on, for learning curves.
     seed : int
-        Of which they are.
+        Seed of the choice of these sensors.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def _train(
     name: str,
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
-    """A head trained from the start on examples that fit in memory."""
+    """Train a new head on examples that fit into memory."""
     outputs = examples.targets.shape[1]
     network = build_initialized(
         system.architecture, system.config, outputs, examples.shapes, system.seed, name
@@ -195,17 +195,26 @@ def fit_classifier(
     mixup: float = 0.0,
     on_epoch: Any = lambda *_: None,
 ) -> None:
-    """Train a head in place, by AdamW at a rate that falls as a cosine, with mixup.
+    """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
 
     Parameters
     ----------
     head : torch.nn.Module
-        Takes embeddings; its `standardised` is fitted first.
+        Takes embeddings. Its `standardised` layer is fitted first.
     values : torch.Tensor [shape=(n, …)]
         Embeddings.
     targets : torch.Tensor [shape=(n, outputs)]
     name : str
-        Of the head among those of a system.
+        Names the random streams, to distinguish this head from others of the system.
+    seed : int
+    lr : float
+        Initial learning rate.
+    weight_decay : float
+    batch_size, max_epochs : int
+    mixup : float
+        Alpha of the Beta distribution; 0 switches mixup off.
+    on_epoch : callable
+        Called after each epoch with its number, the mean loss and the head.
 
     Raises
     ------

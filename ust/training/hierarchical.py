@@ -1,4 +1,4 @@
-"""Training a hierarchy of local classifiers (the report's section 4.2): what each learns and is scored by."""
+"""Training of a hierarchy of local classifiers (the report's section 4.2), one per node."""
 
 import json
 import logging
@@ -33,19 +33,19 @@ from ust.training.work import TrainingContext, TrainingData
 from ust.util.errors import UserError
 
 log = logging.getLogger("ust")
-FEWEST = 2  # batch norm cannot train on one
+FEWEST = 2  # examples; batch norm cannot train on one
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a local classifier is trained on.
+    """A local classifier's labels and examples.
 
     Attributes
     ----------
     name : str
         "root" or a coarse label.
     labels : list of str
-        Of its outputs.
+        Labels of the outputs.
     train, validate : Examples
         `validate` may be empty.
     """
@@ -57,13 +57,17 @@ class Node:
 
     @property
     def monitored(self) -> Examples:
-        """What its training is watched on: validate, or train where validate has nothing of the node's."""
+        """The examples to monitor training on: validate, or train if validate has no positives of the
+        node.
+        """
         own = [column for column, label in enumerate(self.labels) if label != OTHER]
         return self.validate if self.validate.targets[:, own].any() else self.train
 
 
 def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """A network for every group with several fine labels, and the root: one more, or a copy of a flat one."""
+    """Train the root, unless it is a copy of a flat network, and a network for each group with several
+    fine labels.
+    """
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
         root = copy_root(context)
@@ -84,7 +88,7 @@ def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> 
 
 
 def fit_node(network: torch.nn.Module, node: Node, system: Any, context: TrainingContext) -> bool:
-    """A network of a hierarchy, its checkpoint with the best score or lowest loss; whether it converged."""
+    """Train one network of the hierarchy and save its best checkpoint; return whether it converged."""
 
     def on_epoch(epoch: Any) -> None:
         if epoch.best:
@@ -118,27 +122,29 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, context: Trainin
 def build_nodes(
     examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negatives: bool, root: bool
 ) -> Iterator[Node]:
-    """The local classifiers to train: the root, if it is to be one of its own, then those of the groups.
+    """Yield the local classifiers to train: the root, if it is trained, then one per group.
+
+    Groups with fewer than two train clips are skipped.
 
     Parameters
     ----------
     examples, validate : Examples
         With targets of all labels, coarse first.
+    taxonomy : Taxonomy
     negatives : bool
-        Train fine classifiers on all clips, with one more output for "not this group", instead of only on
-        the clips of their group (those with a coarse target over one half).
+        Train the groups' classifiers on all clips, with an additional output for other groups, instead of
+        only on clips with a coarse target above one half.
     root : bool
-        Whether the root is trained, too, for the coarse labels.
+        Whether to train a root for the coarse labels.
 
     Yields
     ------
     Node
-        Of every group with several fine labels; those with fewer than two clips to train on are left out.
 
     Raises
     ------
     UserError
-        If there are fewer than two clips at all.
+        If there are fewer than two train clips.
     """
     if len(examples) < FEWEST:
         raise UserError("a network needs at least two clips to train on")
@@ -154,7 +160,7 @@ def build_nodes(
 
 
 def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
-    """The coarse labels whose groups need a classifier and have none."""
+    """Return the coarse labels of groups that should have a classifier but have none."""
     return [
         taxonomy.coarse[group]
         for group in groups_with_classifier(taxonomy)
@@ -163,7 +169,7 @@ def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
 
 
 def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
-    """The examples of a group's classifier, with its targets."""
+    """Return the examples of a group's classifier, with its targets."""
     inside = examples.targets[:, group] > 0.5
     targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
     if negatives:
@@ -173,12 +179,13 @@ def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negative
 
 
 def node_score(node: Node, taxonomy: Taxonomy) -> Score:
-    """The score of a local classifier: the official micro AUPRC, a group's the fine one of itself alone.
+    """Return a function from a node's outputs to its official micro AUPRC; for a group, of its fine labels
+    alone.
 
     Parameters
     ----------
     node : Node
-        Predicted is what it is watched on.
+        Its monitored examples are those that are predicted.
     taxonomy : Taxonomy
     """
     if node.name == ROOT:
@@ -196,7 +203,7 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
 
 
 def check_root(root: Path | None) -> None:
-    """Check that there is a checkpoint for the root of a hierarchy that wants a flat one.
+    """Check that a checkpoint is given for a hierarchy whose root is a flat network.
 
     Raises
     ------
@@ -216,7 +223,7 @@ def copy_root(context: TrainingContext) -> SavedNetwork:
     Raises
     ------
     UserError
-        If there is none, or it takes other features or labels.
+        If there is no such network, or it was trained on other features or another taxonomy.
     """
     check_root(context.root)
     root = load_network(context.root)

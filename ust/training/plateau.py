@@ -1,4 +1,6 @@
-"""Training one network as the authors' code did: its rate falls on a plateau of the validation loss."""
+"""Training of one network as in the authors' code: the learning rate is reduced on plateaus of validation
+loss.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -10,7 +12,7 @@ from ust.util.config import Count, Factor, Whole
 
 
 class Plateau(NetworkSettings):
-    """The recipe's section of params.yaml."""
+    """Settings of the recipe ``train_hierarchical_code``."""
 
     reduce_patience: Whole
     reduce_factor: Factor
@@ -19,7 +21,7 @@ class Plateau(NetworkSettings):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; `best` when its validation loss is the lowest so far."""
+    """Result of an epoch; `best` if its validation loss is the lowest so far."""
 
     number: int
     loss: float
@@ -28,17 +30,17 @@ class Epoch:
     best: bool
 
     def figures(self) -> dict[str, float]:
-        """What a learning curve shows."""
+        """Metrics of the learning curve."""
         return {"loss": self.loss, "validation_loss": self.validation_loss, "lr": self.lr}
 
 
 def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
-    """Train in place; reduce the rate when the loss on validate no longer falls, and stop early.
+    """Train in place; reduce the learning rate on plateaus of the validation loss, and stop early.
 
     Returns
     -------
     list of Epoch
-        All, those gone on from included.
+        All epochs, including those before a resumed training.
 
     Raises
     ------
@@ -71,6 +73,6 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
 
 
 def stopped_early(epochs: list[Epoch], patience: int) -> bool:
-    """Whether training stopped because nothing was gained, not because its epochs were over."""
+    """Return whether early stopping ended the training, not the number of epochs."""
     last = max((epoch.number for epoch in epochs if epoch.best), default=0)
     return epochs[-1].number - last >= patience

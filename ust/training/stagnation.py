@@ -1,6 +1,6 @@
-"""Training one network by the report's recipe (section 5), in which its rate follows the scores on validate.
+"""Training of one network with the report's recipe (section 5): the learning rate follows validation scores.
 
-In few epochs that never comes into play; a rate that falls as a cosine gets more out of them.
+With few epochs the rate never changes; linear warm-up with cosine decay then gives better results.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Score = Callable[[np.ndarray], dict[str, float]]
 
 
 class Stagnation(NetworkSettings):
-    """The recipe's sections of params.yaml."""
+    """Settings of the recipes ``train`` and ``train_hierarchical``."""
 
     schedule: Literal["stagnation", "cosine"]
     warm_up: Rate
@@ -29,7 +29,7 @@ class Stagnation(NetworkSettings):
 
 
 def build_schedule(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
-    """How the rate of a recipe goes."""
+    """Build the learning-rate schedule of the settings."""
     if recipe.schedule == "cosine":
         return CosineSchedule(recipe.lr, recipe.warm_up)
     return StagnationSchedule(
@@ -39,7 +39,7 @@ def build_schedule(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
+    """Result of an epoch.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class Epoch:
     loss : float
         Mean over the training examples.
     scores : dict of str to float
-        On validate, by level.
+        Validation scores by level.
     lr : float
-        The rate the epoch, or its last step, was trained with.
+        Learning rate of the epoch or, with a schedule by step, of its last step.
     restarts : int
-        Warm restarts so far.
+        Number of warm restarts so far.
     best : tuple of str
-        Levels whose score is a new best.
+        Levels with a new best score.
     """
 
     number: int
@@ -65,12 +65,12 @@ class Epoch:
     best: tuple[str, ...]
 
     def figures(self) -> dict[str, float]:
-        """What a learning curve shows."""
+        """Metrics of the learning curve."""
         return {"loss": self.loss, **self.scores, "lr": self.lr, "restarts": self.restarts}
 
 
 def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Epoch]:
-    """Train in place; the rate goes by its schedule, which is told whether a score is a new best.
+    """Train in place, with a schedule that is updated by new best scores.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         Its validate examples are predicted after each epoch.
     recipe : Stagnation
     score : callable
-        Takes those predictions [shape=(validate, outputs)] and gives a score for each level that is watched.
+        Maps these predictions [shape=(validate, outputs)] to a score for each monitored level.
 
     Returns
     -------
     list of Epoch
-        All, those gone on from included.
+        All epochs, including those before a resumed training.
 
     Raises
     ------
@@ -114,6 +114,6 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
 
 
 def has_converged(epochs: list[Epoch], level: str, patience: int) -> bool:
-    """Whether the last best epoch of a level is more than `patience` epochs ago: more would bring little."""
+    """Return whether the last best epoch of a level is more than `patience` epochs ago."""
     last = max((epoch.number for epoch in epochs if level in epoch.best), default=0)
     return epochs[-1].number - last > patience
