@@ -112,8 +112,7 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
 
 
 def _matrices(events: Events) -> tuple[csr_array, ...]:
-    """Return sparse matrices [shape=(thresholds, clips)] that map clip weights to count changes per
-    threshold.
+    """Return sparse maps from clip weights to count changes and predictions [shape=(thresholds, clips)].
 
     The last one maps them to the weight of the predictions at each threshold.
     """
@@ -128,9 +127,7 @@ def _matrices(events: Events) -> tuple[csr_array, ...]:
 def _counts(
     events: Events, matrices: tuple[csr_array, ...], weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return true positives, false positives and false negatives of weighted clips [shape=(thresholds,
-    resamples)].
-    """
+    """Return weighted true and false positives and false negatives [shape=(thresholds, resamples)]."""
     *gains, predictions = matrices
     tp, fp, fn_change = (np.cumsum(gain @ weights, axis=0) for gain in gains)
     if events.has_intermediate:

@@ -119,9 +119,11 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
+    """Return the logit of clipped probabilities."""
     p = np.clip(np.asarray(p, np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.log(p) - np.log1p(-p)
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
+    """Return the logistic sigmoid, without overflow."""
     return 1 / (1 + np.exp(-np.clip(z, -500, 500)))

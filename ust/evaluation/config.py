@@ -22,7 +22,5 @@ DEFAULTS = Evaluate(split="validate", labels="majority", bootstrap=1000, seed=20
 
 
 def read_evaluate(path: Path) -> Evaluate:
-    """Read the section ``evaluate`` of a parameter file, or return the defaults if the file does not
-    exist.
-    """
+    """Read the section ``evaluate`` of a parameter file; use the defaults if there is no file."""
     return read_sections(path, evaluate=Evaluate)[0] if path.exists() else DEFAULTS

@@ -79,8 +79,7 @@ def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
 
 
 def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Compute the expected calibration error: mean |predicted - observed| over ten bins, weighted by bin
-    size.
+    """Compute the expected calibration error: |predicted - observed|, weighted by bin size over ten bins.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = No
     ----------
     evaluation : Evaluation
     model : dict, optional
-        What the system's ``model.json`` says.
+        Content of the system's ``model.json``.
 
     Returns
     -------

@@ -90,12 +90,11 @@ class Evaluation:
         return compute_scores(self.counts(level), self.taxonomy.categories(level))
 
     def _inputs(self, level: Level) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
+        """Return ground truth, predictions and taxonomy of a level."""
         return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self) -> "Evaluation":
-        """Return the evaluation of the best constant prediction: each label's share of positives in these
-        clips.
-        """
+        """Evaluate the best constant prediction: each label's share of positives in these clips."""
         constant = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
         return replace(self, predicted=constant)
 
@@ -123,9 +122,7 @@ class Evaluation:
         return {f"{level}.{name}": values for name, values in figures.items()}
 
     def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
-        """Compute 95 % confidence intervals of the metrics of all levels, by resampled unit ("clips",
-        "sensors").
-        """
+        """Compute 95 % confidence intervals of all metrics, by resampled unit ("clips", "sensors")."""
         result: dict[str, dict[str, list[float]]] = {}
         for unit in UNITS:
             draws = list(draw_resamples(self.sensors, unit=unit, count=count, seed=seed))
@@ -182,8 +179,7 @@ def evaluate(
 
 
 def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Collect the content of the metrics file: official metrics, those of a constant prediction, and
-    intervals.
+    """Collect the metrics file: official metrics, those of a constant prediction, and intervals.
 
     Returns
     -------
@@ -255,6 +251,7 @@ def detailed_metrics(
 
 
 def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
+    """Return the metrics of a single label."""
     both = 0 < truth.sum() < len(truth)
     figures: dict[str, Any] = {
         "positives": int(truth.sum()),

@@ -40,7 +40,7 @@ class MicroAveragePrecision:
         self.last = np.append(np.diff(values[order]) != 0, True)  # equal values are predicted together
 
     def __call__(self, copies: np.ndarray) -> float:
-        """Return the average precision with each clip counted `copies` times [shape=(clips,)]; 0 without
+        """Return the average precision for a number of copies of each clip [shape=(clips,)]; 0 without
         positives.
         """
         weight = copies[self.clip]
@@ -125,9 +125,7 @@ def evaluate_rules(
 def reliability_table(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy
 ) -> pd.DataFrame:
-    """Return the reliability diagrams of all rules: ``system`` (the rule), ``level, predicted, observed,
-    count``.
-    """
+    """Return the reliability diagrams of all rules: ``system, level, predicted, observed, count``."""
     coarse = len(taxonomy.coarse)
     tables = [
         reliability(truth[:, columns], values[:, columns]).assign(system=name, level=level)

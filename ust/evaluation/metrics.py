@@ -157,9 +157,7 @@ def threshold_counts(events: Events) -> Counts:
 
 
 def compute_scores(counts: list[Counts], names: Sequence[str]) -> Scores:
-    """Compute the official metrics from the counts of the categories and their names
-    (`Taxonomy.categories`).
-    """
+    """Compute the official metrics from the counts and names of the categories (`Taxonomy.categories`)."""
     areas = [area_under_curve(*precision_recall(category)) for category in counts]
     present = [area for area, category in zip(areas, counts, strict=True) if category.positives]
     micro = micro_counts(counts)
@@ -192,6 +190,7 @@ def micro_counts(counts: list[Counts]) -> Counts:
 
 
 def _stacked(counts: Counts) -> np.ndarray:
+    """Stack the counts [shape=(3, thresholds)]."""
     return np.stack([counts.true_positive, counts.false_positive, counts.false_negative])
 
 
@@ -208,8 +207,7 @@ def precision_recall_from_counts(
 
 
 def area_under_curve(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Return the area under the precision-recall curve, extended to precision 1 at recall 0 and 0 at recall
-    1.
+    """Return the area under the precision-recall curve, with end points (recall 0, precision 1) and (1, 0).
 
     Points of equal recall keep their order.
     """
@@ -225,6 +223,7 @@ def last_at_least(descending: np.ndarray, value: float) -> int:
 
 
 def _thresholds(predicted: np.ndarray) -> np.ndarray:
+    """Return the distinct predictions from `LOWEST_THRESHOLD` on, and 1, in descending order."""
     values = np.unique(predicted)
     return np.unique(np.append(values[values >= LOWEST_THRESHOLD], 1.0))[::-1]
 
@@ -271,7 +270,5 @@ def _events(truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predi
 
 
 def _threshold_indices(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return the index of the highest threshold that each value reaches; ``len(thresholds)`` if it reaches
-    none.
-    """
+    """Return the index of the highest threshold that each value reaches; ``len(thresholds)`` if none."""
     return len(thresholds) - np.searchsorted(thresholds[::-1], values, side="right")

@@ -104,15 +104,18 @@ class FeatureCache:
             self.parts.rmdir()
 
     def _part(self, content: str) -> Path:
+        """Return the path of a part."""
         return self.parts / f"{content}.npy"
 
     def _load_part(self, content: str) -> np.ndarray | None:
+        """Return a value from the parts; None if it is missing or unreadable."""
         try:
             return self._if_matching(np.load(self._part(content), allow_pickle=False))
         except (OSError, ValueError, EOFError):
             return None
 
     def _load_row(self, content: str) -> np.ndarray | None:
+        """Return a value from the feature file; None if it is missing or unreadable."""
         try:
             return self._if_matching(self._file[self.name][self._rows[content]])
         except DAMAGED:
@@ -347,9 +350,7 @@ class Extraction:
     def run(
         self, share: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
-        """Extract all rows, or a share of them (see `extract`); return the number of rows and the shape of
-        a value.
-        """
+        """Extract all rows, or a share (see `extract`); return their number and the shape of a value."""
         feature = FEATURES[self.name]
         provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
         network: dict[str, Any] = {"provenance": provenance}

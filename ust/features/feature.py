@@ -17,9 +17,7 @@ class FetchFile(Protocol):
     """Download or locate a file of a feature's weights."""
 
     def __call__(self, source: str, *, checksum: str | None = None) -> Path:
-        """Return the local path of a URL, downloaded and checked against `checksum`, or of a path in
-        params.yaml.
-        """
+        """Return the local path of a file, downloading URLs and checking `checksum`."""
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,7 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
 
 
 def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
-    """Return the log-mel spectrogram of a clip at any sample rate, in float16 (rounded by at most 0.04
-    dB).
-    """
+    """Return the log-mel spectrogram of a clip at any sample rate, in float16 (error at most 0.04 dB)."""
     resampled = resample(samples, sample_rate, settings.sample_rate)
     return logmel(resampled, **settings.model_dump()).astype(np.float16)
 

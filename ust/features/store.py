@@ -19,8 +19,7 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """One row of a feature file: a clip, or an augmented variant of it. Rows are sorted by clip, then
-    variant.
+    """A row of a feature file: a clip or an augmented variant of it, sorted by clip, then variant.
 
     Attributes
     ----------
@@ -250,6 +249,7 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
 
 
 def _rerun_hint(name: str) -> str:
+    """Return the advice for a damaged file."""
     return f"delete it and run the stage extract@{name} again"
 
 

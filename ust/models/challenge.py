@@ -144,6 +144,7 @@ class _Bottleneck(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (batch, in, height, width) to (batch, out, …)."""
         return x + self.layers(x) if self.residual else self.layers(x)
 
 

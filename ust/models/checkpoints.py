@@ -95,9 +95,7 @@ def build_initialized(
     seed: int,
     name: str,
 ) -> torch.nn.Module:
-    """Build a network to train, whose first weights depend only on the seed and its name, not on the
-    processor.
-    """
+    """Build a network to train, initialised from the seed and its name, identically on every processor."""
     network = skip_initialization(lambda: build_network(architecture, config, outputs, shapes))
     initialize_weights(network, seed, name)
     return network

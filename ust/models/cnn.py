@@ -184,9 +184,7 @@ class CNN(nn.Module):
         return self.head(self.fusion(self.spectral(logmel)))
 
     def spectral(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Return the convolutions' output [shape=(batch, 256)], averaged over positions where there are
-        several.
-        """
+        """Return the convolutions' output [shape=(batch, 256)], averaged over positions."""
         return self.convolutions(logmel.float().unsqueeze(1)).mean(dim=(2, 3))
 
 
@@ -220,7 +218,7 @@ class CNNVGGish(CNN):
 
         @property
         def scale(self) -> str:
-            """Scale of the embeddings: by default raw with bilinear fusion, as in the authors' code, else
+            """Scale of the embeddings; by default raw with bilinear fusion (as the authors' code), else
             whitened.
             """
             return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")

@@ -97,8 +97,7 @@ class Head(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention pooling: a weighted mean of frame probabilities, with learnt weights for each label and
-    frame.
+    """Attention pooling: frame probabilities averaged with learnt weights for each label and frame.
 
     Parameters
     ----------

@@ -13,8 +13,7 @@ from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(nn.Module):
-    """A pretrained MobileNet on log-mels, pooled over the clip or over windows, with a `Head` for other
-    labels.
+    """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows.
 
     Parameters
     ----------
@@ -29,9 +28,7 @@ class TaggingMobileNet(nn.Module):
     of_frames: ClassVar[bool] = False
 
     class Config(Head.Config):
-        """Width of the network, number of windows (0: the clip's embedding alone), and settings of the
-        head.
-        """
+        """Width of the network, number of windows (0 for none), and settings of the head."""
 
         width: Positive
         windows: Whole
@@ -74,9 +71,7 @@ class TaggingMobileNet(nn.Module):
         self.pretrained.load_state_dict({name: weights[name] for name in expected})
 
     def embed(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (batch, size) of log-mels (batch, 128, frames); windows overlap except in
-        training.
-        """
+        """Embed log-mels (batch, 128, frames) as (batch, size); windows overlap except in training."""
         if not self.windows:
             return self.pretrained(log_mel.float())
         return window_max_pool(self.pretrained, log_mel.float(), self.windows, overlap=not self.training)

@@ -11,8 +11,7 @@ from ust.models.outputs import OTHER, ROOT, complete_labels, raise_coarse_to_fin
 
 
 class System(nn.Module):
-    """Base class of systems: maps features to the probabilities of all labels, coarse first [shape=(n,
-    labels)].
+    """Base class of systems, from features to probabilities of all labels, coarse first [shape=(n, labels)].
 
     A subclass implements ``probabilities``, whose keyword arguments are the system's inputs.
 

@@ -21,9 +21,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def spectrogram_png(logmel: np.ndarray) -> bytes:
-    """Draw a log-mel spectrogram [shape=(bands, frames), dB] as PNG, low bands at the bottom, two frames
-    per pixel.
-    """
+    """Draw a log-mel spectrogram [shape=(bands, frames), dB] as PNG, two frames per pixel."""
     pairs = logmel[:, : logmel.shape[1] // 2 * 2].astype(np.float32).reshape(len(logmel), -1, 2).max(axis=2)
     level = np.clip(1 - pairs[::-1] / LOWEST_DB, 0, 1)
     image = Image.fromarray((level * 63).round().astype(np.uint8), "P")
@@ -73,9 +71,7 @@ def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
 
 
 def render_svg(draw: Callable[[Axes], None], name: str) -> str:
-    """Render a plot as an SVG element in the page's text colour; equal plots with equal names give equal
-    text.
-    """
+    """Render a plot as an SVG element in the page's text colour, reproducibly for equal plots and names."""
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(4.6, 3.2), layout="constrained")
         axes = figure.subplots()

@@ -1,6 +1,4 @@
-"""The report page: metrics, learning curves, and each system's most confident mistakes and hits to listen
-to.
-"""
+"""The report page: metrics, learning curves, and confident mistakes and hits of each system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -103,9 +101,7 @@ def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
 
 
 def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> list[dict[str, object]]:
-    """Count, for each coarse label, how many of the asked annotators heard it in a clip; add the ground
-    truth.
-    """
+    """Count how many of the asked annotators heard each coarse label in a clip, and add the ground truth."""
     rows = annotations[annotations["audio_filename"] == clip]
     people = rows[rows["annotator_id"] != GROUND_TRUTH]
     agreed = rows[rows["annotator_id"] == GROUND_TRUTH]
@@ -169,8 +165,7 @@ def clip_content(
 
 
 def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
-    """Build the page's data of a label to review, from a row of
-    `ust.evaluation.label_quality.doubtful_labels`.
+    """Build the page's data of a label to review, a row of `doubtful_labels`.
 
     Parameters
     ----------

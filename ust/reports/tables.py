@@ -75,8 +75,7 @@ def report_rows(systems: list[str]) -> list[Row]:
 
 
 def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
-    """Format the cells of a table as the report does: italics for a column's best, bold if better than the
-    other table.
+    """Format cells as the report: italics for the best of a column, bold for better than the other table.
 
     Parameters
     ----------
@@ -214,8 +213,7 @@ def _mark_best(rows: list[dict[str, Any]]) -> None:
 
 
 def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Concatenate the tables of `ust.evaluation.curves.curves` over all systems that predict the table's
-    level.
+    """Concatenate evaluation tables (`ust.evaluation.curves.curves`) over the systems that predict the level.
 
     Parameters
     ----------

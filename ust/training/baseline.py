@@ -201,9 +201,7 @@ def train_baseline(
 def _frames(
     examples: Examples, labels: list[str], taxonomy: Taxonomy, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return embeddings (frames, 128), targets and loss masks (frames, labels); a frame has its clip's
-    labels.
-    """
+    """Return embeddings (frames, 128) with the targets and loss masks (frames, labels) of their clips."""
     embeddings = examples.features["vggish"][examples.rows]
     frames = embeddings.shape[1]
     columns = [taxonomy.labels.index(label) for label in labels]

@@ -1,8 +1,7 @@
-"""Training in several processes with torchrun and process groups; each process computes a share of every
-batch.
+"""Training in several processes: torchrun, process groups, and batch norm over processes.
 
-The batch size does not depend on the number of processes. Gradients equal those of a single process, up to
-rounding and the random numbers of dropout.
+Each process computes a share of every batch. The batch size does not depend on the number of processes.
+Gradients equal those of a single process, up to rounding and the random numbers of dropout.
 """
 
 import logging

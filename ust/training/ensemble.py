@@ -21,9 +21,7 @@ MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logarithms ar
 
 
 class Pair(Section):
-    """A row of ``ensembles`` in params.yaml: two systems or ensembles, and the labels to fit the weights
-    to.
-    """
+    """A row of ``ensembles`` in params.yaml: two systems or ensembles, and the labels to fit weights to."""
 
     first: Name
     second: Name

@@ -76,6 +76,7 @@ class FineTuning(Section):
 
     @model_validator(mode="after")
     def _stops_by_folds(self) -> "FineTuning":
+        """Check that early stopping has folds to monitor."""
         if self.stop_patience and self.folds < 2:
             raise ValueError(
                 f"stop_patience is {self.stop_patience}, but folds is {self.folds}: training stops by the "

@@ -57,16 +57,14 @@ class Node:
 
     @property
     def monitored(self) -> Examples:
-        """The examples to monitor training on: validate, or train if validate has no positives of the
-        node.
-        """
+        """The examples to monitor training on: validate or, if it has no positives of the node, train."""
         own = [column for column, label in enumerate(self.labels) if label != OTHER]
         return self.validate if self.validate.targets[:, own].any() else self.train
 
 
 def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Train the root, unless it is a copy of a flat network, and a network for each group with several
-    fine labels.
+    """Train the root, or copy a flat network as root, and a network for each group with several fine
+    labels.
     """
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
@@ -179,8 +177,9 @@ def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negative
 
 
 def node_score(node: Node, taxonomy: Taxonomy) -> Score:
-    """Return a function from a node's outputs to its official micro AUPRC; for a group, of its fine labels
-    alone.
+    """Return a function from a node's outputs to its official micro AUPRC.
+
+    A group is scored on its own fine labels alone.
 
     Parameters
     ----------
@@ -208,7 +207,7 @@ def check_root(root: Path | None) -> None:
     Raises
     ------
     UserError
-        If none is named.
+        If no checkpoint is given.
     """
     if root is None:
         raise UserError(

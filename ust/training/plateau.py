@@ -1,4 +1,4 @@
-"""Training of one network as in the authors' code: the learning rate is reduced on plateaus of validation
+"""Training of one network as in the authors' code: reduce the learning rate on plateaus of validation
 loss.
 """
 

@@ -1,4 +1,4 @@
-"""Reading of ``systems`` and ``hierarchies`` in params.yaml, completed by the sections of recipe and
+"""Read ``systems`` and ``hierarchies`` of params.yaml, with defaults from the sections of recipe and
 model.
 """
 
@@ -48,8 +48,9 @@ def read_system(path: Path, name: str) -> SystemConfig:
 
 
 def recipe_of(table: str, row: Any) -> str:
-    """Return a row's recipe. For an unknown one return the table's first; `complete_system` reports the
-    error.
+    """Return a row's recipe.
+
+    For an unknown recipe it is the table's first one; `complete_system` reports the error.
     """
     known = [
         name

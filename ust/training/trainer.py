@@ -215,8 +215,7 @@ class Trainer:
         self._shuffle.bit_generator.state = state.values["shuffle"]
 
     def _check_batch_size(self) -> int:
-        """Return the minimum batch size: two examples for batch norm, in each process unless it is
-        synchronised.
+        """Return the minimum batch size: two examples for each batch norm that is not synchronised.
 
         Raises
         ------

@@ -85,9 +85,7 @@ class TrainingContext:
     synchronise: bool = True
 
     def network(self, system: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
-        """Build a network of the system's architecture on the device, initialised from the seed and
-        `name`.
-        """
+        """Build an initialised network of the system's architecture, on the device."""
         network = build_initialized(
             system.architecture, system.config, outputs, examples.shapes, system.seed, name
         )
@@ -96,9 +94,7 @@ class TrainingContext:
         return accelerate(network).to(self.device)
 
     def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
-        """Read the state of a network's training and report resumed epochs; `epoch` is the class of its
-        epochs.
-        """
+        """Read a network's training state and report resumed epochs, which are built by `epoch`."""
         state = TrainingState.read(self.states / f"{name}.safetensors")
         if distributed.rank():
             state.path = None  # only the first process writes it

@@ -137,8 +137,7 @@ def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
 
 
 def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
-    """Return random weights from a seed, with batch-norm statistics estimated on noise so that embeddings
-    vary.
+    """Return random weights from a seed, with batch-norm statistics estimated on noise.
 
     The result is the same on every processor: NumPy draws the weights, and the statistics are computed in
     double precision, where another order of summation rounds to the same float32.

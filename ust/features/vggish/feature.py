@@ -34,6 +34,7 @@ class VGGish(ExtractionConfig):
 
     @model_validator(mode="after")
     def _both_files(self) -> "VGGish":
+        """Check that both files are given, or neither."""
         if (self.checkpoint is None) != (self.pca is None):
             raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
         return self

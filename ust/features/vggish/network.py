@@ -145,7 +145,7 @@ class Embedder:
         See `VGGish`.
     device : torch.device
     precision : {"float32", "bfloat16"}
-        Of the network; its output and the post-processing are always float32.
+        Precision of the network; its output and the post-processing are always float32.
     """
 
     def __init__(
@@ -163,9 +163,7 @@ class Embedder:
         self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
-        """Return embeddings before post-processing [shape=(n, 128), float32] of patches [shape=(n, 96,
-        64)].
-        """
+        """Embed patches [shape=(n, 96, 64)] without post-processing [shape=(n, 128), float32]."""
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with torch.inference_mode(), autocast:
             return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()

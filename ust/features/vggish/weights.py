@@ -236,9 +236,7 @@ def _embed(variables: dict[str, np.ndarray], patches: np.ndarray, *, final_relu:
 
 
 def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
-    """Draw log-mel patches that resemble real sound: random slope and level, with band and onset
-    structure.
-    """
+    """Draw log-mel patches that resemble real sound: random slope, level, bands and onsets."""
     n = CALIBRATION_EXAMPLES
     band = np.linspace(-1, 1, MEL_BANDS)
     patches = rng.uniform(-4, 1, (n, 1, 1)) + rng.normal(0, 1, (n, 1, 1)) * band
