@@ -78,7 +78,7 @@ def main() -> None:
         _, own = rules[section.annotators]
         tables = {
             "annotators": annotator_table(votes, own),
-            "doubtful": doubtful_labels(votes, estimates[section.annotators], each=section.doubtful),
+            "doubtful": doubtful_labels(votes, estimates[section.annotators], limit=section.doubtful),
             "reliability": reliability_table(y, of_truth, taxonomy),
         }
         for name, table in tables.items():

@@ -79,7 +79,7 @@ def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxon
     column = taxonomy.labels.index("8_dog")
     doubted = majority.copy()
     doubted[3, column], doubted[5, column] = 1 - majority[3, column], abs(0.9 - majority[5, column])
-    table = doubtful_labels(votes, doubted, each=5)
+    table = doubtful_labels(votes, doubted, limit=5)
     assert table["label"].tolist() == ["8_dog", "8_dog"]
     assert table["audio_filename"].tolist() == [votes.clips[3], votes.clips[5]]
 

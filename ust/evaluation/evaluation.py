@@ -199,8 +199,8 @@ def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list
         for level in levels
     }
     metrics["ci95"] = {
-        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in levels}
-        for unit, found in intervals.items()
+        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in HEADLINES} for level in levels}
+        for unit, unit_intervals in intervals.items()
     }
     return metrics
 
@@ -239,7 +239,10 @@ def detailed_metrics(
             name: {
                 "positives": scores.class_positives[name],
                 "auprc": round_floats(area),
-                "ci95": {unit: found[f"{level}.class_auprc.{name}"] for unit, found in intervals.items()},
+                "ci95": {
+                    unit: unit_intervals[f"{level}.class_auprc.{name}"]
+                    for unit, unit_intervals in intervals.items()
+                },
             }
             for name, area in scores.class_auprc.items()
         }
@@ -252,13 +255,13 @@ def detailed_metrics(
 
 def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
     """Return the metrics of a single label."""
-    both = 0 < truth.sum() < len(truth)
+    has_both_classes = 0 < truth.sum() < len(truth)
     figures: dict[str, Any] = {
         "positives": int(truth.sum()),
         "average_precision": round_floats(float(average_precision_score(truth, predicted)))
         if truth.any()
         else None,
-        "roc_auc": round_floats(float(roc_auc_score(truth, predicted))) if both else None,
+        "roc_auc": round_floats(float(roc_auc_score(truth, predicted))) if has_both_classes else None,
     }
     if threshold is not None:
         predicted_positive = predicted >= threshold

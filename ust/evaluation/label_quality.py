@@ -172,14 +172,14 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
     )
 
 
-def doubtful_labels(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.DataFrame:
+def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.DataFrame:
     """Select the labels to review: for each label, the clips whose posterior and majority vote differ most.
 
     Parameters
     ----------
     votes : Votes
     posterior : numpy.ndarray [shape=(clips, labels)]
-    each : int
+    limit : int
         Maximum number of clips for each label. Only clips whose posterior contradicts the majority are
         listed.
 
@@ -195,7 +195,7 @@ def doubtful_labels(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.Dat
     for column, label in enumerate(votes.taxonomy.labels):
         p = posterior[:, column]
         gap = np.abs(p - (share[:, column] > 0.5))
-        for clip in np.argsort(-gap, kind="stable")[:each]:
+        for clip in np.argsort(-gap, kind="stable")[:limit]:
             if gap[clip] > 0.5:
                 counts = heard[clip, column], asked[clip, column]
                 rows.append((label, votes.clips[clip], votes.split[clip], *counts, p[clip]))

@@ -73,13 +73,13 @@ def read_predictions(
         table["audio_filename"].map(str).map(lambda name: spelling.get(name, spelling.get(nfc(name), name)))
     )
     problems = [
-        f"{len(found)} clip(s) {what}: {shorten(found)}"
-        for found, what in (
+        f"{len(affected)} clip(s) {problem}: {shorten(affected)}"
+        for affected, problem in (
             (sorted(set(clips) - set(names)), "of the split are missing"),
             (sorted(set(names) - {*clips, *others}), "are not the split's"),
             (sorted(set(names[names.duplicated()])), "are there more than once"),
         )
-        if found
+        if affected
     ]
     label_columns = table[[label for label in taxonomy.labels if label in table.columns]]
     if not all(map(pd.api.types.is_numeric_dtype, label_columns.dtypes)):
@@ -91,8 +91,8 @@ def read_predictions(
     if problems:
         raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
     rows = pd.Index(names).get_indexer(clips)
-    found = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), label_columns.columns)
-    return found.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+    predictions = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), label_columns.columns)
+    return predictions.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
 
 
 def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:

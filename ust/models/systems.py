@@ -31,8 +31,10 @@ class System(nn.Module):
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of all labels."""
-        found = self.probabilities(**features)
-        return raise_coarse_to_fine(found, self.taxonomy) if self.coarse_at_least_fine else found
+        probabilities = self.probabilities(**features)
+        if self.coarse_at_least_fine:
+            return raise_coarse_to_fine(probabilities, self.taxonomy)
+        return probabilities
 
 
 class CalibratedClassifier(nn.Module):

@@ -101,10 +101,11 @@ def leaderboard_rows(
     rows.sort(key=lambda row: -sum(row[figure] or 0 for figure in FIGURES[:2]))
     for key, other in ((f"against_{against}", against), ("against_best", rows[0]["system"])):
         for row in rows:
-            mine, theirs = spreads[row["system"]], spreads[other]
-            both = [level for level in PAIRED if level in mine and level in theirs]
+            own, reference = spreads[row["system"]], spreads[other]
+            common_levels = [level for level in PAIRED if level in own and level in reference]
             row[key] = {
-                level: round_floats(confidence_interval(mine[level] - theirs[level])) for level in both
+                level: round_floats(confidence_interval(own[level] - reference[level]))
+                for level in common_levels
             }
     return rows
 

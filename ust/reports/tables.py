@@ -116,11 +116,11 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
     names = [[row.system for row in table] for table in (systems, baselines)]
     report_systems, report_baselines = (report_rows(table) for table in names)
     parts = []
-    for title, ours, against, report, report_against in (
+    for title, rows, against, report, report_against in (
         ("Table 3: systems", systems, baselines, report_systems, report_baselines),
         ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
     ):
-        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(ours, against))}")
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(rows, against))}")
         parts.append(
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
             + _grid(mark_best(report, report_against))

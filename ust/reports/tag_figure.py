@@ -45,10 +45,10 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
         )
     figure = Figure(figsize=(11, 1.7 * len(tagged) + 0.3), layout="constrained")
     axes = figure.subplots(len(tagged), 2, squeeze=False, width_ratios=(5, 2))
-    for (left, right), (name, windows) in zip(axes, tagged.items(), strict=True):
+    for (spectrogram_axes, bar_axes), (name, windows) in zip(axes, tagged.items(), strict=True):
         seconds = windows[-1].end
         db, rate = spectrogram(paths[name], seconds)
-        left.imshow(
+        spectrogram_axes.imshow(
             db,
             origin="lower",
             aspect="auto",
@@ -57,16 +57,16 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
             vmax=0,
             extent=(0, seconds, 0, BANDS),
         )
-        left.set_title(name, fontsize=9, loc="left", parse_math=False)
-        left.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
-        left.tick_params(axis="x", labelsize=7)
+        spectrogram_axes.set_title(name, fontsize=9, loc="left", parse_math=False)
+        spectrogram_axes.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
+        spectrogram_axes.tick_params(axis="x", labelsize=7)
         tags = top_tags(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
-        places = range(len(tags), 0, -1)
-        right.barh(places, [value for _, value in tags], color="#a6c8e4", height=0.7)
-        for place, (label, value) in zip(places, tags, strict=True):
-            right.text(0.02, place, f"{value:.2f}  {label}", va="center", fontsize=7, parse_math=False)
-        right.set(xlim=(0, 1), yticks=[])
-        right.tick_params(axis="x", labelsize=7)
+        ys = range(len(tags), 0, -1)
+        bar_axes.barh(ys, [value for _, value in tags], color="#a6c8e4", height=0.7)
+        for y, (label, value) in zip(ys, tags, strict=True):
+            bar_axes.text(0.02, y, f"{value:.2f}  {label}", va="center", fontsize=7, parse_math=False)
+        bar_axes.set(xlim=(0, 1), yticks=[])
+        bar_axes.tick_params(axis="x", labelsize=7)
     axes[-1, 0].set_xlabel("time [s]", fontsize=8)
     axes[-1, 1].set_xlabel("probability", fontsize=8)
     return figure

@@ -40,8 +40,8 @@ def mixup(
         return x, y
     share = torch.from_numpy(rng.beta(alpha, alpha, len(x))).to(x)
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    of_x = share.view(-1, *[1] * (x.ndim - 1))
-    return of_x * x + (1 - of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
+    share_of_x = share.view(-1, *[1] * (x.ndim - 1))
+    return share_of_x * x + (1 - share_of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
 
 
 DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale
@@ -76,15 +76,15 @@ def overlay(
     return torch.where(chosen[:, None, None], mixed, x), torch.where(chosen[:, None], targets, y)
 
 
-def random_gain(x: torch.Tensor, most_db: float, rng: np.random.Generator) -> torch.Tensor:
-    """Change the gain of each example by up to `most_db` dB in either direction."""
-    change = torch.from_numpy(rng.uniform(-most_db, most_db, len(x))).to(x)
+def random_gain(x: torch.Tensor, max_db: float, rng: np.random.Generator) -> torch.Tensor:
+    """Change the gain of each example by up to `max_db` dB in either direction."""
+    change = torch.from_numpy(rng.uniform(-max_db, max_db, len(x))).to(x)
     return x + change[:, None, None] * DECIBEL
 
 
 def time_roll(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Rotate each example by a random number of frames."""
-    return torch.stack([torch.roll(one, int(rng.integers(x.shape[2])), 1) for one in x])
+    return torch.stack([torch.roll(spectrogram, int(rng.integers(x.shape[2])), 1) for spectrogram in x])
 
 
 def spec_augment(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -> torch.Tensor:

@@ -107,11 +107,13 @@ def fit_baseline(system: Any, data: TrainingData, context: TrainingContext) -> N
 
     def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | context.metadata
-            found |= {"outputs": system.outputs, "parameters": count_parameters(network)}
+            metadata = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | context.metadata
+            metadata |= {"outputs": system.outputs, "parameters": count_parameters(network)}
             save_network(
                 context.out,
-                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
+                SavedNetwork(
+                    network, system.architecture, system.config, labels, metadata, data.train.shapes
+                ),
                 kind="frames",
             )
         context.callbacks.on_epoch("", epoch)
@@ -166,7 +168,7 @@ def train_baseline(
     network = build_initialized(
         recipe.architecture, recipe.config, len(labels), examples.shapes, recipe.seed, name
     ).to(device)
-    train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
+    train, validation = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
     if recipe.standardize:
         from sklearn.preprocessing import StandardScaler  # slow to import, and needed only here
 
@@ -188,10 +190,12 @@ def train_baseline(
             optimizer.step()
             total += loss.item() * len(chosen)
         with torch.inference_mode():
-            watched = _loss(network, *check, l2).item()
-        if not np.isfinite(total + watched):
+            validation_loss = _loss(network, *validation, l2).item()
+        if not np.isfinite(total + validation_loss):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        epochs.append(Epoch(number, total / len(train[0]), watched, best=stopping.step(watched)))
+        epochs.append(
+            Epoch(number, total / len(train[0]), validation_loss, best=stopping.step(validation_loss))
+        )
         on_epoch(epochs[-1], network)
         if stopping.exhausted:
             break

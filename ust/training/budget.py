@@ -15,10 +15,10 @@ from ust.training.work import TrainingContext, TrainingData
 from ust.util.documents import read_json, write_json
 from ust.util.progress import silent
 
-PROBED = 128  # train clips of the estimate; of validate the same share is used
+PROBE_CLIPS = 128  # train clips of the estimate; of validate the same share is used
 
 
-class _Nobody:
+class _NoCallbacks:
     """Callbacks that do nothing."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
@@ -55,13 +55,13 @@ def within(
     SystemConfig
         With at least one epoch and at most its own number.
     """
-    kept = context.states / "budget.json"
-    if not kept.exists():
-        write_json(kept, {"max_epochs": _measured(minutes, system, data, context, fit)})
-    return system.model_copy(update=read_json(kept, made_by="train"))
+    path = context.states / "budget.json"
+    if not path.exists():
+        write_json(path, {"max_epochs": _measure_epochs(minutes, system, data, context, fit)})
+    return system.model_copy(update=read_json(path, made_by="train"))
 
 
-def _measured(
+def _measure_epochs(
     minutes: float,
     system: Any,
     data: TrainingData,
@@ -69,21 +69,23 @@ def _measured(
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> int:
     """Measure the number of epochs that fit into the minutes."""
-    share = min(1.0, PROBED / len(data.train))
-    part = TrainingData(_some(data.train, share), _some(data.validate, share))
+    share = min(1.0, PROBE_CLIPS / len(data.train))
+    subset = TrainingData(_subset(data.train, share), _subset(data.validate, share))
     seconds = []
     for epochs in (1, 2):
         with TemporaryDirectory() as scratch:
             place = Path(scratch)
-            alone = replace(context, out=place / "out", states=place, listener=_Nobody(), progress=silent)
+            probe_context = replace(
+                context, out=place / "out", states=place, callbacks=_NoCallbacks(), progress=silent
+            )
             started = time.monotonic()
-            fit(system.model_copy(update={"max_epochs": epochs}), part, alone)
+            fit(system.model_copy(update={"max_epochs": epochs}), subset, probe_context)
             seconds.append(time.monotonic() - started)
-    of_an_epoch = max(seconds[1] - seconds[0], 1e-3) / share
-    return min(system.max_epochs, max(1, math.floor(minutes * 60 / of_an_epoch)))
+    epoch_seconds = max(seconds[1] - seconds[0], 1e-3) / share
+    return min(system.max_epochs, max(1, math.floor(minutes * 60 / epoch_seconds)))
 
 
-def _some(examples: Examples, share: float) -> Examples:
+def _subset(examples: Examples, share: float) -> Examples:
     """Return a share of the examples, evenly spaced."""
     chosen = np.linspace(0, len(examples) - 1, max(2, round(share * len(examples)))).astype(int)
     return examples.subset(chosen, examples.targets[chosen])

@@ -122,21 +122,23 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 
 def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     """Merge the members' metadata to the ensemble's, and check that the members agree."""
-    (first, metadata), *others = members.items()
+    (first, metadata), *rest = members.items()
     features = dict(metadata["features"])
-    for folder, other in others:
-        ours, theirs = ({key: each[key] for key in SHARED_METADATA} for each in (metadata, other))
-        ours, theirs = ours | features, theirs | other["features"]
-        if differ := [key for key in theirs if ours.get(key, theirs[key]) != theirs[key]]:
+    for folder, member_metadata in rest:
+        expected, actual = (
+            {key: member[key] for key in SHARED_METADATA} for member in (metadata, member_metadata)
+        )
+        expected, actual = expected | features, actual | member_metadata["features"]
+        if differ := [key for key in actual if expected.get(key, actual[key]) != actual[key]]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
-        features |= other["features"]
-    every = members.values()
+        features |= member_metadata["features"]
+    all_metadata = members.values()
     return {key: metadata[key] for key in ("versions", "taxonomy", "outputs")} | {
-        "architecture": "average of " + " and ".join(each["architecture"] for each in every),
-        "inputs": {feature: feature for each in every for feature in each["inputs"].values()},
+        "architecture": "average of " + " and ".join(member["architecture"] for member in all_metadata),
+        "inputs": {feature: feature for member in all_metadata for feature in member["inputs"].values()},
         "features": features,
-        "parameters": sum(each["parameters"] for each in every),
-        "converged": all(each.get("converged", False) for each in every),
+        "parameters": sum(member["parameters"] for member in all_metadata),
+        "converged": all(member.get("converged", False) for member in all_metadata),
     }
 
 

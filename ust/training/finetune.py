@@ -105,10 +105,10 @@ class FinetuneConfig(FlatConfig):
         """
         super().check_shapes(shapes)
         bands, frames = shapes["log_mel"]
-        for name, most, what in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
-            if getattr(self, name) > most:
-                given = getattr(self, name)
-                raise ValueError(f"{name} is {given}, should be at most {most}, the {what} of the feature")
+        for name, limit, axis in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
+            if getattr(self, name) > limit:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}, should be at most {limit}, the {axis} of the feature")
         if self.windows > frames // 2:  # the step between windows is half a window
             raise ValueError(
                 f"windows is {self.windows}, should be at most {frames // 2}: the feature has {frames} "

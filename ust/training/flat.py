@@ -24,10 +24,20 @@ def fit_flat(system: Any, data: TrainingData, context: TrainingContext) -> None:
 
     def on_epoch(epoch: Epoch) -> None:
         for level in epoch.best:
-            found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | metadata
+            checkpoint_metadata = {
+                "epoch": epoch.number,
+                f"{level}_micro_auprc": epoch.scores[level],
+            } | metadata
             save_network(
                 context.out / level,
-                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
+                SavedNetwork(
+                    network,
+                    system.architecture,
+                    system.config,
+                    labels,
+                    checkpoint_metadata,
+                    data.train.shapes,
+                ),
             )
         context.callbacks.on_epoch("", epoch)
 

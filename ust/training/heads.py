@@ -73,8 +73,8 @@ def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
     metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
     if system.has_folds:
-        decay, held = choose_weight_decay(system, data.train, context)
-        metadata |= fold_metadata(held, data.train, labels, system, context)
+        decay, predictions = choose_weight_decay(system, data.train, context)
+        metadata |= fold_metadata(predictions, data.train, labels, system, context)
     score = flat_score(labels, data.validate.targets, context.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:

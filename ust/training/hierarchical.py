@@ -58,8 +58,8 @@ class Node:
     @property
     def monitored(self) -> Examples:
         """The examples to monitor training on: validate or, if it has no positives of the node, train."""
-        own = [column for column, label in enumerate(self.labels) if label != OTHER]
-        return self.validate if self.validate.targets[:, own].any() else self.train
+        columns = [column for column, label in enumerate(self.labels) if label != OTHER]
+        return self.validate if self.validate.targets[:, columns].any() else self.train
 
 
 def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
@@ -90,12 +90,12 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, context: Trainin
 
     def on_epoch(epoch: Any) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number} | {
+            scores = {"epoch": epoch.number} | {
                 key: value
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            metadata = found | context.metadata
+            metadata = scores | context.metadata
             shapes = node.train.shapes
             saved = SavedNetwork(network, system.architecture, system.config, node.labels, metadata, shapes)
             save_network(context.out / node.name, saved)
@@ -148,13 +148,19 @@ def build_nodes(
         raise UserError("a network needs at least two clips to train on")
     k = len(taxonomy.coarse)
     if root:
-        both = (each.subset(slice(None), each.targets[:, :k]) for each in (examples, validate))
-        yield Node(ROOT, list(taxonomy.coarse), *both)
+        root_examples = (
+            split_examples.subset(slice(None), split_examples.targets[:, :k])
+            for split_examples in (examples, validate)
+        )
+        yield Node(ROOT, list(taxonomy.coarse), *root_examples)
     for group in groups_with_classifier(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
-            own = (_group_examples(each, taxonomy, group, negatives) for each in (examples, validate))
-            yield Node(taxonomy.coarse[group], labels, *own)
+            group_examples = (
+                _group_examples(split_examples, taxonomy, group, negatives)
+                for split_examples in (examples, validate)
+            )
+            yield Node(taxonomy.coarse[group], labels, *group_examples)
 
 
 def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
@@ -189,14 +195,16 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
     """
     if node.name == ROOT:
         return flat_score(node.labels, node.monitored.targets > 0.5, taxonomy)
-    own = [column for column, label in enumerate(node.labels) if label != OTHER]
-    alone = Taxonomy((node.name,), tuple(node.labels[column] for column in own), (0,) * len(own))
-    truth = (node.monitored.targets[:, own] > 0.5).astype(np.int8)
+    columns = [column for column, label in enumerate(node.labels) if label != OTHER]
+    group_taxonomy = Taxonomy(
+        (node.name,), tuple(node.labels[column] for column in columns), (0,) * len(columns)
+    )
+    truth = (node.monitored.targets[:, columns] > 0.5).astype(np.int8)
 
     def score_node(outputs: np.ndarray) -> dict[str, float]:
-        probabilities = outputs[:, own].astype(np.float64).round(6)
-        counts = fine_counts(truth, probabilities, alone)
-        return {"fine": compute_scores(counts, alone.categories("fine")).micro_auprc}
+        probabilities = outputs[:, columns].astype(np.float64).round(6)
+        counts = fine_counts(truth, probabilities, group_taxonomy)
+        return {"fine": compute_scores(counts, group_taxonomy.categories("fine")).micro_auprc}
 
     return score_node
 
@@ -228,10 +236,10 @@ def copy_root(context: TrainingContext) -> SavedNetwork:
     root = load_network(context.root)
     metadata = json.loads(json.dumps(context.metadata))
     features = root.metadata.get("features", {})
-    for key, theirs, ours in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
-        (name, theirs, metadata.get("features", {}).get(name)) for name, theirs in features.items()
+    for key, actual, expected in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
+        (name, actual, metadata.get("features", {}).get(name)) for name, actual in features.items()
     ]:
-        if theirs != ours:
+        if actual != expected:
             raise UserError(
                 f"{context.root}: was trained with another {key}; train it again, on the same features"
             )

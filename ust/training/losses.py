@@ -52,10 +52,10 @@ def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
     """
     columns = []
     for label in labels:
-        found = None
+        incomplete = None
         if label in taxonomy.fine and not is_incomplete(label):
-            found = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
-        columns.append(-1 if found is None else list(labels).index(taxonomy.fine[found]))
+            incomplete = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
+        columns.append(-1 if incomplete is None else list(labels).index(taxonomy.fine[incomplete]))
     return columns
 
 

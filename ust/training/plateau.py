@@ -61,10 +61,10 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
             break
         lr = trainer.optimizer.param_groups[0]["lr"]
         loss = trainer.epoch(number)
-        watched = trainer.loss(task.validate)
-        epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
+        validation_loss = trainer.loss(task.validate)
+        epoch = Epoch(number, loss, validation_loss, lr, best=stopping.step(validation_loss))
         task.on_epoch(epoch)
-        plateau.step(watched)
+        plateau.step(validation_loss)
         trainer.save_state(state)
         state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
         state.epochs.append(asdict(epoch))

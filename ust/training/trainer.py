@@ -78,8 +78,8 @@ def positive_weights(targets: np.ndarray, power: float) -> np.ndarray:
     """
     positive = targets.sum(axis=0, dtype=np.float64)
     negative = len(targets) - positive
-    both = (positive > 0) & (negative > 0)
-    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=both)
+    has_both = (positive > 0) & (negative > 0)
+    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=has_both)
     return ratio**power
 
 
@@ -160,14 +160,14 @@ class Trainer:
 
     def probabilities(self, examples: Examples) -> np.ndarray:
         """Return the network's probabilities for other examples [shape=(n, outputs)]."""
-        found = None
+        outputs = None
         if distributed.rank() == 0:
             self.network.eval()
             size = 2 * self.recipe.batch_size
-            found = predict(
+            outputs = predict(
                 CalibratedClassifier(self.network, []), examples, batch_size=size, device=self.device
             )
-        return distributed.broadcast(found)
+        return distributed.broadcast(outputs)
 
     def loss(self, examples: Examples) -> float:
         """Return the mean loss on other examples."""
@@ -222,16 +222,16 @@ class Trainer:
         UserError
             If the batches are smaller.
         """
-        alone = any(type(module) in distributed.SYNCED for module in self.network.modules())
-        fewest = 2 * distributed.world_size() if alone else 2
-        found = min(self.recipe.batch_size, len(self.examples))
-        if distributed.world_size() > 1 and found < fewest:
+        has_local_norms = any(type(module) in distributed.SYNCED for module in self.network.modules())
+        minimum = 2 * distributed.world_size() if has_local_norms else 2
+        size = min(self.recipe.batch_size, len(self.examples))
+        if distributed.world_size() > 1 and size < minimum:
             raise UserError(
-                f"{self.name}: a batch has {found} examples, should have at least {fewest}: two for each of "
+                f"{self.name}: a batch has {size} examples, should have at least {minimum}: two for each of "
                 f"{distributed.world_size()} processes, whose batch norms are apart; set batch_size higher, "
                 "compute.processes lower, or compute.synchronise to true"
             )
-        return fewest
+        return minimum
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(
