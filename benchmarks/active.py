@@ -58,7 +58,8 @@ class Learner:
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
         outputs = self.y.shape[1]
         network = build_initialized(system.architecture, system.config, outputs, shapes, system.seed, name)
-        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
+        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
+        steps["mixup_alpha"] = system.mixup
         values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
         fit_classifier(network, values, targets, name=name, weight_decay=self.decay, **steps)
         return network.eval()

@@ -17,7 +17,7 @@ from ust.models.checkpoints import (
 )
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
-from ust.training.augmentation import select_outputs
+from ust.training.augmentation import mixup, select_outputs
 from ust.training.config import FlatConfig
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
@@ -176,8 +176,17 @@ def _train(
     network = network.to(context.device)
     ((batch, targets),) = examples.batches(len(examples), device=context.device)
     ((_, values),) = batch.items()
-    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
-    fit_classifier(network, values, targets, name=name, weight_decay=weight_decay, on_epoch=on_epoch, **steps)
+    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
+    fit_classifier(
+        network,
+        values,
+        targets,
+        name=name,
+        weight_decay=weight_decay,
+        mixup_alpha=system.mixup,
+        on_epoch=on_epoch,
+        **steps,
+    )
     return network
 
 
@@ -192,7 +201,7 @@ def fit_classifier(
     weight_decay: float,
     batch_size: int,
     max_epochs: int,
-    mixup: float = 0.0,
+    mixup_alpha: float = 0.0,
     on_epoch: Any = lambda *_: None,
 ) -> None:
     """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
@@ -211,7 +220,7 @@ def fit_classifier(
         Initial learning rate.
     weight_decay : float
     batch_size, max_epochs : int
-    mixup : float
+    mixup_alpha : float
         Alpha of the Beta distribution; 0 switches mixup off.
     on_epoch : callable
         Called after each epoch with its number, the mean loss and the head.
@@ -232,7 +241,7 @@ def fit_classifier(
         total = 0.0
         order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
         for chosen in order.split(batch_size):
-            x, y = mixup(values[chosen].float(), targets[chosen], mixup, shuffle)
+            x, y = mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
             loss = functional.binary_cross_entropy_with_logits(head(x), y)
             optimizer.zero_grad()
             loss.backward()
