@@ -72,34 +72,30 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
     thresholds = np.concatenate([events.thresholds for events in categories])
     order = np.argsort(-thresholds, kind="stable")
     descending = thresholds[order]
-    last = np.flatnonzero(
-        np.append(descending[1:] != descending[:-1], True)
-    )  # equal thresholds count together
+    # Equal thresholds count together.
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
     at_half = last_at_least(descending[last], DECISION_THRESHOLD)
     matrices = [_matrices(events) for events in categories]
     clips = len(categories[0].missed)
-    batches, draws = [], iter(draws)
+    results, draws = [], iter(draws)
     while batch := list(islice(draws, BATCH)):
         weights = np.stack([np.bincount(draw, minlength=clips) for draw in batch], axis=1).astype(np.float64)
         counts = [
-            _counts(*category_and_matrices, weights)
-            for category_and_matrices in zip(categories, matrices, strict=True)
+            _counts(events, event_matrices, weights)
+            for events, event_matrices in zip(categories, matrices, strict=True)
         ]
-        areas = np.stack(
-            [_areas(*precision_recall_from_counts(*category_counts)) for category_counts in counts], axis=1
-        )
+        curves = [precision_recall_from_counts(*category_counts) for category_counts in counts]
+        areas = np.stack([_areas(*curve) for curve in curves], axis=1)
         present = np.stack([events.positive @ weights > 0 for events in categories], axis=1)
         # Changes of each category's counts at its thresholds, summed over categories in descending order.
         micro = []
-        for same_count in zip(*counts, strict=True):
-            gains = np.concatenate(
-                [np.diff(category_count, axis=0, prepend=0.0) for category_count in same_count]
-            )[order]
-            micro.append(np.cumsum(gains, axis=0)[last])
+        for counts_by_category in zip(*counts, strict=True):
+            changes = [np.diff(count, axis=0, prepend=0.0) for count in counts_by_category]
+            micro.append(np.cumsum(np.concatenate(changes)[order], axis=0)[last])
         precision, recall = precision_recall_from_counts(*micro)
         p, r = precision[at_half], recall[at_half]
         defined = (p > 0) & (r > 0)
-        batches.append(
+        results.append(
             {
                 "micro_auprc": _areas(precision, recall),
                 "micro_f1": np.where(defined, 2 * p * r / np.where(defined, p + r, 1), 0.0),
@@ -108,7 +104,7 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
                 "class_auprc": areas,
             }
         )
-    return {name: np.concatenate([batch_scores[name] for batch_scores in batches]) for name in batches[0]}
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
 def _matrices(events: Events) -> tuple[csr_array, ...]:

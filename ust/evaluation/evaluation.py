@@ -256,7 +256,7 @@ def detailed_metrics(
 def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
     """Return the metrics of a single label."""
     has_both_classes = 0 < truth.sum() < len(truth)
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "positives": int(truth.sum()),
         "average_precision": round_floats(float(average_precision_score(truth, predicted)))
         if truth.any()
@@ -266,11 +266,11 @@ def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | 
     if threshold is not None:
         predicted_positive = predicted >= threshold
         true_positive = int((predicted_positive & (truth == 1)).sum())
-        figures["threshold"] = round_floats(threshold)
-        figures["f1_at_threshold"] = round_floats(
+        metrics["threshold"] = round_floats(threshold)
+        metrics["f1_at_threshold"] = round_floats(
             2 * true_positive / max(1, int(predicted_positive.sum() + truth.sum()))
         )
-    return figures
+    return metrics
 
 
 def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:

@@ -196,17 +196,24 @@ def extract(
         lock_folder(cache.parts) if share is None else nullcontext(),
     ):
         # Identical clips have the same digest and are computed once.
-        first_of = dict(zip(reversed(contents), reversed(rows), strict=True))
-        content_of = {row: content for content, row in first_of.items() if content not in cache}
-        if len(content_of) < len(first_of):
-            log.info("%s: %d of %d clips are done", path, len(first_of) - len(content_of), len(first_of))
+        row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
+        content_by_row = {row: content for content, row in row_by_content.items() if content not in cache}
+        if len(content_by_row) < len(row_by_content):
+            log.info(
+                "%s: %d of %d clips are done",
+                path,
+                len(row_by_content) - len(content_by_row),
+                len(row_by_content),
+            )
         run = _run_parallel if share is None else _run_sequential
-        results: Results = compute_clips(feature, extraction_config, sorted(content_of), name, progress, run)
+        results: Results = compute_clips(
+            feature, extraction_config, sorted(content_by_row), name, progress, run
+        )
         if on_batch is not None:
             results = embed_batches(results, on_batch, settings["batch_clips"])
         try:
             for row, value in results:
-                cache.store(content_of[row], value)
+                cache.store(content_by_row[row], value)
         except BaseException:
             cache.remove_empty_parts()
             raise
