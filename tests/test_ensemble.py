@@ -124,7 +124,7 @@ def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
     with pytest.raises(UserError, match=r"b: was trained with another outputs than .*a; train both alike"):
         build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     write_json(description, {"kind": "flat", "about": {"taxonomy": {}}})
-    with pytest.raises(UserError, match=r"b/model.json: does not say what the system is"):
+    with pytest.raises(UserError, match=r"b/model.json: lacks metadata of the system"):
         build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

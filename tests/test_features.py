@@ -207,7 +207,9 @@ def test_what_is_no_embedding_is_refused_by_what_the_feature_is(tmp_path, featur
         np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
         assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
         return
-    with pytest.raises(UserError, match=f"the feature {feature} is no embedding; embeddings are vggish, mn"):
+    with pytest.raises(
+        UserError, match=f"the feature {feature} is not an embedding; embeddings are vggish, mn"
+    ):
         read_embeddings(tmp_path, feature)
 
 

@@ -55,7 +55,7 @@ def test_means_ranges_and_paired_intervals(entries):
     assert set(rows[2]["against_noise"]) == {"coarse"}
     text = recommend_system(rows)
     assert text.startswith("Take good: coarse / fine micro AUPRC")
-    assert "slow is not surely behind it" in text
+    assert "slow is not significantly worse" in text
     table = leaderboard_markdown(rows, "noise")
     assert len(table.splitlines()) == 2 + len(rows)
     assert {line.count("|") for line in table.splitlines()} == {11}

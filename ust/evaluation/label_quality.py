@@ -40,9 +40,7 @@ class MicroAveragePrecision:
         self.last = np.append(np.diff(values[order]) != 0, True)  # equal values are predicted together
 
     def __call__(self, copies: np.ndarray) -> float:
-        """Return the average precision for a number of copies of each clip [shape=(clips,)]; 0 without
-        positives.
-        """
+        """Return the average precision for copies of each clip [shape=(clips,)]; 0 without positives."""
         weight = copies[self.clip]
         true_positive, predicted_positive = (
             np.cumsum(weight * self.true)[self.last],

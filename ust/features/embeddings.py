@@ -24,11 +24,9 @@ def read_embeddings(folder: Path | None, feature: str) -> pd.DataFrame:
     from ust.features.registry import FEATURES  # imported here: takes seconds, and few label rules need it
 
     if feature not in FEATURES or not FEATURES[feature].is_embedding:
-        raise UserError(f"the feature {feature} is no embedding; {list_embeddings(FEATURES)}")
+        raise UserError(f"the feature {feature} is not an embedding; {list_embeddings(FEATURES)}")
     if folder is None:
-        raise UserError(
-            f"a rule that listens needs the feature {feature}: give the folder of the stages extract"
-        )
+        raise UserError(f"this label rule needs the feature {feature}: give the folder of the stages extract")
     with open_features(folder / f"{feature}.h5", feature) as file:
         rows = np.flatnonzero(file.variant == ORIGINAL)
         values = [_mean_over_frames(file[rows[[i]]][0].astype(np.float32)) for i in range(len(rows))]

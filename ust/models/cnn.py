@@ -218,9 +218,7 @@ class CNNVGGish(CNN):
 
         @property
         def scale(self) -> str:
-            """Scale of the embeddings; by default raw with bilinear fusion (as the authors' code), else
-            whitened.
-            """
+            """Scale of the embeddings; by default raw with the authors' bilinear fusion, else whitened."""
             return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")
 
         @property

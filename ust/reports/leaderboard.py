@@ -133,7 +133,7 @@ def recommend_system(rows: list[dict[str, Any]]) -> str:
     if cheaper is None:
         return text + "; every other system is behind it."
     minutes = f"{cheaper['train_minutes']:.1f}"
-    return text + f"; {cheaper['system']} is not surely behind it and trains in {minutes} min."
+    return text + f"; {cheaper['system']} is not significantly worse and trains in {minutes} min."
 
 
 def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:

@@ -66,7 +66,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
             reason = f"was ended by {signal.Signals(-failure.exitcode).name}"
         raise UserError(
             f"process {first} of {processes} {reason}, and so the others were ended; "
-            "the same command goes on from the last epoch that was finished"
+            "run the same command again to resume after the last finished epoch"
         ) from None
 
 

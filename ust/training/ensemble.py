@@ -116,7 +116,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     metadata = read_description(folder).get("about")
     needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
     if not isinstance(metadata, dict) or not metadata.keys() >= set(needed):
-        raise UserError(f"{folder / MODEL_FILE}: does not say what the system is; train it again")
+        raise UserError(f"{folder / MODEL_FILE}: lacks metadata of the system; train it again")
     return metadata
 
 

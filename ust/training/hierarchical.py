@@ -63,9 +63,7 @@ class Node:
 
 
 def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Train the root, or copy a flat network as root, and a network for each group with several fine
-    labels.
-    """
+    """Train or copy the root, and train a network for each group with several fine labels."""
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
         root = copy_root(context)
@@ -90,23 +88,23 @@ def fit_node(network: torch.nn.Module, node: Node, system: Any, context: Trainin
 
     def on_epoch(epoch: Any) -> None:
         if epoch.best:
-            scores = {"epoch": epoch.number} | {
+            chosen_by = {"epoch": epoch.number} | {
                 key: value
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            metadata = scores | context.metadata
+            metadata = chosen_by | context.metadata
             shapes = node.train.shapes
             saved = SavedNetwork(network, system.architecture, system.config, node.labels, metadata, shapes)
             save_network(context.out / node.name, saved)
         context.callbacks.on_epoch(node.name, epoch)
 
-    on_code = isinstance(system, plateau.Plateau)
-    state = context.state(node.name, node.name, plateau.Epoch if on_code else stagnation.Epoch)
+    on_plateau = isinstance(system, plateau.Plateau)
+    state = context.state(node.name, node.name, plateau.Epoch if on_plateau else stagnation.Epoch)
     task = Task(
         network, node.train, node.monitored, context.device, node.name, on_epoch, state, context.progress
     )
-    if on_code:
+    if on_plateau:
         epochs = plateau.train_on_plateau(task, system)
         converged = plateau.stopped_early(epochs, system.stop_patience)
     else:

@@ -46,7 +46,7 @@ def tagging_loss(
 def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
     """Return, for each label, the column of its group's ``-X`` label.
 
-    Where the ``-X`` label is present, the other labels of its group are unknown.
+    The ``-X`` label leaves the other labels of its group unknown.
 
     It is -1 for coarse labels, ``-X`` labels and groups without one.
     """

@@ -1,6 +1,4 @@
-"""Training of one network as in the authors' code: reduce the learning rate on plateaus of validation
-loss.
-"""
+"""Training of one network as in the authors' code, reducing the learning rate on plateaus."""
 
 from dataclasses import asdict, dataclass
 

@@ -1,6 +1,4 @@
-"""Read ``systems`` and ``hierarchies`` of params.yaml, with defaults from the sections of recipe and
-model.
-"""
+"""Read ``systems`` and ``hierarchies`` of params.yaml, completed by the sections of recipe and model."""
 
 from collections.abc import Mapping
 from pathlib import Path
