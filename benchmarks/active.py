@@ -22,8 +22,8 @@ def read(folder: Path) -> tuple:
     from ust.custom.project import FEATURES, PARAMS, SYSTEM
     from ust.custom.training import aggregate
     from ust.datasets.collection import Collection
-    from ust.features.store import open_all
-    from ust.models.examples import select
+    from ust.features.store import open_feature_files
+    from ust.models.examples import select_examples
     from ust.training.systems import read_system
 
     collection = Collection(folder)
@@ -32,10 +32,10 @@ def read(folder: Path) -> tuple:
     columns = list(collection.taxonomy.labels)
     sensors = collection.clips()["sensor_id"].to_dict()
     parts = []
-    with open_all(folder / FEATURES, system.inputs, cache_gib=4) as features:
+    with open_feature_files(folder / FEATURES, system.inputs, cache_gib=4) as features:
         (file,) = features.values()
         for split in ("train", "validate"):
-            found = select(split, labels, columns, features, variants=False, sensors=sensors)
+            found = select_examples(split, labels, columns, features, variants=False, sensors=sensors)
             parts.append((file[found.rows], found.targets, found.groups))
     return system, *parts, collection.taxonomy
 
@@ -51,14 +51,15 @@ class Learner:
         """The network."""
         import torch
 
-        from ust.models.checkpoints import build_new
+        from ust.models.checkpoints import build_initialized
         from ust.training.heads import fit_classifier
 
         system = self.system
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
         outputs = self.y.shape[1]
-        network = build_new(system.architecture, system.config, outputs, shapes, system.seed, name)
-        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
+        network = build_initialized(system.architecture, system.config, outputs, shapes, system.seed, name)
+        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
+        steps["mixup_alpha"] = system.mixup
         values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
         fit_classifier(network, values, targets, name=name, weight_decay=self.decay, **steps)
         return network.eval()
@@ -68,7 +69,7 @@ class Learner:
         import torch
 
         from ust.evaluation.calibration import fit_calibration
-        from ust.training.cross_validation import folds
+        from ust.training.cross_validation import group_folds
 
         def answers(network, x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
@@ -76,7 +77,7 @@ class Learner:
 
         held = np.zeros((len(rows), self.y.shape[1]))
         groups = self.sensors[rows]
-        for rest, fold in folds(groups, min(3, len(np.unique(groups)))):
+        for rest, fold in group_folds(groups, min(3, len(np.unique(groups)))):
             held[fold] = answers(self.fit(rows[rest], "fold"), self.x[rows[fold]])
         calibration = fit_calibration(held, self.y[rows])
         network = self.fit(rows, "all")

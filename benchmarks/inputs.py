@@ -16,7 +16,7 @@ from ust.datasets.synthetic.city import build_city, write_taxonomy
 from ust.features.extraction import extract
 from ust.features.feature import OnBatch
 from ust.features.registry import FEATURES, read_feature
-from ust.features.store import Row, find_rows, open_all
+from ust.features.store import Row, find_rows, open_feature_files
 from ust.features.vggish.weights import random_variables, save_weights
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ class Bench:
         """The network of the feature, with its weights from files."""
         folder, feature = self.folder / "weights", FEATURES["vggish"]
         save_weights(folder, self.variables, weights="random")
-        return feature.on_batch(folder, feature.of_settings(self.settings["vggish"]), self.device)
+        return feature.on_batch(folder, feature.config_from(self.settings["vggish"]), self.device)
 
     def extract(self, rows: list[Row], on_batch: OnBatch) -> None:
         """Both features of some rows, as the stages extract them."""
@@ -95,7 +95,7 @@ class Bench:
         """The same, open."""
         folder = self.features[0].parent
         inputs = {"logmel": "logmel", "vggish": "vggish"}
-        return self.stack.enter_context(open_all(folder, inputs, cache_gib=cache_gib))
+        return self.stack.enter_context(open_feature_files(folder, inputs, cache_gib=cache_gib))
 
     @cached_property
     def pickles(self) -> Path:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ust.features.store import open_all
+from ust.features.store import open_feature_files
 from ust.models.examples import batch_bounds
 
 
 def main(features: Path) -> None:
     """Read each row once."""
-    with open_all(features, {"log_mel": "logmel"}) as files:
+    with open_feature_files(features, {"log_mel": "logmel"}) as files:
         rows = np.flatnonzero(next(iter(files.values())).split == "train")
         order = np.random.default_rng(0).permutation(rows)
         for start, end in batch_bounds(len(order), 32):

@@ -22,8 +22,8 @@ def main() -> None:
     from ust.annotations.annotations import read_annotations, read_coarse
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.features.store import open_all
-    from ust.reports.figures import features_figure
+    from ust.features.store import open_feature_files
+    from ust.reports.feature_figure import draw_features
     from ust.util.config import Name, read_sections
     from ust.util.files import atomic_write
 
@@ -36,11 +36,11 @@ def main() -> None:
         "agreement": agreement(annotations, taxonomy),
     }
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
-    with open_all(args.features, {name: name for name in names}) as features:
-        values = {name: file.of_clip(clip) for name, file in features.items()}
+    with open_feature_files(args.features, {name: name for name in names}) as features:
+        values = {name: file.read_clip(clip) for name, file in features.items()}
         attributes = {name: file.attributes for name, file in features.items()}
     present = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]
-    figure = features_figure(values, attributes, title=f"{clip}: {', '.join(present) or 'no label'}")
+    figure = draw_features(values, attributes, title=f"{clip}: {', '.join(present) or 'no label'}")
     for name, table in tables.items():
         with atomic_write(args.out / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")

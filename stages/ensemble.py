@@ -17,13 +17,13 @@ def main() -> None:
 
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.training.ensemble import combine
+    from ust.training.ensemble import build_ensemble
     from ust.util.folders import atomic_folder
 
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels, taxonomy).query("split == 'train'")
     with atomic_folder(args.out, by="ensemble", force=args.force) as folder:
-        shares = combine(args.members, labels, taxonomy, folder)
+        shares = build_ensemble(args.members, labels, taxonomy, folder)
     names = [member.name for member in args.members]
     texts = [
         f"{level} {' + '.join(f'{share:.2f} {name}' for share, name in zip(of, names, strict=True))}"

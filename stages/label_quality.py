@@ -28,7 +28,13 @@ def main() -> None:
     from ust.annotations.rules.config import read_label_quality
     from ust.annotations.rules.votes import collect_votes
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.evaluation.label_quality import TABLES, annotators, doubtful, evaluate_rules, reliabilities
+    from ust.evaluation.label_quality import (
+        TABLES,
+        annotator_table,
+        doubtful_labels,
+        evaluate_rules,
+        reliability_table,
+    )
     from ust.util.documents import write_json
     from ust.util.files import atomic_write
 
@@ -71,9 +77,9 @@ def main() -> None:
     if args.details:
         _, own = rules[section.annotators]
         tables = {
-            "annotators": annotators(votes, own),
-            "doubtful": doubtful(votes, estimates[section.annotators], each=section.doubtful),
-            "reliability": reliabilities(y, of_truth, taxonomy),
+            "annotators": annotator_table(votes, own),
+            "doubtful": doubtful_labels(votes, estimates[section.annotators], limit=section.doubtful),
+            "reliability": reliability_table(y, of_truth, taxonomy),
         }
         for name, table in tables.items():
             with atomic_write(args.details / f"{name}.csv") as partial:

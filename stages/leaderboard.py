@@ -21,15 +21,15 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.config import Evaluate
     from ust.evaluation.evaluation import Evaluation
-    from ust.models.checkpoints import Checkpoint, parameter_count
+    from ust.models.checkpoints import Checkpoint, count_parameters
     from ust.reports.leaderboard import (
         Entry,
         Leaderboard,
         classes_figure,
         cost_figure,
-        leaderboard,
         leaderboard_markdown,
-        recommend,
+        leaderboard_rows,
+        recommend_system,
     )
     from ust.tagging.tagger import Tagger
     from ust.tagging.timing import milliseconds_a_clip
@@ -62,12 +62,12 @@ def main() -> None:
         cost = {
             "train_minutes": round(sum(minutes) / len(places), 2),
             "ms_per_clip": round(milliseconds_a_clip(tagger, recordings), 1),
-            "parameters": parameter_count(tagger.system),
+            "parameters": count_parameters(tagger.system),
             "megabytes": round(weights / 1e6, 2),
         }
         entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else taxonomy.levels)
-    rows = leaderboard(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
-    text = recommend(rows)
+    rows = leaderboard_rows(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
+    text = recommend_system(rows)
     with atomic_folder(args.out, by="leaderboard", force=args.force) as folder:
         write_json(folder / "results.json", rows)
         (folder / "table.md").write_text(f"{leaderboard_markdown(rows, board.against)}\n{text}\n", "utf-8")

@@ -37,7 +37,14 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.recordings import SAMPLE_RATE, load_audio
     from ust.evaluation.predictions import read_predictions
-    from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips, page
+    from ust.reports.page import (
+        Finding,
+        clip_content,
+        doubtful_content,
+        find_examples,
+        limit_clips,
+        render_report,
+    )
     from ust.reports.tables import combine_histories
     from ust.util.documents import read_json
     from ust.util.files import atomic_write
@@ -77,7 +84,7 @@ def main() -> None:
         doubtful_content(row, load_audio(args.audio / row["split"] / row["audio_filename"], SAMPLE_RATE))
         for _, row in rows.iterrows()
     ]
-    text = page(metrics, findings, clips, history, annotations, taxonomy, doubtful=doubtful)
+    text = render_report(metrics, findings, clips, history, annotations, taxonomy, doubtful=doubtful)
     with atomic_write(args.out) as partial:
         partial.write_text(text, "utf-8")
     log_done(

@@ -23,9 +23,9 @@ def main() -> None:
     from ust.annotations.labels import scorable_clips
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.predictions import write_predictions
-    from ust.features.store import open_all
+    from ust.features.store import open_feature_files
     from ust.models.checkpoints import Checkpoint, Predict, load_system
-    from ust.models.examples import predict, select
+    from ust.models.examples import predict, select_examples
     from ust.util.accelerate import accelerate
     from ust.util.config import Compute, Name, read_sections
     from ust.util.device import prepare
@@ -44,9 +44,9 @@ def main() -> None:
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
     inputs = system.metadata["inputs"]
     system = accelerate(system).to(device)
-    with open_all(args.features, inputs) as features:
+    with open_feature_files(args.features, inputs) as features:
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
-            examples = select(split, clips, [], features, variants=False)
+            examples = select_examples(split, clips, [], features, variants=False)
             probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)
             write_predictions(out, list(examples.clips), probabilities, taxonomy)
             log_done("%s: %d %s clips", out, len(examples), split)

@@ -126,7 +126,7 @@ def main() -> None:
     from ust.annotations.annotations import read_annotations, sensors_of
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.features.store import open_all
+    from ust.features.store import open_feature_files
     from ust.training import distributed
     from ust.training.budget import within
     from ust.training.hierarchical import check_root
@@ -149,7 +149,7 @@ def main() -> None:
             distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
             return
     elif compute.processes > 1:
-        if distributed.started_rank():
+        if distributed.launch_rank():
             return  # torchrun started several, of which the first trains
         why = "--minutes is measured" if recipe.several_processes else f"the recipe {system.recipe} trains"
         log.info("%s: %s in one process; compute.processes is %d", args.system, why, compute.processes)
@@ -173,7 +173,7 @@ def main() -> None:
             )
         sensors = sensors_of(read_annotations(args.annotations, taxonomy))
     cache_gib = system.cache_gib / distributed.world_size()  # each process keeps rows of its own
-    with open_all(args.features, system.inputs, cache_gib=cache_gib) as features:
+    with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)

@@ -35,7 +35,7 @@ from ust.archive.recordings import SCHEMA, find_recordings
 from ust.archive.times import read_times
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.reports.heat_map import heat_map
+from ust.reports.heat_map import heat_map_png
 from ust.tagging.tagger import Tagger
 from ust.util import engines
 from ust.util.errors import UserError
@@ -710,7 +710,7 @@ def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tm
 
 def test_the_map_is_a_picture():
     counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
-    assert heat_map(counts, "siren > 0.8").startswith(b"\x89PNG")
+    assert heat_map_png(counts, "siren > 0.8").startswith(b"\x89PNG")
 
 
 def test_query_writes_its_page(place, tagged):

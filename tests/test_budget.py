@@ -43,7 +43,7 @@ def test_as_many_epochs_as_go_into_the_minutes(taxonomy, tmp_path, clock, clips,
 
     def fit(system, part, place):
         assert place.out != tmp_path / "out"
-        place.listener.on_epoch("", None)
+        place.callbacks.on_epoch("", None)
         tried.append((system.max_epochs, len(part.train), part.train.rows.max()))
         clock[0] += 60 + system.max_epochs * (0.02 * len(part.train) + 0.0125 * len(part.validate))
 
@@ -52,6 +52,6 @@ def test_as_many_epochs_as_go_into_the_minutes(taxonomy, tmp_path, clock, clips,
     probed = min(clips, 128)
     assert tried == [(1, probed, clips - 1), (2, probed, clips - 1)]
     assert found.max_epochs == epochs
-    assert not here.listener.epochs
+    assert not here.callbacks.epochs
     again = budget.within(minutes, System(own), data, here, None)  # of a training that goes on
     assert again.max_epochs == epochs

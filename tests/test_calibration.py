@@ -51,7 +51,7 @@ def test_order_is_kept_and_undone(values, scale, shift):
     calibrated = calibration(p)
     assert (np.diff(calibrated[np.argsort(p[:, 0]), 0]) >= 0).all()
     inner = (calibrated > 1e-5) & (calibrated < 1 - 1e-5)
-    np.testing.assert_allclose(calibration.undo(calibrated)[inner], p[inner], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(calibration.invert(calibrated)[inner], p[inner], rtol=1e-3, atol=1e-4)
 
 
 def test_the_error_by_hand():
@@ -72,7 +72,7 @@ def test_a_system_answers_calibrated():
             return x
 
     calibration = Calibration(np.array([2.0, 0.5]), np.array([-1.0, 1.0]))
-    metadata = {"calibration": calibration.as_lists()}
+    metadata = {"calibration": calibration.to_dict()}
     x = torch.tensor([[0.3, -0.7], [2.0, 1.0]])
     plain = torch.sigmoid(x).numpy()
     found = FlatSystem(Echo(), list(TAXONOMY.labels), TAXONOMY, metadata)(x=x).numpy()
@@ -87,8 +87,8 @@ def test_the_error_before_is_that_of_what_the_network_gave():
     truth = pd.DataFrame((rng.random((200, 2)) < before).astype(int), columns=list(TAXONOMY.labels))
     truth.insert(0, "sensor_id", 1)
     predicted = pd.DataFrame(calibration(before), columns=list(TAXONOMY.labels))
-    evaluation = Evaluation.of(truth, predicted, TAXONOMY)
-    model = {"labels": list(TAXONOMY.labels), "about": {"calibration": calibration.as_lists()}}
+    evaluation = Evaluation.from_tables(truth, predicted, TAXONOMY)
+    model = {"labels": list(TAXONOMY.labels), "about": {"calibration": calibration.to_dict()}}
     found = calibration_errors(evaluation, model)
     y = truth[list(TAXONOMY.labels)].to_numpy()
     assert found["ece"]["coarse"] == pytest.approx(expected_calibration_error(y, predicted.to_numpy()))

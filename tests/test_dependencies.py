@@ -106,7 +106,7 @@ def test_a_digest_is_of_what_the_script_imports(name):
     found = set(code.code_digests(ROOT, f"stages.{name}", all_rows()))
     assert {path for path in found if path.endswith(".py")} == imported_files(ROOT / "stages" / f"{name}.py")
     templates = {path for path in found if not path.endswith(".py")}
-    assert templates == ({"ust/reports/html.html.jinja"} if name == "page" else set())
+    assert templates == ({"ust/reports/page.html.jinja"} if name == "page" else set())
 
 
 def digests(root: Path) -> dict[str, dict]:
@@ -154,7 +154,7 @@ def test_who_rests_on_what(copy):
 
     assert on("ust/evaluation/bootstrap.py") == {"evaluate", "label_quality"}
     assert on("ust/reports/media.py") == {"page"}
-    assert on("ust/reports/html.html.jinja") == {"page"}
+    assert on("ust/reports/page.html.jinja") == {"page"}
     assert on("ust/training/schedules.py") == {"train"}
     assert on("ust/util/fast_layers.py") == {"train", "predict", "weights", "extract"}
     assert on("ust/datasets/synthetic/sounds.py") == {"download"}

@@ -14,7 +14,7 @@ from ust.cli.parameters import check_params
 from ust.evaluation.predictions import read_predictions, write_predictions
 from ust.models.checkpoints import SavedNetwork, build_network, load_system, save_network
 from ust.models.heads import Head
-from ust.training.ensemble import best_shares, combine
+from ust.training.ensemble import build_ensemble, fit_weights
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError
 
@@ -35,7 +35,7 @@ class TestShares:
         held = np.stack(
             [1 / (1 + np.exp(-(2 * y - 1) - noise * rng.normal(size=y.shape))) for noise in (first, second)]
         )
-        found = best_shares(held, y)
+        found = fit_weights(held, y)
         assert found.sum() == pytest.approx(1)
         assert found.min() >= 0
         tried = [entropy(share * held[0] + (1 - share) * held[1], y) for share in np.linspace(0, 1, 101)]
@@ -45,9 +45,9 @@ class TestShares:
         rng = np.random.default_rng(0)
         y = (rng.random((50, 3)) < 0.5).astype(float)
         right, wrong = 0.9 * y + 0.05, 0.95 - 0.9 * y
-        np.testing.assert_allclose(best_shares(np.stack([wrong, right, wrong]), y), [0, 1, 0], atol=1e-6)
-        np.testing.assert_allclose(best_shares(np.stack([right, right]), y), [0.5, 0.5], atol=1e-6)
-        assert best_shares(np.zeros((2, 5, 0)), np.zeros((5, 0))).tolist() == [0.5, 0.5]
+        np.testing.assert_allclose(fit_weights(np.stack([wrong, right, wrong]), y), [0, 1, 0], atol=1e-6)
+        np.testing.assert_allclose(fit_weights(np.stack([right, right]), y), [0.5, 0.5], atol=1e-6)
+        assert fit_weights(np.zeros((2, 5, 0)), np.zeros((5, 0))).tolist() == [0.5, 0.5]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def trained(taxonomy, tmp_path):
 
 def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
     place, labels = trained
-    shares = combine([place / "a", place / "b"], labels, taxonomy, place / "both")
+    shares = build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     assert all(sum(of) == pytest.approx(1, abs=1e-3) for of in shares.values())
     system = load_system(place / "both")
     assert system.metadata["inputs"] == {"a": "a", "b": "b"}
@@ -100,11 +100,11 @@ def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
 
 def test_an_ensemble_of_an_ensemble(trained, taxonomy):
     place, labels = trained
-    combine([place / "a", place / "b"], labels, taxonomy, place / "both")
+    build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     (place / "c").mkdir()
     for path in (place / "a").iterdir():
         (place / "c" / path.name).write_bytes(path.read_bytes())
-    combine([place / "both", place / "c"], labels, taxonomy, place / "three")
+    build_ensemble([place / "both", place / "c"], labels, taxonomy, place / "three")
     system = load_system(place / "three")
     assert system.metadata["parameters"] == 21
     found = system(a=torch.rand(3, 6), b=torch.rand(3, 6))
@@ -115,17 +115,17 @@ def test_an_ensemble_of_an_ensemble(trained, taxonomy):
 def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
     place, labels = trained
     with pytest.raises(UserError, match="an ensemble of a, a: name each once"):
-        combine([place / "a", place / "a"], labels, taxonomy, tmp_path / "out")
+        build_ensemble([place / "a", place / "a"], labels, taxonomy, tmp_path / "out")
     (place / "b" / "out_of_fold.csv").unlink()
     with pytest.raises(UserError, match="b: keeps no out-of-fold predictions"):
-        combine([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
+        build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     description = place / "b" / "model.json"
     description.write_text(description.read_text().replace('"all"', '"coarse"'))
     with pytest.raises(UserError, match=r"b: was trained with another outputs than .*a; train both alike"):
-        combine([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
+        build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     write_json(description, {"kind": "flat", "about": {"taxonomy": {}}})
-    with pytest.raises(UserError, match=r"b/model.json: does not say what the system is"):
-        combine([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
+    with pytest.raises(UserError, match=r"b/model.json: lacks metadata of the system"):
+        build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -135,7 +135,7 @@ def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
 )
 def test_a_damaged_description_is_named(trained, taxonomy, shares, message):
     place, labels = trained
-    combine([place / "a", place / "b"], labels, taxonomy, place / "both")
+    build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     path = place / "both" / "model.json"
     write_json(path, read_json(path, made_by="ensemble") | {"shares": shares})
     with pytest.raises(UserError, match=f"not a description of a system .*{message}"):

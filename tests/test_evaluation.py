@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.calibration import best_thresholds
 from ust.evaluation.curves import confusion, curves, reliability
-from ust.evaluation.evaluation import Evaluation, compare, detailed_metrics, headline_metrics
+from ust.evaluation.evaluation import Evaluation, compare_systems, detailed_metrics, headline_metrics
 from ust.evaluation.predictions import write_predictions
 
 
@@ -38,7 +38,7 @@ def frames(taxonomy):
 @pytest.fixture(scope="module")
 def evaluations(frames, taxonomy):
     truth, systems = frames
-    return [Evaluation.of(truth, predicted, taxonomy) for predicted in systems]
+    return [Evaluation.from_tables(truth, predicted, taxonomy) for predicted in systems]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,10 @@ def intervals(evaluations):
 
 def test_resamples_draw_clips_or_whole_sensors():
     sensors = np.array(["a", "a", "b", "c", "c", "c"])
-    clips = list(resamples(sensors, unit="clips", count=300, seed=1))
+    clips = list(draw_resamples(sensors, unit="clips", count=300, seed=1))
     assert all(len(draw) == 6 for draw in clips)
     assert np.bincount(np.concatenate(clips), minlength=6) / 1800 == pytest.approx([1 / 6] * 6, abs=0.03)
-    for draw in resamples(sensors, unit="sensors", count=50, seed=1):
+    for draw in draw_resamples(sensors, unit="sensors", count=50, seed=1):
         counts = np.bincount(draw, minlength=6)
         assert counts[0] == counts[1]
         assert counts[3] == counts[4] == counts[5]
@@ -66,27 +66,29 @@ def test_resamples_draw_clips_or_whole_sensors():
 def test_intervals_are_drawn_as_they_ever_were(unit, wanted):
     """The published intervals rest on these draws: of another seed, name or order they would be others."""
     sensors = np.array(["a", "a", "b", "c", "c", "c"])
-    first = next(resamples(sensors, unit=unit, count=1, seed=2019))
+    first = next(draw_resamples(sensors, unit=unit, count=1, seed=2019))
     assert first.tolist() == wanted
 
 
 @pytest.mark.parametrize("unit", ["clips", "sensors"])
 def test_resamples_are_seeded(unit):
     sensors = np.arange(20) // 4
-    first, again = ([d.tolist() for d in resamples(sensors, unit=unit, count=5, seed=7)] for _ in range(2))
-    other = [d.tolist() for d in resamples(sensors, unit=unit, count=5, seed=8)]
+    first, again = (
+        [d.tolist() for d in draw_resamples(sensors, unit=unit, count=5, seed=7)] for _ in range(2)
+    )
+    other = [d.tolist() for d in draw_resamples(sensors, unit=unit, count=5, seed=8)]
     assert first == again != other
 
 
 def test_interval_is_the_central_95_percent():
-    assert interval(np.arange(1001.0)) == pytest.approx([25, 975])
+    assert confidence_interval(np.arange(1001.0)) == pytest.approx([25, 975])
 
 
 def test_interval_of_a_mean_agrees_with_theory():
     """The bootstrap interval of a mean is about 1.96 standard errors to either side."""
     values = np.random.default_rng(0).normal(5, 2, 400)
-    means = [values[draw].mean() for draw in resamples(np.arange(400), unit="clips", count=4000, seed=1)]
-    low, high = interval(np.array(means))
+    means = [values[draw].mean() for draw in draw_resamples(np.arange(400), unit="clips", count=4000, seed=1)]
+    low, high = confidence_interval(np.array(means))
     error = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - error, abs=0.02)
     assert high == pytest.approx(values.mean() + error, abs=0.02)
@@ -97,12 +99,12 @@ def test_interval_of_a_mean_agrees_with_theory():
 def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, decimals):
     truth, systems = frames
     predicted = systems[0].round(decimals)
-    evaluation = Evaluation.of(truth, predicted, taxonomy)
-    draws = list(resamples(truth["sensor_id"].to_numpy(), unit=unit, count=40, seed=2))
+    evaluation = Evaluation.from_tables(truth, predicted, taxonomy)
+    draws = list(draw_resamples(truth["sensor_id"].to_numpy(), unit=unit, count=40, seed=2))
     for level in ("fine", "coarse"):
-        found = evaluation.resampled(draws, level)
+        found = evaluation.bootstrap_metrics(draws, level)
         for index, draw in enumerate(draws):
-            alone = Evaluation.of(truth.iloc[draw], predicted.iloc[draw], taxonomy)
+            alone = Evaluation.from_tables(truth.iloc[draw], predicted.iloc[draw], taxonomy)
             wanted = alone.scores(level)
             for name in ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present"):
                 assert found[f"{level}.{name}"][index] == pytest.approx(getattr(wanted, name), abs=1e-12)
@@ -161,7 +163,7 @@ def test_best_thresholds_against_trying_all(pairs):
 
 
 def test_comparison_with_itself_is_a_draw(evaluations):
-    found = compare(evaluations[0], evaluations[0], unit="clips", count=20, seed=1)
+    found = compare_systems(evaluations[0], evaluations[0], unit="clips", count=20, seed=1)
     for row in found.values():
         assert row["difference"] == 0
         assert row["ci95"] == [0, 0]
@@ -169,10 +171,10 @@ def test_comparison_with_itself_is_a_draw(evaluations):
 
 
 def test_comparison_finds_the_better_system(evaluations):
-    found = compare(*evaluations, unit="clips", count=60, seed=1)["coarse.micro_auprc"]
+    found = compare_systems(*evaluations, unit="clips", count=60, seed=1)["coarse.micro_auprc"]
     assert found["ci95"][0] > 0
     assert found["first_ahead"] == 1
-    back = compare(*evaluations[::-1], unit="clips", count=60, seed=1)["coarse.micro_auprc"]
+    back = compare_systems(*evaluations[::-1], unit="clips", count=60, seed=1)["coarse.micro_auprc"]
     assert back["difference"] == -found["difference"]
     assert back["ci95"] == pytest.approx([-v for v in found["ci95"][::-1]])
 
@@ -193,7 +195,7 @@ def test_confusion_by_hand(frames, taxonomy):
         truth[column] = values
     systems[list(taxonomy.coarse)] = 0.1
     systems["6_music"] = 0.9
-    table = confusion(Evaluation.of(truth, systems, taxonomy))
+    table = confusion(Evaluation.from_tables(truth, systems, taxonomy))
     assert list(table.itertuples(index=False, name=None)) == [
         ("engine", "music"),
         ("music", "music"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ust.audio.augmentation import augment, coloured_noise, is_selected, noise, pitch_shift, volume
 from ust.features.embeddings import read_embeddings
 from ust.features.logmel import logmel
-from ust.features.store import Row, find_rows, open_all, open_features, write_features
+from ust.features.store import Row, find_rows, open_feature_files, open_features, write_features
 from ust.util.errors import UserError
 
 DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -207,7 +207,9 @@ def test_what_is_no_embedding_is_refused_by_what_the_feature_is(tmp_path, featur
         np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
         assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
         return
-    with pytest.raises(UserError, match=f"the feature {feature} is no embedding; embeddings are vggish, mn"):
+    with pytest.raises(
+        UserError, match=f"the feature {feature} is not an embedding; embeddings are vggish, mn"
+    ):
         read_embeddings(tmp_path, feature)
 
 
@@ -217,7 +219,7 @@ def test_the_cache_is_of_all_files_of_a_training_together(feature_files):
     of_logmel, of_vggish = 128 * 862 * 2, 10 * 128
     for size, wanted in ((3 * of_logmel + 2 * of_vggish, (3, 2)), (9 * of_logmel, (5, 5)), (0, (0, 0))):
         names = {"logmel": "logmel", "vggish": "vggish"}
-        with open_all(logmel.parent, names, cache_gib=size / 2**30) as found:
+        with open_feature_files(logmel.parent, names, cache_gib=size / 2**30) as found:
             assert tuple(len(file.cached) for file in found.values()) == wanted
             assert sum(file.cached.nbytes for file in found.values()) <= size
 

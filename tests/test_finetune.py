@@ -119,7 +119,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     first, second = before.features.state_dict(), after.pretrained.features.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in statistics)
     assert not torch.equal(first["0.0.weight"], second["0.0.weight"])
-    assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2]
+    assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2]
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -182,7 +182,7 @@ def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, mon
     system = SYSTEM.model_copy(update={"max_epochs": 9, "folds": 2, "stop_patience": 2})
     finetune.fit_finetuned(system, city, work)
     assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6
-    assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3]
+    assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3]
     assert read_description(work.out)["about"]["epoch"] == 3
     # What was copied: the start, epochs 1 and 2; the start, 1, 2 and 4; the start.
     assert len(weights) == 3 + 4 + 1
@@ -228,7 +228,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
 def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained):
     network = TaggingMobileNet(CONFIG, 8, {"log_mel": (128, 1000)})
     before = finetune.load_network(pretrained / "mn_logmel", 0.4)
-    network.take(before)
+    network.load_pretrained(before)
     network.pretrained.eval()
     x = torch.randn(2, 128, 1000, generator=torch.Generator().manual_seed(0))
     for training, starts in ((True, range(0, 1000, 250)), (False, range(0, 751, 125))):

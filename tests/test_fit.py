@@ -26,7 +26,7 @@ class TestFlat:
         scores = [{"coarse": c, "fine": f} for c, f in scores]
         monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores))
         fit(FLAT.model_copy(update={"max_epochs": 4, "patience": 1}), data, work)
-        weights = work.listener.weights
+        weights = work.callbacks.weights
         assert len(weights) == 4
         for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
             folder = work.out / level
@@ -53,8 +53,8 @@ class TestFlat:
         fit(FLAT.model_copy(update={"max_epochs": 2}), data, work)
         monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores[2:]))
         fit(FLAT.model_copy(update={"max_epochs": 4}), data, work)
-        assert work.listener.resumed == [("", [1, 2])]
-        assert [epoch.number for _, epoch in work.listener.epochs] == [1, 2, 3, 4]
+        assert work.callbacks.resumed == [("", [1, 2])]
+        assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3, 4]
         assert read_description(work.out / "coarse")["about"]["epoch"] == 4
         assert read_description(work.out / "fine")["about"]["epoch"] == 1
 
@@ -84,7 +84,7 @@ class TestHierarchy:
         nodes = description["nodes"]
         assert nodes[0] == "root"
         assert nodes[1:] == [work.taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]
-        assert {node for node, _ in work.listener.epochs} == set(nodes[1:])
+        assert {node for node, _ in work.callbacks.epochs} == set(nodes[1:])
         flat = sum(value.numel() for value in CNN(ALONE, 37).parameters())
         own = sum(129 * len(read_description(work.out / node)["labels"]) for node in nodes[1:])
         assert description["about"]["parameters"] == flat + own
@@ -124,7 +124,7 @@ class TestHierarchy:
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
         fit(HIERARCHY.model_copy(update={"max_epochs": 3, "root": "own", "patience": 0}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
-            weights = work.listener.weights[3 * index : 3 * index + 3]
+            weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
             metadata = read_description(work.out / node)["about"]
             assert (metadata["epoch"], metadata["fine"], metadata["epochs"], metadata["converged"]) == (
@@ -140,7 +140,7 @@ class TestHierarchy:
         monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
         fit(CODE.model_copy(update={"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
-            weights = work.listener.weights[3 * index : 3 * index + 3]
+            weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
             metadata = read_description(work.out / node)["about"]
             assert (metadata["epoch"], metadata["validation_loss"], metadata["converged"]) == (2, 0.1, False)
@@ -148,7 +148,9 @@ class TestHierarchy:
     def test_the_score_of_a_group_is_its_own(self, data, taxonomy):
         """Micro AUPRC over the group's fine labels, whatever the output for other groups says."""
         both = data.train, data.validate
-        nodes = {node.name: node for node in hierarchical.nodes(*both, taxonomy, negatives=True, root=True)}
+        nodes = {
+            node.name: node for node in hierarchical.build_nodes(*both, taxonomy, negatives=True, root=True)
+        }
         node = nodes["7_human-voice"]
         score = hierarchical.node_score(node, taxonomy)
         outputs = node.validate.targets.copy()
@@ -163,10 +165,10 @@ class TestHierarchy:
         voice = [8 + index for index in taxonomy.members(6)]
         targets[:, voice] = 0
         validate = data.validate.subset(slice(None), targets)
-        nodes = hierarchical.nodes(data.train, validate, taxonomy, negatives=True, root=False)
+        nodes = hierarchical.build_nodes(data.train, validate, taxonomy, negatives=True, root=False)
         for node in nodes:
             assert node.labels[-1] == OTHER
-            assert node.watched is (node.train if node.name == "7_human-voice" else node.validate)
+            assert node.monitored is (node.train if node.name == "7_human-voice" else node.validate)
 
 
 class TestBaseline:
@@ -192,7 +194,10 @@ class TestBaseline:
         assert metadata["outputs"] == "fine"
         system = load_system(work.out, pooling="max", taxonomy=work.taxonomy)
         assert isinstance(system, FrameSystem)
-        assert (system.answers.labels, system.pooling) == (baseline.outputs(BASELINE, work.taxonomy), "max")
+        assert (system.classifier.labels, system.pooling) == (
+            baseline.outputs(BASELINE, work.taxonomy),
+            "max",
+        )
 
     def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
         """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""

@@ -16,7 +16,7 @@ from ust.models.heads import Attention, Head, Standardize
 from ust.training import heads
 from ust.training.augmentation import apply_mixup
 from ust.training.config import system_model
-from ust.training.cross_validation import folds
+from ust.training.cross_validation import group_folds
 from ust.training.work import TrainingContext, training_data
 from ust.util.errors import UserError
 
@@ -76,8 +76,8 @@ def test_it_learns_and_is_loaded_as_it_was(data, work, kind):
     assert right.mean() > 0.68  # 0.6 is what a constant gets
     metadata = read_description(work.out)["about"]
     assert metadata["weight_decay"] in system.weight_decay
-    assert [epoch.number for _, epoch in work.listener.epochs] == list(range(1, 21))
-    first, last = (epoch.loss for _, epoch in (work.listener.epochs[0], work.listener.epochs[-1]))
+    assert [epoch.number for _, epoch in work.callbacks.epochs] == list(range(1, 21))
+    first, last = (epoch.loss for _, epoch in (work.callbacks.epochs[0], work.callbacks.epochs[-1]))
     assert last < first
 
 
@@ -125,7 +125,7 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
 def test_folds(groups, count):
     groups = np.array([*groups, *range(4)])
     held = []
-    for rest, fold in folds(groups, count):
+    for rest, fold in group_folds(groups, count):
         assert not set(groups[rest]) & set(groups[fold])
         assert sorted([*rest, *fold]) == list(range(len(groups)))
         assert len(fold)
@@ -135,7 +135,7 @@ def test_folds(groups, count):
 
 def test_too_few_sensors_are_named():
     with pytest.raises(UserError, match="2 sensor"):
-        list(folds(np.array([1, 1, 2]), 3))
+        list(group_folds(np.array([1, 1, 2]), 3))
 
 
 def test_folds_keep_the_sensors_of_the_annotations_apart_whatever_names_say(data, work, monkeypatch):

@@ -14,8 +14,8 @@ from tiny import NETWORK
 from torch import nn
 
 from ust.features.efficientat.weights import random_weights
-from ust.models.checkpoints import build_network, build_new
-from ust.models.initialization import initialize_weights, without_draws
+from ust.models.checkpoints import build_initialized, build_network
+from ust.models.initialization import initialize_weights, skip_initialization
 from ust.models.registry import ARCHITECTURES
 from ust.util.seeding import fill_normal, fill_uniform, random_stream
 
@@ -117,7 +117,7 @@ def test_neither_pytorchs_generator_nor_its_threads_matter():
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
         state = torch.get_rng_state()
-        made.append(build_new("cnn_vggish", config("cnn_vggish"), 5, SHAPES["cnn_vggish"], 3, "a"))
+        made.append(build_initialized("cnn_vggish", config("cnn_vggish"), 5, SHAPES["cnn_vggish"], 3, "a"))
         torch.set_num_threads(before)
         assert torch.equal(torch.get_rng_state(), state)
     first, second = (network.state_dict() for network in made)
@@ -128,7 +128,7 @@ def test_neither_pytorchs_generator_nor_its_threads_matter():
 def test_every_weight_of_every_architecture_is_drawn(architecture):
     """None is left as memory happened to be, and buffers are as the network sets them itself."""
     args = architecture, config(architecture), 5, SHAPES[architecture]
-    first, second = build_new(*args, 3, "a"), build_new(*args, 3, "a")
+    first, second = build_initialized(*args, 3, "a"), build_initialized(*args, 3, "a")
     plain = build_network(*args).state_dict()
     fixed = {name for name, _ in first.named_buffers()}
     for name, value in first.state_dict().items():
@@ -150,7 +150,7 @@ def test_a_layer_of_another_kind_is_named():
 
 def test_without_draws_leaves_the_generator_alone():
     state = torch.get_rng_state()
-    network = without_draws(small)
+    network = skip_initialization(small)
     assert torch.equal(torch.get_rng_state(), state)
     assert (network["norm"].weight == 1).all()
     small()
@@ -174,10 +174,10 @@ def test_long_arrays_are_drawn_in_one_stream():
 FOUND = """
 import hashlib, torch
 from ust.features.efficientat.weights import random_weights
-from ust.models.checkpoints import build_new
+from ust.models.checkpoints import build_initialized
 from ust.models.heads import Head
 config = Head.Config(hidden_layers=1, hidden_size=64, dropout=0.5)
-head = build_new("head", config, 9, {"embedding": (50,)}, 3, "a")
+head = build_initialized("head", config, 9, {"embedding": (50,)}, 3, "a")
 for state in (head.state_dict(), random_weights(1, 0.1)):
     print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest())
 torch.manual_seed(0)

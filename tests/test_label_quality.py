@@ -13,7 +13,13 @@ from sklearn.metrics import average_precision_score
 from test_rules import POOLED, crowd
 
 from ust.annotations.rules.votes import collect_votes
-from ust.evaluation.label_quality import Ranking, annotators, crossed_f1, doubtful, evaluate_rules
+from ust.evaluation.label_quality import (
+    MicroAveragePrecision,
+    annotator_table,
+    cross_validated_f1,
+    doubtful_labels,
+    evaluate_rules,
+)
 
 REAL = ROOT.parent / "shared" / "sonyc-ust-v1"
 
@@ -28,16 +34,16 @@ def test_average_precision_with_copies_of_clips_is_scikit_learns(seed):
     copies[0] = 1
     rows = np.repeat(np.arange(12), copies)
     wanted = average_precision_score(truth[rows].ravel(), predicted[rows].ravel())
-    assert Ranking(truth, predicted)(copies) == pytest.approx(wanted)
+    assert MicroAveragePrecision(truth, predicted)(copies) == pytest.approx(wanted)
 
 
 def test_f1_at_thresholds_of_other_clips():
     """Perfect ranks give 1; where the scale differs from clip to clip the others' threshold does not fit."""
     truth = np.tile([1, 0, 0], (40, 1))
-    assert crossed_f1(truth, truth * 0.3 + 0.1, seed=1) == 1
-    assert crossed_f1(truth, np.zeros((40, 3)), seed=1) == pytest.approx(0.5)  # all are said
+    assert cross_validated_f1(truth, truth * 0.3 + 0.1, seed=1) == 1
+    assert cross_validated_f1(truth, np.zeros((40, 3)), seed=1) == pytest.approx(0.5)  # all are said
     scale = np.where(np.arange(40) % 2, 1.0, 0.01)[:, None]
-    assert crossed_f1(truth, (truth + 0.5) * scale, seed=1) < 0.9
+    assert cross_validated_f1(truth, (truth + 0.5) * scale, seed=1) < 0.9
 
 
 def test_differences_are_paired_with_the_first_rule(taxonomy):
@@ -56,13 +62,13 @@ def test_differences_are_paired_with_the_first_rule(taxonomy):
 
 def test_what_a_curator_is_told_of_annotators(taxonomy):
     annotations, _ = crowd(taxonomy, coins=1)
-    table = annotators(collect_votes(annotations, taxonomy), POOLED).set_index("annotator_id")
+    table = annotator_table(collect_votes(annotations, taxonomy), POOLED).set_index("annotator_id")
     assert table.index[0] == 1000
     assert table.loc[1000, "clips"] == 120
     assert table.loc[1000, "false_alarms"] > 0.3
     assert table.drop(index=1000)["false_alarms"].max() < 0.05
     assert table.loc[1000, "agreement"] < table.drop(index=1000)["agreement"].median()
-    alone = annotators(collect_votes(annotations[annotations["annotator_id"] == 1000], taxonomy), POOLED)
+    alone = annotator_table(collect_votes(annotations[annotations["annotator_id"] == 1000], taxonomy), POOLED)
     assert alone["agreement"].isna().all()
 
 
@@ -73,7 +79,7 @@ def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxon
     column = taxonomy.labels.index("8_dog")
     doubted = majority.copy()
     doubted[3, column], doubted[5, column] = 1 - majority[3, column], abs(0.9 - majority[5, column])
-    table = doubtful(votes, doubted, each=5)
+    table = doubtful_labels(votes, doubted, limit=5)
     assert table["label"].tolist() == ["8_dog", "8_dog"]
     assert table["audio_filename"].tolist() == [votes.clips[3], votes.clips[5]]
 

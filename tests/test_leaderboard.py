@@ -10,7 +10,7 @@ from project import TINY
 
 from leaderboard import settings
 from ust.evaluation.evaluation import Evaluation
-from ust.reports.leaderboard import Entry, leaderboard, leaderboard_markdown, recommend
+from ust.reports.leaderboard import Entry, leaderboard_markdown, leaderboard_rows, recommend_system
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 
@@ -42,7 +42,7 @@ def entries(taxonomy):
 
 
 def test_means_ranges_and_paired_intervals(entries):
-    rows = leaderboard(entries, against="noise", bootstrap=40, seed=1)
+    rows = leaderboard_rows(entries, against="noise", bootstrap=40, seed=1)
     assert [row["system"] for row in rows] == ["good", "slow", "coarse", "noise"]
     good = rows[0]
     values = [e.headlines()["coarse.micro_auprc"] for e in entries["good"].evaluations]
@@ -53,9 +53,9 @@ def test_means_ranges_and_paired_intervals(entries):
     assert rows[3]["against_best"]["coarse"][1] < 0
     assert rows[2]["fine_micro_auprc"] is None
     assert set(rows[2]["against_noise"]) == {"coarse"}
-    text = recommend(rows)
+    text = recommend_system(rows)
     assert text.startswith("Take good: coarse / fine micro AUPRC")
-    assert "slow is not surely behind it" in text
+    assert "slow is not significantly worse" in text
     table = leaderboard_markdown(rows, "noise")
     assert len(table.splitlines()) == 2 + len(rows)
     assert {line.count("|") for line in table.splitlines()} == {11}

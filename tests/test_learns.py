@@ -86,7 +86,7 @@ class TestWhatIsLearnt:
 
         def capture(*given):
             seen.update(zip(NAMES, given, strict=True))
-            seen["work"].listener.rows.append({"network": "a", "epoch": 1})
+            seen["work"].callbacks.rows.append({"network": "a", "epoch": 1})
 
         for name, recipe in RECIPES.items():
             monkeypatch.setitem(RECIPES, name, replace(recipe, fit=capture))

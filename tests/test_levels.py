@@ -17,7 +17,7 @@ from ust.evaluation.curves import curves
 from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
 from ust.evaluation.submission import submission_metrics
 from ust.models.outputs import complete_labels, groups_with_classifier, output_labels
-from ust.reports.tables import results, table_row
+from ust.reports.tables import results_table, table_row
 from ust.util.documents import write_yaml
 
 ONE = ("tram", "bell", "market")
@@ -36,7 +36,9 @@ def evaluation(taxonomy):
     labels = list(taxonomy.labels)
     truth = pd.DataFrame((rng.random((50, len(labels))) < 0.3).astype(int), columns=labels)
     truth.insert(0, "sensor_id", rng.integers(0, 5, 50))
-    return Evaluation.of(truth, pd.DataFrame(rng.random((50, len(labels))), columns=labels), taxonomy)
+    return Evaluation.from_tables(
+        truth, pd.DataFrame(rng.random((50, len(labels))), columns=labels), taxonomy
+    )
 
 
 def test_levels_are_those_with_labels(taxonomy):
@@ -70,7 +72,7 @@ def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation
     assert not any(name.startswith(level) for level in absent for name in curves(evaluation, intervals))
     shown = table_row("a", metrics).values
     assert [value is None for value in shown] == [not taxonomy.fine] * 3 + [False] * 3
-    cells = results({"a": metrics})["rows"][0]["cells"]
+    cells = results_table({"a": metrics})["rows"][0]["cells"]
     assert [cell["text"] == "–" for cell in cells] == [value is None for value in shown]
 
 

@@ -9,7 +9,7 @@ from oracle import score as slow_score
 from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.evaluation.evaluation import Evaluation
-from ust.evaluation.metrics import coarse_counts, fine_counts, score
+from ust.evaluation.metrics import coarse_counts, compute_scores, fine_counts
 
 COUNTERS = {"coarse": coarse_counts, "fine": fine_counts}
 
@@ -69,7 +69,7 @@ def test_special_predictions_equal_the_plain_loop(taxonomy, level, make):
 
 def check(truth, predicted, taxonomy, level):
     micro, f1, macro, categories = slow_score(truth, predicted, taxonomy, level)
-    found = score(COUNTERS[level](truth, predicted, taxonomy), taxonomy.categories(level))
+    found = compute_scores(COUNTERS[level](truth, predicted, taxonomy), taxonomy.categories(level))
     np.testing.assert_allclose(found.micro_auprc, micro, atol=1e-9)
     np.testing.assert_allclose(found.micro_f1, f1, atol=1e-9)
     np.testing.assert_allclose(found.macro_auprc, macro, atol=1e-9)
@@ -86,7 +86,7 @@ def annotated_truth(annotated):
 
 def test_predicting_the_truth_is_perfect(annotated_truth):
     taxonomy, truth = annotated_truth
-    evaluation = Evaluation.of(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
+    evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
     for level in ("fine", "coarse"):
         scores = evaluation.scores(level)
         assert scores.micro_auprc == scores.micro_f1 == scores.macro_auprc == 1
@@ -102,7 +102,7 @@ def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed)
         rng = np.random.default_rng(seed)
         heard = (truth[labels] == 1) * 0.3
         predicted = (heard + rng.uniform(0, 0.7, heard.shape)).round(2)
-    evaluation = Evaluation.of(truth, predicted, taxonomy)
+    evaluation = Evaluation.from_tables(truth, predicted, taxonomy)
     for level in ("fine", "coarse"):
         found = evaluation.scores(level)
         wanted = slow_score(evaluation.truth[level], evaluation.predicted[level], taxonomy, level)
@@ -116,7 +116,7 @@ def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
     truth = ground_truth(
         read_annotations(path, taxonomy, AS_GIVEN), "validate"
     )  # as the official code read it
-    evaluation = Evaluation.of(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
+    evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)
     fine, coarse = evaluation.scores("fine"), evaluation.scores("coarse")
     assert fine.micro_auprc == pytest.approx(0.0349810644, abs=1e-9)
     assert fine.macro_auprc == pytest.approx(0.0372612932, abs=1e-9)
@@ -129,8 +129,8 @@ def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     constant = truth[labels] * 0 + (truth[labels] == 1).mean()
-    wanted = Evaluation.of(truth, constant, taxonomy)
-    found = Evaluation.of(truth, truth[labels] * 0.0, taxonomy).prevalence()
+    wanted = Evaluation.from_tables(truth, constant, taxonomy)
+    found = Evaluation.from_tables(truth, truth[labels] * 0.0, taxonomy).prevalence()
     for level in ("fine", "coarse"):
         assert found.scores(level) == wanted.scores(level)
 
@@ -138,6 +138,6 @@ def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
 def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():
     taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c", "2-1_d"), (0, 1))
     truth = np.array([[1, 0], [0, 0]])
-    found = score(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy.categories("coarse"))
+    found = compute_scores(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy.categories("coarse"))
     assert found.class_auprc == {"a": 1.0, "b": 0.0}
     assert (found.macro_auprc, found.macro_auprc_present) == (0.5, 1.0)

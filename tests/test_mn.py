@@ -12,14 +12,22 @@ import torch
 from conftest import RATE
 
 from ust.features.efficientat import feature, windows
-from ust.features.efficientat.network import BANDS, FFT, HIGHEST, MobileNet, channels, log_mel, mel_matrix
+from ust.features.efficientat.network import (
+    BANDS,
+    FFT,
+    HIGHEST,
+    MobileNet,
+    log_mel,
+    mel_matrix,
+    round_channels,
+)
 from ust.features.efficientat.weights import (
     RELEASED,
     load_network,
+    network_width,
     prepare,
     random_weights,
     read_published,
-    width_of,
 )
 from ust.util.errors import UserError
 
@@ -118,14 +126,14 @@ def test_sizes(width, size):
     assert len(network.state_dict()) == 312
     found = sum(parameter.numel() for parameter in network.parameters())
     assert found == pytest.approx(size, rel=0.05)
-    assert (channels(24 * 0.4), channels(40 * 0.4), channels(112 * 0.4)) == (16, 16, 48)
+    assert (round_channels(24 * 0.4), round_channels(40 * 0.4), round_channels(112 * 0.4)) == (16, 16, 48)
 
 
 @pytest.mark.parametrize("frames", [False, True])
 def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path, noise, frames):
     assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
     computed = feature.ExtractionConfig(weights="mn04_as", frames=frames)
-    clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
+    clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
     found = feature.on_batch(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *feature.shape(computed))
     with torch.inference_mode():
@@ -138,7 +146,7 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
 def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_path, noise):
     prepare(tmp_path, settings(seeded), bring)
     computed = windows.ExtractionConfig(weights="mn04_as", windows=4)
-    clips = np.stack([feature.of_clip(samples, RATE, computed) for samples in (noise, noise**3)])
+    clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise**3)])
     found = windows.on_batch(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *windows.shape(computed)) == (2, 384 + 384 + 527)
     network = load_network(tmp_path, 0.4).eval()
@@ -156,7 +164,7 @@ def test_random_weights_are_seeded(tmp_path):
     change = settings(None, "random")
     change.seed = 1
     assert prepare(tmp_path / "b", change, bring)["sha256"] != first["sha256"]
-    assert width_of("mn10_as") == 1.0
+    assert network_width("mn10_as") == 1.0
 
 
 class Evil:

@@ -11,7 +11,7 @@ from tiny import ALONE, CONFIG
 from torch import nn
 
 from ust.features.vggish.network import VGGish
-from ust.models.checkpoints import parameter_count
+from ust.models.checkpoints import count_parameters
 from ust.models.cnn import CNN, TABLE_1, CNNVGGish, minimum_size, output_size
 from ust.models.cnn_mn import CNNEmbedding
 from ust.models.frames import FrameClassifier
@@ -40,8 +40,8 @@ def test_shapes_and_weights_of_table_1():
         for block, (shape, weights) in zip(network.convolutions, wanted, strict=True):
             x = block(x)
             assert tuple(x.shape) == (2, *shape)
-            assert parameter_count(block[0]) == weights
-            assert parameter_count(block) == weights + 2 * shape[0]
+            assert count_parameters(block[0]) == weights
+            assert count_parameters(block) == weights + 2 * shape[0]
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_shapes_and_weights_of_table_1():
 def test_weights_of_the_head(fusion, fused):
     with torch.device("meta"):
         network = CNN(ALONE, 37) if fusion is None else with_fusion(fusion)
-    assert parameter_count(network.fusion) == fused
-    assert parameter_count(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
+    assert count_parameters(network.fusion) == fused
+    assert count_parameters(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
 
 
 def test_an_embedding_in_the_place_of_vggish():
     """By hand: its own scale taken away, beside the convolutions' 256 values, through the same head."""
     torch.manual_seed(0)
     network = CNNEmbedding(ALONE, 37, {"logmel": (128, 862), "embedding": (384,)})
-    assert parameter_count(network.fusion) == (256 + 384) * 512 + 512
+    assert count_parameters(network.fusion) == (256 + 384) * 512 + 512
     logmel, embedding = torch.rand(4, 128, 862) * -80, 5 + 3 * torch.randn(4, 384)
     network(logmel, embedding)  # in training: takes a tenth of the batch's mean and variance
     torch.testing.assert_close(network.normalised.running_mean, 0.1 * embedding.mean(0))
@@ -207,9 +207,9 @@ def test_frame_classifier_is_logistic_regression_of_standardised_frames():
     layer = network.layers.output
     wanted = (frames.float() - 100) / 50 @ layer.weight.T + layer.bias
     torch.testing.assert_close(network(frames), wanted)
-    assert parameter_count(network) == 128 * 23 + 23
+    assert count_parameters(network) == 128 * 23 + 23
     deep = FrameClassifier(FrameClassifier.Config(hidden_layers=2, hidden_size=64), 23)
-    assert parameter_count(deep) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
+    assert count_parameters(deep) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
 
 
 @settings(deadline=None, max_examples=25)
@@ -333,7 +333,7 @@ def test_when_the_rate_returns(restart, epochs):
 def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
     """Exactly; before it the rate rises by equal parts of lr, after it falls as a cosine towards 0."""
     schedule = CosineSchedule(0.004, warm_up)
-    rates = np.array([schedule.at(step, steps) for step in range(steps)])
+    rates = np.array([schedule.step_lr(step, steps) for step in range(steps)])
     assert schedule.lr == rates[-1] > 0
     assert not schedule.step(improved=False)
     last = max(round(warm_up * steps), 1) - 1  # of the warm-up
@@ -357,7 +357,7 @@ def test_a_schedule_goes_on_where_it_was():
     for _ in range(5):
         first.step(improved=False)
     second = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
-    second.load_state_dict(first.values())
+    second.load_state_dict(first.state_dict())
     assert first == second
     assert first != StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
 

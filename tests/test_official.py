@@ -12,7 +12,13 @@ from conftest import ROOT
 from benchmarks.official import pairs
 from ust.annotations.taxonomy import Taxonomy
 from ust.cli.evaluate import main
-from ust.evaluation.metrics import area, coarse_counts, micro_counts, precision_recall, score
+from ust.evaluation.metrics import (
+    area_under_curve,
+    coarse_counts,
+    compute_scores,
+    micro_counts,
+    precision_recall,
+)
 from ust.evaluation.predictions import write_predictions
 
 
@@ -69,7 +75,7 @@ def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
     main(words=[*words, "--details", "d.json", "--curves", "curves"])
     metrics = json.loads((tmp_path / "out.json").read_text())
     details = json.loads((tmp_path / "d.json").read_text())
-    wanted = score(
+    wanted = compute_scores(
         coarse_counts(truth.iloc[:, 3:].to_numpy(), predicted[:, :8], taxonomy), taxonomy.categories("coarse")
     )
     assert metrics["coarse"]["micro_auprc"] == pytest.approx(wanted.micro_auprc, abs=1e-9)
@@ -91,7 +97,7 @@ def test_equal_recalls_stand_in_the_order_of_falling_threshold():
     truth = np.array([[1], [1], [0], [1], *[[0]] * 6])
     predicted = np.array([[0.9], [0.8], [0.7], [0.6], *[[0.005]] * 6])
     taxonomy = Taxonomy(("1_a",), (), ())
-    found = score(coarse_counts(truth, predicted, taxonomy), ["a"])
+    found = compute_scores(coarse_counts(truth, predicted, taxonomy), ["a"])
     # No prediction reaches 1.0: precision 0 at recall 0, then (1/3, 1), (2/3, 1), (2/3, 2/3), (1, 3/4).
     by_hand = 1 / 3 * (0 + 1) / 2 + 1 / 3 + 1 / 3 * (2 / 3 + 3 / 4) / 2
     assert found.micro_auprc == pytest.approx(by_hand)
@@ -104,7 +110,7 @@ def test_the_area_does_not_depend_on_how_numpy_sorts(monkeypatch):
     truth, predicted = rng.random((300, 3)) < 0.05, rng.random((300, 3))
     taxonomy = Taxonomy(("1_a", "2_b", "3_c"), (), ())
     counts = coarse_counts(truth.astype(int), predicted, taxonomy)
-    wanted = score(counts, "abc")
+    wanted = compute_scores(counts, "abc")
 
     def adverse(values, kind=None):
         """A sort that is correct, and reverses the order of equal values unless it must not."""
@@ -112,9 +118,9 @@ def test_the_area_does_not_depend_on_how_numpy_sorts(monkeypatch):
         return np.lexsort([last, values])
 
     monkeypatch.setattr(np, "argsort", adverse)
-    assert score(counts, "abc") == wanted
+    assert compute_scores(counts, "abc") == wanted
     precision, recall = precision_recall(micro_counts(counts))
-    assert area(precision, recall) == wanted.micro_auprc
+    assert area_under_curve(precision, recall) == wanted.micro_auprc
 
 
 def test_every_sort_is_stable():

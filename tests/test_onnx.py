@@ -50,7 +50,7 @@ def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames
     assert found["weights"] == "a.onnx"
     computed = feature.ExtractionConfig(**SETTINGS | {"frames": frames})
     assert feature.shape(computed) == (3 * frames, 5)
-    values = feature.of_clip(noise, RATE, computed)
+    values = feature.process_clip(noise, RATE, computed)
     embeddings = feature.on_batch(tmp_path / "out", computed, CPU)(np.stack([values, values[::-1]]))
     assert embeddings.shape == (2, 3 * frames, 5)
     matrix = np.random.default_rng(0).standard_normal((48_000, 5 * frames)).astype(np.float32)
@@ -61,7 +61,7 @@ def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames
 
 def test_a_file_that_takes_more_than_a_clip_gets_silence_after_it(noise):
     computed = feature.ExtractionConfig(**SETTINGS | {"samples": 200_000})
-    values = feature.of_clip(noise, RATE, computed)
+    values = feature.process_clip(noise, RATE, computed)
     assert values.shape == (1, 200_000)
     assert not values[0, 160_000:].any()
     assert feature.shape(computed) == (5,)

@@ -17,10 +17,9 @@ from PIL import Image
 from stages import describe
 from ust.datasets.synthetic.city import write_taxonomy
 from ust.features.store import Row, write_features
-from ust.reports import figures
-from ust.reports.html import data_uri, render_page
-from ust.reports.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
-from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips
+from ust.reports import feature_figure
+from ust.reports.media import chart_svg, clip_mp3, data_uri, mel_ticks, spectrogram_png
+from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips, render_page
 
 SYSTEMS = ["first", "second<b>"]
 
@@ -108,7 +107,9 @@ def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, a
     labels["split"] = "train"
     labels.reset_index().set_index("split").to_csv(tmp_path / "labels.csv")
     drawn = []
-    monkeypatch.setattr(figures, "Figure", lambda **options: drawn.append(Figure(**options)) or drawn[0])
+    monkeypatch.setattr(
+        feature_figure, "Figure", lambda **options: drawn.append(Figure(**options)) or drawn[0]
+    )
     words = ["describe", folder / "annotations.csv", tmp_path / "labels.csv", folder / "taxonomy.yaml",
              tmp_path, tmp_path / "out", "--params", tmp_path / "params.yaml"]  # fmt: skip
     monkeypatch.setattr("sys.argv", [str(word) for word in words])

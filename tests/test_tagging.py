@@ -27,7 +27,7 @@ from ust.cli.console import escape_output
 from ust.cli.tag import find, main
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN, CNNVGGish
-from ust.reports import pictures
+from ust.reports import tag_figure
 from ust.tagging import formats as tagging
 from ust.tagging.pretrained import find_model
 from ust.tagging.tagger import Tagger, Window
@@ -226,32 +226,32 @@ class TestPicture:
         t = np.arange(2 * RATE) / RATE
         tone = np.where(t < 1, np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 8000 * t))
         sf.write(tmp_path / "a.wav", 0.5 * tone, RATE)
-        db, rate = pictures.spectrogram(tmp_path / "a.wav", 2.0)
+        db, rate = tag_figure.spectrogram(tmp_path / "a.wav", 2.0)
         assert (rate, db.max()) == (RATE, 0)
-        bands = librosa.mel_frequencies(pictures.BANDS + 2, fmax=RATE / 2)[1:-1]
+        bands = librosa.mel_frequencies(tag_figure.BANDS + 2, fmax=RATE / 2)[1:-1]
         for columns, wanted in ((slice(2, 15), 1000), (slice(25, 40), 8000)):
             found = bands[db[:, columns].mean(axis=1).argmax()]
             assert found == pytest.approx(wanted, rel=0.06)
 
     def test_silence_is_dark(self, tmp_path):
         sf.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
-        db, _ = pictures.spectrogram(tmp_path / "a.wav", 1.0)
-        assert db == pytest.approx(np.full(db.shape, -pictures.RANGE_DB))
+        db, _ = tag_figure.spectrogram(tmp_path / "a.wav", 1.0)
+        assert db == pytest.approx(np.full(db.shape, -tag_figure.RANGE_DB))
 
     def test_a_long_recording_has_no_more_columns(self, tmp_path):
         sf.write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(8000 * 600), 8000)
-        db, _ = pictures.spectrogram(tmp_path / "a.flac", 600.0)
-        assert db.shape == (pictures.BANDS, pictures.COLUMNS)
+        db, _ = tag_figure.spectrogram(tmp_path / "a.flac", 600.0)
+        assert db.shape == (tag_figure.BANDS, tag_figure.COLUMNS)
         assert db.std() < 2  # noise is as loud throughout
 
     def test_the_likeliest_tags_with_their_likeliest_fine_ones(self, taxonomy):
         p = np.zeros(37)
         p[[0, 4, 7]] = 0.5, 0.9, 0.7
         p[8 + 1], p[8 + 2] = 0.2, 0.4
-        found = pictures.likeliest(p, taxonomy)
+        found = tag_figure.top_tags(p, taxonomy)
         assert [text.split(" ")[0] for text, _ in found[:3]] == ["alert-signal", "dog", "engine"]
         assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
-        assert len(found) == pictures.TAGS
+        assert len(found) == tag_figure.TAGS
 
     def test_names_are_only_names_and_the_same_gives_the_same(self, tmp_path, noise, taxonomy):
         names = ["$x^2$.wav", "b.wav"]
@@ -260,11 +260,11 @@ class TestPicture:
         tagged = {name: [Window(0.0, 10.0, np.full(37, 0.3))] for name in names}
         paths = {name: tmp_path / name for name in names}
         for out in ("one.png", "two.png"):
-            pictures.tag_picture(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
+            tag_figure.draw_tags(paths, tagged, taxonomy).savefig(tmp_path / out, metadata={"Software": None})
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
         many = dict.fromkeys(map(str, range(51)), tagged["b.wav"])
         with pytest.raises(UserError, match="at most 50 recordings, these are 51"):
-            pictures.tag_picture(paths, many, taxonomy)
+            tag_figure.draw_tags(paths, many, taxonomy)
 
 
 def test_a_picture_needs_a_file():

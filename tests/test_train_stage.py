@@ -106,10 +106,10 @@ def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
 def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
     """cache_gib is of a training, in however many processes."""
     asked = []
-    real = stage_store.open_all
+    real = stage_store.open_feature_files
     monkeypatch.setattr(
         stage_store,
-        "open_all",
+        "open_feature_files",
         lambda *given, **named: asked.append(named["cache_gib"]) or real(*given, **named),
     )
     trained("cnn", {"train.cache_gib": 3.0})

@@ -11,10 +11,10 @@ from tiny import BASELINE as TINY_BASELINE
 from tiny import CODE, CONFIG, CPU, FLAT, task
 
 from ust.annotations.labels import read_labels
-from ust.features.store import open_all
+from ust.features.store import open_feature_files
 from ust.models.checkpoints import SavedNetwork, load_network, load_system, save_network
 from ust.models.cnn import CNNVGGish
-from ust.models.examples import predict, select
+from ust.models.examples import predict, select_examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import complete_labels, output_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, FrameSystem, HierarchicalSystem, pool_frames
@@ -80,11 +80,11 @@ KEYS = [(f"{i}.wav", "original", "train" if i < 6 else "validate") for i in rang
 @pytest.fixture
 def examples(feature_files, labels, taxonomy):
     path, _ = feature_files(KEYS)
-    with open_all(path.parent, INPUTS) as features:
+    with open_feature_files(path.parent, INPUTS) as features:
         columns = list(taxonomy.labels)
         yield (
-            select("train", labels, columns, features, variants=True),
-            select("validate", labels, columns, features, variants=False),
+            select_examples("train", labels, columns, features, variants=True),
+            select_examples("validate", labels, columns, features, variants=False),
         )
 
 
@@ -182,13 +182,13 @@ def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, op
 
 def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_path):
     recipe = HIERARCHICAL.model_copy(update={"max_epochs": 4, "reduce_patience": 0})
-    node = next(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
+    node = next(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
 
     def run(state, on_epoch):
         torch.manual_seed(0)
         network = network_of(8)
         options = {"name": node.name, "on_epoch": on_epoch, "state": state}
-        train_on_plateau(task(network, node.train, node.watched, **options), recipe)
+        train_on_plateau(task(network, node.train, node.monitored, **options), recipe)
         return network.state_dict()
 
     wanted = run(None, lambda _: None)
@@ -295,18 +295,20 @@ def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
 
 def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, taxonomy):
     paths = feature_files([*KEYS[1:], ("x.wav", "original", "train")])
-    with open_all(paths[0].parent, INPUTS) as features:
+    with open_feature_files(paths[0].parent, INPUTS) as features:
         with pytest.raises(UserError) as error:
-            select("train", labels, list(taxonomy.labels), features, variants=True)
+            select_examples("train", labels, list(taxonomy.labels), features, variants=True)
         assert "0.wav has labels but no features" in str(error.value)
         assert "x.wav has features but no labels" in str(error.value)
         # A clip of another split without labels is one that nobody has verified.
-        known = select("validate", labels.drop("7.wav"), list(taxonomy.labels), features, variants=False)
+        known = select_examples(
+            "validate", labels.drop("7.wav"), list(taxonomy.labels), features, variants=False
+        )
         assert list(features["logmel"].clip[known.rows]) == ["6.wav", "8.wav", "9.wav"]
         with pytest.raises(UserError, match=r"y\.wav has labels but no features"):
-            select("validate", labels.rename({"7.wav": "y.wav"}), [], features, variants=False)
+            select_examples("validate", labels.rename({"7.wav": "y.wav"}), [], features, variants=False)
         with pytest.raises(UserError, match="has no clips"):
-            select("test", labels, list(taxonomy.labels), features, variants=True)
+            select_examples("test", labels, list(taxonomy.labels), features, variants=True)
 
 
 def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
@@ -315,7 +317,7 @@ def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
     first.rename(tmp_path / "others" / "logmel.h5")
     _, second = feature_files(KEYS[1:])
     second.rename(tmp_path / "others" / "vggish.h5")
-    with pytest.raises(UserError, match="different clips"), open_all(tmp_path / "others", INPUTS):
+    with pytest.raises(UserError, match="different clips"), open_feature_files(tmp_path / "others", INPUTS):
         pass
 
 
@@ -323,7 +325,7 @@ class TestHierarchical:
     """Local classifiers per parent node."""
 
     def test_each_node_gets_the_clips_of_its_group(self, examples, taxonomy):
-        found = list(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
+        found = list(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
         assert [node.name for node in found] == ["root", *[taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]]
         train_set, validate = examples
         for node in found[1:]:
@@ -337,8 +339,8 @@ class TestHierarchical:
         np.testing.assert_array_equal(found[0].train.targets, train_set.targets[:, :8])
 
     def test_negatives_have_all_clips_and_one_more_output(self, examples, taxonomy):
-        plain = list(hierarchical.nodes(*examples, taxonomy, negatives=False, root=True))
-        found = list(hierarchical.nodes(*examples, taxonomy, negatives=True, root=True))
+        plain = list(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
+        found = list(hierarchical.build_nodes(*examples, taxonomy, negatives=True, root=True))
         assert [node.name for node in found] == [node.name for node in plain]
         for node, before in zip(found[1:], plain[1:], strict=True):
             assert node.labels == [*before.labels, "other"]
@@ -352,11 +354,11 @@ class TestHierarchical:
         targets = train_set.targets.copy()
         targets[:, 0] = 0
         targets[:, 3] = np.eye(len(targets))[0]
-        found = hierarchical.nodes(
+        found = hierarchical.build_nodes(
             train_set.subset(slice(None), targets), validate, taxonomy, negatives=False, root=False
         )
         names = [node.name for node in found]
-        assert hierarchical.untrained(names, taxonomy) == ["1_engine", "4_powered-saw"]
+        assert hierarchical.untrained_groups(names, taxonomy) == ["1_engine", "4_powered-saw"]
 
     def test_the_rate_falls_on_a_plateau_and_training_stops(self, examples, taxonomy, monkeypatch):
         """Validation losses by script: epochs 1 and 2 improve, then nothing does."""

@@ -11,7 +11,7 @@ from conftest import checkpoint_variables
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from ust.features.vggish.embedding import dequantise, postprocess
-from ust.features.vggish.network import Embedder, examples
+from ust.features.vggish.network import Embedder, log_mel_patches
 from ust.features.vggish.weights import (
     check_smoke_figures,
     load_weights,
@@ -90,20 +90,20 @@ def sound():
 
 
 def test_examples_equal_tensorflows_log_mel(tf, sound):
-    found = examples(sound, RATE)
+    found = log_mel_patches(sound, RATE)
     assert found.shape == (10, 96, 64)
     wanted = tf_log_mel(tf, resampy.resample(sound, RATE, 16_000, filter="kaiser_best"))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_examples_drop_an_incomplete_patch(sound):
-    assert examples(sound[: int(2.5 * RATE)], RATE).shape == (2, 96, 64)
-    assert examples(sound[:100], RATE).shape == (0, 96, 64)
+    assert log_mel_patches(sound[: int(2.5 * RATE)], RATE).shape == (2, 96, 64)
+    assert log_mel_patches(sound[:100], RATE).shape == (0, 96, 64)
 
 
 @pytest.mark.parametrize("final_relu", [True, False])
 def test_embeddings_equal_keras(tf, released, variables, sound, final_relu):
-    patches = examples(sound, RATE)
+    patches = log_mel_patches(sound, RATE)
     embedder = Embedder(variables, final_relu=final_relu, device=torch.device("cpu"))
     found = embedder.embed(patches)
     wanted = keras_vggish(tf, released[0], final_relu)(patches[..., None]).numpy()
@@ -162,7 +162,7 @@ def test_random_weights_are_seeded_and_alive(sound):
     first, again = (random_variables(3, final_relu=True) for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
-    quantised = Embedder(first, final_relu=True, device=torch.device("cpu"))(examples(sound, RATE))
+    quantised = Embedder(first, final_relu=True, device=torch.device("cpu"))(log_mel_patches(sound, RATE))
     assert quantised.std() > 20
     assert 60 < quantised.mean() < 195
 
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_explained(tf, released, tmp_path, damage):
 
 
 def test_half_precision_is_near_the_full_one(variables, noise):
-    patches = examples(noise, RATE)
+    patches = log_mel_patches(noise, RATE)
     cpu = torch.device("cpu")
     full, half = (
         Embedder(variables, final_relu=True, device=cpu, precision=precision)(patches).astype(int)

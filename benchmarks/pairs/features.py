@@ -12,7 +12,7 @@ from benchmarks.timing import Pair
 from ust.audio import resampling
 from ust.audio.recordings import load_audio
 from ust.features import logmel as log_mel
-from ust.features.efficientat.weights import load_network, width_of
+from ust.features.efficientat.weights import load_network, network_width
 from ust.features.registry import FEATURES, read_feature
 from ust.features.vggish.network import CONVOLUTIONS, LINEARS, Embedder
 
@@ -81,13 +81,13 @@ def mn(bench: Bench) -> Pair:
     settings = read_feature(ROOT / "params.yaml", "mn")[1]
     folder = bench.folder / "mn"
     feature.prepare(folder, settings, None)
-    computed = feature.of_settings(settings.model_dump())
+    computed = feature.config_from(settings.model_dump())
     embed = feature.on_batch(folder, computed, bench.device)
-    plain = load_network(folder, width_of(computed.weights))
+    plain = load_network(folder, network_width(computed.weights))
     clips, size = [load_audio(row.path, RATE) for row in bench.rows[:16]], settings.batch_clips
 
     def ours() -> None:
-        values = [feature.of_clip(clip, RATE, computed) for clip in clips]
+        values = [feature.process_clip(clip, RATE, computed) for clip in clips]
         for start in range(0, len(clips), size):
             embed(np.stack(values[start : start + size]))
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.inputs import ROOT, Bench
 from benchmarks.timing import Pair
-from ust.evaluation.bootstrap import resamples
+from ust.evaluation.bootstrap import draw_resamples
 from ust.evaluation.evaluation import Evaluation
 
 sys.path.append(str(ROOT / "tests"))
@@ -27,18 +27,18 @@ def scored(bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
 def bootstrap(bench: Bench) -> Pair:
     """A thousand resamples of the clips, both levels."""
     truth, predicted = scored(bench)
-    both = Evaluation.of(truth, predicted, bench.taxonomy)
-    draws = list(resamples(both.sensors, unit="clips", count=1000, seed=1))
+    both = Evaluation.from_tables(truth, predicted, bench.taxonomy)
+    draws = list(draw_resamples(both.sensors, unit="clips", count=1000, seed=1))
 
     def theirs() -> None:
         for draw in draws:
-            alone = Evaluation.of(truth.iloc[draw], predicted.iloc[draw], bench.taxonomy)
+            alone = Evaluation.from_tables(truth.iloc[draw], predicted.iloc[draw], bench.taxonomy)
             for level in ("fine", "coarse"):
                 alone.scores(level)
 
     return Pair(
         "bootstrap", "resample by resample, each scored as a file of its clips",
-        lambda: [both.resampled(draws, level) for level in ("fine", "coarse")], theirs,
+        lambda: [both.bootstrap_metrics(draws, level) for level in ("fine", "coarse")], theirs,
         "bootstrap of 1,000", rounds=3,
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ def evaluation_official(bench: Bench) -> Pair:
 
 def evaluation(bench: Bench) -> Pair:
     """Both levels of 443 clips."""
-    both = Evaluation.of(*scored(bench), bench.taxonomy)
+    both = Evaluation.from_tables(*scored(bench), bench.taxonomy)
     return Pair(
         "evaluation", "loop over thresholds, counting with NumPy at each",
         lambda: [both.scores(level) for level in ("fine", "coarse")],

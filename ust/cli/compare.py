@@ -31,7 +31,7 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
     from ust.annotations.annotations import read_coarse, read_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.config import read_evaluate
-    from ust.evaluation.evaluation import Evaluation, compare
+    from ust.evaluation.evaluation import Evaluation, compare_systems
     from ust.util.documents import write_json
 
     settings = read_evaluate(args.params)
@@ -42,7 +42,7 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
 
     pairs = []
     for (a, first), (b, second) in combinations(zip(args.predictions, systems, strict=True), 2):
-        found = compare(first, second, unit=args.unit, count=settings.bootstrap, seed=settings.seed)
+        found = compare_systems(first, second, unit=args.unit, count=settings.bootstrap, seed=settings.seed)
         pairs.append({"first": str(a), "second": str(b), "figures": found})
         log.info("%s against %s, %d resamples of %s:", a, b, settings.bootstrap, args.unit)
         for name, row in found.items():

@@ -131,7 +131,7 @@ def _quantise(
     if len(rows) < 2:
         return
     scores = {
-        name: Evaluation.of(
+        name: Evaluation.from_tables(
             truth, pd.DataFrame(found[rows].round(6), columns=list(tagger.taxonomy.labels)), tagger.taxonomy
         ).headlines()
         for name, found in cost.probabilities.items()

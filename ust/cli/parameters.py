@@ -10,7 +10,7 @@ from ust.audio.augmentation import Augment
 from ust.datasets.registry import Data
 from ust.evaluation.config import Evaluate
 from ust.evaluation.submission import Submit
-from ust.features.embeddings import embeddings_are
+from ust.features.embeddings import list_embeddings
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
@@ -91,7 +91,7 @@ def _labels(params: Any) -> list[str]:
         if "feature" in row and row["feature"] not in params.features:
             problems.append(f"labels.{name}.feature: is {row['feature']!r}, should be one of features")
         elif "feature" in row and not FEATURES[row["feature"]].is_embedding:
-            wanted = f"should be an embedding of the clip; {embeddings_are(FEATURES)}"
+            wanted = f"should be an embedding of the clip; {list_embeddings(FEATURES)}"
             problems.append(f"labels.{name}.feature: is {row['feature']!r}, {wanted}")
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
@@ -166,7 +166,7 @@ def _fits(params: Any, system: Any) -> str:
             kinds = ("an embedding", "a spectrogram")
             is_one, wanted = kinds if FEATURES[feature].is_embedding else kinds[::-1]
             return f"the feature {feature} is {is_one}, the architecture {system.architecture} takes {wanted}"
-        shapes[name] = FEATURES[feature].shape(FEATURES[feature].of_settings(settings.model_dump()))
+        shapes[name] = FEATURES[feature].shape(FEATURES[feature].config_from(settings.model_dump()))
     try:
         system.check_shapes(shapes)
     except ValueError as error:

@@ -49,17 +49,17 @@ def main(prog: str = "ust query", words: Sequence[str] | None = None) -> None:
         with atomic_write(args.csv) as partial:
             counts.to_csv(partial, index=False)
     if args.png or args.page:
-        from ust.reports.heat_map import answer_page, heat_map
+        from ust.reports.heat_map import heat_map_png, render_query_page
 
         hours, _ = run_query(archive, condition, by=["day", "hour"], top=1)
         known = hours.dropna(subset=["day"])
         if args.png and known.empty:
             raise UserError(f"{args.archive}: no recording's time is known, so there is no map of them")
-        picture = None if known.empty else heat_map(known, args.condition)
+        picture = None if known.empty else heat_map_png(known, args.condition)
         if args.png:
             with atomic_write(args.png) as partial:
                 partial.write_bytes(picture)
         if args.page:
             with atomic_write(args.page) as partial:
-                partial.write_text(answer_page(args.condition, counts, clips, picture), "utf-8")
+                partial.write_text(render_query_page(args.condition, counts, clips, picture), "utf-8")
     log_done("%s: %d of %d windows", args.archive, counts["matching"].sum(), counts["windows"].sum())

@@ -160,11 +160,11 @@ def main(prog: str = "python -m stages.tag", words: Sequence[str] | None = None)
             text = formats.audacity(windows, tagger.taxonomy, args.threshold)
             write(args.out and args.out / f"{name}.txt", text)
     elif args.format == "png" and tagged:
-        from ust.reports.pictures import tag_picture
+        from ust.reports.tag_figure import draw_tags
         from ust.util.files import atomic_write
 
         with atomic_write(args.out) as partial:
-            figure = tag_picture(recordings, tagged, tagger.taxonomy)
+            figure = draw_tags(recordings, tagged, tagger.taxonomy)
             figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
     elif tagged:
         write(args.out, texts[args.format](tagged, tagger.taxonomy))

@@ -9,7 +9,7 @@ import pandas as pd
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
-from ust.training.heads import out_of_fold
+from ust.training.heads import predict_out_of_fold
 from ust.training.work import TrainingContext
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -46,7 +46,7 @@ def learning_curve(
 
     @cache
     def score(share: float, seed: int) -> float:
-        scores = of(out_of_fold(system, examples, decay, work, share=share, seed=seed))
+        scores = of(predict_out_of_fold(system, examples, decay, work, share=share, seed=seed))
         return float(np.mean([scores[level] for level in levels])) if levels else 0.0
 
     rows = []

@@ -15,8 +15,7 @@ from ust.evaluation.calibration import Calibration
 from ust.evaluation.curves import calibration_errors, reliability
 from ust.evaluation.evaluation import detailed_metrics, headline_metrics
 from ust.features.logmel import logmel
-from ust.reports.html import data_uri
-from ust.reports.media import clip_mp3, spectrogram_png, svg
+from ust.reports.media import clip_mp3, data_uri, render_svg, spectrogram_png
 from ust.reports.page import find_examples
 from ust.util.documents import render_template
 
@@ -138,7 +137,7 @@ def _curve(trained: Trained) -> str:
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_formatter("")
 
-    return svg(draw, "curve")
+    return render_svg(draw, "curve")
 
 
 def _reliability(trained: Trained) -> str:
@@ -152,12 +151,12 @@ def _reliability(trained: Trained) -> str:
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
         curves = {"calibrated" if content else "as it is": after}
         if content:
-            own = Calibration.of(content).of_labels(trained.model["labels"], names)
-            curves["before"] = own.undo(after)
+            own = Calibration.from_dict(content).select_labels(trained.model["labels"], names)
+            curves["before"] = own.invert(after)
         for name, predicted in curves.items():
             table = reliability(truth, predicted)
             axes.plot(table["predicted"], table["observed"], marker=".", label=name)
         axes.set(xlabel="probability", ylabel="share that was there", xlim=(0, 1), ylim=(0, 1))
         axes.legend(framealpha=0)
 
-    return svg(draw, "reliability")
+    return render_svg(draw, "reliability")

@@ -18,9 +18,9 @@ from ust.evaluation.evaluation import Evaluation
 from ust.evaluation.predictions import read_predictions
 from ust.features.extraction import Extraction
 from ust.features.registry import read_feature, write_weights
-from ust.features.store import ORIGINAL, Features, Row, open_all
+from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
-from ust.models.examples import Examples, predict, select
+from ust.models.examples import Examples, predict, select_examples
 from ust.training.cross_validation import OUT_OF_FOLD
 from ust.training.heads import fit_head
 from ust.training.systems import read_system
@@ -120,7 +120,7 @@ def train(
         )  # fmt: skip
         extraction.run(progress=progress)
         device = prepare(device=compute.device, threads=compute.threads)
-        with open_all(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
+        with open_feature_files(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
             check_inputs(SYSTEM, system, features)
             data = _data(labels, features, taxonomy, sensors)
             metadata = describe_model(system, taxonomy, features)
@@ -173,10 +173,10 @@ def _data(
     labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy, sensors: Mapping[str, str]
 ) -> TrainingData:
     columns = list(taxonomy.labels)
-    train = select("train", labels, columns, features, variants=False, sensors=sensors)
+    train = select_examples("train", labels, columns, features, variants=False, sensors=sensors)
     if not (labels["split"] == "validate").any():
         return TrainingData(train, train)
-    return TrainingData(train, select("validate", labels, columns, features, variants=False))
+    return TrainingData(train, select_examples("validate", labels, columns, features, variants=False))
 
 
 def _predictions(
@@ -205,4 +205,4 @@ def _evaluation(
 ) -> Evaluation:
     truth = (labels.loc[predicted.index, list(taxonomy.labels)] > 0.5).astype(int)
     truth.insert(0, "sensor_id", collection.clips().loc[predicted.index, "sensor_id"])
-    return Evaluation.of(truth, predicted.round(6), taxonomy)
+    return Evaluation.from_tables(truth, predicted.round(6), taxonomy)

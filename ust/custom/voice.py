@@ -7,7 +7,7 @@ import torch
 
 from ust.audio.recordings import CLIP_SECONDS
 from ust.features.efficientat.network import log_mel
-from ust.features.efficientat.weights import RANDOM, load_network, width_of
+from ust.features.efficientat.weights import RANDOM, load_network, network_width
 from ust.util.errors import UserError
 
 # AudioSet's classes of people speaking: Speech, Male speech, Female speech, Child speech, Conversation,
@@ -39,7 +39,7 @@ class SpeechFilter:
     def __init__(self, folder: Path, weights: str, threshold: float) -> None:
         if weights == RANDOM:
             raise UserError("voices are not heard with random weights: set mn.weights to mn04_as")
-        self.network = load_network(folder, width_of(weights)).eval()
+        self.network = load_network(folder, network_width(weights)).eval()
         self.threshold = threshold
 
     def probability(self, samples: np.ndarray, sample_rate: int) -> float:

@@ -1,1 +1,1 @@
-"""From probabilities to figures: the official metrics, their error bars, tables, submissions."""
+"""Evaluation of predictions: official metrics, confidence intervals, calibration, and submissions."""

@@ -10,7 +10,7 @@ from ust.util.config import Name, Section, Seed, read_sections
 
 
 class Evaluate(Section):
-    """What is scored, against what, and how sure the figures are."""
+    """Settings of the stage evaluate: split, ground truth and number of bootstrap resamples."""
 
     split: Literal[SPLITS]
     labels: Name
@@ -18,9 +18,9 @@ class Evaluate(Section):
     seed: Seed
 
 
-WITHOUT = Evaluate(split="validate", labels="majority", bootstrap=1000, seed=2019)
+DEFAULTS = Evaluate(split="validate", labels="majority", bootstrap=1000, seed=2019)
 
 
 def read_evaluate(path: Path) -> Evaluate:
-    """The section of a parameter file; where there is no such file, what the project comes with."""
-    return read_sections(path, evaluate=Evaluate)[0] if path.exists() else WITHOUT
+    """Read the section ``evaluate`` of a parameter file; use the defaults if there is no file."""
+    return read_sections(path, evaluate=Evaluate)[0] if path.exists() else DEFAULTS

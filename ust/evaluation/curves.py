@@ -1,4 +1,4 @@
-"""Tables behind the evaluation's pictures, and how far probabilities are from shares."""
+"""Tables behind the evaluation's plots, and the expected calibration error."""
 
 from typing import Any
 
@@ -15,7 +15,13 @@ NONE = "none"
 
 
 def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, pd.DataFrame]:
-    """All tables, by file name.
+    """Compute the tables of all plots, by file name.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    intervals : dict
+        Result of `Evaluation.intervals`.
 
     Returns
     -------
@@ -23,7 +29,7 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
         For each level: ``<level>`` (threshold, recall, precision, f1; micro-averaged),
         ``<level>_categories`` (category, threshold, recall, precision), ``<level>_bars`` (category, auprc,
         low, high), ``<level>_reliability`` (predicted, observed, count); and ``confusion`` (actual,
-        predicted), the category given most probability for each category that was there.
+        predicted), the most probable category for each category in a clip's ground truth.
     """
     tables = {}
     for level in evaluation.taxonomy.levels:
@@ -36,13 +42,13 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
             curve.insert(0, "category", name)
             categories.append(curve)
         tables[f"{level}_categories"] = pd.concat(categories)
-        found = [intervals["clips"][f"{level}.class_auprc.{name}"] for name in scores.class_auprc]
+        label_intervals = [intervals["clips"][f"{level}.class_auprc.{name}"] for name in scores.class_auprc]
         tables[f"{level}_bars"] = pd.DataFrame(
             {
                 "category": list(scores.class_auprc),
                 "auprc": list(scores.class_auprc.values()),
-                "low": [low for low, _ in found],
-                "high": [high for _, high in found],
+                "low": [low for low, _ in label_intervals],
+                "high": [high for _, high in label_intervals],
             }
         )
         tables[f"{level}_reliability"] = reliability(evaluation.truth[level], evaluation.predicted[level])
@@ -51,12 +57,18 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
 
 
 def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """How often what was predicted with some probability was there, over ten equal bins of probability.
+    """Compute a reliability diagram: observed frequency against predicted probability in ten equal bins.
 
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, labels)]
-        All labels together.
+        Pooled over all labels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``predicted`` (mean probability), ``observed`` (share of positives) and ``count`` of each bin that is
+        not empty.
     """
     bins = np.minimum((predicted.ravel() * BINS).astype(int), BINS - 1)
     table = pd.DataFrame({"bin": bins, "predicted": predicted.ravel(), "observed": truth.ravel() == 1})
@@ -67,12 +79,12 @@ def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
 
 
 def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """How far probabilities are from shares: |predicted - observed| over ten bins, weighted by their sizes.
+    """Compute the expected calibration error: |predicted - observed|, weighted by bin size over ten bins.
 
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, labels)]
-        All labels together.
+        Pooled over all labels.
     """
     table = reliability(truth, predicted)
     gaps = (table["predicted"] - table["observed"]).abs()
@@ -80,46 +92,47 @@ def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> floa
 
 
 def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Expected calibration error by level, and what it was before the system was calibrated.
+    """Compute the expected calibration error of each level, with and without the system's calibration.
 
     Parameters
     ----------
     evaluation : Evaluation
     model : dict, optional
-        What the system's ``model.json`` says.
+        Content of the system's ``model.json``.
 
     Returns
     -------
     dict
-        ``ece`` and, if there is a calibration, ``ece_uncalibrated`` of the levels that it is of.
+        ``ece``; for a calibrated system also ``ece_uncalibrated`` of the levels that its calibration covers.
     """
     levels = evaluation.taxonomy.levels
     truth, predicted = evaluation.truth, evaluation.predicted
-    found = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
+    errors = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
     content = (model or {}).get("about", {}).get("calibration")
     if content:
-        calibration, labels = Calibration.of(content), list(model["labels"])
-        found["ece_uncalibrated"] = {}
+        calibration, labels = Calibration.from_dict(content), list(model["labels"])
+        errors["ece_uncalibrated"] = {}
         for level in levels:
             names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
             if set(names) <= set(labels):
-                before = calibration.of_labels(labels, names).undo(predicted[level])
-                found["ece_uncalibrated"][level] = expected_calibration_error(truth[level], before)
-    return round_floats(found)
+                before = calibration.select_labels(labels, names).invert(predicted[level])
+                errors["ece_uncalibrated"][level] = expected_calibration_error(truth[level], before)
+    return round_floats(errors)
 
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
-    """For each category that a clip has (or "none"), the category given the highest probability there."""
+    """Return the most probable category for each category in a clip's ground truth (or "none")."""
     truth, predicted = evaluation.truth["coarse"], evaluation.predicted["coarse"]
     names = [evaluation.taxonomy.coarse_name(g) for g in range(truth.shape[1])]
     rows = []
     for y, p in zip(truth, predicted, strict=True):
-        actual = [name for name, there in zip(names, y, strict=True) if there] or [NONE]
+        actual = [name for name, present in zip(names, y, strict=True) if present] or [NONE]
         rows += [(name, names[int(np.argmax(p))]) for name in actual]
     return pd.DataFrame(rows, columns=["actual", "predicted"])
 
 
 def _curve(counts: Counts, *, f1: bool = False) -> pd.DataFrame:
+    """Return precision and recall at no more than `POINTS` thresholds."""
     precision, recall = precision_recall(counts)
     keep = np.unique(np.linspace(0, len(recall) - 1, POINTS).round().astype(int))
     table = pd.DataFrame({"threshold": counts.thresholds, "recall": recall, "precision": precision})

@@ -1,4 +1,4 @@
-"""From predictions and ground truth to figures with error bars."""
+"""Metrics with confidence intervals from predictions and ground truth."""
 
 import logging
 from collections.abc import Iterable
@@ -12,8 +12,15 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 
 from ust.annotations.annotations import FROM_FINE, Coarse, read_truth
 from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
-from ust.evaluation.bootstrap import UNITS, interval, resampled_scores, resamples
-from ust.evaluation.metrics import Counts, Scores, coarse_events, counts, fine_events, score
+from ust.evaluation.bootstrap import UNITS, bootstrap_scores, confidence_interval, draw_resamples
+from ust.evaluation.metrics import (
+    Counts,
+    Scores,
+    coarse_events,
+    compute_scores,
+    fine_events,
+    threshold_counts,
+)
 from ust.evaluation.predictions import read_predictions
 
 log = logging.getLogger("ust")
@@ -24,15 +31,15 @@ HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a split beside its ground truth.
+    """The predictions and the ground truth of a split.
 
     Attributes
     ----------
     taxonomy : Taxonomy
     sensors : numpy.ndarray [shape=(clips,)]
-        That recorded them.
+        The sensor that recorded each clip.
     truth, predicted : dict of str to numpy.ndarray [shape=(clips, labels)]
-        By level: 1 where heard, and probabilities.
+        By level: 1 where the label is present, and probabilities.
     """
 
     taxonomy: Taxonomy
@@ -41,10 +48,10 @@ class Evaluation:
     predicted: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
-        """Build one from tables with a column per label and rows of the same clips.
+    def from_tables(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
+        """Build an evaluation from two tables with a column per label and the same clips as rows.
 
-        `truth` also has ``sensor_id``. If it has no column of a fine label, only the coarse level is scored.
+        `truth` also has ``sensor_id``. If it has no fine label, only the coarse level is evaluated.
         """
         if not set(taxonomy.fine) & set(truth.columns):
             taxonomy = replace(taxonomy, fine=(), group=())
@@ -60,9 +67,9 @@ class Evaluation:
     def read(
         cls, path: Path, truth: pd.DataFrame, taxonomy: Taxonomy, *, others: Iterable[str] = ()
     ) -> "Evaluation":
-        """Read a CSV of predictions for the clips of `truth`; those for `others` are left out.
+        """Read a CSV of predictions for the clips of `truth`; rows for the clips in `others` are ignored.
 
-        A label without a column is taken as 0, and a warning says so.
+        A label without a column is taken as 0, with a warning.
 
         Raises
         ------
@@ -72,53 +79,59 @@ class Evaluation:
         predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy, others=others)
         if missing:
             log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
-        return cls.of(truth, predicted, taxonomy)
+        return cls.from_tables(truth, predicted, taxonomy)
 
     def counts(self, level: Level) -> list[Counts]:
-        """Counts of each category."""
-        return [counts(events) for events in EVENTS[level](*self._of(level))]
+        """Return the counts of each coarse category at its thresholds."""
+        return [threshold_counts(events) for events in EVENTS[level](*self._inputs(level))]
 
     def scores(self, level: Level) -> Scores:
-        """The official figures of a level."""
-        return score(self.counts(level), self.taxonomy.categories(level))
+        """Return the official metrics of a level."""
+        return compute_scores(self.counts(level), self.taxonomy.categories(level))
 
-    def _of(self, level: Level) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
+    def _inputs(self, level: Level) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
+        """Return ground truth, predictions and taxonomy of a level."""
         return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self) -> "Evaluation":
-        """The best constant prediction: each label's share of positives among these very clips."""
+        """Evaluate the best constant prediction: each label's share of positives in these clips."""
         constant = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
         return replace(self, predicted=constant)
 
     def headlines(self) -> Figures:
-        """Headline figures of all levels as ``level.name``."""
-        found = {level: self.scores(level) for level in self.taxonomy.levels}
+        """Return the headline metrics of all levels, named ``level.metric``."""
+        scores_by_level = {level: self.scores(level) for level in self.taxonomy.levels}
         return {
-            f"{level}.{name}": getattr(scores, name) for level, scores in found.items() for name in HEADLINES
+            f"{level}.{name}": getattr(scores, name)
+            for level, scores in scores_by_level.items()
+            for name in HEADLINES
         }
 
-    def resampled(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
-        """Headline figures and category AUPRCs of a level as ``level.name``, over resamples of the clips.
+    def bootstrap_metrics(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
+        """Compute the headline metrics and class AUPRCs of a level on each resample.
 
         Returns
         -------
         dict of str to numpy.ndarray [shape=(resamples,)]
+            Named ``level.metric``.
         """
-        found = resampled_scores(EVENTS[level](*self._of(level)), draws)
+        resampled = bootstrap_scores(EVENTS[level](*self._inputs(level)), draws)
         names = self.taxonomy.categories(level)
-        areas = dict(zip(names, found.pop("class_auprc").T, strict=True))
-        figures = found | {f"class_auprc.{name}": area for name, area in areas.items()}
+        areas = dict(zip(names, resampled.pop("class_auprc").T, strict=True))
+        figures = resampled | {f"class_auprc.{name}": area for name, area in areas.items()}
         return {f"{level}.{name}": values for name, values in figures.items()}
 
     def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
-        """95 % intervals of the `resampled` figures of all levels, by the unit that is drawn."""
+        """Compute 95 % confidence intervals of all metrics, by resampled unit ("clips", "sensors")."""
         result: dict[str, dict[str, list[float]]] = {}
         for unit in UNITS:
-            draws = list(resamples(self.sensors, unit=unit, count=count, seed=seed))
+            draws = list(draw_resamples(self.sensors, unit=unit, count=count, seed=seed))
             values = {
-                name: v for level in self.taxonomy.levels for name, v in self.resampled(draws, level).items()
+                name: v
+                for level in self.taxonomy.levels
+                for name, v in self.bootstrap_metrics(draws, level).items()
             }
-            result[unit] = {name: round_floats(interval(v)) for name, v in values.items()}
+            result[unit] = {name: round_floats(confidence_interval(v)) for name, v in values.items()}
         return result
 
 
@@ -132,18 +145,19 @@ def evaluate(
     seed: int = 2019,
     coarse: Coarse = FROM_FINE,
 ) -> dict[str, Any]:
-    """The official figures of any system's predictions, with 95 % intervals.
+    """Compute the official metrics of any system's predictions, with 95 % confidence intervals.
 
     Parameters
     ----------
     predictions : str or Path
         CSV in the official submission layout.
-    annotations, taxonomy : str or Path
-        ``annotations.csv`` with ground truth, and ``dcase-ust-taxonomy.yaml``. Truth without fine columns is
-        scored at the coarse level alone.
+    annotations : str or Path
+        ``annotations.csv`` with ground truth. Without fine columns only the coarse level is evaluated.
+    taxonomy : str or Path
+        ``dcase-ust-taxonomy.yaml``.
     split : str
     bootstrap : int
-        Resamples behind the intervals.
+        Number of resamples behind the intervals.
     seed : int
     coarse : {"from_fine", "as_given"}
         See `ust.annotations.annotations.read_annotations`.
@@ -165,7 +179,7 @@ def evaluate(
 
 
 def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """What stands in the metrics file: official figures, the constant prediction's, and 95 % intervals.
+    """Collect the metrics file: official metrics, those of a constant prediction, and intervals.
 
     Returns
     -------
@@ -185,8 +199,8 @@ def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list
         for level in levels
     }
     metrics["ci95"] = {
-        unit: {level: {name: found[f"{level}.{name}"] for name in HEADLINES} for level in levels}
-        for unit, found in intervals.items()
+        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in HEADLINES} for level in levels}
+        for unit, unit_intervals in intervals.items()
     }
     return metrics
 
@@ -194,28 +208,29 @@ def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list
 def detailed_metrics(
     evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]], thresholds: dict[str, float] | None
 ) -> dict[str, Any]:
-    """What stands in a file of its own: figures of every label and category.
+    """Collect the metrics of every label and category, for the detailed metrics file.
 
     Parameters
     ----------
     evaluation : Evaluation
     intervals : dict
-        As `Evaluation.intervals` gives them.
+        Result of `Evaluation.intervals`.
     thresholds : dict of str to float, optional
-        By label, chosen on other clips (`best_thresholds`); gives the F1 at them.
+        By label, chosen on other clips (`best_thresholds`); adds the F1 at these thresholds.
 
     Returns
     -------
     dict
-        ``labels``: by label, positives, average precision and ROC AUC (null without positives or negatives),
-        threshold and F1 at it; ``categories``: by level and coarse name, clips with positives, AUPRC and its
-        intervals; ``lrap``: label-ranking average precision of each level over clips with any label.
+        ``labels``: for each label its positives, average precision, ROC AUC (null without positives or
+        without negatives), threshold and F1; ``categories``: by level and coarse name, the number of
+        positive clips, AUPRC and confidence intervals; ``lrap``: label-ranking average precision of each
+        level over the clips with at least one label.
     """
     labels: dict[str, Any] = {}
     for level, names in (("coarse", evaluation.taxonomy.coarse), ("fine", evaluation.taxonomy.fine)):
         for column, label in enumerate(names):
             y, p = evaluation.truth[level][:, column], evaluation.predicted[level][:, column]
-            labels[label] = _of_label(y, p, None if thresholds is None else thresholds[label])
+            labels[label] = _label_metrics(y, p, None if thresholds is None else thresholds[label])
     categories: dict[str, Any] = {}
     levels = evaluation.taxonomy.levels
     for level in levels:
@@ -224,7 +239,10 @@ def detailed_metrics(
             name: {
                 "positives": scores.class_positives[name],
                 "auprc": round_floats(area),
-                "ci95": {unit: found[f"{level}.class_auprc.{name}"] for unit, found in intervals.items()},
+                "ci95": {
+                    unit: unit_intervals[f"{level}.class_auprc.{name}"]
+                    for unit, unit_intervals in intervals.items()
+                },
             }
             for name, area in scores.class_auprc.items()
         }
@@ -235,32 +253,39 @@ def detailed_metrics(
     }
 
 
-def _of_label(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
-    both = 0 < truth.sum() < len(truth)
-    figures: dict[str, Any] = {
+def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | None) -> dict[str, Any]:
+    """Return the metrics of a single label."""
+    has_both_classes = 0 < truth.sum() < len(truth)
+    metrics: dict[str, Any] = {
         "positives": int(truth.sum()),
         "average_precision": round_floats(float(average_precision_score(truth, predicted)))
         if truth.any()
         else None,
-        "roc_auc": round_floats(float(roc_auc_score(truth, predicted))) if both else None,
+        "roc_auc": round_floats(float(roc_auc_score(truth, predicted))) if has_both_classes else None,
     }
     if threshold is not None:
-        said = predicted >= threshold
-        right = int((said & (truth == 1)).sum())
-        figures["threshold"] = round_floats(threshold)
-        figures["f1_at_threshold"] = round_floats(2 * right / max(1, int(said.sum() + truth.sum())))
-    return figures
+        predicted_positive = predicted >= threshold
+        true_positive = int((predicted_positive & (truth == 1)).sum())
+        metrics["threshold"] = round_floats(threshold)
+        metrics["f1_at_threshold"] = round_floats(
+            2 * true_positive / max(1, int(predicted_positive.sum() + truth.sum()))
+        )
+    return metrics
 
 
 def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:
-    some = truth.any(axis=1)
-    if not some.any():
+    """Return the label-ranking average precision over clips with a label; None if there are none."""
+    labelled = truth.any(axis=1)
+    if not labelled.any():
         return None
-    return round_floats(float(label_ranking_average_precision_score(truth[some], predicted[some])))
+    return round_floats(float(label_ranking_average_precision_score(truth[labelled], predicted[labelled])))
 
 
 def round_floats(value: Any) -> Any:
-    """Ten decimals, which is more than sums agree to and less than their noise."""
+    """Round every float in nested dicts and lists to ten decimals.
+
+    Sums agree to that many decimals on every machine; the metrics' sampling error is far larger.
+    """
     if isinstance(value, dict):
         return {key: round_floats(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -268,25 +293,26 @@ def round_floats(value: Any) -> Any:
     return round(value, 10) if isinstance(value, float) else value
 
 
-def compare(
+def compare_systems(
     first: Evaluation, second: Evaluation, *, unit: str, count: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Paired bootstrap: both systems on the same resamples.
+    """Compare two systems by a paired bootstrap, on the same resamples.
 
     Returns
     -------
     dict
-        By headline figure (``fine.micro_auprc`` …): the figure of both, their difference (first minus
-        second), its 95 % interval, and the share of resamples in which the first is ahead (ties count half).
+        By metric (``fine.micro_auprc`` …): the values of both systems (``first``, ``second``), their
+        ``difference`` (first minus second), its ``ci95``, and ``first_ahead``, the share of resamples in
+        which the first is better (ties count half).
     """
 
-    draws = list(resamples(first.sensors, unit=unit, count=count, seed=seed))
+    draws = list(draw_resamples(first.sensors, unit=unit, count=count, seed=seed))
     firsts, seconds = first.headlines(), second.headlines()
     spreads = [
         {
             name: values
             for level in system.taxonomy.levels
-            for name, values in system.resampled(draws, level).items()
+            for name, values in system.bootstrap_metrics(draws, level).items()
         }
         for system in (first, second)
     ]
@@ -299,7 +325,7 @@ def compare(
             "first": round_floats(a),
             "second": round_floats(b),
             "difference": round_floats(a - b),
-            "ci95": round_floats(interval(difference)),
+            "ci95": round_floats(confidence_interval(difference)),
             "first_ahead": round_floats(float(ahead)),
         }
     return result

@@ -1,4 +1,4 @@
-"""How good label rules are: what each makes of the volunteers' votes, against the ground truth."""
+"""Quality of label rules: labels aggregated from the volunteers' votes, compared with the ground truth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,21 +9,23 @@ import pandas as pd
 from ust.annotations.rules.pooled import Pooled, fit, sigmoid
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.curves import reliability
 from ust.util.seeding import random_stream
 
-# The columns of the tables below: what there is of them where nobody voted.
+# Columns of the tables below, also where there are no votes and the tables are empty.
 TABLES = {
     "annotators": ("annotator_id", "clips", "heard", "sensitivity", "false_alarms", "agreement"),
     "doubtful": ("label", "audio_filename", "split", "heard", "asked", "posterior"),
     "reliability": ("system", "level", "predicted", "observed", "count"),
 }
-FOLDS = 10  # in which a threshold for F1 is taken over from the other nine
+FOLDS = 10  # the F1 threshold of each fold is chosen on the other nine
 
 
-class Ranking:
-    """Micro average precision of probabilities, for any number of copies of each clip.
+class MicroAveragePrecision:
+    """Micro-averaged average precision as a function of how often each clip is counted.
+
+    Sorting the predictions once makes bootstrap resamples cheap.
 
     Parameters
     ----------
@@ -38,80 +40,90 @@ class Ranking:
         self.last = np.append(np.diff(values[order]) != 0, True)  # equal values are predicted together
 
     def __call__(self, copies: np.ndarray) -> float:
-        """Average precision where each clip counts so often [shape=(clips,)]; 0 without positives."""
+        """Return the average precision for copies of each clip [shape=(clips,)]; 0 without positives."""
         weight = copies[self.clip]
-        found, said = np.cumsum(weight * self.true)[self.last], np.cumsum(weight)[self.last]
-        gained = np.diff(found, prepend=0)
-        return float((gained * found / np.maximum(said, 1)).sum() / max(found[-1], 1))
+        true_positive, predicted_positive = (
+            np.cumsum(weight * self.true)[self.last],
+            np.cumsum(weight)[self.last],
+        )
+        gained = np.diff(true_positive, prepend=0)
+        return float(
+            (gained * true_positive / np.maximum(predicted_positive, 1)).sum() / max(true_positive[-1], 1)
+        )
 
 
-def crossed_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -> float:
-    """Micro F1 at thresholds that are each chosen on other clips.
+def cross_validated_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -> float:
+    """Compute micro F1 with the threshold of each fold chosen on the other folds.
 
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, labels)]
     seed : int
-        Of the folds.
+        Seed of the assignment of clips to folds.
     """
     fold = random_stream(seed, "f1").permutation(len(truth)) % FOLDS
-    said = np.zeros(truth.shape, bool)
+    predicted_positive = np.zeros(truth.shape, bool)
     for number in np.unique(fold):
-        held = fold == number
-        values, true = predicted[~held].ravel(), truth[~held].ravel() == 1
+        held_out = fold == number
+        values, true = predicted[~held_out].ravel(), truth[~held_out].ravel() == 1
         order = np.argsort(-values, kind="stable")
         last = np.append(np.diff(values[order]) != 0, True)
         f1 = 2 * np.cumsum(true[order]) / (np.arange(1, len(order) + 1) + true.sum())
-        said[held] = predicted[held] >= values[order][np.argmax(np.where(last, f1, -1))]
-    return float(2 * (said & (truth == 1)).sum() / max(said.sum() + (truth == 1).sum(), 1))
+        predicted_positive[held_out] = predicted[held_out] >= values[order][np.argmax(np.where(last, f1, -1))]
+    return float(
+        2 * (predicted_positive & (truth == 1)).sum() / max(predicted_positive.sum() + (truth == 1).sum(), 1)
+    )
 
 
 def evaluate_rules(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy, *, bootstrap: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each rule.
+    """Evaluate label rules against the ground truth.
 
     Parameters
     ----------
     truth : numpy.ndarray [shape=(clips, labels)]
     estimates : mapping of str to numpy.ndarray [shape=(clips, labels)]
-        By rule, the first of them the one that the others are compared with.
+        Label probabilities by rule. The first rule is the reference of the comparison.
     taxonomy : Taxonomy
-    bootstrap, seed : int
-        Resamples over clips behind the 95 % intervals.
+    bootstrap : int
+        Number of resamples behind the 95 % intervals.
+    seed : int
 
     Returns
     -------
     dict of str to dict
-        By rule and level ``ap`` (micro average precision), ``f1`` (see `crossed_f1`), ``ci95`` of ap, and
-        ``difference`` to the first rule's with its paired interval ``difference_ci95``.
+        By rule and level: ``ap`` (micro average precision), ``f1`` (see `cross_validated_f1`), ``ci95`` of
+        ap, ``difference`` to the first rule's ap and its paired interval ``difference_ci95``.
     """
     coarse = len(taxonomy.coarse)
     columns_of = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
     draws = [
         np.bincount(indices, minlength=len(truth))
-        for indices in resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
+        for indices in draw_resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
     ]
-    found: dict[str, dict[str, Any]] = {name: {} for name in estimates}
+    results: dict[str, dict[str, Any]] = {name: {} for name in estimates}
     for level in taxonomy.levels:
         columns = columns_of[level]
         first: tuple[float, np.ndarray] | None = None
         for name, values in estimates.items():
-            rank = Ranking(truth[:, columns], values[:, columns])
+            rank = MicroAveragePrecision(truth[:, columns], values[:, columns])
             ap, spread = rank(np.ones(len(truth), int)), np.array([rank(copies) for copies in draws])
             first = first or (ap, spread)
-            found[name][level] = {
+            results[name][level] = {
                 "ap": ap,
-                "f1": crossed_f1(truth[:, columns], values[:, columns], seed=seed),
-                "ci95": interval(spread),
+                "f1": cross_validated_f1(truth[:, columns], values[:, columns], seed=seed),
+                "ci95": confidence_interval(spread),
                 "difference": ap - first[0],
-                "difference_ci95": interval(spread - first[1]),
+                "difference_ci95": confidence_interval(spread - first[1]),
             }
-    return found
+    return results
 
 
-def reliabilities(truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy) -> pd.DataFrame:
-    """``system`` (the rule), ``level, predicted, observed, count``: how often what is likely is there."""
+def reliability_table(
+    truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy
+) -> pd.DataFrame:
+    """Return the reliability diagrams of all rules: ``system, level, predicted, observed, count``."""
     coarse = len(taxonomy.coarse)
     tables = [
         reliability(truth[:, columns], values[:, columns]).assign(system=name, level=level)
@@ -122,16 +134,16 @@ def reliabilities(truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxono
     return pd.concat(tables)[list(TABLES["reliability"])]
 
 
-def annotators(votes: Votes, settings: Pooled) -> pd.DataFrame:
-    """What a curator wants to know of each annotator, by the model of the rule ``pooled``.
+def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
+    """Estimate the reliability of each annotator, with the model of the rule ``pooled``.
 
     Returns
     -------
     pandas.DataFrame
-        ``annotator_id, clips, heard`` (labels said to be there, a clip), ``sensitivity, false_alarms`` (of a
-        typical label, estimated), ``agreement`` (the share of labels that anyone heard in his clips on which
-        he says what most of the others do; ties count half; empty if nobody else annotated them). The most
-        clips first.
+        One row per annotator, sorted by descending number of clips: ``annotator_id``, ``clips``, ``heard``
+        (labels marked present per clip), ``sensitivity`` and ``false_alarms`` (estimated for a typical
+        label), and ``agreement`` with the majority of the other annotators. Agreement covers the labels that
+        any annotator of the clip marked; ties count half; it is empty if nobody else annotated the clips.
     """
     _, theta, effect = fit(votes, settings)
     rates = sigmoid(theta.mean(axis=0) + effect)
@@ -158,20 +170,22 @@ def annotators(votes: Votes, settings: Pooled) -> pd.DataFrame:
     )
 
 
-def doubtful(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.DataFrame:
-    """The clips to listen to: of each label those whose posterior and majority differ most.
+def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.DataFrame:
+    """Select the labels to review: for each label, the clips whose posterior and majority vote differ most.
 
     Parameters
     ----------
     votes : Votes
     posterior : numpy.ndarray [shape=(clips, labels)]
-    each : int
-        How many of a label, at most; only those on whose other side of one half the posterior is.
+    limit : int
+        Maximum number of clips for each label. Only clips whose posterior contradicts the majority are
+        listed.
 
     Returns
     -------
     pandas.DataFrame
-        ``label, audio_filename, split, heard, asked, posterior``.
+        ``label, audio_filename, split, heard, asked, posterior``. ``heard`` of the ``asked`` annotators
+        marked the label as present.
     """
     share = votes.fraction()
     heard, asked = votes.of_clips(votes.said == 1), votes.of_clips(votes.said != -1)
@@ -179,7 +193,7 @@ def doubtful(votes: Votes, posterior: np.ndarray, *, each: int) -> pd.DataFrame:
     for column, label in enumerate(votes.taxonomy.labels):
         p = posterior[:, column]
         gap = np.abs(p - (share[:, column] > 0.5))
-        for clip in np.argsort(-gap, kind="stable")[:each]:
+        for clip in np.argsort(-gap, kind="stable")[:limit]:
             if gap[clip] > 0.5:
                 counts = heard[clip, column], asked[clip, column]
                 rows.append((label, votes.clips[clip], votes.split[clip], *counts, p[clip]))

@@ -1,16 +1,16 @@
-"""The official metrics of DCASE 2019 Task 5, for all thresholds at once.
+"""Official metrics of DCASE 2019 Task 5, vectorised over thresholds.
 
-Precision and recall are taken per coarse category over all thresholds; an uncertain ``-X`` label in the
+Precision and recall are computed per coarse category over all thresholds. An incomplete ``-X`` label in the
 ground truth accepts any prediction of its group. As the threshold falls, each clip changes a category's
-counts at a few values: those `Events`, found once, are summed up over the clips, or over any resample of
-them. The loop over thresholds is kept in the tests as the oracle.
+counts at a few values. These changes (`Events`) are computed once and summed over all clips, or over a
+bootstrap resample. The tests compare the result with a plain loop over thresholds.
 
 Every sort is stable. The official code sorts the points of a precision-recall curve by recall with
 ``np.argsort``'s default. That leaves points of equal recall in an order that depends on the NumPy version and
 on whether the processor has AVX-512, and the area under the curve depends on that order. Here points of equal
-recall stand in the order of falling threshold, so that the figures are the same on every machine. Against
+recall are ordered by falling threshold, so that the metrics are the same on every machine. Compared with
 the official script, micro F1 is equal, and micro AUPRC differs by up to 1e-4 (0.006 where many predictions
-are equal). Official macro AUPRC that was published with NumPy before 1.25, whose sort left another order, is
+are equal). Official macro AUPRC published with NumPy before 1.25, which sorted in another order, is
 0.002 to 0.009 lower. docs/metrics.md has a table.
 """
 
@@ -27,35 +27,36 @@ DECISION_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Events:
-    """What of each clip changes a category's counts as the threshold falls.
+    """Changes of a category's counts as the threshold falls.
 
     Attributes
     ----------
     thresholds : numpy.ndarray [shape=(m,)]
         Descending, from 1.0.
-    place : numpy.ndarray [shape=(events,), int64]
-        The first threshold that has the event.
+    threshold_index : numpy.ndarray [shape=(events,), int64]
+        The highest threshold at which each event has happened.
     clip : numpy.ndarray [shape=(events,), int64]
+        The clip of each event.
     gains : numpy.ndarray [shape=(3, events), int64]
-        Of true positives, false positives and false negatives.
+        Changes of true positives, false positives and false negatives.
     missed : numpy.ndarray [shape=(clips,), int64]
-        False negatives as long as nothing is predicted.
+        False negatives of each clip when nothing is predicted.
     positive : numpy.ndarray [shape=(clips,), bool]
-        Whether the ground truth has anything of the category.
-    of_prediction : numpy.ndarray [shape=(2, values), int64]
-        Place and clip of each predicted value that is a threshold.
-    between : bool
-        Whether an event can be at a value that is no prediction of a complete label.
+        Whether the ground truth has a label of the category.
+    predictions : numpy.ndarray [shape=(2, values), int64]
+        Threshold index and clip of each predicted value that is a threshold.
+    has_intermediate : bool
+        Whether events can lie between thresholds, at a value that no complete label is predicted with.
     """
 
     thresholds: np.ndarray
-    place: np.ndarray
+    threshold_index: np.ndarray
     clip: np.ndarray
     gains: np.ndarray
     missed: np.ndarray
     positive: np.ndarray
-    of_prediction: np.ndarray
-    between: bool
+    predictions: np.ndarray
+    has_intermediate: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Counts:
         Descending, from 1.0.
     true_positive, false_positive, false_negative : numpy.ndarray [shape=(m,), int64]
     positives : int
-        Clips whose ground truth has anything of the category.
+        Number of clips whose ground truth has a label of the category.
     """
 
     thresholds: np.ndarray
@@ -80,13 +81,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Scores:
-    """The official figures of one level.
+    """The official metrics of one level.
 
     Attributes
     ----------
     micro_auprc, micro_f1, macro_auprc : float
     macro_auprc_present : float
-        The mean over the categories with positives (0 without any).
+        The mean over the categories with positives; 0 if no category has any.
     class_auprc, class_positives : dict
         By coarse name.
     """
@@ -100,12 +101,15 @@ class Scores:
 
 
 def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
-    """Events of each coarse category.
+    """Compute the events of each coarse category from its coarse label.
 
     Parameters
     ----------
-    truth, predicted : numpy.ndarray [shape=(clips, coarse labels)]
-        Ground truth (1 where heard) and probabilities.
+    truth : numpy.ndarray [shape=(clips, coarse labels)]
+        1 where the label is present.
+    predicted : numpy.ndarray [shape=(clips, coarse labels)]
+        Probabilities.
+    taxonomy : Taxonomy
     """
     never = np.zeros(len(truth))
     return [
@@ -114,51 +118,54 @@ def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) 
 
 
 def fine_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
-    """Events of each coarse category that has fine labels over those.
+    """Compute the events of each coarse category that has fine labels, from these.
 
     Parameters
     ----------
-    truth, predicted : numpy.ndarray [shape=(clips, fine labels)]
-        Ground truth (1 where heard) and probabilities.
+    truth : numpy.ndarray [shape=(clips, fine labels)]
+        1 where the label is present.
+    predicted : numpy.ndarray [shape=(clips, fine labels)]
+        Probabilities.
+    taxonomy : Taxonomy
     """
-    found = []
+    events = []
     for g in taxonomy.groups("fine"):
         complete, x = taxonomy.complete(g), taxonomy.incomplete(g)
         truth_x = truth[:, x] == 1 if x is not None else np.zeros(len(truth), bool)
         predicted_x = predicted[:, x] if x is not None else np.zeros(len(truth))
-        found.append(_events(truth[:, complete] == 1, truth_x, predicted[:, complete], predicted_x))
-    return found
+        events.append(_events(truth[:, complete] == 1, truth_x, predicted[:, complete], predicted_x))
+    return events
 
 
 def coarse_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
-    """Counts of each coarse category; see `coarse_events`."""
-    return [counts(events) for events in coarse_events(truth, predicted, taxonomy)]
+    """Count the coarse labels of each category at its thresholds; see `coarse_events`."""
+    return [threshold_counts(events) for events in coarse_events(truth, predicted, taxonomy)]
 
 
 def fine_counts(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Counts]:
-    """Counts of each coarse category that has fine labels over those; see `fine_events`."""
-    return [counts(events) for events in fine_events(truth, predicted, taxonomy)]
+    """Count the fine labels of each category at its thresholds; see `fine_events`."""
+    return [threshold_counts(events) for events in fine_events(truth, predicted, taxonomy)]
 
 
-def counts(events: Events) -> Counts:
-    """The counts at every threshold, each clip counted once."""
+def threshold_counts(events: Events) -> Counts:
+    """Sum events to the counts at every threshold, each clip counted once."""
     size = len(events.thresholds)
-    gains = [np.bincount(events.place, weights=gain, minlength=size) for gain in events.gains]
+    gains = [np.bincount(events.threshold_index, weights=gain, minlength=size) for gain in events.gains]
     tp, fp, fn = np.cumsum(gains, axis=1).astype(np.int64)
     positives = int(np.count_nonzero(events.positive))
     return Counts(events.thresholds, tp, fp, events.missed.sum() + fn, positives=positives)
 
 
-def score(counts: list[Counts], names: Sequence[str]) -> Scores:
-    """The official figures from the counts of categories and their names (`Taxonomy.categories`)."""
-    areas = [area(*precision_recall(category)) for category in counts]
-    present = [found for found, category in zip(areas, counts, strict=True) if category.positives]
+def compute_scores(counts: list[Counts], names: Sequence[str]) -> Scores:
+    """Compute the official metrics from the counts and names of the categories (`Taxonomy.categories`)."""
+    areas = [area_under_curve(*precision_recall(category)) for category in counts]
+    present = [area for area, category in zip(areas, counts, strict=True) if category.positives]
     micro = micro_counts(counts)
     precision, recall = precision_recall(micro)
     at_half = last_at_least(micro.thresholds, DECISION_THRESHOLD)
     p, r = precision[at_half], recall[at_half]
     return Scores(
-        micro_auprc=area(precision, recall),
+        micro_auprc=area_under_curve(precision, recall),
         micro_f1=float(2 / (1 / p + 1 / r)) if p > 0 and r > 0 else 0.0,
         macro_auprc=float(np.mean(areas)),
         macro_auprc_present=float(np.mean(present)) if present else 0.0,
@@ -168,12 +175,12 @@ def score(counts: list[Counts], names: Sequence[str]) -> Scores:
 
 
 def micro_counts(counts: list[Counts]) -> Counts:
-    """Counts added over categories at every distinct threshold of any of them, descending.
+    """Sum the counts of all categories at every distinct threshold of any of them, in descending order.
 
-    Each category counts at its lowest own threshold that is not below.
+    A category without that threshold contributes its counts at its next higher one.
     """
     thresholds = np.concatenate([category.thresholds for category in counts])
-    # What each category's counts gain at each of its thresholds, from the highest down; added up over all.
+    # Changes of each category's counts from one of its thresholds to the next lower, to be summed over all.
     gains = np.concatenate([np.diff(_stacked(category), prepend=0) for category in counts], axis=1)
     order = np.argsort(-thresholds, kind="stable")
     sums = np.cumsum(gains[:, order], axis=1)
@@ -183,23 +190,26 @@ def micro_counts(counts: list[Counts]) -> Counts:
 
 
 def _stacked(counts: Counts) -> np.ndarray:
+    """Stack the counts [shape=(3, thresholds)]."""
     return np.stack([counts.true_positive, counts.false_positive, counts.false_negative])
 
 
 def precision_recall(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall [shape=(m,)] at the counts' thresholds; 0 where there is nothing to divide by."""
-    return ratios(counts.true_positive, counts.false_positive, counts.false_negative)
+    """Return precision and recall [shape=(m,)] at the counts' thresholds; 0 where the denominator is 0."""
+    return precision_recall_from_counts(counts.true_positive, counts.false_positive, counts.false_negative)
 
 
-def ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall of counts of any shape; 0 where there is nothing to divide by."""
+def precision_recall_from_counts(
+    tp: np.ndarray, fp: np.ndarray, fn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return precision and recall for counts of any shape; 0 where the denominator is 0."""
     return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 
 
-def area(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Return the area under the curve through the points, from precision 1 at recall 0 to 0 at recall 1.
+def area_under_curve(precision: np.ndarray, recall: np.ndarray) -> float:
+    """Return the area under the precision-recall curve, with end points (recall 0, precision 1) and (1, 0).
 
-    Points of equal recall stay in the order in which they are given.
+    Points of equal recall keep their order.
     """
     order = np.argsort(recall, kind="stable")
     recall = np.concatenate([[0.0], recall[order], [1.0]])
@@ -208,32 +218,34 @@ def area(precision: np.ndarray, recall: np.ndarray) -> float:
 
 
 def last_at_least(descending: np.ndarray, value: float) -> int:
-    """Return the index of the lowest of descending thresholds that is not below a value."""
+    """Return the index of the lowest of descending thresholds that is at least `value`."""
     return int(np.searchsorted(-descending, -value, side="right")) - 1
 
 
 def _thresholds(predicted: np.ndarray) -> np.ndarray:
+    """Return the distinct predictions from `LOWEST_THRESHOLD` on, and 1, in descending order."""
     values = np.unique(predicted)
     return np.unique(np.append(values[values >= LOWEST_THRESHOLD], 1.0))[::-1]
 
 
 def _events(truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predicted_x: np.ndarray) -> Events:
-    """Events of the complete labels (clips, k) and the incomplete one (clips,), see the module's head."""
+    """Compute events from complete labels (clips, k) and the incomplete label (clips,) of a category."""
     thresholds = _thresholds(predicted)
     clips = np.arange(len(truth))
-    of_label = np.broadcast_to(clips[:, None], truth.shape)
+    clip_of_value = np.broadcast_to(clips[:, None], truth.shape)
     any_truth = truth.any(axis=1)
     only_x, neither = truth_x & ~any_truth, ~truth_x & ~any_truth
     wrong = ~truth & ~truth_x[:, None]
-    # A clip's highest value of the group, and its highest that is right: between the two, something of the
-    # group is predicted, but nothing of it right.
+    # A clip's highest prediction in the group, and the highest of its correct labels. Between these two
+    # thresholds a label of the group is predicted, but no correct one.
     highest = np.maximum(predicted.max(axis=1, initial=0.0), predicted_x)
     highest_right = np.where(truth, predicted, -1.0).max(axis=1, initial=-1.0)
-    # Where nothing of the group is there, a predicted X counts unless all complete labels are predicted too.
+    # Without a label of the group in the truth, a predicted X is a false positive unless all complete
+    # labels are predicted too.
     all_predicted = np.minimum(predicted.min(axis=1, initial=np.inf), predicted_x)
-    kinds = [  # values, clips, and what they add to true positives, false positives, false negatives
-        (predicted[truth], of_label[truth], (1, 0, -1)),
-        (predicted[wrong], of_label[wrong], (0, 1, 0)),
+    kinds = [  # values, clips, and changes of true positives, false positives and false negatives
+        (predicted[truth], clip_of_value[truth], (1, 0, -1)),
+        (predicted[wrong], clip_of_value[wrong], (0, 1, 0)),
         (highest[truth_x], clips[truth_x], (1, 0, 0)),
         (highest_right[truth_x], clips[truth_x], (-1, 0, 0)),
         (highest[only_x], clips[only_x], (0, 0, -1)),
@@ -241,22 +253,22 @@ def _events(truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predi
         (all_predicted[neither], clips[neither], (0, -1, 0)),
     ]
     values = np.concatenate([kind[0] for kind in kinds])
-    place = _places(values, thresholds)
-    kept = place < len(thresholds)
+    threshold_index = _threshold_indices(values, thresholds)
+    reached = threshold_index < len(thresholds)
     gains = np.repeat([kind[2] for kind in kinds], [len(kind[0]) for kind in kinds], axis=0).T
-    of_prediction = np.stack([_places(predicted.ravel(), thresholds), of_label.ravel()])
+    predictions = np.stack([_threshold_indices(predicted.ravel(), thresholds), clip_of_value.ravel()])
     return Events(
         thresholds,
-        place[kept],
-        np.concatenate([kind[1] for kind in kinds])[kept],
-        gains[:, kept],
+        threshold_index[reached],
+        np.concatenate([kind[1] for kind in kinds])[reached],
+        gains[:, reached],
         missed=truth.sum(axis=1) + only_x,
         positive=truth_x | any_truth,
-        of_prediction=of_prediction[:, of_prediction[0] < len(thresholds)],
-        between=bool(truth_x.any() or predicted_x.max(initial=0.0) >= LOWEST_THRESHOLD),
+        predictions=predictions[:, predictions[0] < len(thresholds)],
+        has_intermediate=bool(truth_x.any() or predicted_x.max(initial=0.0) >= LOWEST_THRESHOLD),
     )
 
 
-def _places(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """The first of the descending thresholds that each value reaches; their number if it reaches none."""
+def _threshold_indices(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return the index of the highest threshold that each value reaches; ``len(thresholds)`` if none."""
     return len(thresholds) - np.searchsorted(thresholds[::-1], values, side="right")

@@ -1,4 +1,4 @@
-"""Prediction files in the official submission layout."""
+"""Reading and writing predictions in the official submission layout."""
 
 import difflib
 from collections.abc import Iterable
@@ -15,16 +15,17 @@ from ust.util.tables import read_csv
 
 
 def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
-    """Write ``audio_filename``, the fine columns, then the coarse ones, to six decimals.
+    """Write ``audio_filename``, the fine label columns, then the coarse ones, with six decimals.
 
     Parameters
     ----------
     path : Path
         CSV file.
     clips : list of str
-        Names; rows are written sorted by them.
+        Clip names; rows are sorted by them.
     probabilities : numpy.ndarray [shape=(clips, labels)]
-        Coarse first, as `Taxonomy.labels`.
+        Coarse labels first, as `Taxonomy.labels`.
+    taxonomy : Taxonomy
     """
     table = pd.DataFrame(probabilities.astype(np.float64), columns=list(taxonomy.labels))
     table = table[[*taxonomy.fine, *taxonomy.coarse]]
@@ -45,10 +46,10 @@ def read_predictions(
     path : Path
         CSV file.
     clips : list of str
-        Those wanted.
+        The clips to read.
     taxonomy : Taxonomy
     others : iterable of str
-        Clips that may be in the file, too, such as a split's without ground truth; they are left out.
+        Clips that the file may also have, such as those of the split without ground truth; they are ignored.
 
     Returns
     -------
@@ -60,8 +61,8 @@ def read_predictions(
     Raises
     ------
     UserError
-        If it is another kind of table, has no label's column or a misspelt one; listing clips that are
-        missing, not wanted or there twice, and values that are not in [0, 1].
+        If the file is another kind of table, or has no label column or a misspelt one. Also if clips are
+        missing, unexpected or duplicated, or values are not in [0, 1]; the message lists them.
     """
     table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
     table.columns = table.columns.map(nfc)
@@ -72,30 +73,30 @@ def read_predictions(
         table["audio_filename"].map(str).map(lambda name: spelling.get(name, spelling.get(nfc(name), name)))
     )
     problems = [
-        f"{len(found)} clip(s) {what}: {shorten(found)}"
-        for found, what in (
+        f"{len(affected)} clip(s) {problem}: {shorten(affected)}"
+        for affected, problem in (
             (sorted(set(clips) - set(names)), "of the split are missing"),
             (sorted(set(names) - {*clips, *others}), "are not the split's"),
             (sorted(set(names[names.duplicated()])), "are there more than once"),
         )
-        if found
+        if affected
     ]
-    given = table[[label for label in taxonomy.labels if label in table.columns]]
-    if not all(map(pd.api.types.is_numeric_dtype, given.dtypes)):
-        given = given.apply(pd.to_numeric, errors="coerce")
-    values = given.to_numpy(np.float64)
+    label_columns = table[[label for label in taxonomy.labels if label in table.columns]]
+    if not all(map(pd.api.types.is_numeric_dtype, label_columns.dtypes)):
+        label_columns = label_columns.apply(pd.to_numeric, errors="coerce")
+    values = label_columns.to_numpy(np.float64)
     for column, row in np.argwhere(~((values >= 0) & (values <= 1)).T):
-        label = given.columns[column]
+        label = label_columns.columns[column]
         problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
         raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
     rows = pd.Index(names).get_indexer(clips)
-    found = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), given.columns)
-    return found.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+    predictions = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), label_columns.columns)
+    return predictions.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
 
 
 def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:
-    """Refuse what is no table of predictions; the labels that have no column."""
+    """Check that the table has predictions; return the labels without a column."""
     wanted = "should be predictions: audio_filename and a column of probabilities for each label"
     if "annotator_id" in table.columns:
         raise UserError(f"{path}: these are annotations (it has annotator_id), {wanted}")

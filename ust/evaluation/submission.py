@@ -1,4 +1,4 @@
-"""A submission to the challenge: a system's output and its metadata, checked as the rules ask."""
+"""Challenge submissions: predictions and metadata in the official layout, and a check of both."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,8 @@ from ust.util.folders import MANIFEST
 
 
 class Author(Section):
+    """An author of a submission."""
+
     lastname: str
     firstname: str
     email: str
@@ -22,7 +24,7 @@ class Author(Section):
 
 
 class Submit(Section):
-    """The section ``submit`` of params.yaml: what the metadata file says."""
+    """Settings of the stage submit, the content of the metadata file."""
 
     label: Name
     name: str
@@ -33,7 +35,7 @@ FIGURES = ("micro_auprc", "micro_f1", "macro_auprc")
 
 
 def submission_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The official figures of the stage evaluate's metrics, without their error bars."""
+    """Select the official metrics from those of the stage evaluate, without confidence intervals."""
     return {
         level: {name: metrics[level][name] for name in (*FIGURES, "class_auprc")}
         for level in ("fine", "coarse")
@@ -44,20 +46,20 @@ def submission_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
 def submission_metadata(
     label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """The metadata of a submission, in the layout of the DCASE 2019 challenge.
+    """Build the metadata of a submission in the layout of the DCASE 2019 challenge.
 
     Parameters
     ----------
     label : str
         ``<last name>_<institute>_task5_<number>``.
     name : str
-        For the challenge's tables.
+        Name of the system in the challenge's tables.
     system : str
-        Which of the systems it is.
+        Name of the system in params.yaml.
     authors : list of dict
-        The corresponding one first.
+        The corresponding author first.
     metrics : dict
-        Of the stage evaluate.
+        Metrics of the stage evaluate.
     """
     rests_on = metrics["rests_on"]
     return {
@@ -80,31 +82,31 @@ def submission_metadata(
 
 
 def check_submission(folder: Path, label: str, clips: list[str], taxonomy: Taxonomy) -> None:
-    """Check a folder of a submission: its files, the columns and their order, the clips, the range of values.
+    """Check a submission folder: its files, the columns and their order, the clips and the range of values.
 
     Parameters
     ----------
     folder : Path
     label : str
-        Of the submission.
+        Label of the submission, with which its file names begin.
     clips : list of str
-        Of the split.
+        Clips of the split.
     taxonomy : Taxonomy
 
     Raises
     ------
     UserError
-        Naming what is wrong.
+        Naming the file and the problem.
     """
     output, description = f"{label}.output.csv", f"{label}.meta.yaml"
-    found = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    if found != sorted([output, description]):
-        raise UserError(f"{folder}: holds {', '.join(found)}, should hold {output} and {description}")
+    files = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    if files != sorted([output, description]):
+        raise UserError(f"{folder}: holds {', '.join(files)}, should hold {output} and {description}")
     header = list(pd.read_csv(folder / output, nrows=0, dtype=str).columns)
-    wanted = ["audio_filename", *taxonomy.fine, *taxonomy.coarse]
-    if header != wanted:
-        problems = [f"column {name} is missing" for name in wanted if name not in header]
-        problems += [f"column {name} is not one of the taxonomy's" for name in header if name not in wanted]
+    expected = ["audio_filename", *taxonomy.fine, *taxonomy.coarse]
+    if header != expected:
+        problems = [f"column {name} is missing" for name in expected if name not in header]
+        problems += [f"column {name} is not one of the taxonomy's" for name in header if name not in expected]
         problems = problems or ["the columns are in another order than fine, then coarse, as in the taxonomy"]
         raise UserError(f"{folder / output}: not in the official layout:\n{bullet_list(problems)}")
     read_predictions(folder / output, clips, taxonomy)

@@ -1,1 +1,1 @@
-"""From samples to stored arrays: the features, their extraction, and the files that hold them."""
+"""Features: definitions, extraction from audio, and the HDF5 files that store them."""

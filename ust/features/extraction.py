@@ -1,4 +1,8 @@
-"""Feature values that need not be computed again, by the digest of what they come from."""
+"""Feature extraction: compute the values of all clips, reuse those that exist, and write the feature file.
+
+A value is identified by a digest of its audio, the settings and the code that computes it. Values with a
+known digest are taken from the existing feature file, or from the parts that an interrupted run left.
+"""
 
 import io
 import logging
@@ -28,21 +32,23 @@ from ust.util.progress import Progress, silent
 
 
 class FeatureCache:
-    """Values in a feature file as it stands, and those kept by a run that did not come to its end.
+    """Values of an existing feature file and of the parts that an interrupted run left, by content digest.
 
     Parameters
     ----------
     path : Path
-        The feature file; may be missing, damaged or of another method.
+        The feature file. It may be missing, damaged or computed with other settings.
     name : str
-        Of its data set.
-    shape, dtype
-        Of a value.
+        Name of the HDF5 data set.
+    shape : tuple of int
+        Shape of a value.
+    dtype : str
+        Type of a value as stored.
 
     Attributes
     ----------
     parts : Path
-        Folder of what was kept, beside the feature file.
+        Folder of the parts, beside the feature file.
     """
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -54,7 +60,7 @@ class FeatureCache:
             self._file = open_hdf5(path)
             self._rows = {content: i for i, content in enumerate(self._file[CONTENT].asstr()[:])}
         except DAMAGED:
-            pass  # nothing to be had from it
+            pass  # every value is computed again
 
     def close(self) -> None:
         """Close the feature file."""
@@ -67,12 +73,12 @@ class FeatureCache:
         return content in self._rows and self._load_row(content) is not None
 
     def __getitem__(self, content: str) -> np.ndarray:
-        """The value of a content that is there.
+        """Return the value with a content digest.
 
         Raises
         ------
         UserError
-            If it has gone meanwhile.
+            If it has been deleted in the meantime.
         """
         value = self._load_part(content)
         if value is None:
@@ -81,42 +87,46 @@ class FeatureCache:
             raise UserError(f"{self.parts}: values computed a moment ago are gone; run the stage again")
         return value
 
-    def keep(self, content: str, value: np.ndarray) -> None:
-        """Put a value where a later run finds it."""
-        buffer = io.BytesIO()  # NumPy does not say why it cannot write to a file
+    def store(self, content: str, value: np.ndarray) -> None:
+        """Store a value for a later run."""
+        buffer = io.BytesIO()  # np.save to a file hides the reason of a write error
         np.save(buffer, value.astype(self.dtype, copy=False), allow_pickle=False)
         with atomic_write(self._part(content)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
     def discard_parts(self) -> None:
-        """Remove what `keep` kept."""
+        """Remove all stored parts."""
         shutil.rmtree(self.parts, ignore_errors=True)
 
-    def leave(self) -> None:
-        """Leave what `keep` kept to a later run; nothing at all if it kept nothing."""
+    def remove_empty_parts(self) -> None:
+        """Remove the folder of parts if it is empty."""
         with suppress(OSError):
             self.parts.rmdir()
 
     def _part(self, content: str) -> Path:
+        """Return the path of a part."""
         return self.parts / f"{content}.npy"
 
     def _load_part(self, content: str) -> np.ndarray | None:
+        """Return a value from the parts; None if it is missing or unreadable."""
         try:
-            return self._fitting(np.load(self._part(content), allow_pickle=False))
+            return self._if_matching(np.load(self._part(content), allow_pickle=False))
         except (OSError, ValueError, EOFError):
             return None
 
     def _load_row(self, content: str) -> np.ndarray | None:
+        """Return a value from the feature file; None if it is missing or unreadable."""
         try:
-            return self._fitting(self._file[self.name][self._rows[content]])
+            return self._if_matching(self._file[self.name][self._rows[content]])
         except DAMAGED:
             return None
 
-    def _fitting(self, value: np.ndarray) -> np.ndarray | None:
+    def _if_matching(self, value: np.ndarray) -> np.ndarray | None:
+        """Return the value if it has the expected shape and type, else None."""
         return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
 
-BATCH, CHUNK = 4, 64  # clips a task, clips in memory
+BATCH, CHUNK = 4, 64  # clips per task, clips in memory
 
 log = logging.getLogger("ust")
 Results = Iterable[tuple[Row, np.ndarray]]
@@ -135,27 +145,29 @@ def extract(
     share: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[int, ...]:
-    """Write a feature file; compute only what is not in the one there now, nor kept by a run cut short.
+    """Write a feature file; compute only values that neither the existing file nor an interrupted run has.
 
     Parameters
     ----------
     path : Path
+        The feature file.
     name : str
-        Of the feature, and of the data set in the file.
+        Name of the feature and of the HDF5 data set.
     feature : Feature
     rows : list of Row
         Sorted.
     settings : mapping
-        The feature's section.
+        The feature's section of params.yaml.
     provenance : mapping, optional
-        What its weights are.
+        Name and digest of the network's weights, stored as attributes of the file.
     on_batch : callable, optional
-        Its network, if it has one.
+        The feature's network, if it has one.
     conditions : mapping, optional
-        What else the last bits of a network's answers depend on, such as the number of threads.
+        Conditions that affect the last bits of a network's output, such as the number of threads. Values
+        computed under other conditions are not reused.
     share : (int, int), optional
-        Which of how many shares to compute, from (1, n) on, in this process alone, and keep for the run
-        without a share that writes the file. Shares may be computed at the same time.
+        Compute only share i of n, counted from 1, in this process, and leave it as parts. A run without a
+        share then writes the file. Several shares may be computed at the same time.
     progress : Progress
 
     Returns
@@ -166,53 +178,64 @@ def extract(
     Raises
     ------
     UserError
-        Listing every file that could not be read; what was computed before is kept for the next run.
+        Listing every file that could not be read. Values computed before are kept for the next run.
     """
-    computed = feature.of_settings(settings)
-    shape = feature.shape(computed)
-    attributes = {**(provenance or {}), **computed.model_dump(), "versions": versions(*feature.packages)}
-    method = code_digest(feature.of_clip.__module__, attributes | (conditions or {}))
+    extraction_config = feature.config_from(settings)
+    shape = feature.shape(extraction_config)
+    attributes = {
+        **(provenance or {}),
+        **extraction_config.model_dump(),
+        "versions": versions(*feature.packages),
+    }
+    method = code_digest(feature.process_clip.__module__, attributes | (conditions or {}))
     if share is not None:
         rows = rows[share[0] - 1 :: share[1]]
-    contents = [digest(method, feature.dtype, str(shape), _content(row.path)) for row in rows]
+    contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
-        closing(FeatureCache(path, name, shape, feature.dtype)) as finished,
-        lock_folder(finished.parts) if share is None else nullcontext(),
+        closing(FeatureCache(path, name, shape, feature.dtype)) as cache,
+        lock_folder(cache.parts) if share is None else nullcontext(),
     ):
-        # Equal clips have equal values; one of them is enough.
-        first_of = dict(zip(reversed(contents), reversed(rows), strict=True))
-        content_of = {row: content for content, row in first_of.items() if content not in finished}
-        if len(content_of) < len(first_of):
-            log.info("%s: %d of %d clips are done", path, len(first_of) - len(content_of), len(first_of))
-        make = _results if share is None else _alone
-        results: Results = in_workers(feature, computed, sorted(content_of), name, progress, make)
+        # Identical clips have the same digest and are computed once.
+        row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
+        content_by_row = {row: content for content, row in row_by_content.items() if content not in cache}
+        if len(content_by_row) < len(row_by_content):
+            log.info(
+                "%s: %d of %d clips are done",
+                path,
+                len(row_by_content) - len(content_by_row),
+                len(row_by_content),
+            )
+        run = _run_parallel if share is None else _run_sequential
+        results: Results = compute_clips(
+            feature, extraction_config, sorted(content_by_row), name, progress, run
+        )
         if on_batch is not None:
-            results = in_batches(results, on_batch, settings["batch_clips"])
+            results = embed_batches(results, on_batch, settings["batch_clips"])
         try:
             for row, value in results:
-                finished.keep(content_of[row], value)
+                cache.store(content_by_row[row], value)
         except BaseException:
-            finished.leave()
+            cache.remove_empty_parts()
             raise
         if share is not None:
             return shape
-        values = (finished[content] for content in contents)
+        values = (cache[content] for content in contents)
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
         )
-        finished.discard_parts()
+        cache.discard_parts()
     return shape
 
 
-def in_workers(
+def compute_clips(
     feature: Feature,
-    computed: Any,
+    extraction_config: Any,
     rows: list[Row],
     description: str,
     progress: Progress,
-    make: Callable[[Callable, Any, list[Row]], Iterator[np.ndarray | str]],
+    run: Callable[[Callable, Any, list[Row]], Iterator[np.ndarray | str]],
 ) -> Iterator[tuple[Row, np.ndarray]]:
-    """Yield each row with what the feature makes of its clip, in order, as `make` has it computed.
+    """Yield each row with its value, or the network's input, in order; `run` computes them.
 
     Raises
     ------
@@ -220,7 +243,9 @@ def in_workers(
         After the last row, listing every file that could not be read.
     """
     bad = []
-    results = progress(make(feature.of_clip, computed, rows), total=len(rows), description=description)
+    results = progress(
+        run(feature.process_clip, extraction_config, rows), total=len(rows), description=description
+    )
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, str):
             bad.append(result)
@@ -230,11 +255,11 @@ def in_workers(
         raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{bullet_list(bad)}")
 
 
-def in_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
-    """Let a network answer for several clips at a time; yield each clip's row and value.
+def embed_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
+    """Run a network on batches of clips; yield each clip's row and value.
 
-    A last batch is filled up with zeros: how a sum is taken depends on the batch's size, and so a clip's
-    value must not depend on how many others are computed with it.
+    The last batch is padded with zeros. The order of summation depends on the batch size, and a clip's value
+    must not depend on how many other clips are computed with it.
     """
     results = iter(results)
     while batch := list(islice(results, clips)):
@@ -243,61 +268,69 @@ def in_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[tupl
         yield from zip(rows, on_batch(np.stack([*values, *empty])), strict=False)
 
 
-def _results(of_clip: Callable, computed: Any, rows: list[Row]) -> Iterator[np.ndarray | str]:
-    # joblib computes ahead of a slow reader without limit; a chunk at a time, no more than that is kept.
-    # One thread each, and never this process: how a sum is split must not depend on the number of workers.
+def _run_parallel(
+    process_clip: Callable, extraction_config: Any, rows: list[Row]
+) -> Iterator[np.ndarray | str]:
+    # joblib computes ahead of a slow consumer without limit; chunks bound the memory.
+    # One thread per worker, and at least two workers: the order of summation must not depend on their number.
+    """Compute rows in worker processes; yield values, or the reason for which a file cannot be read."""
     with (
         parallel_config(backend="loky", inner_max_num_threads=1),
         Parallel(n_jobs=max(2, cpu_count()), return_as="generator", batch_size=BATCH) as pool,
     ):
         for start in range(0, len(rows), CHUNK):
             yield from pool(
-                delayed(_or_reason)(of_clip, row, computed) for row in rows[start : start + CHUNK]
+                delayed(_process_or_explain)(process_clip, row, extraction_config)
+                for row in rows[start : start + CHUNK]
             )
 
 
-def _alone(of_clip: Callable, computed: Any, rows: list[Row]) -> Iterator[np.ndarray | str]:
-    """The same in this process: a worker of a cluster cannot have workers of its own."""
+def _run_sequential(
+    process_clip: Callable, extraction_config: Any, rows: list[Row]
+) -> Iterator[np.ndarray | str]:
+    """Compute rows in this process, for workers of a cluster, which cannot start workers of their own."""
     for row in rows:
         with threadpool_limits(1):
-            result = _or_reason(of_clip, row, computed)
+            result = _process_or_explain(process_clip, row, extraction_config)
         yield result
 
 
-def _or_reason(of_clip: Callable, row: Row, computed: Any) -> np.ndarray | str:
+def _process_or_explain(process_clip: Callable, row: Row, extraction_config: Any) -> np.ndarray | str:
+    """Return the value of a clip, or the reason for which its file cannot be read."""
     try:
         recording = read_recording(row.path)
     except BadAudio as error:
         return str(error)
     mono = fit_length(recording.samples, recording.sample_rate)
-    return of_clip(mono, recording.sample_rate, computed)
+    return process_clip(mono, recording.sample_rate, extraction_config)
 
 
-def _content(path: Path) -> str:
+def _content_digest(path: Path) -> str:
+    """Return the digest of a file."""
     try:
         return file_digest(path)
     except OSError:
-        return f"unreadable: {path}"  # computing it will say why
+        return f"unreadable: {path}"  # reading it for extraction reports the reason
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is extracted from what.
+    """The extraction of one feature: settings, audio folders, weights and output file.
 
     Attributes
     ----------
     name : str
-        Of the feature.
+        Name of the feature.
     settings : dict
         Its section of params.yaml.
     audio, augmented, weights, out : Path
-        As the stage extract takes them.
+        As in the stage extract.
     threads : int
-        Of the feature's network.
+        Threads of the feature's network.
     device : str
         See `ust.util.device.prepare`.
     rows : tuple of Row or None
-        What it is extracted of, where that is not all in the folders.
+        The clips to extract; None for all clips in the folders.
     """
 
     name: str
@@ -312,19 +345,19 @@ class Extraction:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What the stage weights says of its network; nothing where it has none."""
+        """The description of the network that the stage weights wrote; empty for a feature without one."""
         return read_json(self.weights / FEATURE_FILE, made_by=f"weights@{self.name}")
 
     @property
     def absolute_address(self) -> "Extraction":
-        """The same for workers, who may be in another folder."""
+        """The same extraction with absolute paths, for workers in another folder."""
         places = ("audio", "augmented", "weights", "out")
         return replace(self, **{name: getattr(self, name).resolve() for name in places})
 
     def run(
         self, share: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
-        """Extract all of it, or a share (see `extract`); the number of rows, and the shape of a value."""
+        """Extract all rows, or a share (see `extract`); return their number and the shape of a value."""
         feature = FEATURES[self.name]
         provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
         network: dict[str, Any] = {"provenance": provenance}
@@ -332,9 +365,9 @@ class Extraction:
             from ust.util.device import prepare
 
             device = prepare(device=self.device, threads=self.threads)
-            computed = feature.of_settings(self.settings)
+            extraction_config = feature.config_from(self.settings)
             network |= {
-                "on_batch": feature.on_batch(self.weights, computed, device),
+                "on_batch": feature.on_batch(self.weights, extraction_config, device),
                 "conditions": {
                     "batch_clips": self.settings["batch_clips"],
                     "threads": self.threads,
@@ -349,6 +382,6 @@ class Extraction:
 
 
 def extract_shard(extraction: Extraction, count: int, index: int) -> int:
-    """Compute one of so many shares, counted from 0: a function for a worker; gives the index."""
+    """Compute share `index` of `count`, counted from 0, in a worker; return the index."""
     extraction.run((index + 1, count))
     return index

@@ -1,4 +1,4 @@
-"""What a feature is: how a clip becomes an array of a fixed shape."""
+"""The interface of a feature: a fixed-shape array computed from each clip."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,51 +14,55 @@ OnBatch = Callable[[np.ndarray], np.ndarray]
 
 
 class FetchFile(Protocol):
-    """Gives the place of a file that a feature's weights come from."""
+    """Download or locate a file of a feature's weights."""
 
     def __call__(self, source: str, *, checksum: str | None = None) -> Path:
-        """Of an address, of which it is downloaded and checked, or of a path of params.yaml."""
+        """Return the local path of a file, downloading URLs and checking `checksum`."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A row of `ust.features.registry.FEATURES`.
+    """A feature, the entries of `ust.features.registry.FEATURES`.
 
     Attributes
     ----------
     settings : type
-        Its section of params.yaml.
-    computed : type
-        What of the settings a value depends on; stored with the values.
+        The feature's section of params.yaml.
+    extraction_config : type
+        The settings that a value depends on; stored with the values.
     dtype : str
-        As stored: float16, float32 or uint8.
+        Type as stored: float16, float32 or uint8.
     shape : callable
-        From what `computed` gives to the shape of a clip's value.
-    of_clip : callable
-        In a worker: from mono samples, their rate in Hz and what `computed` gives to the value, or, if there
-        is a network, to what it takes.
+        Takes an extraction config and returns the shape of a clip's value.
+    process_clip : callable
+        Takes mono samples, their rate in Hz and an extraction config. Returns the clip's value or, if the
+        feature has a network, the network's input. Runs in a worker process.
     is_embedding : bool
-        Whether a value is an embedding of the clip, or one of each of its frames; otherwise it is a
-        spectrogram, which a network is needed for.
+        Whether the value is an embedding of the clip, or one for each of its frames, rather than a
+        spectrogram.
     packages : tuple of str
-        Whose versions a value depends on.
+        Packages whose versions a value depends on.
     prepare : callable, optional
-        Writes the weights of its network to a folder, given its settings and a `FetchFile`; what they are.
+        Writes the network's weights to a folder, from the settings and a `FetchFile`. Returns their name and
+        digest.
     on_batch : callable, optional
-        From the folder of the weights, what `computed` gives and a device to a function, which takes what
-        `of_clip` gives for several clips to their values. Its section then has ``batch_clips``.
+        Loads the network from the folder of its weights, an extraction config and a device. Returns a
+        function from the stacked results of `process_clip` to the clips' values. The settings then have
+        ``batch_clips``.
     """
 
     settings: type[Section]
-    computed: type[Section]
+    extraction_config: type[Section]
     dtype: str
     shape: Callable[[Any], tuple[int, ...]]
-    of_clip: Callable[[np.ndarray, int, Any], np.ndarray]
+    process_clip: Callable[[np.ndarray, int, Any], np.ndarray]
     is_embedding: bool
     packages: tuple[str, ...]
     prepare: Callable[[Path, Any, FetchFile], dict[str, str]] | None = None
     on_batch: Callable[[Path, Any, Any], OnBatch] | None = None
 
-    def of_settings(self, settings: Mapping[str, Any]) -> Any:
-        """What a value depends on, of its section or of what was stored with values."""
-        return self.computed(**{name: settings[name] for name in self.computed.model_fields})
+    def config_from(self, settings: Mapping[str, Any]) -> Any:
+        """Select the settings that a value depends on, from a section or from stored attributes."""
+        return self.extraction_config(
+            **{name: settings[name] for name in self.extraction_config.model_fields}
+        )

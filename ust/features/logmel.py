@@ -14,12 +14,12 @@ from ust.features.feature import Feature
 from ust.features.mel import mel_spectrum
 from ust.util.config import Count, Section
 
-QUIETEST = 1e-10  # power; what is below counts as this
+QUIETEST = 1e-10  # power floor, librosa's amin
 RANGE_DB = np.float32(80)
 
 
 class LogMel(Section):
-    """The section ``logmel`` of params.yaml: arguments of `logmel`."""
+    """Settings of the feature, the arguments of `logmel`."""
 
     sample_rate: Annotated[int, Field(ge=8000, le=192000)]
     n_fft: Annotated[int, Field(ge=16)]
@@ -28,7 +28,7 @@ class LogMel(Section):
 
 
 def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> np.ndarray:
-    """Log-mel spectrogram relative to its own maximum, by librosa's definition and twice as fast.
+    """Compute a log-mel spectrogram relative to its maximum, as librosa defines it, in half the time.
 
     Parameters
     ----------
@@ -64,24 +64,24 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
 
 @cache
 def hann(n: int) -> np.ndarray:
-    """librosa's window, in single precision."""
+    """Return librosa's periodic Hann window in single precision."""
     return librosa.filters.get_window("hann", n).astype(np.float32)
 
 
 @cache
 def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
-    """librosa's mel bands [shape=(n_mels, 1 + n_fft // 2)]."""
+    """Return librosa's mel filter bank [shape=(n_mels, 1 + n_fft // 2)] as a sparse matrix."""
     return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
-    """The log-mel of a clip of any rate, as stored (float16: at most 0.04 dB off)."""
+def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
+    """Return the log-mel spectrogram of a clip at any sample rate, in float16 (error at most 0.04 dB)."""
     resampled = resample(samples, sample_rate, settings.sample_rate)
     return logmel(resampled, **settings.model_dump()).astype(np.float16)
 
 
 def shape(settings: LogMel) -> tuple[int, int]:
-    """Bands and frames of a clip."""
+    """Return the bands and frames of a clip."""
     return settings.n_mels, 1 + CLIP_SECONDS * settings.sample_rate // settings.hop_length
 
 
@@ -90,7 +90,7 @@ FEATURE = Feature(
     LogMel,
     "float16",
     shape,
-    of_clip,
+    process_clip,
     is_embedding=False,
     packages=("librosa", "numpy", "resampy", "scipy", "soundfile"),
 )

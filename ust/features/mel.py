@@ -4,33 +4,33 @@ import numpy as np
 import scipy.fft
 from scipy.sparse import csr_array
 
-BLOCK = 64  # frames at a time, which with their spectra stay in a core's cache: twice as fast as all at once
+BLOCK = 64  # frames whose spectra fit into a core's cache: twice as fast as all at once
 
 
 def mel_spectrum(
     samples: np.ndarray, window: np.ndarray, bands: csr_array, *, n_fft: int, hop: int, power: int = 2
 ) -> np.ndarray:
-    """What each band gets of each frame's spectrum.
+    """Sum the spectrum of each frame over mel bands.
 
     Parameters
     ----------
     samples : numpy.ndarray [shape=(n,)]
-        At least as many as the window; frames start at every `hop` and are not padded.
+        At least as long as the window. Frames start every `hop` samples, without padding.
     window : numpy.ndarray [shape=(w,), float32]
-        w is at most `n_fft`.
+        At most `n_fft` long.
     bands : scipy.sparse.csr_array [shape=(bands, 1 + n_fft // 2), float32]
-        Weights; most are 0, for a bin is in two bands at most.
+        Band weights. Most are 0, because a bin lies in at most two bands.
     n_fft, hop : int
         Samples.
     power : {1, 2}
-        Of the magnitudes that are added up.
+        Exponent of the magnitudes that are summed.
 
     Returns
     -------
     numpy.ndarray [shape=(bands, 1 + (n - w) // hop), float32]
     """
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), len(window))[::hop]
-    found = np.empty((bands.shape[0], len(frames)), np.float32)
+    mel = np.empty((bands.shape[0], len(frames)), np.float32)
     for start in range(0, len(frames), BLOCK):
         block = frames[start : start + BLOCK]
         spectrum = scipy.fft.rfft(block * window, n_fft, axis=1, overwrite_x=True)
@@ -39,5 +39,5 @@ def mel_spectrum(
         values = parts[:, ::2] + parts[:, 1::2]
         if power == 1:
             np.sqrt(values, out=values)
-        found[:, start : start + len(block)] = bands @ np.ascontiguousarray(values.T)
-    return found
+        mel[:, start : start + len(block)] = bands @ np.ascontiguousarray(values.T)
+    return mel

@@ -1,6 +1,6 @@
-"""Any ONNX file that takes a waveform and gives embeddings, as a feature: PANNs, YAMNet, BEATs, BirdNET.
+"""Embeddings from any ONNX model that takes a waveform, such as PANNs, YAMNet, BEATs or BirdNET.
 
-Not in the default parameters: name it in ``features``, and give it a section ``onnx``.
+The feature is not in the default parameters: add ``onnx`` to ``features`` and give it a section ``onnx``.
 """
 
 import shutil
@@ -23,18 +23,18 @@ MODEL_FILE = "model.onnx"
 
 
 class ExtractionConfig(Section):
-    """What an embedding depends on, besides the file.
+    """Settings that an embedding depends on, besides the model file.
 
     Attributes
     ----------
     sample_rate : int
         Hz.
     samples : int
-        That the file takes at a time; a clip is cut into as many such windows as fit, one at least.
+        Length of the model's input. A clip is cut into as many windows of this length as fit, at least one.
     frames : int
-        Embeddings that it gives of each window.
+        Embeddings per window.
     size : int
-        Of an embedding.
+        Values per embedding.
     """
 
     sample_rate: Annotated[int, Field(ge=1000, le=192_000)]
@@ -44,39 +44,39 @@ class ExtractionConfig(Section):
 
 
 class ONNX(ExtractionConfig):
-    """The section ``onnx`` of params.yaml."""
+    """Settings of the feature."""
 
     file: str
     batch_clips: Count
 
 
-def windows(settings: ExtractionConfig) -> int:
-    """How many windows a clip is cut into."""
+def window_count(settings: ExtractionConfig) -> int:
+    """Return the number of windows that a clip is cut into."""
     return max(1, CLIP_SECONDS * settings.sample_rate // settings.samples)
 
 
 def shape(settings: ExtractionConfig) -> tuple[int, ...]:
-    """The size of an embedding, after the number of them where there are several."""
-    count = windows(settings) * settings.frames
+    """Return the number of embeddings of a clip, if it has several, and their size."""
+    count = window_count(settings) * settings.frames
     return (count, settings.size) if count > 1 else (settings.size,)
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
-    """A clip's windows [shape=(windows, samples), float32]; a last one that is not whole is dropped."""
+def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+    """Cut a clip into windows [shape=(windows, samples), float32]; an incomplete last one is dropped."""
     resampled = resample(samples, sample_rate, settings.sample_rate).astype(np.float32)
-    length = windows(settings) * settings.samples
+    length = window_count(settings) * settings.samples
     whole = np.pad(resampled[:length], (0, max(0, length - len(resampled))))
     return whole.reshape(-1, settings.samples)
 
 
-def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
-    """Put the file into a folder, after it has answered as its section says.
+def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
+    """Copy the model into a folder, after checking that its input and output match the settings.
 
     Parameters
     ----------
     folder : Path
     settings : ONNX
-    bring : Bring
+    fetch_file : FetchFile
 
     Returns
     -------
@@ -86,22 +86,22 @@ def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
     Raises
     ------
     UserError
-        If it is missing, no ONNX file, or takes or gives something else.
+        If the file is missing or not an ONNX model, or its input or output has another shape.
     """
-    path = bring(settings.file)
-    run_session(session(path), np.zeros((2, settings.samples), np.float32), path, settings)
+    path = fetch_file(settings.file)
+    run_session(open_session(path), np.zeros((2, settings.samples), np.float32), path, settings)
     with atomic_write(folder / MODEL_FILE) as partial:
         shutil.copyfile(path, partial)
     return {"weights": path.name, "sha256": file_digest(folder / MODEL_FILE)}
 
 
-def session(path: Path) -> Any:
-    """The file in onnxruntime, on a CPU.
+def open_session(path: Path) -> Any:
+    """Open a model in onnxruntime, on a CPU.
 
     Raises
     ------
     UserError
-        If it is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     import onnxruntime
 
@@ -111,47 +111,47 @@ def session(path: Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own, a dozen kinds without a common parent
+    except Exception as error:  # onnxruntime raises a dozen types without a common base class
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a readable ONNX file ({reason})") from None
 
 
 def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: ExtractionConfig) -> np.ndarray:
-    """The file's embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)].
+    """Compute embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)].
 
     Raises
     ------
     UserError
-        Saying what it takes, or gives, and what `settings` say.
+        If the model's input or output has another shape than the settings say.
     """
     inputs = model.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
         takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
         raise UserError(f"{path}: takes {takes}, should take one float tensor of (batch, samples)")
     try:
-        found = model.run(None, {inputs[0].name: waveforms})[0]
+        outputs = model.run(None, {inputs[0].name: waveforms})[0]
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path}: does not take {settings.samples} samples (onnx.samples): {reason}"
         ) from None
-    wanted = (len(waveforms), settings.frames, settings.size)
-    if found.shape not in (wanted, (wanted[0], wanted[2]) if settings.frames == 1 else wanted):
+    expected = (len(waveforms), settings.frames, settings.size)
+    if outputs.shape not in (expected, (expected[0], expected[2]) if settings.frames == 1 else expected):
         raise UserError(
-            f"{path}: gives {found.shape[1:]} for {settings.samples} samples; onnx.frames and onnx.size say "
-            f"{wanted[1:]}"
+            f"{path}: gives {outputs.shape[1:]} for {settings.samples} samples; "
+            f"onnx.frames and onnx.size say {expected[1:]}"
         )
-    return found.reshape(wanted).astype(np.float32)
+    return outputs.reshape(expected).astype(np.float32)
 
 
 def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
-    """The file over the windows of several clips."""
+    """Load the model; return a function that embeds the windows of several clips."""
     path = folder / MODEL_FILE
-    model = session(path)
+    model = open_session(path)
 
     def embed(clips: np.ndarray) -> np.ndarray:
-        found = run_session(model, clips.reshape(-1, settings.samples), path, settings)
-        return found.reshape(len(clips), *shape(settings))
+        embeddings = run_session(model, clips.reshape(-1, settings.samples), path, settings)
+        return embeddings.reshape(len(clips), *shape(settings))
 
     return embed
 
@@ -161,7 +161,7 @@ FEATURE = Feature(
     ExtractionConfig,
     "float32",
     shape,
-    of_clip,
+    process_clip,
     is_embedding=True,
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
     prepare=prepare,

@@ -1,4 +1,4 @@
-"""The features: what a clip becomes before a network takes it."""
+"""The features by name."""
 
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ FEATURES: dict[str, Feature] = {
 
 
 def read_feature(path: Path, name: str) -> tuple[Feature, Section]:
-    """A feature and its section of a parameter file.
+    """Return a feature and its section of a parameter file.
 
     Raises
     ------
     UserError
-        If there is no such feature, or naming each parameter of its that is wrong.
+        If there is no such feature, or a parameter of its section is wrong.
     """
     if name not in FEATURES:
         raise UserError(f"there is no feature {name!r}; there are {', '.join(FEATURES)}")
@@ -38,25 +38,26 @@ def read_feature(path: Path, name: str) -> tuple[Feature, Section]:
     return FEATURES[name], settings
 
 
-def write_weights(out: Path, name: str, settings: Any, bring: FetchFile) -> dict[str, str]:
-    """Write what makes a feature of any clip: its settings, and its network's weights if it has one.
+def write_weights(out: Path, name: str, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
+    """Write everything needed to compute a feature: its settings and, if it has a network, the weights.
 
     Parameters
     ----------
     out : Path
+        Folder to write to.
     name : str
-        Of the feature.
+        Name of the feature.
     settings : Section
         Its section of params.yaml.
-    bring : Bring
+    fetch_file : FetchFile
 
     Returns
     -------
     dict
-        What its weights are: ``weights`` and ``sha256``; nothing of features without a network.
+        ``weights`` and ``sha256``; empty for a feature without a network.
     """
     feature = FEATURES[name]
-    provenance = feature.prepare(out, settings, bring) if feature.prepare else {}
-    computed = feature.of_settings(settings.model_dump())
-    write_json(out / FEATURE_FILE, {"feature": name, **provenance, **computed.model_dump()})
+    provenance = feature.prepare(out, settings, fetch_file) if feature.prepare else {}
+    extraction_config = feature.config_from(settings.model_dump())
+    write_json(out / FEATURE_FILE, {"feature": name, **provenance, **extraction_config.model_dump()})
     return provenance

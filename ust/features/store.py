@@ -1,4 +1,4 @@
-"""What there is to extract features of: clips and their augmented variants."""
+"""Feature files: the rows to extract, and reading and writing the values in HDF5."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +19,7 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """What a feature row is of; rows are sorted by clip, then variant.
+    """A row of a feature file: a clip or an augmented variant of it, sorted by clip, then variant.
 
     Attributes
     ----------
@@ -39,12 +39,12 @@ class Row:
 
 
 def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
-    """All clips of ``audio/<split>/`` and variants of ``augmented/<variant>/<split>/``, sorted.
+    """Find all clips in ``audio/<split>/`` and variants in ``augmented/<variant>/<split>/``, sorted.
 
     Raises
     ------
     UserError
-        If there is no audio.
+        If there are no audio files.
     """
     rows = [
         Row(path.name, ORIGINAL, split, path)
@@ -62,26 +62,25 @@ def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
 
 KEYS = ("clip", "variant", "split")
 CONTENT = "content"
-# Shuffled bytes compress better; Zstandard reads them twice as fast as gzip, which takes as much room. The
-# checksum finds flipped bits.
+# Byte shuffling improves compression. Zstandard reads twice as fast as gzip at the same size. The checksum
+# detects flipped bits.
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.SHUFFLE)
 SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
 DTYPES = (np.float16, np.float32, np.uint8)
-# What h5py raises for a file whose bytes are not what they were.
+# Exceptions that h5py raises for a corrupt file.
 DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
 def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
-    """Open a feature file without HDF5's file lock, which some network file systems do not have.
+    """Open a feature file without HDF5's file lock, which some network file systems do not support.
 
-    No lock is needed: a feature file is written beside its place by one process and renamed when it is
-    complete, so nobody reads a file that is being written. Where the environment variable
-    HDF5_USE_FILE_LOCKING is set, HDF5 follows it instead.
+    No lock is needed: one process writes a feature file under a temporary name and renames it when it is
+    complete. HDF5 lets the environment variable HDF5_USE_FILE_LOCKING override this.
 
     Raises
     ------
     UserError
-        If HDF5 was told to lock and the file system has no locks.
+        If HDF5_USE_FILE_LOCKING requires a lock and the file system does not support it.
     """
     try:
         return h5py.File(path, mode, locking=False)
@@ -111,20 +110,22 @@ def write_features(
     ----------
     path : Path
     name : str
-        Of the data set, such as "logmel".
+        Name of the HDF5 data set, such as "logmel".
     rows : list of Row
         Sorted.
     contents : list of str
-        Of each row, a digest of what its value was computed from and how.
+        For each row, a digest of its audio, settings and code.
     values : iterable of numpy.ndarray [shape=shape]
         In the order of `rows`.
-    shape, dtype
-        Of one row as stored.
+    shape : tuple of int
+        Shape of a value.
+    dtype : str
+        Type of a value as stored.
     attributes : mapping
-        Stored with the file: every parameter of the extraction.
+        Parameters of the extraction, stored as attributes of the file.
     """
     text = h5py.string_dtype("utf-8")
-    # HDF5's oldest format, h5py's default: the newer ones store when a group was made.
+    # h5py's default is HDF5's oldest format; newer ones store creation times, so that bytes would differ.
     with atomic_write(path) as partial, open_hdf5(partial, "w") as file:
         file.attrs.update(dict(sorted(attributes.items())))
         for key in KEYS:
@@ -134,7 +135,7 @@ def write_features(
             name, (len(rows), *shape), dtype, chunks=(1, *shape), fletcher32=True, **CODEC
         )
         for index, value in enumerate(values):
-            # HDF5 crashes on a full disk; what it writes when it closes the file needs room, too.
+            # HDF5 crashes on a full disk; it also writes when it closes the file.
             check_space(partial, 2 * data.dtype.itemsize * value.size + SPARE + len(rows) * SPARE_PER_ROW)
             data[index] = value
 
@@ -147,13 +148,16 @@ class Features:
     ----------
     path : Path
     name : str
-        Of the data set.
-    clip, variant, split, content : numpy.ndarray [shape=(n,), object]
-        Strings.
+        Name of the HDF5 data set.
+    clip, variant, split : numpy.ndarray [shape=(n,), object]
+        Strings, one per row.
+    content : numpy.ndarray [shape=(n,), object]
+        For each row, a digest of its audio, settings and code.
     values : h5py.Dataset [shape=(n, …)]
     attributes : dict
+        Parameters of the extraction.
     cached : numpy.ndarray
-        The first rows, in memory.
+        The first rows, held in memory.
     """
 
     path: Path
@@ -167,13 +171,13 @@ class Features:
     cached: np.ndarray
 
     def digest(self) -> str:
-        """Stands for all that is in the file: each row's content names what it was computed from and how."""
+        """Return a digest of the whole file; each row's content digest stands for its value."""
         columns = (getattr(self, key) for key in (*KEYS, CONTENT))
         attributes = [f"{key}={self.attributes[key]}" for key in sorted(self.attributes)]
         return digest(self.name, *attributes, *(str(text) for column in columns for text in column))
 
-    def of_clip(self, clip: str) -> np.ndarray:
-        """The value of a clip as it was recorded.
+    def read_clip(self, clip: str) -> np.ndarray:
+        """Return the value of an original clip.
 
         Raises
         ------
@@ -186,18 +190,18 @@ class Features:
         return self[rows][0]
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        """Rows in the order asked, as stored."""
+        """Return rows in the order of `indices`, as stored."""
         indices = np.asarray(indices)
-        found = np.empty((len(indices), *self.values.shape[1:]), self.values.dtype)
+        values = np.empty((len(indices), *self.values.shape[1:]), self.values.dtype)
         in_memory = indices < len(self.cached)
-        found[in_memory] = self.cached[indices[in_memory]]
-        # Row by row, as they lie in the file: a selection of many rows at once takes HDF5 ten times as long.
+        values[in_memory] = self.cached[indices[in_memory]]
+        # Row by row in file order: HDF5 takes ten times as long for a selection of many rows.
         try:
-            for place in sorted(np.flatnonzero(~in_memory), key=indices.__getitem__):
-                found[place] = self.values[indices[place]]
+            for position in sorted(np.flatnonzero(~in_memory), key=indices.__getitem__):
+                values[position] = self.values[indices[position]]
         except DAMAGED as error:
-            raise UserError(f"{self.path}: damaged ({error}); {_again(self.name)}") from None
-        return found
+            raise UserError(f"{self.path}: damaged ({error}); {_rerun_hint(self.name)}") from None
+        return values
 
 
 @contextmanager
@@ -208,14 +212,14 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
     ----------
     path : Path
     name : str
-        Of the data set.
+        Name of the HDF5 data set.
     cache_gib : float
-        GiB of rows to keep in memory, as stored; the others are read each time they are asked for.
+        GiB of rows to hold in memory, as stored. Other rows are read from the file on every access.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged or does not hold the feature.
+        If the file is missing or damaged, or has no such feature.
     """
     with ExitStack() as stack:
         try:
@@ -230,7 +234,7 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
             if {len(column) for column in keys.values()} != {len(values)}:
                 raise UserError(f"{path}: its columns have different numbers of rows")
             if values.dtype not in DTYPES or values.ndim < 2 or not values.size:
-                raise UserError(f"{path}: {name} is {values.dtype} {values.shape}; {_again(name)}")
+                raise UserError(f"{path}: {name} is {values.dtype} {values.shape}; {_rerun_hint(name)}")
             row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
             cached = values[: int(cache_gib * 2**30 / row_bytes)]
         except FileNotFoundError:
@@ -240,54 +244,55 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
                 raise UserError(
                     f"{path}: not an HDF5 file, should be one of the stage extract@{name}"
                 ) from None
-            raise UserError(f"{path}: damaged ({error}); {_again(name)}") from None
+            raise UserError(f"{path}: damaged ({error}); {_rerun_hint(name)}") from None
         yield Features(path, name, **keys, values=values, attributes=attributes, cached=cached)
 
 
-def _again(name: str) -> str:
+def _rerun_hint(name: str) -> str:
+    """Return the advice for a damaged file."""
     return f"delete it and run the stage extract@{name} again"
 
 
 @contextmanager
-def open_all(
+def open_feature_files(
     folder: Path, inputs: Mapping[str, str], *, cache_gib: float = 0
 ) -> Iterator[dict[str, Features]]:
-    """Open the feature files that a network takes.
+    """Open the feature files of a network's inputs.
 
     Parameters
     ----------
     folder : Path
         Holds ``FEATURE.h5``.
     inputs : mapping of str to str
-        The feature by the network's name for it.
+        Name of the feature for each input of the network.
     cache_gib : float
-        GiB of rows to keep in memory, of all files together: the first rows of the first file, and of the
-        next what is left.
+        GiB of rows to hold in memory, shared by all files: the first rows of the first file, then those of
+        the next.
 
     Raises
     ------
     UserError
-        As `open_features`, or if they are of different clips or variants.
+        As `open_features`, or if the files have different clips or variants.
     """
     with ExitStack() as stack:
-        found, left = {}, cache_gib
+        opened, remaining_gib = {}, cache_gib
         for name, feature in inputs.items():
             path = folder / f"{feature}.h5"
-            found[name] = stack.enter_context(open_features(path, feature, cache_gib=left))
-            left -= found[name].cached.nbytes / 2**30
-        first, *others = found.values()
+            opened[name] = stack.enter_context(open_features(path, feature, cache_gib=remaining_gib))
+            remaining_gib -= opened[name].cached.nbytes / 2**30
+        first, *others = opened.values()
         for other in others:
             check_same_rows(first, other)
-        yield found
+        yield opened
 
 
 def check_same_rows(first: Features, second: Features) -> None:
-    """Check that two feature files are of the same clips.
+    """Check that two feature files have the same rows.
 
     Raises
     ------
     UserError
-        If they are not.
+        If they differ.
     """
     for key in KEYS:
         if not np.array_equal(getattr(first, key), getattr(second, key)):

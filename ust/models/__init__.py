@@ -1,1 +1,1 @@
-"""From arrays to probabilities: networks, the systems made of them, and how both are saved."""
+"""Network architectures, trained systems and their checkpoints."""

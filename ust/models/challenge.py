@@ -1,4 +1,4 @@
-"""Networks of other participants of the challenge, after their published descriptions: the report's peers.
+"""Networks of other challenge participants, rebuilt from their published descriptions.
 
 References
 ----------
@@ -17,18 +17,18 @@ from torch.nn import functional
 
 from ust.util.config import Section
 
-LOUDEST = 80.0  # dB: log-mels reach from -80 to 0
+LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
 
 
 class LogMelNetwork(nn.Module):
-    """What networks on whole log-mels have in common."""
+    """Base class of networks whose only input is a log-mel spectrogram."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
     of_frames: ClassVar[bool] = False
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel.
+        """Check that the input is a log-mel spectrogram.
 
         Raises
         ------
@@ -40,27 +40,29 @@ class LogMelNetwork(nn.Module):
 
     @staticmethod
     def picture(logmel: torch.Tensor) -> torch.Tensor:
-        """Log-mels (batch, bands, frames) from 0 to 1, as images of one channel."""
+        """Scale log-mels (batch, bands, frames) to 0 to 1, as images of one channel."""
         x = logmel.float() / LOUDEST + 1
         return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
 
 
 class CNN9(LogMelNetwork):
-    """Kong et al.: four blocks of two 3 × 3 convolutions, averaged over bands, the maximum over frames.
+    """CNN9 of Kong et al.: four blocks of two 3 × 3 convolutions, mean over bands, maximum over frames.
 
     Parameters
     ----------
     config : CNN9.Config
     outputs : int
+        Number of labels.
     shapes : mapping of str to tuple of int
+        Shape of each input of a clip.
     """
 
     class Config(Section):
-        """What of params.yaml rebuilds it: nothing."""
+        """The architecture has no settings."""
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return "CNN9 of Kong et al. (2019)"
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -80,11 +82,11 @@ class CNN9(LogMelNetwork):
         self.answer = nn.Linear(inputs, outputs)
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of log-mels (batch, bands, frames)."""
+        """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
         return self.answer(self.blocks(self.picture(logmel)).mean(dim=2).amax(dim=2))
 
 
-# Expansion, channels, blocks, stride of the first: Table 2 of Sandler et al.
+# Expansion, channels, number of blocks, stride of the first block: Table 2 of Sandler et al.
 BOTTLENECKS = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
 )  # fmt: skip
@@ -92,21 +94,23 @@ STEM, LAST = 32, 1280
 
 
 class MobileNetV2(LogMelNetwork):
-    """MobileNetV2 on log-mels; the head is one linear layer.
+    """MobileNetV2 on log-mels, with one linear layer as head.
 
     Parameters
     ----------
     config : MobileNetV2.Config
     outputs : int
+        Number of labels.
     shapes : mapping of str to tuple of int
+        Shape of each input of a clip.
     """
 
     class Config(Section):
-        """What of params.yaml rebuilds it: nothing."""
+        """The architecture has no settings."""
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return "MobileNetV2 of Adapa (2019)"
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -122,13 +126,13 @@ class MobileNetV2(LogMelNetwork):
         self.answer = nn.Linear(LAST, outputs)
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of log-mels (batch, bands, frames)."""
+        """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
         x = self.features(self.picture(logmel)).mean(dim=(2, 3))
         return self.answer(functional.dropout(x, 0.2, self.training))
 
 
 class _Bottleneck(nn.Module):
-    """Expand, filter each channel, project; added to its input where they have the same shape."""
+    """An inverted residual block: expansion, depthwise convolution, linear projection."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -140,12 +144,14 @@ class _Bottleneck(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (batch, in, height, width) to (batch, out, …)."""
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
 def _convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
+    """Build a convolution without bias, a batch norm and a ReLU6."""
     padding = (kernel - 1) // 2
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU6())

@@ -1,4 +1,4 @@
-"""Saved networks and systems: safetensors weights and a JSON of what rebuilds them."""
+"""Checkpoints: weights in safetensors, and a JSON description from which the network is rebuilt."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ust.annotations.annotations import SPLITS
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.initialization import initialize_weights, without_draws
+from ust.models.initialization import initialize_weights, skip_initialization
 from ust.models.outputs import ROOT
 from ust.models.registry import ARCHITECTURES
 from ust.models.systems import (
@@ -29,15 +29,15 @@ from ust.util.errors import UserError, shorten
 from ust.util.tensors import write_tensors
 
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
-# What comes of building a network from something else.
+# Exceptions raised when a network is built from a malformed description.
 NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError)
-LARGEST = 10**6  # of a feature's sizes
+MAX_SIZE = 10**6  # limit of each dimension of a feature
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class Checkpoint(Section):
-    """A row of ``checkpoints`` in params.yaml: what is predicted with, and how its answers are read."""
+    """A row of ``checkpoints`` in params.yaml: a trained model and its inference options."""
 
     model: Place
     threshold: Share = 0.5
@@ -47,7 +47,7 @@ class Checkpoint(Section):
 
 
 class Predict(Section):
-    """The section ``predict`` of params.yaml."""
+    """Settings of the stage predict."""
 
     split: Literal[SPLITS]
     batch_size: Count
@@ -55,21 +55,21 @@ class Predict(Section):
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A network and what it is.
+    """A network with the description that its checkpoint stores.
 
     Attributes
     ----------
     network : torch.nn.Module
     architecture : str
-        Its row of `ARCHITECTURES`.
+        Name of the architecture in `ust.models.registry.ARCHITECTURES`.
     config : Section
-        What rebuilds it.
+        Settings of the architecture.
     labels : list of str
-        What its outputs are of.
+        Labels of the outputs.
     metadata : dict
-        Epoch and score it was chosen by, what its features rest on.
+        Epoch and score of the checkpoint, and the provenance of its features.
     shapes : mapping of str to tuple of int
-        Of a clip's inputs.
+        Shape of each input of a clip.
     """
 
     network: torch.nn.Module
@@ -83,11 +83,11 @@ class SavedNetwork:
 def build_network(
     architecture: str, config: Section, outputs: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> torch.nn.Module:
-    """A network whose weights are PyTorch's first ones: to be loaded over, or to be looked at."""
+    """Build a network with PyTorch's default initialisation, to load weights into or to inspect."""
     return ARCHITECTURES[architecture](config, outputs, shapes)
 
 
-def build_new(
+def build_initialized(
     architecture: str,
     config: Section,
     outputs: int,
@@ -95,21 +95,21 @@ def build_new(
     seed: int,
     name: str,
 ) -> torch.nn.Module:
-    """A network to train: its first weights follow from the seed and its name alone, on every processor."""
-    network = without_draws(lambda: build_network(architecture, config, outputs, shapes))
+    """Build a network to train, initialised from the seed and its name, identically on every processor."""
+    network = skip_initialization(lambda: build_network(architecture, config, outputs, shapes))
     initialize_weights(network, seed, name)
     return network
 
 
 def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> None:
-    """Write a network; the description last, so that a folder with one is complete.
+    """Write a network. The description is written last, so that a folder with one is complete.
 
     Parameters
     ----------
     folder : Path
-    saved : Saved
+    saved : SavedNetwork
     kind : {"flat", "frames"}
-        Of the system that the network makes.
+        Kind of system that the network makes: one that classifies clips, or frames.
     """
     write_tensors(folder / WEIGHTS_FILE, saved.network.state_dict())
     description = {
@@ -124,27 +124,27 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
 
 
 def save_hierarchy(folder: Path, nodes: list[str], metadata: dict[str, Any]) -> None:
-    """Write what a folder of networks makes together."""
+    """Write the description of a hierarchy, whose networks are in sub-folders named by `nodes`."""
     write_json(folder / MODEL_FILE, {"kind": "hierarchy", "nodes": nodes, "about": metadata})
 
 
 def save_ensemble(
     folder: Path, members: list[str], shares: Mapping[str, list[float]], metadata: dict[str, Any]
 ) -> None:
-    """Write what the systems in a folder's folders make together."""
+    """Write the description of an ensemble, whose members are in sub-folders, with their weights by level."""
     description = {"kind": "ensemble", "members": members, "shares": shares, "about": metadata}
     write_json(folder / MODEL_FILE, description)
 
 
-def update_metadata(folder: Path, **facts: int | bool) -> None:
-    """Add to what a checkpoint says of itself."""
+def update_metadata(folder: Path, **values: int | bool) -> None:
+    """Update the metadata of a saved checkpoint."""
     description = read_description(folder)
-    description["about"] |= facts
+    description["about"] |= values
     write_json(folder / MODEL_FILE, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What a folder's network or system is.
+    """Read the description of a saved network or system.
 
     Raises
     ------
@@ -152,35 +152,35 @@ def read_description(folder: Path) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     path = folder / MODEL_FILE
-    inside = sorted(str(other.parent) for other in folder.glob(f"*/{MODEL_FILE}"))
-    if inside and not path.exists():
-        raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(inside)}")
+    candidates = sorted(str(file.parent) for file in folder.glob(f"*/{MODEL_FILE}"))
+    if candidates and not path.exists():
+        raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(candidates)}")
     return read_json(path, made_by="train")
 
 
 def read_network(folder: Path, build: Callable[[], Network]) -> Network:
-    """Build a network and set its weights.
+    """Build a network and load its weights.
 
     Parameters
     ----------
     folder : Path
     build : callable
-        Makes the network; it takes no memory before the file is known to be of such a network.
+        Returns the network. It is first called on the meta device, to compare shapes without using memory.
 
     Raises
     ------
     UserError
-        If the file is missing or damaged, or of another network.
+        If the file is missing or damaged, or belongs to another network.
     """
     path = folder / WEIGHTS_FILE
     try:
         with torch.device("meta"):
-            wanted = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
+            expected_shapes = {name: list(tensor.shape) for name, tensor in build().state_dict().items()}
         with safe_open(path, "pt") as file:
-            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if found != wanted:
+            actual_shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if actual_shapes != expected_shapes:
             raise UserError(f"{path}: not the weights of the network that {MODEL_FILE} describes")
-        network = without_draws(build)
+        network = skip_initialization(build)
         network.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage train makes it") from None
@@ -191,12 +191,12 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
 
 
 def load_network(folder: Path) -> SavedNetwork:
-    """Read a network and rebuild it.
+    """Load a network from its checkpoint.
 
     Raises
     ------
     UserError
-        If a file is missing or damaged, or of an architecture that is not there.
+        If a file is missing or damaged, or the architecture does not exist.
     """
     description = read_description(folder)
     path = folder / MODEL_FILE
@@ -206,8 +206,8 @@ def load_network(folder: Path) -> SavedNetwork:
             raise UserError(f"{path}: there is no architecture {architecture!r}")
         config = ARCHITECTURES[architecture].Config(**description["config"])
         shapes = {name: tuple(map(int, shape)) for name, shape in description["shapes"].items()}
-        if any(size > LARGEST for shape in shapes.values() for size in shape):
-            raise ValueError(f"a size of more than {LARGEST:,}")
+        if any(size > MAX_SIZE for shape in shapes.values() for size in shape):
+            raise ValueError(f"a size of more than {MAX_SIZE:,}")
         network = read_network(folder, lambda: build_network(architecture, config, len(labels), shapes))
         return SavedNetwork(network, architecture, config, labels, dict(description["about"]), shapes)
     except ValidationError as error:
@@ -226,25 +226,37 @@ def load_system(
     coarse_at_least_fine: bool = False,
     taxonomy: Taxonomy | None = None,
 ) -> System:
-    """Read a trained system of any kind, to be asked: dropout and batch norm are as for that.
+    """Load a trained system of any kind, in evaluation mode.
 
     Parameters
     ----------
     folder : Path
-        Of the stage train; of a flat system the folder of one checkpoint.
-    threshold, unselected
+        Folder of a model that the stage train wrote; for a flat system, the folder of one of its checkpoints.
+    threshold : float
+        See `ust.models.systems.HierarchicalSystem`.
+    unselected : str
         See `ust.models.systems.HierarchicalSystem`.
     pooling : str
         See `ust.models.systems.FrameSystem`.
     coarse_at_least_fine : bool
         See `ust.models.systems.System`.
     taxonomy : Taxonomy, optional
-        Of the labels; by default the one that the system was trained with.
+        By default the taxonomy that the system was trained with.
+
+    Returns
+    -------
+    System
 
     Raises
     ------
     UserError
         If a file is missing or damaged.
+
+    Examples
+    --------
+    >>> system = load_system(Path("models/cnn_vggish/coarse"))  # doctest: +SKIP
+    >>> system(logmel=logmel, vggish=vggish).shape  # doctest: +SKIP
+    torch.Size([64, 37])
     """
     description = read_description(folder)
     kind = description.get("kind")
@@ -281,6 +293,6 @@ def load_system(
     return system.eval()
 
 
-def parameter_count(network: torch.nn.Module) -> int:
-    """Number of trained weights."""
+def count_parameters(network: torch.nn.Module) -> int:
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""The report's networks: log-mels through its Table 1, alone or with VGGish embeddings."""
+"""The report's networks: the CNN of its Table 1 on log-mels, alone or fused with VGGish embeddings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Block:
-    """A row of Table 1: convolution, batch norm, ReLU, max pool where given, dropout."""
+    """A row of Table 1: convolution, batch norm, ReLU, optional max pool, dropout."""
 
     inputs: int
     outputs: int
@@ -27,7 +27,7 @@ class Block:
     pool: tuple[int, int] | None = None
 
     def module(self, dropout: float) -> nn.Sequential:
-        """The same as layers."""
+        """Build the block's layers."""
         return nn.Sequential(
             nn.Conv2d(self.inputs, self.outputs, self.kernel, self.stride, self.padding),
             nn.BatchNorm2d(self.outputs),
@@ -48,7 +48,7 @@ TABLE_1 = (
 
 
 def output_size(bands: int, frames: int) -> tuple[int, int]:
-    """What the blocks leave of a log-mel; less than 1 in either place where it is too small for them.
+    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small.
 
     Examples
     --------
@@ -61,17 +61,18 @@ def output_size(bands: int, frames: int) -> tuple[int, int]:
 
 
 def minimum_size(axis: int) -> int:
-    """The fewest bands (axis 0) or frames (axis 1) that leave anything.
+    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept.
 
     Examples
     --------
-    >>> fewest(0), fewest(1)
+    >>> minimum_size(0), minimum_size(1)
     (108, 528)
     """
     return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
 
 
 def _left(size: int, axis: int) -> int:
+    """Return the size of one axis after all blocks; 0 if a kernel is larger than its input."""
     for block in TABLE_1:
         padded = size + 2 * block.padding[axis]
         if padded < block.kernel[axis]:
@@ -82,12 +83,12 @@ def _left(size: int, axis: int) -> int:
 
 
 def build_convolutions(dropout: float) -> nn.Sequential:
-    """`TABLE_1` as layers."""
+    """Build the layers of `TABLE_1`."""
     return nn.Sequential(*(block.module(dropout) for block in TABLE_1))
 
 
 def build_head(outputs: int, dropout: float) -> nn.Sequential:
-    """From the 512 fused values to logits of labels."""
+    """Build the layers from the 512 fused values to label logits."""
     return nn.Sequential(
         nn.BatchNorm1d(FUSED),
         nn.ReLU(),
@@ -101,14 +102,14 @@ def build_head(outputs: int, dropout: float) -> nn.Sequential:
 
 
 class Dropouts(Section):
-    """How much of what the layers give is dropped in training."""
+    """Dropout rates of the convolutions and the head."""
 
     conv_dropout: Rate
     head_dropout: Rate
 
 
 class CNN(nn.Module):
-    """The report's network without embeddings: a log-mel through `TABLE_1` to label logits.
+    """The report's network without embeddings: log-mel, `TABLE_1`, label logits.
 
     Parameters
     ----------
@@ -116,18 +117,18 @@ class CNN(nn.Module):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int, optional
-        Of a clip's inputs; it takes any that `check` allows.
+        Shape of each input of a clip; any that `check` accepts.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
     of_frames: ClassVar[bool] = False
 
     class Config(Dropouts):
-        """What of params.yaml rebuilds it."""
+        """Settings of the architecture."""
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return "CNN"
 
     def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
@@ -138,22 +139,22 @@ class CNN(nn.Module):
 
     @staticmethod
     def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:
-        """What takes the 256 values of the convolutions to 512."""
+        """Build the layer from the 256 values of the convolutions to 512."""
         return nn.Linear(TABLE_1[-1].outputs, FUSED)
 
     @staticmethod
     def check(shapes: Shapes) -> None:
-        """Check that the inputs are what it can take.
+        """Check that the network accepts inputs of these shapes.
 
         Parameters
         ----------
         shapes : mapping of str to tuple of int
-            Of a clip, by input.
+            Shape of each input of a clip.
 
         Raises
         ------
         ValueError
-            Saying what of the feature should be changed.
+            Naming the feature's parameter to change.
         """
         bands, frames = shapes["logmel"]
         left = output_size(bands, frames)
@@ -169,12 +170,12 @@ class CNN(nn.Module):
             )
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Logits of each label.
+        """Compute the logits of all labels.
 
         Parameters
         ----------
         logmel : torch.Tensor [shape=(batch, bands, frames)]
-            dB, any floating type; the report's are (128, 862), which the blocks leave 1 × 1 of.
+            dB, any floating type. The report's size (128, 862) is reduced to 1 × 1 by the blocks.
 
         Returns
         -------
@@ -183,12 +184,12 @@ class CNN(nn.Module):
         return self.head(self.fusion(self.spectral(logmel)))
 
     def spectral(self, logmel: torch.Tensor) -> torch.Tensor:
-        """What the convolutions make of a log-mel [shape=(batch, 256)]; of larger ones the mean."""
+        """Return the convolutions' output [shape=(batch, 256)], averaged over positions."""
         return self.convolutions(logmel.float().unsqueeze(1)).mean(dim=(2, 3))
 
 
 class Concat(nn.Linear):
-    """Fusion of the report's text: both vectors side by side, then a linear layer."""
+    """Fusion as in the report's text: concatenation followed by a linear layer."""
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Fuse (batch, 256) and (batch, 1280) to (batch, 512)."""
@@ -204,25 +205,25 @@ class CNNVGGish(CNN):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int, optional
-        As of `CNN`.
+        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "vggish")
 
     class Config(Dropouts):
-        """What of params.yaml rebuilds it."""
+        """Settings of the architecture."""
 
         fusion: Literal["concat", "bilinear"]
         vggish_scale: Literal["whitened", "raw"] | None
 
         @property
         def scale(self) -> str:
-            """What the embeddings are fed as; as the authors' code, raw, where the fusion is theirs."""
+            """Scale of the embeddings; by default raw with the authors' bilinear fusion, else whitened."""
             return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return f"CNN and VGGish embeddings ({self.fusion})"
 
     def __init__(self, config: Any, outputs: int, shapes: Shapes | None = None) -> None:
@@ -231,19 +232,19 @@ class CNNVGGish(CNN):
 
     @staticmethod
     def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
-        """What takes the 256 values of the convolutions and the embeddings to 512."""
+        """Build the layer from the 256 values of the convolutions and the embeddings to 512."""
         features = TABLE_1[-1].outputs
         if config.fusion == "bilinear":
             return nn.Bilinear(features, VGGISH_FEATURES, FUSED)
         return Concat(features + VGGISH_FEATURES, FUSED)
 
     def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
-        """Logits of each label.
+        """Compute the logits of all labels.
 
         Parameters
         ----------
         logmel : torch.Tensor [shape=(batch, bands, frames)]
-            As of `CNN`.
+            As for `CNN`.
         vggish : torch.Tensor [shape=(batch, 10, 128)]
             Quantised embeddings, 0 to 255.
 

@@ -1,4 +1,4 @@
-"""The report's network with another network's embedding of the clip in the place of VGGish's ten."""
+"""The report's network with a single embedding of the clip in place of the ten VGGish embeddings."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from ust.models.heads import Head
 
 
 class CNNEmbedding(CNN):
-    """A log-mel through the report's Table 1, beside an embedding of the clip, to label logits.
+    """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits.
 
     Parameters
     ----------
@@ -18,42 +18,42 @@ class CNNEmbedding(CNN):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int
-        Of a clip's inputs.
+        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "embedding")
 
     class Config(Dropouts):
-        """What of params.yaml rebuilds it."""
+        """Settings of the architecture."""
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return "CNN and an embedding of the clip"
 
     def __init__(self, config: Any, outputs: int, shapes: Shapes) -> None:
         super().__init__(config, outputs, shapes)
-        # On the scale of what the convolutions give, whatever network it is of.
+        # Brings embeddings of any network to the scale of the convolutions' output.
         self.normalised = nn.BatchNorm1d(shapes["embedding"][0], affine=False)
 
     @staticmethod
     def build_fusion(config: Dropouts, shapes: Shapes) -> nn.Module:
-        """What takes the 256 values of the convolutions and the embedding to 512."""
+        """Build the layer from the 256 values of the convolutions and the embedding to 512."""
         return Concat(TABLE_1[-1].outputs + shapes["embedding"][0], FUSED)
 
     @staticmethod
     def check(shapes: Shapes) -> None:
-        """Check that the inputs are a log-mel that the convolutions leave something of, and one embedding.
+        """Check that the inputs are a log-mel large enough for the convolutions, and one embedding.
 
         Raises
         ------
         ValueError
-            Saying what of the feature should be changed.
+            Naming the feature's parameter to change.
         """
         CNN.check(shapes)
         Head.check(shapes)
 
     def forward(self, logmel: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, labels) of log-mels (batch, bands, frames) and embeddings (batch, size)."""
+        """Return logits (batch, labels) of log-mels (batch, bands, frames) and embeddings (batch, size)."""
         beside = self.normalised(embedding.float())
         return self.head(self.fusion(self.spectral(logmel), beside))

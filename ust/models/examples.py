@@ -1,4 +1,4 @@
-"""What a network is trained on or asked: feature rows and label vectors, batch by batch."""
+"""Examples for training and prediction: feature rows with label vectors, in batches."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,17 +15,18 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of the feature files with their targets.
+    """Rows of feature files with their targets.
 
     Attributes
     ----------
     features : mapping of str to Features
-        Open feature files, of the same rows, by the names of a network's inputs.
+        Open feature files with the same rows, by input of the network.
     rows : numpy.ndarray [shape=(n,), int64]
-        Indices into each.
+        Row indices into each file.
     targets : numpy.ndarray [shape=(n, labels), float32]
+        Label values from 0 to 1.
     sensors : mapping of str to str
-        The sensor_id of each clip, where folds are to keep sensors apart.
+        The sensor_id of each clip, needed for folds that keep sensors apart.
     """
 
     features: Mapping[str, Features]
@@ -35,17 +36,17 @@ class Examples:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of a clip's features, by input."""
+        """Shape of each input of a clip."""
         return {name: tuple(file.values.shape[1:]) for name, file in self.features.items()}
 
     @property
     def clips(self) -> np.ndarray:
-        """The name of each one's clip."""
+        """The clip of each example."""
         return next(iter(self.features.values())).clip[self.rows]
 
     @property
     def groups(self) -> np.ndarray:
-        """The sensor of each one's clip.
+        """The sensor of each example.
 
         Raises
         ------
@@ -63,29 +64,29 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def subset(self, which: np.ndarray | slice, targets: np.ndarray) -> "Examples":
-        """Some of them (indices or a mask), with other targets."""
-        return replace(self, rows=self.rows[which], targets=targets)
+    def subset(self, indices: np.ndarray | slice, targets: np.ndarray) -> "Examples":
+        """Return the examples at `indices` (integers, a mask or a slice), with other targets."""
+        return replace(self, rows=self.rows[indices], targets=targets)
 
     def batches(
         self, size: int, *, order: np.ndarray | None = None, device: torch.device
     ) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Batches of features by input and of targets, read from the files as they are needed."""
+        """Yield batches of inputs and targets, read from the files on demand."""
         order = np.arange(len(self)) if order is None else order
         for start, end in batch_bounds(len(order), size):
             yield self.batch(order[start:end], device)
 
-    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
-        """Features by input, and targets, of some of them (indices)."""
-        rows = self.rows[chosen]
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+        """Read the inputs and targets of the examples at `indices`."""
+        rows = self.rows[indices]
         batch = {name: torch.from_numpy(file[rows]).to(device) for name, file in self.features.items()}
-        return batch, torch.from_numpy(self.targets[chosen]).to(device)
+        return batch, torch.from_numpy(self.targets[indices]).to(device)
 
 
 def batch_bounds(n: int, size: int, *, fewest: int = 2) -> list[tuple[int, int]]:
-    """Where batches of n examples start and end; a last one of fewer than `fewest` joins the one before.
+    """Return start and end of each batch; a last batch of fewer than `fewest` is merged into the one before.
 
-    Batch norm cannot train on one example.
+    Batch norm cannot train on a single example.
 
     Examples
     --------
@@ -98,7 +99,7 @@ def batch_bounds(n: int, size: int, *, fewest: int = 2) -> list[tuple[int, int]]
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def select(
+def select_examples(
     split: str,
     labels: pd.DataFrame,
     columns: list[str],
@@ -107,36 +108,36 @@ def select(
     variants: bool,
     sensors: Mapping[str, str] | None = None,
 ) -> Examples:
-    """The examples of a split.
+    """Select the examples of a split.
 
     Parameters
     ----------
     split : str
     labels : pandas.DataFrame
-        By audio_filename: ``split`` and label columns.
+        Indexed by audio_filename, with ``split`` and label columns.
     columns : list of str
-        Label columns that make the targets.
+        Label columns used as targets.
     features : mapping of str to Features
-        Of the same rows.
+        Open feature files with the same rows, by input of the network.
     variants : bool
-        Whether to take augmented variants too.
+        Whether to include augmented variants.
     sensors : mapping of str to str, optional
         The sensor_id of each clip.
 
     Raises
     ------
     UserError
-        If a clip has labels but no features, or a train clip features but no labels, or the split is empty.
-        In other splits clips without labels are those that nobody has verified.
+        If a clip has labels but no features, a train clip has features but no labels, or the split is empty.
+        In other splits, clips without labels are allowed: no ground truth was agreed for them.
     """
     keys = next(iter(features.values()))
-    wanted = set(labels.index[labels["split"] == split])
-    of_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))
-    there = set(keys.clip[of_split])
-    rows = np.flatnonzero(of_split & np.isin(keys.clip, sorted(wanted)))
-    problems = [f"{clip} has labels but no features" for clip in sorted(wanted - there)]
+    with_labels = set(labels.index[labels["split"] == split])
+    in_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))
+    with_features = set(keys.clip[in_split])
+    rows = np.flatnonzero(in_split & np.isin(keys.clip, sorted(with_labels)))
+    problems = [f"{clip} has labels but no features" for clip in sorted(with_labels - with_features)]
     if split == "train":
-        problems += [f"{clip} has features but no labels" for clip in sorted(there - wanted)]
+        problems += [f"{clip} has features but no labels" for clip in sorted(with_features - with_labels)]
     if problems:
         raise UserError(f"labels and features of the split '{split}' do not match:\n{bullet_list(problems)}")
     if len(rows) == 0:
@@ -148,7 +149,7 @@ def select(
 def predict(
     module: Callable[..., torch.Tensor], examples: Examples, *, batch_size: int, device: torch.device
 ) -> np.ndarray:
-    """What a module gives for examples [shape=(n, …)], in their order."""
+    """Return the module's outputs for all examples [shape=(n, …)], in their order."""
     with torch.inference_mode():
         batches = [module(**batch).cpu().numpy() for batch, _ in examples.batches(batch_size, device=device)]
     return np.concatenate(batches)

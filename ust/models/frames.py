@@ -13,7 +13,7 @@ from ust.util.config import Count, Section, Whole
 
 
 class FrameClassifier(nn.Module):
-    """A (by default linear) classifier of single VGGish embeddings, standardised.
+    """A classifier of single, standardised VGGish embeddings, linear by default.
 
     Parameters
     ----------
@@ -21,21 +21,21 @@ class FrameClassifier(nn.Module):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int, optional
-        Of a clip's inputs.
+        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("vggish",)
     of_frames: ClassVar[bool] = True
 
     class Config(Section):
-        """What of params.yaml rebuilds it; no hidden layers give logistic regression."""
+        """Settings of the architecture; without hidden layers it is logistic regression."""
 
         hidden_layers: Whole
         hidden_size: Count
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of VGGish frames"
 
@@ -55,16 +55,16 @@ class FrameClassifier(nn.Module):
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the inputs are what it can take.
+        """Check that the network accepts inputs of these shapes.
 
         Raises
         ------
         ValueError
-            If they are not embeddings of its size.
+            If the embeddings have another size.
         """
         if shapes["vggish"][-1] != EMBEDDING:
             raise ValueError(f"the embeddings have {shapes['vggish'][-1]} values, should have {EMBEDDING}")
 
     def forward(self, vggish: torch.Tensor) -> torch.Tensor:
-        """Logits (…, outputs) of quantised embeddings (…, 128)."""
+        """Return logits (…, outputs) of quantised embeddings (…, 128)."""
         return self.layers((vggish.float() - self.mean) / self.scale)

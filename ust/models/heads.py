@@ -1,4 +1,4 @@
-"""Heads on pretrained embeddings: of a clip, or attending over its frames."""
+"""Heads on pretrained embeddings: a classifier of the clip's embedding, or attention over frames."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -8,16 +8,16 @@ from torch import nn
 
 from ust.util.config import Count, Rate, Section, Whole
 
-SMALLEST = 1e-6  # probability whose logit is finite in single precision
+SMALLEST = 1e-6  # probabilities are clipped to it, so that logits are finite in single precision
 
 
 class Standardize(nn.Module):
-    """Features on the scale of the training examples: mean 0, deviation 1.
+    """Standardise features to mean 0 and deviation 1 over the training examples.
 
     Parameters
     ----------
     size : int
-        Of the last axis.
+        Size of the last axis.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,19 +27,19 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, values: torch.Tensor) -> None:
-        """Take the mean and deviation of values (…, size); what never varies is left as it is."""
+        """Estimate mean and deviation from values (…, size); constant features are not scaled."""
         rows = values.reshape(-1, values.shape[-1]).double()
         deviation = rows.std(dim=0, correction=0)
         self.mean.copy_(rows.mean(dim=0))
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Take (…, size) to the same shape."""
+        """Standardise (…, size)."""
         return (values.float() - self.mean) / self.scale
 
 
 class Head(nn.Module):
-    """A linear layer, or a multilayer perceptron, on the embedding of a clip.
+    """A linear layer or multilayer perceptron on the embedding of a clip.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ class Head(nn.Module):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int
-        Of a clip's inputs.
+        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
     of_frames: ClassVar[bool] = False
 
     class Config(Section):
-        """What of params.yaml rebuilds it; no hidden layers give logistic regression."""
+        """Settings of the architecture; without hidden layers it is logistic regression."""
 
         hidden_layers: Whole
         hidden_size: Count
@@ -62,7 +62,7 @@ class Head(nn.Module):
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of the clip's embedding"
 
@@ -78,12 +78,12 @@ class Head(nn.Module):
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is one embedding a clip.
+        """Check that the input is one embedding per clip.
 
         Raises
         ------
         ValueError
-            If it has frames.
+            If the input has frames.
         """
         if len(shapes["embedding"]) != 1:
             raise ValueError(
@@ -92,12 +92,12 @@ class Head(nn.Module):
             )
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of embeddings (batch, size)."""
+        """Return logits (batch, outputs) of embeddings (batch, size)."""
         return self.layers(self.standardised(embedding))
 
 
 class Attention(nn.Module):
-    """A classifier of frames, whose answers are averaged with weights that it gives each label's frames.
+    """Attention pooling: frame probabilities averaged with learnt weights for each label and frame.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Attention(nn.Module):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int
-        Of a clip's inputs.
+        Shape of each input of a clip.
 
     References
     ----------
@@ -117,13 +117,13 @@ class Attention(nn.Module):
     of_frames: ClassVar[bool] = False
 
     class Config(Section):
-        """What of params.yaml rebuilds it."""
+        """Settings of the architecture."""
 
         dropout: Rate
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return "attention over the embeddings of frames"
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -140,7 +140,7 @@ class Attention(nn.Module):
         Raises
         ------
         ValueError
-            If it has none.
+            If the input is one embedding per clip.
         """
         if len(shapes["frames"]) != 2:
             raise ValueError(
@@ -148,8 +148,8 @@ class Attention(nn.Module):
             )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of embeddings (batch, frames, size)."""
-        # A value is dropped in all frames of a clip: one draw instead of one a frame.
+        """Return logits (batch, outputs) of embeddings (batch, frames, size)."""
+        # A feature is dropped in all frames of a clip at once.
         x = self.dropout(self.standardised(frames).transpose(1, 2)).transpose(1, 2)
         weights = torch.softmax(self.weigh(x), dim=1)
         probabilities = (weights * torch.sigmoid(self.answer(x))).sum(dim=1)

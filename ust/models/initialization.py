@@ -1,7 +1,7 @@
-"""First weights of networks, drawn with NumPy: the same on every processor, whatever PyTorch does there.
+"""Weight initialisation with NumPy's random numbers, which are the same on every processor.
 
-PyTorch's own draws depend on the processor: its normal ones, and uniform ones to other bounds than -1 and 1,
-differ between CPUs with and without AVX2. NumPy's PCG64 is integer arithmetic.
+PyTorch's draws depend on the processor: normal ones, and uniform ones with bounds other than -1 and 1, differ
+between CPUs with and without AVX2. NumPy's PCG64 is integer arithmetic.
 """
 
 import math
@@ -18,24 +18,24 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
-    """Draw the first weights of a network, in place, from the distributions that PyTorch takes by default.
+    """Initialise a network in place, from the distributions that PyTorch uses by default.
 
     Convolutions and linear layers: weight and bias uniform within ±1/√fan_in. Bilinear layers: both within
-    ±1/√in1_features. Batch norms: weight 1, bias 0, statistics of nothing. Each parameter has a stream of its
-    own, named by the parameter: a layer more or less changes no other layer's weights.
+    ±1/√in1_features. Batch norms: weight 1, bias 0, initial statistics. Each parameter has its own random
+    stream, named after it, so that adding a layer changes no other layer's weights.
 
     Parameters
     ----------
     module : torch.nn.Module
-        On a CPU, in float32. Buffers are left as they are, except those of batch norms.
+        On a CPU, in float32. Buffers are unchanged, except those of batch norms.
     seed : int
     *names : str
-        What tells this network from others of the same seed, such as the system's name.
+        Names that distinguish this network from others with the same seed, such as the system's name.
 
     Raises
     ------
     TypeError
-        If a layer of another type has parameters: its distribution has to be added here.
+        If a layer of another type has parameters; its distribution has to be added here.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
     True
     """
     for path, layer in module.named_modules():
-        own = dict(layer.named_parameters(recurse=False))
+        parameters = dict(layer.named_parameters(recurse=False))
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.reset_parameters()
             continue
@@ -53,15 +53,15 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
             bound = 1 / math.sqrt(layer.weight[0].numel())
         elif isinstance(layer, nn.Bilinear):
             bound = 1 / math.sqrt(layer.in1_features)
-        elif own:
+        elif parameters:
             raise TypeError(f"{path}: no first weights are known for a layer of type {type(layer).__name__}")
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             draws = random_stream(seed, "initialise", *names, f"{path}.{name}" if path else name)
-            fill_uniform(parameter.detach().numpy(), bound, draws)  # the same memory
+            fill_uniform(parameter.detach().numpy(), bound, draws)  # shares the parameter's memory
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """Leaves tensors as they are where PyTorch would fill them with random numbers."""
+class _SkipRandomFills(TorchFunctionMode):
+    """Skip PyTorch's random initialisation of tensors."""
 
     SKIPPED = (torch.Tensor.uniform_, torch.Tensor.normal_, nn.init.kaiming_uniform_, nn.init.uniform_)
 
@@ -71,10 +71,10 @@ class _WithoutDraws(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def without_draws(build: Callable[[], Network]) -> Network:
-    """A network whose random first weights are not drawn: for whoever sets all of them.
+def skip_initialization(build: Callable[[], Network]) -> Network:
+    """Build a network without drawing its first weights, for callers that set all of them.
 
-    The bilinear layer of the report's network has 168 million, whose draws take a second.
+    Drawing the 168 million weights of the report's bilinear layer takes a second.
     """
-    with _WithoutDraws():
+    with _SkipRandomFills():
         return build()

@@ -1,4 +1,4 @@
-"""EfficientAT's MobileNet with a head for other labels, to be trained as a whole."""
+"""EfficientAT's MobileNet with a new head, for fine-tuning."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,7 +13,7 @@ from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(nn.Module):
-    """From the MobileNet's log-mels by its embedding, or what stands out in windows, and a `Head` to logits.
+    """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows.
 
     Parameters
     ----------
@@ -21,21 +21,21 @@ class TaggingMobileNet(nn.Module):
     outputs : int
         Number of labels.
     shapes : mapping of str to tuple of int
-        Of a clip's inputs.
+        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
     of_frames: ClassVar[bool] = False
 
     class Config(Head.Config):
-        """What of params.yaml rebuilds it: the width of the network, windows (0: none), and its head."""
+        """Width of the network, number of windows (0 for none), and settings of the head."""
 
         width: Positive
         windows: Whole
 
         @property
         def description(self) -> str:
-            """What it is."""
+            """Name of the architecture, for metrics and model cards."""
             return f"MobileNet of width {self.width:g}" + (
                 f" over a clip and {self.windows} windows of it" if self.windows else ""
             )
@@ -44,18 +44,18 @@ class TaggingMobileNet(nn.Module):
         super().__init__()
         self.pretrained, self.windows = MobileNet(config.width), config.windows
         if not self.windows:
-            self.pretrained.classifier = None  # of AudioSet's classes, which nothing asks for
+            self.pretrained.classifier = None  # AudioSet's classes are only used with windows
         size = window_max_pool_size(config.width) if self.windows else embedding_size(config.width)
         self.head = Head(config, outputs, {"embedding": (size,)})
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is log-mels of the network's bands.
+        """Check that the input is a log-mel with the network's number of bands.
 
         Raises
         ------
         ValueError
-            If it is not.
+            If the input has another shape.
         """
         shape = shapes["log_mel"]
         if len(shape) != 2 or shape[0] != BANDS:
@@ -64,18 +64,18 @@ class TaggingMobileNet(nn.Module):
                 "take mn_logmel"
             )
 
-    def take(self, pretrained: MobileNet) -> None:
-        """Take the weights of another MobileNet."""
-        own = self.pretrained.state_dict()
-        found = pretrained.state_dict()
-        self.pretrained.load_state_dict({name: found[name] for name in own})
+    def load_pretrained(self, pretrained: MobileNet) -> None:
+        """Copy the weights of a pretrained MobileNet."""
+        expected = self.pretrained.state_dict()
+        weights = pretrained.state_dict()
+        self.pretrained.load_state_dict({name: weights[name] for name in expected})
 
     def embed(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Embeddings (batch, size) of log-mels (batch, 128, frames); windows overlap but in training."""
+        """Embed log-mels (batch, 128, frames) as (batch, size); windows overlap except in training."""
         if not self.windows:
             return self.pretrained(log_mel.float())
         return window_max_pool(self.pretrained, log_mel.float(), self.windows, overlap=not self.training)
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of log-mels (batch, 128, frames)."""
+        """Return logits (batch, outputs) of log-mels (batch, 128, frames)."""
         return self.head(self.embed(log_mel))

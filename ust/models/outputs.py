@@ -1,17 +1,17 @@
-"""From a network's outputs to the probabilities of all labels, and the hierarchy that a taxonomy implies."""
+"""Mapping from a network's outputs to all labels, and the hierarchy that a taxonomy implies."""
 
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
 
 ROOT = "root"
-OTHER = "other"  # a fine classifier's output for clips of other groups
+OTHER = "other"  # output of a fine classifier for clips of other groups
 
 
 def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
-    """The labels that a network has outputs for: "all", "fine" or "coarse".
+    """Return the labels of a network's outputs: "all", "fine" or "coarse".
 
-    The fine ones are the finest that there are: a group without any has its coarse one among them.
+    "fine" is the finest label that each group has: a group without fine labels contributes its coarse one.
     """
     if labels == "fine":
         groups = range(len(taxonomy.coarse))
@@ -20,15 +20,17 @@ def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
 
 
 def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:
-    """Probabilities of all labels from those of a network's outputs.
+    """Complete a network's outputs to probabilities of all labels.
 
-    Missing coarse ones are the maximum over the group's fine ones; missing fine ones are 0.
+    A missing coarse probability is the maximum over its group's fine ones. A missing fine probability is 0.
 
     Parameters
     ----------
     outputs : torch.Tensor [shape=(n, outputs)]
+        Probabilities.
     labels : list of str
-        What the outputs are of.
+        Labels of the outputs.
+    taxonomy : Taxonomy
 
     Returns
     -------
@@ -44,7 +46,7 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
 
 
 def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
-    """Raise coarse probabilities to the highest of their fine ones, where they are lower.
+    """Raise each coarse probability to the maximum of its group's fine ones, if it is lower.
 
     Parameters
     ----------
@@ -63,10 +65,10 @@ def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> tor
 
 
 def groups_with_classifier(taxonomy: Taxonomy) -> list[int]:
-    """The groups that need a classifier of their own: those with more than one fine label."""
+    """Return the groups that have a classifier in a hierarchy: those with more than one fine label."""
     return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.members(group)) > 1]
 
 
 def node_labels(taxonomy: Taxonomy, group: int) -> list[str]:
-    """The fine labels of a group."""
+    """Return the fine labels of a group."""
     return [taxonomy.fine[index] for index in taxonomy.members(group)]

@@ -1,8 +1,13 @@
-"""The architectures: a class each.
+"""The architectures by name, a class each.
 
-A class has ``inputs``, the names of the features it takes; ``of_frames``, whether it answers for each frame
-of them; ``Config``, what of params.yaml rebuilds it; and ``check``, which refuses inputs of other shapes.
-It is made of its settings, the number of labels, and the shapes of a clip's inputs.
+A class defines:
+
+- ``inputs``, the names of its inputs;
+- ``of_frames``, whether it classifies each frame instead of the clip;
+- ``Config``, its settings, which the checkpoint stores to rebuild it;
+- ``check``, which raises ValueError for inputs of unsupported shapes.
+
+The constructor takes the settings, the number of labels and the shapes of a clip's inputs.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Trained systems: from features to the probabilities of all labels, whatever they are made of."""
+"""Trained systems: modules that map features to the probabilities of all labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from ust.models.outputs import OTHER, ROOT, complete_labels, raise_coarse_to_fin
 
 
 class System(nn.Module):
-    """From features, by name, to probabilities of all labels, coarse first [shape=(n, labels)].
+    """Base class of systems, from features to probabilities of all labels, coarse first [shape=(n, labels)].
 
-    Each kind says what it takes for the answer: `probabilities`.
+    A subclass implements ``probabilities``, whose keyword arguments are the system's inputs.
 
     Attributes
     ----------
     taxonomy : Taxonomy
     metadata : dict
-        What it rests on.
+        Metadata of the checkpoint, such as the provenance of its features.
     coarse_at_least_fine : bool
-        Whether coarse probabilities are raised to the highest of their fine ones.
+        Whether to raise coarse probabilities to the maximum of their fine ones.
     """
 
     def __init__(self, taxonomy: Taxonomy, metadata: dict[str, Any]) -> None:
@@ -30,20 +30,22 @@ class System(nn.Module):
         self.coarse_at_least_fine = False
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
-        """Probabilities of all labels."""
-        found = self.probabilities(**features)
-        return raise_coarse_to_fine(found, self.taxonomy) if self.coarse_at_least_fine else found
+        """Return the probabilities of all labels."""
+        probabilities = self.probabilities(**features)
+        if self.coarse_at_least_fine:
+            return raise_coarse_to_fine(probabilities, self.taxonomy)
+        return probabilities
 
 
 class CalibratedClassifier(nn.Module):
-    """A network as probabilities of its labels.
+    """Sigmoid of a network's logits, Platt-scaled if a calibration is given.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Given, of the features, its `inputs`.
+        Called with those of the features that its ``inputs`` name.
     labels : list of str
-        What its outputs are of.
+        Labels of the outputs.
     calibration : mapping, optional
         ``scale`` and ``shift`` of each label's logit (`ust.evaluation.calibration.Calibration`).
     """
@@ -58,7 +60,7 @@ class CalibratedClassifier(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, **features: torch.Tensor) -> torch.Tensor:
-        """Probabilities [shape=(n, outputs)]."""
+        """Return probabilities [shape=(n, outputs)]."""
         logits = self.network(**{name: features[name] for name in self.network.inputs})
         if self.scale is not None:
             logits = logits * self.scale + self.shift
@@ -66,29 +68,34 @@ class CalibratedClassifier(nn.Module):
 
 
 class FlatSystem(System):
-    """One network for all its labels; coarse ones it lacks are the maximum of their fine ones.
+    """One network for all labels; a coarse label without output is the maximum of its fine labels.
 
-    Of `metadata` it takes ``calibration``, if it has that.
+    If `metadata` has ``calibration``, it is applied.
     """
 
     def __init__(
         self, network: nn.Module, labels: list[str], taxonomy: Taxonomy, metadata: dict[str, Any]
     ) -> None:
         super().__init__(taxonomy, metadata)
-        self.answers = CalibratedClassifier(network, labels, metadata.get("calibration"))
+        self.classifier = CalibratedClassifier(network, labels, metadata.get("calibration"))
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
-        """Of all labels, as the system gives them."""
-        return complete_labels(self.answers(**features), self.answers.labels, self.taxonomy)
+        """Return the probabilities of all labels."""
+        return complete_labels(self.classifier(**features), self.classifier.labels, self.taxonomy)
 
 
 class FrameSystem(System):
-    """Classify frames and pool their probabilities over each clip; missing labels as in `FlatSystem`.
+    """A frame classifier whose probabilities are pooled over each clip; missing labels as in `FlatSystem`.
 
     Parameters
     ----------
+    network : torch.nn.Module
+    labels : list of str
+        Labels of the outputs.
+    taxonomy : Taxonomy
+    metadata : dict
     pooling : {"mean", "max", "softmax"}
-        "softmax" is the mean weighted by the softmax of the probabilities.
+        "softmax" is the mean weighted by the softmax of the probabilities over frames.
     """
 
     def __init__(
@@ -101,31 +108,32 @@ class FrameSystem(System):
         pooling: str,
     ) -> None:
         super().__init__(taxonomy, metadata)
-        self.answers, self.pooling = CalibratedClassifier(network, labels), pooling
+        self.classifier, self.pooling = CalibratedClassifier(network, labels), pooling
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
-        """Of all labels, as the system gives them."""
-        frames = self.answers(**features)
-        return complete_labels(pool_frames(frames, self.pooling), self.answers.labels, self.taxonomy)
+        """Return the probabilities of all labels."""
+        frames = self.classifier(**features)
+        return complete_labels(pool_frames(frames, self.pooling), self.classifier.labels, self.taxonomy)
 
 
 class HierarchicalSystem(System):
-    """A root, which predicts at least the coarse labels, and a network for each group with one of its own.
+    """A root network for the coarse labels, and a network for the fine labels of each group.
 
-    By the report's rule, for each clip the network of the most probable coarse class runs, and those of the
-    other classes above the threshold.
+    As in the report, a clip is passed to the network of its most probable coarse class and to those of all
+    classes above the threshold.
 
     Parameters
     ----------
-    nodes : mapping of str to Answers
-        By name: "root" and coarse labels.
+    nodes : mapping of str to CalibratedClassifier
+        By node: "root" and coarse labels.
     taxonomy : Taxonomy
     metadata : dict
     threshold : float
         Coarse probability above which a group's network runs.
     unselected : {"keep", "zero"}
-        What the fine labels of groups that do not run are: the root's, if it has any, those of groups with
-        only one among them; or 0, and such a one label has the coarse probability.
+        Fine probabilities of groups without a network or whose network does not run. "keep" takes the root's,
+        if it predicts fine labels. With "zero" they are 0, except that the only fine label of a group takes
+        its coarse probability.
     """
 
     def __init__(
@@ -146,7 +154,7 @@ class HierarchicalSystem(System):
         self.keep = unselected == "keep" and bool(set(self.root.labels) & set(taxonomy.fine))
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
-        """Of all labels, as the system gives them."""
+        """Return the probabilities of all labels."""
         root = complete_labels(self.root(**features), self.root.labels, self.taxonomy)
         coarse = root[:, : len(self.taxonomy.coarse)]
         top = nn.functional.one_hot(coarse.argmax(dim=1), coarse.shape[1]).bool()
@@ -156,7 +164,7 @@ class HierarchicalSystem(System):
             members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
             others = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
             if str(group) in self.groups:
-                fine = self._of_group(self.groups[str(group)], runs[:, group], features)
+                fine = self._predict_group(self.groups[str(group)], runs[:, group], features)
                 others = [
                     torch.where(runs[:, group], own, other)
                     for own, other in zip(fine.unbind(1), others, strict=True)
@@ -168,21 +176,21 @@ class HierarchicalSystem(System):
         return torch.stack(columns, dim=1)
 
     @staticmethod
-    def _of_group(
-        answers: CalibratedClassifier, runs: torch.Tensor, features: Mapping[str, torch.Tensor]
+    def _predict_group(
+        classifier: CalibratedClassifier, runs: torch.Tensor, features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        """A group's fine probabilities, of use where it runs."""
-        known = [column for column, label in enumerate(answers.labels) if label != OTHER]
-        if torch.compiler.is_exporting():  # a graph asks all of all clips
-            return answers(**features)[:, known]
+        """Return a group's fine probabilities for the clips on which its network runs; 0 for the others."""
+        known = [column for column, label in enumerate(classifier.labels) if label != OTHER]
+        if torch.compiler.is_exporting():  # an exported graph has no data-dependent selection
+            return classifier(**features)[:, known]
         out = torch.zeros(len(runs), len(known), device=runs.device)
         if runs.any():
-            out[runs] = answers(**{name: values[runs] for name, values in features.items()})[:, known]
+            out[runs] = classifier(**{name: values[runs] for name, values in features.items()})[:, known]
         return out
 
 
 class EnsembleSystem(System):
-    """Several systems, whose probabilities are averaged; its inputs are named as its features.
+    """Weighted average of several systems; its inputs are named after the features.
 
     Parameters
     ----------
@@ -190,7 +198,7 @@ class EnsembleSystem(System):
     taxonomy : Taxonomy
     metadata : dict
     shares : mapping of str to list of float
-        Of each member in the average, by level; they sum to 1.
+        By level, the weight of each member in the average; they sum to 1.
     """
 
     def __init__(
@@ -211,7 +219,7 @@ class EnsembleSystem(System):
             raise ValueError(f"shares of {len(self.shares)} members for {len(members)}")
 
     def probabilities(self, **features: torch.Tensor) -> torch.Tensor:
-        """Of all labels, as the system gives them."""
+        """Return the probabilities of all labels."""
         return sum(
             shares * member(**{name: features[feature] for name, feature in inputs.items()})
             for member, inputs, shares in zip(self.members, self.inputs, self.shares, strict=True)
@@ -219,7 +227,7 @@ class EnsembleSystem(System):
 
 
 def pool_frames(frames: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Clip probabilities (n, labels) from those of frames (n, frames, labels); see `FrameSystem`."""
+    """Pool frame probabilities (n, frames, labels) to clip probabilities (n, labels); see `FrameSystem`."""
     if pooling == "max":
         return frames.amax(dim=1)
     if pooling == "softmax":

@@ -1,1 +1,1 @@
-"""What people look at: the page of figures, mistakes and hits, and the pictures on it."""
+"""Figures, tables and HTML pages from metrics, predictions and clips."""

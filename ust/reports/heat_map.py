@@ -1,4 +1,4 @@
-"""Hours against days: when something was heard, as a picture and on a page."""
+"""Heat map of a query: how often a tag occurs by hour and day, as PNG and as an HTML page."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ from ust.util.documents import render_template
 HOURS = 24
 
 
-def heat_map(counts: pd.DataFrame, title: str) -> bytes:
-    """A PNG of the share of windows that match, an hour a row and a day a column.
+def heat_map_png(counts: pd.DataFrame, title: str) -> bytes:
+    """Draw the share of matching windows, one row per hour and one column per day, as PNG.
 
     Parameters
     ----------
     counts : pandas.DataFrame
-        ``day``, ``hour``, ``share``; hours without recordings are missing and stay white.
+        ``day``, ``hour``, ``share``. Hours without recordings have no row and stay white.
     title : str
     """
     days = pd.date_range(counts["day"].min(), counts["day"].max(), freq="D")
@@ -41,10 +41,10 @@ def heat_map(counts: pd.DataFrame, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def answer_page(title: str, counts: pd.DataFrame, clips: pd.DataFrame, picture: bytes | None) -> str:
-    """The answer to a query as one HTML file that asks for nothing from outside."""
+def render_query_page(title: str, counts: pd.DataFrame, clips: pd.DataFrame, picture: bytes | None) -> str:
+    """Render the result of a query as a self-contained HTML page."""
     return render_template(
-        Path(__file__).with_name("answer.html.jinja"),
+        Path(__file__).with_name("query.html.jinja"),
         html=True,
         title=title,
         picture=base64.b64encode(picture).decode() if picture else None,

@@ -1,4 +1,4 @@
-"""Many systems with several seeds each on one data set: how good, how sure, at what cost."""
+"""Leaderboard of several systems and seeds on one data set: metrics, confidence intervals and cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.bootstrap import interval, resamples
+from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.config import Count, Name, Section, Seed, Weight
 
@@ -18,25 +18,25 @@ PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
 
 
 class Leaderboard(Section):
-    """The section ``leaderboard`` of leaderboard/params.yaml."""
+    """Settings of the leaderboard, the section ``leaderboard`` of leaderboard/params.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    minutes: Weight  # of each training, at most; 0: any number
+    minutes: Weight  # limit of each training; 0: none
     bootstrap: Annotated[int, Field(ge=10)]
-    against: Name  # the system that all are compared with
+    against: Name  # the system that all others are compared with
     timed_clips: Count
     systems: Annotated[list[Name], Field(min_length=1)]
-    pairs: list[dict[str, Name]]  # the rows of ensembles, each with its name
-    # For dvc.yaml: the system, seed and recipe of each training.
+    pairs: list[dict[str, Name]]  # rows of ensembles, each with its name
+    # For dvc.yaml: system, seed and recipe of each training.
     runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
 
     @property
     def names(self) -> list[str]:
-        """All that is on it."""
+        """The names of all systems and ensembles."""
         return [*self.systems, *(pair["name"] for pair in self.pairs)]
 
     def members(self, name: str) -> list[str]:
-        """The systems that one trains: itself, or those that an ensemble averages."""
+        """Return the systems to train for `name`: itself, or the members of an ensemble."""
         for pair in self.pairs:
             if pair["name"] == name:
                 return [*self.members(pair["first"]), *self.members(pair["second"])]
@@ -45,16 +45,16 @@ class Leaderboard(Section):
 
 @dataclass(frozen=True)
 class Entry:
-    """A system and what its trainings came to.
+    """The evaluations and the cost of one system.
 
     Attributes
     ----------
     evaluations : list of Evaluation
-        One for each seed, of the same clips.
+        One for each seed, on the same clips.
     cost : mapping
         ``train_minutes, ms_per_clip, parameters, megabytes``.
     levels : tuple of str
-        That it predicts.
+        The levels that the system predicts.
     """
 
     evaluations: list[Evaluation]
@@ -62,28 +62,29 @@ class Entry:
     levels: tuple[str, ...]
 
 
-def leaderboard(
+def leaderboard_rows(
     entries: Mapping[str, Entry], *, against: str, bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each system, the best first.
+    """Compute a row for each system, best first.
 
     Parameters
     ----------
     entries : mapping of str to Entry
     against : str
-        The system that all are compared with; they are compared with the best one, too.
-    bootstrap, seed : int
-        Resamples of the clips behind the 95 % intervals; all systems and seeds are on the same ones.
+        The system that all others are compared with, besides the best one.
+    bootstrap : int
+        Number of resamples of the clips behind the 95 % intervals, shared by all systems and seeds.
+    seed : int
 
     Returns
     -------
     list of dict
-        ``system``, the mean over seeds of `FIGURES` and each one's range (``…_range``), ``seeds``, the
-        interval of the mean difference to the one (``against_NAME``) and to the best (``against_best``) by
-        level, and the cost. What a system does not predict is null.
+        ``system``, the mean over seeds of each metric in `FIGURES` and its range (``…_range``), ``seeds``,
+        the cost, and by level the interval of the mean difference to `against` (``against_NAME``) and to the
+        best system (``against_best``). Metrics of levels that a system does not predict are null.
     """
     first = next(iter(entries.values())).evaluations[0]
-    draws = list(resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
+    draws = list(draw_resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
     rows, spreads = [], {}
     for name, entry in entries.items():
         figures = [evaluation.headlines() for evaluation in entry.evaluations]
@@ -91,7 +92,7 @@ def leaderboard(
         for figure in FIGURES:
             level, _, metric = figure.partition("_")
             known = level in entry.levels
-            values = [found[f"{level}.{metric}"] for found in figures] if known else []
+            values = [metrics[f"{level}.{metric}"] for metrics in figures] if known else []
             row[figure] = round_floats(float(np.mean(values))) if known else None
             row[f"{figure}_range"] = round_floats([min(values), max(values)]) if known else None
         row |= {"seeds": len(figures), **entry.cost}
@@ -100,19 +101,24 @@ def leaderboard(
     rows.sort(key=lambda row: -sum(row[figure] or 0 for figure in FIGURES[:2]))
     for key, other in ((f"against_{against}", against), ("against_best", rows[0]["system"])):
         for row in rows:
-            mine, theirs = spreads[row["system"]], spreads[other]
-            both = [level for level in PAIRED if level in mine and level in theirs]
-            row[key] = {level: round_floats(interval(mine[level] - theirs[level])) for level in both}
+            own, reference = spreads[row["system"]], spreads[other]
+            common_levels = [level for level in PAIRED if level in own and level in reference]
+            row[key] = {
+                level: round_floats(confidence_interval(own[level] - reference[level]))
+                for level in common_levels
+            }
     return rows
 
 
 def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
-    """Micro AUPRC over the resamples, the mean over seeds [shape=(draws,)]."""
-    return np.mean([e.resampled(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0)
+    """Return micro AUPRC on each resample, averaged over seeds [shape=(draws,)]."""
+    return np.mean(
+        [e.bootstrap_metrics(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0
+    )
 
 
-def recommend(rows: list[dict[str, Any]]) -> str:
-    """Which system to take, in one sentence."""
+def recommend_system(rows: list[dict[str, Any]]) -> str:
+    """Recommend a system in one sentence."""
     best = rows[0]
     equal = [
         row
@@ -127,16 +133,17 @@ def recommend(rows: list[dict[str, Any]]) -> str:
     if cheaper is None:
         return text + "; every other system is behind it."
     minutes = f"{cheaper['train_minutes']:.1f}"
-    return text + f"; {cheaper['system']} is not surely behind it and trains in {minutes} min."
+    return text + f"; {cheaper['system']} is not significantly worse and trains in {minutes} min."
 
 
 def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
-    """The rows as a table."""
+    """Format the rows as a Markdown table."""
 
     def interval_of(row: dict[str, Any], key: str) -> str:
-        found = row[key]
+        intervals = row[key]
         return " / ".join(
-            f"[{found[level][0]:+.3f}, {found[level][1]:+.3f}]" if level in found else "–" for level in PAIRED
+            f"[{intervals[level][0]:+.3f}, {intervals[level][1]:+.3f}]" if level in intervals else "–"
+            for level in PAIRED
         )
 
     def spread(row: dict[str, Any], figure: str) -> str:
@@ -165,11 +172,11 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
 
 
 LEVELS = ("coarse", "fine")
-MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # another for every ten colours
+MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # the next one after every ten colours
 
 
 def cost_figure(rows: list[dict[str, Any]]) -> Figure:
-    """Micro AUPRC of both levels against the minutes of training; the bars are the range over seeds."""
+    """Plot micro AUPRC of both levels against training minutes; error bars show the range over seeds."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     for axis, level in zip(figure.subplots(1, 2), LEVELS, strict=True):
         for number, row in enumerate(rows):
@@ -195,15 +202,17 @@ def cost_figure(rows: list[dict[str, Any]]) -> Figure:
 
 
 def classes_figure(evaluations: Mapping[str, list[Evaluation]], taxonomy: Taxonomy) -> Figure:
-    """AUPRC of each coarse class that there is, a bar for each system, the mean over seeds."""
+    """Plot the AUPRC of each coarse class with positives, one bar per system, averaged over seeds."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     axis = figure.subplots()
     first = next(iter(evaluations.values()))[0]
     positives = first.scores("coarse").class_positives
     names = [name for name, count in positives.items() if count]
     width = 0.8 / len(evaluations)
-    for number, (system, of_seeds) in enumerate(evaluations.items()):
-        areas = np.mean([[e.scores("coarse").class_auprc[n] for n in names] for e in of_seeds], axis=0)
+    for number, (system, seed_evaluations) in enumerate(evaluations.items()):
+        areas = np.mean(
+            [[e.scores("coarse").class_auprc[n] for n in names] for e in seed_evaluations], axis=0
+        )
         places = np.arange(len(names)) + (number - (len(evaluations) - 1) / 2) * width
         hatch = HATCHES[number // 10 % len(HATCHES)]
         axis.bar(places, areas, width, label=system, color=f"C{number % 10}", hatch=hatch)

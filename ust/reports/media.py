@@ -1,5 +1,6 @@
-"""Pictures and sounds that fit into a page: spectrograms as PNG, clips as MP3, charts as SVG."""
+"""Media embedded in HTML pages: spectrograms as PNG, clips as MP3, charts as SVG."""
 
+import base64
 import io
 from collections.abc import Callable
 
@@ -14,8 +15,13 @@ from PIL import Image
 LOWEST_DB = -80.0
 
 
+def data_uri(content: bytes, media_type: str) -> str:
+    """Encode a file's content as a data URI, to embed it into a page."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
 def spectrogram_png(logmel: np.ndarray) -> bytes:
-    """A log-mel spectrogram [shape=(bands, frames), dB], low bands below, two frames a pixel."""
+    """Draw a log-mel spectrogram [shape=(bands, frames), dB] as PNG, two frames per pixel."""
     pairs = logmel[:, : logmel.shape[1] // 2 * 2].astype(np.float32).reshape(len(logmel), -1, 2).max(axis=2)
     level = np.clip(1 - pairs[::-1] / LOWEST_DB, 0, 1)
     image = Image.fromarray((level * 63).round().astype(np.uint8), "P")
@@ -27,9 +33,9 @@ def spectrogram_png(logmel: np.ndarray) -> bytes:
 
 
 def mel_ticks(sample_rate: int, hertz: tuple[int, ...] = (250, 1000, 4000, 16000)) -> list[tuple[str, float]]:
-    """Labels of an axis in Hz, and how high in the picture they stand, from 0 to 1.
+    """Return axis labels in Hz with their relative height in the picture, from 0 to 1.
 
-    By Slaney's mel scale, from 0 Hz to half the sample rate: what librosa's bands follow.
+    Heights follow Slaney's mel scale from 0 Hz to half the sample rate, as librosa's bands.
     """
     import librosa
 
@@ -40,17 +46,17 @@ def mel_ticks(sample_rate: int, hertz: tuple[int, ...] = (250, 1000, 4000, 16000
 
 
 def clip_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
-    """Mono samples as MP3: the same samples give the same bytes, unlike Ogg, and every browser plays it."""
+    """Encode mono samples as MP3, which is reproducible (unlike Ogg) and plays in every browser."""
     peak = max(float(np.abs(samples).max()), 1e-9)
     buffer = io.BytesIO()
-    # As loud as it can be: many clips are too quiet for a phone.
+    # Normalise the peak: many clips are too quiet for a phone.
     sf.write(buffer, 0.9 * samples / peak, sample_rate, format="MP3", subtype="MPEG_LAYER_III",
              compression_level=0.9)  # fmt: skip
     return buffer.getvalue()
 
 
 def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
-    """Lines over epochs as an SVG element in the page's own colour, of the curves that have the column."""
+    """Plot a column of learning curves over epochs as SVG, for the networks that have it."""
 
     def draw(axes: Axes) -> None:
         for name, table in curves.items():
@@ -61,11 +67,11 @@ def chart_svg(curves: dict[str, pd.DataFrame], column: str, label: str) -> str:
         if axes.lines:
             axes.legend(fontsize=7, framealpha=0)
 
-    return svg(draw, column)
+    return render_svg(draw, column)
 
 
-def svg(draw: Callable[[Axes], None], name: str) -> str:
-    """What is drawn, as an SVG element in the page's own colour; equal drawings of a name are equal text."""
+def render_svg(draw: Callable[[Axes], None], name: str) -> str:
+    """Render a plot as an SVG element in the page's text colour, reproducibly for equal plots and names."""
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(4.6, 3.2), layout="constrained")
         axes = figure.subplots()

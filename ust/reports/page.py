@@ -1,7 +1,8 @@
-"""Which clips to show: each system's most confident mistakes and best hits of each coarse class."""
+"""The report page: metrics, learning curves, and confident mistakes and hits of each system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,27 @@ from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import SAMPLE_RATE
 from ust.features.logmel import logmel
-from ust.reports.html import data_uri, render_page
-from ust.reports.media import chart_svg, clip_mp3, mel_ticks, spectrogram_png
-from ust.reports.tables import classes, results
+from ust.reports.media import chart_svg, clip_mp3, data_uri, mel_ticks, spectrogram_png
+from ust.reports.tables import classes_table, results_table
+from ust.util.documents import render_template
 
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A clip in which a system was right or wrong about a class.
+    """A clip on which a system was right or wrong about a class.
 
     Attributes
     ----------
     rank : int
-        From 0, among those of the same system, split, class and side (mistakes or hits).
+        Rank by confidence, from 0, among the mistakes or the hits of the same system, split and class.
     clip, split, system, label : str
     kind : str
         "false alarm", "miss" or "hit".
     probability : float
-        What the system gave the class.
+        Predicted probability of the class.
     """
 
     rank: int
@@ -43,7 +45,7 @@ class Finding:
 
     @property
     def confidence(self) -> float:
-        """How sure the system was of its answer, from 1/2 to 1."""
+        """Probability of the predicted outcome, from 1/2 to 1."""
         return 1 - self.probability if self.kind == "miss" else self.probability
 
 
@@ -57,34 +59,40 @@ def find_examples(
     mistakes: int,
     hits: int,
 ) -> list[Finding]:
-    """The most confident mistakes and hits of a system.
+    """Find the most confident mistakes and hits of a system.
 
     Parameters
     ----------
     system, split : str
-    labels, predicted : pandas.DataFrame
-        By clip: label values from 0 to 1, and probabilities.
+    labels : pandas.DataFrame
+        Label values from 0 to 1, indexed by clip.
+    predicted : pandas.DataFrame
+        Probabilities of the same clips.
     taxonomy : Taxonomy
     mistakes, hits : int
-        How many of each, at most, for each class.
+        Maximum number of each for each class.
     """
-    found = []
+    findings = []
     for label in taxonomy.coarse:
         p = predicted[label].to_numpy(np.float64)
-        true, said = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
-        confidence = np.where(said, p, 1 - p)
-        for wanted, most in ((true != said, mistakes), (true & said, hits)):
-            chosen = np.flatnonzero(wanted)
-            # Equal ones by the clip's name.
-            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:most]
+        true, predicted_positive = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
+        confidence = np.where(predicted_positive, p, 1 - p)
+        for candidates, limit in ((true != predicted_positive, mistakes), (true & predicted_positive, hits)):
+            chosen = np.flatnonzero(candidates)
+            # Ties are ordered by clip name.
+            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:limit]
             for rank, row in enumerate(chosen[order]):
-                kind = "hit" if true[row] and said[row] else "miss" if true[row] else "false alarm"
-                found.append(Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row])))
-    return found
+                kind = (
+                    "hit" if true[row] and predicted_positive[row] else "miss" if true[row] else "false alarm"
+                )
+                findings.append(
+                    Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row]))
+                )
+    return findings
 
 
 def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
-    """The findings of at most so many clips, the first of each system and class before any second."""
+    """Limit findings to a number of clips, in order of rank over all systems and classes."""
     chosen: set[str] = set()
     for finding in sorted(findings, key=lambda f: (f.rank, -f.confidence, f.clip)):
         if len(chosen) < clips:
@@ -93,7 +101,7 @@ def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
 
 
 def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> list[dict[str, object]]:
-    """What was said of a clip: for each coarse label how many of those asked heard it; the agreed answer."""
+    """Count how many of the asked annotators heard each coarse label in a clip, and add the ground truth."""
     rows = annotations[annotations["audio_filename"] == clip]
     people = rows[rows["annotator_id"] != GROUND_TRUTH]
     agreed = rows[rows["annotator_id"] == GROUND_TRUTH]
@@ -108,7 +116,8 @@ def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> lis
     ]
 
 
-# Column, label, and whether it is drawn for networks of all labels or for those that watch a validation loss.
+# Column of the learning curve, axis label, and kind of network: "flat" for networks with scores by level,
+# "other" for those with a validation loss.
 CHARTS = (
     ("loss", "training loss", "flat"),
     ("coarse", "coarse micro AUPRC", "flat"),
@@ -126,7 +135,7 @@ def clip_content(
     predicted: Mapping[str, pd.DataFrame],
     taxonomy: Taxonomy,
 ) -> dict[str, Any]:
-    """What the page holds of a clip.
+    """Build the page's data of a clip: spectrogram, sound, votes, ground truth and predictions.
 
     Parameters
     ----------
@@ -134,14 +143,14 @@ def clip_content(
     samples : numpy.ndarray [shape=(n,)]
         At 44.1 kHz.
     truth : pandas.Series
-        By label.
+        Ground truth by label.
     annotations : pandas.DataFrame
     predicted : mapping of str to pandas.DataFrame
-        By system, probabilities by clip and label.
+        Probabilities of each system, by clip and label.
     taxonomy : Taxonomy
     """
     labels = list(taxonomy.labels)
-    # Computed here, whatever the systems take: a page needs no feature file.
+    # Computed here, so that the page needs no feature file.
     spectrogram = logmel(samples, sample_rate=SAMPLE_RATE, n_fft=2048, hop_length=512, n_mels=128)
     return {
         "image": data_uri(spectrogram_png(spectrogram), "image/png"),
@@ -156,13 +165,13 @@ def clip_content(
 
 
 def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
-    """What the page holds of a label to listen to, a row of `ust.evaluation.label_quality.doubtful`.
+    """Build the page's data of a label to review, a row of `doubtful_labels`.
 
     Parameters
     ----------
     row : pandas.Series
     samples : numpy.ndarray [shape=(n,)]
-        The clip's, at 44.1 kHz.
+        The clip at 44.1 kHz.
     """
     return {
         "label": row["label"],
@@ -174,7 +183,7 @@ def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
     }
 
 
-def page(
+def render_report(
     metrics: Mapping[str, dict[str, Any]],
     findings: list[Finding],
     clips: Mapping[str, dict[str, Any]],
@@ -184,21 +193,21 @@ def page(
     *,
     doubtful: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Parameters
     ----------
     metrics : mapping of str to dict
-        Of the stage evaluate, by system.
+        Metrics of the stage evaluate, by system.
     findings : list of Finding
     clips : mapping of str to dict
-        What `clip_content` gives of each clip that is found.
+        Result of `clip_content` for each clip in the findings.
     history : pandas.DataFrame
-        Learning curves: ``system, epoch`` and figures.
+        Learning curves: ``system``, ``epoch`` and one column per metric.
     annotations : pandas.DataFrame
     taxonomy : Taxonomy
     doubtful : sequence of mapping
-        What `doubtful_content` gives of labels to listen to.
+        Results of `doubtful_content`, the labels to review.
     """
     systems = list(metrics)
     metadata = metrics[systems[0]]["rests_on"]
@@ -218,8 +227,8 @@ def page(
             "clips": metadata["clips"],
             "vggish": weights[0] if weights else "no",
         },
-        results=results(metrics),
-        classes=classes(metrics, prevalence(annotations, metadata["split"], taxonomy)),
+        results=results_table(metrics),
+        classes=classes_table(metrics, prevalence(annotations, metadata["split"], taxonomy)),
         charts=[
             {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
         ],
@@ -239,9 +248,14 @@ def page(
 
 
 def prevalence(annotations: pd.DataFrame, split: str, taxonomy: Taxonomy) -> dict[str, float]:
-    """By coarse name, the share of a split's clips with ground truth that have it."""
+    """Return the share of a split's clips with ground truth that have each coarse class, by its name."""
     rows = annotations[(annotations["split"] == split) & (annotations["annotator_id"] == GROUND_TRUTH)]
     return {
         taxonomy.coarse_name(group): float((rows[label] == 1).mean())
         for group, label in enumerate(taxonomy.coarse)
     }
+
+
+def render_page(**content: Any) -> str:
+    """Fill the page's template; the HTML loads nothing from other files."""
+    return render_template(TEMPLATE, html=True, **content)

@@ -1,4 +1,4 @@
-"""The report's Tables 3 and 4 from metrics, beside the report's own figures."""
+"""The report's Tables 3 and 4 from metrics, next to the published values, and tables over all systems."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": 
 COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
 HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
 
-# Tompkins & Nichols, Tables 3 and 4, and the data that these figures rest on: the validate split of SONYC-UST
-# v1 as version 0.1 was published, with its error in the coarse label machinery-impact.
+# Data behind Tables 3 and 4 of Tompkins & Nichols: the validate split of SONYC-UST v1, version 0.1 as
+# published, with its error in the coarse label machinery-impact.
 REPORT_DATA = {
     "data_source": "sonyc-ust-v1",
     "data_release": "0.1",
@@ -38,7 +38,7 @@ REPORT = {
 
 @dataclass(frozen=True)
 class Row:
-    """A system's figures, in the order of `COLUMNS`; None where it does not predict the level."""
+    """The metrics of a system in the order of `COLUMNS`; None for a level that it does not predict."""
 
     system: str
     values: tuple[float | None, ...]
@@ -46,12 +46,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """With a mark if it was still getting better when its epochs were over."""
+        """Name of the system, marked if it was still improving in its last epoch."""
         return self.system if self.converged else f"{self.system} {MARK}"
 
 
 def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
-    """The levels that a system predicts, from the metrics of the stage evaluate."""
+    """Return the levels that a system predicts, from the metrics of the stage evaluate."""
     outputs = metrics["rests_on"].get("outputs")
     return tuple(
         level for level in ("fine", "coarse") if level in metrics and outputs in (None, "all", "fine", level)
@@ -59,7 +59,7 @@ def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
 
 
 def table_row(system: str, metrics: dict[str, Any]) -> Row:
-    """The row of a system from the metrics of the stage evaluate."""
+    """Build the row of a system from the metrics of the stage evaluate."""
     predicted = levels(metrics)
     values = tuple(
         metrics[level][figure] if level in predicted else None
@@ -70,18 +70,18 @@ def table_row(system: str, metrics: dict[str, Any]) -> Row:
 
 
 def report_rows(systems: list[str]) -> list[Row]:
-    """The report's own rows of those systems that it has."""
+    """Return the published rows of the systems that the report has."""
     return [Row(*REPORT[system]) for system in systems if system in REPORT]
 
 
 def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
-    """Cells of a table as the report sets them: italics for the best of a column, bold for the best of both.
+    """Format cells as the report: italics for the best of a column, bold for better than the other table.
 
     Parameters
     ----------
     rows : list of Row
     others : list of Row
-        Of the other table.
+        Rows of the other table.
     """
 
     def column(table: list[Row], index: int) -> list[float]:
@@ -105,22 +105,22 @@ def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
 
 
 def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
-    """Both tables, each followed by the report's own.
+    """Format both tables as Markdown, each followed by the published one.
 
     Parameters
     ----------
     systems, baselines : list of Row
     rests_on : str
-        The data these figures are of, for the caption.
+        Description of the data, for the captions.
     """
     names = [[row.system for row in table] for table in (systems, baselines)]
     report_systems, report_baselines = (report_rows(table) for table in names)
     parts = []
-    for title, ours, against, report, report_against in (
+    for title, rows, against, report, report_against in (
         ("Table 3: systems", systems, baselines, report_systems, report_baselines),
         ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
     ):
-        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(ours, against))}")
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(rows, against))}")
         parts.append(
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
             + _grid(mark_best(report, report_against))
@@ -134,7 +134,7 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
 
 
 def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
-    """Both tables as data: table, system, source ("here" or "report") and `COLUMNS`."""
+    """Return both tables as a data frame: table, system, source ("here" or "report") and `COLUMNS`."""
     lines = []
     for number, table in ((3, systems), (4, baselines)):
         names = [row.system for row in table]
@@ -144,6 +144,7 @@ def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
 
 
 def _grid(cells: list[list[str]]) -> str:
+    """Format cells as a Markdown table with a header."""
     lines = [["system", *HEADERS], ["---"] * (1 + len(HEADERS)), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -151,16 +152,16 @@ def _grid(cells: list[list[str]]) -> str:
 Metrics = dict[str, Any]
 
 
-def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
-    """The headline figures of each system with their intervals, and those of the best constant answer."""
+def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
+    """Build the page's table of headline metrics with intervals, ending with the best constant prediction."""
     rows = []
-    for system, found in metrics.items():
-        intervals = found["ci95"]["clips"]
+    for system, system_metrics in metrics.items():
+        intervals = system_metrics["ci95"]["clips"]
         cells = []
-        for column, value in zip(COLUMNS, table_row(system, found).values, strict=True):
+        for column, value in zip(COLUMNS, table_row(system, system_metrics).values, strict=True):
             level, figure = column.split("_", 1)
             cells.append(_cell(value, None if value is None else intervals[level][figure]))
-        rows.append({"system": table_row(system, found).name, "cells": cells})
+        rows.append({"system": table_row(system, system_metrics).name, "cells": cells})
     _mark_best(rows)
     prevalence = next(iter(metrics.values()))["prevalence"]
     constant = [
@@ -171,8 +172,8 @@ def results(metrics: dict[str, Metrics]) -> dict[str, Any]:
     return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
 
 
-def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
-    """The coarse AUPRC of each class and system.
+def classes_table(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
+    """Build the page's table of coarse AUPRC by class and system.
 
     Parameters
     ----------
@@ -182,8 +183,11 @@ def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[s
         The share of clips that have each class.
     """
     rows = [
-        {"system": system, "cells": [_cell(found["coarse"]["class_auprc"][name]) for name in prevalence]}
-        for system, found in metrics.items()
+        {
+            "system": system,
+            "cells": [_cell(system_metrics["coarse"]["class_auprc"][name]) for name in prevalence],
+        }
+        for system, system_metrics in metrics.items()
     ]
     _mark_best(rows)
     rows.append({"system": "prevalence", "cells": [_cell(share) for share in prevalence.values()]})
@@ -191,6 +195,7 @@ def classes(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[s
 
 
 def _cell(value: float | None, interval: list[float] | None = None) -> dict[str, Any]:
+    """Format a metric and its interval as a cell."""
     return {
         "value": value,
         "text": "–" if value is None else f"{value:.3f}",
@@ -200,6 +205,7 @@ def _cell(value: float | None, interval: list[float] | None = None) -> dict[str,
 
 
 def _mark_best(rows: list[dict[str, Any]]) -> None:
+    """Mark the best cell of each column, in place."""
     for cells in zip(*(line["cells"] for line in rows), strict=True):
         values = [cell["value"] for cell in cells if cell["value"] is not None]
         for cell in cells:
@@ -207,20 +213,20 @@ def _mark_best(rows: list[dict[str, Any]]) -> None:
 
 
 def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The tables of `ust.evaluation.curves.curves`, of each name those of all systems that predict its level.
+    """Concatenate evaluation tables (`ust.evaluation.curves.curves`) over the systems that predict the level.
 
     Parameters
     ----------
     folder : Path
         Holds a folder of CSV files for each system.
     metrics : mapping of str to dict
-        Of the stage evaluate, by system.
+        Metrics of the stage evaluate, by system.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for system, found in metrics.items():
+    for system, system_metrics in metrics.items():
         for path in sorted((folder / system).glob("*.csv")):
             level = path.stem.split("_")[0]
-            if level == "confusion" or level in levels(found):
+            if level == "confusion" or level in levels(system_metrics):
                 table = read_csv(path)
                 table.insert(0, "system", system)
                 tables.setdefault(path.stem, []).append(table)
@@ -228,19 +234,19 @@ def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[
 
 
 def combine_histories(paths: Iterable[Path]) -> pd.DataFrame:
-    """The learning curves of all networks: ``system, epoch`` and what any of them has.
+    """Concatenate the learning curves of all networks: ``system``, ``epoch`` and all their metrics.
 
     Parameters
     ----------
     paths : iterable of Path
-        CSV files of the stage train; a network of a hierarchy is called ``SYSTEM/NODE``.
+        CSV files of the stage train; a network of a hierarchy is named ``SYSTEM/NODE``.
     """
     tables = [read_csv(path, hint="the stage train makes it") for path in paths]
     return pd.concat(tables).rename(columns={"network": "system"})
 
 
 def split_by_metric(history: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Of each figure in learning curves the networks that have it: ``system, epoch`` and the figure."""
+    """Split learning curves into a table per metric: ``system``, ``epoch`` and the metric."""
     keys = ["system", "epoch"]
     return {
         name: history[[*keys, name]].dropna() for name in history.columns if name not in (*keys, "restarts")

@@ -103,7 +103,7 @@ class FrontEnd:
         if name not in FEATURES:
             raise UserError(f"the system takes a feature {name!r}, which is not here")
         feature, place = FEATURES[name], folder / name
-        computed = feature.of_settings(wanted)
+        computed = feature.config_from(wanted)
         if feature.on_batch is None:
             return cls(name, place, computed, None)
         if read_json(place / FEATURE_FILE, made_by=f"weights@{name}").get("sha256") != wanted["sha256"]:
@@ -131,7 +131,7 @@ class FrontEnd:
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """The feature of mono clips of ten seconds [shape=(clips, …)], as it is stored."""
         feature = FEATURES[self.name]
-        values = np.stack([feature.of_clip(clip, sample_rate, self.computed) for clip in clips])
+        values = np.stack([feature.process_clip(clip, sample_rate, self.computed) for clip in clips])
         return values if self.on_batch is None else self.on_batch(values)
 
 

@@ -1,1 +1,1 @@
-"""Training: the recipes, their loops and schedules, and what a training cut short goes on from."""
+"""Training of systems: recipes, schedules, cross-validation and resuming."""

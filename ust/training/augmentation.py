@@ -1,4 +1,4 @@
-"""What a network on embeddings is trained on: targets of its own, and examples mixed with one another."""
+"""Augmentation of log-mel spectrograms and embeddings in batches, and selection of a network's targets."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ust.models.outputs import output_labels
 
 
 def select_outputs(system: Any, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
-    """The labels that a system's network has outputs for, and examples with targets of these alone."""
+    """Return the labels of a system's outputs, and the examples with only these targets."""
     labels = output_labels(system.outputs, taxonomy)
     columns = [taxonomy.labels.index(label) for label in labels]
     return labels, examples.subset(slice(None), examples.targets[:, columns])
@@ -22,14 +22,14 @@ def select_outputs(system: Any, examples: Examples, taxonomy: Taxonomy) -> tuple
 def apply_mixup(
     x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup: each example with another, both features and targets, by a share from Beta(alpha, alpha).
+    """Mix each example with another one, inputs and targets alike, by a share from Beta(alpha, alpha).
 
     Parameters
     ----------
     x : torch.Tensor [shape=(batch, …)]
     y : torch.Tensor [shape=(batch, labels)]
     alpha : float
-        0 leaves them as they are.
+        0 returns the batch unchanged.
     rng : numpy.random.Generator
 
     References
@@ -40,28 +40,28 @@ def apply_mixup(
         return x, y
     share = torch.from_numpy(rng.beta(alpha, alpha, len(x))).to(x)
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    of_x = share.view(-1, *[1] * (x.ndim - 1))
-    return of_x * x + (1 - of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
+    share_of_x = share.view(-1, *[1] * (x.ndim - 1))
+    return share_of_x * x + (1 - share_of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
 
 
-DECIBEL = np.log(10) / 10 / 5  # of power, in log-mels
-LOUDEST, QUIETEST = 3.0, -8.0  # dB of a sound on top, relative to what it had
-AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of what is erased: Zhong et al., section 4.1
+DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale
+LOUDEST, QUIETEST = 3.0, -8.0  # dB: range of the gain of an overlaid sound
+AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et al., section 4.1
 
 
 def overlay(
     x: torch.Tensor, y: torch.Tensor, share: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some of the examples with another's sound on top, as sounds add up: in power, 3 dB louder to 8 dB
-    softer.
+    """Add another example's sound to some examples, in power, with a gain of -8 to 3 dB.
 
     Parameters
     ----------
     x : torch.Tensor [shape=(batch, bands, frames)]
+        EfficientAT's log-mels.
     y : torch.Tensor [shape=(batch, labels)]
-        What is in either is in both together: 1 - (1 - a)(1 - b).
+        Targets a and b become 1 - (1 - a)(1 - b): a label in either sound is in the sum.
     share : float
-        Of the examples that this is done to.
+        Share of the examples that get an overlay.
     rng : numpy.random.Generator
     """
     if share == 0:
@@ -69,49 +69,49 @@ def overlay(
     chosen = torch.from_numpy(rng.random(len(x)) < share).to(x.device)
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
     level = torch.from_numpy(rng.uniform(QUIETEST, LOUDEST, len(x))).to(x)
-    power, more = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
-    both = power.clamp(min=0) + more.clamp(min=0) * 10 ** (level / 10)[:, None, None]
-    sound = (torch.log(both + OFFSET) + 4.5) / 5
-    heard = 1 - (1 - y) * (1 - y[other])
-    return torch.where(chosen[:, None, None], sound, x), torch.where(chosen[:, None], heard, y)
+    power, other_power = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
+    total_power = power.clamp(min=0) + other_power.clamp(min=0) * 10 ** (level / 10)[:, None, None]
+    mixed = (torch.log(total_power + OFFSET) + 4.5) / 5
+    targets = 1 - (1 - y) * (1 - y[other])
+    return torch.where(chosen[:, None, None], mixed, x), torch.where(chosen[:, None], targets, y)
 
 
-def random_gain(x: torch.Tensor, most_db: float, rng: np.random.Generator) -> torch.Tensor:
-    """Each example louder or softer, by up to so many dB."""
-    change = torch.from_numpy(rng.uniform(-most_db, most_db, len(x))).to(x)
+def random_gain(x: torch.Tensor, max_db: float, rng: np.random.Generator) -> torch.Tensor:
+    """Change the gain of each example by up to `max_db` dB in either direction."""
+    change = torch.from_numpy(rng.uniform(-max_db, max_db, len(x))).to(x)
     return x + change[:, None, None] * DECIBEL
 
 
 def time_roll(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Each example from another moment on, what was before it at the end."""
-    return torch.stack([torch.roll(one, int(rng.integers(x.shape[2])), 1) for one in x])
+    """Rotate each example by a random number of frames."""
+    return torch.stack([torch.roll(spectrogram, int(rng.integers(x.shape[2])), 1) for spectrogram in x])
 
 
 def spec_augment(x: torch.Tensor, bands: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
-    """SpecAugment: of each example 0 to `bands` neighbouring bands, and 0 to `frames` frames, made its mean.
+    """Apply SpecAugment: set 0 to `bands` adjacent bands and 0 to `frames` adjacent frames to the mean.
 
     References
     ----------
     Park et al., SpecAugment: A Simple Data Augmentation Method for ASR, Interspeech 2019.
     """
     x = x.clone()
-    for one in x:
-        mean = one.mean()
-        for axis, most in ((0, bands), (1, frames)):
-            width = int(rng.integers(most + 1))
-            start = int(rng.integers(one.shape[axis] - width + 1))
-            one.narrow(axis, start, width).fill_(mean)
+    for spectrogram in x:
+        mean = spectrogram.mean()
+        for axis, limit in ((0, bands), (1, frames)):
+            width = int(rng.integers(limit + 1))
+            start = int(rng.integers(spectrogram.shape[axis] - width + 1))
+            spectrogram.narrow(axis, start, width).fill_(mean)
     return x
 
 
 def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> torch.Tensor:
-    """Random erasing: of some examples a rectangle of bands and frames made its mean.
+    """Set a random rectangle of bands and frames to the mean, in some examples.
 
     Parameters
     ----------
     x : torch.Tensor [shape=(batch, bands, frames)]
     share : float
-        Of the examples that this is done to. The rectangle has 2 to 40 % of the area; the share of the bands
+        Share of the examples that are erased. The rectangle has 2 to 40 % of the area; the share of the bands
         that it covers is 0.3 to 3.3 times that of the frames.
     rng : numpy.random.Generator
 
@@ -120,38 +120,38 @@ def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> t
     Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
     """
     x = x.clone()
-    for one in x:
+    for spectrogram in x:
         if rng.random() >= share:
             continue
         area, ratio = rng.uniform(*AREA), rng.uniform(*RATIO)
-        part, mean = one, one.mean()
+        part, mean = spectrogram, spectrogram.mean()
         for axis, side in enumerate((np.sqrt(area * ratio), np.sqrt(area / ratio))):
-            width = max(1, round(one.shape[axis] * min(side, 1.0)))
-            part = part.narrow(axis, int(rng.integers(one.shape[axis] - width + 1)), width)
+            width = max(1, round(spectrogram.shape[axis] * min(side, 1.0)))
+            part = part.narrow(axis, int(rng.integers(spectrogram.shape[axis] - width + 1)), width)
         part.fill_(mean)
     return x
 
 
 def random_affine(x: torch.Tensor, scale: float, shift: float, rng: np.random.Generator) -> torch.Tensor:
-    """Each example stretched about its middle and shifted, bands and frames each by draws of their own.
+    """Scale and shift each example, bands and frames independently.
 
     Parameters
     ----------
     x : torch.Tensor [shape=(batch, bands, frames)]
     scale : float
-        Longer or shorter by up to this share.
+        Maximum relative change of size.
     shift : float
-        Up or down, earlier or later by up to this share of all. What comes in is like the edge.
+        Maximum shift as a share of the bands or frames. Positions from outside take the value at the edge.
     rng : numpy.random.Generator
     """
     if scale == shift == 0:
         return x
-    # Axes as grids have them, frames first, from -1 to 1.
+    # Coordinates of affine_grid: frames first, from -1 to 1.
     factor = rng.uniform(1 - scale, 1 + scale, (len(x), 2))
     middle = 2 * rng.uniform(-shift, shift, (len(x), 2))
-    where = np.zeros((len(x), 2, 3))
-    where[:, (0, 1), (0, 1)] = 1 / factor
-    where[:, :, 2] = -middle / factor
+    transform = np.zeros((len(x), 2, 3))
+    transform[:, (0, 1), (0, 1)] = 1 / factor
+    transform[:, :, 2] = -middle / factor
     images = x[:, None]
-    grid = functional.affine_grid(torch.from_numpy(where).to(x), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(torch.from_numpy(transform).to(x), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]

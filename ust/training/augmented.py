@@ -1,7 +1,7 @@
-"""Training one network on log-mels that are another way in every batch, after Adapa (2019).
+"""Training of one network on log-mels that are augmented anew in every batch, after Adapa (2019).
 
 Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, names mixup, random erasing,
-scaling and shifting. How much of each is a parameter; the defaults are ours.
+scaling and shifting. The amount of each is a parameter, with our own defaults.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from ust.util.seeding import random_stream
 
 
 class Augmented(Stagnation):
-    """The recipe's section of params.yaml."""
+    """Settings of the recipe ``train_augmented``."""
 
     scale: Rate
     shift: Rate
@@ -31,13 +31,14 @@ class Augmented(Stagnation):
 
 
 def _one(features: list[str]) -> list[str]:
+    """Check that there is exactly one feature."""
     if len(features) != 1:
         raise ValueError("Input should be one feature, a log-mel, which this recipe augments")
     return features
 
 
 class AugmentedConfig(FlatConfig):
-    """A row of ``systems`` of this recipe: its one feature is a log-mel."""
+    """A row of ``systems`` with this recipe; its only feature is a log-mel."""
 
     features: Annotated[list[Name], AfterValidator(_one)]
 
@@ -46,28 +47,29 @@ class AugmentedConfig(FlatConfig):
 class AugmentedExamples(Examples):
     """Examples that are augmented as they are read.
 
-    Draws belong to a batch, by which examples it has in which order: they do not depend on what was read
-    before, so that a training that was cut short goes on as it would have.
+    The random stream of a batch depends on its examples and their order, not on the batches read before. A
+    resumed training therefore continues as an uninterrupted one would.
 
     Attributes
     ----------
     recipe : Augmented
+        Settings of the augmentation.
     """
 
     recipe: Any = None
 
-    def batch(self, chosen: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
-        """The feature, augmented, and targets of some of them (indices)."""
-        batch, targets = super().batch(chosen, device)
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+        """Read and augment the feature and the targets of the examples at `indices`."""
+        batch, targets = super().batch(indices, device)
         ((name, x),) = batch.items()
-        rng = random_stream(self.recipe.seed, "augment", chosen.tobytes().hex())
+        rng = random_stream(self.recipe.seed, "augment", indices.tobytes().hex())
         x = random_affine(x.float(), self.recipe.scale, self.recipe.shift, rng)
         x, targets = apply_mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
         return {name: x}, targets
 
 
-def fit_augmented(system: Any, data: TrainingData, work: TrainingContext) -> None:
-    """Train a network as `fit_flat` does, on train clips that are augmented anew in every batch."""
+def fit_augmented(system: Any, data: TrainingData, context: TrainingContext) -> None:
+    """Train a network as `fit_flat`, on train clips that are augmented anew in every batch."""
     plain = data.train
     train = AugmentedExamples(plain.features, plain.rows, plain.targets, plain.sensors, system)
-    fit_flat(system, replace(data, train=train), work)
+    fit_flat(system, replace(data, train=train), context)

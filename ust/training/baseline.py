@@ -1,4 +1,4 @@
-"""Training the challenge's baseline: a classifier of single VGGish embeddings."""
+"""Training of the challenge's baseline, a classifier of single VGGish embeddings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,13 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy, is_incomplete
-from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
+from ust.models.checkpoints import (
+    SavedNetwork,
+    build_initialized,
+    count_parameters,
+    save_network,
+    update_metadata,
+)
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
@@ -23,7 +29,7 @@ from ust.util.seeding import random_stream
 
 
 class Baseline(FrameClassifier.Config):
-    """The recipe's section of params.yaml, and what rebuilds its classifier."""
+    """Settings of the recipe ``train_baseline``, including those of its classifier."""
 
     seed: Seed
     lr: Positive
@@ -32,11 +38,11 @@ class Baseline(FrameClassifier.Config):
     stop_patience: Count
     l2: Weight
     standardize: bool
-    cache_gib: ClassVar[float] = 0.0  # it reads each embedding once
+    cache_gib: ClassVar[float] = 0.0  # each embedding is read only once
 
 
 class BaselineConfig(SystemConfig):
-    """A row of ``systems`` of this recipe; the baseline learns no variants."""
+    """A row of ``systems`` with this recipe; the baseline is not trained on augmented variants."""
 
     outputs: Literal["fine", "coarse"]
     variants: ClassVar[bool] = False
@@ -45,7 +51,7 @@ class BaselineConfig(SystemConfig):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; `best` when its validation loss is the lowest so far."""
+    """Result of an epoch; `best` if its validation loss is the lowest so far."""
 
     number: int
     loss: float
@@ -53,32 +59,34 @@ class Epoch:
     best: bool
 
     def figures(self) -> dict[str, float]:
-        """What a learning curve shows."""
+        """Metrics of the learning curve."""
         return {"loss": self.loss, "validation_loss": self.validation_loss}
 
 
 def outputs(recipe: Any, taxonomy: Taxonomy) -> list[str]:
-    """The labels it predicts: the coarse ones, or the fine ones that are known ("complete")."""
+    """Return the labels to predict: the coarse ones, or the complete fine ones."""
     return [label for label in output_labels(recipe.outputs, taxonomy) if not is_incomplete(label)]
 
 
 def summed_terms(recipe: Any, taxonomy: Taxonomy) -> int:
-    """Over how many terms the challenge's code sums its loss where here it is their mean.
+    """Return the number of terms that the challenge's code sums in its loss, where ours is a mean.
 
-    For fine labels that is a batch's frames times the labels, for coarse ones 1. Beside that sum stands `l2`.
+    It scales `l2`, which the challenge's code adds to the sum. For fine labels the number is frames in a
+    batch times labels; for coarse labels it is 1.
     """
     return recipe.batch_size * len(outputs(recipe, taxonomy)) if recipe.outputs == "fine" else 1
 
 
 def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
-    """1 where a label's loss counts, 0 where its group's ``-X`` label is there and it cannot be known.
+    """Return 1 where a label's loss counts, 0 where its group's ``-X`` label leaves it unknown.
 
     Parameters
     ----------
     targets : numpy.ndarray [shape=(n, labels)]
         All labels, coarse first.
     columns : list of str
-        The labels predicted.
+        The labels that the network predicts.
+    taxonomy : Taxonomy
 
     Returns
     -------
@@ -93,31 +101,33 @@ def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np
     return mask
 
 
-def fit_baseline(system: Any, data: TrainingData, work: TrainingContext) -> None:
-    """A classifier of frames; its checkpoint with the lowest validation loss."""
-    labels = outputs(system, work.taxonomy)
+def fit_baseline(system: Any, data: TrainingData, context: TrainingContext) -> None:
+    """Train a frame classifier and save its checkpoint with the lowest validation loss."""
+    labels = outputs(system, context.taxonomy)
 
     def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | work.metadata
-            found |= {"outputs": system.outputs, "parameters": parameter_count(network)}
+            metadata = {"epoch": epoch.number, "validation_loss": epoch.validation_loss} | context.metadata
+            metadata |= {"outputs": system.outputs, "parameters": count_parameters(network)}
             save_network(
-                work.out,
-                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
+                context.out,
+                SavedNetwork(
+                    network, system.architecture, system.config, labels, metadata, data.train.shapes
+                ),
                 kind="frames",
             )
-        work.listener.on_epoch("", epoch)
+        context.callbacks.on_epoch("", epoch)
 
     epochs = train_baseline(
         data.train,
         data.validate,
-        work.taxonomy,
+        context.taxonomy,
         system,
-        device=work.device,
-        name=work.name,
+        device=context.device,
+        name=context.name,
         on_epoch=on_epoch,
     )
-    update_metadata(work.out, epochs=len(epochs), converged=stopped_early(epochs, system.stop_patience))
+    update_metadata(context.out, epochs=len(epochs), converged=stopped_early(epochs, system.stop_patience))
 
 
 def train_baseline(
@@ -130,19 +140,20 @@ def train_baseline(
     name: str,
     on_epoch: Callable[[Epoch, FrameClassifier], None],
 ) -> list[Epoch]:
-    """Train on every frame of every clip; stop when the loss on validate has not fallen for some epochs.
+    """Train on every frame of every clip, with early stopping on the validation loss.
 
     Parameters
     ----------
     examples, validate : Examples
         With targets of all labels, coarse first.
     taxonomy : Taxonomy
-    recipe : OneClassifier of Baseline
+    recipe : BaselineConfig
+        The system, with the settings of `Baseline`.
     device : torch.device
     name : str
-        Of the system.
+        Name of the system.
     on_epoch : callable
-        Called after each epoch with the classifier as it is then: the place to save the best.
+        Called after each epoch with its result and the classifier, to save the best.
 
     Returns
     -------
@@ -154,12 +165,12 @@ def train_baseline(
         If the loss is no longer finite.
     """
     labels = outputs(recipe, taxonomy)
-    network = build_new(
+    network = build_initialized(
         recipe.architecture, recipe.config, len(labels), examples.shapes, recipe.seed, name
     ).to(device)
-    train, check = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
+    train, validation = (_frames(e, labels, taxonomy, device) for e in (examples, validate))
     if recipe.standardize:
-        from sklearn.preprocessing import StandardScaler  # a second to import, for this system alone
+        from sklearn.preprocessing import StandardScaler  # slow to import, and needed only here
 
         scaler = StandardScaler().fit(train[0].cpu().numpy())
         network.mean.copy_(torch.from_numpy(scaler.mean_))
@@ -179,10 +190,12 @@ def train_baseline(
             optimizer.step()
             total += loss.item() * len(chosen)
         with torch.inference_mode():
-            watched = _loss(network, *check, l2).item()
-        if not np.isfinite(total + watched):
+            validation_loss = _loss(network, *validation, l2).item()
+        if not np.isfinite(total + validation_loss):
             raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        epochs.append(Epoch(number, total / len(train[0]), watched, best=stopping.step(watched)))
+        epochs.append(
+            Epoch(number, total / len(train[0]), validation_loss, best=stopping.step(validation_loss))
+        )
         on_epoch(epochs[-1], network)
         if stopping.exhausted:
             break
@@ -192,7 +205,7 @@ def train_baseline(
 def _frames(
     examples: Examples, labels: list[str], taxonomy: Taxonomy, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Embeddings (frames, 128), targets and loss masks (frames, labels): a frame has its clip's labels."""
+    """Return embeddings (frames, 128) with the targets and loss masks (frames, labels) of their clips."""
     embeddings = examples.features["vggish"][examples.rows]
     frames = embeddings.shape[1]
     columns = [taxonomy.labels.index(label) for label in labels]
@@ -205,6 +218,7 @@ def _frames(
 def _loss(
     network: FrameClassifier, frames: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, l2: float
 ) -> torch.Tensor:
+    """Return the masked mean binary cross-entropy plus the L2 penalty on the weights."""
     entropy = functional.binary_cross_entropy_with_logits(network(frames), targets, reduction="none")
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     return (entropy * mask).mean() + l2 * sum(weight.square().sum() for weight in weights)

@@ -1,4 +1,4 @@
-"""How many epochs go into so many minutes: of a training on a few of the clips, measured."""
+"""Number of epochs that fit into a time limit, estimated by training on a share of the clips."""
 
 import math
 import time
@@ -15,75 +15,77 @@ from ust.training.work import TrainingContext, TrainingData
 from ust.util.documents import read_json, write_json
 from ust.util.progress import silent
 
-PROBED = 128  # train clips; of validate the same share
+PROBE_CLIPS = 128  # train clips of the estimate; of validate the same share is used
 
 
-class _Nobody:
-    """Who is not told how it goes."""
+class _NoCallbacks:
+    """Callbacks that do nothing."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_resume(self, node: str, epochs: list[Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def within(
     minutes: float,
     system: Any,
     data: TrainingData,
-    work: TrainingContext,
+    context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> Any:
-    """A system with as many epochs as its training does in so many minutes on this machine, at most its own.
+    """Limit a system's epochs to those that fit into a number of minutes on this machine.
 
-    It is trained on a share of the clips twice, with one epoch and with two, which differ by an epoch of the
-    share. What is done once, such as the fitting of a head, is not counted. The number is kept with what a
-    training cut short goes on from.
+    The system is trained on a share of the clips with one epoch and with two; the difference is the time of
+    an epoch. One-off work, such as fitting a head, is not counted. The number of epochs is stored with the
+    training state, so that a resumed training uses the same one.
 
     Parameters
     ----------
     minutes : float
-    system : System
-    data : Data
-    work : Work
+    system : SystemConfig
+    data : TrainingData
+    context : TrainingContext
     fit : callable
-        Of its recipe.
+        Training function of the system's recipe.
 
     Returns
     -------
-    System
-        With at least one epoch.
+    SystemConfig
+        With at least one epoch and at most its own number.
     """
-    kept = work.states / "budget.json"
-    if not kept.exists():
-        write_json(kept, {"max_epochs": _measured(minutes, system, data, work, fit)})
-    return system.model_copy(update=read_json(kept, made_by="train"))
+    path = context.states / "budget.json"
+    if not path.exists():
+        write_json(path, {"max_epochs": _measure_epochs(minutes, system, data, context, fit)})
+    return system.model_copy(update=read_json(path, made_by="train"))
 
 
-def _measured(
+def _measure_epochs(
     minutes: float,
     system: Any,
     data: TrainingData,
-    work: TrainingContext,
+    context: TrainingContext,
     fit: Callable[[Any, TrainingData, TrainingContext], None],
 ) -> int:
-    """The number of epochs."""
-    share = min(1.0, PROBED / len(data.train))
-    part = TrainingData(_some(data.train, share), _some(data.validate, share))
+    """Measure the number of epochs that fit into the minutes."""
+    share = min(1.0, PROBE_CLIPS / len(data.train))
+    subset = TrainingData(_subset(data.train, share), _subset(data.validate, share))
     seconds = []
     for epochs in (1, 2):
         with TemporaryDirectory() as scratch:
             place = Path(scratch)
-            alone = replace(work, out=place / "out", states=place, listener=_Nobody(), progress=silent)
+            probe_context = replace(
+                context, out=place / "out", states=place, callbacks=_NoCallbacks(), progress=silent
+            )
             started = time.monotonic()
-            fit(system.model_copy(update={"max_epochs": epochs}), part, alone)
+            fit(system.model_copy(update={"max_epochs": epochs}), subset, probe_context)
             seconds.append(time.monotonic() - started)
-    of_an_epoch = max(seconds[1] - seconds[0], 1e-3) / share
-    return min(system.max_epochs, max(1, math.floor(minutes * 60 / of_an_epoch)))
+    epoch_seconds = max(seconds[1] - seconds[0], 1e-3) / share
+    return min(system.max_epochs, max(1, math.floor(minutes * 60 / epoch_seconds)))
 
 
-def _some(examples: Examples, share: float) -> Examples:
-    """A share of examples, from all over them."""
+def _subset(examples: Examples, share: float) -> Examples:
+    """Return a share of the examples, evenly spaced."""
     chosen = np.linspace(0, len(examples) - 1, max(2, round(share * len(examples)))).astype(int)
     return examples.subset(chosen, examples.targets[chosen])

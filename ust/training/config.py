@@ -1,4 +1,4 @@
-"""A row of systems in params.yaml: what every one says, and what completes it."""
+"""Settings of a system: its row in params.yaml, completed by the settings of architecture and recipe."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,50 +11,52 @@ from ust.util.config import Name, Place, Section
 
 
 class SystemConfig(Section):
-    """What every system is: its row, its architecture's settings and its recipe's, in one.
+    """All settings of a system: its row, and the settings of its architecture and recipe.
 
     Attributes
     ----------
-    recipe, architecture : str
-        Rows of `ust.training.registry.RECIPES` and `ust.models.registry.ARCHITECTURES`.
+    recipe : str
+        Name of the recipe in `ust.training.registry.RECIPES`.
+    architecture : str
+        Name of the architecture in `ust.models.registry.ARCHITECTURES`.
     features : list of str
-        What its network is given, in the order of its `inputs`.
+        Features of the network, in the order of its ``inputs``.
     labels : str
-        A row of ``labels``: what it learns.
+        Row of ``labels`` with the training targets.
     """
 
     recipe: Name
     architecture: Literal[tuple(ARCHITECTURES)]
     features: Annotated[list[Name], Field(min_length=1)]
     labels: Name
-    variants: ClassVar[bool] = True  # whether it learns augmented clips, too
-    of_frames: ClassVar[bool] = False  # whether it answers for each frame, not for the clip
-    form: ClassVar[str] = "{}"  # what a recipe makes of an architecture, in words
+    variants: ClassVar[bool] = True  # whether augmented variants are training examples
+    of_frames: ClassVar[bool] = False  # whether the network classifies frames instead of clips
+    form: ClassVar[str] = "{}"  # format of the description, given the architecture's
 
     @property
     def has_folds(self) -> bool:
-        """Whether its training keeps out-of-fold predictions of the train clips."""
+        """Whether training saves out-of-fold predictions of the train clips."""
         return False
 
     @property
     def config(self) -> Any:
-        """What rebuilds its network."""
+        """Settings of the architecture."""
         kind = ARCHITECTURES[self.architecture].Config
         return kind(**{name: getattr(self, name) for name in kind.model_fields})
 
     @property
     def description(self) -> str:
-        """What it is, in words."""
+        """Description of the system for metrics and model cards."""
         return self.form.format(self.config.description)
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The feature by the network's name for it.
+        """The feature of each input of the network.
 
         Raises
         ------
         ValueError
-            If it takes another number of them.
+            If the architecture has another number of inputs.
         """
         names = ARCHITECTURES[self.architecture].inputs
         if len(names) != len(self.features):
@@ -65,29 +67,29 @@ class SystemConfig(Section):
         return dict(zip(names, self.features, strict=True))
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that its network and its recipe can take features of such shapes, before any work.
+        """Check, before any training, that network and recipe accept features of these shapes.
 
         Parameters
         ----------
         shapes : mapping of str to tuple of int
-            Of a clip's features, by the network's inputs.
+            Shape of each input of a clip.
 
         Raises
         ------
         ValueError
-            Saying what should be changed.
+            Naming the parameter to change.
         """
         ARCHITECTURES[self.architecture].check(shapes)
 
 
 class FlatConfig(SystemConfig):
-    """A row of ``systems``: one network."""
+    """A row of ``systems``: a single network."""
 
     outputs: Literal["all", "fine", "coarse"]
 
 
 class HierarchyConfig(SystemConfig):
-    """A row of ``hierarchies``: networks of groups below a root."""
+    """A row of ``hierarchies``: a root network and a network for each group."""
 
     root: Literal["flat", "own"]
     flat: Place
@@ -97,7 +99,7 @@ class HierarchyConfig(SystemConfig):
 
 @cache
 def system_model(row: type[SystemConfig], architecture: str, recipe: type[Section]) -> type[SystemConfig]:
-    """All that a system is set by, checked together."""
+    """Combine the settings of row, architecture and recipe into one class, to validate them together."""
     config = ARCHITECTURES[architecture].Config
     bases = (row, recipe) if issubclass(recipe, config) else (row, config, recipe)
     return create_model("System", __base__=bases)

@@ -1,4 +1,4 @@
-"""Folds of the train clips that keep sensors apart."""
+"""Cross-validation on the train clips, with folds that keep sensors apart."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,17 +16,17 @@ from ust.training.work import TrainingContext
 from ust.util.errors import UserError
 
 
-def folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to train on and held out, so that each is held out once and no group is on both sides.
+def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield train and held-out indices of each fold; no group is on both sides.
 
-    They are scikit-learn's `GroupKFold`: the largest group first, each to the smallest fold.
+    The folds are those of scikit-learn's `GroupKFold`.
 
     Parameters
     ----------
     groups : numpy.ndarray [shape=(n,)]
-        Of each clip, such as its sensor_id.
+        The group of each clip, such as its sensor_id.
     count : int
-        Of folds.
+        Number of folds.
 
     Raises
     ------
@@ -35,17 +35,17 @@ def folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarr
 
     Examples
     --------
-    >>> for rest, held in folds(np.array(["a", "a", "b", "c"]), 2):
-    ...     print(rest, held)
+    >>> for train, held_out in group_folds(np.array(["a", "a", "b", "c"]), 2):
+    ...     print(train, held_out)
     [2 3] [0 1]
     [0 1] [2 3]
     """
-    from sklearn.model_selection import GroupKFold  # here: it takes a second, and only some recipes need it
+    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all recipes
 
-    found = len(np.unique(groups))
-    if found < count:
+    group_count = len(np.unique(groups))
+    if group_count < count:
         raise UserError(
-            f"the train clips are of {found} sensor(s), too few for {count} folds; set folds lower"
+            f"the train clips are of {group_count} sensor(s), too few for {count} folds; set folds lower"
         )
     yield from GroupKFold(count).split(groups, groups=groups)
 
@@ -56,68 +56,79 @@ OUT_OF_FOLD = "out_of_fold.csv"
 def cross_val_predict(
     system: Any,
     examples: Examples,
-    work: TrainingContext,
+    context: TrainingContext,
     train: Callable[[Examples, Examples, int], torch.nn.Module],
 ) -> np.ndarray:
-    """Predictions of each fold by a network that learnt from the others; sensors are on one side alone.
+    """Return out-of-fold predictions, grouped by sensor.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
         With ``folds``.
     examples : Examples
         With targets of the network's outputs.
-    work : Work
+    context : TrainingContext
     train : callable
-        Takes the other folds, this one, which it may stop by but not learn from, and its number.
+        Trains a network, given the other folds, the held-out fold and its number. The held-out fold may be
+        used for early stopping.
 
     Returns
     -------
     numpy.ndarray [shape=(n, outputs)]
+        Probabilities.
     """
-    held = np.zeros(examples.targets.shape, np.float32)
-    for number, (rest, fold) in enumerate(folds(examples.groups, system.folds)):
-        others, this = (examples.subset(which, examples.targets[which]) for which in (rest, fold))
-        held[fold] = predict_probabilities(train(others, this, number), this, work)
-    return held
+    held_out = np.zeros(examples.targets.shape, np.float32)
+    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, system.folds)):
+        others, this = (examples.subset(which, examples.targets[which]) for which in (train_rows, held_rows))
+        held_out[held_rows] = predict_probabilities(train(others, this, number), this, context)
+    return held_out
 
 
-def predict_probabilities(network: torch.nn.Module, examples: Examples, work: TrainingContext) -> np.ndarray:
-    """Probabilities of the network's labels [shape=(n, outputs)]."""
-    return predict(CalibratedClassifier(network.eval(), []), examples, batch_size=64, device=work.device)
+def predict_probabilities(
+    network: torch.nn.Module, examples: Examples, context: TrainingContext
+) -> np.ndarray:
+    """Return the network's probabilities [shape=(n, outputs)]."""
+    return predict(CalibratedClassifier(network.eval(), []), examples, batch_size=64, device=context.device)
 
 
 def fold_metadata(
-    held: np.ndarray, examples: Examples, labels: list[str], system: Any, work: TrainingContext
+    predictions: np.ndarray, examples: Examples, labels: list[str], system: Any, context: TrainingContext
 ) -> dict[str, Any]:
-    """What out-of-fold predictions say of the network that learns from all: its calibration and thresholds.
+    """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
-    The predictions of the clips as they were recorded are written to ``out_of_fold.csv``, in the layout of a
-    submission, each fold calibrated by the others.
+    The predictions of the original clips are written to ``out_of_fold.csv`` in the submission layout. Those
+    of each fold are calibrated on the other folds.
 
     Parameters
     ----------
-    held : numpy.ndarray [shape=(n, outputs)]
-        Of `cross_val_predict`.
+    predictions : numpy.ndarray [shape=(n, outputs)]
+        Result of `cross_val_predict`.
     examples : Examples
         With targets of all labels.
     labels : list of str
-        Of the network's outputs.
-    system : System
+        Labels of the network's outputs.
+    system : SystemConfig
         With ``folds`` and ``calibrate``.
-    work : Work
+    context : TrainingContext
+
+    Returns
+    -------
+    dict
+        ``thresholds`` by label and, if `system` calibrates, ``calibration``.
     """
-    columns = [work.taxonomy.labels.index(label) for label in labels]
+    columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
     clips, groups = examples.clips[original], examples.groups[original]
-    held, targets = held[original], examples.targets[original]
-    found: dict[str, Any] = {}
+    predictions, targets = predictions[original], examples.targets[original]
+    metadata: dict[str, Any] = {}
     if system.calibrate:
-        found["calibration"] = fit_calibration(held, targets[:, columns]).as_lists()
-        before, held = held, held.copy()
-        for rest, fold in folds(groups, system.folds):
-            held[fold] = fit_calibration(before[rest], targets[rest][:, columns])(before[fold])
-    everything = complete_labels(torch.from_numpy(held), labels, work.taxonomy).numpy()
-    write_predictions(work.out / OUT_OF_FOLD, list(clips), everything, work.taxonomy)
-    found["thresholds"] = best_thresholds(targets, everything, list(work.taxonomy.labels))
-    return found
+        metadata["calibration"] = fit_calibration(predictions, targets[:, columns]).to_dict()
+        uncalibrated, predictions = predictions, predictions.copy()
+        for rest, fold in group_folds(groups, system.folds):
+            predictions[fold] = fit_calibration(uncalibrated[rest], targets[rest][:, columns])(
+                uncalibrated[fold]
+            )
+    completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
+    write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
+    metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))
+    return metadata

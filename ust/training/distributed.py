@@ -1,7 +1,7 @@
-"""One training by several processes, each with its share of every batch: torchrun and its process groups.
+"""Training in several processes: torchrun, process groups, and batch norm over processes.
 
-The batch stays what it is: gradients are those of one process with all of it, but for the last bits and the
-draws of dropout.
+Each process computes a share of every batch. The batch size does not depend on the number of processes.
+Gradients equal those of a single process, up to rounding and the random numbers of dropout.
 """
 
 import logging
@@ -19,32 +19,32 @@ from ust.util.errors import UserError
 
 
 def is_launched() -> bool:
-    """Whether this is one of several processes, started by torchrun."""
+    """Return whether torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def started_rank() -> int:
-    """Which of the processes that torchrun started this is, before they meet; 0 where it started none."""
+def launch_rank() -> int:
+    """Return the rank set by torchrun, before the process group is initialised; 0 without torchrun."""
     return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def rank() -> int:
-    """Which of the processes this is; 0 where there is but one."""
-    return torch.distributed.get_rank() if _joined() else 0
+    """Return the rank of this process; 0 without a process group."""
+    return torch.distributed.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
-    return torch.distributed.get_world_size() if _joined() else 1
+    """Return the number of processes; 1 without a process group."""
+    return torch.distributed.get_world_size() if _is_initialized() else 1
 
 
-def launch(processes: int, words: Sequence[str]) -> None:
-    """Run a module's command line in so many processes, as torchrun does, and wait for them.
+def launch(processes: int, arguments: Sequence[str]) -> None:
+    """Run a module's command line in several processes, as torchrun does, and wait for them.
 
     Raises
     ------
     UserError
-        If one of them ends otherwise than it should; the others are then ended, too.
+        If a process fails; the others are then terminated.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -55,32 +55,32 @@ def launch(processes: int, words: Sequence[str]) -> None:
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1,
     )  # fmt: skip
     try:
-        elastic_launch(config, sys.executable)(*words)
+        elastic_launch(config, sys.executable)(*arguments)
     except ChildFailedError as error:
-        # One that was killed takes the others with it, which may be noticed first.
+        # A killed process makes the others fail, and their failures may be reported first.
         first, failure = min(
             error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
         )
-        how = f"ended with exit code {failure.exitcode}"
+        reason = f"ended with exit code {failure.exitcode}"
         if failure.exitcode < 0:
-            how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+            reason = f"was ended by {signal.Signals(-failure.exitcode).name}"
         raise UserError(
-            f"process {first} of {processes} {how}, and so the others were ended; the same command goes on "
-            "from the last epoch that was finished"
+            f"process {first} of {processes} {reason}, and so the others were ended; "
+            "run the same command again to resume after the last finished epoch"
         ) from None
 
 
 def init_process_group(processes: int, device: torch.device) -> None:
-    """Meet the other processes.
+    """Initialise the process group.
 
     Raises
     ------
     UserError
-        If torchrun started another number than there should be.
+        If torchrun started another number of processes than configured.
     """
-    there = int(os.environ["WORLD_SIZE"])
-    if there != processes:
-        raise UserError(f"torchrun started {there} processes, compute.processes is {processes}")
+    started = int(os.environ["WORLD_SIZE"])
+    if started != processes:
+        raise UserError(f"torchrun started {started} processes, compute.processes is {processes}")
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -88,24 +88,24 @@ def init_process_group(processes: int, device: torch.device) -> None:
 
 @contextmanager
 def report_lost_processes() -> Iterator[None]:
-    """Make an error of what reaches this process when another one ends in the middle of a step.
+    """Turn the errors that follow the end of another process into a UserError.
 
     Raises
     ------
     UserError
-        If the others are gone.
+        If another process ended in the middle of a step.
     """
     try:
         yield
     except RuntimeError as error:
-        if _joined() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+        if _is_initialized() and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
             raise UserError(f"process {rank()} of {world_size()} has lost the others") from error
         raise
 
 
 def broadcast(value: Any) -> Any:
-    """What the first process gives for it, in all of them."""
-    if not _joined():
+    """Return the first process's value in all processes."""
+    if not _is_initialized():
         return value
     values = [value]
     torch.distributed.broadcast_object_list(values)
@@ -113,8 +113,8 @@ def broadcast(value: Any) -> Any:
 
 
 def all_reduce_sum(value: float) -> float:
-    """A number added up over all processes."""
-    if not _joined():
+    """Sum a number over all processes."""
+    if not _is_initialized():
         return value
     total = torch.tensor(value, dtype=torch.float64)
     torch.distributed.all_reduce(total)
@@ -122,16 +122,16 @@ def all_reduce_sum(value: float) -> float:
 
 
 def all_gather(value: torch.Tensor) -> list[torch.Tensor]:
-    """A tensor of each process."""
-    if not _joined():
+    """Return the tensor of each process, in the order of ranks."""
+    if not _is_initialized():
         return [value]
     values = [torch.empty_like(value) for _ in range(world_size())]
     torch.distributed.all_gather(values, value)
     return values
 
 
-class _Sum(torch.autograd.Function):
-    """A tensor added up over all processes; so is what flows back to it."""
+class _AllReduceSum(torch.autograd.Function):
+    """Sum a tensor over all processes, with gradient."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
@@ -147,17 +147,17 @@ class _Sum(torch.autograd.Function):
 
 
 class _Synced:
-    """Batch norm over the batch of all processes, on CPUs, too, where PyTorch's own is for GPUs alone."""
+    """Mixin of batch norms over the batch of all processes; PyTorch's SyncBatchNorm works on GPUs only."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (batch, channels, …), in training by the mean and variance of the whole batch."""
+        """Normalise (batch, channels, …), in training by the statistics of the batch of all processes."""
         if not self.training:
             return super().forward(x)
         axes = (0, *range(2, x.ndim))
         shape = (-1, *[1] * (x.ndim - 2))
-        size = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-        mean = _Sum.apply(x.float().sum(axes)) / size
-        variance = _Sum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
+        size = _AllReduceSum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = _AllReduceSum.apply(x.float().sum(axes)) / size
+        variance = _AllReduceSum.apply((x.float() - mean.view(shape)).square().sum(axes)) / size
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -167,23 +167,24 @@ class _Synced:
 
 
 class SyncedBatchNorm1d(_Synced, nn.BatchNorm1d):
-    """Of vectors."""
+    """Batch norm of (batch, channels) over all processes."""
 
 
 class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
-    """Of maps."""
+    """Batch norm of (batch, channels, height, width) over all processes."""
 
 
 SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
 
 
 def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
-    """Put batch norms over all processes in the place of others, in place, with the same state dict."""
+    """Replace batch norms by ones over all processes, in place; the state dict stays the same."""
     for module in network.modules():
         if type(module) in SYNCED:
             module.__class__ = SYNCED[type(module)]
     return network
 
 
-def _joined() -> bool:
+def _is_initialized() -> bool:
+    """Return whether there is a process group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()

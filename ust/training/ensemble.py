@@ -1,4 +1,4 @@
-"""Averaging trained systems, by shares that suit what they said of train clips they had not heard."""
+"""Ensembles: weighted averages of trained systems, with weights fitted on out-of-fold predictions."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,56 +16,58 @@ from ust.training.cross_validation import OUT_OF_FOLD
 from ust.util.config import Name, Section
 from ust.util.errors import UserError
 
-ALIKE = ("taxonomy", "outputs")  # of all members; so is what a feature is that several take
-SMALLEST = 1e-6  # probability whose logarithm counts
+SHARED_METADATA = ("taxonomy", "outputs")  # equal for all members, as are the attributes of shared features
+MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logarithms are finite
 
 
 class Pair(Section):
-    """A row of ``ensembles`` in params.yaml: two systems, or ensembles, and the labels that shares suit."""
+    """A row of ``ensembles`` in params.yaml: two systems or ensembles, and the labels to fit weights to."""
 
     first: Name
     second: Name
     labels: Name
 
 
-def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path) -> dict[str, Any]:
-    """Copy systems into a folder and write there what they make together.
+def build_ensemble(
+    folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, out: Path
+) -> dict[str, Any]:
+    """Copy systems into a folder and write their ensemble.
 
-    The shares of each level are those whose average of out-of-fold predictions has the least cross-entropy.
-    Thresholds are chosen by that average, which is written as any other's out-of-fold predictions are.
+    For each level, the weights minimise the cross-entropy of the averaged out-of-fold predictions. Thresholds
+    are chosen on that average, which is saved as the ensemble's out-of-fold predictions.
 
     Parameters
     ----------
     folders : sequence of Path
-        Of the systems.
+        Folders of the systems.
     labels : pandas.DataFrame
-        Of the train clips, by audio_filename.
+        Labels of the train clips, indexed by audio_filename.
     taxonomy : Taxonomy
     out : Path
 
     Returns
     -------
     dict
-        ``shares`` by level, in the order of the systems.
+        Weights by level, in the order of the systems.
 
     Raises
     ------
     UserError
-        If two have the same name, one does not say what it is or keeps no out-of-fold predictions, or they
-        were not trained on the same features, taxonomy and outputs.
+        If two systems have the same name, one has no metadata or no out-of-fold predictions, or the systems
+        differ in features, taxonomy or outputs.
     """
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise UserError(f"an ensemble of {', '.join(names)}: name each once")
-    metadata = _together({folder: _about(folder) for folder in folders})
+    metadata = _merge_metadata({folder: _read_metadata(folder) for folder in folders})
     clips = list(labels.index)
-    held = np.stack([_out_of_fold(folder, clips, taxonomy) for folder in folders])
+    predictions = np.stack([_read_out_of_fold(folder, clips, taxonomy) for folder in folders])
     targets = labels[list(taxonomy.labels)].to_numpy(np.float64)
     k = len(taxonomy.coarse)
     shares, averaged = {}, np.zeros_like(targets)
     for level, columns in (("coarse", slice(k)), ("fine", slice(k, None))):
-        shares[level] = best_shares(held[:, :, columns], targets[:, columns]).round(4).tolist()
-        averaged[:, columns] = np.tensordot(shares[level], held[:, :, columns], 1)
+        shares[level] = fit_weights(predictions[:, :, columns], targets[:, columns]).round(4).tolist()
+        averaged[:, columns] = np.tensordot(shares[level], predictions[:, :, columns], 1)
     metadata["thresholds"] = best_thresholds(targets, averaged, list(taxonomy.labels))
     for folder, name in zip(folders, names, strict=True):
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(".*", OUT_OF_FOLD))
@@ -74,13 +76,13 @@ def combine(folders: Sequence[Path], labels: pd.DataFrame, taxonomy: Taxonomy, o
     return shares
 
 
-def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Shares of an average, which sum to 1, under which targets are most likely.
+def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Fit the weights of an average, which sum to 1, by maximum likelihood.
 
     Parameters
     ----------
-    held : numpy.ndarray [shape=(systems, clips, labels)]
-        Probabilities of clips that were not learnt from.
+    predictions : numpy.ndarray [shape=(systems, clips, labels)]
+        Out-of-fold probabilities.
     targets : numpy.ndarray [shape=(clips, labels)]
         From 0 to 1.
 
@@ -92,54 +94,56 @@ def best_shares(held: np.ndarray, targets: np.ndarray) -> np.ndarray:
     ----------
     van der Laan, Polley & Hubbard, Super Learner, 2007.
     """
-    from scipy.optimize import minimize  # takes half a second that every command would wait for
+    from scipy.optimize import minimize  # slow to import: half a second for every command
 
-    def loss(shares: np.ndarray) -> tuple[float, np.ndarray]:
-        p = np.clip(np.tensordot(shares, held, 1), SMALLEST, 1 - SMALLEST)
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        p = np.clip(np.tensordot(weights, predictions, 1), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         value = -np.mean(targets * np.log(p) + (1 - targets) * np.log1p(-p))
-        return value, np.mean(held * ((1 - targets) / (1 - p) - targets / p), axis=(1, 2))
+        return value, np.mean(predictions * ((1 - targets) / (1 - p) - targets / p), axis=(1, 2))
 
-    count = len(held)
-    if held.size == 0:  # a level without labels
+    count = len(predictions)
+    if predictions.size == 0:  # a level without labels
         return np.full(count, 1 / count)
-    found = minimize(
+    weights = minimize(
         loss, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
-        constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1}, options={"ftol": 1e-10},
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1}, options={"ftol": 1e-10},
     ).x.clip(0, 1)  # fmt: skip
-    return found / found.sum()
+    return weights / weights.sum()
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What a system says of itself."""
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    """Read the metadata of a system and check that it is complete."""
     metadata = read_description(folder).get("about")
     needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
     if not isinstance(metadata, dict) or not metadata.keys() >= set(needed):
-        raise UserError(f"{folder / MODEL_FILE}: does not say what the system is; train it again")
+        raise UserError(f"{folder / MODEL_FILE}: lacks metadata of the system; train it again")
     return metadata
 
 
-def _together(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """What an ensemble says of itself."""
-    (first, metadata), *others = members.items()
+def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """Merge the members' metadata to the ensemble's, and check that the members agree."""
+    (first, metadata), *rest = members.items()
     features = dict(metadata["features"])
-    for folder, other in others:
-        ours, theirs = ({key: each[key] for key in ALIKE} for each in (metadata, other))
-        ours, theirs = ours | features, theirs | other["features"]
-        if differ := [key for key in theirs if ours.get(key, theirs[key]) != theirs[key]]:
+    for folder, member_metadata in rest:
+        expected, actual = (
+            {key: member[key] for key in SHARED_METADATA} for member in (metadata, member_metadata)
+        )
+        expected, actual = expected | features, actual | member_metadata["features"]
+        if differ := [key for key in actual if expected.get(key, actual[key]) != actual[key]]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
-        features |= other["features"]
-    every = members.values()
+        features |= member_metadata["features"]
+    all_metadata = members.values()
     return {key: metadata[key] for key in ("versions", "taxonomy", "outputs")} | {
-        "architecture": "average of " + " and ".join(each["architecture"] for each in every),
-        "inputs": {feature: feature for each in every for feature in each["inputs"].values()},
+        "architecture": "average of " + " and ".join(member["architecture"] for member in all_metadata),
+        "inputs": {feature: feature for member in all_metadata for feature in member["inputs"].values()},
         "features": features,
-        "parameters": sum(each["parameters"] for each in every),
-        "converged": all(each.get("converged", False) for each in every),
+        "parameters": sum(member["parameters"] for member in all_metadata),
+        "converged": all(member.get("converged", False) for member in all_metadata),
     }
 
 
-def _out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
-    """A system's predictions [shape=(clips, labels)]."""
+def _read_out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:
+    """Read a system's out-of-fold predictions [shape=(clips, labels)]."""
     path = folder / OUT_OF_FOLD
     if not path.is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Training one network for all its labels: what it is scored by, and which of its checkpoints are kept."""
+"""Training of one network for all its labels: validation score and choice of checkpoints."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.metrics import coarse_counts, fine_counts, score
-from ust.models.checkpoints import SavedNetwork, parameter_count, save_network, update_metadata
+from ust.evaluation.metrics import coarse_counts, compute_scores, fine_counts
+from ust.models.checkpoints import SavedNetwork, count_parameters, save_network, update_metadata
 from ust.models.outputs import complete_labels, output_labels
 from ust.training import distributed
 from ust.training.stagnation import Epoch, Score, has_converged, train_on_stagnation
@@ -15,64 +15,75 @@ from ust.training.trainer import Task
 from ust.training.work import TrainingContext, TrainingData
 
 
-def fit_flat(system: Any, data: TrainingData, work: TrainingContext) -> None:
-    """Train a network and write its checkpoints: of each level the one with the best score on validate."""
-    labels = output_labels(system.outputs, work.taxonomy)
-    columns = [work.taxonomy.labels.index(label) for label in labels]
-    network = work.network(system, len(labels), work.name, data.train)
-    metadata = work.metadata | {"outputs": system.outputs, "parameters": parameter_count(network)}
+def fit_flat(system: Any, data: TrainingData, context: TrainingContext) -> None:
+    """Train a network and save, for each level, the checkpoint with the best validation score."""
+    labels = output_labels(system.outputs, context.taxonomy)
+    columns = [context.taxonomy.labels.index(label) for label in labels]
+    network = context.network(system, len(labels), context.name, data.train)
+    metadata = context.metadata | {"outputs": system.outputs, "parameters": count_parameters(network)}
 
     def on_epoch(epoch: Epoch) -> None:
         for level in epoch.best:
-            found = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]} | metadata
+            checkpoint_metadata = {
+                "epoch": epoch.number,
+                f"{level}_micro_auprc": epoch.scores[level],
+            } | metadata
             save_network(
-                work.out / level,
-                SavedNetwork(network, system.architecture, system.config, labels, found, data.train.shapes),
+                context.out / level,
+                SavedNetwork(
+                    network,
+                    system.architecture,
+                    system.config,
+                    labels,
+                    checkpoint_metadata,
+                    data.train.shapes,
+                ),
             )
-        work.listener.on_epoch("", epoch)
+        context.callbacks.on_epoch("", epoch)
 
     task = Task(
         network,
         data.train.subset(slice(None), data.train.targets[:, columns]),
         data.validate,
-        work.device,
-        work.name,
+        context.device,
+        context.name,
         on_epoch,
-        work.state(work.name, "", Epoch),
-        work.progress,
+        context.state(context.name, "", Epoch),
+        context.progress,
     )
-    epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, work.taxonomy))
+    epochs = train_on_stagnation(task, system, flat_score(labels, data.validate.targets, context.taxonomy))
     if distributed.rank():
-        return  # the first process keeps the models, also those of before a training was cut short
+        return  # only the first process writes checkpoints
     for level in epochs[0].scores:
         update_metadata(
-            work.out / level, epochs=len(epochs), converged=has_converged(epochs, level, system.patience)
+            context.out / level, epochs=len(epochs), converged=has_converged(epochs, level, system.patience)
         )
 
 
 def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Score:
-    """The score of a network for some labels: the official micro AUPRC of each level that it can predict.
+    """Return a function from a network's outputs to the official micro AUPRC of each level that it predicts.
 
     Parameters
     ----------
     labels : list of str
-        Of the network's outputs.
+        Labels of the network's outputs.
     truth : numpy.ndarray [shape=(n, all labels)]
-        Of what is predicted, coarse first; the fine ones may be left out where they are not predicted.
+        Ground truth, coarse first. Fine labels may be missing if the network does not predict them.
     taxonomy : Taxonomy
     """
     k = len(taxonomy.coarse)
     has_fine = bool(set(labels) & set(taxonomy.fine))
 
-    def of(outputs: np.ndarray) -> dict[str, float]:
-        # In the precision of the prediction files, so that ties are the same there.
+    def score_outputs(outputs: np.ndarray) -> dict[str, float]:
+        # Rounded as in prediction files, so that ties are the same.
         completed = complete_labels(torch.tensor(outputs), labels, taxonomy).numpy()
         predicted = completed.astype(np.float64).round(6)
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}
         if has_fine:
             counts["fine"] = fine_counts(truth[:, k:], predicted[:, k:], taxonomy)
         return {
-            level: score(found, taxonomy.categories(level)).micro_auprc for level, found in counts.items()
+            level: compute_scores(level_counts, taxonomy.categories(level)).micro_auprc
+            for level, level_counts in counts.items()
         }
 
-    return of
+    return score_outputs

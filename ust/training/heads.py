@@ -1,4 +1,4 @@
-"""Training heads on embeddings: the weight decay is chosen by folds of the train clips, never by validate."""
+"""Training of heads on embeddings; weight decay is chosen by cross-validation on the train clips."""
 
 import logging
 from typing import Annotated, Any, Literal
@@ -8,7 +8,13 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from ust.models.checkpoints import SavedNetwork, build_new, parameter_count, save_network, update_metadata
+from ust.models.checkpoints import (
+    SavedNetwork,
+    build_initialized,
+    count_parameters,
+    save_network,
+    update_metadata,
+)
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.augmentation import apply_mixup, select_outputs
@@ -26,7 +32,7 @@ log = logging.getLogger("ust")
 
 
 class Heads(Section):
-    """The recipe's section of params.yaml."""
+    """Settings of the recipe ``train_head``."""
 
     seed: Seed
     lr: Positive
@@ -40,95 +46,103 @@ class Heads(Section):
 
 
 class HeadConfig(FlatConfig):
-    """A row of ``systems`` of this recipe."""
+    """A row of ``systems`` with this recipe."""
 
     architecture: Literal["head", "attention"]
 
     @property
     def has_folds(self) -> bool:
-        """Whether there is something that out-of-fold predictions decide."""
+        """Whether training needs cross-validation, to choose the weight decay or to calibrate."""
         return len(self.weight_decay) > 1 or self.calibrate
 
 
-def fit_head(system: Any, data: TrainingData, work: TrainingContext) -> None:
-    """Train a head and write it, and its out-of-fold predictions of the train clips.
+def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
+    """Train a head and save it with its out-of-fold predictions of the train clips.
 
-    Each weight decay is tried on folds of the train clips, which keep sensors (``sensor_id``) apart; the one
-    whose out-of-fold predictions score best, coarse and fine together, is used on all of them. Those
-    predictions also say how the head's probabilities are calibrated, and each label's threshold. The network
-    of the last epoch is kept: validate chooses nothing, and is only scored for the learning curve.
+    Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
+    the best out-of-fold score (mean of the levels) is used to train on all clips. Its out-of-fold predictions
+    also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
+    is only recorded for the learning curve.
 
     Raises
     ------
     UserError
-        If the train clips are of fewer sensors than there are to be folds, or the loss is no longer finite.
+        If the train clips have fewer sensors than folds, or the loss is no longer finite.
     """
-    labels, train = select_outputs(system, data.train, work.taxonomy)
-    metadata = work.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
+    labels, train = select_outputs(system, data.train, context.taxonomy)
+    metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
     if system.has_folds:
-        decay, held = choose_decay(system, data.train, work)
-        metadata |= fold_metadata(held, data.train, labels, system, work)
-    score = flat_score(labels, data.validate.targets, work.taxonomy)
+        decay, predictions = choose_weight_decay(system, data.train, context)
+        metadata |= fold_metadata(predictions, data.train, labels, system, context)
+    score = flat_score(labels, data.validate.targets, context.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
         epoch = Epoch(
-            number, loss, score(predict_probabilities(network, data.validate, work)), system.lr, 0, ()
+            number, loss, score(predict_probabilities(network, data.validate, context)), system.lr, 0, ()
         )
-        work.listener.on_epoch("", epoch)
+        context.callbacks.on_epoch("", epoch)
 
-    network = _train(train, system, decay, work, work.name, on_epoch)
-    metadata |= {"weight_decay": decay, "parameters": parameter_count(network)}
+    network = _train(train, system, decay, context, context.name, on_epoch)
+    metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
     save_network(
-        work.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
+        context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
     )
-    update_metadata(work.out, epochs=system.max_epochs, converged=True)
+    update_metadata(context.out, epochs=system.max_epochs, converged=True)
 
 
-def choose_decay(system: Any, examples: Examples, work: TrainingContext) -> tuple[float, np.ndarray]:
-    """The weight decay whose out-of-fold predictions score best, and those predictions.
+def choose_weight_decay(
+    system: Any, examples: Examples, context: TrainingContext
+) -> tuple[float, np.ndarray]:
+    """Return the weight decay with the best out-of-fold score, and its out-of-fold predictions.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
     examples : Examples
         With targets of all labels.
-    work : Work
+    context : TrainingContext
 
     Returns
     -------
     decay : float
-    held : numpy.ndarray [shape=(n, outputs)]
+    predictions : numpy.ndarray [shape=(n, outputs)]
     """
-    labels = output_labels(system.outputs, work.taxonomy)
-    of = flat_score(labels, examples.targets > 0.5, work.taxonomy)
-    tried = []
-    for decay in work.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
-        held = out_of_fold(system, examples, decay, work)
-        found = of(held)
-        tried.append((float(np.mean(list(found.values()))), decay, held))
-        text = "  ".join(f"{level} {value:.4f}" for level, value in found.items())
-        log.info("%s weight decay %g, out of fold  %s", work.name, decay, text)
-    _, decay, held = max(tried, key=lambda each: each[0])
-    return decay, held
+    labels = output_labels(system.outputs, context.taxonomy)
+    score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
+    candidates = []
+    for decay in context.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
+        predictions = predict_out_of_fold(system, examples, decay, context)
+        scores = score(predictions)
+        candidates.append((float(np.mean(list(scores.values()))), decay, predictions))
+        text = "  ".join(f"{level} {value:.4f}" for level, value in scores.items())
+        log.info("%s weight decay %g, out of fold  %s", context.name, decay, text)
+    _, decay, predictions = max(candidates, key=lambda candidate: candidate[0])
+    return decay, predictions
 
 
-def out_of_fold(
-    system: Any, examples: Examples, decay: float, work: TrainingContext, *, share: float = 1.0, seed: int = 0
+def predict_out_of_fold(
+    system: Any,
+    examples: Examples,
+    decay: float,
+    context: TrainingContext,
+    *,
+    share: float = 1.0,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Predictions of each fold by a head that learnt from the others.
+    """Return out-of-fold predictions of a head with the given weight decay.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
     examples : Examples
         With targets of all labels.
     decay : float
-    work : Work
+    context : TrainingContext
     share : float
-        Of the other folds' sensors that it learns from.
+        Share of the other folds' sensors to train on, for learning curves.
     seed : int
-        Of which they are.
+        Seed of the choice of these sensors.
 
     Returns
     -------
@@ -141,27 +155,38 @@ def out_of_fold(
             names = random_stream(seed, "share", str(number)).permutation(np.unique(sensors))
             kept = np.isin(sensors, names[: max(1, round(share * len(names)))])
             rest = rest.subset(kept, rest.targets[kept])
-        return _train(rest, system, decay, work, f"{work.name} fold {number}")
+        return _train(rest, system, decay, context, f"{context.name} fold {number}")
 
-    return cross_val_predict(system, select_outputs(system, examples, work.taxonomy)[1], work, train)
+    return cross_val_predict(system, select_outputs(system, examples, context.taxonomy)[1], context, train)
 
 
 def _train(
     examples: Examples,
     system: Any,
     weight_decay: float,
-    work: TrainingContext,
+    context: TrainingContext,
     name: str,
     on_epoch: Any = lambda *_: None,
 ) -> torch.nn.Module:
-    """A head trained from the start on examples that fit in memory."""
+    """Train a new head on examples that fit into memory."""
     outputs = examples.targets.shape[1]
-    network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
-    network = network.to(work.device)
-    ((batch, targets),) = examples.batches(len(examples), device=work.device)
+    network = build_initialized(
+        system.architecture, system.config, outputs, examples.shapes, system.seed, name
+    )
+    network = network.to(context.device)
+    ((batch, targets),) = examples.batches(len(examples), device=context.device)
     ((_, values),) = batch.items()
-    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "mixup", "seed")}
-    fit_classifier(network, values, targets, name=name, weight_decay=weight_decay, on_epoch=on_epoch, **steps)
+    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
+    fit_classifier(
+        network,
+        values,
+        targets,
+        name=name,
+        weight_decay=weight_decay,
+        mixup_alpha=system.mixup,
+        on_epoch=on_epoch,
+        **steps,
+    )
     return network
 
 
@@ -176,20 +201,29 @@ def fit_classifier(
     weight_decay: float,
     batch_size: int,
     max_epochs: int,
-    mixup: float = 0.0,
+    mixup_alpha: float = 0.0,
     on_epoch: Any = lambda *_: None,
 ) -> None:
-    """Train a head in place, by AdamW at a rate that falls as a cosine, with mixup.
+    """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
 
     Parameters
     ----------
     head : torch.nn.Module
-        Takes embeddings; its `standardised` is fitted first.
+        Takes embeddings. Its `standardised` layer is fitted first.
     values : torch.Tensor [shape=(n, …)]
         Embeddings.
     targets : torch.Tensor [shape=(n, outputs)]
     name : str
-        Of the head among those of a system.
+        Names the random streams, to distinguish this head from others of the system.
+    seed : int
+    lr : float
+        Initial learning rate.
+    weight_decay : float
+    batch_size, max_epochs : int
+    mixup_alpha : float
+        Alpha of the Beta distribution; 0 switches mixup off.
+    on_epoch : callable
+        Called after each epoch with its number, the mean loss and the head.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training a hierarchy of local classifiers (the report's section 4.2): what each learns and is scored by."""
+"""Training of a hierarchy of local classifiers (the report's section 4.2), one per node."""
 
 import json
 import logging
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.metrics import fine_counts, score
+from ust.evaluation.metrics import compute_scores, fine_counts
 from ust.models.checkpoints import (
     MODEL_FILE,
     WEIGHTS_FILE,
     SavedNetwork,
+    count_parameters,
     load_network,
-    parameter_count,
     save_hierarchy,
     save_network,
     update_metadata,
@@ -33,19 +33,19 @@ from ust.training.work import TrainingContext, TrainingData
 from ust.util.errors import UserError
 
 log = logging.getLogger("ust")
-FEWEST = 2  # batch norm cannot train on one
+FEWEST = 2  # examples; batch norm cannot train on one
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a local classifier is trained on.
+    """A local classifier's labels and examples.
 
     Attributes
     ----------
     name : str
         "root" or a coarse label.
     labels : list of str
-        Of its outputs.
+        Labels of the outputs.
     train, validate : Examples
         `validate` may be empty.
     """
@@ -56,103 +56,113 @@ class Node:
     validate: Examples
 
     @property
-    def watched(self) -> Examples:
-        """What its training is watched on: validate, or train where validate has nothing of the node's."""
-        own = [column for column, label in enumerate(self.labels) if label != OTHER]
-        return self.validate if self.validate.targets[:, own].any() else self.train
+    def monitored(self) -> Examples:
+        """The examples to monitor training on: validate or, if it has no positives of the node, train."""
+        columns = [column for column, label in enumerate(self.labels) if label != OTHER]
+        return self.validate if self.validate.targets[:, columns].any() else self.train
 
 
-def fit_hierarchy(system: Any, data: TrainingData, work: TrainingContext) -> None:
-    """A network for every group with several fine labels, and the root: one more, or a copy of a flat one."""
+def fit_hierarchy(system: Any, data: TrainingData, context: TrainingContext) -> None:
+    """Train or copy the root, and train a network for each group with several fine labels."""
     trained, parameters, converged = [], 0, []
     if system.root == "flat":
-        root = adopt_root(work)
+        root = copy_root(context)
         trained.append(ROOT)
-        parameters += parameter_count(root.network)
+        parameters += count_parameters(root.network)
         converged.append(root.metadata.get("converged", False))
-    for node in nodes(
-        data.train, data.validate, work.taxonomy, negatives=system.negatives, root=system.root == "own"
+    for node in build_nodes(
+        data.train, data.validate, context.taxonomy, negatives=system.negatives, root=system.root == "own"
     ):
-        network = work.network(system, len(node.labels), node.name, node.train)
-        converged.append(fit_node(network, node, system, work))
+        network = context.network(system, len(node.labels), node.name, node.train)
+        converged.append(fit_node(network, node, system, context))
         trained.append(node.name)
-        parameters += parameter_count(network)
-    for label in untrained(trained, work.taxonomy):
+        parameters += count_parameters(network)
+    for label in untrained_groups(trained, context.taxonomy):
         log.warning("warning: too few clips of %s to train on: its fine labels are the root's, or 0", label)
-    metadata = work.metadata | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
-    save_hierarchy(work.out, trained, metadata)
+    metadata = context.metadata | {"outputs": "all", "parameters": parameters, "converged": all(converged)}
+    save_hierarchy(context.out, trained, metadata)
 
 
-def fit_node(network: torch.nn.Module, node: Node, system: Any, work: TrainingContext) -> bool:
-    """A network of a hierarchy, its checkpoint with the best score or lowest loss; whether it converged."""
+def fit_node(network: torch.nn.Module, node: Node, system: Any, context: TrainingContext) -> bool:
+    """Train one network of the hierarchy and save its best checkpoint; return whether it converged."""
 
     def on_epoch(epoch: Any) -> None:
         if epoch.best:
-            found = {"epoch": epoch.number} | {
+            chosen_by = {"epoch": epoch.number} | {
                 key: value
                 for key, value in epoch.figures().items()
                 if key in ("coarse", "fine", "validation_loss")
             }
-            metadata = found | work.metadata
+            metadata = chosen_by | context.metadata
             shapes = node.train.shapes
             saved = SavedNetwork(network, system.architecture, system.config, node.labels, metadata, shapes)
-            save_network(work.out / node.name, saved)
-        work.listener.on_epoch(node.name, epoch)
+            save_network(context.out / node.name, saved)
+        context.callbacks.on_epoch(node.name, epoch)
 
-    on_code = isinstance(system, plateau.Plateau)
-    state = work.state(node.name, node.name, plateau.Epoch if on_code else stagnation.Epoch)
-    task = Task(network, node.train, node.watched, work.device, node.name, on_epoch, state, work.progress)
-    if on_code:
+    on_plateau = isinstance(system, plateau.Plateau)
+    state = context.state(node.name, node.name, plateau.Epoch if on_plateau else stagnation.Epoch)
+    task = Task(
+        network, node.train, node.monitored, context.device, node.name, on_epoch, state, context.progress
+    )
+    if on_plateau:
         epochs = plateau.train_on_plateau(task, system)
         converged = plateau.stopped_early(epochs, system.stop_patience)
     else:
-        epochs = stagnation.train_on_stagnation(task, system, node_score(node, work.taxonomy))
+        epochs = stagnation.train_on_stagnation(task, system, node_score(node, context.taxonomy))
         (level,) = epochs[0].scores
         converged = stagnation.has_converged(epochs, level, system.patience)
-    update_metadata(work.out / node.name, epochs=len(epochs), converged=converged)
+    update_metadata(context.out / node.name, epochs=len(epochs), converged=converged)
     return converged
 
 
-def nodes(
+def build_nodes(
     examples: Examples, validate: Examples, taxonomy: Taxonomy, *, negatives: bool, root: bool
 ) -> Iterator[Node]:
-    """The local classifiers to train: the root, if it is to be one of its own, then those of the groups.
+    """Yield the local classifiers to train: the root, if it is trained, then one per group.
+
+    Groups with fewer than two train clips are skipped.
 
     Parameters
     ----------
     examples, validate : Examples
         With targets of all labels, coarse first.
+    taxonomy : Taxonomy
     negatives : bool
-        Train fine classifiers on all clips, with one more output for "not this group", instead of only on
-        the clips of their group (those with a coarse target over one half).
+        Train the groups' classifiers on all clips, with an additional output for other groups, instead of
+        only on clips with a coarse target above one half.
     root : bool
-        Whether the root is trained, too, for the coarse labels.
+        Whether to train a root for the coarse labels.
 
     Yields
     ------
     Node
-        Of every group with several fine labels; those with fewer than two clips to train on are left out.
 
     Raises
     ------
     UserError
-        If there are fewer than two clips at all.
+        If there are fewer than two train clips.
     """
     if len(examples) < FEWEST:
         raise UserError("a network needs at least two clips to train on")
     k = len(taxonomy.coarse)
     if root:
-        both = (each.subset(slice(None), each.targets[:, :k]) for each in (examples, validate))
-        yield Node(ROOT, list(taxonomy.coarse), *both)
+        root_examples = (
+            split_examples.subset(slice(None), split_examples.targets[:, :k])
+            for split_examples in (examples, validate)
+        )
+        yield Node(ROOT, list(taxonomy.coarse), *root_examples)
     for group in groups_with_classifier(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
             labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
-            own = (_of_group(each, taxonomy, group, negatives) for each in (examples, validate))
-            yield Node(taxonomy.coarse[group], labels, *own)
+            group_examples = (
+                _group_examples(split_examples, taxonomy, group, negatives)
+                for split_examples in (examples, validate)
+            )
+            yield Node(taxonomy.coarse[group], labels, *group_examples)
 
 
-def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
-    """The coarse labels whose groups need a classifier and have none."""
+def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
+    """Return the coarse labels of groups that should have a classifier but have none."""
     return [
         taxonomy.coarse[group]
         for group in groups_with_classifier(taxonomy)
@@ -160,8 +170,8 @@ def untrained(trained: list[str], taxonomy: Taxonomy) -> list[str]:
     ]
 
 
-def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
-    """The examples of a group's classifier, with its targets."""
+def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
+    """Return the examples of a group's classifier, with its targets."""
     inside = examples.targets[:, group] > 0.5
     targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
     if negatives:
@@ -171,35 +181,39 @@ def _of_group(examples: Examples, taxonomy: Taxonomy, group: int, negatives: boo
 
 
 def node_score(node: Node, taxonomy: Taxonomy) -> Score:
-    """The score of a local classifier: the official micro AUPRC, a group's the fine one of itself alone.
+    """Return a function from a node's outputs to its official micro AUPRC.
+
+    A group is scored on its own fine labels alone.
 
     Parameters
     ----------
     node : Node
-        Predicted is what it is watched on.
+        Its monitored examples are those that are predicted.
     taxonomy : Taxonomy
     """
     if node.name == ROOT:
-        return flat_score(node.labels, node.watched.targets > 0.5, taxonomy)
-    own = [column for column, label in enumerate(node.labels) if label != OTHER]
-    alone = Taxonomy((node.name,), tuple(node.labels[column] for column in own), (0,) * len(own))
-    truth = (node.watched.targets[:, own] > 0.5).astype(np.int8)
+        return flat_score(node.labels, node.monitored.targets > 0.5, taxonomy)
+    columns = [column for column, label in enumerate(node.labels) if label != OTHER]
+    group_taxonomy = Taxonomy(
+        (node.name,), tuple(node.labels[column] for column in columns), (0,) * len(columns)
+    )
+    truth = (node.monitored.targets[:, columns] > 0.5).astype(np.int8)
 
-    def of(outputs: np.ndarray) -> dict[str, float]:
-        probabilities = outputs[:, own].astype(np.float64).round(6)
-        counts = fine_counts(truth, probabilities, alone)
-        return {"fine": score(counts, alone.categories("fine")).micro_auprc}
+    def score_node(outputs: np.ndarray) -> dict[str, float]:
+        probabilities = outputs[:, columns].astype(np.float64).round(6)
+        counts = fine_counts(truth, probabilities, group_taxonomy)
+        return {"fine": compute_scores(counts, group_taxonomy.categories("fine")).micro_auprc}
 
-    return of
+    return score_node
 
 
 def check_root(root: Path | None) -> None:
-    """Check that there is a checkpoint for the root of a hierarchy that wants a flat one.
+    """Check that a checkpoint is given for a hierarchy whose root is a flat network.
 
     Raises
     ------
     UserError
-        If none is named.
+        If no checkpoint is given.
     """
     if root is None:
         raise UserError(
@@ -208,26 +222,26 @@ def check_root(root: Path | None) -> None:
         )
 
 
-def adopt_root(work: TrainingContext) -> SavedNetwork:
+def copy_root(context: TrainingContext) -> SavedNetwork:
     """Copy the flat network that is the root into the hierarchy's folder.
 
     Raises
     ------
     UserError
-        If there is none, or it takes other features or labels.
+        If there is no such network, or it was trained on other features or another taxonomy.
     """
-    check_root(work.root)
-    root = load_network(work.root)
-    metadata = json.loads(json.dumps(work.metadata))
+    check_root(context.root)
+    root = load_network(context.root)
+    metadata = json.loads(json.dumps(context.metadata))
     features = root.metadata.get("features", {})
-    for key, theirs, ours in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
-        (name, theirs, metadata.get("features", {}).get(name)) for name, theirs in features.items()
+    for key, actual, expected in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
+        (name, actual, metadata.get("features", {}).get(name)) for name, actual in features.items()
     ]:
-        if theirs != ours:
+        if actual != expected:
             raise UserError(
-                f"{work.root}: was trained with another {key}; train it again, on the same features"
+                f"{context.root}: was trained with another {key}; train it again, on the same features"
             )
-    (work.out / ROOT).mkdir(parents=True, exist_ok=True)
+    (context.out / ROOT).mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS_FILE, MODEL_FILE):
-        shutil.copyfile(work.root / file, work.out / ROOT / file)
+        shutil.copyfile(context.root / file, context.out / ROOT / file)
     return root

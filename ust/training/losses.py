@@ -1,4 +1,4 @@
-"""What fine-tuning is after: the loss, and which examples it sees how often."""
+"""Loss and class-balanced sampling for fine-tuning."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,18 @@ def tagging_loss(
     smoothing: float = 0.0,
     unknown: Sequence[int] = (),
 ) -> torch.Tensor:
-    """Mean binary cross-entropy to soft targets, focused on what is not yet right.
+    """Mean binary cross-entropy with soft targets, optionally focal, smoothed and masked.
 
     Parameters
     ----------
     logits, targets : torch.Tensor [shape=(batch, labels)]
     gamma : float
-        Each term counts by the distance of probability and target to this power: the focal loss. 0 is
-        cross-entropy.
+        Exponent of the focal factor, the distance of probability and target; 0 is plain cross-entropy.
     smoothing : float
-        Share of the targets that is one half: label smoothing.
+        Label smoothing: the share of the target that is replaced by one half.
     unknown : sequence of int
-        Of `unknown_columns`: a term counts by how far its group's ``-X`` label is not there. By default all
-        count.
+        Result of `unknown_columns`: each term is weighted by 1 minus the target of its group's ``-X`` label.
+        By default all terms have weight 1.
 
     References
     ----------
@@ -45,28 +44,30 @@ def tagging_loss(
 
 
 def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
-    """Of each label the column of its group's ``-X``, beside which it may be there unheard.
+    """Return, for each label, the column of its group's ``-X`` label.
 
-    It is -1 where there is none: of coarse labels, of an ``-X`` itself, in groups without one.
+    The ``-X`` label leaves the other labels of its group unknown.
+
+    It is -1 for coarse labels, ``-X`` labels and groups without one.
     """
     columns = []
     for label in labels:
-        found = None
+        incomplete = None
         if label in taxonomy.fine and not is_incomplete(label):
-            found = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
-        columns.append(-1 if found is None else list(labels).index(taxonomy.fine[found]))
+            incomplete = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
+        columns.append(-1 if incomplete is None else list(labels).index(taxonomy.fine[incomplete]))
     return columns
 
 
 def sample_epoch(targets: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """The examples of an epoch, in order.
+    """Return the indices of an epoch's examples, in order.
 
     Parameters
     ----------
     targets : numpy.ndarray [shape=(n, labels)]
     balance : float
-        0: each once. More: as many, drawn with replacement by (1 / share of the clips that have it) to this
-        power of the rarest label that an example has more than not.
+        0 is a permutation. Otherwise n examples are drawn with replacement, weighted by the inverse
+        frequency of each example's rarest positive label (target above one half) to this power.
     rng : numpy.random.Generator
     """
     if balance == 0:

@@ -1,16 +1,16 @@
-"""Training one network as the authors' code did: its rate falls on a plateau of the validation loss."""
+"""Training of one network as in the authors' code, reducing the learning rate on plateaus."""
 
 from dataclasses import asdict, dataclass
 
 import torch
 
 from ust.training.schedules import EarlyStopping
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.trainer import NetworkSettings, Task, Trainer
 from ust.util.config import Count, Factor, Whole
 
 
-class Plateau(Network):
-    """The recipe's section of params.yaml."""
+class Plateau(NetworkSettings):
+    """Settings of the recipe ``train_hierarchical_code``."""
 
     reduce_patience: Whole
     reduce_factor: Factor
@@ -19,7 +19,7 @@ class Plateau(Network):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; `best` when its validation loss is the lowest so far."""
+    """Result of an epoch; `best` if its validation loss is the lowest so far."""
 
     number: int
     loss: float
@@ -28,17 +28,17 @@ class Epoch:
     best: bool
 
     def figures(self) -> dict[str, float]:
-        """What a learning curve shows."""
+        """Metrics of the learning curve."""
         return {"loss": self.loss, "validation_loss": self.validation_loss, "lr": self.lr}
 
 
 def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
-    """Train in place; reduce the rate when the loss on validate no longer falls, and stop early.
+    """Train in place; reduce the learning rate on plateaus of the validation loss, and stop early.
 
     Returns
     -------
     list of Epoch
-        All, those gone on from included.
+        All epochs, including those before a resumed training.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
     )
     stopping = EarlyStopping(recipe.stop_patience)
     if state.epochs:
-        trainer.restore(state)
+        trainer.load_state(state)
         plateau.load_state_dict(state.values["plateau"])
         stopping.lowest, stopping.since = state.values["stopping"]
     for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
@@ -59,11 +59,11 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
             break
         lr = trainer.optimizer.param_groups[0]["lr"]
         loss = trainer.epoch(number)
-        watched = trainer.loss(task.validate)
-        epoch = Epoch(number, loss, watched, lr, best=stopping.step(watched))
+        validation_loss = trainer.loss(task.validate)
+        epoch = Epoch(number, loss, validation_loss, lr, best=stopping.step(validation_loss))
         task.on_epoch(epoch)
-        plateau.step(watched)
-        trainer.keep(state)
+        plateau.step(validation_loss)
+        trainer.save_state(state)
         state.values |= {"plateau": plateau.state_dict(), "stopping": [stopping.lowest, stopping.since]}
         state.epochs.append(asdict(epoch))
         state.write()
@@ -71,6 +71,6 @@ def train_on_plateau(task: Task, recipe: Plateau) -> list[Epoch]:
 
 
 def stopped_early(epochs: list[Epoch], patience: int) -> bool:
-    """Whether training stopped because nothing was gained, not because its epochs were over."""
+    """Return whether early stopping ended the training, not the number of epochs."""
     last = max((epoch.number for epoch in epochs if epoch.best), default=0)
     return epochs[-1].number - last >= patience

@@ -1,4 +1,4 @@
-"""The recipes: how a system is trained."""
+"""The recipes by name: how systems are trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Recipe:
     Attributes
     ----------
     row : type
-        What a row of ``systems`` or ``hierarchies`` says.
+        Settings in a row of ``systems`` or ``hierarchies``.
     settings : type
         The recipe's section of params.yaml, which has its name.
     fit : callable
-        Trains a system and writes its models.
+        Trains a system and saves its models.
     several_processes : bool
-        Whether ``compute.processes`` can train one of its networks together; the others train in one.
+        Whether ``compute.processes`` applies; recipes without it train in one process.
     """
 
     row: type[SystemConfig]

@@ -1,4 +1,4 @@
-"""How the learning rate goes (the report's schedule, or a cosine) and when to stop."""
+"""Learning-rate schedules (the report's, and linear warm-up with cosine decay) and early stopping."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,25 +10,28 @@ CHANGING = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
 
 @dataclass
 class StagnationSchedule:
-    """Learning rate driven by whether an epoch brought a new best score.
+    """The report's schedule: reduce the learning rate after epochs without a new best score.
 
-    After more than `patience` epochs in a row without one, the rate is multiplied by the reduce factor and
-    the optimiser starts afresh. When it has come to `min_lr`, it returns to the initial one and the factor
-    grows by `factor_step` (to at most 0.9, beyond which it would reduce no more; a bound the report lacks).
+    After more than `patience` such epochs in a row, the rate is multiplied by the reduce factor and the
+    optimizer is reset. A rate at `min_lr` returns to the initial one (a warm restart), and the factor grows
+    by `factor_step`, to at most 0.9. The report has no such limit, without which the factor reaches 1.
 
     Attributes
     ----------
     restart : {"reached", "passed"}
-        Return instead of a reduction that would reach `min_lr` (the report's text), or after training with
-        the first rate at or below it (its authors' code, in which 0.01 × 0.1⁴ is not: a rounding error).
+        "reached" restarts instead of a reduction to `min_lr` or below, as in the report's text. "passed"
+        restarts after training at or below `min_lr`, as in the authors' code. There 0.01 × 0.1⁴ is above
+        1e-6, by a rounding error.
     lr : float
         The current rate.
     reduce_factor : float
         The current factor.
     restarts : int
-        How often the rate returned to the initial one.
+        Number of warm restarts.
     reductions : int
-        How often it changed at all.
+        Number of changes of the rate.
+    stagnant : int
+        Epochs since the last best score or change of the rate.
     """
 
     initial_lr: float
@@ -45,19 +48,19 @@ class StagnationSchedule:
     def __post_init__(self) -> None:
         self.lr = self.initial_lr
 
-    def at(self, step: int, steps: int) -> float:
-        """The rate of a step of a training of so many."""
+    def step_lr(self, step: int, steps: int) -> float:
+        """Return the learning rate of a training step, which is constant within an epoch."""
         return self.lr
 
     def step(self, *, improved: bool) -> bool:
-        """Take note of an epoch; True if the rate changed and the optimiser should start afresh."""
+        """Update after an epoch; return whether the rate changed and the optimizer is to be reset."""
         self.stagnant = 0 if improved else self.stagnant + 1
         if self.stagnant <= self.patience:
             return False
         self.stagnant = 0
         self.reductions += 1
         reduced = self.lr * self.reduce_factor
-        # 0.01 × 0.1⁴ is a rounding error above 1e-6.
+        # In floating point, 0.01 × 0.1⁴ is slightly above 1e-6.
         back = self.lr <= self.min_lr if self.restart == "passed" else reduced <= self.min_lr * (1 + 1e-9)
         self.lr = self.initial_lr if back else reduced
         if back:
@@ -65,33 +68,33 @@ class StagnationSchedule:
             self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
         return True
 
-    def values(self) -> dict[str, float | int]:
-        """What changes from epoch to epoch."""
+    def state_dict(self) -> dict[str, float | int]:
+        """Return the values that change from epoch to epoch."""
         return {name: getattr(self, name) for name in CHANGING}
 
-    def load_state_dict(self, values: dict[str, float | int]) -> None:
-        """Take up what `values` gave."""
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Restore the values of `state_dict`."""
         for name in CHANGING:
-            setattr(self, name, values[name])
+            setattr(self, name, state[name])
 
 
 def warmup_cosine(step: int, steps: int, warm_up: float) -> float:
-    """Share of the highest rate: a linear warm-up, whose last step has all of it, then a cosine decay.
+    """Return the learning rate of a step as a share of the maximum: linear warm-up, then cosine decay.
 
-    After the last step the cosine is at 0; that step itself still has a rate.
+    The last step of the warm-up has the maximum. The cosine reaches 0 after the last step, not at it.
 
     Parameters
     ----------
     step : int
         From 0.
     steps : int
-        Of the whole training.
+        Number of steps of the whole training.
     warm_up : float
-        Share of the steps in which the rate rises; the first step has the highest rate where that is none.
+        Share of the steps that are warm-up. If it has no step, the first step has the maximum.
 
     Examples
     --------
-    >>> [round(cosine(step, 8, 0.5), 2) for step in range(8)]
+    >>> [round(warmup_cosine(step, 8, 0.5), 2) for step in range(8)]
     [0.25, 0.5, 0.75, 1.0, 0.9, 0.65, 0.35, 0.1]
     """
     highest = max(round(warm_up * steps), 1) - 1
@@ -102,7 +105,7 @@ def warmup_cosine(step: int, steps: int, warm_up: float) -> float:
 
 @dataclass
 class CosineSchedule:
-    """Learning rate that rises to `highest_lr`, and falls to 0 as a cosine; scores change nothing.
+    """Linear warm-up to `highest_lr`, then cosine decay to 0, independent of scores.
 
     Attributes
     ----------
@@ -115,32 +118,32 @@ class CosineSchedule:
     restarts: ClassVar[int] = 0
     lr: float = field(init=False, default=0.0)
 
-    def at(self, step: int, steps: int) -> float:
-        """The rate of a step of a training of so many."""
+    def step_lr(self, step: int, steps: int) -> float:
+        """Return the learning rate of step `step` of `steps`."""
         self.lr = self.highest_lr * warmup_cosine(step, steps, self.warm_up)
         return self.lr
 
     def step(self, *, improved: bool) -> bool:
-        """Take note of an epoch; the optimiser never starts afresh."""
+        """Return False: the optimizer is never reset."""
         return False
 
-    def values(self) -> dict[str, float | int]:
-        """What changes from epoch to epoch beside the rate: nothing."""
+    def state_dict(self) -> dict[str, float | int]:
+        """Return an empty dict: the rate depends on the step alone."""
         return {}
 
-    def load_state_dict(self, values: dict[str, float | int]) -> None:
-        """Take up what `values` gave."""
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Restore the values of `state_dict`."""
 
 
 @dataclass
 class EarlyStopping:
-    """Whether a loss has gone `patience` epochs in a row without a new lowest value.
+    """Early stopping after `patience` epochs in a row without a new lowest loss.
 
     Attributes
     ----------
     lowest : float
     since : int
-        Epochs since it was reached.
+        Epochs since the lowest loss.
     """
 
     patience: int
@@ -148,7 +151,7 @@ class EarlyStopping:
     since: int = field(init=False, default=0)
 
     def step(self, loss: float) -> bool:
-        """Take note of an epoch; True if its loss is the lowest so far."""
+        """Update after an epoch; return whether its loss is the lowest so far."""
         improved = loss < self.lowest
         self.since = 0 if improved else self.since + 1
         self.lowest = min(self.lowest, loss)

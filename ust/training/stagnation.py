@@ -1,6 +1,6 @@
-"""Training one network by the report's recipe (section 5), in which its rate follows the scores on validate.
+"""Training of one network with the report's recipe (section 5): the learning rate follows validation scores.
 
-In few epochs that never comes into play; a rate that falls as a cosine gets more out of them.
+With few epochs the rate never changes; linear warm-up with cosine decay then gives better results.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from ust.training.schedules import CosineSchedule, StagnationSchedule
-from ust.training.trainer import Network, Task, Trainer
+from ust.training.trainer import NetworkSettings, Task, Trainer
 from ust.util.config import Factor, Positive, Rate, Whole
 
 Score = Callable[[np.ndarray], dict[str, float]]
 
 
-class Stagnation(Network):
-    """The recipe's sections of params.yaml."""
+class Stagnation(NetworkSettings):
+    """Settings of the recipes ``train`` and ``train_hierarchical``."""
 
     schedule: Literal["stagnation", "cosine"]
     warm_up: Rate
@@ -28,8 +28,8 @@ class Stagnation(Network):
     restart: Literal["reached", "passed"]
 
 
-def schedule_of(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
-    """How the rate of a recipe goes."""
+def build_schedule(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
+    """Build the learning-rate schedule of the settings."""
     if recipe.schedule == "cosine":
         return CosineSchedule(recipe.lr, recipe.warm_up)
     return StagnationSchedule(
@@ -39,7 +39,7 @@ def schedule_of(recipe: Stagnation) -> StagnationSchedule | CosineSchedule:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
+    """Result of an epoch.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class Epoch:
     loss : float
         Mean over the training examples.
     scores : dict of str to float
-        On validate, by level.
+        Validation scores by level.
     lr : float
-        The rate the epoch, or its last step, was trained with.
+        Learning rate of the epoch or, with a schedule by step, of its last step.
     restarts : int
-        Warm restarts so far.
+        Number of warm restarts so far.
     best : tuple of str
-        Levels whose score is a new best.
+        Levels with a new best score.
     """
 
     number: int
@@ -65,12 +65,12 @@ class Epoch:
     best: tuple[str, ...]
 
     def figures(self) -> dict[str, float]:
-        """What a learning curve shows."""
+        """Metrics of the learning curve."""
         return {"loss": self.loss, **self.scores, "lr": self.lr, "restarts": self.restarts}
 
 
 def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Epoch]:
-    """Train in place; the rate goes by its schedule, which is told whether a score is a new best.
+    """Train in place, with a schedule that is updated by new best scores.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         Its validate examples are predicted after each epoch.
     recipe : Stagnation
     score : callable
-        Takes those predictions [shape=(validate, outputs)] and gives a score for each level that is watched.
+        Maps these predictions [shape=(validate, outputs)] to a score for each monitored level.
 
     Returns
     -------
     list of Epoch
-        All, those gone on from included.
+        All epochs, including those before a resumed training.
 
     Raises
     ------
@@ -91,14 +91,14 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         If the loss is no longer finite.
     """
     trainer, state = Trainer(task, recipe), task.state
-    schedule = schedule_of(recipe)
+    schedule = build_schedule(recipe)
     best: dict[str, float] = {}
     if state.epochs:
-        trainer.restore(state)
+        trainer.load_state(state)
         schedule.load_state_dict(state.values["schedule"])
         best = state.values["best"]
     for number in range(len(state.epochs) + 1, recipe.max_epochs + 1):
-        loss = trainer.epoch(number, schedule.at)
+        loss = trainer.epoch(number, schedule.step_lr)
         scores = score(trainer.probabilities(task.validate))
         new_best = tuple(level for level, value in scores.items() if value > best.get(level, -1.0))
         best |= {level: scores[level] for level in new_best}
@@ -106,14 +106,14 @@ def train_on_stagnation(task: Task, recipe: Stagnation, score: Score) -> list[Ep
         task.on_epoch(epoch)
         if schedule.step(improved=bool(new_best)):
             trainer.restart(schedule.lr)
-        trainer.keep(state)
-        state.values |= {"schedule": schedule.values(), "best": best}
+        trainer.save_state(state)
+        state.values |= {"schedule": schedule.state_dict(), "best": best}
         state.epochs.append(asdict(epoch))
         state.write()
     return [Epoch(**{**values, "best": tuple(values["best"])}) for values in state.epochs]
 
 
 def has_converged(epochs: list[Epoch], level: str, patience: int) -> bool:
-    """Whether the last best epoch of a level is more than `patience` epochs ago: more would bring little."""
+    """Return whether the last best epoch of a level is more than `patience` epochs ago."""
     last = max((epoch.number for epoch in epochs if level in epoch.best), default=0)
     return epochs[-1].number - last > patience

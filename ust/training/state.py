@@ -1,4 +1,4 @@
-"""What a training that was cut short goes on from."""
+"""Checkpoints for resuming training."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ KEY = "state"
 
 @dataclass
 class TrainingState:
-    """The state of one network's training after its last whole epoch, in memory and in a file.
+    """The state of one network's training after its last complete epoch.
 
     Attributes
     ----------
     path : Path or None
-        The safetensors file; None where a training is not to be gone on with.
+        The safetensors file; None to keep the state in memory only.
     epochs : list of dict
-        What each epoch so far came to.
+        Results of the epochs so far.
     values : dict
-        What else has to be restored, as JSON holds it.
+        State that fits into JSON.
     tensors : dict of str to torch.Tensor
-        The same for tensors.
+        State in tensors.
     """
 
     path: Path | None = None
@@ -36,7 +36,7 @@ class TrainingState:
 
     @classmethod
     def read(cls, path: Path) -> "TrainingState":
-        """The state in a file; that of a training not begun if there is none, or none that can be read."""
+        """Read a state; return an empty one if the file is missing or unreadable."""
         try:
             with safe_open(path, "pt") as file:
                 content = json.loads(file.metadata()[KEY])
@@ -46,7 +46,7 @@ class TrainingState:
             return cls(path)
 
     def write(self) -> None:
-        """Replace the file, if there is to be one."""
+        """Write the file atomically, if there is a path."""
         if self.path is not None:
             content = {"epochs": self.epochs, "values": self.values}
             write_tensors(self.path, self.tensors, {KEY: json.dumps(content)})

@@ -1,4 +1,4 @@
-"""The tables ``systems`` and ``hierarchies`` of params.yaml: each row completed to all that sets a system."""
+"""Read ``systems`` and ``hierarchies`` of params.yaml, completed by the sections of recipe and model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,19 @@ from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 
 TABLES = ("systems", "hierarchies")
-Model = CNNVGGish.Config  # the section ``model``, which the report's networks share
+Model = CNNVGGish.Config  # the section ``model``, shared by the report's networks
 
 
 def read_system(path: Path, name: str) -> SystemConfig:
-    """A system of a parameter file; what its row leaves out, or null, is as its recipe and ``model`` have it.
+    """Read a system from a parameter file.
+
+    Parameters that its row leaves out or sets to null are taken from the sections of its recipe and
+    ``model``.
 
     Raises
     ------
     UserError
-        If there is no such system, or naming each parameter of its that is wrong.
+        If there is no such system, or a parameter of it is wrong.
     """
     content = read_yaml(path)
     rows = {table: content.get(table) for table in TABLES}
@@ -43,7 +46,10 @@ def read_system(path: Path, name: str) -> SystemConfig:
 
 
 def recipe_of(table: str, row: Any) -> str:
-    """A row's recipe; of one that its table does not know the table's first, whose check will say so."""
+    """Return a row's recipe.
+
+    For an unknown recipe it is the table's first one; `complete_system` reports the error.
+    """
     known = [
         name
         for name, recipe in RECIPES.items()
@@ -56,13 +62,14 @@ def recipe_of(table: str, row: Any) -> str:
 def complete_system(
     table: str, name: str, row: Any, defaults: Mapping[str, Any]
 ) -> tuple[SystemConfig | None, list[str]]:
-    """A system from its row and, for what the row leaves out or null, the sections.
+    """Complete a system's row by the defaults of the sections, and validate it.
 
     Returns
     -------
-    system : System or None
+    system : SystemConfig or None
+        None if there are problems.
     problems : list of str
-        What is wrong with it; then there is no system.
+        Errors in the row.
     """
     where = f"{table}.{name}"
     if not isinstance(row, dict):

@@ -1,4 +1,4 @@
-"""One network trained epoch by epoch, whatever decides its learning rate and when to stop."""
+"""The training loop of one epoch, used by all schedules and stopping rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ from ust.util.seeding import random_stream
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
 
 
-class Network(Section):
-    """What the recipes of networks have in params.yaml."""
+class NetworkSettings(Section):
+    """Settings shared by the recipes that train with `Trainer`."""
 
     seed: Seed
     lr: Positive
@@ -39,21 +39,22 @@ class Network(Section):
 
 @dataclass(frozen=True)
 class Task:
-    """A network to train in place.
+    """A network to train in place, with its examples.
 
     Attributes
     ----------
     network : torch.nn.Module
-        On `device`; takes features by name, gives logits of the targets.
+        On `device`; maps inputs by name to logits of the targets.
     train, validate : Examples
         With targets of the network's outputs.
     device : torch.device
     name : str
-        Of the network among those of a system: each shuffles and drops out by draws of its own.
+        Names the random streams of shuffling and dropout, to distinguish the networks of a system.
     on_epoch : callable
-        Called after each epoch, when the network holds its weights: the place to save the best.
+        Called after each epoch with its result, to save the best network. It is not called for epochs before
+        a resumed training.
     state : TrainingState
-        Where to go on from, for which `on_epoch` is not called again; kept up to date.
+        The state to resume from, updated after each epoch.
     progress : Progress
     """
 
@@ -68,38 +69,38 @@ class Task:
 
 
 def positive_weights(targets: np.ndarray, power: float) -> np.ndarray:
-    """(negatives / positives) to a power for each label; 1 for a label without either.
+    """Return (negatives / positives) ** power for each label; 1 for a label that lacks either.
 
     Parameters
     ----------
     targets : numpy.ndarray [shape=(n, labels)]
-        0, 1, or a share between: a soft label counts as that share of a positive.
+        From 0 to 1; a soft label counts as that share of a positive.
     """
     positive = targets.sum(axis=0, dtype=np.float64)
     negative = len(targets) - positive
-    both = (positive > 0) & (negative > 0)
-    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=both)
+    has_both = (positive > 0) & (negative > 0)
+    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=has_both)
     return ratio**power
 
 
 class Trainer:
-    """A network, its optimiser and its examples.
+    """Trains a network epoch by epoch, with its optimizer and random streams.
 
     Parameters
     ----------
     task : Task
-    recipe : Network
+    recipe : NetworkSettings
     """
 
-    def __init__(self, task: Task, recipe: Network) -> None:
+    def __init__(self, task: Task, recipe: NetworkSettings) -> None:
         self.network, self.examples, self.recipe = task.network, task.train, recipe
         self.device, self.name, self.progress = task.device, task.name, task.progress
         self._shuffle = random_stream(recipe.seed, "shuffle", task.name)
-        # Each process drops out by draws of its own.
+        # Each process has its own random stream for dropout.
         seed_torch(
             recipe.seed, "dropout", task.name, *([str(distributed.rank())] if distributed.rank() else [])
         )
-        self._fewest = self._fewest_of_a_batch()
+        self._min_batch = self._check_batch_size()
         self._parallel = (
             DistributedDataParallel(self.network) if distributed.world_size() > 1 else self.network
         )
@@ -108,20 +109,20 @@ class Trainer:
         self.restart(recipe.lr)
 
     def restart(self, lr: float) -> None:
-        """Go on with a fresh optimiser."""
+        """Reset the optimizer with a learning rate."""
         options = {"fused": True} if self.recipe.optimizer == "adam" else {}
         self.optimizer = OPTIMIZERS[self.recipe.optimizer](self.network.parameters(), lr=lr, **options)
 
     def epoch(self, number: int, rate: Callable[[int, int], float] | None = None) -> float:
-        """Train once on every example; the mean loss.
+        """Train one epoch; return the mean loss.
 
         Parameters
         ----------
         number : int
             From 1.
         rate : callable, optional
-            The learning rate of a step of the whole training, from 0, and of how many; by default it stays
-            as it is.
+            Returns the learning rate, given the step (from 0) and the number of steps of the whole training.
+            By default the rate does not change.
 
         Raises
         ------
@@ -131,7 +132,7 @@ class Trainer:
         self.network.train()
         total = 0.0
         order = self._shuffle.permutation(len(self.examples))
-        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._fewest)
+        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._min_batch)
         steps = self.progress(
             bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
         )
@@ -143,10 +144,10 @@ class Trainer:
             features, targets = self.examples.batch(share, self.device)
             with self._precision():
                 logits = self._parallel(**features)
-            # A share may be empty: its mean loss is not defined, but the process takes part with a loss of 0.
+            # A process without examples has no mean loss, but must take part in the backward pass.
             loss = self._loss(logits, targets) if len(share) else logits.sum()
             self.optimizer.zero_grad()
-            # Gradients are averaged over processes: each counts by its share of the batch.
+            # DDP averages gradients over processes; weight each by its share of the batch.
             (loss * (distributed.world_size() * len(share) / (end - start))).backward()
             self.optimizer.step()
             total += loss.item() * len(targets)
@@ -158,18 +159,18 @@ class Trainer:
         return total / len(self.examples)
 
     def probabilities(self, examples: Examples) -> np.ndarray:
-        """What the network gives for other examples, with the weights as they are [shape=(n, outputs)]."""
-        found = None
+        """Return the network's probabilities for other examples [shape=(n, outputs)]."""
+        outputs = None
         if distributed.rank() == 0:
             self.network.eval()
             size = 2 * self.recipe.batch_size
-            found = predict(
+            outputs = predict(
                 CalibratedClassifier(self.network, []), examples, batch_size=size, device=self.device
             )
-        return distributed.broadcast(found)
+        return distributed.broadcast(outputs)
 
     def loss(self, examples: Examples) -> float:
-        """The mean loss on other examples, with the weights as they are."""
+        """Return the mean loss on other examples."""
         self.network.eval()
         total = 0.0
         with torch.inference_mode():
@@ -177,8 +178,8 @@ class Trainer:
                 total += self._loss(self.network(**features), targets).item() * len(targets)
         return total / len(examples)
 
-    def keep(self, state: TrainingState) -> None:
-        """Put all that the next epoch depends on into a state: weights, optimiser and generators."""
+    def save_state(self, state: TrainingState) -> None:
+        """Copy weights, optimizer and random generators into a state."""
         optimizer = self.optimizer.state_dict()
         state.tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for index, slots in optimizer["state"].items():
@@ -191,8 +192,8 @@ class Trainer:
         state.values["shuffle"] = self._shuffle.bit_generator.state
 
     @torch.no_grad()
-    def restore(self, state: TrainingState) -> None:
-        """Go on from what `keep` put into a state."""
+    def load_state(self, state: TrainingState) -> None:
+        """Restore weights, optimizer and random generators from a state."""
         parameters = list(self.network.parameters())
         slots: dict[int, dict[str, torch.Tensor]] = {}
         weights = {}
@@ -204,7 +205,7 @@ class Trainer:
                 index, slot = rest.split(".")
                 parameter = parameters[int(index)]
                 if tensor.shape == parameter.shape:
-                    tensor = torch.empty_like(parameter).copy_(tensor)  # in its layout in memory
+                    tensor = torch.empty_like(parameter).copy_(tensor)  # with the parameter's memory format
                 slots.setdefault(int(index), {})[slot] = tensor
         self.network.load_state_dict(weights)
         self.optimizer.load_state_dict({"state": slots, "param_groups": state.values["optimizer"]})
@@ -213,24 +214,24 @@ class Trainer:
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
         self._shuffle.bit_generator.state = state.values["shuffle"]
 
-    def _fewest_of_a_batch(self) -> int:
-        """Batch norm needs two examples: of the batch, or of each share where it is over that alone.
+    def _check_batch_size(self) -> int:
+        """Return the minimum batch size: two examples for each batch norm that is not synchronised.
 
         Raises
         ------
         UserError
-            If no batch can have as many.
+            If the batches are smaller.
         """
-        alone = any(type(module) in distributed.SYNCED for module in self.network.modules())
-        fewest = 2 * distributed.world_size() if alone else 2
-        found = min(self.recipe.batch_size, len(self.examples))
-        if distributed.world_size() > 1 and found < fewest:
+        has_local_norms = any(type(module) in distributed.SYNCED for module in self.network.modules())
+        minimum = 2 * distributed.world_size() if has_local_norms else 2
+        size = min(self.recipe.batch_size, len(self.examples))
+        if distributed.world_size() > 1 and size < minimum:
             raise UserError(
-                f"{self.name}: a batch has {found} examples, should have at least {fewest}: two for each of "
+                f"{self.name}: a batch has {size} examples, should have at least {minimum}: two for each of "
                 f"{distributed.world_size()} processes, whose batch norms are apart; set batch_size higher, "
                 "compute.processes lower, or compute.synchronise to true"
             )
-        return fewest
+        return minimum
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(
@@ -242,5 +243,5 @@ class Trainer:
 
 
 def _generator(rank: int) -> str:
-    """The name of a process's random numbers in a state."""
+    """Return the key of a process's random generator in a state."""
     return f"generator.cpu.{rank}" if rank else "generator.cpu"

@@ -1,4 +1,4 @@
-"""What every training is given: data, a place to write to, somebody who listens."""
+"""Inputs of every training function: data, output folders, metadata and callbacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,8 +10,8 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.store import Features
-from ust.models.checkpoints import build_new
-from ust.models.examples import Examples, select
+from ust.models.checkpoints import build_initialized
+from ust.models.examples import Examples, select_examples
 from ust.training import distributed
 from ust.training.config import SystemConfig
 from ust.training.distributed import convert_sync_batchnorm
@@ -23,18 +23,18 @@ from ust.util.progress import Progress, silent
 
 
 class Callbacks(Protocol):
-    """Who is told how a training goes."""
+    """Callbacks of a training."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
-        """An epoch of a network is over; `node` is "" where a system has only one."""
+        """Called after each epoch of a network; `node` is "" if the system has only one."""
 
     def on_resume(self, node: str, epochs: list[Any]) -> None:
-        """A training goes on after these epochs."""
+        """Called when training resumes, with the epochs so far."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a system learns from and is chosen by.
+    """Train and validate examples of a system.
 
     Attributes
     ----------
@@ -48,28 +48,28 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where and on what a system is trained.
+    """Name, device, folders and metadata of a training.
 
     Attributes
     ----------
     name : str
-        Of the system.
+        Name of the system.
     taxonomy : Taxonomy
     device : torch.device
     out : Path
         Folder for the models.
     states : Path
-        Folder for what a training cut short goes on from.
+        Folder for the states to resume from.
     metadata : dict
-        What is written into each model: what its features rest on.
+        Metadata stored in each model, such as the provenance of its features.
     root : Path or None
-        Checkpoint of a flat network that is the root of a hierarchy.
-    listener : Listener
+        Checkpoint of the flat network that is the root of a hierarchy.
+    callbacks : Callbacks
     progress : Progress
     pretrained : Path or None
-        Folder of the features' networks, for whoever goes on from one.
+        Folder of the features' networks, for fine-tuning.
     synchronise : bool
-        Whether batch norms of several processes are over the batch of all of them.
+        Whether batch norms use the batch of all processes.
     """
 
     name: str
@@ -79,32 +79,34 @@ class TrainingContext:
     states: Path
     metadata: dict[str, Any]
     root: Path | None
-    listener: Callbacks
+    callbacks: Callbacks
     progress: Progress = silent
     pretrained: Path | None = None
     synchronise: bool = True
 
     def network(self, system: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
-        """A network of the system's architecture for such examples, with first weights of its own."""
-        network = build_new(system.architecture, system.config, outputs, examples.shapes, system.seed, name)
+        """Build an initialised network of the system's architecture, on the device."""
+        network = build_initialized(
+            system.architecture, system.config, outputs, examples.shapes, system.seed, name
+        )
         if self.synchronise and distributed.world_size() > 1:
             convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
 
     def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
-        """What a network's training goes on from, the listener told; `epoch` is the class of its epochs."""
+        """Read a network's training state and report resumed epochs, which are built by `epoch`."""
         state = TrainingState.read(self.states / f"{name}.safetensors")
         if distributed.rank():
-            state.path = None  # the first process keeps it
+            state.path = None  # only the first process writes it
         if state.epochs:
-            self.listener.on_resume(node, [epoch(**values) for values in state.epochs])
+            self.callbacks.on_resume(node, [epoch(**values) for values in state.epochs])
         return state
 
 
 def describe_model(
     system: SystemConfig, taxonomy: Taxonomy, features: Mapping[str, Features]
 ) -> dict[str, Any]:
-    """What a model says of itself: what makes the same features of any recording."""
+    """Return the metadata of a model, including everything needed to compute its features."""
 
     def attributes(file: Features) -> dict[str, Any]:
         items = file.attributes.items()
@@ -126,33 +128,33 @@ def training_data(
     taxonomy: Taxonomy,
     sensors: Mapping[str, str] | None = None,
 ) -> TrainingData:
-    """What a system learns from: the train clips, with their variants if it wants them, and validate.
+    """Select a system's examples: the train clips, with variants if it uses them, and validate.
 
     Parameters
     ----------
-    system : System
+    system : SystemConfig
     labels : pandas.DataFrame
-        By its rule, as `ust.annotations.labels.read_labels` gives them.
+        As `ust.annotations.labels.read_labels` returns them.
     features : mapping of str to Features
-        By its network's inputs.
+        By input of the network.
     taxonomy : Taxonomy
     sensors : mapping of str to str, optional
-        The sensor_id of each train clip, which a system with folds needs.
+        The sensor_id of each train clip, needed by systems with folds.
     """
     columns = list(taxonomy.labels)
     return TrainingData(
-        select("train", labels, columns, features, variants=system.variants, sensors=sensors),
-        select("validate", labels, columns, features, variants=False),
+        select_examples("train", labels, columns, features, variants=system.variants, sensors=sensors),
+        select_examples("validate", labels, columns, features, variants=False),
     )
 
 
 def check_inputs(name: str, system: SystemConfig, features: Mapping[str, Features]) -> None:
-    """Check that a system's network and recipe can take the features that there are.
+    """Check that a system's network and recipe accept the extracted features.
 
     Raises
     ------
     UserError
-        Saying what of them should be changed.
+        Naming the parameter to change.
     """
     shapes = {key: tuple(file.values.shape[1:]) for key, file in features.items()}
     try:

@@ -1,1 +1,1 @@
-"""EfficientAT's MobileNets: the network, where its weights come from, and its embeddings as a feature."""
+"""EfficientAT's MobileNets: the network, its pretrained weights, and its embeddings as features."""

@@ -1,4 +1,4 @@
-"""EfficientAT's embeddings as a feature: one of a clip, or one of each third of a second of it."""
+"""EfficientAT's embeddings as a feature: one per clip, or one per frame of a third of a second."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ust.audio.recordings import CLIP_SECONDS
 from ust.features.efficientat.network import BLOCKS, HOP, SAMPLE_RATE, MobileNet, embedding_size, log_mel
-from ust.features.efficientat.weights import RANDOM, RELEASED, load_network, prepare, width_of
+from ust.features.efficientat.weights import RANDOM, RELEASED, load_network, network_width, prepare
 from ust.features.feature import Feature, OnBatch
 from ust.util.config import Count, Section, Seed
 
@@ -19,28 +19,28 @@ STRIDES = (2, *(block.stride for block in BLOCKS))
 
 
 class ExtractionConfig(Section):
-    """What an embedding depends on."""
+    """Settings that an embedding depends on."""
 
     weights: Literal[(*RELEASED, RANDOM)]
     frames: bool
 
 
 class EfficientATEmbedding(ExtractionConfig):
-    """The section ``mn`` of params.yaml, or ``mn_frames``."""
+    """Settings of the features ``mn`` and ``mn_frames``."""
 
     checkpoint: str | None
     seed: Seed
     batch_clips: Count
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
-    """The network's input for a clip [shape=(128, 1000), float32]."""
+def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+    """Return the network's input for a clip [shape=(128, 1000), float32]."""
     return log_mel(samples, sample_rate)
 
 
 def shape(settings: ExtractionConfig) -> tuple[int, ...]:
-    """The size of an embedding, after the number of them if there is one of each frame."""
-    size = embedding_size(width_of(settings.weights))
+    """Return the size of an embedding, after the number of frames if there is one for each."""
+    size = embedding_size(network_width(settings.weights))
     frames = LOG_MEL_FRAMES
     for stride in STRIDES:
         frames = -(-frames // stride)
@@ -48,7 +48,7 @@ def shape(settings: ExtractionConfig) -> tuple[int, ...]:
 
 
 def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
-    """The network over the log-mels of several clips."""
+    """Load the network; return a function that embeds the log-mels of several clips."""
     features = load_folded_network(folder, settings.weights).features.to(
         device, memory_format=torch.channels_last
     )
@@ -63,20 +63,20 @@ def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> 
 
 
 def load_folded_network(folder: Path, weights: str) -> MobileNet:
-    """The network with the weights that `prepare` wrote, to be asked, its batch norms in its convolutions."""
-    network = load_network(folder, width_of(weights))
+    """Load the network in evaluation mode, with its batch norms folded into its convolutions."""
+    network = load_network(folder, network_width(weights))
     fold_batch_norms(network)
     return network
 
 
 def fold_batch_norms(network: torch.nn.Module) -> None:
-    """Put each batch norm into the convolution before it, in place: the same, in one layer instead of two."""
+    """Fold each batch norm into the convolution before it, in place; the network's outputs stay the same."""
     for parent in list(network.modules()):
         layers = list(parent.named_children())
-        for (name, layer), (after, norm) in pairwise(layers):
-            if isinstance(layer, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
-                parent.register_module(name, fuse_conv_bn_eval(layer, norm))
-                parent.register_module(after, torch.nn.Identity())
+        for (conv_name, conv), (norm_name, norm) in pairwise(layers):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                parent.register_module(conv_name, fuse_conv_bn_eval(conv, norm))
+                parent.register_module(norm_name, torch.nn.Identity())
 
 
 FEATURE = Feature(
@@ -84,7 +84,7 @@ FEATURE = Feature(
     ExtractionConfig,
     "float32",
     shape,
-    of_clip,
+    process_clip,
     is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,

@@ -1,4 +1,4 @@
-"""What EfficientAT's MobileNets take, as a feature: for whoever trains one further."""
+"""The log-mel spectrogram that EfficientAT's MobileNets take, as a feature for fine-tuning them."""
 
 from typing import Literal
 
@@ -12,25 +12,25 @@ from ust.util.config import Section, Seed
 
 
 class ExtractionConfig(Section):
-    """The weights that training begins with; a log-mel is the same whatever they are."""
+    """The pretrained weights to fine-tune; the log-mel does not depend on them."""
 
     weights: Literal[(*RELEASED, RANDOM)]
 
 
 class EfficientATLogMel(ExtractionConfig):
-    """The section ``mn_logmel`` of params.yaml."""
+    """Settings of the feature ``mn_logmel``."""
 
     checkpoint: str | None
     seed: Seed
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
-    """The network's input for a clip [shape=(128, 1000), float16]."""
+def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+    """Return the network's input for a clip [shape=(128, 1000), float16]."""
     return log_mel(samples, sample_rate).astype(np.float16)
 
 
 def shape(settings: ExtractionConfig) -> tuple[int, int]:
-    """Bands and frames of a clip."""
+    """Return the bands and frames of a clip."""
     return BANDS, CLIP_SECONDS * SAMPLE_RATE // HOP
 
 
@@ -39,7 +39,7 @@ FEATURE = Feature(
     ExtractionConfig,
     "float16",
     shape,
-    of_clip,
+    process_clip,
     is_embedding=False,
     packages=("numpy", "resampy", "scipy", "soundfile"),
     prepare=prepare,

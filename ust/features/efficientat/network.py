@@ -1,4 +1,4 @@
-"""EfficientAT's MobileNets: log-mels as they take them, and the networks, after MobileNetV3-large.
+"""EfficientAT's MobileNets, after MobileNetV3-large, and their log-mel input.
 
 References
 ----------
@@ -26,7 +26,7 @@ DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class Block:
-    """An inverted residual block, before its channels are made narrower or wider."""
+    """Configuration of an inverted residual block at width 1."""
 
     kernel: int
     expanded: int
@@ -54,11 +54,11 @@ BLOCKS = (
     Block(5, 960, 160, True, True, 1),
     Block(5, 960, 160, True, True, 1),
 )
-LAST, HIDDEN = 6, 1280  # times the last block's channels; before the classes
+LAST, HIDDEN = 6, 1280  # embedding size in multiples of the last block's channels; classifier's hidden size
 
 
-def channels(count: float) -> int:
-    """The multiple of 8 nearest to a number of channels, but not below nine tenths of it.
+def round_channels(count: float) -> int:
+    """Round a number of channels to the nearest multiple of 8 that is at least nine tenths of it.
 
     Examples
     --------
@@ -70,25 +70,25 @@ def channels(count: float) -> int:
 
 
 def embedding_size(width: float) -> int:
-    """How many values an embedding has.
+    """Return the number of values of an embedding, for a network's width.
 
     Examples
     --------
     >>> embedding_size(0.4), embedding_size(1.0)
     (384, 960)
     """
-    return LAST * channels(BLOCKS[-1].out * width)
+    return LAST * round_channels(BLOCKS[-1].out * width)
 
 
 def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The network's input.
+    """Compute the network's input.
 
     Parameters
     ----------
     samples : numpy.ndarray [shape=(n,)]
-        Mono, more than 1024 of them at 32 kHz.
+        Mono, more than 1024 samples at 32 kHz.
     sample_rate : int
-        Hz; other rates than 32 kHz are resampled by resampy.
+        Hz; resampled to 32 kHz by resampy if different.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     samples = resample(np.asarray(samples, np.float32), sample_rate, SAMPLE_RATE)
     emphasised = samples[1:] - np.float32(PRE_EMPHASIS) * samples[:-1]
     padded = np.pad(emphasised, FFT // 2, mode="reflect")
-    # The window stands in the middle of the transform: what is before it and after is zero, and left out.
+    # The window is centred in the FFT frame; the zeros on both sides of it are left out.
     inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
     mel = mel_spectrum(inner, hann(), mel_bands(), n_fft=FFT, hop=HOP)
     return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
@@ -106,18 +106,18 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 @cache
 def hann() -> np.ndarray:
-    """The symmetric window, as Kaldi's."""
+    """Return Kaldi's symmetric Hann window."""
     return np.hanning(WINDOW).astype(np.float32)
 
 
 @cache
 def mel_bands() -> csr_array:
-    """`mel_matrix` without its zeros."""
+    """Return `mel_matrix` as a sparse matrix."""
     return csr_array(mel_matrix())
 
 
 def mel_matrix() -> np.ndarray:
-    """Kaldi's mel bands from 0 to 15 kHz: triangles that are linear in mel, not normalised.
+    """Return Kaldi's mel filter bank from 0 to 15 kHz: triangles linear in mel, not normalised.
 
     Returns
     -------
@@ -136,10 +136,10 @@ def mel_matrix() -> np.ndarray:
     return np.pad(weights, ((0, 0), (0, 1))).astype(np.float32)
 
 
-def convolution(
+def conv_norm_activation(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: type | None = None
 ) -> nn.Sequential:
-    """A convolution without bias, batch norm, and an activation if there is one."""
+    """Build a convolution without bias, a batch norm, and an activation if one is given."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=0.001, momentum=0.01),
@@ -148,63 +148,65 @@ def convolution(
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what the means of all say."""
+    """Squeeze and excitation: scale each channel by a gate computed from the means of all channels."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        squeezed = channels(size // 4)
+        squeezed = round_channels(size // 4)
         # Named as in the published weights.
         self.conc_se_layers = nn.ModuleList([nn.ModuleDict()])
         self.conc_se_layers[0]["fc1"] = nn.Linear(size, squeezed)
         self.conc_se_layers[0]["fc2"] = nn.Linear(squeezed, size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Take (batch, channels, height, width) to the same shape."""
+        """Scale (batch, channels, height, width)."""
         layers = self.conc_se_layers[0]
         scale = torch.sigmoid(layers["fc2"](torch.relu(layers["fc1"](x.mean(dim=(2, 3))))))
         return x * scale[:, :, None, None]
 
 
 class InvertedResidual(nn.Module):
-    """A `Block` as a module: expand, filter each channel, squeeze and excite, project; added to its input."""
+    """An inverted residual block: expansion, depthwise convolution, squeeze and excitation, projection."""
 
     def __init__(self, block: Block, inputs: int, width: float) -> None:
         super().__init__()
-        expanded, out = channels(block.expanded * width), channels(block.out * width)
+        expanded, out = round_channels(block.expanded * width), round_channels(block.out * width)
         activation = nn.Hardswish if block.hard_swish else nn.ReLU
         layers: list[nn.Module] = []
         if expanded != inputs:
-            layers.append(convolution(inputs, expanded, 1, activation=activation))
-        layers.append(convolution(expanded, expanded, block.kernel, block.stride, expanded, activation))
+            layers.append(conv_norm_activation(inputs, expanded, 1, activation=activation))
+        layers.append(
+            conv_norm_activation(expanded, expanded, block.kernel, block.stride, expanded, activation)
+        )
         if block.squeeze:
             layers.append(SqueezeExcitation(expanded))
-        layers.append(convolution(expanded, out, 1))
+        layers.append(conv_norm_activation(expanded, out, 1))
         self.block = nn.Sequential(*layers)
         self.residual = block.stride == 1 and inputs == out
         self.out = out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Take (batch, in, height, width) to (batch, out, …)."""
+        """Map (batch, in, height, width) to (batch, out, …)."""
         return x + self.block(x) if self.residual else self.block(x)
 
 
 class MobileNet(nn.Module):
-    """The network of a width; parameters carry the published names.
+    """MobileNet of a given width; parameters have the names of the published weights.
 
     Parameters
     ----------
     width : float
-        0.4 for ``mn04_as``.
+        Factor of the number of channels; 0.4 for ``mn04_as``.
     """
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        size = channels(STEM * width)
-        layers: list[nn.Module] = [convolution(1, size, 3, 2, activation=nn.Hardswish)]
+        size = round_channels(STEM * width)
+        layers: list[nn.Module] = [conv_norm_activation(1, size, 3, 2, activation=nn.Hardswish)]
         for block in BLOCKS:
             layers.append(InvertedResidual(block, size, width))
             size = layers[-1].out
-        layers.append(convolution(size, LAST * size, 1, activation=nn.Hardswish))
+        layers.append(conv_norm_activation(size, LAST * size, 1, activation=nn.Hardswish))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.ModuleDict(
             {"2": nn.Linear(LAST * size, int(HIDDEN * width)), "5": nn.Linear(int(HIDDEN * width), CLASSES)}
@@ -212,14 +214,14 @@ class MobileNet(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def maps(self, log_mels: torch.Tensor) -> torch.Tensor:
-        """The last feature map [shape=(batch, size, height, width)] of log-mels (batch, 128, frames)."""
+        """Return the last feature maps (batch, size, height, width) of log-mels (batch, 128, frames)."""
         return self.features(log_mels.unsqueeze(1))
 
     def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
-        """Embeddings (batch, size) of log-mels (batch, 128, frames)."""
+        """Return embeddings (batch, size) of log-mels (batch, 128, frames)."""
         return self.maps(log_mels).mean(dim=(2, 3))
 
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Of AudioSet's 527 classes (batch, 527)."""
+        """Return logits of AudioSet's 527 classes (batch, 527) from embeddings."""
         hidden = nn.functional.hardswish(self.classifier["2"](embeddings))
         return self.classifier["5"](self.dropout(hidden))

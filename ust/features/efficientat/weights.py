@@ -1,4 +1,4 @@
-"""Where the MobileNets' weights come from: the authors' release, or a seed."""
+"""Weights of EfficientAT's MobileNets: the authors' release, or random ones from a seed."""
 
 import pickle
 import zipfile
@@ -18,8 +18,8 @@ from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
-# Of Schmid et al., trained on AudioSet, MIT licence: the file, and its SHA-256 where it is known. The
-# two digits are ten times the width.
+# Weights of Schmid et al., trained on AudioSet, MIT licence: file name and, where known, SHA-256. The two
+# digits of a name are ten times the network's width.
 RELEASED = {
     "mn01_as": ("mn01_as_mAP_298.pt", None),
     "mn02_as": ("mn02_as_mAP_378.pt", None),
@@ -37,25 +37,25 @@ NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EO
                     KeyError, AttributeError, ImportError, IndexError)  # fmt: skip
 
 
-def width_of(weights: str) -> float:
-    """The width of the network that weights are of.
+def network_width(weights: str) -> float:
+    """Return the width of the network that the named weights belong to.
 
     Examples
     --------
-    >>> width_of("mn04_as"), width_of("random")
+    >>> network_width("mn04_as"), network_width("random")
     (0.4, 0.4)
     """
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
-def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml asks for.
+def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
+    """Write the weights that params.yaml selects.
 
     Parameters
     ----------
     folder : Path
     settings : ust.features.efficientat.feature.EfficientATEmbedding
-    bring : Bring
+    fetch_file : FetchFile
 
     Returns
     -------
@@ -67,34 +67,36 @@ def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
     UserError
         As `read_published`.
     """
-    width = width_of(settings.weights)
+    width = network_width(settings.weights)
     if settings.weights == RANDOM:
         tensors = random_weights(settings.seed, width)
     elif settings.checkpoint is not None:
-        tensors = read_published(bring(settings.checkpoint), width)
+        tensors = read_published(fetch_file(settings.checkpoint), width)
     else:
         name, checksum = RELEASED[settings.weights]
         known = f"sha256:{checksum}" if checksum else None
-        tensors = read_published(bring(f"{RELEASE}/{name}", checksum=known), width)
+        tensors = read_published(fetch_file(f"{RELEASE}/{name}", checksum=known), width)
     write_tensors(folder / WEIGHTS_FILE, tensors)
     return {"weights": settings.weights, "sha256": file_digest(folder / WEIGHTS_FILE)}
 
 
 def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
-    """Read a published state dict, without running any code that may be in it.
+    """Read a published state dict without unpickling arbitrary objects.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged, holds anything but tensors, or is of another network.
+        If the file is missing or damaged, holds anything but tensors, or belongs to another network.
     """
-    wanted = state_shapes(width)
+    expected = state_shapes(width)
     try:
         size = path.stat().st_size
-        most = sum(4 * torch.Size(shape).numel() for shape in wanted.values()) + SPARE
-        if size > most:
-            raise UserError(f"{path}: is {size:,} bytes long, should be at most {most:,}: of another network")
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        size_limit = sum(4 * torch.Size(shape).numel() for shape in expected.values()) + SPARE
+        if size > size_limit:
+            raise UserError(
+                f"{path}: is {size:,} bytes long, should be at most {size_limit:,}: of another network"
+            )
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; mn.checkpoint names the one that mn.weights says, or null to download it"
@@ -106,35 +108,39 @@ def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
         raise UserError(
             f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"
         ) from None
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
         raise UserError(f"{path}: refused: should be a state dict of tensors, and nothing else")
-    shapes = {str(name): tuple(tensor.shape) for name, tensor in found.items()}
-    problems = [f"{name} is missing" for name in wanted if name not in shapes]
-    problems += [f"there is no {name} in it" for name in shapes if name not in wanted]
+    shapes = {str(name): tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = [f"{name} is missing" for name in expected if name not in shapes]
+    problems += [f"there is no {name} in it" for name in shapes if name not in expected]
     problems += [
         f"{name} has shape {shapes[name]}, should have {shape}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if shapes.get(name, shape) != shape
     ]
     problems += [
-        f"{name} has values that are not finite" for name, t in found.items() if not t.isfinite().all()
+        f"{name} has values that are not finite"
+        for name, tensor in tensors.items()
+        if not tensor.isfinite().all()
     ]
     if problems:
         raise UserError(f"{path}: not the MobileNet of width {width}:\n{bullet_list(problems, limit=5)}")
-    return found
+    return tensors
 
 
 def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network's state."""
+    """Return name and shape of every tensor in the network's state dict."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in MobileNet(width).state_dict().items()}
 
 
 def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
-    """A network from a seed whose batch norms have seen noise, so that its embeddings are alive.
+    """Return random weights from a seed, with batch-norm statistics estimated on noise.
 
-    The same on every processor: draws are NumPy's, and what the batch norms see is computed in double
-    precision, where sums in another order round to the same float32.
+    The result is the same on every processor: NumPy draws the weights, and the statistics are computed in
+    double precision, where another order of summation rounds to the same float32.
     """
     network = MobileNet(width)
     for name, parameter in network.named_parameters():
@@ -145,7 +151,7 @@ def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
             parameter.data.zero_()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the mean over all that it sees
+            module.momentum = None  # cumulative average over all batches
     network.double().train()
     rng = random_stream(seed, "mobilenet", "noise")
     with torch.no_grad():
@@ -153,13 +159,13 @@ def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
             slope = rng.standard_normal((8, 1, 1)) * np.linspace(-1, 1, BANDS)[:, None]
             network(torch.from_numpy(slope + 0.5 * rng.standard_normal((8, BANDS, 200))))
     for name, statistic in network.named_buffers():
-        if name.endswith("running_mean"):  # of a norm after a norm it is 0 but for the rounding of sums
+        if name.endswith("running_mean"):  # 0 up to rounding where a norm follows a norm
             statistic.copy_(statistic.round(decimals=9) + 0.0)  # and never -0
     return network.float().state_dict()
 
 
 def load_network(folder: Path, width: float) -> MobileNet:
-    """The network with the weights that `prepare` wrote, to be asked.
+    """Load the network with the weights that `prepare` wrote, in evaluation mode.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What stands out in a clip, as a feature: most sounds are shorter than its ten seconds."""
+"""Clip embedding and maximum over windows as a feature, for sounds much shorter than a clip."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +11,22 @@ from pydantic import Field
 from ust.features.efficientat.feature import FEATURE as EMBEDDING
 from ust.features.efficientat.feature import LOG_MEL_FRAMES, load_folded_network
 from ust.features.efficientat.network import CLASSES, MobileNet, embedding_size
-from ust.features.efficientat.weights import RANDOM, RELEASED, width_of
+from ust.features.efficientat.weights import RANDOM, RELEASED, network_width
 from ust.features.feature import OnBatch
 from ust.util.config import Count, Section, Seed
 
 
 class ExtractionConfig(Section):
-    """What the values depend on; so many windows make a clip, side by side."""
+    """Settings that the values depend on; `windows` is the number of adjacent windows that make a clip."""
 
     weights: Literal[(*RELEASED, RANDOM)]
-    windows: Annotated[int, Field(ge=1, le=LOG_MEL_FRAMES // 2)]  # two frames each: half a window is the step
+    windows: Annotated[
+        int, Field(ge=1, le=LOG_MEL_FRAMES // 2)
+    ]  # at least two frames each: the step is half a window
 
 
 class EfficientATWindows(ExtractionConfig):
-    """The section ``mn_windows`` of params.yaml."""
+    """Settings of the feature ``mn_windows``."""
 
     checkpoint: str | None
     seed: Seed
@@ -34,25 +36,25 @@ class EfficientATWindows(ExtractionConfig):
 def window_max_pool(
     network: MobileNet, log_mels: torch.Tensor, windows: int, *, overlap: bool = True
 ) -> torch.Tensor:
-    """The embedding of each clip, and the most that any of its windows has of each value and class.
+    """Concatenate the clip's embedding with the maxima over windows of their embeddings and class logits.
 
-    Windows go through the network one by one: its squeeze and excitation would weigh channels by the whole
-    clip, and a mean over it has little of what is short.
+    Each window goes through the network by itself. On the whole clip, squeeze and excitation and the mean
+    over time would suppress short sounds.
 
     Parameters
     ----------
     network : MobileNet
-        In evaluation.
+        In evaluation mode.
     log_mels : torch.Tensor [shape=(batch, 128, frames)]
     windows : int
-        How many make a clip, side by side.
+        Number of adjacent windows that make a clip.
     overlap : bool
-        Whether there are those that lie half on one of them and half on the next, too.
+        Whether to add windows that overlap their neighbours by half.
 
     Returns
     -------
     torch.Tensor [shape=(batch, 2 size + 527)]
-        Embedding of the clip, maxima of the windows' embeddings, and of their logits of AudioSet's classes.
+        Embedding of the clip, maxima of the windows' embeddings, and maxima of their AudioSet logits.
     """
     length = log_mels.shape[2] // windows
     parts = log_mels.unfold(2, length, length // 2 if overlap else length).transpose(1, 2)
@@ -62,33 +64,33 @@ def window_max_pool(
 
 
 def window_max_pool_size(width: float) -> int:
-    """How many values `window_max_pool` has of a network of a width.
+    """Return the number of values that `window_max_pool` gives for a network's width.
 
     Examples
     --------
-    >>> outstanding_size(0.4)
+    >>> window_max_pool_size(0.4)
     1295
     """
     return 2 * embedding_size(width) + CLASSES
 
 
 def shape(settings: ExtractionConfig) -> tuple[int, ...]:
-    """The number of values of a clip."""
-    return (window_max_pool_size(width_of(settings.weights)),)
+    """Return the number of values of a clip."""
+    return (window_max_pool_size(network_width(settings.weights)),)
 
 
 def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
-    """The network over the log-mels of several clips, and of their windows."""
+    """Load the network; return a function from log-mels of several clips to their pooled values."""
     network = load_folded_network(folder, settings.weights).to(device, memory_format=torch.channels_last)
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            found = window_max_pool(network, torch.from_numpy(log_mels).to(device), settings.windows)
-            return found.float().cpu().numpy()
+            pooled = window_max_pool(network, torch.from_numpy(log_mels).to(device), settings.windows)
+            return pooled.float().cpu().numpy()
 
     return embed
 
 
 FEATURE = replace(
-    EMBEDDING, settings=EfficientATWindows, computed=ExtractionConfig, shape=shape, on_batch=on_batch
+    EMBEDDING, settings=EfficientATWindows, extraction_config=ExtractionConfig, shape=shape, on_batch=on_batch
 )

@@ -1,1 +1,1 @@
-"""VGGish: its network, where its weights come from, and its quantised embeddings as a feature."""
+"""VGGish: the network, its weights, and its quantised embeddings as a feature."""

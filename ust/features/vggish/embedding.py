@@ -1,4 +1,4 @@
-"""AudioSet's 8-bit embeddings: VGGish's post-processing, and back to the scale a network takes."""
+"""Post-processing of VGGish embeddings to 8 bits, as AudioSet released them, and dequantisation."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ QUANTISE_RANGE = (-2.0, 2.0)
 
 
 def postprocess(embeddings: np.ndarray, pca_eigen_vectors: np.ndarray, pca_means: np.ndarray) -> np.ndarray:
-    """PCA, clip to [-2, 2], quantise to 8 bits (truncated), as AudioSet's released embeddings.
+    """Apply the PCA, clip to [-2, 2] and quantise to 8 bits by truncation, as AudioSet's released embeddings.
 
     Parameters
     ----------
@@ -26,6 +26,6 @@ def postprocess(embeddings: np.ndarray, pca_eigen_vectors: np.ndarray, pca_means
 
 
 def dequantise(embeddings: torch.Tensor) -> torch.Tensor:
-    """Quantised embeddings (0 to 255) back on the scale of the whitened ones, -2 to 2."""
+    """Map quantised embeddings (0 to 255) back to the range of the whitened ones, -2 to 2."""
     low, high = QUANTISE_RANGE
     return embeddings.float() * ((high - low) / 255.0) + low

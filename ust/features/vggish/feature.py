@@ -1,4 +1,4 @@
-"""VGGish's embeddings as a feature: ten of 0.96 s a clip, quantised to 8 bits."""
+"""VGGish embeddings as a feature: ten per clip, of 0.96 s each, quantised to 8 bits."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from ust.features.feature import Feature, OnBatch
 from ust.features.vggish.embedding import EMBEDDING
-from ust.features.vggish.network import Embedder, examples
+from ust.features.vggish.network import Embedder, log_mel_patches
 from ust.features.vggish.weights import load_weights, prepare
 from ust.util.config import Count, Precision, Section, Seed
 
@@ -17,14 +17,14 @@ EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
 
 
 class ExtractionConfig(Section):
-    """What an embedding depends on, besides the weights."""
+    """Settings that an embedding depends on, besides the weights."""
 
     final_relu: bool
     precision: Precision
 
 
 class VGGish(ExtractionConfig):
-    """The section ``vggish`` of params.yaml."""
+    """Settings of the feature ``vggish``."""
 
     weights: Literal["audioset", "random"]
     checkpoint: str | None
@@ -34,23 +34,24 @@ class VGGish(ExtractionConfig):
 
     @model_validator(mode="after")
     def _both_files(self) -> "VGGish":
+        """Check that both files are given, or neither."""
         if (self.checkpoint is None) != (self.pca is None):
             raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
         return self
 
 
-def of_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
-    """The network's input for a clip [shape=(10, 96, 64), float32]."""
-    return examples(samples, sample_rate)
+def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+    """Return the network's input for a clip [shape=(10, 96, 64), float32]."""
+    return log_mel_patches(samples, sample_rate)
 
 
 def shape(settings: ExtractionConfig) -> tuple[int, int]:
-    """Embeddings and their size."""
+    """Return the number of embeddings of a clip and their size."""
     return EXAMPLES_PER_CLIP, EMBEDDING
 
 
 def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
-    """The network over the patches of several clips."""
+    """Load the network; return a function that embeds the patches of several clips."""
     embedder = Embedder(
         load_weights(folder), final_relu=settings.final_relu, device=device, precision=settings.precision
     )
@@ -66,7 +67,7 @@ FEATURE = Feature(
     ExtractionConfig,
     "uint8",
     shape,
-    of_clip,
+    process_clip,
     is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     prepare=prepare,

@@ -1,4 +1,4 @@
-"""VGGish as the 2019 release computes it: examples from a waveform, the network."""
+"""The VGGish network of the 2019 release and its log-mel input."""
 
 from functools import cache
 
@@ -28,20 +28,20 @@ CONVOLUTIONS = (
 LINEARS = (("fc1/fc1_1", 6 * 4 * 512, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, EMBEDDING))
 
 
-def examples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The network's input: consecutive log-mel patches of 0.96 s.
+def log_mel_patches(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Compute the network's input: consecutive log-mel patches of 0.96 s.
 
     Parameters
     ----------
     samples : numpy.ndarray [shape=(n,)]
         Mono.
     sample_rate : int
-        Hz; other rates than 16 kHz are resampled by resampy.
+        Hz; resampled to 16 kHz by resampy if different.
 
     Returns
     -------
     numpy.ndarray [shape=(n_examples, 96, 64), float32]
-        log(mel magnitude + 0.01), frames of 10 ms by HTK-mel bands; a last incomplete patch is dropped.
+        log(mel magnitude + 0.01) of frames of 10 ms and HTK mel bands. An incomplete last patch is dropped.
     """
     samples = resample(samples, sample_rate, SAMPLE_RATE)
     if len(samples) < WINDOW:
@@ -54,18 +54,18 @@ def examples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 @cache
 def hann() -> np.ndarray:
-    """The periodic window, in single precision."""
+    """Return the periodic Hann window in single precision."""
     return (0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))).astype(np.float32)
 
 
 @cache
 def mel_bands() -> csr_array:
-    """`mel_matrix`, a row a band, without its zeros."""
+    """Return the transpose of `mel_matrix` as a sparse matrix."""
     return csr_array(mel_matrix().T.astype(np.float32))
 
 
 def mel_matrix() -> np.ndarray:
-    """Triangles that are linear in HTK mel, the lowest FFT bin left out.
+    """Return the mel filter bank: triangles linear in HTK mel, without the lowest FFT bin.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def mel_matrix() -> np.ndarray:
 
 
 class VGGish(nn.Module):
-    """The VGGish network; parameters carry the checkpoint's names with ``/`` as ``.``.
+    """The VGGish network; parameters have the checkpoint's names with ``/`` replaced by ``.``.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class VGGish(nn.Module):
         return x
 
     def load_variables(self, variables: dict[str, np.ndarray]) -> None:
-        """Set the weights from arrays in the checkpoint's layout and under its names."""
+        """Set the weights from arrays with the checkpoint's names and layout."""
         modules = [module for group in self.convolutions for module in group] + list(self.linears)
         names = [name for group in CONVOLUTIONS for name, _, _ in group] + [name for name, _, _ in LINEARS]
         with torch.no_grad():
@@ -127,25 +127,25 @@ class VGGish(nn.Module):
                 module.bias.copy_(torch.from_numpy(variables[f"{name}/biases"]))
 
 
-def empty_network(*, final_relu: bool) -> VGGish:
-    """The network without first weights: to draw so many takes half a second."""
+def build_empty_network(*, final_relu: bool) -> VGGish:
+    """Build the network with uninitialised weights; random ones would take half a second."""
     with torch.device("meta"):
         network = VGGish(final_relu=final_relu)
     return network.to_empty(device="cpu")
 
 
 class Embedder:
-    """VGGish with its weights and post-processing: patches in, quantised embeddings out.
+    """VGGish with weights and post-processing: embeds patches and quantises the embeddings.
 
     Parameters
     ----------
     variables : dict of str to numpy.ndarray
-        As `ust.features.vggish.weights` gives them.
+        Weights and PCA, as `ust.features.vggish.weights.load_weights` reads them.
     final_relu : bool
         See `VGGish`.
     device : torch.device
     precision : {"float32", "bfloat16"}
-        Of the network; its output and the post-processing are always float32.
+        Precision of the network; its output and the post-processing are always float32.
     """
 
     def __init__(
@@ -156,18 +156,18 @@ class Embedder:
         device: torch.device,
         precision: str = "float32",
     ) -> None:
-        network = empty_network(final_relu=final_relu)
+        network = build_empty_network(final_relu=final_relu)
         network.load_variables(variables)
         self.network = accelerate(network).to(device)
         self.device, self.half = device, precision == "bfloat16"
         self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
-        """Embeddings before post-processing [shape=(n, 128), float32] of patches [shape=(n, 96, 64)]."""
+        """Embed patches [shape=(n, 96, 64)] without post-processing [shape=(n, 128), float32]."""
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with torch.inference_mode(), autocast:
             return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
-        """Quantised embeddings [shape=(n, 128), uint8] of patches [shape=(n, 96, 64)]."""
+        """Return quantised embeddings [shape=(n, 128), uint8] of patches [shape=(n, 96, 64)]."""
         return postprocess(self.embed(patches), *self.pca)

@@ -1,4 +1,4 @@
-"""Where VGGish's weights come from: the AudioSet checkpoint, or a seed."""
+"""Weights of VGGish: the AudioSet checkpoint, or random ones from a seed."""
 
 import logging
 import math
@@ -18,8 +18,8 @@ from ust.features.vggish.network import (
     LINEARS,
     MEL_BANDS,
     Embedder,
-    empty_network,
-    examples,
+    build_empty_network,
+    log_mel_patches,
 )
 from ust.util.digests import file_digest
 from ust.util.errors import UserError, bullet_list
@@ -27,7 +27,7 @@ from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
 log = logging.getLogger("ust")
-# The checkpoint and the PCA that AudioSet's authors released, and the SHA-256 of each.
+# The checkpoint and the PCA parameters of AudioSet's authors, with their SHA-256.
 RELEASED = {
     "https://storage.googleapis.com/audioset/vggish_model.ckpt":
         "0962b1914e3e053922d957c45bc84a78c985765641dc6bceeeb3a7d8dfecfdf6",
@@ -38,8 +38,8 @@ WEIGHTS_FILE = "weights.safetensors"
 PCA_SHAPES = {"pca_eigen_vectors": (EMBEDDING, EMBEDDING), "pca_means": (EMBEDDING,)}
 CALIBRATION_EXAMPLES = 64
 
-# Embedding mean and standard deviation, then post-processed, of three seconds of a 1 kHz sine at 44.1 kHz,
-# from the reference's own smoke test of either release.
+# Mean and standard deviation of the embedding and of the post-processed embedding, for three seconds of a
+# 1 kHz sine at 44.1 kHz. From the reference implementation's smoke test, by final_relu.
 SMOKE_FIGURES = {True: (0.131, 0.238, 123.0, 75.0), False: (0.000657, 0.343, 126.0, 89.3)}
 SMOKE_TOLERANCE = 0.1
 
@@ -51,7 +51,7 @@ HOW_TO_GET = (
 
 
 def variable_shapes() -> dict[str, tuple[int, ...]]:
-    """Name and shape of every variable of the checkpoint, without its ``vggish/`` prefix."""
+    """Return name and shape of every variable of the checkpoint, without the prefix ``vggish/``."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, inputs, outputs in (layer for group in CONVOLUTIONS for layer in group):
         shapes |= {f"{name}/weights": (3, 3, inputs, outputs), f"{name}/biases": (outputs,)}
@@ -66,14 +66,14 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to numpy.ndarray [float32]
-        `variable_shapes` and ``pca_eigen_vectors`` (128, 128), ``pca_means`` (128,).
+        The variables of `variable_shapes`, ``pca_eigen_vectors`` (128, 128) and ``pca_means`` (128,).
 
     Raises
     ------
     UserError
         If a file is missing or unreadable, or a variable is missing or misshapen.
     """
-    import tensorflow as tf  # takes seconds to import and is needed for this alone
+    import tensorflow as tf  # slow to import, and needed only here
 
     for path in (checkpoint, pca):
         if not path.is_file():
@@ -88,8 +88,10 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
     _check_shapes(pca, parameters, PCA_SHAPES)
     try:
         reader = tf.train.load_checkpoint(str(checkpoint))
-        found = {name.removeprefix("vggish/"): name for name in reader.get_variable_to_shape_map()}
-        arrays = {name: reader.get_tensor(found[name]) for name in variable_shapes() if name in found}
+        stored_names = {name.removeprefix("vggish/"): name for name in reader.get_variable_to_shape_map()}
+        arrays = {
+            name: reader.get_tensor(stored_names[name]) for name in variable_shapes() if name in stored_names
+        }
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {reason}") from None
@@ -98,22 +100,22 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
 
 
 def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
-    """Seeded weights, the same on every processor: a random network whose embeddings keep their variance.
+    """Return random weights from a seed, the same on every processor, whose embeddings keep their variance.
 
-    He-normal weights and zero biases; instead of a PCA, each embedding dimension is centred and scaled to
-    unit variance over seeded noise patches, so that quantisation keeps what there is.
+    Weights are He-normal and biases zero. The PCA is replaced by centring and scaling each embedding
+    dimension to unit variance over seeded noise patches, so that quantisation keeps the information.
     """
     variables = {name: np.zeros(shape, np.float32) for name, shape in variable_shapes().items()}
     for name, values in variables.items():
         if name.endswith("/weights"):
             deviation = math.sqrt(2 / math.prod(values.shape[:-1]))
             fill_normal(values, deviation, random_stream(seed, "vggish", name))
-    # In double precision: sums in another order, as another processor makes them, round to the same float32.
-    network = empty_network(final_relu=final_relu)
+    # In double precision, another processor's order of summation rounds to the same float32.
+    network = build_empty_network(final_relu=final_relu)
     network.load_variables(variables)
     patches = torch.from_numpy(_calibration_patches(random_stream(seed, "vggish", "patches"))).double()
     with torch.inference_mode():
-        embeddings = torch.cat([network.double()(some) for some in patches.split(16)]).numpy()
+        embeddings = torch.cat([network.double()(batch) for batch in patches.split(16)]).numpy()
     deviation = embeddings.std(axis=0)
     alive = deviation > 1e-6 * deviation.max()
     scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive)
@@ -124,37 +126,39 @@ def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
 
 
 def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
-    """Compare with the reference's smoke test, which files of one's own should pass, too.
+    """Compare the embedding of a sine with the values of the reference's smoke test.
 
     Raises
     ------
     UserError
-        If a figure is off by more than 10 %.
+        If a value deviates by more than 10 %.
     """
     seconds, rate = 3, 44_100
     sine = np.sin(2 * np.pi * 1000 * np.arange(seconds * rate) / rate)
-    embeddings = _embed(variables, examples(sine, rate), final_relu=final_relu)
+    embeddings = _embed(variables, log_mel_patches(sine, rate), final_relu=final_relu)
     quantised = postprocess(embeddings, variables["pca_eigen_vectors"], variables["pca_means"])
-    found = (embeddings.mean(), embeddings.std(), quantised.mean(), quantised.std())
-    wanted = SMOKE_FIGURES[final_relu]
-    # A mean near 0 can only be compared on the scale of the deviation.
-    scales = (max(abs(wanted[0]), 0.1 * wanted[1]), *wanted[1:])
-    if any(abs(f - w) > SMOKE_TOLERANCE * s for f, w, s in zip(found, wanted, scales, strict=True)):
-        given, expected = (", ".join(f"{value:.4g}" for value in values) for values in (found, wanted))
+    measured = (embeddings.mean(), embeddings.std(), quantised.mean(), quantised.std())
+    expected = SMOKE_FIGURES[final_relu]
+    # A mean near 0 is compared on the scale of the standard deviation.
+    scales = (max(abs(expected[0]), 0.1 * expected[1]), *expected[1:])
+    if any(abs(m - e) > SMOKE_TOLERANCE * s for m, e, s in zip(measured, expected, scales, strict=True)):
+        measured_text, expected_text = (
+            ", ".join(f"{value:.4g}" for value in values) for values in (measured, expected)
+        )
         raise UserError(
             "the VGGish weights do not give the reference's figures for a 1 kHz sine: mean and deviation of "
-            f"the embedding, then post-processed, are {given}, should be {expected} within 10 %"
+            f"the embedding, then post-processed, are {measured_text}, should be {expected_text} within 10 %"
         )
 
 
-def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml asks for.
+def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
+    """Write the weights that params.yaml selects.
 
     Parameters
     ----------
     folder : Path
     settings : ust.features.vggish.feature.VGGish
-    bring : Bring
+    fetch_file : FetchFile
 
     Returns
     -------
@@ -164,28 +168,29 @@ def prepare(folder: Path, settings: Any, bring: FetchFile) -> dict[str, str]:
     Raises
     ------
     UserError
-        As `read_checkpoint` and, of downloaded files, `check_smoke_figures`.
+        As `read_checkpoint`; for downloaded files also as `check_smoke_figures`. Custom files that fail that
+        check only log a warning.
     """
     if settings.weights == "random":
         variables = random_variables(settings.seed, final_relu=settings.final_relu)
     else:
-        own = settings.checkpoint is not None
-        if own:
-            files = [bring(source) for source in (settings.checkpoint, settings.pca)]
+        custom_files = settings.checkpoint is not None
+        if custom_files:
+            files = [fetch_file(source) for source in (settings.checkpoint, settings.pca)]
         else:
-            files = [bring(url, checksum=f"sha256:{checksum}") for url, checksum in RELEASED.items()]
+            files = [fetch_file(url, checksum=f"sha256:{checksum}") for url, checksum in RELEASED.items()]
         variables = read_checkpoint(*files)
         try:
             check_smoke_figures(variables, final_relu=settings.final_relu)
         except UserError as error:
-            if not own:
+            if not custom_files:
                 raise
             log.warning("warning: %s", error)
     return save_weights(folder, variables, weights=settings.weights)
 
 
 def save_weights(folder: Path, variables: dict[str, np.ndarray], *, weights: str) -> dict[str, str]:
-    """Write the variables; what they are."""
+    """Write the variables; return their name and digest."""
     write_tensors(folder / WEIGHTS_FILE, {name: torch.from_numpy(array) for name, array in variables.items()})
     return {"weights": weights, "sha256": file_digest(folder / WEIGHTS_FILE)}
 
@@ -212,6 +217,7 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _check_shapes(path: Path, arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that all variables are present with the expected shapes."""
     problems = [f"{name} is missing" for name in shapes if name not in arrays]
     problems += [
         f"{name} has shape {array.shape}, should have {shapes[name]}"
@@ -223,13 +229,14 @@ def _check_shapes(path: Path, arrays: dict[str, np.ndarray], shapes: dict[str, t
 
 
 def _embed(variables: dict[str, np.ndarray], patches: np.ndarray, *, final_relu: bool) -> np.ndarray:
+    """Embed patches in batches, without post-processing."""
     identity = {"pca_eigen_vectors": np.eye(EMBEDDING), "pca_means": np.zeros(EMBEDDING)}
     embedder = Embedder(identity | variables, final_relu=final_relu, device=torch.device("cpu"))
     return np.concatenate([embedder.embed(patches[i : i + 32]) for i in range(0, len(patches), 32)])
 
 
 def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
-    """Log-mel patches like those of real sound: a random slope and level, bands and onsets on top."""
+    """Draw log-mel patches that resemble real sound: random slope, level, bands and onsets."""
     n = CALIBRATION_EXAMPLES
     band = np.linspace(-1, 1, MEL_BANDS)
     patches = rng.uniform(-4, 1, (n, 1, 1)) + rng.normal(0, 1, (n, 1, 1)) * band

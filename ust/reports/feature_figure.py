@@ -1,4 +1,4 @@
-"""The report's Figure 1: the features of a clip."""
+"""The report's Figure 1: the features of one clip."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,20 @@ from ust.audio.recordings import CLIP_SECONDS
 from ust.features.vggish.embedding import QUANTISE_RANGE, dequantise
 
 PATCH_SECONDS = 0.96
-BANDS_FIRST = ("mn_logmel",)  # a spectrogram, unlike the other features that have no hop_length
+BANDS_FIRST = ("mn_logmel",)  # a spectrogram although its file has no hop_length
 
 
-def features_figure(
+def draw_features(
     values: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> Figure:
-    """Draw a clip's features above each other, on one axis of time.
+    """Draw the features of a clip below each other, with a common time axis.
 
     Parameters
     ----------
     values : mapping of str to numpy.ndarray
         By feature, as stored.
     attributes : mapping of str to mapping
-        By feature, those of its file; a log-mel's ``sample_rate`` and ``hop_length`` give its axes.
+        Attributes of each feature's file. A log-mel's ``sample_rate`` and ``hop_length`` give its axes.
     title : str
     """
     heights = [3 if "hop_length" in attributes[name] or name in BANDS_FIRST else 2 for name in values]
@@ -73,7 +73,7 @@ def _draw_vggish(figure: Figure, axis: Axes, value: np.ndarray) -> None:
 
 
 def _draw_values(figure: Figure, axis: Axes, name: str, value: np.ndarray) -> None:
-    """Draw any other feature over the clip; an embedding of the whole clip [shape=(n,)] as one column."""
+    """Draw any other feature over the clip; an embedding of the whole clip [shape=(n,)] is one column."""
     rows = value if name in BANDS_FIRST else np.atleast_2d(value).T
     image = axis.imshow(
         rows.astype(np.float32),

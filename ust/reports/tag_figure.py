@@ -1,4 +1,4 @@
-"""The tags of recordings as a picture: of each its spectrogram, and how probable the likeliest tags are."""
+"""Figure of tagged recordings: the spectrogram and the most probable tags of each."""
 
 import math
 from collections.abc import Mapping
@@ -14,39 +14,41 @@ from ust.features.mel import mel_spectrum
 from ust.tagging.tagger import Window
 from ust.util.errors import UserError
 
-MOST = 50  # recordings
-TAGS = 5  # of each
+MAX_RECORDINGS = 50
+TAGS = 5  # bars per recording
 COLUMNS, BANDS, N_FFT = 1000, 64, 2048
 RANGE_DB = 70.0
 
 
-def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
-    """Draw a row for each recording: log-mel spectrogram, and bars of its five likeliest coarse tags.
+def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
+    """Draw a row for each recording: log-mel spectrogram, and bars of its five most probable coarse tags.
 
-    With a coarse tag stands the likeliest fine one of its group. Of several windows the highest counts.
+    Each coarse tag is shown with the most probable fine tag of its group. Probabilities are the maximum over
+    windows.
 
     Parameters
     ----------
     paths : mapping of str to Path
-        Of the recordings, by name.
+        Audio files, by name of the recording.
     tagged : mapping of str to list of Window
     taxonomy : Taxonomy
 
     Raises
     ------
     UserError
-        If there are more than fifty.
+        If there are more than fifty recordings.
     """
-    if len(tagged) > MOST:
+    if len(tagged) > MAX_RECORDINGS:
         raise UserError(
-            f"a picture shows at most {MOST} recordings, these are {len(tagged)}; take another format"
+            f"a picture shows at most {MAX_RECORDINGS} recordings, these are {len(tagged)}; "
+            "take another format"
         )
     figure = Figure(figsize=(11, 1.7 * len(tagged) + 0.3), layout="constrained")
     axes = figure.subplots(len(tagged), 2, squeeze=False, width_ratios=(5, 2))
-    for (left, right), (name, windows) in zip(axes, tagged.items(), strict=True):
+    for (spectrogram_axes, bar_axes), (name, windows) in zip(axes, tagged.items(), strict=True):
         seconds = windows[-1].end
         db, rate = spectrogram(paths[name], seconds)
-        left.imshow(
+        spectrogram_axes.imshow(
             db,
             origin="lower",
             aspect="auto",
@@ -55,23 +57,23 @@ def tag_picture(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], t
             vmax=0,
             extent=(0, seconds, 0, BANDS),
         )
-        left.set_title(name, fontsize=9, loc="left", parse_math=False)
-        left.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
-        left.tick_params(axis="x", labelsize=7)
-        tags = likeliest(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
-        places = range(len(tags), 0, -1)
-        right.barh(places, [value for _, value in tags], color="#a6c8e4", height=0.7)
-        for place, (label, value) in zip(places, tags, strict=True):
-            right.text(0.02, place, f"{value:.2f}  {label}", va="center", fontsize=7, parse_math=False)
-        right.set(xlim=(0, 1), yticks=[])
-        right.tick_params(axis="x", labelsize=7)
+        spectrogram_axes.set_title(name, fontsize=9, loc="left", parse_math=False)
+        spectrogram_axes.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
+        spectrogram_axes.tick_params(axis="x", labelsize=7)
+        tags = top_tags(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
+        ys = range(len(tags), 0, -1)
+        bar_axes.barh(ys, [value for _, value in tags], color="#a6c8e4", height=0.7)
+        for y, (label, value) in zip(ys, tags, strict=True):
+            bar_axes.text(0.02, y, f"{value:.2f}  {label}", va="center", fontsize=7, parse_math=False)
+        bar_axes.set(xlim=(0, 1), yticks=[])
+        bar_axes.tick_params(axis="x", labelsize=7)
     axes[-1, 0].set_xlabel("time [s]", fontsize=8)
     axes[-1, 1].set_xlabel("probability", fontsize=8)
     return figure
 
 
-def likeliest(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
-    """The likeliest coarse tags, each with the likeliest fine one of its group.
+def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
+    """Return the most probable coarse tags, each with the most probable fine tag of its group.
 
     Parameters
     ----------
@@ -80,30 +82,30 @@ def likeliest(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, 
     taxonomy : Taxonomy
     """
     k = len(taxonomy.coarse)
-    found = []
+    tags = []
     for group in np.argsort(-probabilities[:k], kind="stable")[:TAGS]:
         text = taxonomy.coarse_name(group)
         if members := taxonomy.members(group):
             fine = max(members, key=lambda index: probabilities[k + index])
             name = taxonomy.fine[fine].split("_", 1)[1]
             text += f" ({name} {probabilities[k + fine]:.2f})" if name != text else ""
-        found.append((text, float(probabilities[group])))
-    return found
+        tags.append((text, float(probabilities[group])))
+    return tags
 
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
-    """A log-mel spectrogram of a recording of any length, read piece by piece.
+    """Compute a log-mel spectrogram of a recording of any length, block by block.
 
     Parameters
     ----------
     path : Path
     seconds : float
-        Its length.
+        Length of the recording.
 
     Returns
     -------
     db : numpy.ndarray [shape=(64, columns)]
-        Relative to its maximum, from -70 to 0; a thousand columns at most, each the mean over its piece.
+        Relative to its maximum, from -70 to 0; at most a thousand columns, each the mean over a block.
     sample_rate : int
         Hz.
     """
@@ -118,5 +120,5 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
             for block in file.blocks(step)
         ]  # fmt: skip
     power = np.stack(pieces, axis=1)
-    loudest = power.max() or 1.0  # of silence nothing is loud
+    loudest = power.max() or 1.0  # avoids division by zero for silence
     return 10 * np.log10(np.maximum(power / loudest, 10 ** (-RANGE_DB / 10))), rate
