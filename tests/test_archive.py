@@ -253,7 +253,7 @@ def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
     _, message = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in message
-    assert "the same command does what is left" in message
+    assert "run the same command again to resume" in message
     finished = Archive(str(place / "lost")).finished()
     parts = {shard: place / "lost" / "tags" / f"{shard:05}.parquet" for shard in finished}
     stamps = {shard: part.stat().st_mtime_ns for shard, part in parts.items()}

@@ -9,16 +9,16 @@ import pytest
 import soundfile as sf
 from conftest import RATE
 
-from ust.audio.containers import Patch, View
+from ust.audio.containers import Patch, PatchedFile
 from ust.audio.recordings import (
     BadAudio,
-    Lossless,
+    FlacSamples,
     fit_length,
     flac_rate,
     load_audio,
     open_recording,
     read_recording,
-    windows,
+    read_windows,
 )
 
 
@@ -200,7 +200,9 @@ def test_of_a_file_cut_in_half_the_half_is_read(kind, options):
     promised = "11.9" if options.get("subtype") == "MS_ADPCM" else "12.0"  # by its bytes, in whole blocks
     assert warning == f"a: incomplete: read {len(found) / rate:.1f} s of {promised} s"
     warnings = []
-    (*_, last) = windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=2, hop=1, warn=warnings.append)
+    (*_, last) = read_windows(
+        io.BytesIO(whole[: len(whole) // 2]), "a", window=2, hop=1, warn=warnings.append
+    )
     assert last[1] == len(found) / rate
     assert warnings == [warning]
 
@@ -385,19 +387,19 @@ def test_a_connection_lost_on_the_way_is_no_end_of_a_file():
 def test_a_damaged_place_is_passed_over_without_seeking():
     """From second 2 on, of a FLAC cut in half, in which libsndfile cannot seek."""
     whole = encoded(SOUND, format="FLAC")
-    (first, *_) = windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=2, warn=str)
+    (first, *_) = read_windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=2, warn=str)
     np.testing.assert_array_equal(first[2], SOUND[32_000:48_000].astype(np.float32))
     with pytest.raises(BadAudio, match=r"a: has no second 9, lasts \d"):
-        list(windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=9))
+        list(read_windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=9))
 
 
 @pytest.mark.parametrize(("at", "removed", "new"), [(0, 0, b""), (3, 2, b"xyz"), (0, 4, b"z"), (7, 3, b"")])
 def test_a_view_is_the_file_with_some_bytes_replaced(at, removed, new):
     wanted = b"0123456789"[:at] + new + b"0123456789"[at + removed :]
     for block in (1, 3, 100):
-        view = io.BufferedReader(View(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new)), 1)
+        view = io.BufferedReader(PatchedFile(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new)), 1)
         assert b"".join(iter(lambda view=view, block=block: view.read(block), b"")) == wanted
-    view = View(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new))
+    view = PatchedFile(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new))
     assert view.seek(0, io.SEEK_END) == len(wanted)
     view.seek(4)
     assert view.read() == wanted[4:]
@@ -408,7 +410,7 @@ def test_what_is_stored_is_what_was_there(tmp_path, subtype):
     """Every bit of 16 and of 24, also of the quietest."""
     values = np.random.default_rng(0).integers(-3, 4, 5000) / 2 ** (15 if subtype == "PCM_16" else 23)
     samples, rate, _ = read_all(encoded(values, format="WAV", subtype=subtype))
-    kept = Lossless.of(samples, rate)
+    kept = FlacSamples.from_samples(samples, rate)
     kept.write(tmp_path / "a.flac")
     assert kept.gain_db == 0
     np.testing.assert_array_equal(sf.read(tmp_path / "a.flac")[0], values)
@@ -416,7 +418,7 @@ def test_what_is_stored_is_what_was_there(tmp_path, subtype):
 
 def test_peaks_over_full_scale_are_scaled_not_clipped(tmp_path):
     samples = (5 * np.sin(np.arange(4410) / 10)).astype(np.float32)
-    kept = Lossless.of(samples, RATE)
+    kept = FlacSamples.from_samples(samples, RATE)
     kept.write(tmp_path / "a.flac")
     found = sf.read(tmp_path / "a.flac")[0]
     assert kept.gain_db == pytest.approx(20 * np.log10(1 / 5), abs=1e-3)
@@ -427,7 +429,7 @@ def test_peaks_over_full_scale_are_scaled_not_clipped(tmp_path):
 @pytest.mark.parametrize("rate", [1000, 44_100, 65_535, 65_536, 195_312, 256_000, 655_350, 1_000_000])
 def test_rates_that_flac_does_not_take_are_brought_to_one_that_it_does(tmp_path, rate):
     tone = np.sin(2 * np.pi * 200 * np.arange(rate // 2) / rate).astype(np.float32) / 2
-    kept = Lossless.of(tone, rate)
+    kept = FlacSamples.from_samples(tone, rate)
     kept.write(tmp_path / "a.flac")
     found, stored = sf.read(tmp_path / "a.flac")
     assert stored == flac_rate(rate) <= rate

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ust.cli.import_ import main as import_command
 from ust.datasets.collection import Collection
-from ust.datasets.formats.form import ABSENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import ABSENT, UNKNOWN, Annotation
 from ust.datasets.importing import (
     LabelResolver,
     import_recordings,
@@ -27,7 +27,7 @@ CLASSES = ("tram", "church bell", "market: voices", "market: cart")
 
 @pytest.fixture
 def collection(tmp_path):
-    return Collection.begin(tmp_path / "city", taxonomy_from_classes(CLASSES))
+    return Collection.create(tmp_path / "city", taxonomy_from_classes(CLASSES))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_classes_are_labels(collection):
     for text, label in {"Church_Bell": "2_church-bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
                         "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church-bell",
                         "wind": "", "dog": None}.items():  # fmt: skip
-        assert labels.of(text) == label
+        assert labels.resolve(text) == label
     with pytest.raises(UserError, match="there is no class 'dog'"):
         LabelResolver(collection.taxonomy, {"hound": "dog"})
 
@@ -87,7 +87,7 @@ def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, recor
     assert rows.loc[(names[0], 0), labels].tolist() == [1, 0, 0, 0, 0]
     assert rows.loc[(names[2], 1), labels].tolist() == [0, 0, 1, 1, 0]
     assert collection.annotators() == {"Ada": 1}
-    samples, rate = sf.read(collection.audio(names[2]))
+    samples, rate = sf.read(collection.clip_path(names[2]))
     wanted = sf.read(path)[0][20 * RATE :].mean(axis=1)
     assert rate == RATE
     np.testing.assert_allclose(samples, wanted, atol=2**-15)
@@ -140,9 +140,9 @@ def test_nothing_that_was_heard_is_lost_in_a_copy(collection, record, tmp_path):
     found = bring(collection, [Annotation(quiet, "tram"), Annotation(loud, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (2, [], [])
     clips = collection.clips().reset_index().set_index("source")
-    stored, _ = sf.read(collection.audio(clips.loc["quiet.wav", "audio_filename"]))
+    stored, _ = sf.read(collection.clip_path(clips.loc["quiet.wav", "audio_filename"]))
     np.testing.assert_array_equal(stored * 2**23, values)
-    stored, _ = sf.read(collection.audio(clips.loc["loud.wav", "audio_filename"]))
+    stored, _ = sf.read(collection.clip_path(clips.loc["loud.wav", "audio_filename"]))
     gain = 10 ** (clips.loc["loud.wav", "gain_db"] / 20)
     np.testing.assert_allclose(stored / gain, 4 * np.sin(np.arange(3 * RATE)), atol=1e-3)
     assert clips["gain_db"].round(1).to_dict() == {"loud.wav": -12.0, "quiet.wav": 0.0}

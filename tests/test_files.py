@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ust.util.errors import UserError
-from ust.util.files import atomic_write, create, lock_folder
+from ust.util.files import atomic_write, lock_folder, write_if_absent
 from ust.util.folders import MANIFEST, atomic_folder, resumable_folder
 
 
@@ -184,7 +184,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     with (
-        pytest.raises(UserError, match="is a folder, should be the name of a file"),
+        pytest.raises(UserError, match="is a folder, should be the path of a file"),
         atomic_write(Path(place)),
     ):
         pass
@@ -226,13 +226,13 @@ def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkey
     path = tmp_path / "deep" / "list"
     if links:
         with ThreadPoolExecutor(8) as pool:
-            written = list(pool.map(lambda n: create(path, str(n).encode()), range(32)))
+            written = list(pool.map(lambda n: write_if_absent(path, str(n).encode()), range(32)))
         assert sum(written) == 1
         assert path.read_text() == str(written.index(True))
     else:
-        assert create(path, b"0")
+        assert write_if_absent(path, b"0")
     before = path.read_bytes()
-    assert not create(path, b"other")
+    assert not write_if_absent(path, b"other")
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["list"]
 
@@ -245,7 +245,7 @@ def test_creating_a_file_touches_no_partial_file_of_another_machine(tmp_path):
         partial.write_text("of another machine")
     two_days_ago = abandoned.stat().st_mtime - 2 * 24 * 3600
     os.utime(abandoned, (two_days_ago, two_days_ago))
-    assert create(path, b"new")
+    assert write_if_absent(path, b"new")
     assert tree(tmp_path) == {"list": "new", running.name: "of another machine"}
     running.write_text("still writing")
     assert path.read_text() == "new"

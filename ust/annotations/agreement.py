@@ -43,7 +43,7 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
     return pd.concat(tables)[["split", "label", "counted", "clips"]]
 
 
-def agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """How far volunteers agree on each label: over all clips for which two or more were asked.
 
     Parameters

@@ -17,16 +17,16 @@ from ust.util.names import nfc
 from ust.util.tables import read_csv
 
 log = logging.getLogger("ust")
-Coarse = Literal["from_fine", "as_given"]
-FROM_FINE: Coarse = "from_fine"
-AS_GIVEN: Coarse = "as_given"
+CoarseMode = Literal["from_fine", "as_given"]
+FROM_FINE: CoarseMode = "from_fine"
+AS_GIVEN: CoarseMode = "as_given"
 
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
 GROUND_TRUTH = 0
 
 
-def read_coarse(params: Path) -> Coarse:
+def read_coarse_mode(params: Path) -> CoarseMode:
     """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing.
 
     Raises
@@ -36,13 +36,13 @@ def read_coarse(params: Path) -> Coarse:
     """
     data = read_yaml(params).get("data") if params.exists() else None
     coarse = data.get("coarse", FROM_FINE) if isinstance(data, dict) else FROM_FINE
-    if coarse not in get_args(Coarse):
-        allowed = ", ".join(get_args(Coarse))
+    if coarse not in get_args(CoarseMode):
+        allowed = ", ".join(get_args(CoarseMode))
         raise UserError(f"{params}: data.coarse is {coarse!r}, should be one of {allowed}")
     return coarse
 
 
-def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE) -> pd.DataFrame:
+def read_annotations(path: Path, taxonomy: Taxonomy, coarse: CoarseMode = FROM_FINE) -> pd.DataFrame:
     """Read an annotation file in the SONYC-UST layout (v1 or v2).
 
     SONYC-UST defines a coarse label as the maximum of its fine labels. Version 0.1 of the data set violates
@@ -116,8 +116,8 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
     return corrected
 
 
-def read_truth(
-    path: Path, taxonomy: Taxonomy, split: str, coarse: Coarse = FROM_FINE
+def read_ground_truth(
+    path: Path, taxonomy: Taxonomy, split: str, coarse: CoarseMode = FROM_FINE
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read the ground truth of a split, from a whole annotation file or from a table of ground truth alone.
 
@@ -134,14 +134,14 @@ def read_truth(
     Returns
     -------
     truth : pandas.DataFrame
-        See `ground_truth`.
+        See `select_ground_truth`.
     unverified : list of str
         The clips of the split that have no ground truth.
 
     Raises
     ------
     UserError
-        As `read_annotations` and `ground_truth`.
+        As `read_annotations` and `select_ground_truth`.
     """
     table = _read_text(path)
     if "split" not in table.columns:
@@ -151,7 +151,7 @@ def read_truth(
     annotations = _parse(path, table, taxonomy)
     if coarse == FROM_FINE:
         annotations = correct_coarse(annotations, taxonomy)
-    return ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
+    return select_ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
 
 
 def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     return annotations
 
 
-def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
+def select_ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     """The agreed rows (annotator 0) of a split, sorted by audio_filename.
 
     Raises
@@ -202,7 +202,7 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
 
 
-def sensors_of(annotations: pd.DataFrame) -> dict[str, str]:
+def sensor_by_clip(annotations: pd.DataFrame) -> dict[str, str]:
     """The sensor_id of each clip, by audio_filename."""
     return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
 

@@ -37,7 +37,7 @@ class Rule:
     settings: type[Section]
     aggregate: Callable[..., pd.DataFrame]
     estimate: Callable[..., np.ndarray] | None = None
-    listens: bool = False
+    needs_embeddings: bool = False
     supervised: bool = False
 
 

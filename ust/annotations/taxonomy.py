@@ -31,7 +31,7 @@ class Taxonomy:
     group: tuple[int, ...]
 
     @classmethod
-    def of(cls, content: Mapping[str, Sequence[Any]]) -> "Taxonomy":
+    def from_dict(cls, content: Mapping[str, Sequence[Any]]) -> "Taxonomy":
         """The one that `dataclasses.asdict` made a mapping of."""
         return cls(tuple(content["coarse"]), tuple(content["fine"]), tuple(content["group"]))
 

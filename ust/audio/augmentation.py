@@ -15,13 +15,13 @@ from ust.util.seeding import random_stream
 
 # A shift stretches the clip by 2^(semitones/12), then resamples it. Four octaves leave 0.6 of its ten
 # seconds; far beyond, the stretched clip is shorter than a Fourier transform's window, or fills the memory.
-MOST_SEMITONES = 48.0
-MOST_DB = 120.0  # what 24 bits hold, less the level of a quiet clip
+MAX_SEMITONES = 48.0
+MAX_GAIN_DB = 120.0  # what 24 bits hold, less the level of a quiet clip
 
 
 def _within(levels: list[float]) -> list[float]:
-    if max(map(abs, levels)) > MOST_DB:
-        raise ValueError(f"Input should be within -{MOST_DB:g} and {MOST_DB:g} dB")
+    if max(map(abs, levels)) > MAX_GAIN_DB:
+        raise ValueError(f"Input should be within -{MAX_GAIN_DB:g} and {MAX_GAIN_DB:g} dB")
     return levels
 
 
@@ -34,11 +34,11 @@ class Variant(Section):
 
 
 class PitchShift(Variant):
-    semitones: Annotated[float, Field(gt=0, le=MOST_SEMITONES)]
+    semitones: Annotated[float, Field(gt=0, le=MAX_SEMITONES)]
 
 
 class Volume(Variant):
-    gain_db: Annotated[float, Field(gt=0, le=MOST_DB)]
+    gain_db: Annotated[float, Field(gt=0, le=MAX_GAIN_DB)]
 
 
 class Noise(Variant):

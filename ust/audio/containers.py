@@ -2,8 +2,8 @@
 
 libsndfile believes headers. The WAV of a recorder that lost its power says that it holds 0 bytes, an Ogg
 whose recording was stopped lacks the mark of its end, and the length of an MP3 without an info frame is a
-guess from its first frames, beyond which nothing is read. `examine` finds such files and gives libsndfile a
-view of them in which those few bytes are right. Files are never changed.
+guess from its first frames, beyond which nothing is read. `inspect_header` finds such files and gives
+libsndfile a view of them in which those few bytes are right. Files are never changed.
 """
 
 import io
@@ -12,13 +12,15 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-OPEN_LENGTH = 0x7FFF0000  # from here on, a length of 32 bits means "until the end": of programs that stream
-MOST_CHUNKS = 10_000  # before the samples; more are the sign of a damaged file
-LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
+STREAMED_LENGTH = (
+    0x7FFF0000  # from here on, a length of 32 bits means "until the end": of programs that stream
+)
+MAX_CHUNKS = 10_000  # before the samples; more are the sign of a damaged file
+MAX_PAGE_BYTES = 27 + 255 + 255 * 255  # bytes of Ogg
 
 
 @dataclass(frozen=True)
-class Chunks:
+class ChunkLayout:
     """How a container of chunks is laid out: where they begin, their headers, and which holds the samples."""
 
     start: int
@@ -29,18 +31,18 @@ class Chunks:
 
 
 CONTAINERS = {
-    b"RIFF": Chunks(12, "<4sI", b"data"),
-    b"RIFX": Chunks(12, ">4sI", b"data"),
-    b"RF64": Chunks(12, "<4sI", b"data"),
-    b"BW64": Chunks(12, "<4sI", b"data"),
-    b"FORM": Chunks(12, ">4sI", b"SSND"),
-    b"caff": Chunks(8, ">4sq", b"data", align=1),
-    b"riff": Chunks(40, "<4s12xQ", b"data", own=24, align=8),  # W64
+    b"RIFF": ChunkLayout(12, "<4sI", b"data"),
+    b"RIFX": ChunkLayout(12, ">4sI", b"data"),
+    b"RF64": ChunkLayout(12, "<4sI", b"data"),
+    b"BW64": ChunkLayout(12, "<4sI", b"data"),
+    b"FORM": ChunkLayout(12, ">4sI", b"SSND"),
+    b"caff": ChunkLayout(8, ">4sq", b"data", align=1),
+    b"riff": ChunkLayout(40, "<4s12xQ", b"data", own=24, align=8),  # W64
 }
 
 
 @dataclass(frozen=True)
-class Promise:
+class DeclaredLength:
     """What can be said of a file's length before decoding it.
 
     Attributes
@@ -68,7 +70,7 @@ class Patch:
     new: bytes
 
 
-class View(io.RawIOBase):
+class PatchedFile(io.RawIOBase):
     """An open file without its name, perhaps with some bytes replaced.
 
     libsndfile's bindings go by a file's name, where it has one, and drop exceptions of the functions that
@@ -119,7 +121,7 @@ class View(io.RawIOBase):
         return self._raw.read(length)
 
 
-def examine(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+def inspect_header(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
     """Compare what a file promises with what is there, and say which bytes libsndfile should see instead.
 
     Parameters
@@ -135,22 +137,22 @@ def examine(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
         return _chunks(raw, size, head[:4])
     if head[:4] in (b".snd", b"dns."):
         order = ">" if head[:4] == b".snd" else "<"
-        start, length = struct.unpack(f"{order}II", head[4:]) if len(head) == 12 else (0, OPEN_LENGTH)
+        start, length = struct.unpack(f"{order}II", head[4:]) if len(head) == 12 else (0, STREAMED_LENGTH)
         return _compare(raw, size, start, length, Patch(8, 4, b""), f"{order}I", 0)
     if head[:4] == b"OggS":
         return _ogg(raw, size)
     if head[:3] == b"ID3" or head[:1] == b"\xff":
         return _mpeg(raw, size)
-    return Promise(), None
+    return DeclaredLength(), None
 
 
-def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[Promise, Patch | None]:
+def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[DeclaredLength, Patch | None]:
     """Of a container of chunks; the length of the whole that it begins with is often wrong, and ignored."""
     kind = CONTAINERS[magic]
     width, place = struct.calcsize(kind.header), kind.start
     field = kind.header[0] + kind.header[-1]
     wide = None  # the length of 64 bits, which RF64 keeps apart
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         raw.seek(place)
         header = raw.read(width)
         if len(header) < width:
@@ -169,26 +171,26 @@ def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[Promise, Patch | No
         if length < 0:
             break
         place = start + -(-length // kind.align) * kind.align
-    return Promise(), None
+    return DeclaredLength(), None
 
 
 def _compare(
     raw: BinaryIO, size: int, start: int, length: int, patch: Patch, field: str, own: int
-) -> tuple[Promise, Patch | None]:
+) -> tuple[DeclaredLength, Patch | None]:
     """Of samples that begin somewhere and should have a length, which stands in a field of the header."""
     there = size - start
-    streamed = length < 0 or (patch.removed == 4 and length >= OPEN_LENGTH)
+    streamed = length < 0 or (patch.removed == 4 and length >= STREAMED_LENGTH)
     unfinished = length == 0 and not _only_chunks(raw, start, size, field)
     if there <= 0 or streamed or not (length > there or unfinished):
-        return Promise(), None
+        return DeclaredLength(), None
     most = 2 ** (8 * patch.removed - field.islower()) - 1
     right = struct.pack(field, min(there + own, most))
-    return Promise(excess=length / there), Patch(patch.at, patch.removed, right)
+    return DeclaredLength(excess=length / there), Patch(patch.at, patch.removed, right)
 
 
 def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
     """Whether what follows no samples is other chunks, so that there really are none."""
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if start >= size:
             return True
         raw.seek(start)
@@ -201,9 +203,9 @@ def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
     return False
 
 
-def _ogg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+def _ogg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
     """Of Ogg, which does not tell its length: whether its last page is whole, and marked as the last."""
-    first = max(0, size - 2 * LARGEST_PAGE)
+    first = max(0, size - 2 * MAX_PAGE_BYTES)
     raw.seek(first)
     tail = raw.read()
     end, cut = len(tail), False
@@ -214,15 +216,15 @@ def _ogg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
             break
         end, cut = at, True
     if at < 0:
-        return Promise(cut=True), None
+        return DeclaredLength(cut=True), None
     page = bytearray(tail[at:last])
     if not cut and page[5] & 4:
-        return Promise(), None
+        return DeclaredLength(), None
     page[5] |= 4
     page[22:26] = bytes(4)
     page[22:26] = struct.pack("<I", _ogg_checksum(page))
     # Behind the last whole page there is nothing that can be decoded.
-    return Promise(cut=cut), Patch(first + at, size - first - at, bytes(page))
+    return DeclaredLength(cut=cut), Patch(first + at, size - first - at, bytes(page))
 
 
 def _ogg_checksum(page: bytes | bytearray) -> int:
@@ -238,10 +240,10 @@ def _ogg_checksum(page: bytes | bytearray) -> int:
 BITRATES = ((0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
             (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160))  # fmt: skip
 RATES = (44_100, 48_000, 32_000)
-SMALLEST_FRAME = 24  # bytes
+MIN_FRAME_BYTES = 24  # bytes
 
 
-def _mpeg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
+def _mpeg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
     """Of MP3: a frame that tells a length is put before the first one where there is none.
 
     libsndfile stops where it takes the end to be. The length told is more than any that can be, so that it
@@ -256,17 +258,17 @@ def _mpeg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
     raw.seek(at)
     frame = raw.read(64)
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # sync, and layer III
-        return Promise(), None
+        return DeclaredLength(), None
     version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
     if version == 1 or rate == 3:
-        return Promise(), None
+        return DeclaredLength(), None
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if frame.find(b"VBRI") >= 0 or (tag >= 0 and frame[tag + 7 : tag + 8] and frame[tag + 7] & 1):
-        return Promise(), None
+        return DeclaredLength(), None
     first, mono = version == 3, frame[3] >> 6 == 3
     hertz = RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
     length = (144_000 if first else 72_000) * BITRATES[not first][-1] // hertz
     silent = (17 if mono else 32) if first else (9 if mono else 17)
     header = bytes([0xFF, frame[1] | 1, 14 << 4 | rate << 2, frame[3]])
-    info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // SMALLEST_FRAME + 1)
-    return Promise(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))
+    info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // MIN_FRAME_BYTES + 1)
+    return DeclaredLength(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))

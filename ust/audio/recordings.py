@@ -13,23 +13,23 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 
-from ust.audio.containers import View, examine
+from ust.audio.containers import PatchedFile, inspect_header
 from ust.audio.resampling import resample
-from ust.audio.suffixes import remedy
+from ust.audio.suffixes import conversion_hint
 from ust.util.errors import UserError
 from ust.util.names import printable
 
 CLIP_SECONDS = 10
 SAMPLE_RATE = 44100  # Hz
 
-RATES = (1_000, 1_000_000)  # Hz; others are damaged headers
-MOST_CHANNELS = 64
-IN_MEMORY = 2**24  # bytes of a file that is read at once
-BLOCK = 2**21  # samples, of all channels, decoded at once
-MOST_FRAMES = 2**48  # of a length that may be meant
+SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # Hz; others are damaged headers
+MAX_CHANNELS = 64
+MAX_IN_MEMORY = 2**24  # bytes of a file that is read at once
+BLOCK_SAMPLES = 2**21  # samples, of all channels, decoded at once
+MAX_FRAMES = 2**48  # of a length that may be meant
 MPEG_SLACK = 0.1  # seconds that the length of an MP3 may be wrong by: encoders count their frames differently
 FLAC_BITS = 24
-FLAC_RATE = 655_350  # Hz, the highest
+MAX_FLAC_RATE = 655_350  # Hz, the highest
 
 
 class BadAudio(UserError):
@@ -53,15 +53,15 @@ class AudioFile:
     def __init__(self, raw: BinaryIO, size: int, name: str) -> None:
         self.name, self.position = name, 0
         self._raw, self._size, self._ended = raw, size, False
-        self._promise, self._patch = examine(raw, size)
+        self._promise, self._patch = inspect_header(raw, size)
         self._file = self._open()
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
-        low, high = RATES
+        low, high = SAMPLE_RATE_RANGE
         problem = None
         if not low <= self.sample_rate <= high:
             problem = f"a sample rate of {self.sample_rate} Hz, should be {low} to {high}"
-        elif not 1 <= self.channels <= MOST_CHANNELS:
-            problem = f"{self.channels} channels, should be at most {MOST_CHANNELS}"
+        elif not 1 <= self.channels <= MAX_CHANNELS:
+            problem = f"{self.channels} channels, should be at most {MAX_CHANNELS}"
         if problem:
             self.close()
             raise BadAudio(f"{name}: its header says {problem}; if that is wrong, the file is damaged")
@@ -69,14 +69,14 @@ class AudioFile:
         self._decoded = self._file.format in ("FLAC", "OGG", "MP3")
 
     def _open(self) -> sf.SoundFile:
-        self._view = View(self._raw, self._size, self._patch)
+        self._view = PatchedFile(self._raw, self._size, self._patch)
         return sf.SoundFile(self._view)
 
     @property
     def frames(self) -> int | None:
         """How many there should be, as far as the file says; None where it does not."""
         excess, frames = self._promise.excess, self._file.frames
-        if self._promise.guessed or self._promise.cut or frames > MOST_FRAMES:
+        if self._promise.guessed or self._promise.cut or frames > MAX_FRAMES:
             return None
         return frames if excess is None else round(frames * excess)
 
@@ -116,8 +116,8 @@ class AudioFile:
         """
         parts = []
         while frames > 0 and not self._ended:
-            with explaining(self.name):
-                part = self._block(min(frames, max(1, BLOCK // self.channels)))
+            with explain_read_errors(self.name):
+                part = self._block(min(frames, max(1, BLOCK_SAMPLES // self.channels)))
             if not np.isfinite(part).all():
                 raise BadAudio(f"{self.name}: has samples that are NaN or infinite")
             parts.append(part)
@@ -160,7 +160,7 @@ class AudioFile:
         place = self.position + frames
         if frames <= 0:
             return
-        with explaining(self.name):
+        with explain_read_errors(self.name):
             try:
                 self._file.seek(min(place, max(0, self._file.frames - 1)))
                 self.position = self._file.tell()
@@ -168,7 +168,7 @@ class AudioFile:
                 self._file.close()
                 self._file, self.position = self._open(), 0
         while self.position < place and not self._ended:
-            self.read(min(place - self.position, BLOCK))
+            self.read(min(place - self.position, BLOCK_SAMPLES))
 
     def close(self) -> None:
         """Close it, but not what it reads from."""
@@ -201,7 +201,7 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
     ...     samples = file.read(10 * file.sample_rate)
     """
     name = printable(name or source)
-    with explaining(name):
+    with explain_read_errors(name):
         if isinstance(source, Path):
             if not stat.S_ISREG(source.stat().st_mode) and not source.is_dir():
                 raise BadAudio(f"{name}: is no regular file")  # a pipe would be waited for
@@ -209,12 +209,12 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
         else:
             raw = source
     try:
-        with explaining(name):
+        with explain_read_errors(name):
             size = raw.seek(0, io.SEEK_END) or raw.tell()
             if size == 0:
                 raise BadAudio(f"{name}: the file is empty")
             raw.seek(0)
-            file = AudioFile(io.BytesIO(raw.read()) if size <= IN_MEMORY else raw, size, name)
+            file = AudioFile(io.BytesIO(raw.read()) if size <= MAX_IN_MEMORY else raw, size, name)
         try:
             yield file
         finally:
@@ -225,7 +225,7 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
 
 
 @contextmanager
-def explaining(name: str) -> Iterator[None]:
+def explain_read_errors(name: str) -> Iterator[None]:
     """Turn every error of reading a file, the system's or a library's, into `BadAudio` with its name."""
     try:
         yield
@@ -234,7 +234,7 @@ def explaining(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise BadAudio(f"{name}: no such file") from None
     except sf.LibsndfileError as error:
-        reason = remedy(name) or f"cannot be decoded as audio: {_line(error.error_string)}"
+        reason = conversion_hint(name) or f"cannot be decoded as audio: {_line(error.error_string)}"
         raise BadAudio(f"{name}: {reason}") from None
     except OSError as error:
         raise BadAudio(f"{name}: cannot be read: {_line(error.strerror or error)}") from None
@@ -343,7 +343,7 @@ def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: st
 
 
 @dataclass(frozen=True)
-class Lossless:
+class FlacSamples:
     """Samples as a FLAC file of 24 bits holds them.
 
     Attributes
@@ -361,7 +361,7 @@ class Lossless:
     gain_db: float
 
     @classmethod
-    def of(cls, samples: np.ndarray, sample_rate: int) -> "Lossless":
+    def from_samples(cls, samples: np.ndarray, sample_rate: int) -> "FlacSamples":
         """Quantise mono samples of any peak, at their rate or the nearest lower one that FLAC takes."""
         rate = flac_rate(sample_rate)
         samples = resample(samples.astype(np.float64), sample_rate, rate)
@@ -387,13 +387,13 @@ def flac_rate(sample_rate: int) -> int:
     >>> flac_rate(44_100), flac_rate(65_536), flac_rate(195_312)
     (44100, 65530, 195310)
     """
-    return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, FLAC_RATE)
+    return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, MAX_FLAC_RATE)
 
 
 log = logging.getLogger("ust")
 
 
-def windows(
+def read_windows(
     source: Path | BinaryIO,
     name: str | None = None,
     *,

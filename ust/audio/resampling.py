@@ -12,7 +12,7 @@ import numpy as np
 
 FILTER = "kaiser_best"
 # Above this many phases the matrix would cost more than it saves; below that many it would be too narrow.
-MOST_PHASES, FEWEST_PHASES = 640, 128
+MAX_PHASES, MIN_PHASES = 640, 128
 
 
 def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
@@ -33,11 +33,11 @@ def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
         return samples
     divisor = gcd(original, wanted)
     up, down = wanted // divisor, original // divisor
-    if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
+    if wanted > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
         import resampy  # which compiles, and takes a quarter of a second that most commands need not wait for
 
         return resampy.resample(samples, original, wanted, filter=FILTER)
-    repeat = -(-FEWEST_PHASES // up)
+    repeat = -(-MIN_PHASES // up)
     up, down = up * repeat, down * repeat
     weights, reach = polyphase_weights(up, down)
     length = int(len(samples) * wanted / original)

@@ -14,7 +14,7 @@ from ust.util.names import printable
 log = logging.getLogger("ust")
 
 # How the names of files of a format end, beside the format's own name.
-SPELLINGS = {
+EXTRA_SUFFIXES = {
     "WAV": (".wave", ".bwf"),
     "AIFF": (".aif", ".aifc"),
     "AU": (".snd",),
@@ -24,38 +24,44 @@ SPELLINGS = {
     "NIST": (".sph",),
     "IRCAM": (".sf",),
 }
-NO_FORMATS = ("RAW", "MAT4", "MAT5")  # a raw file does not tell its rate; most of MATLAB's hold no sound
+EXCLUDED_FORMATS = (
+    "RAW",
+    "MAT4",
+    "MAT5",
+)  # a raw file does not tell its rate; most of MATLAB's hold no sound
 HEADERLESS = (".raw", ".pcm")
 # What libsndfile reads none of, as far as it holds sound.
-OTHERS = (*HEADERLESS, ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".3ga", ".ac3",
-          ".ape", ".dsf", ".mka", ".ra", ".spx", ".tta", ".weba", ".wv")  # fmt: skip
-HIDDEN = ("$recycle.bin", "system volume information", "__macosx")
+UNREADABLE_SUFFIXES = (*HEADERLESS, ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".3ga",
+                       ".ac3", ".ape", ".dsf", ".mka", ".ra", ".spx", ".tta", ".weba", ".wv")  # fmt: skip
+SYSTEM_FOLDERS = ("$recycle.bin", "system volume information", "__macosx")
 
 
 @cache
 def readable_suffixes() -> frozenset[str]:
     """What the names of recordings that libsndfile can read on this machine end with, in small letters."""
-    formats = [name for name in sf.available_formats() if name not in NO_FORMATS]
-    return frozenset(suffix for name in formats for suffix in (f".{name.lower()}", *SPELLINGS.get(name, ())))
+    formats = [name for name in sf.available_formats() if name not in EXCLUDED_FORMATS]
+    return frozenset(
+        suffix for name in formats for suffix in (f".{name.lower()}", *EXTRA_SUFFIXES.get(name, ()))
+    )
 
 
 @cache
 def _audio_suffixes() -> frozenset[str]:
-    known = (suffix for own in SPELLINGS.values() for suffix in own)
-    return readable_suffixes() | {*known, *OTHERS, ".mp3", ".ogg", ".flac"}
+    known = (suffix for own in EXTRA_SUFFIXES.values() for suffix in own)
+    return readable_suffixes() | {*known, *UNREADABLE_SUFFIXES, ".mp3", ".ogg", ".flac"}
 
 
 def is_audio(name: str) -> bool:
-    """Whether a file is a recording by its name, readable or not (see `remedy`)."""
+    """Whether a file is a recording by its name, readable or not (see `conversion_hint`)."""
     return PurePosixPath(name).suffix.lower() in _audio_suffixes()
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
     """Whether a path below a folder is hidden, or what a system keeps for itself: .Trashes, ._street.wav."""
-    return any(part.startswith(".") or part.lower() in HIDDEN for part in parts)
+    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in parts)
 
 
-def below(path: str, folder: str) -> tuple[str, ...]:
+def parts_below(path: str, folder: str) -> tuple[str, ...]:
     """The parts of an address below a folder's; of one that is not below it, its name."""
     try:
         return PurePosixPath(path).relative_to(folder).parts
@@ -91,7 +97,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterable[Path]:
             yield path
 
 
-def remedy(name: str) -> str | None:
+def conversion_hint(name: str) -> str | None:
     """What to do with a recording that cannot be read for its format; None where that is not the reason."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in readable_suffixes() or not is_audio(name):

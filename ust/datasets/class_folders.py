@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import Field
 
 from ust.datasets.collection import AUDIO, CLIPS, IMPLIED, Collection
+from ust.datasets.formats.base import ImportOptions
 from ust.datasets.formats.class_folders import list_classes, read
-from ust.datasets.formats.form import ImportOptions
 from ust.datasets.importing import import_recordings, taxonomy_from_classes
 from ust.datasets.source import Destination, Source, Summary
 from ust.util.config import Rate, Section, Seed
@@ -28,11 +28,11 @@ def require_path(data: Any) -> None:
 
 def fetch(place: Destination, data: Any) -> Summary:
     """Cut the recordings of ``data.path`` to clips, label them by their folders, deal them to splits."""
-    root = place.project(data.path)
-    collection = Collection.begin(place.folder, taxonomy_from_classes(list_classes(root)))
+    root = place.resolve_path(data.path)
+    collection = Collection.create(place.folder, taxonomy_from_classes(list_classes(root)))
     found = read(root, ImportOptions())
     added = import_recordings(
-        collection, found.said, root, renamed={}, split=None, validate=data.folder.validate_,
+        collection, found.annotations, root, renamed={}, split=None, validate=data.folder.validate_,
         seed=data.folder.seed, progress=place.progress,
     )  # fmt: skip
     problems = [*found.problems, *added.problems, *added.unreadable]
@@ -45,7 +45,7 @@ def fetch(place: Destination, data: Any) -> Summary:
     for name, split in clips["split"].items():
         path = place.folder / AUDIO / split / str(name)
         path.parent.mkdir(exist_ok=True)
-        collection.audio(str(name)).rename(path)
+        collection.clip_path(str(name)).rename(path)
     (place.folder / CLIPS).unlink()
     (place.folder / IMPLIED).unlink(missing_ok=True)
     return Summary(

@@ -17,8 +17,8 @@ import pandas as pd
 
 from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.datasets.answers import NOT_NAMED, Answer, combine, contradictions, values
-from ust.datasets.formats.form import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
+from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, lock_folder
@@ -32,7 +32,7 @@ IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
 IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
 REVIEW = "ust review"  # as a source
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 
 class Collection:
@@ -59,7 +59,7 @@ class Collection:
         self.taxonomy: Taxonomy = read_taxonomy(folder / TAXONOMY)
 
     @classmethod
-    def begin(cls, folder: Path, taxonomy: Mapping[str, object]) -> "Collection":
+    def create(cls, folder: Path, taxonomy: Mapping[str, object]) -> "Collection":
         """A new one, of a taxonomy in its file's layout."""
         with atomic_write(folder / TAXONOMY) as partial:
             write_yaml(partial, dict(taxonomy))
@@ -111,7 +111,7 @@ class Collection:
         # As given: a person answered for the group and for each of its labels, which need not exhaust it.
         return read_annotations(path, self.taxonomy, AS_GIVEN)
 
-    def audio(self, clip: str) -> Path:
+    def clip_path(self, clip: str) -> Path:
         """The file of a clip."""
         return self.folder / AUDIO / clip
 
@@ -126,9 +126,9 @@ class Collection:
         annotator = nfc(annotator)
         if annotator == "":
             return GROUND_TRUTH
-        if len(annotator) > LONGEST_NAME or not annotator.isprintable() or annotator != annotator.strip():
+        if len(annotator) > MAX_NAME_LENGTH or not annotator.isprintable() or annotator != annotator.strip():
             raise UserError(
-                f"the annotator's name is {annotator[:20]!r}…, should be of 1 to {LONGEST_NAME} letters"
+                f"the annotator's name is {annotator[:20]!r}…, should be of 1 to {MAX_NAME_LENGTH} letters"
             )
         known = self.annotators()
         if annotator not in known:
@@ -173,9 +173,9 @@ class Collection:
         stored.write()
 
     def merge(
-        self, answers: Mapping[tuple[str, str], Answer], *, source: str = "", replace: bool = False
+        self, answers: Mapping[tuple[str, str], Statuses], *, source: str = "", replace: bool = False
     ) -> list[tuple[str, str, str]]:
-        """Add answers to what the same annotators said of the clips before (`ust.datasets.answers`).
+        """Add answers to what the same annotators said of the clips before (`ust.datasets.presence`).
 
         The caller holds the lock (`lock`).
 
@@ -197,15 +197,15 @@ class Collection:
         for (clip, annotator), answer in answers.items():
             stated, implied = ({}, {}) if replace else stored.answer(clip, annotator)
             implied.pop(source, None)
-            before = reduce(combine, implied.values(), stated)
+            before = reduce(combine_statuses, implied.values(), stated)
             found += [(clip, annotator, label) for label in contradictions(before, answer)]
-            merged = combine(before, answer)
+            merged = combine_statuses(before, answer)
             open_labels = {label for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
             implied = {
                 name: {label: status for label, status in said.items() if label in open_labels}
                 for name, said in {**implied, source: answer}.items()
             }
-            stored.replace(clip, annotator, values(merged, self.taxonomy), implied, keep_empty=False)
+            stored.replace(clip, annotator, presence_values(merged, self.taxonomy), implied, keep_empty=False)
         stored.write()
         return found
 
@@ -229,7 +229,7 @@ class _Stored:
             self.rows = {(row[2], row[3]): row for row in there if row}
         self.implied = self._read_implied()
 
-    def _read_implied(self) -> dict[tuple[str, str], dict[str, Answer]]:
+    def _read_implied(self) -> dict[tuple[str, str], dict[str, Statuses]]:
         path = self.collection.folder / IMPLIED
         if not path.exists():
             return {}
@@ -240,7 +240,7 @@ class _Stored:
                 "file, each 0 in annotations.csv counts as said explicitly"
             )
         by_number = {_number(label): label for label in self.labels}
-        found: dict[tuple[str, str], dict[str, Answer]] = {}
+        found: dict[tuple[str, str], dict[str, Statuses]] = {}
         for row in table.to_dict("records"):
             clip, annotator, source = (row[key] for key in IMPLIED_KEYS)
             found.setdefault((clip, annotator), {})[source] = {
@@ -258,7 +258,7 @@ class _Stored:
             self.numbers[annotator] = self.collection.annotator_id(annotator)
         return clip, str(self.numbers[annotator])
 
-    def answer(self, clip: str, annotator: str) -> tuple[Answer, dict[str, Answer]]:
+    def answer(self, clip: str, annotator: str) -> tuple[Statuses, dict[str, Statuses]]:
         """Return what was stated explicitly of a clip, and by source what was implied."""
         key = self._key(clip, annotator)
         implied = {source: dict(answer) for source, answer in self.implied.get(key, {}).items()}
@@ -277,7 +277,7 @@ class _Stored:
         clip: str,
         annotator: str,
         answer: Mapping[str, int],
-        implied: dict[str, Answer],
+        implied: dict[str, Statuses],
         *,
         keep_empty: bool,
     ) -> None:

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.audio.recordings import CLIP_SECONDS, BadAudio, Lossless, explaining, windows
-from ust.datasets.answers import NOT_NAMED, Answer, combine, contradictions, values
+from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
 from ust.datasets.collection import Collection
-from ust.datasets.formats.form import IN_DOUBT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import IN_DOUBT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
 from ust.util.names import nfc, printable
 from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
 
-MOST = 1000  # classes
+MAX_CLASSES = 1000  # classes
 
 
 def slug(text: str) -> str:
@@ -61,8 +61,8 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
         seen.add(tuple(parts))
         coarse, *fine = parts
         groups[coarse] = [*groups.get(coarse, []), *fine]
-    if not groups or sum(map(len, groups.values())) + len(groups) > MOST:
-        raise UserError(f"there should be at least one class, and at most {MOST}")
+    if not groups or sum(map(len, groups.values())) + len(groups) > MAX_CLASSES:
+        raise UserError(f"there should be at least one class, and at most {MAX_CLASSES}")
     numbered = list(enumerate(groups.items(), start=1))
     fine = {number: dict(enumerate(members, start=1)) for number, (_, members) in numbered if members}
     return {"coarse": {number: name for number, (name, _) in numbered}} | ({"fine": fine} if fine else {})
@@ -106,7 +106,7 @@ class LabelResolver:
         candidates = fine or list(found)
         return candidates[0] if len(candidates) == 1 else None
 
-    def of(self, text: str) -> str | None:
+    def resolve(self, text: str) -> str | None:
         """The label of a class; "" if it is to be taken for none of them, None if it is not known."""
         renamed = self._renamed.get(slug(text))
         return self._find(text) if renamed is None else renamed
@@ -158,12 +158,12 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
     return found
 
 
-SHORTEST = 1.0  # seconds of the last clip of several
-OVERLAP = 0.1  # seconds of a label in a clip, or half of it, for the clip to have it
-DIGITS = 16  # of a recording's digest
-LONGEST = 60  # letters of a recording's name in its clips'
-Refuse = Callable[[np.ndarray, int], str | None]
-Answers = dict[tuple[str, str], Answer]  # by clip and annotator
+MIN_CLIP_SECONDS = 1.0  # seconds of the last clip of several
+MIN_OVERLAP = 0.1  # seconds of a label in a clip, or half of it, for the clip to have it
+DIGEST_DIGITS = 16  # of a recording's digest
+MAX_NAME_LENGTH = 60  # letters of a recording's name in its clips'
+RejectClip = Callable[[np.ndarray, int], str | None]
+ClipStatuses = dict[tuple[str, str], Statuses]  # by clip and annotator
 
 
 @dataclass
@@ -206,7 +206,7 @@ def import_recordings(
     source_name: str = "",
     replace_answers: bool = False,
     unlabelled: bool = False,
-    refuse: Refuse = lambda samples, rate: None,
+    refuse: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Cut recordings into clips of ten seconds, label them, and put them into a collection.
@@ -214,7 +214,7 @@ def import_recordings(
     A clip has the labels that overlap it, besides those that the same annotator gave it before. Classes that
     an annotator does not name are absent (0) from the clips of a recording that the annotator labels, if
     `asked`; a coarse label without a fine one leaves those open (-1). A label that cannot be placed is
-    listed, and leaves its class open where it may belong (`ust.datasets.answers`). A recording of which
+    listed, and leaves its class open where it may belong (`ust.datasets.presence`). A recording of which
     no label's class is known is left out. Recordings are only read. The caller holds the lock
     (`Collection.alone`).
 
@@ -253,7 +253,7 @@ def import_recordings(
         (row.recording, row.start): name for name, row in zip(clips.index, clips.itertuples(), strict=True)
     }
     new: list[dict[str, object]] = []
-    answers: Answers = {}
+    answers: ClipStatuses = {}
     taken = Counter(clips["sensor_id"])
     for path, some in progress(
         by_recording.items(), total=len(by_recording), description="cutting", unit="recording"
@@ -262,18 +262,18 @@ def import_recordings(
         placed: list[tuple[str, float, float]] = []
         source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
         try:
-            with explaining(printable(path)):
-                digest = file_digest(path)[:DIGITS]
+            with explain_read_errors(printable(path)):
+                digest = file_digest(path)[:DIGEST_DIGITS]
             group = next((slug(each.group) for each in some if each.group), "") or _name(source, digest)
             for start, end, samples, rate in _cut(path, result.warnings.append):
                 spans.append((start, end))
                 if only_labelled and not any(
-                    each.answer == PRESENT and each.label and _overlaps(each, start, end) for each in some
+                    each.status == PRESENT and each.label and _overlaps(each, start, end) for each in some
                 ):
                     continue
                 name = known.get((digest, start))
                 if name is None:
-                    kept = Lossless.of(samples, rate)
+                    kept = FlacSamples.from_samples(samples, rate)
                     if not kept.values.any():
                         result.problems.append(
                             f"{printable(path)}: is silent from second {start:g}: every sample is 0"
@@ -287,7 +287,7 @@ def import_recordings(
                     name = f"{group}_{taken[group]:05}.flac"
                     taken[group] += 1
                     known[digest, start] = name
-                    kept.write(collection.audio(name))
+                    kept.write(collection.clip_path(name))
                     own = next((each.split for each in some if each.split), "")
                     new.append(
                         {"audio_filename": name, "split": own, "sensor_id": group, "recording": digest,
@@ -306,7 +306,7 @@ def import_recordings(
                 result.contradictions += _listed(
                     [(name, who, label) for label in contradictions(before, answer)], {name: source}
                 )
-                answers[name, who] = combine(before, answer)
+                answers[name, who] = combine_statuses(before, answer)
     result.clips = len(new)
     _deal(new, answers, clips, collection.taxonomy, split, validate=validate, seed=seed)
     table = pd.DataFrame(new, columns=[clips.index.name, *clips.columns]).set_index("audio_filename")
@@ -323,11 +323,11 @@ def import_unlabelled(
     recordings: Iterable[Path],
     root: Path,
     *,
-    refuse: Refuse = lambda samples, rate: None,
+    refuse: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Put recordings of which nothing is known yet into a collection, to be reviewed: clips of train."""
-    said = [Annotation(path, None, answer=UNKNOWN) for path in recordings]
+    said = [Annotation(path, None, status=UNKNOWN) for path in recordings]
     return import_recordings(
         collection,
         said,
@@ -353,14 +353,14 @@ def _by_recording(
     found: dict[Path, list[Annotation]] = {}
     unknown: dict[str, list[str]] = {}
     for each in said:
-        label = labels.of(each.label) if each.label else None
+        label = labels.resolve(each.label) if each.label else None
         if each.label and label is None:
             unknown.setdefault(each.label, []).append(each.where)
             # An unknown class that is absent is none of the others.
-            doubtful = each.answer in (PRESENT, IN_DOUBT)
-            each = replace(each, label=None, answer=IN_DOUBT if doubtful else UNKNOWN)
+            doubtful = each.status in (PRESENT, IN_DOUBT)
+            each = replace(each, label=None, status=IN_DOUBT if doubtful else UNKNOWN)
         elif each.label and not label:
-            each = replace(each, label=None, answer=PRESENT)
+            each = replace(each, label=None, status=PRESENT)
         else:
             each = replace(each, label=label)
         found.setdefault(each.path.resolve(), []).append(each)
@@ -376,7 +376,7 @@ def _by_recording(
 
 def _knows(said: Annotation) -> bool:
     """Return whether a line shows that its annotator labelled this recording for the classes."""
-    return said.certain and (said.label is not None or said.answer == PRESENT)
+    return said.certain and (said.label is not None or said.status == PRESENT)
 
 
 def _asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonomy) -> frozenset[str]:
@@ -385,7 +385,7 @@ def _asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonom
         return frozenset(taxonomy.labels)
     found = set()
     for text in asked:
-        label = labels.of(text)
+        label = labels.resolve(text)
         if not label:
             raise UserError(f"--asked: there is no class {text!r}; there are {', '.join(taxonomy.labels)}")
         found.add(label)
@@ -397,13 +397,13 @@ def _asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonom
 def _name(source: str, digest: str) -> str:
     """What belongs together where nothing is said of it: a recording, by its place."""
     name = slug(source.rsplit(".", 1)[0])
-    return name if 0 < len(name) <= LONGEST else f"{name[:LONGEST]}-{digest[:8]}".lstrip("-")
+    return name if 0 < len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}-{digest[:8]}".lstrip("-")
 
 
 def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
     """Clips of a recording, mono; a rest of less than a second is left out."""
-    for start, end, samples, rate in windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
-        if start == 0 or end - start >= SHORTEST:
+    for start, end, samples, rate in read_windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
+        if start == 0 or end - start >= MIN_CLIP_SECONDS:
             yield start, end, samples, rate
 
 
@@ -420,13 +420,13 @@ def _doubt_outside(
     last, length = spans[-1]
     found, outside = [], []
     for each in said:
-        if any(_overlaps(each, *span) for span in spans) or (each.label is None and each.answer == PRESENT):
+        if any(_overlaps(each, *span) for span in spans) or (each.label is None and each.status == PRESENT):
             found.append(each)
             continue
         if each.label is not None:
             outside.append(each)
-        start = last if each.start < length + SHORTEST else 0.0
-        found.append(replace(each, start=start, end=None, answer=IN_DOUBT))
+        start = last if each.start < length + MIN_CLIP_SECONDS else 0.0
+        found.append(replace(each, start=start, end=None, status=IN_DOUBT))
     timed = [each for each in said if each.end is not None and each.label is not None]
     hint = ""
     if outside == timed and all(each.start >= 2 * length and each.end <= 1000 * length for each in timed):
@@ -447,22 +447,22 @@ def _answers(
     taxonomy: Taxonomy,
     asked: frozenset[str],
     result: ImportResult,
-) -> dict[str, Answer]:
+) -> dict[str, Statuses]:
     """Return, by annotator, the answer for a clip, of all who labelled its recording."""
-    found: dict[str, Answer] = {}
+    found: dict[str, Statuses] = {}
     for who in dict.fromkeys(each.annotator for each in said if _knows(each)):
         here = [each for each in said if each.annotator == who and _overlaps(each, start, end)]
-        unsure = {each.label for each in here if each.answer == UNKNOWN}
+        unsure = {each.label for each in here if each.status == UNKNOWN}
         answer = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
         for each in here:
-            labels = [each.label] if each.label else taxonomy.labels if each.answer == IN_DOUBT else []
-            new = dict.fromkeys(labels, each.answer)
+            labels = [each.label] if each.label else taxonomy.labels if each.status == IN_DOUBT else []
+            new = dict.fromkeys(labels, each.status)
             for label in contradictions(answer, new):
                 result.contradictions.append(
                     f"{each.where or each.path}: from {start:g} to {end:g} s {label!r} is said to be present "
                     "and explicitly absent; it is kept as present"
                 )
-            answer = combine(answer, new)
+            answer = combine_statuses(answer, new)
         found[who] = answer
     return found
 
@@ -477,15 +477,15 @@ def _listed(clashes: Iterable[tuple[str, str, str]], sources: Mapping[str, str])
 
 
 def _overlaps(said: Annotation, start: float, end: float) -> bool:
-    """Return whether a label is in a clip: `OVERLAP` seconds of it, or half of a shorter one."""
+    """Return whether a label is in a clip: `MIN_OVERLAP` seconds of it, or half of a shorter one."""
     last = end if said.end is None else min(end, said.end)
     length = end - start if said.end is None else said.end - said.start
-    return last - max(start, said.start) >= min(OVERLAP, length / 2) - 1e-9 and said.start < end
+    return last - max(start, said.start) >= min(MIN_OVERLAP, length / 2) - 1e-9 and said.start < end
 
 
 def _deal(
     new: list[dict[str, object]],
-    answers: Answers,
+    answers: ClipStatuses,
     clips: pd.DataFrame,
     taxonomy: Taxonomy,
     split: str | None,
@@ -497,7 +497,7 @@ def _deal(
     there = dict(zip(clips["sensor_id"], clips["split"], strict=True))
     heard: dict[object, np.ndarray] = {}
     for (clip, _), answer in answers.items():
-        present = np.array([value == 1 for value in values(answer, taxonomy).values()])
+        present = np.array([value == 1 for value in presence_values(answer, taxonomy).values()])
         heard[clip] = heard.get(clip, np.zeros(len(present), bool)) | present
     counts: dict[str, np.ndarray] = {}
     for row in new:

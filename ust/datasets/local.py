@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from ust.annotations.annotations import FROM_FINE, Coarse, read_annotations
+from ust.annotations.annotations import FROM_FINE, CoarseMode, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.audio.suffixes import list_recordings
@@ -23,7 +23,7 @@ def link_dataset(
     target: Path,
     *,
     audio_roots: Iterable[Path] | None = None,
-    coarse: Coarse = FROM_FINE,
+    coarse: CoarseMode = FROM_FINE,
     skip_bad: bool,
     progress: Progress = silent,
 ) -> Summary:
@@ -155,7 +155,7 @@ def require_path(data: Any) -> None:
 
 def fetch(place: Destination, data: Any) -> Summary:
     """Link the folder ``data.path``."""
-    root = place.project(data.path)
+    root = place.resolve_path(data.path)
     if root.is_relative_to(place.out.resolve()):
         raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
     return link_dataset(

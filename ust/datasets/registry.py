@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, create_model, model_validator
 
-from ust.annotations.annotations import FROM_FINE, SPLITS, Coarse
+from ust.annotations.annotations import FROM_FINE, SPLITS, CoarseMode
 from ust.datasets import class_folders, local, sonyc
 from ust.datasets.source import Source
 from ust.datasets.synthetic import city
@@ -28,7 +28,7 @@ class _Data(Section):
     source: Literal[tuple(SOURCES)]
     path: str | None
     release: Version | None = None  # the source's latest
-    coarse: Coarse = FROM_FINE
+    coarse: CoarseMode = FROM_FINE
     on_bad_audio: Literal["fail", "skip"]
 
     @model_validator(mode="after")

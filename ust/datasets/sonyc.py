@@ -107,7 +107,7 @@ RELEASES: dict[str, dict[str, Release]] = {
 }
 
 
-def latest(source: str) -> str:
+def latest_version(source: str) -> str:
     """Return the version of a source's latest release."""
     return list(RELEASES[source])[-1]
 
@@ -185,7 +185,7 @@ def _counts(clips: Mapping[str, int]) -> str:
     return ", ".join(f"{clips[split]:,} {split}" for split in sorted(clips))
 
 
-def source(name: str) -> Source:
+def make_source(name: str) -> Source:
     """Make a source of the releases of a data set: downloaded once for all clones, then linked."""
 
     def check(data: Any) -> None:
@@ -194,7 +194,7 @@ def source(name: str) -> Source:
             raise ValueError(f"data.release {data.release!r} is none of {name}'s releases; it has {there}")
 
     def bring(place: Destination, data: Any) -> Summary:
-        version = data.release or latest(name)
+        version = data.release or latest_version(name)
         release = RELEASES[name][version]
         home = place.cache / name / f"zenodo-{release.record}"
         unpacked = download(release, home, zenodo=place.zenodo, scored=place.scored)
@@ -210,7 +210,7 @@ def source(name: str) -> Source:
             progress=place.progress,
         )
 
-    return Source(bring, check=check, latest=latest(name))
+    return Source(bring, check=check, latest=latest_version(name))
 
 
-V1, V2 = source("sonyc-ust-v1"), source("sonyc-ust-v2")
+V1, V2 = make_source("sonyc-ust-v1"), make_source("sonyc-ust-v2")

@@ -43,7 +43,7 @@ class Destination:
         To fill: ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/<audio_filename>``.
     out : Path
         What becomes of that folder.
-    project : callable
+    resolve_path : callable
         From a path of params.yaml to one of this machine.
     cache : Path
         Where downloads are kept.
@@ -56,7 +56,7 @@ class Destination:
 
     folder: Path
     out: Path
-    project: Callable[[str], Path]
+    resolve_path: Callable[[str], Path]
     cache: Path
     zenodo: str = "https://zenodo.org"
     scored: tuple[str, ...] = ()

@@ -295,7 +295,7 @@ class Extraction:
     threads : int
         Of the feature's network.
     device : str
-        See `ust.util.device.prepare`.
+        See `ust.util.device.prepare_device`.
     rows : tuple of Row or None
         What it is extracted of, where that is not all in the folders.
     """
@@ -329,9 +329,9 @@ class Extraction:
         provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
         network: dict[str, Any] = {"provenance": provenance}
         if feature.on_batch:
-            from ust.util.device import prepare
+            from ust.util.device import prepare_device
 
-            device = prepare(device=self.device, threads=self.threads)
+            device = prepare_device(device=self.device, threads=self.threads)
             computed = feature.of_settings(self.settings)
             network |= {
                 "on_batch": feature.on_batch(self.weights, computed, device),

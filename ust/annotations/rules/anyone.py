@@ -14,7 +14,7 @@ class Anyone(Section):
     """The rule has nothing to set."""
 
 
-def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
+def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
     """Aggregate by the challenge baseline's rule: positive when anyone said so, or the ground truth.
 
     Parameters
@@ -41,4 +41,4 @@ def estimate(votes: Votes, settings: Anyone) -> np.ndarray:
     return (votes.fraction() > 0).astype(float)
 
 
-RULE = Rule(Anyone, anyone, estimate)
+RULE = Rule(Anyone, aggregate_any, estimate)

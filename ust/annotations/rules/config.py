@@ -55,7 +55,7 @@ def check_label_quality(section: LabelQuality) -> list[str]:
         f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
         "compared by the annotations alone: should be another, and that one a row of labels"
         for name, row in section.rules.items()
-        if row.get("rule") in RULES and RULES[row["rule"]].listens
+        if row.get("rule") in RULES and RULES[row["rule"]].needs_embeddings
     ]
     of_pooled = [n for n, row in section.rules.items() if row.get("rule") == "pooled"]
     if section.annotators not in of_pooled:

@@ -32,13 +32,13 @@ def _crowd_kit() -> Any:
     return aggregation
 
 
-def dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
+def estimate_dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
     """Probabilities [shape=(clips, labels)] by Dawid & Skene's model."""
     model = _crowd_kit().DawidSkene
     return _each_label(votes, lambda table: model(n_iter=settings.iterations).fit_predict_proba(table))
 
 
-def glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
+def estimate_glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
     """Probabilities [shape=(clips, labels)] by GLAD; minutes for some thousand clips."""
     model = _crowd_kit().GLAD
     return _each_label(
@@ -49,8 +49,8 @@ def glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
 def _each_label(votes: Votes, fit: Any) -> np.ndarray:
     """Of labels that all or none gave, the share that did; the libraries need both answers."""
     found = votes.fraction()
-    for column in range(votes.said.shape[1]):
-        answers = votes.said[:, column]
+    for column in range(votes.presence.shape[1]):
+        answers = votes.presence[:, column]
         asked = answers != -1
         if len(np.unique(answers[asked])) < 2:
             continue
@@ -64,4 +64,7 @@ def _each_label(votes: Votes, fit: Any) -> np.ndarray:
     return found
 
 
-DAWID_SKENE, GLAD = rule_from_estimate(IterativeRule, dawid_skene), rule_from_estimate(IterativeRule, glad)
+DAWID_SKENE, GLAD = (
+    rule_from_estimate(IterativeRule, estimate_dawid_skene),
+    rule_from_estimate(IterativeRule, estimate_glad),
+)

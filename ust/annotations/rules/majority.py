@@ -13,7 +13,7 @@ class Majority(EstimateConfig):
     """What of params.yaml sets the rule."""
 
 
-def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
+def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
     """Aggregate annotations to labels by the report's rule.
 
     A label is positive when more than `threshold` of those who were asked (presence other than -1) said so.
@@ -65,4 +65,4 @@ def estimate(votes: Votes, settings: Majority) -> np.ndarray:
     return share if settings.soft else (share > settings.threshold).astype(float)
 
 
-RULE = Rule(Majority, majority, estimate)
+RULE = Rule(Majority, aggregate_majority, estimate)

@@ -25,9 +25,9 @@ from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimat
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Count, Factor, Positive, Share, Weight
 
-STEPS = 2  # of Newton, in each maximisation
-LONGEST = 1.0  # step, in logits
-RARE = 1e-5  # the least prevalence
+NEWTON_STEPS = 2  # of Newton, in each maximisation
+MAX_STEP = 1.0  # step, in logits
+MIN_PREVALENCE = 1e-5  # the least prevalence
 
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
@@ -45,13 +45,13 @@ class Pooled(EstimateConfig):
     coupling: Share
 
 
-def pooled(votes: Votes, settings: Pooled) -> np.ndarray:
+def estimate_pooled(votes: Votes, settings: Pooled) -> np.ndarray:
     """Probabilities [shape=(clips, labels)]."""
-    own, _, _ = fit(votes, settings)
+    own, _, _ = fit_annotator_model(votes, settings)
     return combine_coarse(own, votes.taxonomy)
 
 
-def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The model's posteriors and parameters.
 
     Returns
@@ -68,30 +68,34 @@ def fit(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndar
     between = np.array([[1, settings.correlation], [settings.correlation, 1]])
     precision = np.linalg.inv(deviation[:, None] * between * deviation)
     label_precision = 1 / np.square(settings.label_deviation)
-    asked = (votes.said != -1).astype(float)
-    yes = (votes.said == 1).astype(float)
+    asked = (votes.presence != -1).astype(float)
+    yes = (votes.presence == 1).astype(float)
     own = np.clip(votes.fraction(), 0.02, 0.9)
     theta = np.tile(typical, (yes.shape[1], 1))
     effect = np.zeros((len(votes.annotators), 2))
     for _ in range(settings.iterations):
         there = own[votes.clip]
         weights = np.stack([1 - there, there]) * asked
-        for _ in range(STEPS):
+        for _ in range(NEWTON_STEPS):
             residual, curvature = _derivatives(theta, effect, votes, yes, weights)
             gradient = residual.sum(axis=1).T - (theta - typical) * label_precision
             step = gradient / (curvature.sum(axis=1).T + label_precision)
-            theta = theta + np.clip(step, -LONGEST, LONGEST)
+            theta = theta + np.clip(step, -MAX_STEP, MAX_STEP)
 
             residual, curvature = _derivatives(theta, effect, votes, yes, weights)
             per_row = residual.sum(axis=2), curvature.sum(axis=2)
-            gradient, diagonal = (np.stack([votes.of_annotators(v) for v in values], 1) for values in per_row)
+            gradient, diagonal = (
+                np.stack([votes.sum_by_annotator(v) for v in values], 1) for values in per_row
+            )
             hessian = diagonal[:, :, None] * np.eye(2) + precision
             step = np.linalg.solve(hessian, (gradient - effect @ precision)[:, :, None])[:, :, 0]
-            effect = effect + np.clip(step, -LONGEST, LONGEST)
+            effect = effect + np.clip(step, -MAX_STEP, MAX_STEP)
         expected = _expected_prevalence(sigmoid(typical + effect)[votes.annotator], yes, asked)
         prevalence = (own.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
-        prior = _prior(np.clip(prevalence, RARE, 1 - RARE), own, votes.taxonomy, settings.coupling)
-        own = sigmoid(prior + votes.of_clips(asked * _evidence(theta, effect, votes, yes)))
+        prior = _prior(
+            np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE), own, votes.taxonomy, settings.coupling
+        )
+        own = sigmoid(prior + votes.sum_by_clip(asked * _evidence(theta, effect, votes, yes)))
     return own, theta, effect
 
 
@@ -115,8 +119,10 @@ def _expected_prevalence(rates: np.ndarray, yes: np.ndarray, asked: np.ndarray) 
     Who says yes as often where it is not there as where it is has no part in it.
     """
     false, gain = rates[:, [0]], rates[:, [1]] - rates[:, [0]]
-    found = (asked * gain * (yes - false)).sum(axis=0) / np.maximum((asked * gain**2).sum(axis=0), RARE)
-    return np.clip(found, RARE, 1)
+    found = (asked * gain * (yes - false)).sum(axis=0) / np.maximum(
+        (asked * gain**2).sum(axis=0), MIN_PREVALENCE
+    )
+    return np.clip(found, MIN_PREVALENCE, 1)
 
 
 def _prior(prevalence: np.ndarray, own: np.ndarray, taxonomy: Taxonomy, coupling: float) -> np.ndarray:
@@ -124,7 +130,7 @@ def _prior(prevalence: np.ndarray, own: np.ndarray, taxonomy: Taxonomy, coupling
     coarse, group = len(taxonomy.coarse), np.array(taxonomy.group)
     prior = np.tile(logit(prevalence), (len(own), 1))
     of_group = np.minimum(prevalence[coarse:] / prevalence[:coarse][group], 0.95)
-    by_group = np.clip(own[:, :coarse][:, group] * of_group, RARE, 0.95)
+    by_group = np.clip(own[:, :coarse][:, group] * of_group, MIN_PREVALENCE, 0.95)
     prior[:, coarse:] = (1 - coupling) * prior[:, coarse:] + coupling * logit(by_group)
     return prior
 
@@ -159,4 +165,4 @@ def logit(p: np.ndarray | float, least: float = 0.0) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-RULE = rule_from_estimate(Pooled, pooled)
+RULE = rule_from_estimate(Pooled, estimate_pooled)

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit, sigmoid
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Name, Positive
 from ust.util.errors import UserError
 
-SETTLED = 0.01  # change of any label below which another round is not worth it
+TOLERANCE = 0.01  # change of any label below which another round is not worth it
 LIMIT = 1e-4  # probabilities are kept this far from 0 and 1
 
 
@@ -37,7 +37,7 @@ class Relabel(Pooled):
     rounds: Annotated[int, Field(ge=1, le=3)]
 
 
-def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:
+def estimate_relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:
     """Probabilities [shape=(clips, labels)].
 
     Parameters
@@ -52,7 +52,7 @@ def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.nda
     UserError
         If the train clips are of fewer sensors than there are to be folds.
     """
-    own, _, _ = fit(votes, settings)
+    own, _, _ = fit_annotator_model(votes, settings)
     said = combine_coarse(own, votes.taxonomy)
     heard = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
     sensors = votes.sensors[heard]
@@ -69,7 +69,7 @@ def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.nda
             before.mean(0), LIMIT
         )
         answers = sigmoid(logit(said[heard], LIMIT) + evidence)
-        if np.abs(answers - before).max() < SETTLED:
+        if np.abs(answers - before).max() < TOLERANCE:
             break
     found = said.copy()
     found[heard] = answers
@@ -106,4 +106,4 @@ def _calibrated(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits
 
 
-RULE = rule_from_estimate(Relabel, relabel, listens=True)
+RULE = rule_from_estimate(Relabel, estimate_relabel, needs_embeddings=True)

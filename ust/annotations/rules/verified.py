@@ -12,12 +12,12 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Count, Positive, Seed, Weight
 from ust.util.errors import UserError
 
-OF_SENSOR = 5.0  # clips that the prevalence of all sensors counts as, beside a sensor's own
+SENSOR_PRIOR_CLIPS = 5.0  # clips that the prevalence of all sensors counts as, beside a sensor's own
 LIMIT = 1e-5
 
 
@@ -34,7 +34,7 @@ class Verified(Pooled):
     features: Annotated[float, Field(gt=0, le=1)]  # share of them that a split chooses from
 
 
-def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
+def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
     """Probabilities [shape=(clips, labels)].
 
     Raises
@@ -42,7 +42,7 @@ def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.
     UserError
         If clips of fewer than two sensors have ground truth.
     """
-    x = evidence(votes, settings)
+    x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
     known = np.flatnonzero(np.isin(votes.clips, truth.index.to_numpy(str)))
     y = (truth.loc[votes.clips[known], list(votes.taxonomy.labels)] == 1).to_numpy()
@@ -62,21 +62,23 @@ def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.
     return combine_coarse(answers, votes.taxonomy)
 
 
-def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
+def tree_features(votes: Votes, settings: Pooled) -> np.ndarray:
     """What the trees see of each clip and label [shape=(clips, labels, values)]; the label's number is
     last."""
     taxonomy = votes.taxonomy
     coarse, labels = len(taxonomy.coarse), len(taxonomy.labels)
     group = np.array([*range(coarse), *taxonomy.group])
-    own, _, effect = fit(votes, settings)
-    heard = votes.of_clips(votes.said == 1)
-    rows = votes.of_clips(np.ones(len(votes.clip)))
-    generous = votes.of_clips(effect[votes.annotator]) / rows[:, None]
+    own, _, effect = fit_annotator_model(votes, settings)
+    heard = votes.sum_by_clip(votes.presence == 1)
+    rows = votes.sum_by_clip(np.ones(len(votes.clip)))
+    generous = votes.sum_by_clip(effect[votes.annotator]) / rows[:, None]
     siblings = _of_group(heard, coarse, group) - np.where(np.arange(labels) < coarse, 0, heard)
     sums = np.zeros((votes.sensors.max() + 1, labels))
     np.add.at(sums, votes.sensors, own)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
-    elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
+    elsewhere = (sums[votes.sensors] - own + SENSOR_PRIOR_CLIPS * own.mean(axis=0)) / (
+        clips - 1 + SENSOR_PRIOR_CLIPS
+    )
     joined = combine_coarse(own, votes.taxonomy)[:, :coarse]
 
     def of_clip(values: np.ndarray) -> np.ndarray:
@@ -136,4 +138,4 @@ def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified
     return total / settings.forests
 
 
-RULE = rule_from_estimate(Verified, verified, supervised=True)
+RULE = rule_from_estimate(Verified, estimate_verified, supervised=True)

@@ -37,7 +37,7 @@ class Votes:
     annotators : numpy.ndarray [shape=(annotators,), int]
     clip, annotator : numpy.ndarray [shape=(rows,), int]
         Indices into `clips` and `annotators`.
-    said : numpy.ndarray [shape=(rows, labels), int8]
+    presence : numpy.ndarray [shape=(rows, labels), int8]
         Coarse labels first: 1 heard, 0 not heard, -1 not asked.
     """
 
@@ -48,19 +48,19 @@ class Votes:
     annotators: np.ndarray
     clip: np.ndarray
     annotator: np.ndarray
-    said: np.ndarray
+    presence: np.ndarray
 
-    def of_clips(self, values: np.ndarray) -> np.ndarray:
+    def sum_by_clip(self, values: np.ndarray) -> np.ndarray:
         """Sums over each clip's rows [shape=(clips, …)] of values (rows, …)."""
         return np.add.reduceat(values, np.flatnonzero(np.diff(self.clip, prepend=-1)), axis=0)
 
-    def of_annotators(self, values: np.ndarray) -> np.ndarray:
+    def sum_by_annotator(self, values: np.ndarray) -> np.ndarray:
         """Sums over each annotator's rows [shape=(annotators,)] of values (rows,)."""
         return np.bincount(self.annotator, values, len(self.annotators))
 
     def fraction(self) -> np.ndarray:
         """The share of those asked who heard it [shape=(clips, labels)]; 0 where nobody was asked."""
-        heard, asked = self.of_clips(self.said == 1), self.of_clips(self.said != -1)
+        heard, asked = self.sum_by_clip(self.presence == 1), self.sum_by_clip(self.presence != -1)
         return heard / np.maximum(asked, 1)
 
 
@@ -92,7 +92,7 @@ def rule_from_estimate(settings: type[EstimateConfig], estimate: Estimate, **tra
 
     Train clips have the estimate itself (`soft`), or whether it is above `threshold`; those of which nobody
     said anything have only zeros. Scored clips have their ground truth; where their split has none, hard
-    labels. ``**traits`` are those of `Rule`; what it `listens` to or learns from is given to the estimate,
+    labels. ``**traits`` are those of `Rule`; embeddings and annotations are passed on to the estimate,
     too.
     """
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ust.datasets.formats.form import (
+from ust.datasets.formats.base import (
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
-    stretch,
+    parse_interval,
 )
 from ust.datasets.formats.label_table import first_line
 from ust.datasets.formats.raven import is_selection_table
@@ -37,7 +37,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         raise UserError(f"{path}: has no label tracks, which end in .txt")
     for track in labelled:
         recording = audio.find(track.stem)
-        if isinstance(recording, Missing):
+        if isinstance(recording, MissingRecording):
             found.add(str(track), recording, "")
             continue
         try:
@@ -60,7 +60,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
                 found.add(where, recording, "", problem=problem)
             else:
                 start, end, label = [*cells, ""][:3]
-                found.add(where, recording, label, stretch(start, end))
+                found.add(where, recording, label, parse_interval(start, end))
     return found
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ust.audio.suffixes import list_recordings
-from ust.datasets.formats.form import Annotation, ImportedLabels, ImportOptions, LabelFormat
+from ust.datasets.formats.base import Annotation, ImportedLabels, ImportOptions, LabelFormat
 from ust.util.errors import UserError
 from ust.util.names import printable
 
@@ -21,7 +21,7 @@ def list_classes(path: Path) -> list[str]:
     UserError
         If there are none.
     """
-    return list(dict.fromkeys(said.label for said in read(path, ImportOptions()).said))
+    return list(dict.fromkeys(said.label for said in read(path, ImportOptions()).annotations))
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:
@@ -34,8 +34,8 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         if not parts:
             found.problems.append(f"{printable(recording)}: lies in no class's folder")
         else:
-            found.said.append(Annotation(recording, ": ".join(parts[:2]), where=str(recording)))
-    if not found.said:
+            found.annotations.append(Annotation(recording, ": ".join(parts[:2]), where=str(recording)))
+    if not found.annotations:
         raise UserError(f"{path}: has no folders with recordings in them")
     return found
 

@@ -7,14 +7,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from ust.audio.suffixes import is_audio
-from ust.datasets.formats.form import (
-    WHOLE,
+from ust.datasets.formats.base import (
+    WHOLE_RECORDING,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
-    stretch,
+    parse_interval,
 )
 from ust.util.errors import UserError
 
@@ -68,7 +68,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
 
 
 def _read_annotation(
-    recording: Path | Missing,
+    recording: Path | MissingRecording,
     annotation: dict[str, Any],
     where: str,
     found: ImportedLabels,
@@ -92,7 +92,11 @@ def _read_annotation(
     for result in results:
         value, labels = result.get("value", {}), _labels(result)
         region = value if {"start", "end"} & set(value) else regions.get(result.get("id"))
-        times = WHOLE if region is None else stretch(str(region.get("start")), str(region.get("end")))
+        times = (
+            WHOLE_RECORDING
+            if region is None
+            else parse_interval(str(region.get("start")), str(region.get("end")))
+        )
         kind = str(result.get("type", "unknown"))
         if region is None and "labels" in value:
             times = "a region has no times"
@@ -116,7 +120,7 @@ def _labels(result: dict[str, Any]) -> list[str]:
     return plain + [": ".join(map(str, path)) for path in value.get("taxonomy", ())]
 
 
-def _find(audio: RecordingIndex, names: list[str]) -> Path | Missing:
+def _find(audio: RecordingIndex, names: list[str]) -> Path | MissingRecording:
     """Return the first recording that one of several spellings names."""
     found = [audio.find(name) for name in names]
     # What was uploaded has a prefix: 1a2b3c4d-street.wav.

@@ -3,10 +3,14 @@
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from ust.util.errors import UserError
+from ust.audio.suffixes import is_audio
+from ust.datasets.formats.base import WHOLE_RECORDING, ImportOptions, parse_interval, parse_seconds
+from ust.util.errors import UserError, shorten
 from ust.util.names import nfc
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -111,3 +115,201 @@ def _unique(names: list[str]) -> list[str]:
         name if name and name not in names[:index] else f"{name} (column {index + 1})".strip()
         for index, name in enumerate(names)
     ]
+
+
+SECONDS = ("", "s", "sec", "secs", "second", "seconds", "in_s", "in_sec", "in_seconds")
+MILLISECONDS = ("ms", "msec", "milli", "millis", "millisecond", "milliseconds", "in_ms", "in_milliseconds")
+# Without their unit, in order of preference.
+TIMES = {
+    "start": (
+        "start", "onset", "begin", "start_time", "begin_time", "onset_time", "starttime", "begintime",
+        "time_start", "time_begin", "t_start", "t_begin", "tstart", "t0", "tmin", "t_min", "xmin",
+        "event_start", "event_onset", "segment_start",
+    ),
+    "end": (
+        "end", "offset", "stop", "end_time", "offset_time", "stop_time", "endtime", "stoptime", "time_end",
+        "time_stop", "t_end", "t_stop", "tend", "tstop", "t1", "tmax", "t_max", "xmax", "event_end",
+        "event_offset", "event_stop", "segment_end", "finish",
+    ),
+    "duration": ("duration", "dur", "length", "event_duration", "segment_duration", "event_length"),
+}  # fmt: skip
+# A role's columns by their simplified names (`normalise_name`), in order of preference.
+ROLES: dict[str, tuple[str, ...]] = {
+    "path": (
+        "path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_filename",
+        "audio_file", "audio_path", "recording", "begin_path", "begin_file",
+    ),
+    "label": (
+        "label", "labels", "annotation", "tags", "class", "category", "tag", "species", "common_name",
+        "event_label",
+    ),
+    "annotator": ("annotator", "annotator_id", "user"),
+    "group": ("group", "sensor", "sensor_id", "site"),
+    "split": ("split",),
+    **{
+        f"{role}{suffix}": tuple(f"{name}_{unit}".rstrip("_") for unit, name in product(units, names))
+        for role, names in TIMES.items()
+        for suffix, units in (("", SECONDS), ("_ms", MILLISECONDS))
+    },
+}  # fmt: skip
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|\d+(:\d\d){1,2}([.,]\d+)?")  # or a clock's
+PART_OF_TIME = re.compile(r"time|start|begin|onset|stop|offset|durat|milli")
+WORD_OF_TIME = re.compile(r"end.*|t\d?|dur|secs?|seconds?|ms|msecs?|from|to")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table by role.
+
+    Attributes
+    ----------
+    names : mapping of str to str
+        By role, see `ROLES`.
+    """
+
+    names: Mapping[str, str]
+
+    def value(self, row: Mapping[str, str], role: str) -> str:
+        """Return the cell of a role; "" where there is no such column."""
+        return row[self.names[role]] if role in self.names else ""
+
+    def times(self, row: Mapping[str, str]) -> tuple[float, float | None] | str:
+        """Return start and end in seconds, `WHOLE_RECORDING` if all time cells are empty, or the problem."""
+        start, start_scale = self._time(row, "start")
+        end, end_scale = self._time(row, "end")
+        duration, duration_scale = self._time(row, "duration")
+        if not (start or end or duration):
+            return WHOLE_RECORDING
+        if not start:
+            if self.has("start"):
+                return "has an end or a duration, but no start"
+            start = "0"
+        if end:
+            return parse_interval(start, end, (start_scale, end_scale))
+        begin, length = parse_seconds(start, start_scale), parse_seconds(duration, duration_scale)
+        if begin is None or (duration and length is None):
+            return f"from {start!r}{duration and f' for {duration!r}'} is no stretch of time in seconds"
+        if not duration and (self.has("end") or self.has("duration")):
+            return f"starts at {start!r}, but has no end"
+        return begin, begin + length if duration else None
+
+    def has(self, role: str) -> bool:
+        """Return whether there is a column of a time, in either unit."""
+        return role in self.names or f"{role}_ms" in self.names
+
+    def name(self, role: str) -> str:
+        """Return the name of a time's column, in either unit."""
+        return self.names.get(role) or self.names[f"{role}_ms"]
+
+    def _time(self, row: Mapping[str, str], role: str) -> tuple[str, float]:
+        """Return a time's cell and how many seconds its unit has."""
+        if role in self.names:
+            return row[self.names[role]], 1.0
+        return self.value(row, f"{role}_ms"), 0.001
+
+
+def normalise_name(name: str) -> str:
+    """Return a column's name in lower case, with its words joined by underscores.
+
+    Examples
+    --------
+    >>> simplify("Begin Time (s)"), simplify("startTime")
+    ('begin_time_s', 'start_time')
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", nfc(name))
+    return re.sub(r"[\W_]+", "_", words.lower()).strip("_")
+
+
+def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str, ...]) -> Columns:
+    """Return the columns of a table, those that ``--column`` names before those with common names.
+
+    Parameters
+    ----------
+    table : LabelTable
+    options : Options
+        In ``columns``, "" for a role says that no column has it.
+    needed : tuple of str
+        Roles that there must be.
+
+    Raises
+    ------
+    UserError
+        If the table has no header, or a needed column is missing; or if a column may be a time and it is not
+        clear which: a label without its times would be taken for one of the whole recording.
+    """
+    path, header = table.path, table.header
+    by_name = {}
+    for name in header:
+        by_name.setdefault(normalise_name(name), name)
+    names = {role: name for role, name in _named(table, options).items() if name}
+    for role, known in ROLES.items():
+        unit = f"{role.removesuffix('_ms')}"
+        if {unit, f"{unit}_ms"} & {*options.columns, *names}:
+            continue
+        found = [by_name[name] for name in known if name in by_name]
+        if found := [name for name in found if name not in options.columns.values()]:
+            names[role] = found[0]
+    columns = Columns(names)
+    if any(map(is_audio, header)) or (not names and any(NUMBER.fullmatch(name) for name in header)):
+        raise UserError(
+            f"{path}: has no header line: its first line is {' | '.join(header)[:80]!r}, should name the "
+            "columns, such as file, label, start, end; insert one"
+        )
+    for role in needed:
+        if role not in names:
+            raise UserError(
+                f"{path}: which column holds the {role}? It has {', '.join(header)}; say --column {role}=NAME"
+            )
+    _check_times(table, columns, options)
+    return columns
+
+
+def _named(table: LabelTable, options: ImportOptions) -> dict[str, str]:
+    """Return the columns that ``--column`` names, by role, as the table writes them."""
+    found = {}
+    for role, name in options.columns.items():
+        if role not in ROLES:
+            raise UserError(f"--column: there is no {role!r}, should be one of {', '.join(ROLES)}")
+        if name and nfc(name) not in table.header:
+            raise UserError(f"{table.path}: has no column {name!r}; it has {', '.join(table.header)}")
+        found[role] = nfc(name)
+    return found
+
+
+def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) -> None:
+    """Refuse a table of which a column may be a time that would be ignored."""
+    start = columns.has("start")
+    end = [role for role in ("end", "duration") if columns.has(role)]
+    none = {role.removesuffix("_ms") for role, name in options.columns.items() if not name}
+    if end and not start and "start" not in none:
+        there = ", ".join(repr(columns.name(role)) for role in end)
+        raise UserError(
+            f"{table.path}: has {there}, but no start that is known; it has {', '.join(table.header)}. Say "
+            f"--column start=NAME; or --column {end[0]}= if that says nothing of when a label begins or ends"
+        )
+    if (start and end) or none & {"start", "end"}:
+        return
+    taken = set(columns.names.values())
+    doubtful = [name for name in table.header if name not in taken and _may_be_time(table, name)]
+    if start:
+        which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
+        raise UserError(
+            f"{table.path}: has the start {columns.name('start')!r}, but no end that is known{which}; it has "
+            f"{', '.join(table.header)}. Say --column end=NAME or duration=NAME; or --column end= if each "
+            "label lasts until the recording's end"
+        )
+    if doubtful:
+        raise UserError(
+            f"{table.path}: may {shorten([repr(name) for name in doubtful])} be times of the labels? Say "
+            "which by --column start=NAME and --column end=NAME (or duration=NAME; start_ms, end_ms and "
+            "duration_ms for milliseconds); or --column start= if none is, and labels are of whole recordings"
+        )
+
+
+def _may_be_time(table: LabelTable, name: str) -> bool:
+    """Return whether a column's name may be that of a time, and its cells are numbers."""
+    simple = normalise_name(name)
+    if not PART_OF_TIME.search(simple) and not any(map(WORD_OF_TIME.fullmatch, simple.split("_"))):
+        return False
+    cells = [row[name] for _, row in table.rows if row[name]]
+    return bool(cells) and all(map(NUMBER.fullmatch, cells))

@@ -3,16 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ust.datasets.formats.columns import find_columns
-from ust.datasets.formats.form import (
-    WHOLE,
+from ust.datasets.formats.base import (
+    WHOLE_RECORDING,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
     RecordingIndex,
     parse_seconds,
 )
-from ust.datasets.formats.label_table import first_line, read_label_table
+from ust.datasets.formats.label_table import find_columns, first_line, read_label_table
 from ust.util.errors import UserError
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
@@ -77,7 +76,7 @@ def _read_table(path: Path, audio: RecordingIndex, options: ImportOptions, found
     for number, row in table.rows:
         recording = audio.find(row[file] if file and row[file] else _stem(path))
         label, times, problem = columns.value(row, "label"), columns.times(row), ""
-        if times == WHOLE:
+        if times == WHOLE_RECORDING:
             times = f"has no {BEGIN!r} and no {END!r}"
         if not isinstance(times, str) and file and row.get(OFFSET):
             times = _shift_to(times, row[OFFSET])

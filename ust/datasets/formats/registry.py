@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ust.datasets.formats import audacity, class_folders, label_studio, raven, sonyc, tables
-from ust.datasets.formats.form import LabelFormat
+from ust.datasets.formats.base import LabelFormat
 from ust.util.errors import UserError
 
 FORMATS: dict[str, LabelFormat] = {

@@ -5,12 +5,12 @@ from pathlib import Path
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.datasets.collection import ANNOTATIONS, TAXONOMY
-from ust.datasets.formats.form import (
+from ust.datasets.formats.base import (
     Annotation,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
 )
 
@@ -24,15 +24,15 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
     found, places = ImportedLabels(), {}
     for clip in annotations["audio_filename"].unique():
         places[clip] = audio.find(clip)
-        if isinstance(places[clip], Missing):
+        if isinstance(places[clip], MissingRecording):
             found.problems.append(f"{folder / ANNOTATIONS}: {places[clip].reason}")
     for row in annotations.to_dict("records"):
         place = places[row["audio_filename"]]
         if isinstance(place, Path):
             who = "" if row["annotator_id"] == GROUND_TRUTH else f"SONYC {row['annotator_id']}"
             context = (0.0, None, who, str(row["sensor_id"]), row["split"])
-            found.said += [
-                Annotation(place, label, *context, answer=int(row[label])) for label in taxonomy.labels
+            found.annotations += [
+                Annotation(place, label, *context, status=int(row[label])) for label in taxonomy.labels
             ]
     return found
 

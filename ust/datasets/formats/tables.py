@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ust.annotations.annotations import SPLITS
-from ust.datasets.formats.columns import find_columns
-from ust.datasets.formats.form import (
-    WHOLE,
+from ust.datasets.formats.base import (
+    WHOLE_RECORDING,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
 )
-from ust.datasets.formats.label_table import read_label_table
+from ust.datasets.formats.label_table import find_columns, read_label_table
 from ust.util.errors import UserError
 from ust.util.names import find_file
 
@@ -42,7 +41,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         found.add(
             f"{path}: line {number}",
             audio.find(columns.value(row, "path")),
-            columns.value(row, "label") or (None if times == WHOLE else ""),
+            columns.value(row, "label") or (None if times == WHOLE_RECORDING else ""),
             times,
             problem=problem,
             annotator=columns.value(row, "annotator"),
@@ -79,8 +78,8 @@ def _split(fold: str, options: ImportOptions) -> str:
     return "validate" if fold in options.validate_folds else "train"
 
 
-def _file(folder: Path, name: str) -> Path | Missing:
-    return find_file(folder, name) or Missing(f"there is no recording {folder / name}")
+def _file(folder: Path, name: str) -> Path | MissingRecording:
+    return find_file(folder, name) or MissingRecording(f"there is no recording {folder / name}")
 
 
 def read_esc50(path: Path, options: ImportOptions) -> ImportedLabels:

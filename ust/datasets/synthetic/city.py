@@ -13,7 +13,7 @@ from ust.audio.recordings import write_sound
 from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
 from ust.datasets.synthetic.annotators import Annotators
 from ust.datasets.synthetic.catalogue import TAXONOMY as SOUND_TAXONOMY
-from ust.datasets.synthetic.scene import Event, deal, render
+from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
 from ust.datasets.synthetic.signals import SAMPLE_RATE
 from ust.util.config import Count, Section, Seed
 from ust.util.documents import write_yaml
@@ -44,7 +44,7 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Prog
     rows, jobs = [], []
     for split in sorted(clips, reverse=True):
         (target / "audio" / split).mkdir(parents=True, exist_ok=True)
-        for index, events in enumerate(deal(seed, split, clips[split])):
+        for index, events in enumerate(draw_scenes(seed, split, clips[split])):
             sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
             name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
             clip = {"split": split, "sensor_id": sensor, "audio_filename": name}
@@ -69,7 +69,7 @@ def annotation_columns(taxonomy: Taxonomy) -> list[str]:
 
 
 def _write_clip(path: Path, events: list[Event], sensor: int, seed: int) -> None:
-    samples = render(events, sensor, random_stream(seed, "render", path.name))
+    samples = render_scene(events, sensor, random_stream(seed, "render", path.name))
     write_sound(path, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ust.audio.recordings import CLIP_SECONDS
 from ust.datasets.synthetic.catalogue import TAXONOMY
-from ust.datasets.synthetic.signals import Generator, fade, noise, samples, unit
+from ust.datasets.synthetic.signals import Generator, band_noise, fade_ends, normalise_rms, to_samples
 from ust.datasets.synthetic.sounds import Sound
 from ust.util.seeding import random_stream
 
@@ -42,7 +42,7 @@ class Event:
         return self.level_db >= NEAR_DB
 
 
-def deal(seed: int, split: str, clips: int) -> list[list[Event]]:
+def draw_scenes(seed: int, split: str, clips: int) -> list[list[Event]]:
     """Which events each clip of a split has, dealt from shuffled decks: every class comes up evenly."""
     rng = random_stream(seed, "deal", split)
     deck: list[str] = []
@@ -58,7 +58,7 @@ def deal(seed: int, split: str, clips: int) -> list[list[Event]]:
     return scenes
 
 
-def render(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
+def render_scene(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
     """Mix a scene.
 
     Returns
@@ -66,15 +66,15 @@ def render(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
     numpy.ndarray [shape=(441000,), float64]
         Within ±0.98.
     """
-    n = samples(CLIP_SECONDS)
+    n = to_samples(CLIP_SECONDS)
     # A sensor's street: the slope of its noise and how much the wind or the traffic swells.
     slope = 1.0 + (sensor * 0.37) % 1.0
-    background = noise(rng, n, 40, 12_000, slope)
+    background = band_noise(rng, n, 40, 12_000, slope)
     mix = background * 10 ** (rng.uniform(*BACKGROUND_DBFS) / 20)
     reference = np.sqrt(np.mean(mix**2))
     for event in events:
-        length = samples(rng.uniform(5, CLIP_SECONDS))
+        length = to_samples(rng.uniform(5, CLIP_SECONDS))
         start = rng.integers(0, n - length + 1)
-        sound = fade(unit(SOUNDS[event.name](rng, length)), 0.1)
+        sound = fade_ends(normalise_rms(SOUNDS[event.name](rng, length)), 0.1)
         mix[start : start + length] += reference * 10 ** (event.level_db / 20) * sound
     return mix / max(1.0, np.abs(mix).max() / 0.98)

@@ -8,12 +8,12 @@ SAMPLE_RATE = 44_100
 Generator = np.random.Generator
 
 
-def time(n: int) -> np.ndarray:
+def time_axis(n: int) -> np.ndarray:
     """Seconds of n samples."""
     return np.arange(n) / SAMPLE_RATE
 
 
-def tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1.0,)) -> np.ndarray:
+def harmonic_tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1.0,)) -> np.ndarray:
     """A harmonic tone; `frequency` (Hz) may change over time; partials above 16 kHz are left out."""
     track = np.broadcast_to(np.asarray(frequency, float), (n,))
     phase = 2 * np.pi * np.cumsum(track) / SAMPLE_RATE
@@ -28,31 +28,31 @@ def tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1
     return out
 
 
-def falling(partials: int, power: float) -> list[float]:
+def harmonic_amplitudes(partials: int, power: float) -> list[float]:
     """Amplitudes of partials that fall as k to the -`power`."""
     return [k**-power for k in range(1, partials + 1)]
 
 
-def noise(rng: Generator, n: int, low: float, high: float, slope: float = 0.0) -> np.ndarray:
+def band_noise(rng: Generator, n: int, low: float, high: float, slope: float = 0.0) -> np.ndarray:
     """Noise between two frequencies (Hz) whose power falls as frequency to the -`slope`; unit RMS."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
     edge = 1 / (1 + (low / np.maximum(frequency, 1e-3)) ** 6) / (1 + (frequency / high) ** 6)
-    return unit(np.fft.irfft(spectrum * edge * np.maximum(frequency, 20) ** (-slope / 2), n))
+    return normalise_rms(np.fft.irfft(spectrum * edge * np.maximum(frequency, 20) ** (-slope / 2), n))
 
 
-def wander(rng: Generator, n: int, rate: float) -> np.ndarray:
+def random_curve(rng: Generator, n: int, rate: float) -> np.ndarray:
     """A slow random curve of unit deviation that turns about `rate` times a second."""
     points = max(4, int(n / SAMPLE_RATE * rate) + 3)
     return np.interp(np.linspace(0, points - 1, n), np.arange(points), rng.standard_normal(points))
 
 
-def decay(n: int, seconds: float) -> np.ndarray:
+def exponential_decay(n: int, seconds: float) -> np.ndarray:
     """An exponential decay that falls to 1/e in `seconds`."""
-    return np.exp(-time(n) / seconds)
+    return np.exp(-time_axis(n) / seconds)
 
 
-def fade(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
+def fade_ends(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
     """Fade both ends in and out, so that nothing clicks."""
     n = min(len(signal) // 2, int(seconds * SAMPLE_RATE))
     ramp = np.sin(np.linspace(0, np.pi / 2, n)) ** 2
@@ -62,7 +62,7 @@ def fade(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
     return out
 
 
-def place(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> np.ndarray:
+def add_at_times(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> np.ndarray:
     """Add `make(i)` at each time (seconds) to n samples of silence, cut at the end."""
     out = np.zeros(n)
     for i, start in enumerate(int(t * SAMPLE_RATE) for t in times):
@@ -72,17 +72,17 @@ def place(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> 
     return out
 
 
-def beats(rng: Generator, n: int, rate: float, jitter: float) -> np.ndarray:
+def beat_times(rng: Generator, n: int, rate: float, jitter: float) -> np.ndarray:
     """Times (seconds) of beats at `rate` per second, each moved by a share `jitter` of the period."""
     times = np.arange(0, n / SAMPLE_RATE, 1 / rate)
     return np.maximum(0, times + rng.normal(0, jitter / rate, len(times)))
 
 
-def samples(seconds: float) -> int:
+def to_samples(seconds: float) -> int:
     """Seconds in samples."""
     return max(2, int(seconds * SAMPLE_RATE))
 
 
-def unit(signal: np.ndarray) -> np.ndarray:
+def normalise_rms(signal: np.ndarray) -> np.ndarray:
     """Scale to unit RMS."""
     return signal / (np.sqrt(np.mean(signal**2)) + 1e-12)

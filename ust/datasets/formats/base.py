@@ -11,7 +11,7 @@ from ust.util.names import find_file, nfc
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 IN_DOUBT = -2  # a line that may concern the class could not be placed; -1 in annotations.csv
-WHOLE = (0.0, None)  # times of a whole recording
+WHOLE_RECORDING = (0.0, None)  # times of a whole recording
 DECIMAL_COMMA = re.compile(r"\d+,\d+")
 
 
@@ -36,7 +36,7 @@ class Annotation:
         What must stay on one side of a split, such as the sensor; "" for the recording itself.
     split : str
         Where it belongs to one already.
-    answer : int
+    status : int
         1 present, 0 explicitly absent, -1 unsure or not asked, `IN_DOUBT`.
     certain : bool
         False if the line names this recording among others that it may mean.
@@ -51,7 +51,7 @@ class Annotation:
     annotator: str = ""
     group: str = ""
     split: str = ""
-    answer: int = PRESENT
+    status: int = PRESENT
     certain: bool = True
     where: str = field(default="", compare=False)
 
@@ -65,7 +65,7 @@ class ImportOptions:
     audio : Path or None
         Folder of the recordings, where they do not lie beside their labels.
     columns : mapping of str to str
-        A table's column by its role (`ust.datasets.formats.columns.ROLES`); "" if it has none of that role.
+        A table's column by its role (`ust.datasets.formats.label_table.ROLES`); "" if it has none.
     separator : str or None
         Of a table's columns; None to look for it.
     validate_folds : tuple of str
@@ -79,7 +79,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingRecording:
     """Why a name identifies no recording, and the recordings that it may mean."""
 
     reason: str
@@ -92,26 +92,26 @@ class ImportedLabels:
 
     Attributes
     ----------
-    said : list of Said
+    annotations : list of Annotation
         Of a line that cannot be placed: the class and the stretch that it may concern, `IN_DOUBT`.
     problems : list of str
         One for each line that cannot be used: file, line and reason.
     """
 
-    said: list[Annotation] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> bool:
         """Whether any line could be placed."""
-        return any(each.answer != IN_DOUBT for each in self.said)
+        return any(each.status != IN_DOUBT for each in self.annotations)
 
     def add(
         self,
         where: str,
-        recording: Path | Missing,
+        recording: Path | MissingRecording,
         label: str | None,
-        times: tuple[float, float | None] | str = WHOLE,
+        times: tuple[float, float | None] | str = WHOLE_RECORDING,
         *,
         problem: str = "",
         annotator: str = "",
@@ -129,30 +129,30 @@ class ImportedLabels:
         label : str or None
             None if the line says that nothing was heard, "" if it lacks a label.
         times : tuple of (start, end) or str
-            Seconds, end None for that of the recording; or why there are none (see `stretch`).
+            Seconds, end None for that of the recording; or why there are none (see `parse_interval`).
         problem : str
             Another reason why the line cannot be used.
         annotator, group, split : str
             See `Annotation`.
         """
-        if isinstance(recording, Missing):
+        if isinstance(recording, MissingRecording):
             self.problems.append(f"{where}: {problem and f'{problem}; '}{recording.reason}")
-            self.said += [
+            self.annotations += [
                 Annotation(
-                    path, label or None, annotator=annotator, answer=IN_DOUBT, certain=False, where=where
+                    path, label or None, annotator=annotator, status=IN_DOUBT, certain=False, where=where
                 )
                 for path in recording.candidates
             ]
             return
         if isinstance(times, str):
-            problem, times = problem or times, WHOLE
+            problem, times = problem or times, WHOLE_RECORDING
         if label == "":
             problem = problem or "has no label"
         if problem:
             self.problems.append(f"{where}: {problem}")
         answer = IN_DOUBT if problem else PRESENT
         said = Annotation(recording, label or None, *times, annotator, group, split, answer, where=where)
-        self.said.append(said)
+        self.annotations.append(said)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class RecordingIndex:
             for key in {nfc(path.name), nfc(path.stem)}:
                 self._by_name.setdefault(key, []).append(path)
 
-    def find(self, name: str) -> Path | Missing:
+    def find(self, name: str) -> Path | MissingRecording:
         """Return the file, by its place in the folder or by the end of its path, or why there is none."""
         direct = find_file(self.folder, name)
         if direct is not None:
@@ -207,8 +207,8 @@ class RecordingIndex:
             return found[0]
         if found:
             names = shorten([str(path.relative_to(self.folder)) for path in found])
-            return Missing(f"{name!r} may be {names}", tuple(found))
-        return Missing(f"there is no recording {name!r} in {self.folder}")
+            return MissingRecording(f"{name!r} may be {names}", tuple(found))
+        return MissingRecording(f"there is no recording {name!r} in {self.folder}")
 
 
 def _common_tail(first: list[str], second: tuple[str, ...]) -> int:
@@ -230,7 +230,9 @@ def parse_seconds(text: str, scale: float = 1.0) -> float | None:
     return value if 0 <= value < 1e9 else None
 
 
-def stretch(start: str, end: str, scales: tuple[float, float] = (1.0, 1.0)) -> tuple[float, float] | str:
+def parse_interval(
+    start: str, end: str, scales: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float] | str:
     """Return start and end in seconds, given their texts, or the reason why they are no stretch of time."""
     times = [parse_seconds(text, scale) for text, scale in zip((start, end), scales, strict=True)]
     if None in times or times[1] < times[0]:

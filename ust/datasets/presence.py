@@ -16,15 +16,15 @@ Answers combine label by label to the one of higher precedence, so that the orde
 from collections.abc import Mapping
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.datasets.formats.form import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
+from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
 
 NOT_NAMED = -3
 PRECEDENCE = (UNKNOWN, NOT_NAMED, IN_DOUBT, ABSENT, PRESENT)
-VALUES = {PRESENT: 1, ABSENT: 0, IN_DOUBT: -1, NOT_NAMED: 0, UNKNOWN: -1}
-Answer = dict[str, int]
+STATUS_VALUES = {PRESENT: 1, ABSENT: 0, IN_DOUBT: -1, NOT_NAMED: 0, UNKNOWN: -1}
+Statuses = dict[str, int]
 
 
-def combine(first: Mapping[str, int], second: Mapping[str, int]) -> Answer:
+def combine_statuses(first: Mapping[str, int], second: Mapping[str, int]) -> Statuses:
     """Return the answer that two sources together give.
 
     Examples
@@ -43,7 +43,7 @@ def contradictions(first: Mapping[str, int], second: Mapping[str, int]) -> list[
     return [label for label in first if {first[label], second.get(label)} == {PRESENT, ABSENT}]
 
 
-def values(answer: Mapping[str, int], taxonomy: Taxonomy) -> dict[str, int]:
+def presence_values(answer: Mapping[str, int], taxonomy: Taxonomy) -> dict[str, int]:
     """Return presence by label as in annotations.csv: 1, 0 or -1 for "not asked".
 
     A fine label that is present makes its coarse one present. A fine label that is only not named is open
@@ -51,7 +51,7 @@ def values(answer: Mapping[str, int], taxonomy: Taxonomy) -> dict[str, int]:
     named is open where one of its fine labels is in doubt.
     """
     status = {label: answer.get(label, UNKNOWN) for label in taxonomy.labels}
-    found = {label: VALUES[status[label]] for label in taxonomy.labels}
+    found = {label: STATUS_VALUES[status[label]] for label in taxonomy.labels}
     for group, coarse in enumerate(taxonomy.coarse):
         members = [taxonomy.fine[index] for index in taxonomy.members(group)]
         heard = any(status[member] == PRESENT for member in members)
