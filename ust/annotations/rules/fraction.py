@@ -1,4 +1,4 @@
-"""The share of those asked who heard it."""
+"""The fraction of the asked annotators who marked the label as present."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimat
 
 
 def estimate_fraction(votes: Votes, settings: EstimateConfig) -> np.ndarray:
-    """Shares [shape=(clips, labels)]; 0 where nobody was asked."""
+    """Return fractions [shape=(clips, labels)]; 0 if no annotator was asked."""
     return votes.fraction()
 
 
