@@ -34,7 +34,7 @@ def test_folders_are_classes(tmp_path):
     sound(tmp_path / "loose.wav")
     found = read(tmp_path)
     assert found.annotations == [Annotation(b, "market: voices"), Annotation(a, "tram")]
-    assert "loose.wav: lies in no class's folder" in found.problems[0]
+    assert "loose.wav: is not in the folder of a class" in found.problems[0]
     assert detect_format(tmp_path) == "folder"
 
 
@@ -265,7 +265,7 @@ def test_folders_without_classes(tmp_path, make):
 
 def test_what_is_of_no_form_is_said(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
-    with pytest.raises(UserError, match="in no form that is known; say --format"):
+    with pytest.raises(UserError, match="unknown label format; set --format"):
         detect_format(tmp_path / "notes.docx")
     with pytest.raises(UserError, match="no such file"):
         detect_format(tmp_path / "gone")

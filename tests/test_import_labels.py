@@ -359,7 +359,7 @@ def test_label_studio_comments_are_listed_and_leave_nothing_open(tmp_path, stree
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
     comment = result("textarea", {"text": ["windy"]}, "r3")
     problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, comment)))
-    assert "1 result(s) of the type 'textarea' are no labels" in problems[0]
+    assert "1 result(s) of the type 'textarea' are not labels" in problems[0]
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
 
@@ -389,7 +389,7 @@ def test_label_studio_old_exports_and_predictions(tmp_path, street):
     predicted = {"data": {"audio": "street.wav"}, "annotations": [], "predictions": [{"result": [tram]}]}
     found = read(export(tmp_path, predicted))
     assert found.annotations == []
-    assert "has no annotations (1 such tasks); what a model predicted is not taken" in found.problems[0]
+    assert "has no annotations (1 such tasks); predictions of a model are not imported" in found.problems[0]
     with pytest.raises(UserError, match="not as JSON-MIN"):
         read(export(tmp_path, {"audio": "street.wav", "label": [{"start": 1, "end": 2, "labels": ["tram"]}]}))
 
@@ -611,7 +611,7 @@ def test_classes_may_stand_in_any_order(tmp_path):
         == wanted
     )
     assert taxonomy_from_classes(["dog: barking"]) == wanted
-    with pytest.raises(UserError, match="the class 'dog' is there twice"):
+    with pytest.raises(UserError, match="the class 'dog' is listed twice"):
         taxonomy_from_classes(["dog", "dog: barking", "dog"])
 
 

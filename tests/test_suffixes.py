@@ -39,7 +39,7 @@ def by_archive(folder):
 
 def by_labels(folder):
     found = read(folder, ImportOptions())
-    assert found.problems == [f"{folder / 'a.wav'}: lies in no class's folder"]
+    assert found.problems == [f"{folder / 'a.wav'}: is not in the folder of a class"]
     return ["a.wav", *(os.path.relpath(said.path, folder) for said in found.annotations)]
 
 

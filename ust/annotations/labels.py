@@ -70,7 +70,7 @@ def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
         If the file is missing or its columns are not the taxonomy's.
     """
     types = {"split": str, "audio_filename": str}
-    labels = read_csv(path, hint="the stage aggregate_labels writes it", dtype=types)
+    labels = read_csv(path, hint="the stage aggregate_labels makes it", dtype=types)
     expected = ["split", "audio_filename", *taxonomy.labels]
     if list(labels.columns) != expected:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A folder with a folder of recordings for each class, as a data set."""
+"""The data source ``folder``: a folder with a subfolder of recordings for each class."""
 
 from typing import Any
 
@@ -21,24 +21,24 @@ class Folder(Section):
 
 
 def require_path(data: Any) -> None:
-    """Check that the section ``data`` names the folder."""
+    """Raise ValueError unless ``data.path`` is set."""
     if not data.path:
         raise ValueError("source 'folder' needs data.path, a folder with a folder for each class")
 
 
 def fetch(place: Destination, data: Any) -> Summary:
-    """Cut the recordings of ``data.path`` to clips, label them by their folders, deal them to splits."""
+    """Cut the recordings of ``data.path`` into clips, label them by their folders, and split them."""
     root = place.resolve_path(data.path)
     collection = Collection.create(place.folder, taxonomy_from_classes(list_classes(root)))
-    found = read(root, ImportOptions())
-    added = import_recordings(
-        collection, found.annotations, root, renamed={}, split=None, validate=data.folder.validate_,
+    labels = read(root, ImportOptions())
+    result = import_recordings(
+        collection, labels.annotations, root, renamed={}, split=None, validate=data.folder.validate_,
         seed=data.folder.seed, progress=place.progress,
     )  # fmt: skip
-    problems = [*found.problems, *added.problems, *added.unreadable]
+    problems = [*labels.problems, *result.problems, *result.unreadable]
     if problems and data.on_bad_audio == "fail":
         raise UserError(
-            f"{root}: {len(problems)} thing(s) cannot be used; to go on without them, set data.on_bad_audio "
+            f"{root}: {len(problems)} item(s) cannot be used; to go on without them, set data.on_bad_audio "
             f"to skip:\n{bullet_list(problems, limit=10_000)}"
         )
     clips = collection.clips()
@@ -49,7 +49,7 @@ def fetch(place: Destination, data: Any) -> Summary:
     (place.folder / CLIPS).unlink()
     (place.folder / IMPLIED).unlink(missing_ok=True)
     return Summary(
-        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(added.warnings)
+        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(result.warnings)
     )
 
 

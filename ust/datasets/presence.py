@@ -1,16 +1,17 @@
-"""What one annotator's labels say of each class in a clip, and how those of several sources add up.
+"""Presence of each class in a clip, by one annotator, combined from several label sources.
 
-An answer maps labels to one of these, in order of precedence:
+Each label of the taxonomy has one of these statuses, in order of precedence:
 
-| | value in annotations.csv | |
+| status | value in annotations.csv | meaning |
 | --- | --- | --- |
-| `PRESENT` | 1 | a label names the class |
-| `ABSENT` | 0 | the class is explicitly said to be absent |
-| `IN_DOUBT` | -1 | a line that may concern the class here could not be placed; or a reviewer is unsure |
-| `NOT_NAMED` | 0 | the recording was labelled for the class, and no label names it here |
-| `UNKNOWN` | -1 | not asked; the same as no entry |
+| `PRESENT` | 1 | an annotation names the class |
+| `ABSENT` | 0 | the class is explicitly marked as absent |
+| `IN_DOUBT` | -1 | an unreadable annotation may be of this class and clip, or a reviewer is unsure |
+| `NOT_NAMED` | 0 | the recording was labelled for the class, and no annotation names it in this clip |
+| `UNKNOWN` | -1 | not asked; equivalent to a missing entry |
 
-Answers combine label by label to the one of higher precedence, so that the order of imports does not matter.
+Two sources combine, label by label, to the status of higher precedence. The order of imports therefore does
+not matter.
 """
 
 from collections.abc import Mapping
@@ -21,44 +22,47 @@ from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
 NOT_NAMED = -3
 PRECEDENCE = (UNKNOWN, NOT_NAMED, IN_DOUBT, ABSENT, PRESENT)
 STATUS_VALUES = {PRESENT: 1, ABSENT: 0, IN_DOUBT: -1, NOT_NAMED: 0, UNKNOWN: -1}
-Statuses = dict[str, int]
+Statuses = dict[str, int]  # by label
 
 
 def combine_statuses(first: Mapping[str, int], second: Mapping[str, int]) -> Statuses:
-    """Return the answer that two sources together give.
+    """Combine the statuses from two sources.
 
     Examples
     --------
-    >>> combine({"1_tram": HEARD, "2_bell": NOT_NAMED}, {"1_tram": NOT_NAMED, "2_bell": HEARD})
+    >>> combine_statuses({"1_tram": PRESENT, "2_bell": NOT_NAMED}, {"1_tram": NOT_NAMED, "2_bell": PRESENT})
     {'1_tram': 1, '2_bell': 1}
     """
-    found = dict(first)
-    for label, answer in second.items():
-        found[label] = max(found.get(label, UNKNOWN), answer, key=PRECEDENCE.index)
-    return found
+    combined = dict(first)
+    for label, status in second.items():
+        combined[label] = max(combined.get(label, UNKNOWN), status, key=PRECEDENCE.index)
+    return combined
 
 
 def contradictions(first: Mapping[str, int], second: Mapping[str, int]) -> list[str]:
-    """Return the labels that one source names and the other explicitly excludes."""
+    """Return the labels that are `PRESENT` in one source and `ABSENT` in the other."""
     return [label for label in first if {first[label], second.get(label)} == {PRESENT, ABSENT}]
 
 
-def presence_values(answer: Mapping[str, int], taxonomy: Taxonomy) -> dict[str, int]:
-    """Return presence by label as in annotations.csv: 1, 0 or -1 for "not asked".
+def presence_values(statuses: Mapping[str, int], taxonomy: Taxonomy) -> dict[str, int]:
+    """Convert statuses to the values of annotations.csv: 1, 0, or -1 for "not asked".
 
-    A fine label that is present makes its coarse one present. A fine label that is only not named is open
-    (-1) where its coarse one is in doubt, or present without any fine label; a coarse one that is only not
-    named is open where one of its fine labels is in doubt.
+    Three rules keep the levels consistent:
+
+    - A coarse label is 1 if one of its fine labels is present.
+    - A fine label that is not named is -1 if its coarse label is in doubt, or is present without any fine
+      label.
+    - A coarse label that is not named is -1 if one of its fine labels is in doubt.
     """
-    status = {label: answer.get(label, UNKNOWN) for label in taxonomy.labels}
-    found = {label: STATUS_VALUES[status[label]] for label in taxonomy.labels}
+    status = {label: statuses.get(label, UNKNOWN) for label in taxonomy.labels}
+    values = {label: STATUS_VALUES[status[label]] for label in taxonomy.labels}
     for group, coarse in enumerate(taxonomy.coarse):
         members = [taxonomy.fine[index] for index in taxonomy.members(group)]
-        heard = any(status[member] == PRESENT for member in members)
-        if status[coarse] == IN_DOUBT or (status[coarse] == PRESENT and not heard):
-            found |= {member: -1 for member in members if status[member] == NOT_NAMED}
+        fine_present = any(status[member] == PRESENT for member in members)
+        if status[coarse] == IN_DOUBT or (status[coarse] == PRESENT and not fine_present):
+            values |= {member: -1 for member in members if status[member] == NOT_NAMED}
         if status[coarse] == NOT_NAMED and any(status[member] == IN_DOUBT for member in members):
-            found[coarse] = -1
-        if heard:
-            found[coarse] = 1
-    return found
+            values[coarse] = -1
+        if fine_present:
+            values[coarse] = 1
+    return values

@@ -83,7 +83,7 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the stage {made_by} writes it") from None
+        raise UserError(f"{path}: no such file; the stage {made_by} makes it") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a file of the stage {made_by}") from None
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What a form of labels is, and what is read from it."""
+"""The interface of label formats, and the annotations that they return."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,38 +10,38 @@ from ust.util.errors import UserError, shorten
 from ust.util.names import find_file, nfc
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-IN_DOUBT = -2  # a line that may concern the class could not be placed; -1 in annotations.csv
-WHOLE_RECORDING = (0.0, None)  # times of a whole recording
+IN_DOUBT = -2  # an unreadable annotation may be of the class; -1 in annotations.csv
+WHOLE_RECORDING = (0.0, None)  # start and end of a whole recording
 DECIMAL_COMMA = re.compile(r"\d+,\d+")
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotator's label of a stretch of a recording.
+    """One labelled segment of a recording.
 
     Attributes
     ----------
     path : Path
         The recording.
     label : str or None
-        As written in the source. None: the annotator listened and names nothing; with the answer `IN_DOUBT`
-        the class is not known, so that the line may concern any.
+        Class name as written in the source. None with the status `PRESENT` means that no class is audible;
+        None with `IN_DOUBT` means that the class is unknown, so that it may be any.
     start : float
         Seconds.
     end : float or None
-        Seconds; None for the end of the recording.
+        Seconds; None is the end of the recording.
     annotator : str
-        The name; "" where labels come without one, and are taken as the ground truth.
+        Name of the annotator; labels without a name ("") are ground truth.
     group : str
-        What must stay on one side of a split, such as the sensor; "" for the recording itself.
+        Recordings of a group, such as a sensor, stay in one split; "" makes each recording a group.
     split : str
-        Where it belongs to one already.
+        The split that the source assigns, or "".
     status : int
-        1 present, 0 explicitly absent, -1 unsure or not asked, `IN_DOUBT`.
+        `PRESENT`, `ABSENT` (explicitly), `UNKNOWN` (unsure or not asked) or `IN_DOUBT`.
     certain : bool
-        False if the line names this recording among others that it may mean.
+        False if the source's name for the recording fits several, of which this is one.
     where : str
-        File and line, for messages.
+        File and line, for error messages.
     """
 
     path: Path
@@ -58,18 +58,18 @@ class Annotation:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What people say of a source that it does not say itself.
+    """Options for reading a label source.
 
     Attributes
     ----------
     audio : Path or None
-        Folder of the recordings, where they do not lie beside their labels.
+        Folder of the recordings, if it is not the folder of the labels.
     columns : mapping of str to str
-        A table's column by its role (`ust.datasets.formats.label_table.ROLES`); "" if it has none.
+        Column of a table by its role (`ust.datasets.formats.label_table.ROLES`); "" if no column has it.
     separator : str or None
-        Of a table's columns; None to look for it.
+        Separator of a table's columns; None to detect it.
     validate_folds : tuple of str
-        Of data sets with folds, those that are validated on.
+        Folds to use as validate, for data sets with folds.
     """
 
     audio: Path | None = None
@@ -80,7 +80,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class MissingRecording:
-    """Why a name identifies no recording, and the recordings that it may mean."""
+    """Result of a failed search for a recording: the reason, and the recordings that the name may mean."""
 
     reason: str
     candidates: tuple[Path, ...] = ()
@@ -88,14 +88,14 @@ class MissingRecording:
 
 @dataclass
 class ImportedLabels:
-    """The labels of a source, and the lines of it that cannot be used.
+    """The annotations of a label source, and its problems.
 
     Attributes
     ----------
     annotations : list of Annotation
-        Of a line that cannot be placed: the class and the stretch that it may concern, `IN_DOUBT`.
+        Includes unreadable lines, with the status `IN_DOUBT` and the class and segment that they may concern.
     problems : list of str
-        One for each line that cannot be used: file, line and reason.
+        File, line and reason for each line that cannot be used.
     """
 
     annotations: list[Annotation] = field(default_factory=list)
@@ -103,8 +103,8 @@ class ImportedLabels:
 
     @property
     def usable(self) -> bool:
-        """Whether any line could be placed."""
-        return any(each.status != IN_DOUBT for each in self.annotations)
+        """Whether at least one line could be read."""
+        return any(annotation.status != IN_DOUBT for annotation in self.annotations)
 
     def add(
         self,
@@ -118,18 +118,19 @@ class ImportedLabels:
         group: str = "",
         split: str = "",
     ) -> None:
-        """Add a line of a source, or list why it cannot be used and put in doubt what it may concern.
+        """Add a line of a source; of an unusable line, add the problem and an annotation `IN_DOUBT`.
 
         Parameters
         ----------
         where : str
             File and line.
         recording : Path or Missing
-            What `Recordings.find` returned for the line.
+            Result of `RecordingIndex.find`.
         label : str or None
-            None if the line says that nothing was heard, "" if it lacks a label.
+            None if the line states that no class is audible, "" if it lacks a label.
         times : tuple of (start, end) or str
-            Seconds, end None for that of the recording; or why there are none (see `parse_interval`).
+            Seconds; an end of None is the end of the recording. A string is the reason why the times are
+            invalid (see `parse_interval`).
         problem : str
             Another reason why the line cannot be used.
         annotator, group, split : str
@@ -150,23 +151,24 @@ class ImportedLabels:
             problem = problem or "has no label"
         if problem:
             self.problems.append(f"{where}: {problem}")
-        answer = IN_DOUBT if problem else PRESENT
-        said = Annotation(recording, label or None, *times, annotator, group, split, answer, where=where)
-        self.annotations.append(said)
+        status = IN_DOUBT if problem else PRESENT
+        self.annotations.append(
+            Annotation(recording, label or None, *times, annotator, group, split, status, where=where)
+        )
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A row of `ust.datasets.formats.registry.FORMATS`.
+    """A label format, a row of `ust.datasets.formats.registry.FORMATS`.
 
     Attributes
     ----------
-    words : str
-        What it is.
+    description : str
+        Description in error messages.
     matches : callable
-        Whether a file or folder is of this form.
+        ``matches(path)`` returns whether a file or folder has this format.
     read : callable
-        Raises a `UserError` if it is of another.
+        ``read(path, options)`` returns `ImportedLabels`, or raises `UserError` for another format.
     """
 
     description: str
@@ -175,17 +177,17 @@ class LabelFormat:
 
 
 class RecordingIndex:
-    """Finds recordings by the names that labels have for them; names compare in Unicode's form C.
+    """Finds recordings by the names in a label source; names are compared in NFC.
 
     Parameters
     ----------
     folder : Path
-        Where they lie.
+        Folder of the recordings.
     """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of recordings; name it by --audio")
+            raise UserError(f"{folder}: no such folder of recordings; set it with --audio")
         self.folder = folder
         self._by_name: dict[str, list[Path]] = {}
         for path in list_recordings(folder):
@@ -193,26 +195,26 @@ class RecordingIndex:
                 self._by_name.setdefault(key, []).append(path)
 
     def find(self, name: str) -> Path | MissingRecording:
-        """Return the file, by its place in the folder or by the end of its path, or why there is none."""
+        """Return the recording with a relative path, or with the best match of its last parts."""
         direct = find_file(self.folder, name)
         if direct is not None:
             return direct
         *parents, plain = nfc(name).replace("\\", "/").rstrip("/").split("/")
-        found = self._by_name.get(plain, [])
-        if len(found) > 1:  # /mnt/x/site_a/1.wav is site_a/1.wav, not site_b/1.wav
-            agreeing = [_common_tail(parents, path.relative_to(self.folder).parts[:-1]) for path in found]
-            if max(agreeing) > 0:
-                found = [path for path, n in zip(found, agreeing, strict=True) if n == max(agreeing)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = shorten([str(path.relative_to(self.folder)) for path in found])
-            return MissingRecording(f"{name!r} may be {names}", tuple(found))
+        candidates = self._by_name.get(plain, [])
+        if len(candidates) > 1:  # /mnt/x/site_a/1.wav is site_a/1.wav, not site_b/1.wav
+            common = [_common_tail(parents, path.relative_to(self.folder).parts[:-1]) for path in candidates]
+            if max(common) > 0:
+                candidates = [path for path, n in zip(candidates, common, strict=True) if n == max(common)]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            names = shorten([str(path.relative_to(self.folder)) for path in candidates])
+            return MissingRecording(f"{name!r} may be {names}", tuple(candidates))
         return MissingRecording(f"there is no recording {name!r} in {self.folder}")
 
 
 def _common_tail(first: list[str], second: tuple[str, ...]) -> int:
-    """Return how many parts two paths have in common at their ends."""
+    """Return the number of equal parts at the ends of two paths."""
     count = 0
     for one, other in zip(reversed(first), reversed(second), strict=False):
         if one != nfc(other):
@@ -222,7 +224,7 @@ def _common_tail(first: list[str], second: tuple[str, ...]) -> int:
 
 
 def parse_seconds(text: str, scale: float = 1.0) -> float | None:
-    """Return a time in seconds, given its text in units of `scale` seconds; None if it is no time."""
+    """Parse a time in units of `scale` seconds and return it in seconds; None if it is invalid."""
     try:
         value = float(text) * scale
     except ValueError:
@@ -233,7 +235,7 @@ def parse_seconds(text: str, scale: float = 1.0) -> float | None:
 def parse_interval(
     start: str, end: str, scales: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[float, float] | str:
-    """Return start and end in seconds, given their texts, or the reason why they are no stretch of time."""
+    """Parse start and end and return them in seconds, or the reason why they are invalid."""
     times = [parse_seconds(text, scale) for text, scale in zip((start, end), scales, strict=True)]
     if None in times or times[1] < times[0]:
         comma = any(map(DECIMAL_COMMA.fullmatch, (start, end)))

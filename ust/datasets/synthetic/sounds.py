@@ -1,7 +1,7 @@
-"""One recognisable sound for every fine label of SONYC-UST, built by signal processing.
+"""A recognisable sound for every fine label of SONYC-UST, built by signal processing.
 
-Each function takes a random generator and a length in samples and returns that many samples; no two calls
-sound the same, but what tells one class from another (pitch, rate, envelope, timbre) stays in its range.
+Each `Sound` takes a random generator and a length, and returns that many samples. Calls differ, but pitch,
+rate, envelope and timbre stay within the range of the class.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def engine(lowest: float, highest: float, partials: int, rumble: float, lope: fl
 
 
 def hammer(rate: tuple[float, float], ring: tuple[float, float], thump: float, length: float) -> Sound:
-    """A striking machine: blows per second, band of its ring (Hz), share of low thump, ring seconds."""
+    """A striking machine: blows per second, ring frequencies (Hz), level of the thump, ring seconds."""
 
     def make(rng: Generator, n: int) -> np.ndarray:
         times = beat_times(rng, n, rng.uniform(*rate), 0.04)
@@ -60,7 +60,7 @@ def hammer(rate: tuple[float, float], ring: tuple[float, float], thump: float, l
 
 
 def impact(rng: Generator, n: int) -> np.ndarray:
-    """Things that fall, slam or bang by hand: few, irregular, each different."""
+    """A few irregular impacts, such as objects that fall or doors that slam."""
     times = np.sort(rng.uniform(0, 0.9 * n / SAMPLE_RATE, rng.integers(2, 6)))
 
     def bang(_: int) -> np.ndarray:
@@ -228,7 +228,7 @@ def shouting(rng: Generator, n: int) -> np.ndarray:
 
 
 def crowd(rng: Generator, n: int) -> np.ndarray:
-    """Many voices at once, and the murmur of more."""
+    """Ten voices, and noise for the murmur of many more."""
     voices = sum(voice(rng, n, pitch=(90, 300), rate=4, pauses=0.2, bright=0.4) for _ in range(10))
     return normalise_rms(voices) + 0.8 * band_noise(rng, n, 250, 2500, slope=0.5)
 
