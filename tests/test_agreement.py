@@ -53,7 +53,7 @@ def test_label_counts(annotated):
     assert len(counts) == 2 * 2 * 37
 
 
-def test_one_answer_is_no_agreement(taxonomy):
+def test_one_annotation_gives_no_agreement(taxonomy):
     keys = {"split": "train", "sensor_id": "1", "audio_filename": ["a.wav", "a.wav", "b.wav"]}
     votes = {label: [1, -1, 0] for label in taxonomy.labels}
     annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)

@@ -128,7 +128,7 @@ def test_columns_must_match_the_taxonomy(read, table):
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\xfe\x01", b"\xff\xfe\x00a,b", b'a,"b\n1,2\n', b"a,b\n1,2,3\n"]
 )
-def test_what_is_no_csv_is_explained(tmp_path, taxonomy, content):
+def test_an_invalid_csv_file_is_explained(tmp_path, taxonomy, content):
     path = tmp_path / "annotations.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"annotations\.csv"):
@@ -159,7 +159,7 @@ GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
         (-1, (-1, -1), -1),
     ],
 )
-def test_a_coarse_value_becomes_the_maximum_of_its_fine_ones_where_they_decide_it(coarse, fine, wanted):
+def test_contradicting_coarse_values_become_the_maximum_of_fine_values(coarse, fine, wanted):
     columns = dict(zip(GROUPS.labels, (coarse, 1, *fine), strict=True))
     table = pd.DataFrame([{"split": "train"} | columns])
     found = correct_coarse(table, GROUPS)
@@ -186,7 +186,7 @@ def test_contradictions_are_counted_by_column_and_split(read, table, taxonomy, t
     assert not caplog.records
 
 
-def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, caplog):
+def test_only_the_error_of_the_change_log_is_corrected_in_the_real_file(sonyc_ust_v1, caplog):
     """Dataset README, 0.4: machinery-impact was marked whenever non-machinery-impact was present."""
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     caplog.set_level(logging.INFO, "ust")
@@ -213,13 +213,13 @@ def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, ca
     ("text", "wanted"),
     [("data: {coarse: as_given}", "as_given"), ("data: {path: null}", "from_fine"), ("mn: {}", "from_fine")],
 )
-def test_data_coarse_of_a_parameter_file(tmp_path, text, wanted):
+def test_read_coarse_mode(tmp_path, text, wanted):
     (tmp_path / "params.yaml").write_text(text)
     assert read_coarse_mode(tmp_path / "params.yaml") == wanted
     assert read_coarse_mode(tmp_path / "nowhere.yaml") == "from_fine"
 
 
-def test_another_data_coarse_is_refused(tmp_path):
+def test_an_unknown_coarse_mode_is_an_error(tmp_path):
     (tmp_path / "params.yaml").write_text("data: {coarse: max}")
     with pytest.raises(UserError, match=r"data\.coarse is 'max', should be one of from_fine, as_given"):
         read_coarse_mode(tmp_path / "params.yaml")

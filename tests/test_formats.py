@@ -50,7 +50,7 @@ def test_tables_of_any_separator(tmp_path, street, separator):
     ]
 
 
-def test_columns_of_other_names_are_named(tmp_path, street):
+def test_columns_with_other_names_are_set_by_option(tmp_path, street):
     (tmp_path / "t.csv").write_text("wav,what,where\nstreet.wav,tram,square\n")
     with pytest.raises(UserError, match="which column holds the path"):
         read(tmp_path / "t.csv")
@@ -231,7 +231,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("form", "number"), [(form, n) for form, (_, all_) in BROKEN.items() for n in range(len(all_))]
 )
-def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxonomy_file, form, number):
+def test_broken_sources_are_explained_and_not_changed(tmp_path, street, taxonomy_file, form, number):
     name, contents = BROKEN[form]
     assert len(contents) >= 10
     path = tmp_path / name
@@ -263,7 +263,7 @@ def test_folders_without_classes(tmp_path, make):
         FORMATS["folder"].read(tmp_path / "given", ImportOptions())
 
 
-def test_what_is_of_no_form_is_said(tmp_path):
+def test_an_unknown_format_is_an_error(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
     with pytest.raises(UserError, match="unknown label format; set --format"):
         detect_format(tmp_path / "notes.docx")
@@ -271,7 +271,7 @@ def test_what_is_of_no_form_is_said(tmp_path):
         detect_format(tmp_path / "gone")
 
 
-def test_two_of_a_name_are_not_guessed(tmp_path):
+def test_ambiguous_recordings_are_not_guessed(tmp_path):
     for folder in ("a", "b"):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")

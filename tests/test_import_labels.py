@@ -113,7 +113,7 @@ def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, 
         read(table)
 
 
-def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
+def test_the_column_option_sets_time_columns(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,from_t,to_t\nstreet.wav,tram,12,15\n")
     whole = [Annotation(street, "tram")]
@@ -160,7 +160,7 @@ def test_an_open_quotation_mark_swallows_no_rows(tmp_path, street):
         read(tmp_path / "labels.csv")
 
 
-def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
+def test_a_row_with_too_many_or_too_few_cells_affects_no_other(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nstreet.wav,tram,bell\n\nstreet.wav,tram,\nstreet.wav\n")
     found = read(table)
@@ -175,7 +175,7 @@ def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
     assert [said.where[-1] for said in found.annotations] == ["4", "2", "5"]
 
 
-def test_excels_own_first_line_names_the_separator(tmp_path, street):
+def test_the_sep_line_of_excel_sets_the_separator(tmp_path, street):
     (tmp_path / "labels.csv").write_text("sep=;\r\nfile;label\r\nstreet.wav;tram\r\n")
     assert read(tmp_path / "labels.csv").annotations == [Annotation(street, "tram")]
 
@@ -188,7 +188,12 @@ def test_excels_own_first_line_names_the_separator(tmp_path, street):
     [
         ("street.wav,tram,70,75", "from 70 to 75 s lies outside", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,tram,55,75", None, [0, 1, 0, 0, 0, 1], [0] * 6),
-        ("street.wav,tram,30,20", "from '30' to '20' is no stretch", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        (
+            "street.wav,tram,30,20",
+            "from '30' to '20' is not a time interval",
+            [-1, 1, -1, -1, -1, -1],
+            [0] * 6,
+        ),
         ('street.wav,tram,"1,5","2,5"', "write 1.5", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,tram,12,", "has no end", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,,32,34", "has no label", [0, 1, 0, None, 0, 0], [0, 0, 0, None, 0, 0]),
@@ -198,7 +203,7 @@ def test_excels_own_first_line_names_the_separator(tmp_path, street):
         ("street.wav,bell,60.2,60.4", "lies outside", [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, -1]),
     ],
 )
-def test_a_line_that_cannot_be_placed_is_listed_and_leaves_open_what_it_may_concern(
+def test_an_unusable_line_is_listed_and_puts_its_class_in_doubt(
     tmp_path, street, collection, lines, reason, tram, bell
 ):
     table = tmp_path / "labels.csv"
@@ -212,7 +217,7 @@ def test_a_line_that_cannot_be_placed_is_listed_and_leaves_open_what_it_may_conc
     assert presence(collection, "2_bell") == bell
 
 
-def test_a_name_that_may_be_two_recordings_leaves_the_class_open_in_both(tmp_path, collection):
+def test_an_ambiguous_recording_puts_the_class_in_doubt_in_all_candidates(tmp_path, collection):
     for folder in ("a", "b"):
         write_sound(tmp_path / folder / "1.wav", 10)
     table = tmp_path / "labels.csv"
@@ -233,7 +238,7 @@ def test_the_end_of_a_path_identifies_a_recording(tmp_path):
     ]  # fmt: skip
 
 
-def test_doubt_of_one_level_is_doubt_of_the_other(tmp_path, street, collection):
+def test_doubt_about_one_level_extends_to_the_other(tmp_path, street, collection):
     """A market beyond the end may be voices or a cart; voices beyond the end are a market."""
     for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
         table = tmp_path / "labels.csv"
@@ -283,7 +288,7 @@ def test_a_raven_table_of_several_recordings_needs_the_offset(tmp_path, collecti
     assert [said.start for said in found.annotations] == [1.0, 61.0]
 
 
-def test_a_broken_selection_table_costs_no_other(tmp_path, street):
+def test_a_broken_selection_table_affects_no_other(tmp_path, street):
     head = "Begin Time (s)\tEnd Time (s)\tSpecies\n"
     (tmp_path / "street.txt").write_text(f"{head}1\t2\ttram\n")
     write_sound(tmp_path / "other.wav", 1)
@@ -295,7 +300,7 @@ def test_a_broken_selection_table_costs_no_other(tmp_path, street):
     ]
 
 
-def test_the_command_ends_where_nothing_could_be_used(tmp_path, street, collection, caplog):
+def test_the_command_fails_without_usable_labels(tmp_path, street, collection, caplog):
     table = tmp_path / "labels.csv"
     table.write_text("file;label;start;end\nstreet.wav;tram;1,5;3,0\n")
     with pytest.raises(UserError, match="nothing of it could be used"):
@@ -496,7 +501,7 @@ def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, colle
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
 
-def test_what_a_reviewer_is_unsure_of_is_not_absent_by_a_table(tmp_path, street, collection):
+def test_labels_that_a_reviewer_is_unsure_of_stay_unknown_after_an_import(tmp_path, street, collection):
     said = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     import_unlabelled(collection, [street], tmp_path)
@@ -514,7 +519,7 @@ ANSWERS = st.dictionaries(
 
 
 @given(ANSWERS, ANSWERS, ANSWERS)
-def test_answers_combine_in_any_order_and_positives_are_kept(first, second, third):
+def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, third):
     taxonomy = Taxonomy(("1_a", "2_b"), ("2-1_c", "2-2_d"), (1, 1))
 
     def known(answer):

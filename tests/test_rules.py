@@ -60,7 +60,7 @@ def crowd(taxonomy, *, clips=120, seed=0, coins=0):
     return people(taxonomy, votes), np.array(truth)
 
 
-def test_the_fraction_is_of_those_who_were_asked(taxonomy):
+def test_the_fraction_counts_asked_annotators_only(taxonomy):
     answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
     annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
     votes = collect_votes(annotations, taxonomy)
@@ -89,7 +89,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     assert found[0].max() <= 1
 
 
-def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
+def test_pooled_recovers_the_truth_better_than_the_fraction(taxonomy):
     annotations, truth = crowd(taxonomy, coins=2)
     votes = collect_votes(annotations, taxonomy)
     fine = slice(len(taxonomy.coarse), None)
@@ -100,7 +100,7 @@ def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
     assert errors[1] < 0.2 * errors[0]
 
 
-def test_who_tosses_a_coin_is_given_no_weight(taxonomy):
+def test_a_random_annotator_has_no_weight(taxonomy):
     """His yes is as likely where it is not there as where it is, so that nothing changes with him."""
     without, with_him = (collect_votes(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
     _, theta, effect = fit_annotator_model(with_him, POOLED)
@@ -160,7 +160,7 @@ def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
     np.testing.assert_allclose(combine_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
 
 
-def test_scored_clips_have_their_truth_and_help_to_know_volunteers(taxonomy):
+def test_scored_clips_get_their_ground_truth_and_inform_the_annotator_model(taxonomy):
     annotations, truth = crowd(taxonomy, clips=12)
     scored = annotations.assign(split="validate")
     scored["audio_filename"] = "9" + scored["audio_filename"]
@@ -185,7 +185,7 @@ def test_soft_and_hard_labels(taxonomy):
 
 
 class TestRelabel:
-    def test_what_is_heard_mends_what_was_said(self, taxonomy):
+    def test_embeddings_correct_wrong_votes(self, taxonomy):
         annotations, truth = crowd(taxonomy, clips=240)
         votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(2)
@@ -195,7 +195,7 @@ class TestRelabel:
         before, after = (np.abs(v[:, fine] - truth).mean() for v in (estimate_pooled(votes, POOLED), found))
         assert after < 0.7 * before
 
-    def test_only_train_clips_are_listened_to(self, taxonomy):
+    def test_only_train_clips_use_embeddings(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         annotations.loc[annotations["sensor_id"] == "05", "split"] = "validate"
         votes = collect_votes(annotations, taxonomy)
@@ -216,12 +216,12 @@ class TestRelabel:
 
 
 class TestVerified:
-    def test_it_needs_truth_of_two_sensors(self, taxonomy):
+    def test_verified_needs_ground_truth_of_two_sensors(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         with pytest.raises(UserError, match=r"ground truth \(annotator_id 0\) of 0 sensor"):
             RULES["verified"].aggregate(annotations, taxonomy, options("verified"))
 
-    def test_a_sensors_own_truth_does_not_answer_for_it(self, taxonomy):
+    def test_a_sensor_is_predicted_without_its_own_ground_truth(self, taxonomy):
         annotations, truth = crowd(taxonomy)
         clips = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
         clips[list(taxonomy.fine)] = truth.astype(int)

@@ -66,7 +66,7 @@ def test_the_list_is_that_of_libsndfile(tmp_path):
     assert not {".raw", ".mat4", ".mat5", ".mat", ".txt"} & readable_suffixes()
 
 
-def test_what_cannot_be_read_has_a_remedy():
+def test_unreadable_formats_have_a_conversion_hint():
     assert conversion_hint("my card/s.M4A").endswith("ffmpeg -i 'my card/s.M4A' 'my card/s.flac'")
     assert "does not tell its rate" in conversion_hint("s.raw")
     assert all(is_audio(f"x{suffix}") for suffix in (".aac", ".wma", ".webm", ".mp4", ".amr"))

@@ -151,7 +151,7 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
     Examples
     --------
     >>> split_groups({"street": np.array([4, 0]), "square": np.array([4, 0])}, validate=0.5, seed=0)
-    {'street': 'train', 'square': 'validate'}
+    {'square': 'train', 'street': 'validate'}
     """
     names = sorted(counts)
     if not names or validate == 0:

@@ -27,7 +27,7 @@ def restore_name(name: str) -> str:
 
     Examples
     --------
-    >>> original("stra\\xdfe.wav") == "stra\udcdfe.wav"
+    >>> restore_name("stra\\xdfe.wav") == "stra\udcdfe.wav"
     True
     """
     return re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), name)

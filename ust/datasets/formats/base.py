@@ -240,5 +240,5 @@ def parse_interval(
     if None in times or times[1] < times[0]:
         comma = any(map(DECIMAL_COMMA.fullmatch, (start, end)))
         hint = "; write 1.5 for the decimal comma 1,5" if comma else ""
-        return f"from {start!r} to {end!r} is no stretch of time in seconds{hint}"
+        return f"from {start!r} to {end!r} is not a time interval in seconds{hint}"
     return times[0], times[1]

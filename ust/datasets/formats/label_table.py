@@ -189,7 +189,7 @@ class Columns:
             return parse_interval(start, end, (start_scale, end_scale))
         begin, length = parse_seconds(start, start_scale), parse_seconds(duration, duration_scale)
         if begin is None or (duration and length is None):
-            return f"from {start!r}{duration and f' for {duration!r}'} is no stretch of time in seconds"
+            return f"from {start!r}{duration and f' for {duration!r}'} is not a time interval in seconds"
         if not duration and (self.has("end") or self.has("duration")):
             return f"starts at {start!r}, but has no end"
         return begin, begin + length if duration else None
