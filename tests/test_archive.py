@@ -361,7 +361,7 @@ def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypat
 def test_wrong_input_is_one_line(place, tagged, monkeypatch, words, wanted):
     (place / "wrong.csv").write_text("file,begin\na.wav,0\n")
     (place / "negative.csv").write_text("path,start\na.wav,0\nb.wav,-1\n")
-    monkeypatch.setattr(engines, "PATIENCE", "1s")
+    monkeypatch.setattr(engines, "CONNECT_TIMEOUT", "1s")
     message = ust(place, "tag-archive", *words, "--system", "cnn", code=1)
     assert wanted in message
 
