@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.machine import matrix_gflops, memory_gbs
 from benchmarks.timing import measure
-from ust.util.device import prepare
+from ust.util.device import prepare_device
 
 HERE = Path(__file__).parent
 THREADS = 2
@@ -27,7 +27,7 @@ def run_one(name: str, device: str) -> None:
     from benchmarks.pairs.loading import bytes_per_clip
     from benchmarks.pairs.table import PAIRS
 
-    chosen = prepare(device=device, threads=THREADS)
+    chosen = prepare_device(device=device, threads=THREADS)
     gflops = matrix_gflops(chosen)
     with bench(chosen) as made:
         result = measure(PAIRS[name](made), gflops)
@@ -75,7 +75,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
 
-    device = prepare(device=args.device, threads=THREADS)
+    device = prepare_device(device=args.device, threads=THREADS)
     machine = {
         "name": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "threads": THREADS,

@@ -1,4 +1,4 @@
-"""How the rule `pooled` was set: by how well it ranks votes that it has not seen, and how its time grows.
+"""How the rule ``pooled`` was set: by how well it ranks votes that it has not seen, and how its time grows.
 
     python -m benchmarks.held_out_votes ANNOTATIONS.csv TAXONOMY.yaml
     python -m benchmarks.held_out_votes ANNOTATIONS.csv TAXONOMY.yaml --growth 10 50
@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
 from ust.annotations.rules.config import read_label_quality
-from ust.annotations.rules.pooled import Pooled, fit, pooled
+from ust.annotations.rules.pooled import Pooled, estimate_pooled, fit_annotator_model
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.util.seeding import random_stream
@@ -45,7 +45,7 @@ def held_out(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, *,
     for number in range(turn.max() + 1):
         rest, held = people[turn != number], people[turn == number]
         votes = collect_votes(rest, taxonomy)
-        own, _, _ = fit(votes, settings)
+        own, _, _ = fit_annotator_model(votes, settings)
         held = held[held["audio_filename"].isin(votes.clips)]
         rows = pd.Index(votes.clips).get_indexer(held["audio_filename"])
         said = (held[labels] == 1).to_numpy()
@@ -71,7 +71,7 @@ def growth(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, time
         ]
         votes = collect_votes(pd.concat(copies), taxonomy)
         started = time.perf_counter()
-        pooled(votes, settings)
+        estimate_pooled(votes, settings)
         print(f"{len(votes.clip):>9,} rows  {time.perf_counter() - started:7.1f} s")  # noqa: T201
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ust.annotations.annotations import read_truth
+from ust.annotations.annotations import read_ground_truth
 from ust.annotations.taxonomy import read_taxonomy
 from ust.evaluation.evaluation import Evaluation
 from ust.evaluation.metrics import Scores
@@ -20,7 +20,7 @@ from ust.evaluation.metrics import Scores
 def pairs(folder: Path, truth: Path, taxonomy: Path) -> Iterator[tuple[str, Scores, dict]]:
     """Yield each file's name, our coarse scores and the official script's coarse figures."""
     labels = read_taxonomy(taxonomy)
-    table, others = read_truth(truth, labels, "validate")
+    table, others = read_ground_truth(truth, labels, "validate")
     for path in sorted(folder.glob("output*.csv")):
         official = json.loads((folder / f"evaluation_{path.stem}.json").read_text("utf-8"))["coarse"]
         yield path.name, Evaluation.read(path, table, labels, others=others).scores("coarse"), official

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out"])
 
-    from ust.annotations.annotations import read_annotations, read_coarse
+    from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.rules.config import read_rule
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.embeddings import read_embeddings
@@ -25,8 +25,8 @@ def main() -> None:
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
-    given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.listens else {}
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
+    given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.needs_embeddings else {}
     labels = rule.aggregate(annotations, taxonomy, settings, **given)
     with atomic_write(args.out) as partial:
         labels.to_csv(partial, index=False, lineterminator="\n")

@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the list of features")
     args = parse_args(parser)
 
-    from ust.annotations.agreement import agreement, label_counts
-    from ust.annotations.annotations import read_annotations, read_coarse
+    from ust.annotations.agreement import label_agreement, label_counts
+    from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
@@ -29,11 +29,11 @@ def main() -> None:
 
     (names,) = read_sections(args.params, features=list[Name])
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
     tables = {
         "label_counts": label_counts(annotations, labels, taxonomy),
-        "agreement": agreement(annotations, taxonomy),
+        "agreement": label_agreement(annotations, taxonomy),
     }
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
     with open_feature_files(args.features, {name: name for name in names}) as features:

@@ -24,7 +24,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from ust.annotations.annotations import ground_truth, read_annotations, read_coarse
+    from ust.annotations.annotations import read_annotations, read_coarse_mode, select_ground_truth
     from ust.annotations.rules.config import read_label_quality
     from ust.annotations.rules.votes import collect_votes
     from ust.annotations.taxonomy import read_taxonomy
@@ -40,9 +40,9 @@ def main() -> None:
 
     section, rules = read_label_quality(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     split = args.split or section.split
-    truth = ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
+    truth = select_ground_truth(annotations, split).set_index("audio_filename")[list(taxonomy.labels)]
     votes = collect_votes(annotations, taxonomy)
     scored = truth.index.isin(votes.clips)
     if not scored.any():

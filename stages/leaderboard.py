@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, replaces=["out"])
 
-    from ust.annotations.annotations import read_coarse, read_truth
+    from ust.annotations.annotations import read_coarse_mode, read_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.config import Evaluate
     from ust.evaluation.evaluation import Evaluation
@@ -40,8 +40,8 @@ def main() -> None:
     kinds = {"leaderboard": Leaderboard, "evaluate": Evaluate, "checkpoints": dict[Name, Checkpoint]}
     board, settings, checkpoints = read_sections(args.params, **kinds)
     taxonomy = read_taxonomy(args.data / "dcase-ust-taxonomy.yaml")
-    coarse = read_coarse(args.params)
-    truth, others = read_truth(args.data / "annotations.csv", taxonomy, settings.split, coarse)
+    coarse = read_coarse_mode(args.params)
+    truth, others = read_ground_truth(args.data / "annotations.csv", taxonomy, settings.split, coarse)
     recordings = sorted((args.data / "audio" / settings.split).iterdir())[: board.timed_clips]
 
     entries = {}

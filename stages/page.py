@@ -32,7 +32,7 @@ def main() -> None:
     """Write one page that needs nothing else."""
     args = arguments()
 
-    from ust.annotations.annotations import read_annotations, read_coarse
+    from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.recordings import SAMPLE_RATE, load_audio
@@ -54,7 +54,7 @@ def main() -> None:
     systems = list(index["checkpoints"])
     history = combine_histories([args.history / f"{name}.csv" for name in index["systems"]])
     taxonomy = read_taxonomy(args.taxonomy)
-    annotations = read_annotations(args.annotations, taxonomy, read_coarse(args.params))
+    annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in systems}
     split = metrics[systems[0]]["rests_on"]["split"]

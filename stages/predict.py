@@ -28,7 +28,7 @@ def main() -> None:
     from ust.models.examples import predict, select_examples
     from ust.util.accelerate import accelerate
     from ust.util.config import Compute, Name, read_sections
-    from ust.util.device import prepare
+    from ust.util.device import prepare_device
     from ust.util.errors import UserError
 
     kinds = {"checkpoints": dict[Name, Checkpoint], "predict": Predict, "compute": Compute}
@@ -36,7 +36,7 @@ def main() -> None:
     if args.checkpoint not in rows:
         raise UserError(f"{args.params}: checkpoints has no {args.checkpoint!r}; it has {', '.join(rows)}")
     row = rows[args.checkpoint]
-    device = prepare(device=compute.device, threads=compute.threads)
+    device = prepare_device(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
     # Only the names of the clips are used.

@@ -21,7 +21,7 @@ def main() -> None:
 
     import shutil
 
-    from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
+    from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.submission import Submit, check_submission, submission_metadata, submission_metrics
     from ust.util.config import read_sections
@@ -33,7 +33,7 @@ def main() -> None:
     metrics = read_json(args.metrics, made_by="evaluate")
     # Only the names of the clips are used.
     annotations = read_annotations(args.annotations, taxonomy, AS_GIVEN)
-    truth = ground_truth(annotations, metrics["rests_on"]["split"])
+    truth = select_ground_truth(annotations, metrics["rests_on"]["split"])
     authors = [author.model_dump() for author in settings.authors]
     with atomic_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")

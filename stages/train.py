@@ -123,7 +123,7 @@ def main() -> None:
 
     import time
 
-    from ust.annotations.annotations import read_annotations, sensors_of
+    from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
@@ -134,7 +134,7 @@ def main() -> None:
     from ust.training.systems import read_system
     from ust.training.work import TrainingContext, check_inputs, describe_model, training_data
     from ust.util.config import Compute, read_sections
-    from ust.util.device import prepare
+    from ust.util.device import prepare_device
     from ust.util.documents import write_json
     from ust.util.errors import UserError
 
@@ -157,7 +157,7 @@ def main() -> None:
         system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
         check_root(args.root)
-    device = prepare(device=compute.device, threads=compute.threads)
+    device = prepare_device(device=compute.device, threads=compute.threads)
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():
@@ -171,7 +171,7 @@ def main() -> None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
-        sensors = sensors_of(read_annotations(args.annotations, taxonomy))
+        sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
     cache_gib = system.cache_gib / distributed.world_size()  # each process keeps rows of its own
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)

@@ -19,7 +19,7 @@ def main() -> None:
     from ust.datasets.download import cache_folder, download_file
     from ust.features.registry import read_feature, write_weights
     from ust.util.config import Compute, read_sections
-    from ust.util.device import prepare
+    from ust.util.device import prepare_device
 
     def bring(source: str, *, checksum: str | None = None) -> Path:
         if "://" not in source:
@@ -30,7 +30,7 @@ def main() -> None:
 
     _, settings = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
-    prepare(device="cpu", threads=compute.threads)
+    prepare_device(device="cpu", threads=compute.threads)
     provenance = write_weights(args.out, args.feature, settings, bring)
     log_done(
         "%s: %s", args.out, f"{provenance['weights']} weights" if provenance else "no weights are needed"

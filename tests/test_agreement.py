@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import aggregate
 
-from ust.annotations.agreement import AGGREGATED, ANYONE, agreement, fleiss_kappa, label_counts
+from ust.annotations.agreement import AGGREGATED, ANYONE, fleiss_kappa, label_agreement, label_counts
 
 
 def test_kappa_of_a_known_table():
@@ -29,7 +29,7 @@ def test_kappa_at_the_ends():
 
 def test_volunteers_agree_as_counted_pair_by_pair(annotated):
     annotations, taxonomy = annotated
-    found = agreement(annotations, taxonomy).set_index("label")
+    found = label_agreement(annotations, taxonomy).set_index("label")
     for label in ("1_engine", "6-1_stationary-music"):
         shares = []
         for _, rows in annotations[annotations["annotator_id"] > 0].groupby("audio_filename"):
@@ -53,10 +53,10 @@ def test_label_counts(annotated):
     assert len(counts) == 2 * 2 * 37
 
 
-def test_one_answer_is_no_agreement(taxonomy):
+def test_one_annotation_gives_no_agreement(taxonomy):
     keys = {"split": "train", "sensor_id": "1", "audio_filename": ["a.wav", "a.wav", "b.wav"]}
     votes = {label: [1, -1, 0] for label in taxonomy.labels}
     annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)
-    found = agreement(annotations, taxonomy)
+    found = label_agreement(annotations, taxonomy)
     assert (found["clips"] == 0).all()
     assert found[["heard", "agreement", "kappa"]].isna().all(axis=None)

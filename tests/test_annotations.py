@@ -8,11 +8,11 @@ import pytest
 from ust.annotations.annotations import (
     AS_GIVEN,
     correct_coarse,
-    ground_truth,
     read_annotations,
-    read_coarse,
-    read_truth,
+    read_coarse_mode,
+    read_ground_truth,
     require_ground_truth,
+    select_ground_truth,
 )
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.synthetic.city import annotation_columns
@@ -74,7 +74,7 @@ def test_the_real_file_is_read(sonyc_ust_v1):
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
     assert len(annotations) == 10_349
-    assert len(ground_truth(annotations, "validate")) == 443
+    assert len(select_ground_truth(annotations, "validate")) == 443
     assert list(pd.read_csv(sonyc_ust_v1 / "annotations.csv", nrows=1)) == annotation_columns(taxonomy)
 
 
@@ -128,7 +128,7 @@ def test_columns_must_match_the_taxonomy(read, table):
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\xfe\x01", b"\xff\xfe\x00a,b", b'a,"b\n1,2\n', b"a,b\n1,2,3\n"]
 )
-def test_what_is_no_csv_is_explained(tmp_path, taxonomy, content):
+def test_an_invalid_csv_file_is_explained(tmp_path, taxonomy, content):
     path = tmp_path / "annotations.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"annotations\.csv"):
@@ -138,7 +138,7 @@ def test_what_is_no_csv_is_explained(tmp_path, taxonomy, content):
 def test_a_split_without_ground_truth_cannot_be_scored(read, table):
     annotations = read(table[table["annotator_id"] != "0"])
     with pytest.raises(UserError, match="no ground-truth rows"):
-        ground_truth(annotations, "validate")
+        select_ground_truth(annotations, "validate")
 
 
 GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
@@ -159,7 +159,7 @@ GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
         (-1, (-1, -1), -1),
     ],
 )
-def test_a_coarse_value_becomes_the_maximum_of_its_fine_ones_where_they_decide_it(coarse, fine, wanted):
+def test_contradicting_coarse_values_become_the_maximum_of_fine_values(coarse, fine, wanted):
     columns = dict(zip(GROUPS.labels, (coarse, 1, *fine), strict=True))
     table = pd.DataFrame([{"split": "train"} | columns])
     found = correct_coarse(table, GROUPS)
@@ -186,7 +186,7 @@ def test_contradictions_are_counted_by_column_and_split(read, table, taxonomy, t
     assert not caplog.records
 
 
-def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, caplog):
+def test_only_the_error_of_the_change_log_is_corrected_in_the_real_file(sonyc_ust_v1, caplog):
     """Dataset README, 0.4: machinery-impact was marked whenever non-machinery-impact was present."""
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     caplog.set_level(logging.INFO, "ust")
@@ -203,7 +203,7 @@ def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, ca
     assert kinds.size().to_dict() == {
         ("train", 1): 315, ("validate", 1): 35, ("validate", -1): 60, ("validate", 0): 72
     }  # fmt: skip
-    truths = [ground_truth(table, "validate")["2_machinery-impact"].sum() for table in (given, found)]
+    truths = [select_ground_truth(table, "validate")["2_machinery-impact"].sum() for table in (given, found)]
     assert truths == [88, 16]
     others = [label for label in taxonomy.labels if label != "2_machinery-impact"]
     pd.testing.assert_frame_equal(found[others], given[others])
@@ -213,16 +213,16 @@ def test_the_real_files_only_error_is_the_one_of_the_change_log(sonyc_ust_v1, ca
     ("text", "wanted"),
     [("data: {coarse: as_given}", "as_given"), ("data: {path: null}", "from_fine"), ("mn: {}", "from_fine")],
 )
-def test_data_coarse_of_a_parameter_file(tmp_path, text, wanted):
+def test_read_coarse_mode(tmp_path, text, wanted):
     (tmp_path / "params.yaml").write_text(text)
-    assert read_coarse(tmp_path / "params.yaml") == wanted
-    assert read_coarse(tmp_path / "nowhere.yaml") == "from_fine"
+    assert read_coarse_mode(tmp_path / "params.yaml") == wanted
+    assert read_coarse_mode(tmp_path / "nowhere.yaml") == "from_fine"
 
 
-def test_another_data_coarse_is_refused(tmp_path):
+def test_an_unknown_coarse_mode_is_an_error(tmp_path):
     (tmp_path / "params.yaml").write_text("data: {coarse: max}")
     with pytest.raises(UserError, match=r"data\.coarse is 'max', should be one of from_fine, as_given"):
-        read_coarse(tmp_path / "params.yaml")
+        read_coarse_mode(tmp_path / "params.yaml")
 
 
 class TestTruth:
@@ -231,7 +231,7 @@ class TestTruth:
         columns = ["audio_filename", "sensor_id", "annotator_id"]
         columns += [f"{label}_presence" for label in taxonomy.coarse]
         table.loc[table["annotator_id"] == "0", columns].to_csv(tmp_path / "truth.csv", index=False)
-        truth, others = read_truth(tmp_path / "truth.csv", taxonomy, "test")
+        truth, others = read_ground_truth(tmp_path / "truth.csv", taxonomy, "test")
         assert truth["audio_filename"].tolist() == ["00_500000.wav", "08_000000.wav"]
         assert set(truth["split"]) == {"test"}
         assert set(taxonomy.coarse) <= set(truth) and not set(taxonomy.fine) & set(truth)
@@ -240,7 +240,7 @@ class TestTruth:
     def test_a_fine_column_too_few_is_still_an_error(self, tmp_path, taxonomy, table):
         table.drop(columns="8-1_dog-barking-whining_presence").to_csv(tmp_path / "truth.csv", index=False)
         with pytest.raises(UserError, match=r"1 column\(s\) are missing: 8-1_dog"):
-            read_truth(tmp_path / "truth.csv", taxonomy, "validate")
+            read_ground_truth(tmp_path / "truth.csv", taxonomy, "validate")
 
     def test_the_real_coarse_truth_is_the_corrected_one(self, sonyc_ust_v1):
         folder = sonyc_ust_v1.parent / "sonyc-truth"
@@ -249,10 +249,11 @@ class TestTruth:
         taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
         sizes = {"v1_test": 274, "v1_validate": 442, "v2_validate": 538, "v2_test": 664}
         tables = {
-            name: read_truth(folder / f"{name}_coarse.csv", taxonomy, name.split("_")[1])[0] for name in sizes
+            name: read_ground_truth(folder / f"{name}_coarse.csv", taxonomy, name.split("_")[1])[0]
+            for name in sizes
         }
         assert {name: len(table) for name, table in tables.items()} == sizes
-        ours, _ = read_truth(sonyc_ust_v1 / "annotations.csv", taxonomy, "validate")
+        ours, _ = read_ground_truth(sonyc_ust_v1 / "annotations.csv", taxonomy, "validate")
         ours = ours.set_index("audio_filename")[list(taxonomy.coarse)]
         theirs = tables["v1_validate"].set_index("audio_filename")[list(taxonomy.coarse)]
         pd.testing.assert_frame_equal(ours.loc[theirs.index], theirs)

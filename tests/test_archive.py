@@ -253,7 +253,7 @@ def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
     _, message = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in message
-    assert "the same command does what is left" in message
+    assert "run the same command again to resume" in message
     finished = Archive(str(place / "lost")).finished()
     parts = {shard: place / "lost" / "tags" / f"{shard:05}.parquet" for shard in finished}
     stamps = {shard: part.stat().st_mtime_ns for shard, part in parts.items()}
@@ -361,7 +361,7 @@ def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypat
 def test_wrong_input_is_one_line(place, tagged, monkeypatch, words, wanted):
     (place / "wrong.csv").write_text("file,begin\na.wav,0\n")
     (place / "negative.csv").write_text("path,start\na.wav,0\nb.wav,-1\n")
-    monkeypatch.setattr(engines, "PATIENCE", "1s")
+    monkeypatch.setattr(engines, "CONNECT_TIMEOUT", "1s")
     message = ust(place, "tag-archive", *words, "--system", "cnn", code=1)
     assert wanted in message
 

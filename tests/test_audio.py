@@ -9,16 +9,16 @@ import pytest
 import soundfile as sf
 from conftest import RATE
 
-from ust.audio.containers import Patch, View
+from ust.audio.containers import Patch, PatchedFile
 from ust.audio.recordings import (
     BadAudio,
-    Lossless,
+    FlacSamples,
     fit_length,
     flac_rate,
     load_audio,
     open_recording,
     read_recording,
-    windows,
+    read_windows,
 )
 
 
@@ -39,7 +39,7 @@ def test_formats(wav, noise, name, options, tolerance):
     assert np.sqrt(np.mean((clip - noise) ** 2)) < tolerance
 
 
-def test_a_file_is_known_by_its_content_not_its_name(wav, noise):
+def test_the_format_is_detected_from_the_content(wav, noise):
     path = wav("a.flac").rename(wav("b.wav").with_name("c.wav"))
     np.testing.assert_allclose(load_audio(path, RATE), noise, atol=1e-4)
 
@@ -157,7 +157,7 @@ def test_an_oddly_written_wav_with_all_its_samples_is_read(tmp_path, whole, data
     np.testing.assert_array_equal(recording.samples * 2**15, samples)
 
 
-def test_of_a_wav_with_fewer_samples_than_it_promises_those_are_read(tmp_path):
+def test_a_wav_shorter_than_declared_is_read_to_its_end(tmp_path):
     samples = np.arange(1, 1001)
     whole = riff(samples, whole=48 + 2000 - 8, data=2000)
     (tmp_path / "a.wav").write_bytes(whole[:-500])
@@ -188,7 +188,7 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(("kind", "options"), CONTAINERS)
-def test_of_a_file_cut_in_half_the_half_is_read(kind, options):
+def test_a_file_cut_in_half_is_read_to_the_cut(kind, options):
     """In every container that tells a length: the samples of the half, and one warning with both lengths."""
     whole = encoded(SOUND, format=kind, **{"subtype": "PCM_16"} | options)
     wanted, _, warning = read_all(whole)
@@ -200,13 +200,15 @@ def test_of_a_file_cut_in_half_the_half_is_read(kind, options):
     promised = "11.9" if options.get("subtype") == "MS_ADPCM" else "12.0"  # by its bytes, in whole blocks
     assert warning == f"a: incomplete: read {len(found) / rate:.1f} s of {promised} s"
     warnings = []
-    (*_, last) = windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=2, hop=1, warn=warnings.append)
+    (*_, last) = read_windows(
+        io.BytesIO(whole[: len(whole) // 2]), "a", window=2, hop=1, warn=warnings.append
+    )
     assert last[1] == len(found) / rate
     assert warnings == [warning]
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_of_an_ogg_cut_within_a_page_what_is_there_is_read(subtype):
+def test_an_ogg_cut_within_a_page_is_read_to_the_last_complete_page(subtype):
     """Ogg does not tell its length; what comes before the cut page is the same as in the whole."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     found, rate, warning = read_all(whole[: len(whole) // 2])
@@ -226,7 +228,7 @@ def ogg_checksum(page):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_whose_end_is_not_marked_is_read_whole(subtype):
+def test_an_ogg_without_end_of_stream_flag_is_read_completely(subtype):
     """As telephones leave it when a call ends; libsndfile refuses Opus so."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     page = bytearray(whole[whole.rfind(b"OggS") :])
@@ -262,7 +264,7 @@ def mp3():
 
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\x03\0\0\0\0\x02\x01" + bytes(257)])
-def test_an_mp3_that_does_not_tell_its_length_is_read_to_its_end(mp3, tag):
+def test_an_mp3_without_declared_length_is_read_to_its_end(mp3, tag):
     bare = tag + mp3[mpeg_frame(mp3, 0) :]
     with sf.SoundFile(io.BytesIO(bare)) as file:
         assert file.frames < 15 * 44_100  # libsndfile's guess
@@ -275,7 +277,7 @@ def test_an_mp3_that_does_not_tell_its_length_is_read_to_its_end(mp3, tag):
     np.testing.assert_allclose(found[best:][: len(wanted)], wanted, atol=1e-3)
 
 
-def test_an_mp3_cut_in_half_is_said_to_be(mp3):
+def test_an_mp3_cut_in_half_is_reported_as_incomplete(mp3):
     found, rate, warning = read_all(mp3[: len(mp3) // 2])
     assert 10 < len(found) / rate < 18
     assert warning == f"a: incomplete: read {len(found) / rate:.1f} s of 20.0 s"
@@ -283,7 +285,7 @@ def test_an_mp3_cut_in_half_is_said_to_be(mp3):
 
 
 @pytest.mark.parametrize("whole", [4088, 0, 8, 36])
-def test_the_wav_of_a_recorder_that_died_is_read(whole):
+def test_a_wav_with_declared_length_0_is_read(whole):
     """Its header still says that it is empty, as macOS and several recorders leave it."""
     samples = np.arange(1, 1001)
     with open_recording(io.BytesIO(riff(samples, whole=whole, data=0)), "a.wav") as file:
@@ -298,7 +300,7 @@ def test_an_empty_wav_holds_no_samples(behind):
         read_all(content)
 
 
-def test_lengths_that_a_flac_lies_about_cost_no_memory():
+def test_a_wrong_length_in_a_flac_header_allocates_no_memory():
     """68 thousand million samples: what is there is read; an unknown length is no promise."""
     content = bytearray(encoded(SOUND, format="FLAC"))
     tracemalloc.start()
@@ -328,12 +330,12 @@ def test_an_absurd_rate_is_refused_before_anything_is_allocated(tmp_path, rate):
     assert peak < 2**20
 
 
-def test_more_channels_than_there_can_be_are_refused():
+def test_too_many_channels_are_refused():
     with pytest.raises(BadAudio, match="its header says 100 channels, should be at most 64"):
         read_all(encoded(np.zeros((10, 100)), format="WAV"))
 
 
-def test_a_name_decides_nothing(tmp_path, wav, noise):
+def test_the_suffix_does_not_matter(tmp_path, wav, noise):
     """A WAV called .raw is one; samples without a header called .raw or .wav are none."""
     path = wav()
     np.testing.assert_allclose(load_audio(path.rename(tmp_path / "a.raw"), RATE), noise, atol=1e-4)
@@ -373,7 +375,7 @@ class Failing(io.BytesIO):
         return super().read(size)
 
 
-def test_a_connection_lost_on_the_way_is_no_end_of_a_file():
+def test_a_read_error_is_not_taken_for_the_end_of_the_file():
     content = encoded(np.zeros(2**24, np.int16), format="WAV")
     with (
         pytest.raises(BadAudio, match=r"s3://a\.wav: cannot be read: the connection was lost"),
@@ -382,33 +384,33 @@ def test_a_connection_lost_on_the_way_is_no_end_of_a_file():
         file.read(2**24)
 
 
-def test_a_damaged_place_is_passed_over_without_seeking():
+def test_damaged_data_is_skipped_without_seeking():
     """From second 2 on, of a FLAC cut in half, in which libsndfile cannot seek."""
     whole = encoded(SOUND, format="FLAC")
-    (first, *_) = windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=2, warn=str)
+    (first, *_) = read_windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=2, warn=str)
     np.testing.assert_array_equal(first[2], SOUND[32_000:48_000].astype(np.float32))
     with pytest.raises(BadAudio, match=r"a: has no second 9, lasts \d"):
-        list(windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=9))
+        list(read_windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=9))
 
 
 @pytest.mark.parametrize(("at", "removed", "new"), [(0, 0, b""), (3, 2, b"xyz"), (0, 4, b"z"), (7, 3, b"")])
-def test_a_view_is_the_file_with_some_bytes_replaced(at, removed, new):
+def test_a_patched_file_has_some_bytes_replaced(at, removed, new):
     wanted = b"0123456789"[:at] + new + b"0123456789"[at + removed :]
     for block in (1, 3, 100):
-        view = io.BufferedReader(View(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new)), 1)
+        view = io.BufferedReader(PatchedFile(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new)), 1)
         assert b"".join(iter(lambda view=view, block=block: view.read(block), b"")) == wanted
-    view = View(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new))
+    view = PatchedFile(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new))
     assert view.seek(0, io.SEEK_END) == len(wanted)
     view.seek(4)
     assert view.read() == wanted[4:]
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_what_is_stored_is_what_was_there(tmp_path, subtype):
+def test_stored_samples_equal_the_original(tmp_path, subtype):
     """Every bit of 16 and of 24, also of the quietest."""
     values = np.random.default_rng(0).integers(-3, 4, 5000) / 2 ** (15 if subtype == "PCM_16" else 23)
     samples, rate, _ = read_all(encoded(values, format="WAV", subtype=subtype))
-    kept = Lossless.of(samples, rate)
+    kept = FlacSamples.from_samples(samples, rate)
     kept.write(tmp_path / "a.flac")
     assert kept.gain_db == 0
     np.testing.assert_array_equal(sf.read(tmp_path / "a.flac")[0], values)
@@ -416,7 +418,7 @@ def test_what_is_stored_is_what_was_there(tmp_path, subtype):
 
 def test_peaks_over_full_scale_are_scaled_not_clipped(tmp_path):
     samples = (5 * np.sin(np.arange(4410) / 10)).astype(np.float32)
-    kept = Lossless.of(samples, RATE)
+    kept = FlacSamples.from_samples(samples, RATE)
     kept.write(tmp_path / "a.flac")
     found = sf.read(tmp_path / "a.flac")[0]
     assert kept.gain_db == pytest.approx(20 * np.log10(1 / 5), abs=1e-3)
@@ -425,9 +427,9 @@ def test_peaks_over_full_scale_are_scaled_not_clipped(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1000, 44_100, 65_535, 65_536, 195_312, 256_000, 655_350, 1_000_000])
-def test_rates_that_flac_does_not_take_are_brought_to_one_that_it_does(tmp_path, rate):
+def test_rates_above_the_limits_of_flac_are_resampled(tmp_path, rate):
     tone = np.sin(2 * np.pi * 200 * np.arange(rate // 2) / rate).astype(np.float32) / 2
-    kept = Lossless.of(tone, rate)
+    kept = FlacSamples.from_samples(tone, rate)
     kept.write(tmp_path / "a.flac")
     found, stored = sf.read(tmp_path / "a.flac")
     assert stored == flac_rate(rate) <= rate

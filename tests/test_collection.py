@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ust.cli.import_ import main as import_command
 from ust.datasets.collection import Collection
-from ust.datasets.formats.form import ABSENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import ABSENT, UNKNOWN, Annotation
 from ust.datasets.importing import (
     LabelResolver,
     import_recordings,
@@ -27,7 +27,7 @@ CLASSES = ("tram", "church bell", "market: voices", "market: cart")
 
 @pytest.fixture
 def collection(tmp_path):
-    return Collection.begin(tmp_path / "city", taxonomy_from_classes(CLASSES))
+    return Collection.create(tmp_path / "city", taxonomy_from_classes(CLASSES))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_classes_are_labels(collection):
     for text, label in {"Church_Bell": "2_church-bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
                         "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church-bell",
                         "wind": "", "dog": None}.items():  # fmt: skip
-        assert labels.of(text) == label
+        assert labels.resolve(text) == label
     with pytest.raises(UserError, match="there is no class 'dog'"):
         LabelResolver(collection.taxonomy, {"hound": "dog"})
 
@@ -61,12 +61,12 @@ def test_classes_are_labels(collection):
 @pytest.mark.parametrize(
     "classes", [[], ["a", "A"], ["a: b: c"], ["!"], ["a: b", "a: b"], ["a", "a: b", "a"]]
 )
-def test_classes_that_are_none(classes):
+def test_invalid_class_names(classes):
     with pytest.raises(UserError, match="class"):
         taxonomy_from_classes(classes)
 
 
-def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, record, tmp_path):
+def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
     path = record()
     before = path.read_bytes()
     said = [
@@ -87,14 +87,14 @@ def test_a_recording_is_cut_and_each_clip_has_what_overlaps_it(collection, recor
     assert rows.loc[(names[0], 0), labels].tolist() == [1, 0, 0, 0, 0]
     assert rows.loc[(names[2], 1), labels].tolist() == [0, 0, 1, 1, 0]
     assert collection.annotators() == {"Ada": 1}
-    samples, rate = sf.read(collection.audio(names[2]))
+    samples, rate = sf.read(collection.clip_path(names[2]))
     wanted = sf.read(path)[0][20 * RATE :].mean(axis=1)
     assert rate == RATE
     np.testing.assert_allclose(samples, wanted, atol=2**-15)
     assert path.read_bytes() == before
 
 
-def test_the_same_again_is_known_and_changes_nothing(collection, record, tmp_path):
+def test_a_repeated_import_changes_nothing(collection, record, tmp_path):
     said = [Annotation(record(), "tram", 1, 2)]
     bring(collection, said, tmp_path)
     files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
@@ -115,7 +115,7 @@ def test_unknown_labels_make_no_negatives(collection, record, tmp_path):
     assert bring(collection, said, tmp_path, renamed={"wind": ""}).clips == 3
 
 
-def test_what_cannot_be_used_is_named_and_the_rest_is(collection, record, tmp_path):
+def test_unusable_items_are_listed_and_the_others_imported(collection, record, tmp_path):
     good, cut, silent = record("good.wav", 3), record("cut.wav", 3), record("silent.wav", 3)
     cut.write_bytes(cut.read_bytes()[:5000])
     sf.write(silent, np.zeros(3 * RATE), RATE)
@@ -131,7 +131,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is(collection, record, tmp_pa
     assert sorted(collection.clips()["source"]) == ["cut.wav", "good.wav"]
 
 
-def test_nothing_that_was_heard_is_lost_in_a_copy(collection, record, tmp_path):
+def test_stored_clips_keep_quiet_and_loud_samples(collection, record, tmp_path):
     """Quiet sounds of 24 bits and peaks over full scale are there; the gain is noted."""
     quiet, loud = record("quiet.wav", 3), record("loud.wav", 3)
     values = np.random.default_rng(0).integers(-3, 4, 3 * RATE)
@@ -140,15 +140,15 @@ def test_nothing_that_was_heard_is_lost_in_a_copy(collection, record, tmp_path):
     found = bring(collection, [Annotation(quiet, "tram"), Annotation(loud, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (2, [], [])
     clips = collection.clips().reset_index().set_index("source")
-    stored, _ = sf.read(collection.audio(clips.loc["quiet.wav", "audio_filename"]))
+    stored, _ = sf.read(collection.clip_path(clips.loc["quiet.wav", "audio_filename"]))
     np.testing.assert_array_equal(stored * 2**23, values)
-    stored, _ = sf.read(collection.audio(clips.loc["loud.wav", "audio_filename"]))
+    stored, _ = sf.read(collection.clip_path(clips.loc["loud.wav", "audio_filename"]))
     gain = 10 ** (clips.loc["loud.wav", "gain_db"] / 20)
     np.testing.assert_allclose(stored / gain, 4 * np.sin(np.arange(3 * RATE)), atol=1e-3)
     assert clips["gain_db"].round(1).to_dict() == {"loud.wav": -12.0, "quiet.wav": 0.0}
 
 
-def test_what_the_copy_makes_silent_is_not_kept(collection, record, tmp_path):
+def test_clips_that_quantise_to_silence_are_rejected(collection, record, tmp_path):
     """So that training has nothing to refuse."""
     path = record("faint.wav", 3)
     sf.write(path, np.full(3 * RATE, 1e-9), RATE, subtype="FLOAT")
@@ -157,7 +157,7 @@ def test_what_the_copy_makes_silent_is_not_kept(collection, record, tmp_path):
     assert list(tmp_path.glob("city/audio/*")) == []
 
 
-def test_clips_from_before_gains_were_noted_are_read(collection, record, tmp_path):
+def test_clips_csv_without_gain_db_is_read(collection, record, tmp_path):
     bring(collection, [Annotation(record("a.wav", 3), "tram")], tmp_path)
     path = collection.folder / "clips.csv"
     lines = path.read_text().splitlines()
@@ -175,7 +175,7 @@ def test_a_name_that_is_not_utf_8_is_imported(collection, record, tmp_path):
     assert collection.clips()["source"].tolist() == ["stra\\xdfe.wav"]
 
 
-def test_the_command_lists_what_cannot_be_read_and_keeps_the_rest(collection, record, tmp_path):
+def test_the_command_lists_unreadable_recordings_and_imports_the_others(collection, record, tmp_path):
     sounds = tmp_path / "sounds"
     record("tram/a.wav", 3)
     (sounds / "tram" / "b.m4a").write_bytes(bytes(range(256)))
@@ -198,7 +198,7 @@ def test_a_group_stays_in_its_split(collection, record, tmp_path):
     }  # fmt: skip
 
 
-def test_only_what_is_labelled_if_asked(collection, record, tmp_path):
+def test_only_labelled_skips_unlabelled_clips(collection, record, tmp_path):
     assert bring(collection, [Annotation(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips == 1
 
 
@@ -209,7 +209,7 @@ def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
         collection.annotations()
 
 
-def test_an_answer_takes_the_place_of_the_same_persons(collection, record, tmp_path):
+def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, record, tmp_path):
     bring(collection, [Annotation(record(), "tram")], tmp_path)
     clip = collection.clips().index[0]
     everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
@@ -220,7 +220,7 @@ def test_an_answer_takes_the_place_of_the_same_persons(collection, record, tmp_p
     assert rows.to_dict() == {0: 1, 1: UNKNOWN, 2: 0}
 
 
-def test_a_group_without_any_of_its_labels_stays_what_a_reviewer_answered(collection, record, tmp_path):
+def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_path):
     """The market is heard, but neither voices nor cart: data.coarse is not for this."""
     bring(collection, [Annotation(record(), "tram")], tmp_path)
     answer = {"3_market": 1, "3-1_voices": 0, "3-2_cart": 0}
@@ -231,7 +231,7 @@ def test_a_group_without_any_of_its_labels_stays_what_a_reviewer_answered(collec
 
 
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
-def test_names_are_only_names(collection, record, tmp_path, name):
+def test_annotator_names_are_stored_literally(collection, record, tmp_path, name):
     bring(collection, [Annotation(record(), "tram")], tmp_path)
     collection.upsert_annotations([(collection.clips().index[0], name, {"1_tram": 1})])
     assert Collection(collection.folder).annotators() == {name: 1}
@@ -239,7 +239,7 @@ def test_names_are_only_names(collection, record, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
-def test_names_that_are_none(collection, record, tmp_path, name):
+def test_invalid_annotator_names(collection, record, tmp_path, name):
     bring(collection, [Annotation(record(), "tram")], tmp_path)
     before = (collection.folder / "annotations.csv").read_bytes()
     with pytest.raises(UserError, match="annotator's name"):
@@ -247,7 +247,7 @@ def test_names_that_are_none(collection, record, tmp_path, name):
     assert (collection.folder / "annotations.csv").read_bytes() == before
 
 
-def test_clips_that_are_not_there_are_not_spoken_of(collection):
+def test_annotations_of_unknown_clips_are_an_error(collection):
     with pytest.raises(UserError, match=r"there is no clip '\.\./x'"):
         collection.upsert_annotations([("../x", "Ada", {})])
     assert not (collection.folder / "annotations.csv").exists()
@@ -257,7 +257,7 @@ def test_clips_that_are_not_there_are_not_spoken_of(collection):
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=4, max_size=40), st.integers(0, 5)
 )
-def test_each_group_is_dealt_once(counts, seed):
+def test_each_group_is_in_one_split(counts, seed):
     groups = {f"g{index}": np.array(row) for index, row in enumerate(counts)}
     found = split_groups(groups, validate=0.25, seed=seed)
     assert set(found) == set(groups)
@@ -265,7 +265,7 @@ def test_each_group_is_dealt_once(counts, seed):
     assert set(found.values()) <= {"train", "validate"}
 
 
-def test_validate_has_its_share_of_every_class():
+def test_validate_gets_its_fraction_of_every_class():
     rng = np.random.default_rng(0)
     groups = {f"g{index}": np.eye(5, dtype=int)[rng.integers(5)] * rng.integers(1, 4) for index in range(200)}
     groups |= {f"r{index}": np.array([0, 0, 0, 0, 0, 1]) for index in range(4)}

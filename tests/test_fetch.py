@@ -11,7 +11,7 @@ from records import md5
 
 from ust.datasets import download as fetch_module
 from ust.datasets.download import download_file, unpack, zenodo_files
-from ust.datasets.sonyc import RELEASES, Release, download, latest
+from ust.datasets.sonyc import RELEASES, Release, download, latest_version
 from ust.util.errors import UserError
 
 
@@ -24,7 +24,7 @@ CONTENT = b"annotations" * 10_000
 
 
 @pytest.mark.parametrize("fault", [503, 500, "truncate", "short", "stall", "wrong content"])
-def test_a_fault_is_followed_by_another_try(server, tmp_path, fault):
+def test_a_failed_download_is_retried(server, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
     path = download_file(
@@ -91,7 +91,7 @@ def test_two_downloads_at_once_into_one_folder(server, tmp_path):
         (404, CONTENT, "404"),
     ],
 )
-def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, content, message):
+def test_the_last_failure_is_explained_and_leaves_no_file(server, tmp_path, fault, content, message):
     server.answers["/file"] = [(fault, content)]
     with pytest.raises(UserError, match=message):
         download_file(
@@ -101,7 +101,7 @@ def test_in_the_end_it_says_why_and_leaves_nothing(server, tmp_path, fault, cont
     assert len(server.requests) == 3
 
 
-def test_nobody_listens(tmp_path):
+def test_a_refused_connection_is_explained(tmp_path):
     with pytest.raises(UserError, match="run the same command again"):
         download_file("http://127.0.0.1:9/file", tmp_path, name="f", checksum=None, retries=1)
 
@@ -197,7 +197,7 @@ def zenodo(server):
     return Release(7, ("audio-0.tar.gz", "audio-1.tar.gz"), known)
 
 
-def test_a_release_is_brought_once(server, tmp_path, zenodo):
+def test_a_release_is_downloaded_once(server, tmp_path, zenodo):
     folders = download(zenodo, tmp_path, zenodo=server.url)
     assert [sorted(p.name for p in folder.rglob("*.wav")) for folder in folders] == [["a.wav"], ["b.wav"]]
     assert not list(tmp_path.glob("*.tar.gz"))
@@ -206,7 +206,7 @@ def test_a_release_is_brought_once(server, tmp_path, zenodo):
     assert len(server.requests) == before
 
 
-def test_a_broken_release_goes_on_where_it_stopped(server, tmp_path, zenodo):
+def test_an_interrupted_release_is_resumed(server, tmp_path, zenodo):
     second = server.answers.pop("/records/7/files/audio-1.tar.gz")
     with pytest.raises(UserError, match=r"audio-1\.tar\.gz"):
         download(zenodo, tmp_path, zenodo=server.url, retries=0)
@@ -223,7 +223,7 @@ def test_an_archive_that_fails_its_checksum_is_not_unpacked(server, tmp_path, ze
 
 
 @pytest.mark.parametrize("record", [b"no JSON", b"[]", b'{"files": [{"key": 1}]}'])
-def test_a_record_of_another_form_is_explained(server, tmp_path, record):
+def test_a_record_in_another_format_is_explained(server, tmp_path, record):
     server.answers["/api/records/7"] = [(None, record)]
     with pytest.raises(UserError, match="does not list its files"):
         zenodo_files(7, tmp_path, zenodo=server.url)
@@ -234,7 +234,7 @@ def test_the_published_releases():
     assert {version: release.record for version, release in v1.items()} == {
         "0.1": 2590742, "0.2": 3233082, "1.0": 3338310
     }  # fmt: skip
-    assert (latest("sonyc-ust-v1"), latest("sonyc-ust-v2")) == ("1.0", "2.3")
+    assert (latest_version("sonyc-ust-v1"), latest_version("sonyc-ust-v2")) == ("1.0", "2.3")
     assert v1["0.2"].annotations == "annotations-dev.csv"
     assert {version: sum(release.clips.values()) for version, release in v1.items()} == {
         "0.1": 2794, "0.2": 2794, "1.0": 3068

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ust.util.errors import UserError
-from ust.util.files import atomic_write, create, lock_folder
+from ust.util.files import atomic_write, lock_folder, write_if_absent
 from ust.util.folders import MANIFEST, atomic_folder, resumable_folder
 
 
@@ -35,7 +35,7 @@ def tree(folder):
 
 
 @WRITERS
-def test_a_new_an_empty_and_its_own_folder_are_written(tmp_path, write):
+def test_new_empty_and_own_folders_are_written(tmp_path, write):
     out = tmp_path / "deep" / "out"
     write(out)
     manifest = json.loads((out / MANIFEST).read_text())
@@ -52,7 +52,7 @@ def test_a_new_an_empty_and_its_own_folder_are_written(tmp_path, write):
 @pytest.mark.parametrize(
     "what", ["plain", "beside", "deep", "hidden", "link", "folder link", "another's", "damaged"]
 )
-def test_what_others_wrote_is_refused_by_name_and_kept(tmp_path, write, what):
+def test_files_of_other_programs_are_named_and_kept(tmp_path, write, what):
     out, name = tmp_path / "out", "precious.txt"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -93,7 +93,7 @@ def test_what_others_wrote_is_refused_by_name_and_kept(tmp_path, write, what):
 @WRITERS
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("place", [".", "..", "/", "~", "~/..", "here/..", "link"])
-def test_the_working_and_the_home_folder_and_what_they_lie_in_are_never_replaced(
+def test_the_working_and_home_folders_and_their_parents_are_never_replaced(
     tmp_path, monkeypatch, write, place, force
 ):
     working, home = tmp_path / "a" / "work", tmp_path / "b" / "home"
@@ -119,7 +119,7 @@ def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path, write):
 
 
 @WRITERS
-def test_what_comes_while_the_stage_works_is_kept(tmp_path, write):
+def test_files_added_while_the_stage_runs_are_kept(tmp_path, write):
     out = tmp_path / "out"
     write(out)
 
@@ -151,7 +151,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path, write):
     assert (tmp_path / "disk" / "out" / "sub" / "file").read_text() == "newer"
 
 
-def test_a_folder_that_looks_half_written_and_is_not_ours_is_kept(tmp_path):
+def test_a_partial_folder_of_another_program_is_kept(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "precious.txt").write_text("kept")
     with pytest.raises(UserError, match="did not write"):
@@ -159,7 +159,7 @@ def test_a_folder_that_looks_half_written_and_is_not_ours_is_kept(tmp_path):
     assert (tmp_path / ".out.partial" / "precious.txt").read_text() == "kept"
 
 
-def test_a_half_written_file_of_no_process_is_kept(tmp_path):
+def test_a_partial_file_without_process_id_is_kept(tmp_path):
     names = [".a.csv.mine.partial", ".a.csv..partial", ".a.csv.1x.partial"]
     for name in names:
         (tmp_path / name).write_text("kept")
@@ -184,7 +184,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     with (
-        pytest.raises(UserError, match="is a folder, should be the name of a file"),
+        pytest.raises(UserError, match="is a folder, should be the path of a file"),
         atomic_write(Path(place)),
     ):
         pass
@@ -226,13 +226,13 @@ def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkey
     path = tmp_path / "deep" / "list"
     if links:
         with ThreadPoolExecutor(8) as pool:
-            written = list(pool.map(lambda n: create(path, str(n).encode()), range(32)))
+            written = list(pool.map(lambda n: write_if_absent(path, str(n).encode()), range(32)))
         assert sum(written) == 1
         assert path.read_text() == str(written.index(True))
     else:
-        assert create(path, b"0")
+        assert write_if_absent(path, b"0")
     before = path.read_bytes()
-    assert not create(path, b"other")
+    assert not write_if_absent(path, b"other")
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["list"]
 
@@ -245,7 +245,7 @@ def test_creating_a_file_touches_no_partial_file_of_another_machine(tmp_path):
         partial.write_text("of another machine")
     two_days_ago = abandoned.stat().st_mtime - 2 * 24 * 3600
     os.utime(abandoned, (two_days_ago, two_days_ago))
-    assert create(path, b"new")
+    assert write_if_absent(path, b"new")
     assert tree(tmp_path) == {"list": "new", running.name: "of another machine"}
     running.write_text("still writing")
     assert path.read_text() == "new"

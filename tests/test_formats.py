@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from ust.audio.suffixes import list_recordings
-from ust.datasets.formats.form import IN_DOUBT, PRESENT, Annotation, ImportOptions
+from ust.datasets.formats.base import IN_DOUBT, PRESENT, Annotation, ImportOptions
 from ust.datasets.formats.registry import FORMATS, detect_format
 from ust.util.errors import UserError
 
@@ -33,8 +33,8 @@ def test_folders_are_classes(tmp_path):
     a, b = sound(tmp_path / "tram" / "1.wav"), sound(tmp_path / "market" / "voices" / "day" / "2.flac")
     sound(tmp_path / "loose.wav")
     found = read(tmp_path)
-    assert found.said == [Annotation(b, "market: voices"), Annotation(a, "tram")]
-    assert "loose.wav: lies in no class's folder" in found.problems[0]
+    assert found.annotations == [Annotation(b, "market: voices"), Annotation(a, "tram")]
+    assert "loose.wav: is not in the folder of a class" in found.problems[0]
     assert detect_format(tmp_path) == "folder"
 
 
@@ -44,18 +44,20 @@ def test_tables_of_any_separator(tmp_path, street, separator):
     rows = [["File", "Category", "onset", "offset", "user"], ["street.wav", "tram", "1.5", "3", "Ada"],
             ["street", "", "", "", "Ada"]]  # fmt: skip
     table.write_text("\ufeff" + "".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8")
-    assert read(table).said == [
+    assert read(table).annotations == [
         Annotation(street, "tram", 1.5, 3.0, "Ada"),
         Annotation(street, None, annotator="Ada"),
     ]
 
 
-def test_columns_of_other_names_are_named(tmp_path, street):
+def test_columns_with_other_names_are_set_by_option(tmp_path, street):
     (tmp_path / "t.csv").write_text("wav,what,where\nstreet.wav,tram,square\n")
     with pytest.raises(UserError, match="which column holds the path"):
         read(tmp_path / "t.csv")
     columns = {"path": "wav", "label": "what", "group": "where"}
-    assert read(tmp_path / "t.csv", columns=columns).said == [Annotation(street, "tram", group="square")]
+    assert read(tmp_path / "t.csv", columns=columns).annotations == [
+        Annotation(street, "tram", group="square")
+    ]
 
 
 def test_esc50(tmp_path):
@@ -69,8 +71,11 @@ def test_esc50(tmp_path):
         "2-9-A-0.wav,2,0,dog,True,9,A\n"
     )
     assert detect_format(meta) == "esc50"
-    assert read(meta).said == [Annotation(clip, "dog", group="100032"), Annotation(other, "dog", group="9")]
-    assert [said.split for said in read(meta, validate_folds=("2",)).said] == ["train", "validate"]
+    assert read(meta).annotations == [
+        Annotation(clip, "dog", group="100032"),
+        Annotation(other, "dog", group="9"),
+    ]
+    assert [said.split for said in read(meta, validate_folds=("2",)).annotations] == ["train", "validate"]
 
 
 def test_urbansound8k(tmp_path):
@@ -83,7 +88,7 @@ def test_urbansound8k(tmp_path):
         "100032-3-0-0.wav,100032,10.0,10.317551,1,5,3,dog_bark\n"
     )
     assert detect_format(meta) == "urbansound8k"
-    assert read(meta).said == [Annotation(clip, "dog_bark", group="100032")]
+    assert read(meta).annotations == [Annotation(clip, "dog_bark", group="100032")]
 
 
 def test_audacity(tmp_path, street):
@@ -92,7 +97,7 @@ def test_audacity(tmp_path, street):
     quiet = sound(tmp_path / "quiet.flac")
     (tmp_path / "quiet.txt").write_text("")
     assert detect_format(tmp_path / "street.txt") == "audacity"
-    assert read(tmp_path, "audacity").said == [
+    assert read(tmp_path, "audacity").annotations == [
         Annotation(quiet, None), Annotation(street, "tram", 1.0, 2.5), Annotation(street, "bell", 4.0, 4.0)
     ]  # fmt: skip
 
@@ -111,12 +116,15 @@ def test_raven(tmp_path, street):
     table = tmp_path / "two.Table.1.selections.txt"
     table.write_text(RAVEN)
     assert detect_format(table) == "raven"
-    assert read(table).said == [Annotation(street, "tram", 1.0, 2.0), Annotation(street, "bell", 10.5, 11.0)]
+    assert read(table).annotations == [
+        Annotation(street, "tram", 1.0, 2.0),
+        Annotation(street, "bell", 10.5, 11.0),
+    ]
     plain = tmp_path / "street.Table.1.selections.txt"
     plain.write_text(
         "Selection\tView\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\tSpectrogram 1\t3\t4\ttram\n"
     )
-    assert read(plain).said == [Annotation(street, "tram", 3.0, 4.0)]
+    assert read(plain).annotations == [Annotation(street, "tram", 3.0, 4.0)]
 
 
 def test_label_studio(tmp_path, street):
@@ -141,7 +149,7 @@ def test_label_studio(tmp_path, street):
         task(3, "s3://bucket/street.wav", {"completed_by": 4, "was_cancelled": True, "result": [choice]}),
     ]))  # fmt: skip
     assert detect_format(export) == "label-studio"
-    assert read(export).said == [
+    assert read(export).annotations == [
         Annotation(street, "tram", 1.0, 2.5, "ada@example.org"),
         Annotation(street, "bell", 1.0, 2.5, "ada@example.org"),
         Annotation(street, "market", annotator="4"), Annotation(street, None, annotator="4"),
@@ -165,9 +173,9 @@ def test_sonyc(tmp_path, taxonomy_file, taxonomy):
     (tmp_path / "annotations.csv").write_text("".join(",".join(row) + "\n" for row in rows))
     found = read(tmp_path)
     assert detect_format(tmp_path) == "sonyc"
-    assert found.said[0] == Annotation(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
-    assert [said.answer for said in found.said[:37]] == [int(value) for value in values]
-    assert {said.annotator for said in found.said} == {"SONYC 5", ""}
+    assert found.annotations[0] == Annotation(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
+    assert [said.status for said in found.annotations[:37]] == [int(value) for value in values]
+    assert {said.annotator for said in found.annotations} == {"SONYC 5", ""}
 
 
 RAVEN_HEAD = "Begin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
@@ -223,7 +231,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("form", "number"), [(form, n) for form, (_, all_) in BROKEN.items() for n in range(len(all_))]
 )
-def test_what_is_broken_is_named_and_nothing_is_touched(tmp_path, street, taxonomy_file, form, number):
+def test_broken_sources_are_explained_and_not_changed(tmp_path, street, taxonomy_file, form, number):
     name, contents = BROKEN[form]
     assert len(contents) >= 10
     path = tmp_path / name
@@ -255,21 +263,21 @@ def test_folders_without_classes(tmp_path, make):
         FORMATS["folder"].read(tmp_path / "given", ImportOptions())
 
 
-def test_what_is_of_no_form_is_said(tmp_path):
+def test_an_unknown_format_is_an_error(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
-    with pytest.raises(UserError, match="in no form that is known; say --format"):
+    with pytest.raises(UserError, match="unknown label format; set --format"):
         detect_format(tmp_path / "notes.docx")
     with pytest.raises(UserError, match="no such file"):
         detect_format(tmp_path / "gone")
 
 
-def test_two_of_a_name_are_not_guessed(tmp_path):
+def test_ambiguous_recordings_are_not_guessed(tmp_path):
     for folder in ("a", "b"):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
     found = read(tmp_path / "t.csv")
-    assert [said.label for said in found.said if said.answer == PRESENT] == ["y"]
-    doubtful = [said for said in found.said if said.answer == IN_DOUBT]
+    assert [said.label for said in found.annotations if said.status == PRESENT] == ["y"]
+    doubtful = [said for said in found.annotations if said.status == IN_DOUBT]
     assert [said.path.parent.name for said in doubtful] == ["a", "b"]
     assert not any(said.certain for said in doubtful)
     assert "may be a/1.wav, b/1.wav" in found.problems[0]

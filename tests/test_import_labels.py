@@ -14,12 +14,12 @@ from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.cli.import_ import main as import_labels
 from ust.cli.init import main as init
-from ust.datasets.answers import NOT_NAMED, combine, contradictions, values
 from ust.datasets.collection import Collection
-from ust.datasets.formats.form import ABSENT, IN_DOUBT, PRESENT, UNKNOWN, Annotation, ImportOptions
+from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN, Annotation, ImportOptions
 from ust.datasets.formats.registry import FORMATS, detect_format
 from ust.datasets.importing import import_recordings, import_unlabelled, taxonomy_from_classes
 from ust.datasets.local import link_dataset
+from ust.datasets.presence import NOT_NAMED, combine_statuses, contradictions, presence_values
 from ust.evaluation.predictions import read_predictions
 from ust.util.errors import UserError
 
@@ -41,7 +41,7 @@ def street(tmp_path):
 
 @pytest.fixture
 def collection(tmp_path):
-    return Collection.begin(
+    return Collection.create(
         tmp_path / "city", taxonomy_from_classes(["tram", "bell", "market: voices", "market: cart"])
     )
 
@@ -55,7 +55,7 @@ def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), 
     found = read(source, form, audio=audio, columns=dict(columns))
     given = {"renamed": dict(renamed), "split": "train", "validate": 0.2, "seed": 0} | options
     given["source_name"] = source.name
-    added = import_recordings(collection, found.said, audio or source.parent, **given)
+    added = import_recordings(collection, found.annotations, audio or source.parent, **given)
     return [*found.problems, *added.problems], added.contradictions
 
 
@@ -89,7 +89,7 @@ def test_time_columns_of_common_names_are_understood(tmp_path, street, name):
     content = TIME_COLUMNS[name]
     table = tmp_path / f"labels.{'tsv' if chr(9) in content else 'csv'}"
     table.write_text(content)
-    assert read(table, "csv").said == [Annotation(street, "tram", 12.0, 15.0)]
+    assert read(table, "csv").annotations == [Annotation(street, "tram", 12.0, 15.0)]
 
 
 @pytest.mark.parametrize(
@@ -113,17 +113,19 @@ def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, 
         read(table)
 
 
-def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
+def test_the_column_option_sets_time_columns(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,from_t,to_t\nstreet.wav,tram,12,15\n")
     whole = [Annotation(street, "tram")]
-    assert read(table, columns={"start": ""}).said == whole
-    assert read(table, columns={"start": "from_t", "end": "to_t"}).said == [
+    assert read(table, columns={"start": ""}).annotations == whole
+    assert read(table, columns={"start": "from_t", "end": "to_t"}).annotations == [
         Annotation(street, "tram", 12.0, 15.0)
     ]
-    milliseconds = read(table, columns={"start_ms": "from_t", "end_ms": "to_t"}).said
+    milliseconds = read(table, columns={"start_ms": "from_t", "end_ms": "to_t"}).annotations
     assert milliseconds == [Annotation(street, "tram", 0.012, 0.015)]
-    assert read(table, columns={"start": "from_t", "end": ""}).said == [Annotation(street, "tram", 12.0)]
+    assert read(table, columns={"start": "from_t", "end": ""}).annotations == [
+        Annotation(street, "tram", 12.0)
+    ]
     with pytest.raises(UserError, match="--column: there is no 'begin', should be one of path, label"):
         read(table, columns={"begin": "from_t"})
 
@@ -131,7 +133,7 @@ def test_column_says_which_is_a_time_and_which_is_none(tmp_path, street):
 def test_columns_that_only_look_like_times_do_not_stop(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,time,gender,confidence,year\nstreet.wav,tram,morning,1,0.9,2019\n")
-    assert read(table).said == [Annotation(street, "tram")]
+    assert read(table).annotations == [Annotation(street, "tram")]
 
 
 @pytest.mark.parametrize("line", ["street.wav\t12.0\t15.0\ttram", "street\t12.0\t15.0\ttram"])
@@ -147,7 +149,7 @@ def test_quotes_in_tables_of_tabs_are_text(tmp_path, street, collection):
         "Selection\tBegin Time (s)\tEnd Time (s)\tAnnotation\tNotes\n"
         '1\t1\t2\ttram\t"\n2\t11\t12\tbell\t\n3\t21\t22\t"tram"\t5" gun\n'
     )
-    assert [said.label for said in read(table).said] == ["tram", "bell", '"tram"']
+    assert [said.label for said in read(table).annotations] == ["tram", "bell", '"tram"']
     assert bring(collection, table) == ([], [])
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
 
@@ -158,7 +160,7 @@ def test_an_open_quotation_mark_swallows_no_rows(tmp_path, street):
         read(tmp_path / "labels.csv")
 
 
-def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
+def test_a_row_with_too_many_or_too_few_cells_affects_no_other(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nstreet.wav,tram,bell\n\nstreet.wav,tram,\nstreet.wav\n")
     found = read(table)
@@ -166,16 +168,16 @@ def test_a_row_with_too_many_or_too_few_cells_costs_no_other(tmp_path, street):
         f"{table}: line {line}: has {count} columns, should have 2 as the header"
         for line, count in ((2, 3), (5, 1))
     ]
-    assert [said for said in found.said if said.answer == PRESENT] == [Annotation(street, "tram")]
-    assert [said for said in found.said if said.answer != PRESENT] == [
-        Annotation(street, None, answer=IN_DOUBT)
+    assert [said for said in found.annotations if said.status == PRESENT] == [Annotation(street, "tram")]
+    assert [said for said in found.annotations if said.status != PRESENT] == [
+        Annotation(street, None, status=IN_DOUBT)
     ] * 2
-    assert [said.where[-1] for said in found.said] == ["4", "2", "5"]
+    assert [said.where[-1] for said in found.annotations] == ["4", "2", "5"]
 
 
-def test_excels_own_first_line_names_the_separator(tmp_path, street):
+def test_the_sep_line_of_excel_sets_the_separator(tmp_path, street):
     (tmp_path / "labels.csv").write_text("sep=;\r\nfile;label\r\nstreet.wav;tram\r\n")
-    assert read(tmp_path / "labels.csv").said == [Annotation(street, "tram")]
+    assert read(tmp_path / "labels.csv").annotations == [Annotation(street, "tram")]
 
 
 # --- Lines that cannot be placed
@@ -186,7 +188,12 @@ def test_excels_own_first_line_names_the_separator(tmp_path, street):
     [
         ("street.wav,tram,70,75", "from 70 to 75 s lies outside", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,tram,55,75", None, [0, 1, 0, 0, 0, 1], [0] * 6),
-        ("street.wav,tram,30,20", "from '30' to '20' is no stretch", [-1, 1, -1, -1, -1, -1], [0] * 6),
+        (
+            "street.wav,tram,30,20",
+            "from '30' to '20' is not a time interval",
+            [-1, 1, -1, -1, -1, -1],
+            [0] * 6,
+        ),
         ('street.wav,tram,"1,5","2,5"', "write 1.5", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,tram,12,", "has no end", [-1, 1, -1, -1, -1, -1], [0] * 6),
         ("street.wav,,32,34", "has no label", [0, 1, 0, None, 0, 0], [0, 0, 0, None, 0, 0]),
@@ -196,7 +203,7 @@ def test_excels_own_first_line_names_the_separator(tmp_path, street):
         ("street.wav,bell,60.2,60.4", "lies outside", [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, -1]),
     ],
 )
-def test_a_line_that_cannot_be_placed_is_listed_and_leaves_open_what_it_may_concern(
+def test_an_unusable_line_is_listed_and_puts_its_class_in_doubt(
     tmp_path, street, collection, lines, reason, tram, bell
 ):
     table = tmp_path / "labels.csv"
@@ -210,7 +217,7 @@ def test_a_line_that_cannot_be_placed_is_listed_and_leaves_open_what_it_may_conc
     assert presence(collection, "2_bell") == bell
 
 
-def test_a_name_that_may_be_two_recordings_leaves_the_class_open_in_both(tmp_path, collection):
+def test_an_ambiguous_recording_puts_the_class_in_doubt_in_all_candidates(tmp_path, collection):
     for folder in ("a", "b"):
         write_sound(tmp_path / folder / "1.wav", 10)
     table = tmp_path / "labels.csv"
@@ -226,12 +233,12 @@ def test_the_end_of_a_path_identifies_a_recording(tmp_path):
     for folder in ("a", "b"):
         write_sound(tmp_path / folder / "1.wav", 1)
     (tmp_path / "labels.csv").write_text("file,label\nC:\\rec\\a\\1.wav,tram\n/mnt/b/1.wav,bell\n")
-    assert read(tmp_path / "labels.csv").said == [
+    assert read(tmp_path / "labels.csv").annotations == [
         Annotation(tmp_path / "a" / "1.wav", "tram"), Annotation(tmp_path / "b" / "1.wav", "bell")
     ]  # fmt: skip
 
 
-def test_doubt_of_one_level_is_doubt_of_the_other(tmp_path, street, collection):
+def test_doubt_about_one_level_extends_to_the_other(tmp_path, street, collection):
     """A market beyond the end may be voices or a cart; voices beyond the end are a market."""
     for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
         table = tmp_path / "labels.csv"
@@ -278,22 +285,22 @@ def test_a_raven_table_of_several_recordings_needs_the_offset(tmp_path, collecti
     assert not found.usable
     assert "'File Offset (s)'" in found.problems[1]
     found = read(table, columns={"start": "Begin Time (s)"})
-    assert [said.start for said in found.said] == [1.0, 61.0]
+    assert [said.start for said in found.annotations] == [1.0, 61.0]
 
 
-def test_a_broken_selection_table_costs_no_other(tmp_path, street):
+def test_a_broken_selection_table_affects_no_other(tmp_path, street):
     head = "Begin Time (s)\tEnd Time (s)\tSpecies\n"
     (tmp_path / "street.txt").write_text(f"{head}1\t2\ttram\n")
     write_sound(tmp_path / "other.wav", 1)
     (tmp_path / "other.txt").write_bytes(head.encode() + b"1\t2\tStra\xdfe\n")
     found = read(tmp_path, "raven")
-    assert [said.label for said in found.said if said.answer == PRESENT] == ["tram"]
+    assert [said.label for said in found.annotations if said.status == PRESENT] == ["tram"]
     assert found.problems == [
         f"{tmp_path}/other.txt: line 2: is not text in UTF-8; save the table with that encoding"
     ]
 
 
-def test_the_command_ends_where_nothing_could_be_used(tmp_path, street, collection, caplog):
+def test_the_command_fails_without_usable_labels(tmp_path, street, collection, caplog):
     table = tmp_path / "labels.csv"
     table.write_text("file;label;start;end\nstreet.wav;tram;1,5;3,0\n")
     with pytest.raises(UserError, match="nothing of it could be used"):
@@ -339,7 +346,7 @@ BARE = result("region", {"start": 41, "end": 44})
 def test_label_studio_labels_of_a_region_are_of_the_region(tmp_path, street, results, expected):
     found = read(export(tmp_path, task("street.wav", *results)))
     label, start, end = expected
-    assert found.said == [Annotation(street, label, start, end, "1")]
+    assert found.annotations == [Annotation(street, label, start, end, "1")]
     assert found.problems == []
 
 
@@ -357,7 +364,7 @@ def test_label_studio_comments_are_listed_and_leave_nothing_open(tmp_path, stree
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
     comment = result("textarea", {"text": ["windy"]}, "r3")
     problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, comment)))
-    assert "1 result(s) of the type 'textarea' are no labels" in problems[0]
+    assert "1 result(s) of the type 'textarea' are not labels" in problems[0]
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
 
@@ -377,17 +384,17 @@ def test_label_studio_names_of_recordings_survive(tmp_path, name, address):
     sound = write_sound(tmp_path / name, 1)
     tram = result("labels", {"start": 0, "end": 1, "labels": ["tram"]})
     found = read(export(tmp_path, task(address, tram)))
-    assert found.said == [Annotation(sound, "tram", 0.0, 1.0, "1")]
+    assert found.annotations == [Annotation(sound, "tram", 0.0, 1.0, "1")]
 
 
 def test_label_studio_old_exports_and_predictions(tmp_path, street):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]})
     old = {"id": 1, "data": {"audio": "street.wav"}, "completions": [{"id": 1, "result": [tram]}]}
-    assert read(export(tmp_path, old)).said == [Annotation(street, "tram", 2.0, 5.0)]
+    assert read(export(tmp_path, old)).annotations == [Annotation(street, "tram", 2.0, 5.0)]
     predicted = {"data": {"audio": "street.wav"}, "annotations": [], "predictions": [{"result": [tram]}]}
     found = read(export(tmp_path, predicted))
-    assert found.said == []
-    assert "has no annotations (1 such tasks); what a model predicted is not taken" in found.problems[0]
+    assert found.annotations == []
+    assert "has no annotations (1 such tasks); predictions of a model are not imported" in found.problems[0]
     with pytest.raises(UserError, match="not as JSON-MIN"):
         read(export(tmp_path, {"audio": "street.wav", "label": [{"start": 1, "end": 2, "labels": ["tram"]}]}))
 
@@ -422,7 +429,7 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
     ]
     stored = []
     for order in (tables, tables[::-1], [*tables, *tables]):
-        collection = Collection.begin(
+        collection = Collection.create(
             tmp_path / f"c{len(stored)}", taxonomy_from_classes(["tram", "bell", "market: cart"])
         )
         for table in order:
@@ -481,7 +488,7 @@ def test_a_corrected_table_replaces_if_asked(tmp_path, street, collection):
 def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, collection, explicit_first):
     """A table names a tram where a row in SONYC's layout says explicitly that there is none."""
     labels = collection.taxonomy.labels
-    explicit = [Annotation(street, label, answer=ABSENT) for label in labels]
+    explicit = [Annotation(street, label, status=ABSENT) for label in labels]
     sources = [explicit, [Annotation(street, "tram", 2, 4)]]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     found = [
@@ -494,7 +501,7 @@ def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, colle
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
 
-def test_what_a_reviewer_is_unsure_of_is_not_absent_by_a_table(tmp_path, street, collection):
+def test_labels_that_a_reviewer_is_unsure_of_stay_unknown_after_an_import(tmp_path, street, collection):
     said = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     import_unlabelled(collection, [street], tmp_path)
@@ -512,17 +519,19 @@ ANSWERS = st.dictionaries(
 
 
 @given(ANSWERS, ANSWERS, ANSWERS)
-def test_answers_combine_in_any_order_and_positives_are_kept(first, second, third):
+def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, third):
     taxonomy = Taxonomy(("1_a", "2_b"), ("2-1_c", "2-2_d"), (1, 1))
 
     def known(answer):
         return {label: value for label, value in answer.items() if value != UNKNOWN}
 
-    assert known(combine(first, second)) == known(combine(second, first))
-    assert combine(combine(first, second), third) == combine(first, combine(second, third))
-    assert combine(first, first) == first
-    together = combine(combine(first, second), third)
-    written = values(together, taxonomy)
+    assert known(combine_statuses(first, second)) == known(combine_statuses(second, first))
+    assert combine_statuses(combine_statuses(first, second), third) == combine_statuses(
+        first, combine_statuses(second, third)
+    )
+    assert combine_statuses(first, first) == first
+    together = combine_statuses(combine_statuses(first, second), third)
+    written = presence_values(together, taxonomy)
     for label in taxonomy.labels:
         statuses = {answer.get(label, UNKNOWN) for answer in (first, second, third)}
         if PRESENT in statuses:
@@ -542,11 +551,11 @@ def test_names_of_recordings_compare_in_nfc(tmp_path, collection):
     (tmp_path / "paths.csv").write_text(f"file,label\nStraße/{NFC},tram\n", encoding="utf-8")
     (tmp_path / "rec" / NFC.replace(".wav", ".txt")).write_text("0\t1\ttram\n")
     for source in (tmp_path / "labels.csv", tmp_path / "paths.csv"):
-        assert read(source, audio=tmp_path / "rec").said == [Annotation(sound, "tram")]
-    assert [said.path for said in read(tmp_path / "rec", "audacity").said] == [sound]
+        assert read(source, audio=tmp_path / "rec").annotations == [Annotation(sound, "tram")]
+    assert [said.path for said in read(tmp_path / "rec", "audacity").annotations] == [sound]
     data = {"audio": f"/data/local-files/?d={NFC}"}
     studio = export(tmp_path, {"data": data, "annotations": [{"result": []}]})
-    assert [said.path for said in read(studio, audio=tmp_path / "rec").said] == [sound]
+    assert [said.path for said in read(studio, audio=tmp_path / "rec").annotations] == [sound]
 
 
 def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
@@ -554,13 +563,13 @@ def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
     (tmp_path / "meta").mkdir()
     meta = tmp_path / "meta" / "esc50.csv"
     meta.write_text(f"filename,fold,category,src_file\n{NFC},1,dog,1\n", encoding="utf-8")
-    assert [said.path for said in read(meta).said] == [sound]
+    assert [said.path for said in read(meta).annotations] == [sound]
 
 
 def test_labels_compare_in_nfc(tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "Straßenbähn") for form in ("NFC", "NFD"))
     assert taxonomy_from_classes([nfd]) == taxonomy_from_classes([nfc]) == {"coarse": {1: "straßenbähn"}}
-    collection = Collection.begin(tmp_path / "city", taxonomy_from_classes([nfc]))
+    collection = Collection.create(tmp_path / "city", taxonomy_from_classes([nfc]))
     street = write_sound(tmp_path / "street.wav", 10)
     given = {"split": "train", "validate": 0, "seed": 0}
     added = import_recordings(collection, [Annotation(street, nfd)], tmp_path, renamed={}, **given)
@@ -607,7 +616,7 @@ def test_classes_may_stand_in_any_order(tmp_path):
         == wanted
     )
     assert taxonomy_from_classes(["dog: barking"]) == wanted
-    with pytest.raises(UserError, match="the class 'dog' is there twice"):
+    with pytest.raises(UserError, match="the class 'dog' is listed twice"):
         taxonomy_from_classes(["dog", "dog: barking", "dog"])
 
 

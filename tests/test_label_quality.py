@@ -112,16 +112,16 @@ def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_on_the_real_annotations(tmp_path):
     """What the literature's rules are known to give there, and the pooled one more than that."""
-    from ust.annotations.annotations import ground_truth, read_annotations
-    from ust.annotations.rules.pooled import pooled
+    from ust.annotations.annotations import read_annotations, select_ground_truth
+    from ust.annotations.rules.pooled import estimate_pooled
     from ust.annotations.taxonomy import read_taxonomy
 
     taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(REAL / "annotations.csv", taxonomy)
-    truth = ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.labels)]
+    truth = select_ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.labels)]
     votes = collect_votes(annotations, taxonomy)
     rows = pd.Index(votes.clips).get_indexer(truth.index)
-    estimates = {"fraction": votes.fraction()[rows], "pooled": pooled(votes, POOLED)[rows]}
+    estimates = {"fraction": votes.fraction()[rows], "pooled": estimate_pooled(votes, POOLED)[rows]}
     found = evaluate_rules((truth == 1).to_numpy(), estimates, taxonomy, bootstrap=10, seed=1)
     assert found["fraction"]["fine"]["ap"] == pytest.approx(0.521, abs=0.002)
     assert found["fraction"]["coarse"]["ap"] == pytest.approx(0.841, abs=0.001)
@@ -132,12 +132,12 @@ def test_on_the_real_annotations(tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_the_published_coarse_figure_is_that_of_the_file_as_given():
     """Fraction of volunteers, coarse: 0.829 with the error of version 0.1."""
-    from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
+    from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
 
     taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(REAL / "annotations.csv", taxonomy, AS_GIVEN)
-    truth = ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.coarse)]
+    truth = select_ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.coarse)]
     votes = collect_votes(annotations, taxonomy)
     rows = pd.Index(votes.clips).get_indexer(truth.index)
     share = votes.fraction()[rows][:, : len(taxonomy.coarse)]

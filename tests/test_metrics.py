@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import score as slow_score
 
-from ust.annotations.annotations import AS_GIVEN, ground_truth, read_annotations
+from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.evaluation.evaluation import Evaluation
 from ust.evaluation.metrics import coarse_counts, compute_scores, fine_counts
@@ -81,7 +81,7 @@ def check(truth, predicted, taxonomy, level):
 @pytest.fixture(scope="module")
 def annotated_truth(annotated):
     annotations, taxonomy = annotated
-    return taxonomy, ground_truth(annotations, "validate")
+    return taxonomy, select_ground_truth(annotations, "validate")
 
 
 def test_predicting_the_truth_is_perfect(annotated_truth):
@@ -113,7 +113,7 @@ def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed)
 def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     path = sonyc_ust_v1 / "annotations.csv"
-    truth = ground_truth(
+    truth = select_ground_truth(
         read_annotations(path, taxonomy, AS_GIVEN), "validate"
     )  # as the official code read it
     evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0 + 0.3, taxonomy)

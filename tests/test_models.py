@@ -17,7 +17,7 @@ from ust.models.cnn_mn import CNNEmbedding
 from ust.models.frames import FrameClassifier
 from ust.training.schedules import CosineSchedule, StagnationSchedule, warmup_cosine
 from ust.util.accelerate import accelerate
-from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, fourier
+from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, correlation_matrices
 from ust.util.winograd import WinogradConv2d
 
 
@@ -111,7 +111,7 @@ def test_strided_convolution_equals_the_plain_one(stride, times, padding, size, 
 @given(length=st.integers(4, 40).map(lambda n: 2 * n + 1), taps=st.integers(1, 8), seed=st.integers(0, 999))
 def test_fourier_products_are_the_correlation(length, taps, seed):
     outputs = length - taps + 1
-    forward, kernel, inverse = fourier(length, taps, outputs)
+    forward, kernel, inverse = correlation_matrices(length, taps, outputs)
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal(length), rng.standard_normal(taps)
     found = inverse @ ((forward @ x) * (kernel @ w))

@@ -167,7 +167,7 @@ def test_a_release_that_is_not_there_is_refused(tmp_path, changes, message):
     assert message in str(error.value)
 
 
-def test_which_splits_are_scored(tmp_path):
+def test_scored_splits(tmp_path):
     path = tmp_path / "params.yaml"
     for text, wanted in (
         ("data: {}", ("validate",)),

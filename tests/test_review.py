@@ -26,7 +26,7 @@ TOKEN = "a-token"
 
 @pytest.fixture
 def collection(tmp_path):
-    made = Collection.begin(tmp_path / "city", taxonomy_from_classes(["tram", "market: voices"]))
+    made = Collection.create(tmp_path / "city", taxonomy_from_classes(["tram", "market: voices"]))
     for number in range(6):
         path = tmp_path / "sounds" / f"{number}.wav"
         path.parent.mkdir(exist_ok=True)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ust.annotations.rules.fraction import fraction
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, pooled
+from ust.annotations.rules.fraction import estimate_fraction
+from ust.annotations.rules.pooled import Pooled, combine_coarse, estimate_pooled, fit_annotator_model
 from ust.annotations.rules.registry import RULES
-from ust.annotations.rules.relabel import Relabel, relabel
+from ust.annotations.rules.relabel import Relabel, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError
@@ -60,12 +60,12 @@ def crowd(taxonomy, *, clips=120, seed=0, coins=0):
     return people(taxonomy, votes), np.array(truth)
 
 
-def test_the_fraction_is_of_those_who_were_asked(taxonomy):
+def test_the_fraction_counts_asked_annotators_only(taxonomy):
     answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
     annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
     votes = collect_votes(annotations, taxonomy)
     column = taxonomy.labels.index("8_dog")
-    assert fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
+    assert estimate_fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
 
 
 @pytest.mark.parametrize("name", ["fraction", "dawid_skene", "pooled", "relabel", "verified"])
@@ -73,7 +73,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     annotations, truth = crowd(taxonomy)
     extra = {}
     names = collect_votes(annotations, taxonomy).clips
-    if RULES[name].listens:
+    if RULES[name].needs_embeddings:
         extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     agreed[list(taxonomy.fine)] = truth.astype(int)
@@ -89,24 +89,29 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     assert found[0].max() <= 1
 
 
-def test_pooling_recovers_what_was_there_better_than_the_share(taxonomy):
+def test_pooled_recovers_the_truth_better_than_the_fraction(taxonomy):
     annotations, truth = crowd(taxonomy, coins=2)
     votes = collect_votes(annotations, taxonomy)
     fine = slice(len(taxonomy.coarse), None)
-    errors = [np.abs(values[:, fine] - truth).mean() for values in (votes.fraction(), pooled(votes, POOLED))]
+    errors = [
+        np.abs(values[:, fine] - truth).mean()
+        for values in (votes.fraction(), estimate_pooled(votes, POOLED))
+    ]
     assert errors[1] < 0.2 * errors[0]
 
 
-def test_who_tosses_a_coin_is_given_no_weight(taxonomy):
+def test_a_random_annotator_has_no_weight(taxonomy):
     """His yes is as likely where it is not there as where it is, so that nothing changes with him."""
     without, with_him = (collect_votes(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
-    _, theta, effect = fit(with_him, POOLED)
+    _, theta, effect = fit_annotator_model(with_him, POOLED)
     logits = theta.mean(axis=0) + effect
     weight = logits[:, 1] - logits[:, 0]  # of a yes, as a log-likelihood ratio
     coin = with_him.annotators == 1000
     assert abs(weight[coin].item()) < 0.6
     assert weight[~coin].min() > 4
-    before, after = (pooled(votes, POOLED)[:, len(taxonomy.coarse) :] for votes in (without, with_him))
+    before, after = (
+        estimate_pooled(votes, POOLED)[:, len(taxonomy.coarse) :] for votes in (without, with_him)
+    )
     assert ((before > 0.5) == (after > 0.5)).mean() > 0.995
     assert np.abs(with_him.fraction() - without.fraction()).mean() > 0.1  # which moves the share
 
@@ -134,7 +139,7 @@ def test_odd_votes_are_never_nan(data, taxonomy):
         assert ((values >= 0) & (values <= 1)).all()
     twice = pd.concat([annotations, annotations])
     first, second = (collect_votes(table, taxonomy) for table in (annotations, twice))
-    np.testing.assert_array_equal(first.said, second.said)
+    np.testing.assert_array_equal(first.presence, second.presence)
 
 
 def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
@@ -142,11 +147,11 @@ def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
     impact, machinery = "3-1_non-machinery-impact", "2_machinery-impact"
     both = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
     votes = collect_votes(people(taxonomy, both), taxonomy)
-    own, _, _ = fit(votes, POOLED)
+    own, _, _ = fit_annotator_model(votes, POOLED)
     group, labels = taxonomy.coarse.index(machinery), list(taxonomy.labels)
     members = [labels.index(taxonomy.fine[i]) for i in taxonomy.members(group)]
     noisy_or = 1 - np.prod(1 - own[:, members], axis=1)
-    np.testing.assert_allclose(pooled(votes, POOLED)[:, group], (own[:, group] + noisy_or) / 2)
+    np.testing.assert_allclose(estimate_pooled(votes, POOLED)[:, group], (own[:, group] + noisy_or) / 2)
 
 
 def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
@@ -155,7 +160,7 @@ def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
     np.testing.assert_allclose(combine_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
 
 
-def test_scored_clips_have_their_truth_and_help_to_know_volunteers(taxonomy):
+def test_scored_clips_get_their_ground_truth_and_inform_the_annotator_model(taxonomy):
     annotations, truth = crowd(taxonomy, clips=12)
     scored = annotations.assign(split="validate")
     scored["audio_filename"] = "9" + scored["audio_filename"]
@@ -180,43 +185,43 @@ def test_soft_and_hard_labels(taxonomy):
 
 
 class TestRelabel:
-    def test_what_is_heard_mends_what_was_said(self, taxonomy):
+    def test_embeddings_correct_wrong_votes(self, taxonomy):
         annotations, truth = crowd(taxonomy, clips=240)
         votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(2)
         sounds = truth @ rng.normal(size=(truth.shape[1], 40)) + 0.3 * rng.normal(size=(len(truth), 40))
-        found = relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
+        found = estimate_relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
         fine = slice(len(taxonomy.coarse), None)
-        before, after = (np.abs(v[:, fine] - truth).mean() for v in (pooled(votes, POOLED), found))
+        before, after = (np.abs(v[:, fine] - truth).mean() for v in (estimate_pooled(votes, POOLED), found))
         assert after < 0.7 * before
 
-    def test_only_train_clips_are_listened_to(self, taxonomy):
+    def test_only_train_clips_use_embeddings(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         annotations.loc[annotations["sensor_id"] == "05", "split"] = "validate"
         votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.random.default_rng(2).normal(size=(len(votes.clips), 8)), votes.clips)
         other = sounds.copy()
         other.loc[votes.clips[votes.split == "validate"]] = 7.0
-        a, b = (relabel(votes, options("relabel"), table) for table in (sounds, other))
+        a, b = (estimate_relabel(votes, options("relabel"), table) for table in (sounds, other))
         np.testing.assert_array_equal(a, b)
         scored = votes.split == "validate"
-        np.testing.assert_array_equal(a[scored], pooled(votes, POOLED)[scored])
+        np.testing.assert_array_equal(a[scored], estimate_pooled(votes, POOLED)[scored])
 
     def test_too_few_sensors_for_the_folds(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.zeros((len(votes.clips), 2)), votes.clips)
         with pytest.raises(UserError, match=r"of 6 sensor\(s\), too few for 9 folds; set folds lower"):
-            relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
+            estimate_relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
 
 
 class TestVerified:
-    def test_it_needs_truth_of_two_sensors(self, taxonomy):
+    def test_verified_needs_ground_truth_of_two_sensors(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         with pytest.raises(UserError, match=r"ground truth \(annotator_id 0\) of 0 sensor"):
             RULES["verified"].aggregate(annotations, taxonomy, options("verified"))
 
-    def test_a_sensors_own_truth_does_not_answer_for_it(self, taxonomy):
+    def test_a_sensor_is_predicted_without_its_own_ground_truth(self, taxonomy):
         annotations, truth = crowd(taxonomy)
         clips = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
         clips[list(taxonomy.fine)] = truth.astype(int)

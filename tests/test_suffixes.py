@@ -8,11 +8,11 @@ import pytest
 import soundfile as sf
 
 from ust.archive.recordings import find_recordings
-from ust.audio.suffixes import SPELLINGS, is_audio, list_recordings, readable_suffixes, remedy
+from ust.audio.suffixes import EXTRA_SUFFIXES, conversion_hint, is_audio, list_recordings, readable_suffixes
 from ust.cli.tag import find
+from ust.datasets.formats.base import ImportOptions
 from ust.datasets.formats.class_folders import list_classes, read
-from ust.datasets.formats.form import ImportOptions
-from ust.util.names import original, printable
+from ust.util.names import printable, restore_name
 
 LISTED = ("a.wav", "b/c.FLAC", "b/d.m4a", "b/e.bwf", "f/g.opus")
 OMITTED = ("._a.wav", ".Trashes/a.wav", "b/.hidden/x.wav", "b/._c.FLAC", "notes.txt", "b/x.mat", "wav",
@@ -39,8 +39,8 @@ def by_archive(folder):
 
 def by_labels(folder):
     found = read(folder, ImportOptions())
-    assert found.problems == [f"{folder / 'a.wav'}: lies in no class's folder"]
-    return ["a.wav", *(os.path.relpath(said.path, folder) for said in found.said)]
+    assert found.problems == [f"{folder / 'a.wav'}: is not in the folder of a class"]
+    return ["a.wav", *(os.path.relpath(said.path, folder) for said in found.annotations)]
 
 
 def by_tag(folder):
@@ -55,22 +55,22 @@ def test_every_command_lists_the_same(card, lists):
 
 def test_the_list_is_that_of_libsndfile(tmp_path):
     """Each format with a spelling of its own is written, called so, and read again."""
-    for name in set(SPELLINGS) & set(sf.available_formats()) - {"SVX", "NIST", "IRCAM"}:
-        for suffix in SPELLINGS[name]:
+    for name in set(EXTRA_SUFFIXES) & set(sf.available_formats()) - {"SVX", "NIST", "IRCAM"}:
+        for suffix in EXTRA_SUFFIXES[name]:
             assert suffix in readable_suffixes()
             path = tmp_path / f"a{suffix}"
             sf.write(path, np.zeros(4410), 44_100, format=name)
             assert sf.info(path).frames >= 4410
-            assert remedy(str(path)) is None
+            assert conversion_hint(str(path)) is None
     assert {".wav", ".flac", ".ogg", ".mp3", ".rf64", ".w64", ".caf"} <= readable_suffixes()
     assert not {".raw", ".mat4", ".mat5", ".mat", ".txt"} & readable_suffixes()
 
 
-def test_what_cannot_be_read_has_a_remedy():
-    assert remedy("my card/s.M4A").endswith("ffmpeg -i 'my card/s.M4A' 'my card/s.flac'")
-    assert "does not tell its rate" in remedy("s.raw")
+def test_unreadable_formats_have_a_conversion_hint():
+    assert conversion_hint("my card/s.M4A").endswith("ffmpeg -i 'my card/s.M4A' 'my card/s.flac'")
+    assert "does not tell its rate" in conversion_hint("s.raw")
     assert all(is_audio(f"x{suffix}") for suffix in (".aac", ".wma", ".webm", ".mp4", ".amr"))
-    assert remedy("notes.txt") is None
+    assert conversion_hint("notes.txt") is None
 
 
 def test_a_class_of_which_nothing_can_be_read_is_a_class(tmp_path):
@@ -108,5 +108,5 @@ def test_names_that_are_not_utf_8_are_escaped():
     name = os.fsdecode(b"stra\xdfe \xc3\xa9.wav")
     assert printable(name) == "stra\\xdfe é.wav"
     assert printable(printable(name)) == printable(name)
-    assert original(printable(name)) == name
+    assert restore_name(printable(name)) == name
     assert printable("half \ud800 a character") == "half \\ud800 a character"

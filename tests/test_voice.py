@@ -55,7 +55,7 @@ def test_children_are_heard_and_machines_are_kept(gate):
 
 
 def test_what_is_refused_is_not_written(tmp_path):
-    collection = Collection.begin(tmp_path / "city", taxonomy_from_classes(["tram"]))
+    collection = Collection.create(tmp_path / "city", taxonomy_from_classes(["tram"]))
     path = tmp_path / "long.wav"
     sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(25 * 8000), 8000)
     seen = []

@@ -1,1 +1,1 @@
-"""What people said: the taxonomy, annotations, the rules that make labels of them, and how far they agree."""
+"""The taxonomy, annotations, label aggregation rules and inter-annotator agreement."""

@@ -1,4 +1,4 @@
-"""How often a label was said to be heard, and how far the volunteers agree on it."""
+"""Label counts and inter-annotator agreement."""
 
 import numpy as np
 import pandas as pd
@@ -10,27 +10,28 @@ ANYONE, AGGREGATED = "said by anyone", "after aggregation"
 
 
 def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Clips with each label in each split, before and after aggregation.
+    """Count the clips with each label in each split, before and after aggregation.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.annotations.read_annotations` gives it.
+        The table that `ust.annotations.annotations.read_annotations` returns.
     labels : pandas.DataFrame
-        As `ust.annotations.labels.read_labels` gives it; a soft label counts when above one half.
+        The table that `ust.annotations.labels.read_labels` returns; a soft label counts if above 0.5.
     taxonomy : Taxonomy
 
     Returns
     -------
     pandas.DataFrame
-        ``split, label, counted, clips``; `ANYONE` counts the clips in which at least one annotator, or the
-        ground truth, has the label.
+        Columns ``split, label, counted, clips``. Rows with ``counted`` equal to `ANYONE` give the number of
+        clips in which at least one annotator, or the ground truth, has the label; rows with `AGGREGATED` give
+        the number after aggregation.
     """
     names = list(taxonomy.labels)
-    said = (annotations[names] == 1).groupby(annotations["audio_filename"]).any()
+    positive = (annotations[names] == 1).groupby(annotations["audio_filename"]).any()
     split = labels["split"]
     tables = [
-        (said.loc[labels.index] if counted == ANYONE else labels[names] > 0.5)
+        (positive.loc[labels.index] if counted == ANYONE else labels[names] > 0.5)
         .groupby(split)
         .sum()
         .rename_axis(columns="label")
@@ -43,21 +44,21 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
     return pd.concat(tables)[["split", "label", "counted", "clips"]]
 
 
-def agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """How far volunteers agree on each label: over all clips for which two or more were asked.
+def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Compute the agreement of volunteers on each label, over the clips that two or more of them annotated.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.annotations.read_annotations` gives it.
+        The table that `ust.annotations.annotations.read_annotations` returns.
     taxonomy : Taxonomy
 
     Returns
     -------
     pandas.DataFrame
-        ``label, clips, heard, agreement, kappa``: how many clips, the share of "heard" among the answers, the
-        share of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN where no clip was
-        answered twice, kappa also where all gave one answer.
+        Columns ``label, clips, heard, agreement, kappa``: the number of clips, the fraction of positive
+        annotations, the fraction of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN
+        if no clip has two annotations; kappa is also NaN if all annotations are equal.
     """
     volunteers = annotations[annotations["annotator_id"] > GROUND_TRUTH]
     clip = volunteers["audio_filename"]
@@ -65,36 +66,40 @@ def agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     for label in taxonomy.labels:
         yes = (volunteers[label] == 1).groupby(clip).sum().to_numpy()
         no = (volunteers[label] == 0).groupby(clip).sum().to_numpy()
-        several = yes + no > 1
-        counts = np.stack([no, yes], axis=1)[several]
+        counts = np.stack([no, yes], axis=1)[yes + no > 1]
         heard = counts[:, 1].sum() / counts.sum() if len(counts) else np.nan
         rows.append((label, len(counts), heard, *fleiss_kappa(counts)))
     return pd.DataFrame(rows, columns=["label", "clips", "heard", "agreement", "kappa"])
 
 
 def fleiss_kappa(counts: np.ndarray) -> tuple[float, float]:
-    """Observed agreement and Fleiss' kappa, for any number of answers a subject.
+    """Compute observed agreement and Fleiss' kappa, for any number of ratings per subject.
 
     Parameters
     ----------
     counts : numpy.ndarray [shape=(subjects, categories)]
-        How many gave each answer; at least two answers a subject.
+        Number of ratings in each category; at least two ratings per subject.
 
     Returns
     -------
     agreement : float
-        Share of agreeing pairs, mean over subjects.
+        Fraction of agreeing pairs of ratings, mean over subjects.
     kappa : float
-        How far that is above what the categories' shares give by chance: 1 at best, 0 for chance.
+        Agreement corrected for chance: 1 is perfect, 0 is chance. NaN if all ratings are equal.
 
     References
     ----------
     Fleiss, Measuring nominal scale agreement among many raters, Psychological Bulletin 76 (1971).
+
+    Examples
+    --------
+    >>> fleiss_kappa(np.array([[3, 0], [0, 3]]))
+    (1.0, 1.0)
     """
     if not len(counts):
         return np.nan, np.nan
-    answers = counts.sum(axis=1)
-    pairs = (counts * (counts - 1)).sum(axis=1) / (answers * (answers - 1))
-    chance = np.square(counts.sum(axis=0) / answers.sum()).sum()
+    ratings = counts.sum(axis=1)
+    pairs = (counts * (counts - 1)).sum(axis=1) / (ratings * (ratings - 1))
+    chance = np.square(counts.sum(axis=0) / ratings.sum()).sum()
     observed = pairs.mean()
     return float(observed), float((observed - chance) / (1 - chance)) if chance < 1 else np.nan

@@ -1,4 +1,4 @@
-"""Reading and checking ``annotations.csv``: who heard what in which clip."""
+"""Read and check ``annotations.csv``, the labels that each annotator gave each clip."""
 
 import logging
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ from ust.util.names import nfc
 from ust.util.tables import read_csv
 
 log = logging.getLogger("ust")
-Coarse = Literal["from_fine", "as_given"]
-FROM_FINE: Coarse = "from_fine"
-AS_GIVEN: Coarse = "as_given"
+CoarseMode = Literal["from_fine", "as_given"]
+FROM_FINE: CoarseMode = "from_fine"
+AS_GIVEN: CoarseMode = "as_given"
 
 SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
-GROUND_TRUTH = 0
+GROUND_TRUTH = 0  # annotator_id of the agreed labels; volunteers are positive, team members negative
 
 
-def read_coarse(params: Path) -> Coarse:
+def read_coarse_mode(params: Path) -> CoarseMode:
     """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing.
 
     Raises
@@ -36,19 +36,18 @@ def read_coarse(params: Path) -> Coarse:
     """
     data = read_yaml(params).get("data") if params.exists() else None
     coarse = data.get("coarse", FROM_FINE) if isinstance(data, dict) else FROM_FINE
-    if coarse not in get_args(Coarse):
-        allowed = ", ".join(get_args(Coarse))
+    if coarse not in get_args(CoarseMode):
+        allowed = ", ".join(get_args(CoarseMode))
         raise UserError(f"{params}: data.coarse is {coarse!r}, should be one of {allowed}")
     return coarse
 
 
-def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE) -> pd.DataFrame:
+def read_annotations(path: Path, taxonomy: Taxonomy, coarse: CoarseMode = FROM_FINE) -> pd.DataFrame:
     """Read an annotation file in the SONYC-UST layout (v1 or v2).
 
     SONYC-UST defines a coarse label as the maximum of its fine labels. Version 0.1 of the data set violates
-    this for ``2_machinery-impact`` (its change log, 0.4: the class was marked as present whenever
-    ``3-1_non-machinery-impact`` was). Such values are corrected here and reported in the log; the file stays
-    as it was published.
+    this for ``2_machinery-impact``, which is 1 wherever ``3-1_non-machinery-impact`` is (change log of 0.4).
+    Such values are corrected in the returned table and reported in the log; the file is not changed.
 
     Parameters
     ----------
@@ -56,22 +55,22 @@ def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE)
         CSV with ``split, sensor_id, audio_filename, annotator_id`` and a ``<label>_presence`` column for
         every label of the taxonomy. Other columns (proximity, v2's time and place) are not read.
     taxonomy : Taxonomy
-        The labels wanted.
+        The labels to read.
     coarse : {"from_fine", "as_given"}
         ``from_fine``: a coarse value that contradicts the row's fine values of its group is replaced by their
-        maximum (see `correct_coarse`). ``as_given``: the values of the file, for comparing with figures that
-        were made on version 0.1.
+        maximum (see `correct_coarse`). ``as_given``: values are kept, for comparison with results on version
+        0.1.
 
     Returns
     -------
     pandas.DataFrame
-        `KEYS` (annotator_id as int) and one int8 column per label named after it, coarse first: 1 heard,
-        0 not heard, -1 not asked in this row. Rows as in the file.
+        One row per row of the file: the columns `KEYS` (annotator_id as int), then an int8 column per label,
+        coarse first, with 1 for present, 0 for absent and -1 for not asked.
 
     Raises
     ------
     UserError
-        Listing every problem: missing or unknown columns, presence other than 1, 0 or -1, unusable file
+        Lists every problem: missing or unknown columns, presence values other than 1, 0 and -1, invalid file
         names, unknown splits, a clip in two splits, two ground-truth rows for a clip.
     """
     annotations = _parse(path, _read_text(path), taxonomy)
@@ -79,33 +78,33 @@ def read_annotations(path: Path, taxonomy: Taxonomy, coarse: Coarse = FROM_FINE)
 
 
 def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Replace coarse values that contradict the fine values of their row by the maximum of those.
+    """Replace coarse values that contradict the fine values of their row by the maximum of the fine values.
 
-    A coarse value contradicts its fine ones if one of them is 1 and it is not, or if it is 1 and all of them
-    are 0. It stands where the fine values do not decide it: all are -1, or some are -1 and the others 0. A
-    coarse -1 beside fine zeros stands, too: nobody was asked.
+    A coarse value contradicts its fine values if one of them is 1 and the coarse value is not, or if it is 1
+    and all of them are 0. It is kept if the fine values do not determine it: all are -1, or some are -1 and
+    the others 0. A coarse -1 with fine zeros is kept, too, because the annotator was not asked for the group.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        With a column per label; unchanged.
+        A table with a column per label; it is not modified.
     taxonomy : Taxonomy
 
     Returns
     -------
     pandas.DataFrame
-        The log has a line for each corrected column, with the number of rows in each split.
+        A corrected copy. The number of changed rows per split is logged for each coarse label.
     """
     corrected = annotations.copy()
     for group, label in enumerate(taxonomy.coarse):
         members = [taxonomy.fine[index] for index in taxonomy.members(group)]
         if not members:
             continue
-        fine, given = annotations[members].to_numpy(), annotations[label].to_numpy()
+        fine, values = annotations[members].to_numpy(), annotations[label].to_numpy()
         present, absent = (fine == 1).any(axis=1), (fine == 0).all(axis=1)
-        wrong = (present & (given != 1)) | (absent & (given == 1))
+        wrong = (present & (values != 1)) | (absent & (values == 1))
         if wrong.any():
-            corrected[label] = np.where(wrong, present, given).astype(given.dtype)
+            corrected[label] = np.where(wrong, present, values).astype(values.dtype)
             counts = annotations.loc[wrong, "split"].value_counts()
             rows = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
             log.info(
@@ -116,16 +115,16 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
     return corrected
 
 
-def read_truth(
-    path: Path, taxonomy: Taxonomy, split: str, coarse: Coarse = FROM_FINE
+def read_ground_truth(
+    path: Path, taxonomy: Taxonomy, split: str, coarse: CoarseMode = FROM_FINE
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read the ground truth of a split, from a whole annotation file or from a table of ground truth alone.
+    """Read the ground truth of a split, from an annotation file or from a file of ground truth only.
 
     Parameters
     ----------
     path : Path
-        As for `read_annotations`. The fine columns may be missing, all of them; the truth then has the coarse
-        level alone. The column ``split`` may be missing; all rows are then of `split`.
+        Layout of `read_annotations`, with two exceptions. If all fine columns are missing, only the coarse
+        level is read. If the column ``split`` is missing, all rows belong to `split`.
     taxonomy : Taxonomy
     split : str
     coarse : {"from_fine", "as_given"}
@@ -134,14 +133,14 @@ def read_truth(
     Returns
     -------
     truth : pandas.DataFrame
-        See `ground_truth`.
+        See `select_ground_truth`.
     unverified : list of str
-        The clips of the split that have no ground truth.
+        Clips of the split without ground truth.
 
     Raises
     ------
     UserError
-        As `read_annotations` and `ground_truth`.
+        See `read_annotations` and `select_ground_truth`.
     """
     table = _read_text(path)
     if "split" not in table.columns:
@@ -151,23 +150,23 @@ def read_truth(
     annotations = _parse(path, table, taxonomy)
     if coarse == FROM_FINE:
         annotations = correct_coarse(annotations, taxonomy)
-    return ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
+    return select_ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
 
 
 def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Check a table of text and convert it to `KEYS` and a column per label."""
+    """Check a table of strings and convert it to `KEYS` and a column per label."""
     _check_columns(path, table, taxonomy)
     problems: list[str] = []
     columns: dict[str, object] = {key: table[key].str.strip() for key in KEYS}
     annotator = pd.to_numeric(columns["annotator_id"], errors="coerce")
     whole = annotator.notna() & (annotator % 1 == 0) & (annotator.abs() < 2**31)
-    problems += _rows("annotator_id", columns["annotator_id"], ~whole, "a whole number")
+    problems += _list_wrong_rows("annotator_id", columns["annotator_id"], ~whole, "a whole number")
     columns["annotator_id"] = annotator.where(whole, 0).astype(np.int64)
-    problems += _rows(
+    problems += _list_wrong_rows(
         "split", columns["split"], ~columns["split"].isin(SPLITS), "one of " + ", ".join(SPLITS)
     )
     names = columns["audio_filename"]
-    problems += _rows(
+    problems += _list_wrong_rows(
         "audio_filename",
         names,
         ~names.map(_is_file_name),
@@ -177,10 +176,10 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
         text = table[f"{label}_presence"]
         value = pd.to_numeric(text, errors="coerce")
         allowed = value.isin([-1, 0, 1])
-        problems += _rows(f"{label}_presence", text, ~allowed, "1, 0 or -1")
+        problems += _list_wrong_rows(f"{label}_presence", text, ~allowed, "1, 0 or -1")
         columns[label] = value.where(allowed, 0).astype(np.int8)
     annotations = pd.DataFrame(columns)
-    problems += _inconsistent_clips(annotations)
+    problems += _list_inconsistent_clips(annotations)
     if problems:
         raise UserError(
             f"{path}: {len(problems)} problem(s), please correct the file:\n{bullet_list(problems)}"
@@ -188,13 +187,13 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     return annotations
 
 
-def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The agreed rows (annotator 0) of a split, sorted by audio_filename.
+def select_ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the ground-truth rows (annotator 0) of a split, sorted by audio_filename.
 
     Raises
     ------
     UserError
-        If the split has no such row: there is nothing to score against.
+        If the split has no ground truth.
     """
     rows = annotations[(annotations["split"] == split) & (annotations["annotator_id"] == GROUND_TRUTH)]
     if rows.empty:
@@ -202,32 +201,32 @@ def ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
 
 
-def sensors_of(annotations: pd.DataFrame) -> dict[str, str]:
-    """The sensor_id of each clip, by audio_filename."""
+def sensor_by_clip(annotations: pd.DataFrame) -> dict[str, str]:
+    """Return the sensor_id of each clip, by audio_filename."""
     return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
 
 
 def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where: Any) -> None:
-    """Check that splits that will be scored have ground truth.
+    """Check that every split that will be evaluated has ground truth.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
     splits : iterable of str
     where : Path or str
-        What to name in the error: the annotation file.
+        The annotation file, for the error message.
 
     Raises
     ------
     UserError
-        Listing the splits without a row of annotator 0.
+        Lists the splits without a row of annotator 0.
     """
     clips = annotations.groupby("split")["audio_filename"].nunique()
-    there = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
+    verified = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
     problems = [
         f"the split '{split}' has {clips.get(split, 0):,} clip(s), none with ground truth"
         for split in dict.fromkeys(splits)
-        if split not in there
+        if split not in verified
     ]
     if problems:
         raise UserError(
@@ -238,13 +237,14 @@ def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where
 
 
 def clips_without_ground_truth(annotations: pd.DataFrame, split: str) -> list[str]:
-    """The clips of a split that have no ground truth."""
+    """Return the sorted clips of a split that have no ground truth."""
     rows = annotations[annotations["split"] == split]
     clips = rows["audio_filename"]
     return sorted(set(clips) - set(clips[rows["annotator_id"] == GROUND_TRUTH]))
 
 
 def _read_text(path: Path) -> pd.DataFrame:
+    """Read an annotation file without converting its values."""
     table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     table.columns = table.columns.str.strip().map(nfc)
     if table.empty:
@@ -253,41 +253,46 @@ def _read_text(path: Path) -> pd.DataFrame:
 
 
 def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> None:
-    wanted = [*KEYS, *(f"{label}_presence" for label in taxonomy.labels)]
-    missing = [name for name in wanted if name not in table.columns]
-    unknown = [name for name in table.columns if name.endswith("_presence") and name not in wanted]
-    twice = sorted(set(table.columns[table.columns.duplicated()]))
-    if missing or unknown or twice:
+    """Check that the columns are those of the taxonomy, each once."""
+    expected = [*KEYS, *(f"{label}_presence" for label in taxonomy.labels)]
+    missing = [name for name in expected if name not in table.columns]
+    unknown = [name for name in table.columns if name.endswith("_presence") and name not in expected]
+    duplicates = sorted(set(table.columns[table.columns.duplicated()]))
+    if missing or unknown or duplicates:
         problems = [
-            f"{len(names)} column(s) {what}: {shorten(names)}"
-            for names, what in (
+            f"{len(names)} column(s) {problem}: {shorten(names)}"
+            for names, problem in (
                 (missing, "are missing"),
                 (unknown, "name a label that the taxonomy does not have"),
-                (twice, "stand twice"),
+                (duplicates, "are duplicates"),
             )
             if names
         ]
         raise UserError(
-            f"{path}: these are no annotations of the taxonomy, or damaged ones:\n{bullet_list(problems)}"
+            f"{path}: the columns do not match the taxonomy, or the file is damaged:\n{bullet_list(problems)}"
         )
 
 
-def _rows(column: str, text: pd.Series, bad: pd.Series, wanted: str) -> list[str]:
-    # Row numbers as a text editor shows them: the header is line 1.
-    return [f"line {row + 2}: {column} is {text[row]!r}, should be {wanted}" for row in np.flatnonzero(bad)]
+def _list_wrong_rows(column: str, text: pd.Series, wrong: pd.Series, expected: str) -> list[str]:
+    # Line numbers as in a text editor, where the header is line 1.
+    return [
+        f"line {row + 2}: {column} is {text[row]!r}, should be {expected}" for row in np.flatnonzero(wrong)
+    ]
 
 
 def _is_file_name(name: str) -> bool:
+    """Return whether a string is the plain name of an audio file, without a folder."""
     plain = PurePosixPath(name).name == name and "\\" not in name and name.isprintable()
     return plain and name not in ("", ".", "..") and is_audio(name)
 
 
-def _inconsistent_clips(annotations: pd.DataFrame) -> list[str]:
+def _list_inconsistent_clips(annotations: pd.DataFrame) -> list[str]:
+    """Return a message for each clip in two splits or with two ground-truth rows."""
     problems = []
     clips = annotations.groupby("audio_filename", sort=True)
     splits = clips["split"].unique()
-    for name, found in splits[splits.map(len) > 1].items():
-        problems.append(f"clip {name} is in the splits {' and '.join(sorted(found))}, should be in one")
+    for name, several in splits[splits.map(len) > 1].items():
+        problems.append(f"clip {name} is in the splits {' and '.join(sorted(several))}, should be in one")
     truth = annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "audio_filename"].value_counts()
     for name in sorted(truth[truth > 1].index):
         problems.append(f"clip {name} has {truth[name]} ground-truth rows (annotator_id 0), should have one")

@@ -1,4 +1,4 @@
-"""Label vectors of clips: what a rule that makes them is, which clips have them, and reading them."""
+"""Label vectors of clips: the interface of aggregation rules, and the files that they write."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,50 +16,53 @@ from ust.util.tables import read_csv
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of label aggregation.
+    """A label aggregation rule.
 
     Attributes
     ----------
     settings : type
-        Of its parameters.
+        Class of the rule's parameters.
     aggregate : callable
-        From annotations, taxonomy and settings to a table with ``split, audio_filename`` and the labels,
-        coarse first, from 0 to 1; a row for each clip that `is_scorable` allows, sorted by split and name.
-        A rule that listens is also given ``embeddings``: by clip, a row of values each.
+        ``aggregate(annotations, taxonomy, settings)`` returns a table with the columns ``split``,
+        ``audio_filename`` and the labels, coarse first, with values in [0, 1]. It has a row for each clip for
+        which `is_scorable` is true, sorted by split and name. If `needs_embeddings`, the function also takes
+        ``embeddings``, a table with one row per clip.
     estimate : callable or None
-        The probabilities behind the labels, for rules of `ust.annotations.rules.votes.rule_from_estimate`.
-    listens : bool
-        Whether it needs embeddings of the clips; its settings then have ``feature``, which says of what.
+        Function from votes to label probabilities, for rules made by
+        `ust.annotations.rules.votes.rule_from_estimate`.
+    needs_embeddings : bool
+        Whether the rule uses embeddings of the clips; the parameter ``feature`` then names them.
     supervised : bool
-        Whether it learns from ground truth.
+        Whether the rule is trained on ground truth.
     """
 
     settings: type[Section]
     aggregate: Callable[..., pd.DataFrame]
     estimate: Callable[..., np.ndarray] | None = None
-    listens: bool = False
+    needs_embeddings: bool = False
     supervised: bool = False
 
 
 def is_scorable(annotations: pd.DataFrame) -> pd.Series:
-    """By row, whether its clip may be scored: a train clip, or one with ground truth where its split has any.
+    """Return, by row, whether the clip gets labels.
 
-    In SONYC-UST v2 only some clips of validate and test have been verified.
+    These are all train clips; in another split, the clips with ground truth, or all if no clip of the split
+    has any. In SONYC-UST v2 only some clips of validate and test have ground truth.
     """
-    true = annotations["annotator_id"] == GROUND_TRUTH
+    is_truth = annotations["annotator_id"] == GROUND_TRUTH
     clips, splits = annotations["audio_filename"], annotations["split"]
-    unchecked = (splits == "train") | ~splits.isin(splits[true])
-    return unchecked | clips.isin(clips[true])
+    needs_no_truth = (splits == "train") | ~splits.isin(splits[is_truth])
+    return needs_no_truth | clips.isin(clips[is_truth])
 
 
 def scorable_clips(annotations: pd.DataFrame) -> pd.DataFrame:
-    """The clips that `is_scorable` allows, by audio_filename, with their ``split``."""
+    """Return the clips that get labels (`is_scorable`), indexed by audio_filename, with their ``split``."""
     rows = annotations[is_scorable(annotations)]
     return rows.groupby("audio_filename")[["split"]].first()
 
 
 def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Read the labels that a rule made, indexed by audio_filename.
+    """Read the label file that the stage aggregate_labels wrote, indexed by audio_filename.
 
     Raises
     ------
@@ -68,8 +71,8 @@ def read_labels(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
     """
     types = {"split": str, "audio_filename": str}
     labels = read_csv(path, hint="the stage aggregate_labels makes it", dtype=types)
-    wanted = ["split", "audio_filename", *taxonomy.labels]
-    if list(labels.columns) != wanted:
+    expected = ["split", "audio_filename", *taxonomy.labels]
+    if list(labels.columns) != expected:
         raise UserError(
             f"{path}: the columns should be split, audio_filename and the taxonomy's labels, coarse first"
         )

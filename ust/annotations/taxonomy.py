@@ -1,4 +1,4 @@
-"""The taxonomy: coarse groups and, below them, fine labels, of all groups, of some or of none."""
+"""The taxonomy: coarse labels, each with any number of fine labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Level = Literal["coarse", "fine"]
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Labels of both levels, in taxonomy order.
+    """Coarse and fine labels, in the order of the taxonomy file.
 
     Attributes
     ----------
     coarse : tuple of str
         ``1_engine``, ``2_machinery-impact``, …
     fine : tuple of str
-        ``1-1_small-sounding-engine``, …, grouped as `coarse` is.
+        ``1-1_small-sounding-engine``, …, in the order of their coarse labels.
     group : tuple of int
         For each fine label, the index of its coarse label.
     """
@@ -31,8 +31,8 @@ class Taxonomy:
     group: tuple[int, ...]
 
     @classmethod
-    def of(cls, content: Mapping[str, Sequence[Any]]) -> "Taxonomy":
-        """The one that `dataclasses.asdict` made a mapping of."""
+    def from_dict(cls, content: Mapping[str, Sequence[Any]]) -> "Taxonomy":
+        """Return the taxonomy of a mapping that `dataclasses.asdict` made."""
         return cls(tuple(content["coarse"]), tuple(content["fine"]), tuple(content["group"]))
 
     @property
@@ -42,37 +42,37 @@ class Taxonomy:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Those that there are labels of."""
+        """The levels with labels: both, or only "coarse"."""
         return ("fine", "coarse") if self.fine else ("coarse",)
 
     def groups(self, level: Level) -> list[int]:
-        """The groups that a level has labels of: each of the coarse one, those with members of the fine."""
+        """Return the indices of coarse labels: all for "coarse", those with fine labels for "fine"."""
         return [g for g in range(len(self.coarse)) if level == "coarse" or self.members(g)]
 
     def categories(self, level: Level) -> list[str]:
-        """The coarse names of a level's groups: what official figures are of."""
+        """Return the names of a level's groups, which are the categories of the official metrics."""
         return [self.coarse_name(g) for g in self.groups(level)]
 
     def members(self, group: int) -> list[int]:
-        """Indices into `fine` of the group's labels."""
+        """Return the indices into `fine` of the group's labels."""
         return [i for i, g in enumerate(self.group) if g == group]
 
     def complete(self, group: int) -> list[int]:
-        """Indices into `fine` of the group's known ("complete") labels."""
+        """Return the indices into `fine` of the group's labels without its ``-X`` label."""
         return [i for i in self.members(group) if not is_incomplete(self.fine[i])]
 
     def incomplete(self, group: int) -> int | None:
-        """Index into `fine` of the group's ``-X`` label, or None."""
-        found = [i for i in self.members(group) if is_incomplete(self.fine[i])]
-        return found[0] if found else None
+        """Return the index into `fine` of the group's ``-X`` label, or None."""
+        indices = [i for i in self.members(group) if is_incomplete(self.fine[i])]
+        return indices[0] if indices else None
 
     def coarse_name(self, group: int) -> str:
-        """The coarse label without its number: ``engine``."""
+        """Return a coarse label without its number: ``engine``."""
         return self.coarse[group].split("_", 1)[1]
 
 
 def is_incomplete(fine_label: str) -> bool:
-    """Whether a fine label is its group's ``-X``: something of the group, unknown or uncertain which."""
+    """Return whether a fine label is the ``-X`` of its group, a sound of unknown or uncertain kind."""
     return fine_label.split("_", 1)[0].endswith("-X")
 
 
@@ -82,13 +82,13 @@ def read_taxonomy(path: Path) -> Taxonomy:
     Parameters
     ----------
     path : Path
-        A mapping with ``coarse: {1: engine, …}`` and ``fine: {1: {1: …, X: …}, …}``; a group may have no
-        fine labels, and without ``fine`` none has.
+        A YAML file with the mappings ``coarse: {1: engine, …}`` and ``fine: {1: {1: …, X: …}, …}``. Groups
+        without fine labels, and ``fine`` itself, may be missing.
 
     Raises
     ------
     UserError
-        If the file is not such a mapping, or has fine labels of a group that there is not.
+        If the file does not have this form, or ``fine`` has a group that ``coarse`` does not have.
     """
     content = read_yaml(path)
     coarse, fine = content.get("coarse"), content.get("fine", {})

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ust.archive.filesystems import explain_errors, filesystem, is_local
 from ust.archive.recordings import SCHEMA
 from ust.util.errors import UserError
-from ust.util.files import atomic_write, create
+from ust.util.files import atomic_write, write_if_absent
 
 TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
@@ -217,7 +217,7 @@ class Archive:
         """Write a file unless it exists; whether it was written."""
         place = self._place(name)
         if is_local(self.fs):
-            return create(Path(place), content)
+            return write_if_absent(Path(place), content)
         with explain_errors(f"{self.address}/{name}"):
             for attempt in range(ATTEMPTS):
                 self.fs.invalidate_cache()

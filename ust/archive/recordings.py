@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from ust.archive.filesystems import explain_errors, filesystem, is_local
 from ust.archive.times import read_times
-from ust.audio.suffixes import below, is_audio, is_hidden
+from ust.audio.suffixes import is_audio, is_hidden, parts_below
 from ust.util.errors import UserError
 from ust.util.names import printable
 
@@ -60,7 +60,7 @@ def find_recordings(source: str) -> pa.Table:
             if not pattern and not exists:
                 raise FileNotFoundError
             paths = sorted(fs.glob(place) if pattern else fs.find(place))
-            paths = [path for path in paths if is_audio(path) and not is_hidden(below(path, place))]
+            paths = [path for path in paths if is_audio(path) and not is_hidden(parts_below(path, place))]
             table = _of_paths([path if is_local(fs) else fs.unstrip_protocol(path) for path in paths])
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]

@@ -14,9 +14,9 @@ from ust.archive.filesystems import explain_errors, filesystem
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
 from ust.tagging.formats import events
 from ust.tagging.tagger import Tagger
-from ust.util.device import prepare
+from ust.util.device import prepare_device
 from ust.util.errors import UserError
-from ust.util.names import original
+from ust.util.names import restore_name
 
 ROWS = 1024  # written together
 FEW = 20  # reasons of failures, for the terminal
@@ -92,7 +92,7 @@ def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     UserError
         If the model or the archive cannot be used.
     """
-    prepare(device="cpu", threads=1)
+    prepare_device(device="cpu", threads=1)
     archive, tagger = Archive(job.archive), _tagger(job)
     recordings = archive.recordings(shard).to_pylist()
     with archive.parts(shard, _schemas(job, tagger)) as writers:
@@ -168,7 +168,7 @@ def _from_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: d
 
 def _written(fs: AbstractFileSystem, place: str) -> str:
     """A place as the file system has it: in a Parquet file, bytes of names that are not UTF-8 are escaped."""
-    return original(place) if "\\x" in place and not fs.exists(place) else place
+    return restore_name(place) if "\\x" in place and not fs.exists(place) else place
 
 
 def _from_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, Rows]) -> None:

@@ -1,1 +1,1 @@
-"""Samples: reading and writing clips, resampling, augmentation."""
+"""Audio: reading and writing sound files, resampling and augmentation."""

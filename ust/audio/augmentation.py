@@ -1,4 +1,4 @@
-"""Augmentation of section 3.1 of the report: pitch shift, volume change, background noise."""
+"""Augmentation of the report, section 3.1: pitch shift, volume change, background noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,29 @@ from ust.audio.recordings import SAMPLE_RATE, load_audio, write_sound
 from ust.util.config import Count, Interval, Section, Seed, Share
 from ust.util.seeding import random_stream
 
-# A shift stretches the clip by 2^(semitones/12), then resamples it. Four octaves leave 0.6 of its ten
-# seconds; far beyond, the stretched clip is shorter than a Fourier transform's window, or fills the memory.
-MOST_SEMITONES = 48.0
-MOST_DB = 120.0  # what 24 bits hold, less the level of a quiet clip
+# A pitch shift stretches the clip by 2^(semitones/12), then resamples it. Beyond four octaves the stretched
+# clip soon becomes shorter than the window of the Fourier transform, or too large for the memory.
+MAX_SEMITONES = 48.0
+MAX_GAIN_DB = 120.0  # the dynamic range of 24 bits, less the level of a quiet clip
 
 
-def _within(levels: list[float]) -> list[float]:
-    if max(map(abs, levels)) > MOST_DB:
-        raise ValueError(f"Input should be within -{MOST_DB:g} and {MOST_DB:g} dB")
+def _check_levels(levels: list[float]) -> list[float]:
+    if max(map(abs, levels)) > MAX_GAIN_DB:
+        raise ValueError(f"Input should be within -{MAX_GAIN_DB:g} and {MAX_GAIN_DB:g} dB")
     return levels
 
 
 class Variant(Section):
-    """What every kind of variant has."""
+    """Parameters of every kind of variant.
+
+    Attributes
+    ----------
+    enabled : bool
+    proportion : float
+        Fraction of the clips that get a variant, in [0, 1].
+    copies : int
+        Number of variants per clip.
+    """
 
     enabled: bool
     proportion: Share
@@ -34,16 +43,22 @@ class Variant(Section):
 
 
 class PitchShift(Variant):
-    semitones: Annotated[float, Field(gt=0, le=MOST_SEMITONES)]
+    """Parameters of `pitch_shift`."""
+
+    semitones: Annotated[float, Field(gt=0, le=MAX_SEMITONES)]
 
 
 class Volume(Variant):
-    gain_db: Annotated[float, Field(gt=0, le=MOST_DB)]
+    """Parameters of `volume`."""
+
+    gain_db: Annotated[float, Field(gt=0, le=MAX_GAIN_DB)]
 
 
 class Noise(Variant):
+    """Parameters of `noise`; levels are in dB relative to the clip's RMS."""
+
     colours: Annotated[list[Literal["white", "pink", "brown"]], Field(min_length=1)]
-    level_db: Annotated[Interval, AfterValidator(_within)]
+    level_db: Annotated[Interval, AfterValidator(_check_levels)]
 
 
 class Augment(Section):
@@ -55,23 +70,24 @@ class Augment(Section):
     noise: Noise
 
 
-# The power of white, pink and brown noise falls with frequency to these powers.
+# Exponent p of noise whose power spectral density is proportional to f^-p.
 SPECTRAL_SLOPE = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 
 
 def pitch_shift(
     samples: np.ndarray, sample_rate: int, *, semitones: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Shift the pitch by a number of semitones drawn from ±`semitones`, keeping the length."""
+    """Shift the pitch by a random number of semitones, uniform in ±`semitones`; the length stays the same."""
     steps = rng.uniform(-semitones, semitones)
     shifted = librosa.effects.pitch_shift(samples, sr=sample_rate, n_steps=steps)
     return np.clip(shifted, -1, 1)
 
 
 def volume(samples: np.ndarray, sample_rate: int, *, gain_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Change the volume by a gain drawn from ±`gain_db`, but never so far that a peak would clip.
+    """Change the volume by a random gain, uniform in ±`gain_db`, limited so that no peak is clipped.
 
-    A clipped clip would be another sound; unclipped, its log-mel, relative to its own maximum, is unchanged.
+    Clipping would change the sound. Without it the log-mel spectrogram, which is relative to its maximum,
+    stays the same.
     """
     gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
     return samples * min(gain, 1 / max(np.abs(samples).max(), 1e-9))
@@ -85,7 +101,7 @@ def noise(
     level_db: list[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Add noise of a colour drawn from `colours`, its RMS relative to the clip's drawn from `level_db`."""
+    """Add noise of a random colour, at a random level in `level_db` (dB) relative to the clip's RMS."""
     colour = colours[rng.integers(len(colours))]
     level = 10 ** (rng.uniform(*level_db) / 20)
     rms = np.sqrt(np.mean(samples.astype(np.float64) ** 2))
@@ -93,7 +109,7 @@ def noise(
 
 
 def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
-    """Noise of unit RMS whose power spectral density falls as f⁰ (white), f⁻¹ (pink) or f⁻² (brown).
+    """Generate noise of unit RMS with a power spectral density of f⁰ (white), f⁻¹ (pink) or f⁻² (brown).
 
     Returns
     -------
@@ -111,11 +127,11 @@ METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise}
 
 
 def variant_names(method: str, copies: int) -> list[str]:
-    """The variants that so many draws of a method give.
+    """Return the names of a method's variants.
 
     Examples
     --------
-    >>> names("noise", 3)
+    >>> variant_names("noise", 3)
     ['noise', 'noise_2', 'noise_3']
     """
     return [method] + [f"{method}_{number}" for number in range(2, copies + 1)]
@@ -123,15 +139,16 @@ def variant_names(method: str, copies: int) -> list[str]:
 
 @dataclass(frozen=True)
 class PlannedVariant:
-    """A variant of a clip that is to be made.
+    """A variant of a clip to generate.
 
     Attributes
     ----------
     clip : str
+        audio_filename of the clip.
     method : str
-        Of `METHODS`.
+        A key of `METHODS`.
     variant : str
-        Its name, and that of its draws.
+        Name of the variant and of its random stream.
     settings : dict
         Keyword arguments of the method.
     seed : int
@@ -145,25 +162,25 @@ class PlannedVariant:
 
 
 def plan_variants(clips: Sequence[str], settings: Augment) -> list[PlannedVariant]:
-    """The variants of clips that the parameters ask for."""
-    found = []
+    """Return the variants to generate for a list of clips."""
+    planned = []
     for method, values in settings.model_dump(exclude={"seed"}).items():
         enabled, proportion, copies = (values.pop(key) for key in ("enabled", "proportion", "copies"))
         for variant in variant_names(method, copies) if enabled else []:
-            found += [
+            planned += [
                 PlannedVariant(clip, method, variant, values, settings.seed)
                 for clip in clips
                 if is_selected(clip, variant=variant, proportion=proportion, seed=settings.seed)
             ]
-    return found
+    return planned
 
 
-def write_variant(source: Path, folder: Path, wanted: PlannedVariant) -> None:
+def write_variant(source: Path, folder: Path, planned: PlannedVariant) -> None:
     """Write one variant of a clip as ``<audio_filename>.flac``."""
-    options = {"method": wanted.method, "variant": wanted.variant, "settings": wanted.settings}
+    options = {"method": planned.method, "variant": planned.variant, "settings": planned.settings}
     samples = load_audio(source, SAMPLE_RATE)
-    out = augment(samples, SAMPLE_RATE, **options, clip=wanted.clip, seed=wanted.seed)
-    write_sound(folder / f"{wanted.clip}.flac", out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
+    out = augment(samples, SAMPLE_RATE, **options, clip=planned.clip, seed=planned.seed)
+    write_sound(folder / f"{planned.clip}.flac", out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
 
 
 def augment(
@@ -176,11 +193,37 @@ def augment(
     clip: str,
     seed: int,
 ) -> np.ndarray:
-    """One variant of a clip; `settings` are the keyword arguments of the method's function in `METHODS`."""
+    """Generate one variant of a clip.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+        Mono; full scale is ±1.
+    sample_rate : int
+        Hz.
+    method : str
+        A key of `METHODS`.
+    variant, clip : str
+        Name the random stream, together with `seed`.
+    settings : mapping
+        Keyword arguments of the method.
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n,)]
+
+    Examples
+    --------
+    >>> tone = np.sin(np.arange(44_100) / 20)
+    >>> options = {"method": "volume", "variant": "volume", "settings": {"gain_db": 6}}
+    >>> augment(tone, 44_100, **options, clip="01_000000.wav", seed=0).shape
+    (44100,)
+    """
     rng = random_stream(seed, "augment", variant, clip)
     return METHODS[method](samples, sample_rate, **settings, rng=rng)
 
 
 def is_selected(clip: str, *, variant: str, proportion: float, seed: int) -> bool:
-    """Whether this clip is among the `proportion` of clips that get the variant."""
+    """Return whether a clip is in the random fraction `proportion` of clips that get the variant."""
     return random_stream(seed, "choose", variant, clip).random() < proportion

@@ -1,9 +1,9 @@
-"""What the header of a sound file promises, and views of unfinished files with the header they should have.
+"""Correct the declared length of unfinished sound files, without changing the files.
 
-libsndfile believes headers. The WAV of a recorder that lost its power says that it holds 0 bytes, an Ogg
-whose recording was stopped lacks the mark of its end, and the length of an MP3 without an info frame is a
-guess from its first frames, beyond which nothing is read. `examine` finds such files and gives libsndfile a
-view of them in which those few bytes are right. Files are never changed.
+libsndfile relies on the length in the header. It is 0 in a WAV file whose recorder lost power. An Ogg file
+whose recording was interrupted lacks the end-of-stream flag. The length of an MP3 file without an info frame
+is extrapolated from its first frames, and the frames beyond it are not read. `inspect_header` finds such
+files and returns the bytes with which `PatchedFile` presents them to libsndfile.
 """
 
 import io
@@ -12,46 +12,61 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-OPEN_LENGTH = 0x7FFF0000  # from here on, a length of 32 bits means "until the end": of programs that stream
-MOST_CHUNKS = 10_000  # before the samples; more are the sign of a damaged file
-LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
+# Streaming programs write a 32-bit length of at least this for "until the end of the file".
+STREAMED_LENGTH = 0x7FFF0000
+MAX_CHUNKS = 10_000  # before the samples; a file with more is damaged
+MAX_PAGE_BYTES = 27 + 255 + 255 * 255  # of an Ogg page: header, segment table, segments
 
 
 @dataclass(frozen=True)
-class Chunks:
-    """How a container of chunks is laid out: where they begin, their headers, and which holds the samples."""
+class ChunkLayout:
+    """The layout of a container format that consists of chunks.
+
+    Attributes
+    ----------
+    start : int
+        Offset of the first chunk.
+    header : str
+        `struct` format of a chunk's header: name and length.
+    data : bytes
+        Name of the chunk with the samples.
+    own : int
+        Number of header bytes that are included in the length.
+    align : int
+        Chunks begin at multiples of this number of bytes.
+    """
 
     start: int
     header: str
     data: bytes
-    own: int = 0  # bytes of the header that its length counts
+    own: int = 0
     align: int = 2
 
 
 CONTAINERS = {
-    b"RIFF": Chunks(12, "<4sI", b"data"),
-    b"RIFX": Chunks(12, ">4sI", b"data"),
-    b"RF64": Chunks(12, "<4sI", b"data"),
-    b"BW64": Chunks(12, "<4sI", b"data"),
-    b"FORM": Chunks(12, ">4sI", b"SSND"),
-    b"caff": Chunks(8, ">4sq", b"data", align=1),
-    b"riff": Chunks(40, "<4s12xQ", b"data", own=24, align=8),  # W64
+    b"RIFF": ChunkLayout(12, "<4sI", b"data"),
+    b"RIFX": ChunkLayout(12, ">4sI", b"data"),
+    b"RF64": ChunkLayout(12, "<4sI", b"data"),
+    b"BW64": ChunkLayout(12, "<4sI", b"data"),
+    b"FORM": ChunkLayout(12, ">4sI", b"SSND"),
+    b"caff": ChunkLayout(8, ">4sq", b"data", align=1),
+    b"riff": ChunkLayout(40, "<4s12xQ", b"data", own=24, align=8),  # W64
 }
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What can be said of a file's length before decoding it.
+class DeclaredLength:
+    """The length that a file declares, compared with its content.
 
     Attributes
     ----------
     excess : float or None
-        How many times the samples that are there the header promises, where that differs from 1: 2 of a file
-        cut in half, 0 of one whose header says that it is empty.
+        Ratio of the declared length to the length of the content, if it is not 1: 2 for a file cut in half,
+        0 for a file that declares no samples.
     cut : bool
-        Whether the file ends in the middle of a page, without a word of how much should follow.
+        Whether the file ends in the middle of a page; the number of missing samples is then unknown.
     guessed : bool
-        Whether the length that libsndfile tells means nothing.
+        Whether libsndfile's length is only extrapolated.
     """
 
     excess: float | None = None
@@ -61,18 +76,18 @@ class Promise:
 
 @dataclass(frozen=True)
 class Patch:
-    """Bytes that stand in the place of others."""
+    """Replacement of `removed` bytes at offset `at` by `new` bytes."""
 
     at: int
     removed: int
     new: bytes
 
 
-class View(io.RawIOBase):
-    """An open file without its name, perhaps with some bytes replaced.
+class PatchedFile(io.RawIOBase):
+    """A read-only file object that hides the file's name and may replace some of its bytes.
 
-    libsndfile's bindings go by a file's name, where it has one, and drop exceptions of the functions that
-    read it: the first is kept in `error`.
+    The name is hidden because soundfile guesses the format from it. soundfile also drops exceptions of file
+    objects, so the first one is kept in `error`.
     """
 
     def __init__(self, raw: BinaryIO, size: int, patch: Patch | None = None) -> None:
@@ -96,17 +111,18 @@ class View(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:
-        wanted, count = memoryview(buffer).cast("B"), 0
+        target, count = memoryview(buffer).cast("B"), 0
         try:
-            while count < len(wanted) and (piece := self._piece(len(wanted) - count)):
-                wanted[count : count + len(piece)] = piece
+            while count < len(target) and (piece := self._read_piece(len(target) - count)):
+                target[count : count + len(piece)] = piece
                 count += len(piece)
                 self._place += len(piece)
-        except Exception as error:  # of a driver, which may raise anything
+        except Exception as error:  # a file system driver may raise any error
             self.error = self.error or error
         return count
 
-    def _piece(self, length: int) -> bytes:
+    def _read_piece(self, length: int) -> bytes:
+        """Read up to `length` bytes that are all patched or all unpatched."""
         patch, place = self._patch, self._place
         end = patch.at + len(patch.new)
         if patch.at <= place < end:
@@ -119,38 +135,44 @@ class View(io.RawIOBase):
         return self._raw.read(length)
 
 
-def examine(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
-    """Compare what a file promises with what is there, and say which bytes libsndfile should see instead.
+def inspect_header(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
+    """Compare the length that a file declares with its content.
 
     Parameters
     ----------
     raw : file object
         Open for reading bytes, and seekable.
     size : int
-        Bytes.
+        Size of the file in bytes.
+
+    Returns
+    -------
+    length : DeclaredLength
+    patch : Patch or None
+        The bytes that libsndfile should read instead of the file's own.
     """
     raw.seek(0)
     head = raw.read(12)
     if head[:4] in CONTAINERS:
-        return _chunks(raw, size, head[:4])
+        return _inspect_chunks(raw, size, head[:4])
     if head[:4] in (b".snd", b"dns."):
         order = ">" if head[:4] == b".snd" else "<"
-        start, length = struct.unpack(f"{order}II", head[4:]) if len(head) == 12 else (0, OPEN_LENGTH)
-        return _compare(raw, size, start, length, Patch(8, 4, b""), f"{order}I", 0)
+        start, length = struct.unpack(f"{order}II", head[4:]) if len(head) == 12 else (0, STREAMED_LENGTH)
+        return _compare_lengths(raw, size, start, length, Patch(8, 4, b""), f"{order}I", 0)
     if head[:4] == b"OggS":
-        return _ogg(raw, size)
+        return _inspect_ogg(raw, size)
     if head[:3] == b"ID3" or head[:1] == b"\xff":
-        return _mpeg(raw, size)
-    return Promise(), None
+        return _inspect_mpeg(raw, size)
+    return DeclaredLength(), None
 
 
-def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[Promise, Patch | None]:
-    """Of a container of chunks; the length of the whole that it begins with is often wrong, and ignored."""
+def _inspect_chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[DeclaredLength, Patch | None]:
+    """Inspect a container of chunks; the length of the whole file, which is often wrong, is ignored."""
     kind = CONTAINERS[magic]
     width, place = struct.calcsize(kind.header), kind.start
     field = kind.header[0] + kind.header[-1]
-    wide = None  # the length of 64 bits, which RF64 keeps apart
-    for _ in range(MOST_CHUNKS):
+    wide = None  # the 64-bit length, which RF64 stores in a chunk of its own
+    for _ in range(MAX_CHUNKS):
         raw.seek(place)
         header = raw.read(width)
         if len(header) < width:
@@ -162,33 +184,33 @@ def _chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[Promise, Patch | No
             wide = (struct.unpack("<Q", sizes[8:])[0], start + 8) if len(sizes) == 16 else None
         if name == kind.data:
             if wide is not None:
-                return _compare(raw, size, start, wide[0], Patch(wide[1], 8, b""), "<Q", 0)
+                return _compare_lengths(raw, size, start, wide[0], Patch(wide[1], 8, b""), "<Q", 0)
             at = place + width - struct.calcsize(field)
             patch = Patch(at, struct.calcsize(field), b"")
-            return _compare(raw, size, start, length, patch, field, kind.own)
+            return _compare_lengths(raw, size, start, length, patch, field, kind.own)
         if length < 0:
             break
         place = start + -(-length // kind.align) * kind.align
-    return Promise(), None
+    return DeclaredLength(), None
 
 
-def _compare(
+def _compare_lengths(
     raw: BinaryIO, size: int, start: int, length: int, patch: Patch, field: str, own: int
-) -> tuple[Promise, Patch | None]:
-    """Of samples that begin somewhere and should have a length, which stands in a field of the header."""
-    there = size - start
-    streamed = length < 0 or (patch.removed == 4 and length >= OPEN_LENGTH)
+) -> tuple[DeclaredLength, Patch | None]:
+    """Compare the declared length of the samples, which begin at `start`, with the rest of the file."""
+    available = size - start
+    streamed = length < 0 or (patch.removed == 4 and length >= STREAMED_LENGTH)
     unfinished = length == 0 and not _only_chunks(raw, start, size, field)
-    if there <= 0 or streamed or not (length > there or unfinished):
-        return Promise(), None
+    if available <= 0 or streamed or not (length > available or unfinished):
+        return DeclaredLength(), None
     most = 2 ** (8 * patch.removed - field.islower()) - 1
-    right = struct.pack(field, min(there + own, most))
-    return Promise(excess=length / there), Patch(patch.at, patch.removed, right)
+    corrected = struct.pack(field, min(available + own, most))
+    return DeclaredLength(excess=length / available), Patch(patch.at, patch.removed, corrected)
 
 
 def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
-    """Whether what follows no samples is other chunks, so that there really are none."""
-    for _ in range(MOST_CHUNKS):
+    """Return whether the rest of a file consists of chunks, so that it really has no samples."""
+    for _ in range(MAX_CHUNKS):
         if start >= size:
             return True
         raw.seek(start)
@@ -201,9 +223,9 @@ def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
     return False
 
 
-def _ogg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
-    """Of Ogg, which does not tell its length: whether its last page is whole, and marked as the last."""
-    first = max(0, size - 2 * LARGEST_PAGE)
+def _inspect_ogg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
+    """Inspect an Ogg file: is its last page complete, with the end-of-stream flag?"""
+    first = max(0, size - 2 * MAX_PAGE_BYTES)
     raw.seek(first)
     tail = raw.read()
     end, cut = len(tail), False
@@ -214,18 +236,19 @@ def _ogg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
             break
         end, cut = at, True
     if at < 0:
-        return Promise(cut=True), None
+        return DeclaredLength(cut=True), None
     page = bytearray(tail[at:last])
     if not cut and page[5] & 4:
-        return Promise(), None
+        return DeclaredLength(), None
     page[5] |= 4
     page[22:26] = bytes(4)
     page[22:26] = struct.pack("<I", _ogg_checksum(page))
-    # Behind the last whole page there is nothing that can be decoded.
-    return Promise(cut=cut), Patch(first + at, size - first - at, bytes(page))
+    # Bytes after the last complete page cannot be decoded.
+    return DeclaredLength(cut=cut), Patch(first + at, size - first - at, bytes(page))
 
 
 def _ogg_checksum(page: bytes | bytearray) -> int:
+    """Return the CRC-32 of an Ogg page."""
     value = 0
     for byte in page:
         value ^= byte << 24
@@ -234,18 +257,17 @@ def _ogg_checksum(page: bytes | bytearray) -> int:
     return value
 
 
-# kbit/s by index of MPEG's layer III, version 1 and 2; Hz by index, version 1.
+# By index: bit rates in kbit/s of MPEG layer III, versions 1 and 2; sample rates in Hz of version 1.
 BITRATES = ((0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
             (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160))  # fmt: skip
 RATES = (44_100, 48_000, 32_000)
-SMALLEST_FRAME = 24  # bytes
+MIN_FRAME_BYTES = 24  # bytes
 
 
-def _mpeg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
-    """Of MP3: a frame that tells a length is put before the first one where there is none.
+def _inspect_mpeg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
+    """Inspect an MP3 file; if no frame declares the length, insert an info frame before the first frame.
 
-    libsndfile stops where it takes the end to be. The length told is more than any that can be, so that it
-    stops where there is nothing more to decode.
+    The inserted frame declares more than any possible length, so that libsndfile decodes to the end.
     """
     raw.seek(0)
     at, head = 0, raw.read(10)
@@ -256,17 +278,17 @@ def _mpeg(raw: BinaryIO, size: int) -> tuple[Promise, Patch | None]:
     raw.seek(at)
     frame = raw.read(64)
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # sync, and layer III
-        return Promise(), None
+        return DeclaredLength(), None
     version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
     if version == 1 or rate == 3:
-        return Promise(), None
+        return DeclaredLength(), None
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if frame.find(b"VBRI") >= 0 or (tag >= 0 and frame[tag + 7 : tag + 8] and frame[tag + 7] & 1):
-        return Promise(), None
+        return DeclaredLength(), None
     first, mono = version == 3, frame[3] >> 6 == 3
     hertz = RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
     length = (144_000 if first else 72_000) * BITRATES[not first][-1] // hertz
     silent = (17 if mono else 32) if first else (9 if mono else 17)
     header = bytes([0xFF, frame[1] | 1, 14 << 4 | rate << 2, frame[3]])
-    info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // SMALLEST_FRAME + 1)
-    return Promise(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))
+    info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // MIN_FRAME_BYTES + 1)
+    return DeclaredLength(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))

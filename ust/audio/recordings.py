@@ -1,4 +1,4 @@
-"""What a clip is."""
+"""Open, read and write sound files; the definition of a clip."""
 
 import io
 import logging
@@ -13,23 +13,23 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 
-from ust.audio.containers import View, examine
+from ust.audio.containers import PatchedFile, inspect_header
 from ust.audio.resampling import resample
-from ust.audio.suffixes import remedy
+from ust.audio.suffixes import conversion_hint
 from ust.util.errors import UserError
 from ust.util.names import printable
 
 CLIP_SECONDS = 10
 SAMPLE_RATE = 44100  # Hz
 
-RATES = (1_000, 1_000_000)  # Hz; others are damaged headers
-MOST_CHANNELS = 64
-IN_MEMORY = 2**24  # bytes of a file that is read at once
-BLOCK = 2**21  # samples, of all channels, decoded at once
-MOST_FRAMES = 2**48  # of a length that may be meant
-MPEG_SLACK = 0.1  # seconds that the length of an MP3 may be wrong by: encoders count their frames differently
+SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # Hz; other values are damaged headers
+MAX_CHANNELS = 64
+MAX_IN_MEMORY = 2**24  # bytes; smaller files are read into memory at once
+BLOCK_SAMPLES = 2**21  # samples, over all channels, decoded at a time
+MAX_FRAMES = 2**48  # a larger length is not meant literally
+MPEG_SLACK = 0.1  # seconds; tolerance of an MP3's declared length, because encoders count frames differently
 FLAC_BITS = 24
-FLAC_RATE = 655_350  # Hz, the highest
+MAX_FLAC_RATE = 655_350  # Hz; the highest rate of FLAC
 
 
 class BadAudio(UserError):
@@ -37,12 +37,12 @@ class BadAudio(UserError):
 
 
 class AudioFile:
-    """An open recording, read from its beginning to its end.
+    """An open recording that is read sequentially.
 
     Attributes
     ----------
     name : str
-        For messages.
+        Name of the file in messages.
     sample_rate : int
         Hz.
     channels : int
@@ -53,71 +53,76 @@ class AudioFile:
     def __init__(self, raw: BinaryIO, size: int, name: str) -> None:
         self.name, self.position = name, 0
         self._raw, self._size, self._ended = raw, size, False
-        self._promise, self._patch = examine(raw, size)
+        self._length, self._patch = inspect_header(raw, size)
         self._file = self._open()
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
-        low, high = RATES
+        low, high = SAMPLE_RATE_RANGE
         problem = None
         if not low <= self.sample_rate <= high:
             problem = f"a sample rate of {self.sample_rate} Hz, should be {low} to {high}"
-        elif not 1 <= self.channels <= MOST_CHANNELS:
-            problem = f"{self.channels} channels, should be at most {MOST_CHANNELS}"
+        elif not 1 <= self.channels <= MAX_CHANNELS:
+            problem = f"{self.channels} channels, should be at most {MAX_CHANNELS}"
         if problem:
             self.close()
             raise BadAudio(f"{name}: its header says {problem}; if that is wrong, the file is damaged")
-        # A decoder that meets damage leaves what came before in the buffer, but does not say how much.
+        # On damaged data these decoders fill a part of the buffer without returning its length.
         self._decoded = self._file.format in ("FLAC", "OGG", "MP3")
 
     def _open(self) -> sf.SoundFile:
-        self._view = View(self._raw, self._size, self._patch)
+        self._view = PatchedFile(self._raw, self._size, self._patch)
         return sf.SoundFile(self._view)
 
     @property
     def frames(self) -> int | None:
-        """How many there should be, as far as the file says; None where it does not."""
-        excess, frames = self._promise.excess, self._file.frames
-        if self._promise.guessed or self._promise.cut or frames > MOST_FRAMES:
+        """The declared number of frames; None if the file declares none."""
+        excess, frames = self._length.excess, self._file.frames
+        if self._length.guessed or self._length.cut or frames > MAX_FRAMES:
             return None
         return frames if excess is None else round(frames * excess)
 
     @property
     def warning(self) -> str | None:
-        """How much was read and how much promised, once the end of an incomplete file is reached."""
-        wanted, rate = self.frames, self.sample_rate
+        """After the end of an incomplete file, a message with the read and the declared length; else None."""
+        declared, rate = self.frames, self.sample_rate
         if not self._ended:
             return None
-        if self._promise.cut:
+        if self._length.cut:
             return f"{self.name}: incomplete: read {self.position / rate:.1f} s, its end is missing"
-        if wanted is None or wanted == self.position:
+        if declared is None or declared == self.position:
             return None
-        missing = (wanted - self.position) / rate
+        missing = (declared - self.position) / rate
         if self._file.format == "MP3" and 0 < missing < MPEG_SLACK:
             return None
         digits = 1 if abs(missing) >= 0.1 else 4
-        read, promised = f"{self.position / rate:.{digits}f}", f"{wanted / rate:.{digits}f}"
+        read, promised = f"{self.position / rate:.{digits}f}", f"{declared / rate:.{digits}f}"
         if missing < 0:
             return f"{self.name}: unfinished: read {read} s, its header promises {promised} s"
         return f"{self.name}: incomplete: read {read} s of {promised} s"
 
     def read(self, frames: int) -> np.ndarray:
-        """Decode the next frames, channels averaged; fewer at the end, none after it.
+        """Decode the next frames and average their channels.
 
-        Memory grows with what is there, not with what the header promises.
+        Memory grows with the decoded samples, not with the declared length.
+
+        Parameters
+        ----------
+        frames : int
+            The maximum number to read.
 
         Returns
         -------
         numpy.ndarray [shape=(n,), float32]
-            Full scale is ±1.
+            Full scale is ±1. Shorter than `frames` at the end of the file, empty after it.
 
         Raises
         ------
         BadAudio
-            If nothing can be decoded, or samples are not finite.
+            If the file cannot be decoded, or samples are not finite.
         """
         parts = []
         while frames > 0 and not self._ended:
-            with explaining(self.name):
-                part = self._block(min(frames, max(1, BLOCK // self.channels)))
+            with explain_read_errors(self.name):
+                part = self._decode(min(frames, max(1, BLOCK_SAMPLES // self.channels)))
             if not np.isfinite(part).all():
                 raise BadAudio(f"{self.name}: has samples that are NaN or infinite")
             parts.append(part)
@@ -129,23 +134,24 @@ class AudioFile:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
-        """Read so many frames at a time, to the end."""
+        """Yield blocks of `frames` frames, to the end of the file."""
         while len(block := self.read(frames)):
             yield block
 
-    def _block(self, frames: int) -> np.ndarray:
-        wanted = min(frames, self._file.frames - self.position)
-        if wanted <= 0:
+    def _decode(self, frames: int) -> np.ndarray:
+        """Decode up to `frames` frames; of damaged data, those before the damage."""
+        expected = min(frames, self._file.frames - self.position)
+        if expected <= 0:
             self._ended = True
             return np.zeros(0, np.float32)
-        shape = (wanted, self.channels)
+        shape = (expected, self.channels)
         out = np.full(shape, np.nan, np.float32) if self._decoded else np.empty(shape, np.float32)
         try:
-            count = len(self._file.read(wanted, out=out))
+            count = len(self._file.read(expected, out=out))
             self._ended = count == 0
         except sf.LibsndfileError:
             missing = np.isnan(out[:, -1])
-            count = int(missing.argmax()) if missing.any() else wanted
+            count = int(missing.argmax()) if missing.any() else expected
             self._ended = True
             if not self._decoded or self.position + count == 0:
                 raise
@@ -156,44 +162,48 @@ class AudioFile:
         return out[:count, 0] if self.channels == 1 else out[:count].mean(axis=1)
 
     def skip(self, frames: int) -> None:
-        """Go on so many frames, or to the end."""
+        """Skip `frames` frames, or all that are left."""
         place = self.position + frames
         if frames <= 0:
             return
-        with explaining(self.name):
+        with explain_read_errors(self.name):
             try:
                 self._file.seek(min(place, max(0, self._file.frames - 1)))
                 self.position = self._file.tell()
-            except sf.LibsndfileError:  # damaged somewhere
+            except sf.LibsndfileError:  # a damaged file cannot seek: decode it from the beginning
                 self._file.close()
                 self._file, self.position = self._open(), 0
         while self.position < place and not self._ended:
-            self.read(min(place - self.position, BLOCK))
+            self.read(min(place - self.position, BLOCK_SAMPLES))
 
     def close(self) -> None:
-        """Close it, but not what it reads from."""
+        """Close the decoder; the underlying file object stays open."""
         self._file.close()
 
 
 @contextmanager
 def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator[AudioFile]:
-    """Open a sound file, whatever state it is in.
+    """Open a sound file.
 
-    The content decides what it is, not its name. Of an incomplete or unfinished file what is there is read
-    (see `AudioFile.warning`).
+    The format is detected from the content, not from the file's name. Incomplete and unfinished files are
+    read as far as possible (see `AudioFile.warning`).
 
     Parameters
     ----------
     source : Path or file object
-        The latter open for reading bytes, and seekable; it stays open.
+        A file object must be seekable and open for reading bytes; it is not closed.
     name : str, optional
-        For messages, by default the path.
+        Name of the file in messages; by default the path.
+
+    Yields
+    ------
+    AudioFile
 
     Raises
     ------
     BadAudio
-        If it cannot be opened, for whatever reason, or its header is absurd: a sample rate outside 1 kHz to
-        1 MHz, more than 64 channels. Nothing is allocated by what a header says.
+        If the file cannot be opened, or its header declares a sample rate outside 1 kHz to 1 MHz or more than
+        64 channels.
 
     Examples
     --------
@@ -201,20 +211,20 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
     ...     samples = file.read(10 * file.sample_rate)
     """
     name = printable(name or source)
-    with explaining(name):
+    with explain_read_errors(name):
         if isinstance(source, Path):
             if not stat.S_ISREG(source.stat().st_mode) and not source.is_dir():
-                raise BadAudio(f"{name}: is no regular file")  # a pipe would be waited for
+                raise BadAudio(f"{name}: is no regular file")  # reading a pipe would block
             raw = source.open("rb")
         else:
             raw = source
     try:
-        with explaining(name):
+        with explain_read_errors(name):
             size = raw.seek(0, io.SEEK_END) or raw.tell()
             if size == 0:
                 raise BadAudio(f"{name}: the file is empty")
             raw.seek(0)
-            file = AudioFile(io.BytesIO(raw.read()) if size <= IN_MEMORY else raw, size, name)
+            file = AudioFile(io.BytesIO(raw.read()) if size <= MAX_IN_MEMORY else raw, size, name)
         try:
             yield file
         finally:
@@ -225,8 +235,8 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
 
 
 @contextmanager
-def explaining(name: str) -> Iterator[None]:
-    """Turn every error of reading a file, the system's or a library's, into `BadAudio` with its name."""
+def explain_read_errors(name: str) -> Iterator[None]:
+    """Turn any error of reading a file into `BadAudio`, with the file's name in the message."""
     try:
         yield
     except BadAudio:
@@ -234,22 +244,23 @@ def explaining(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise BadAudio(f"{name}: no such file") from None
     except sf.LibsndfileError as error:
-        reason = remedy(name) or f"cannot be decoded as audio: {_line(error.error_string)}"
+        reason = conversion_hint(name) or f"cannot be decoded as audio: {_single_line(error.error_string)}"
         raise BadAudio(f"{name}: {reason}") from None
     except OSError as error:
-        raise BadAudio(f"{name}: cannot be read: {_line(error.strerror or error)}") from None
+        raise BadAudio(f"{name}: cannot be read: {_single_line(error.strerror or error)}") from None
     except Exception as error:
-        reason = _line(error) or type(error).__name__
+        reason = _single_line(error) or type(error).__name__
         raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
 
 
-def _line(reason: object) -> str:
+def _single_line(reason: object) -> str:
+    """Return a text on one line."""
     return " ".join(printable(reason).split())
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a clip is made of: at most the first ten seconds of a file, as decoded.
+    """The first ten seconds of a file, as decoded.
 
     Attributes
     ----------
@@ -258,9 +269,9 @@ class Recording:
     sample_rate : int
         Hz.
     channels : int
-        Of the file.
+        Number of channels of the file.
     longer : bool
-        Whether the file holds more.
+        Whether the file is longer than ten seconds.
     warning : str or None
         See `AudioFile.warning`.
     """
@@ -273,26 +284,27 @@ class Recording:
 
     @property
     def conversions(self) -> list[str]:
-        """What has to be changed to make a standard clip of it (mono, 44.1 kHz, ten seconds)."""
-        found = []
+        """The differences from a standard clip (mono, 44.1 kHz, ten seconds)."""
+        differences = []
         if self.channels > 1:
-            found.append("more than one channel")
+            differences.append("more than one channel")
         if self.sample_rate != SAMPLE_RATE:
-            found.append("other sample rate")
+            differences.append("other sample rate")
         if len(self.samples) < CLIP_SECONDS * self.sample_rate:
-            found.append("shorter than 10 s")
+            differences.append("shorter than 10 s")
         elif self.longer:
-            found.append("longer than 10 s")
-        return found
+            differences.append("longer than 10 s")
+        return differences
 
 
 def read_recording(path: Path) -> Recording:
-    """Decode at most ten seconds of a file, without resampling.
+    """Decode the first ten seconds of a file, without resampling.
 
     Raises
     ------
     BadAudio
-        If the file is missing, empty, not audio, silent (every sample 0), or has samples that are not finite.
+        If the file is missing, empty, not audio or silent (every sample 0), or has samples that are not
+        finite.
     """
     with open_recording(path) as file:
         length = CLIP_SECONDS * file.sample_rate
@@ -305,18 +317,19 @@ def read_recording(path: Path) -> Recording:
 
 
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Read a file as a clip: channels averaged, cut or zero-padded to ten seconds, resampled if need be.
+    """Read a file as a clip: average its channels, cut or zero-pad it to ten seconds, and resample it.
 
     Parameters
     ----------
     path : Path
-        What libsndfile can read, of any rate, length and number of channels.
+        A sound file of any format of libsndfile, sample rate, length and number of channels.
     sample_rate : int
-        Hz.
+        Sample rate of the result in Hz.
 
     Returns
     -------
     numpy.ndarray [shape=(10 * sample_rate,), float32]
+        Full scale is ±1.
 
     Raises
     ------
@@ -335,25 +348,25 @@ def fit_length(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: str, subtype: str) -> None:
-    """Write mono samples, floats in [-1, 1] or integers, in one of soundfile's formats."""
-    buffer = io.BytesIO()  # libsndfile does not say why it cannot write to a file
+    """Write mono samples, floats in [-1, 1] or integers, in a format of soundfile."""
+    buffer = io.BytesIO()  # libsndfile does not report why it cannot write to a file
     sf.write(buffer, samples, sample_rate, format=format, subtype=subtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getbuffer())
 
 
 @dataclass(frozen=True)
-class Lossless:
-    """Samples as a FLAC file of 24 bits holds them.
+class FlacSamples:
+    """Mono samples quantised to 24 bits, for a FLAC file.
 
     Attributes
     ----------
     values : numpy.ndarray [shape=(n,), int32]
-        Whole multiples of 2⁻²³ of full scale.
+        In units of 2⁻²³ of full scale.
     sample_rate : int
         Hz.
     gain_db : float
-        What the samples were multiplied by, so that no peak is clipped: 0, or less where peaks exceed 1.
+        Gain applied to the samples so that no peak is clipped: 0, or negative if peaks exceed full scale.
     """
 
     values: np.ndarray
@@ -361,8 +374,8 @@ class Lossless:
     gain_db: float
 
     @classmethod
-    def of(cls, samples: np.ndarray, sample_rate: int) -> "Lossless":
-        """Quantise mono samples of any peak, at their rate or the nearest lower one that FLAC takes."""
+    def from_samples(cls, samples: np.ndarray, sample_rate: int) -> "FlacSamples":
+        """Quantise mono samples; the sample rate is reduced if FLAC does not support it (`flac_rate`)."""
         rate = flac_rate(sample_rate)
         samples = resample(samples.astype(np.float64), sample_rate, rate)
         full = 2 ** (FLAC_BITS - 1)
@@ -378,22 +391,22 @@ class Lossless:
 
 
 def flac_rate(sample_rate: int) -> int:
-    """Return the highest rate in Hz that FLAC takes and that is not above another.
+    """Return the highest sample rate of FLAC in Hz that is at most `sample_rate`.
 
-    FLAC keeps rates up to 65,535 Hz as they are, higher ones in tens of hertz, to 655,350 Hz.
+    FLAC stores rates up to 65,535 Hz in hertz and higher ones, up to 655,350 Hz, in tens of hertz.
 
     Examples
     --------
     >>> flac_rate(44_100), flac_rate(65_536), flac_rate(195_312)
     (44100, 65530, 195310)
     """
-    return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, FLAC_RATE)
+    return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, MAX_FLAC_RATE)
 
 
 log = logging.getLogger("ust")
 
 
-def windows(
+def read_windows(
     source: Path | BinaryIO,
     name: str | None = None,
     *,
@@ -403,27 +416,27 @@ def windows(
     duration: float | None = None,
     warn: Callable[[str], object] = log.warning,
 ) -> Iterator[tuple[float, float, np.ndarray, int]]:
-    """Read a recording window by window to the end, with the memory of a window.
+    """Read a recording window by window; memory does not grow with its length.
 
     Parameters
     ----------
     source : Path or file object
         See `ust.audio.recordings.open_recording`.
     name : str, optional
-        Of the recording, for messages.
+        Name of the recording in messages.
     window, hop : float
-        Seconds that a window lasts, and from the start of one to that of the next.
+        Length of a window and distance between the starts of two windows, in seconds.
     start : float
-        Seconds; where the first window begins.
+        Start of the first window in seconds.
     duration : float, optional
-        Seconds; by default to the end.
+        Seconds to read from `start`; by default to the end.
     warn : callable
-        Is told, at the end, if the file is incomplete.
+        Called at the end with a message if the file is incomplete.
 
     Yields
     ------
     start, end : float
-        Seconds.
+        Position of the window in seconds.
     samples : numpy.ndarray [shape=(n,), float32]
         Mono; full scale is ±1; the last window may be shorter.
     sample_rate : int
@@ -432,7 +445,7 @@ def windows(
     Raises
     ------
     BadAudio
-        If it is not audio, empty there, or has samples that are not finite.
+        If the file is not audio, ends before `start`, or has samples that are not finite.
     """
     with open_recording(source, name) as file:
         rate = file.sample_rate
@@ -440,20 +453,20 @@ def windows(
         place = round(start * rate)
         last = None if duration is None else place + round(duration * rate)
         file.skip(place)
-        waiting = np.zeros(0, np.float32)
+        buffer = np.zeros(0, np.float32)
         while True:
-            # One sample more than a window tells whether there is another one.
-            wanted = place + length + 1 if last is None else min(place + length + 1, last)
-            more = file.read(wanted - place - len(waiting))
-            waiting = np.concatenate([waiting, more]) if len(waiting) else more
-            if len(waiting) == 0:
+            # Read one sample more than a window, to know whether this is the last window.
+            until = place + length + 1 if last is None else min(place + length + 1, last)
+            more = file.read(until - place - len(buffer))
+            buffer = np.concatenate([buffer, more]) if len(buffer) else more
+            if len(buffer) == 0:
                 if place == round(start * rate):
                     raise BadAudio(f"{file.name}: has no second {start:g}, lasts {file.position / rate:g} s")
                 break
-            yield place / rate, (place + min(length, len(waiting))) / rate, waiting[:length], rate
-            if len(waiting) <= length:
+            yield place / rate, (place + min(length, len(buffer))) / rate, buffer[:length], rate
+            if len(buffer) <= length:
                 break
-            file.skip(step - len(waiting))
-            waiting, place = waiting[step:], place + step
+            file.skip(step - len(buffer))
+            buffer, place = buffer[step:], place + step
         if file.warning:
             warn(file.warning)

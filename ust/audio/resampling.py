@@ -1,8 +1,8 @@
-"""Resampling that equals resampy's, for common rates as one matrix product.
+"""Resampling with the same result as resampy; for common rates it is one matrix product.
 
-resampy evaluates an interpolated windowed sinc for every output sample. When the ratio of the rates is a
-small fraction L/M (16 000/44 100 = 160/441), the weights repeat every L outputs: they are computed once from
-resampy's own filter, and resampling is the product of overlapping input frames with that matrix.
+resampy evaluates an interpolated windowed sinc for every output sample. If the ratio of the rates is a small
+fraction L/M (16 000/44 100 = 160/441), the weights repeat every L outputs. They are then computed once from
+resampy's filter, and resampling is a product of overlapping input frames with the weight matrix.
 """
 
 from functools import cache
@@ -11,8 +11,8 @@ from math import gcd
 import numpy as np
 
 FILTER = "kaiser_best"
-# Above this many phases the matrix would cost more than it saves; below that many it would be too narrow.
-MOST_PHASES, FEWEST_PHASES = 640, 128
+# With more phases the matrix costs more than it saves; with fewer it is too narrow for a fast product.
+MAX_PHASES, MIN_PHASES = 640, 128
 
 
 def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
@@ -22,22 +22,27 @@ def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
     ----------
     samples : numpy.ndarray [shape=(n,)]
     original, wanted : int
-        Hz.
+        Sample rates of the input and of the result in Hz.
 
     Returns
     -------
     numpy.ndarray [shape=(n * wanted // original,), float32 or float64]
         Equal to ``resampy.resample`` within 1e-5 of full scale.
+
+    Examples
+    --------
+    >>> resample(np.zeros(44_100, np.float32), 44_100, 16_000).shape
+    (16000,)
     """
     if original == wanted:
         return samples
     divisor = gcd(original, wanted)
     up, down = wanted // divisor, original // divisor
-    if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
-        import resampy  # which compiles, and takes a quarter of a second that most commands need not wait for
+    if wanted > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
+        import resampy  # imported here because numba takes a quarter of a second to load
 
         return resampy.resample(samples, original, wanted, filter=FILTER)
-    repeat = -(-FEWEST_PHASES // up)
+    repeat = -(-MIN_PHASES // up)
     up, down = up * repeat, down * repeat
     weights, reach = polyphase_weights(up, down)
     length = int(len(samples) * wanted / original)
@@ -50,20 +55,20 @@ def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
 
 @cache
 def polyphase_weights(up: int, down: int) -> tuple[np.ndarray, int]:
-    """Weights of every phase when going from `down` to `up` samples, up < down.
+    """Compute the weights of a polyphase filter that turns every `down` samples into `up`, with up < down.
 
     Returns
     -------
     weights : numpy.ndarray [shape=(up, width), float32]
         Output ``block * up + phase`` is ``weights[phase]`` times the input from ``block * down - reach``.
     reach : int
-        How many samples before its block an output sees.
+        Number of input samples before its block that an output depends on.
     """
     from resampy.filters import get_filter
 
     window, precision, _ = get_filter(FILTER)
     ratio = up / down
-    # resampy scales the filter to the lower rate and walks its table in whole steps.
+    # resampy scales the filter to the lower rate and steps through its table by whole numbers.
     table = np.append(window * ratio, 0.0)
     step = int(ratio * precision)
     taps = -(-len(window) // step)

@@ -1,4 +1,4 @@
-"""Which files are recordings: by their names, for everything that lists a folder."""
+"""Recognise and list recordings by the suffixes of their names."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ from ust.util.names import printable
 
 log = logging.getLogger("ust")
 
-# How the names of files of a format end, beside the format's own name.
-SPELLINGS = {
+# Suffixes of libsndfile's formats that differ from the format's name.
+EXTRA_SUFFIXES = {
     "WAV": (".wave", ".bwf"),
     "AIFF": (".aif", ".aifc"),
     "AU": (".snd",),
@@ -24,39 +24,46 @@ SPELLINGS = {
     "NIST": (".sph",),
     "IRCAM": (".sf",),
 }
-NO_FORMATS = ("RAW", "MAT4", "MAT5")  # a raw file does not tell its rate; most of MATLAB's hold no sound
+EXCLUDED_FORMATS = (
+    "RAW",
+    "MAT4",
+    "MAT5",
+)  # raw files lack a sample rate; MATLAB files rarely hold sound
 HEADERLESS = (".raw", ".pcm")
-# What libsndfile reads none of, as far as it holds sound.
-OTHERS = (*HEADERLESS, ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".3ga", ".ac3",
-          ".ape", ".dsf", ".mka", ".ra", ".spx", ".tta", ".weba", ".wv")  # fmt: skip
-HIDDEN = ("$recycle.bin", "system volume information", "__macosx")
+# Suffixes of sound files that libsndfile cannot read.
+UNREADABLE_SUFFIXES = (*HEADERLESS, ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".3ga",
+                       ".ac3", ".ape", ".dsf", ".mka", ".ra", ".spx", ".tta", ".weba", ".wv")  # fmt: skip
+SYSTEM_FOLDERS = ("$recycle.bin", "system volume information", "__macosx")
 
 
 @cache
 def readable_suffixes() -> frozenset[str]:
-    """What the names of recordings that libsndfile can read on this machine end with, in small letters."""
-    formats = [name for name in sf.available_formats() if name not in NO_FORMATS]
-    return frozenset(suffix for name in formats for suffix in (f".{name.lower()}", *SPELLINGS.get(name, ())))
+    """Return the lower-case suffixes of the formats that libsndfile reads on this machine."""
+    formats = [name for name in sf.available_formats() if name not in EXCLUDED_FORMATS]
+    return frozenset(
+        suffix for name in formats for suffix in (f".{name.lower()}", *EXTRA_SUFFIXES.get(name, ()))
+    )
 
 
 @cache
 def _audio_suffixes() -> frozenset[str]:
-    known = (suffix for own in SPELLINGS.values() for suffix in own)
-    return readable_suffixes() | {*known, *OTHERS, ".mp3", ".ogg", ".flac"}
+    """Return the suffixes of all sound files, whether libsndfile reads them or not."""
+    known = (suffix for own in EXTRA_SUFFIXES.values() for suffix in own)
+    return readable_suffixes() | {*known, *UNREADABLE_SUFFIXES, ".mp3", ".ogg", ".flac"}
 
 
 def is_audio(name: str) -> bool:
-    """Whether a file is a recording by its name, readable or not (see `remedy`)."""
+    """Return whether a file name has the suffix of a sound file, readable or not (see `conversion_hint`)."""
     return PurePosixPath(name).suffix.lower() in _audio_suffixes()
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
-    """Whether a path below a folder is hidden, or what a system keeps for itself: .Trashes, ._street.wav."""
-    return any(part.startswith(".") or part.lower() in HIDDEN for part in parts)
+    """Return whether a relative path is hidden or of the operating system: .Trashes, ._street.wav."""
+    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in parts)
 
 
-def below(path: str, folder: str) -> tuple[str, ...]:
-    """The parts of an address below a folder's; of one that is not below it, its name."""
+def parts_below(path: str, folder: str) -> tuple[str, ...]:
+    """Return the parts of a path relative to a folder; outside the folder, only the file's name."""
     try:
         return PurePosixPath(path).relative_to(folder).parts
     except ValueError:
@@ -64,16 +71,16 @@ def below(path: str, folder: str) -> tuple[str, ...]:
 
 
 def list_recordings(folder: Path) -> list[Path]:
-    """List the recordings in a folder and below, sorted; hidden ones are left out, links are followed.
+    """Return the sorted recordings below a folder; hidden files are skipped, links are followed.
 
-    Those that cannot be read for their format (.m4a) are listed, too: whoever opens them learns the reason.
-
-    A folder that cannot be listed is named in a warning.
+    Recordings in an unreadable format (.m4a) are included, so that opening them reports the reason. A folder
+    that cannot be listed is skipped with a warning.
     """
     return sorted(_walk(folder, (os.path.realpath(folder),)))
 
 
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterable[Path]:
+def _walk(folder: Path, parents: tuple[str, ...]) -> Iterable[Path]:
+    """Yield recordings below a folder; `parents` are the real paths of the folder and those above."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -85,14 +92,14 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterable[Path]:
         path = folder / entry.name
         if entry.is_dir():
             place = os.path.realpath(path)
-            if place not in above:  # a link to a folder that holds it
-                yield from _walk(path, (*above, place))
+            if place not in parents:  # skip a link to a parent folder
+                yield from _walk(path, (*parents, place))
         elif is_audio(entry.name) and entry.is_file():
             yield path
 
 
-def remedy(name: str) -> str | None:
-    """What to do with a recording that cannot be read for its format; None where that is not the reason."""
+def conversion_hint(name: str) -> str | None:
+    """Return how to convert a recording in an unreadable format; None if its format is readable."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in readable_suffixes() or not is_audio(name):
         return None

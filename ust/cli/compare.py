@@ -28,7 +28,7 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
     if len({path.resolve() for path in args.predictions}) < len(args.predictions):
         parser.error("the same file of predictions is given twice")
 
-    from ust.annotations.annotations import read_coarse, read_truth
+    from ust.annotations.annotations import read_coarse_mode, read_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.config import read_evaluate
     from ust.evaluation.evaluation import Evaluation, compare_systems
@@ -36,8 +36,8 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
 
     settings = read_evaluate(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
-    split, coarse = args.split or settings.split, read_coarse(args.params)
-    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
+    split, coarse = args.split or settings.split, read_coarse_mode(args.params)
+    truth, others = read_ground_truth(args.annotations, taxonomy, split, coarse)
     systems = [Evaluation.read(path, truth, taxonomy, others=others) for path in args.predictions]
 
     pairs = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ust.cli.console import log, log_done, parse_args
 
 if TYPE_CHECKING:
-    from ust.annotations.annotations import Coarse
+    from ust.annotations.annotations import CoarseMode
     from ust.annotations.taxonomy import Taxonomy
 
 ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
@@ -58,7 +58,7 @@ def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> d
 
 
 def provenance(
-    args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "Coarse"
+    args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "CoarseMode"
 ) -> dict[str, str | int]:
     """What the figures rest on."""
     from ust.util.documents import read_json
@@ -81,7 +81,7 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
     args = arguments(prog, words)
 
-    from ust.annotations.annotations import read_coarse, read_truth
+    from ust.annotations.annotations import read_coarse_mode, read_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.config import read_evaluate
     from ust.evaluation.curves import calibration_errors, curves
@@ -92,8 +92,8 @@ def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = 
     settings = read_evaluate(args.params)
     split = args.split or settings.split
     taxonomy = read_taxonomy(args.taxonomy)
-    coarse = read_coarse(args.params)
-    truth, others = read_truth(args.annotations, taxonomy, split, coarse)
+    coarse = read_coarse_mode(args.params)
+    truth, others = read_ground_truth(args.annotations, taxonomy, split, coarse)
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 

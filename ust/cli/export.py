@@ -109,7 +109,7 @@ def _quantise(
     import numpy as np
     import pandas as pd
 
-    from ust.annotations.annotations import ground_truth, read_annotations
+    from ust.annotations.annotations import read_annotations, select_ground_truth
     from ust.evaluation.evaluation import Evaluation
     from ust.tagging.quantise import compare, quantise
 
@@ -124,7 +124,7 @@ def _quantise(
     )  # fmt: skip
     if not annotations.exists():
         return
-    truth = ground_truth(read_annotations(annotations, tagger.taxonomy), "validate")
+    truth = select_ground_truth(read_annotations(annotations, tagger.taxonomy), "validate")
     names = [path.name for path in paths]
     truth = truth.set_index("audio_filename").reindex(names).dropna().reset_index()
     rows = [names.index(name) for name in truth["audio_filename"]]

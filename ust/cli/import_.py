@@ -18,7 +18,7 @@ from ust.util.names import nfc
 
 if TYPE_CHECKING:
     from ust.custom.voice import SpeechFilter
-    from ust.datasets.formats.form import Annotation
+    from ust.datasets.formats.base import Annotation
 
 
 def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
@@ -77,7 +77,7 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
 
     from ust.audio.suffixes import list_recordings
     from ust.datasets.collection import Collection
-    from ust.datasets.formats.form import ImportOptions
+    from ust.datasets.formats.base import ImportOptions
     from ust.datasets.formats.registry import FORMATS, detect_format
     from ust.datasets.importing import import_recordings, import_unlabelled
 
@@ -104,7 +104,7 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
             if problems and not read.usable:
                 warn(problems, "thing(s) could not be used")
                 raise UserError(f"{args.source}: nothing of it could be used")
-            said = assign_groups(read.said, args.group) if args.group else read.said
+            said = assign_groups(read.annotations, args.group) if args.group else read.annotations
             found = import_recordings(
                 collection, said, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,

@@ -30,7 +30,7 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
     import os
 
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.audio.suffixes import list_recordings, remedy
+    from ust.audio.suffixes import conversion_hint, list_recordings
     from ust.custom.project import create_project
     from ust.datasets.formats.class_folders import list_classes
     from ust.datasets.importing import taxonomy_from_classes
@@ -52,7 +52,9 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.checkpoint}: no such file")
     place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
     collection = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
-    found = [(path, remedy(str(path))) for path in (list_recordings(args.source) if args.source else ())]
+    found = [
+        (path, conversion_hint(str(path))) for path in (list_recordings(args.source) if args.source else ())
+    ]
     if lines := [f"{printable(path)}: {reason}" for path, reason in found if reason]:
         log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
     log_done(

@@ -76,10 +76,10 @@ def load_tagger(
 ) -> "tuple[str, Tagger, int]":
     """The name of the system that is asked for, the system, and the number of threads to compute with."""
     from ust.tagging.tagger import Tagger
-    from ust.util.device import prepare
+    from ust.util.device import prepare_device
 
     name, folder, inference_options, compute = choose_system(args)
-    chosen = prepare(device=device or compute.device, threads=compute.threads)
+    chosen = prepare_device(device=device or compute.device, threads=compute.threads)
     tagger = Tagger.load(folder, **inference_options, device=chosen, fast=fast)
     if precise:
         tagger.front_ends = {key: each.precise() for key, each in tagger.front_ends.items()}

@@ -110,7 +110,7 @@ def _findings(collection: Collection, trained: Trained, count: int) -> list[dict
         by_clip.setdefault(finding.clip, finding)
     found = []
     for finding in list(by_clip.values())[:count]:
-        samples = load_audio(collection.audio(finding.clip), SAMPLE_RATE)
+        samples = load_audio(collection.clip_path(finding.clip), SAMPLE_RATE)
         found.append(
             {
                 "clip": finding.clip,

@@ -97,7 +97,7 @@ def create_app(
         if name not in known or kind not in ("sound", "picture"):
             abort(404)
         try:
-            samples = load_audio(collection.audio(name), SAMPLE_RATE)
+            samples = load_audio(collection.clip_path(name), SAMPLE_RATE)
         except BadAudio:
             abort(404)
         if kind == "picture":

@@ -26,7 +26,7 @@ from ust.training.heads import fit_head
 from ust.training.systems import read_system
 from ust.training.work import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.util.accelerate import accelerate
-from ust.util.device import prepare
+from ust.util.device import prepare_device
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
@@ -119,7 +119,7 @@ def train(
             folder / FEATURES / f"{feature}.h5", compute.threads, compute.device, rows_of(collection, labels),
         )  # fmt: skip
         extraction.run(progress=progress)
-        device = prepare(device=compute.device, threads=compute.threads)
+        device = prepare_device(device=compute.device, threads=compute.threads)
         with open_feature_files(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
             check_inputs(SYSTEM, system, features)
             data = _data(labels, features, taxonomy, sensors)
@@ -142,7 +142,7 @@ def train(
 def aggregate(collection: Collection, name: str) -> pd.DataFrame:
     """The labels of all clips that have any, by a rule of the folder's params.yaml, by clip."""
     rule, settings = read_rule(collection.folder / PARAMS, name)
-    if rule.listens:
+    if rule.needs_embeddings:
         raise UserError(
             f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; take another here"
         )
@@ -159,13 +159,13 @@ def rows_of(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
         If a clip's file is missing.
     """
     clips = collection.clips()
-    missing = [name for name in clips.index if not collection.audio(name).is_file()]
+    missing = [name for name in clips.index if not collection.clip_path(name).is_file()]
     if missing:
         raise UserError(
-            f"{collection.audio(missing[0])}: no such file, but clips.csv lists it; import it again"
+            f"{collection.clip_path(missing[0])}: no such file, but clips.csv lists it; import it again"
         )
     splits = labels["split"].to_dict()
-    rows = (Row(name, ORIGINAL, splits.get(name, POOL), collection.audio(name)) for name in clips.index)
+    rows = (Row(name, ORIGINAL, splits.get(name, POOL), collection.clip_path(name)) for name in clips.index)
     return tuple(sorted(rows))
 
 

@@ -1,1 +1,1 @@
-"""Somebody's own clips: from labels as people have them to clips in the layout of SONYC-UST."""
+"""Data sources: SONYC-UST releases, local folders, imported labels and the synthetic city."""

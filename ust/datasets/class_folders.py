@@ -1,12 +1,12 @@
-"""A folder with a folder of recordings for each class, as a data set."""
+"""The data source ``folder``: a folder with a subfolder of recordings for each class."""
 
 from typing import Any
 
 from pydantic import Field
 
 from ust.datasets.collection import AUDIO, CLIPS, IMPLIED, Collection
+from ust.datasets.formats.base import ImportOptions
 from ust.datasets.formats.class_folders import list_classes, read
-from ust.datasets.formats.form import ImportOptions
 from ust.datasets.importing import import_recordings, taxonomy_from_classes
 from ust.datasets.source import Destination, Source, Summary
 from ust.util.config import Rate, Section, Seed
@@ -21,35 +21,35 @@ class Folder(Section):
 
 
 def require_path(data: Any) -> None:
-    """Check that the section ``data`` names the folder."""
+    """Raise ValueError unless ``data.path`` is set."""
     if not data.path:
         raise ValueError("source 'folder' needs data.path, a folder with a folder for each class")
 
 
 def fetch(place: Destination, data: Any) -> Summary:
-    """Cut the recordings of ``data.path`` to clips, label them by their folders, deal them to splits."""
-    root = place.project(data.path)
-    collection = Collection.begin(place.folder, taxonomy_from_classes(list_classes(root)))
-    found = read(root, ImportOptions())
-    added = import_recordings(
-        collection, found.said, root, renamed={}, split=None, validate=data.folder.validate_,
+    """Cut the recordings of ``data.path`` into clips, label them by their folders, and split them."""
+    root = place.resolve_path(data.path)
+    collection = Collection.create(place.folder, taxonomy_from_classes(list_classes(root)))
+    labels = read(root, ImportOptions())
+    result = import_recordings(
+        collection, labels.annotations, root, renamed={}, split=None, validate=data.folder.validate_,
         seed=data.folder.seed, progress=place.progress,
     )  # fmt: skip
-    problems = [*found.problems, *added.problems, *added.unreadable]
+    problems = [*labels.problems, *result.problems, *result.unreadable]
     if problems and data.on_bad_audio == "fail":
         raise UserError(
-            f"{root}: {len(problems)} thing(s) cannot be used; to go on without them, set data.on_bad_audio "
+            f"{root}: {len(problems)} item(s) cannot be used; to go on without them, set data.on_bad_audio "
             f"to skip:\n{bullet_list(problems, limit=10_000)}"
         )
     clips = collection.clips()
     for name, split in clips["split"].items():
         path = place.folder / AUDIO / split / str(name)
         path.parent.mkdir(exist_ok=True)
-        collection.audio(str(name)).rename(path)
+        collection.clip_path(str(name)).rename(path)
     (place.folder / CLIPS).unlink()
     (place.folder / IMPLIED).unlink(missing_ok=True)
     return Summary(
-        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(added.warnings)
+        clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(result.warnings)
     )
 
 

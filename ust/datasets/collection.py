@@ -1,9 +1,13 @@
-"""A folder of somebody's own clips, in the layout of SONYC-UST, with what is known of each.
+"""A folder of custom clips and annotations in the layout of SONYC-UST.
 
-``dcase-ust-taxonomy.yaml`` has the classes, ``audio/`` the clips, ``clips.csv`` where each comes from,
-``annotations.csv`` who heard what, ``annotators.csv`` who has which number there, and ``implied.csv`` which
-values of ``annotations.csv`` an import implied: 0 where no label names the class, -1 where a line that may
-concern it could not be placed.
+| file | content |
+| --- | --- |
+| ``dcase-ust-taxonomy.yaml`` | the classes |
+| ``audio/`` | the clips |
+| ``clips.csv`` | split, group and source recording of each clip |
+| ``annotations.csv`` | presence of each label, by clip and annotator |
+| ``annotators.csv`` | the annotators' names and ids |
+| ``implied.csv`` | the values of ``annotations.csv`` that an import inferred (`ust.datasets.presence`) |
 """
 
 import csv
@@ -17,8 +21,8 @@ import pandas as pd
 
 from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
-from ust.datasets.answers import NOT_NAMED, Answer, combine, contradictions, values
-from ust.datasets.formats.form import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
+from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, lock_folder
@@ -30,13 +34,13 @@ CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
 IMPLIED = "implied.csv"
 IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
 IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
-REVIEW = "ust review"  # as a source
+REVIEW = "ust review"  # its name as a source of annotations
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 
 class Collection:
-    """The folder, and what is in it now.
+    """A folder of clips and annotations; every method reads the current files.
 
     Parameters
     ----------
@@ -49,7 +53,7 @@ class Collection:
     Raises
     ------
     UserError
-        If it is no such folder.
+        If the folder has no taxonomy.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,27 +63,31 @@ class Collection:
         self.taxonomy: Taxonomy = read_taxonomy(folder / TAXONOMY)
 
     @classmethod
-    def begin(cls, folder: Path, taxonomy: Mapping[str, object]) -> "Collection":
-        """A new one, of a taxonomy in its file's layout."""
+    def create(cls, folder: Path, taxonomy: Mapping[str, object]) -> "Collection":
+        """Create a collection with a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``."""
         with atomic_write(folder / TAXONOMY) as partial:
             write_yaml(partial, dict(taxonomy))
         return cls(folder)
 
     @property
     def columns(self) -> list[str]:
-        """Of the annotations."""
+        """The columns of ``annotations.csv``."""
         return [*KEYS, *(f"{label}_presence" for label in self.taxonomy.labels)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing."""
+        """Hold the lock of the folder, which every write requires."""
         with lock_folder(self.folder):
             yield
 
     def clips(self) -> pd.DataFrame:
-        """`CLIP_COLUMNS`, by ``audio_filename``; start and end in seconds of the recording.
+        """Return the table of clips, indexed by ``audio_filename``.
 
-        ``gain_db`` is what the samples were multiplied by when stored, so that no peak is clipped; 0 mostly.
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `CLIP_COLUMNS`. ``start`` and ``end`` are seconds in the recording. ``gain_db`` is the
+            gain applied when the clip was stored, so that no peak is clipped; usually 0.
 
         Raises
         ------
@@ -91,44 +99,44 @@ class Collection:
             return pd.DataFrame(columns=list(CLIP_COLUMNS)).set_index("audio_filename")
         types = dict.fromkeys(CLIP_COLUMNS[:5], str)
         table = read_csv(path, dtype=types, keep_default_na=False)
-        if list(table.columns) == list(CLIP_COLUMNS[:-1]):  # made before gains were noted
+        if list(table.columns) == list(CLIP_COLUMNS[:-1]):  # of versions without gain_db
             table["gain_db"] = 0.0
         if list(table.columns) != list(CLIP_COLUMNS):
             raise UserError(f"{path}: the columns should be {', '.join(CLIP_COLUMNS)}")
         return table.set_index("audio_filename")
 
     def annotations(self) -> pd.DataFrame:
-        """As `ust.annotations.annotations.read_annotations` gives them.
+        """Return the table of `ust.annotations.annotations.read_annotations`.
 
         Raises
         ------
         UserError
-            If there are none, or they are wrong.
+            If there are no annotations, or the file is invalid.
         """
         path = self.folder / ANNOTATIONS
         if not path.exists():
-            raise UserError(f"{self.folder}: nothing is labelled yet; ust import or ust review it")
-        # As given: a person answered for the group and for each of its labels, which need not exhaust it.
+            raise UserError(f"{self.folder}: nothing is labelled yet; run ust import or ust review")
+        # AS_GIVEN, because the fine labels of custom classes need not cover their whole group.
         return read_annotations(path, self.taxonomy, AS_GIVEN)
 
-    def audio(self, clip: str) -> Path:
-        """The file of a clip."""
+    def clip_path(self, clip: str) -> Path:
+        """Return the path of a clip."""
         return self.folder / AUDIO / clip
 
     def annotator_id(self, annotator: str) -> int:
-        """The number of an annotator, a new one if need be; that of "" is the ground truth's.
+        """Return the id of an annotator, a new one for a new name; the name "" is the ground truth.
 
         Raises
         ------
         UserError
-            If the name is none.
+            If the name is invalid.
         """
         annotator = nfc(annotator)
         if annotator == "":
             return GROUND_TRUTH
-        if len(annotator) > LONGEST_NAME or not annotator.isprintable() or annotator != annotator.strip():
+        if len(annotator) > MAX_NAME_LENGTH or not annotator.isprintable() or annotator != annotator.strip():
             raise UserError(
-                f"the annotator's name is {annotator[:20]!r}…, should be of 1 to {LONGEST_NAME} letters"
+                f"the annotator's name is {annotator[:20]!r}…, should be of 1 to {MAX_NAME_LENGTH} letters"
             )
         known = self.annotators()
         if annotator not in known:
@@ -139,7 +147,7 @@ class Collection:
         return known[annotator]
 
     def annotators(self) -> dict[str, int]:
-        """Numbers by name."""
+        """Return the ids of the annotators by name."""
         path = self.folder / ANNOTATORS
         if not path.exists():
             return {}
@@ -151,66 +159,67 @@ class Collection:
         return dict(zip(table["name"], table["annotator_id"].tolist(), strict=True))
 
     def write_clips(self, clips: pd.DataFrame) -> None:
-        """Write down what clips there are."""
+        """Write the table of clips."""
         rows = clips.reset_index()[list(CLIP_COLUMNS)].itertuples(index=False)
         _write_rows(self.folder / CLIPS, CLIP_COLUMNS, rows)
 
-    def upsert_annotations(self, answers: Sequence[tuple[str, str, Mapping[str, int]]]) -> None:
-        """Write answers to disk at once, in the place of what the same annotator said of the clip before.
+    def upsert_annotations(self, annotations: Sequence[tuple[str, str, Mapping[str, int]]]) -> None:
+        """Write annotations to disk; each replaces the earlier annotation of its clip and annotator.
 
-        The caller holds the lock (`lock`).
+        Call inside `lock()`.
 
         Parameters
         ----------
-        answers : sequence of (clip, annotator, answers)
-            The answers are by label, 1 heard, 0 not heard, -1 not asked or unsure; -1 for the others.
+        annotations : sequence of (clip, annotator, presence)
+            Presence by label: 1 present, 0 absent, -1 not asked or unsure. Missing labels are -1.
         """
-        stored = _Stored(self)
-        for clip, annotator, answer in answers:
-            unsure = [label for label, value in answer.items() if value == UNKNOWN]
+        stored = _StoredAnnotations(self)
+        for clip, annotator, presence in annotations:
+            unsure = [label for label, value in presence.items() if value == UNKNOWN]
             implied = {REVIEW: dict.fromkeys(unsure, IN_DOUBT)}
-            stored.replace(clip, annotator, answer, implied, keep_empty=True)
+            stored.replace(clip, annotator, presence, implied, keep_empty=True)
         stored.write()
 
     def merge(
-        self, answers: Mapping[tuple[str, str], Answer], *, source: str = "", replace: bool = False
+        self, statuses: Mapping[tuple[str, str], Statuses], *, source: str = "", replace: bool = False
     ) -> list[tuple[str, str, str]]:
-        """Add answers to what the same annotators said of the clips before (`ust.datasets.answers`).
+        """Combine statuses with the earlier annotations of the same clips and annotators.
 
-        The caller holds the lock (`lock`).
+        `ust.datasets.presence` describes how statuses combine. Call inside `lock()`.
 
         Parameters
         ----------
-        answers : mapping of (clip, annotator) to answer
+        statuses : mapping of (clip, annotator) to dict
+            Status by label.
         source : str
-            Where they come from. What the same source implied before is dropped: a line that could not be
-            placed may be corrected now.
+            Name of the label source. Values that an earlier import of the same source inferred are dropped,
+            because its file may have been corrected.
         replace : bool
-            Put them in the place of what was said before.
+            Replace the earlier annotations instead.
 
         Returns
         -------
         list of (clip, annotator, label)
-            Contradictions: labels that were present and explicitly absent. They are kept as present.
+            Contradictions: labels that are both present and explicitly absent. They are kept as present.
         """
-        stored, found = _Stored(self), []
-        for (clip, annotator), answer in answers.items():
-            stated, implied = ({}, {}) if replace else stored.answer(clip, annotator)
+        stored, clashes = _StoredAnnotations(self), []
+        for (clip, annotator), new in statuses.items():
+            explicit, implied = ({}, {}) if replace else stored.statuses(clip, annotator)
             implied.pop(source, None)
-            before = reduce(combine, implied.values(), stated)
-            found += [(clip, annotator, label) for label in contradictions(before, answer)]
-            merged = combine(before, answer)
+            before = reduce(combine_statuses, implied.values(), explicit)
+            clashes += [(clip, annotator, label) for label in contradictions(before, new)]
+            merged = combine_statuses(before, new)
             open_labels = {label for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
             implied = {
-                name: {label: status for label, status in said.items() if label in open_labels}
-                for name, said in {**implied, source: answer}.items()
+                name: {label: status for label, status in of_source.items() if label in open_labels}
+                for name, of_source in {**implied, source: new}.items()
             }
-            stored.replace(clip, annotator, values(merged, self.taxonomy), implied, keep_empty=False)
+            stored.replace(clip, annotator, presence_values(merged, self.taxonomy), implied, keep_empty=False)
         stored.write()
-        return found
+        return clashes
 
 
-class _Stored:
+class _StoredAnnotations:
     """The content of annotations.csv and implied.csv, by clip and annotator."""
 
     def __init__(self, collection: Collection) -> None:
@@ -218,18 +227,19 @@ class _Stored:
         self.labels = collection.taxonomy.labels
         clips = collection.clips()
         self.splits, self.sensors = clips["split"].to_dict(), clips["sensor_id"].to_dict()
-        self.numbers: dict[str, int] = {}
+        self.annotator_ids: dict[str, int] = {}
         self.rows: dict[tuple[str, str], list[object]] = {}
         path = collection.folder / ANNOTATIONS
         if path.exists():
             with path.open(newline="", encoding="utf-8-sig") as file:
-                header, *there = list(csv.reader(file)) or [[]]
+                header, *rows = list(csv.reader(file)) or [[]]
             if header != collection.columns:
                 raise UserError(f"{path}: its columns are not those of {collection.folder / TAXONOMY}")
-            self.rows = {(row[2], row[3]): row for row in there if row}
+            self.rows = {(row[2], row[3]): row for row in rows if row}
         self.implied = self._read_implied()
 
-    def _read_implied(self) -> dict[tuple[str, str], dict[str, Answer]]:
+    def _read_implied(self) -> dict[tuple[str, str], dict[str, Statuses]]:
+        """Read the inferred statuses by clip and annotator, then by source."""
         path = self.collection.folder / IMPLIED
         if not path.exists():
             return {}
@@ -237,56 +247,57 @@ class _Stored:
         if list(table.columns) != [*IMPLIED_KEYS, *IMPLIED_COLUMNS]:
             raise UserError(
                 f"{path}: the columns should be {', '.join((*IMPLIED_KEYS, *IMPLIED_COLUMNS))}; without the "
-                "file, each 0 in annotations.csv counts as said explicitly"
+                "file, each 0 in annotations.csv counts as explicit"
             )
         by_number = {_number(label): label for label in self.labels}
-        found: dict[tuple[str, str], dict[str, Answer]] = {}
+        implied: dict[tuple[str, str], dict[str, Statuses]] = {}
         for row in table.to_dict("records"):
             clip, annotator, source = (row[key] for key in IMPLIED_KEYS)
-            found.setdefault((clip, annotator), {})[source] = {
+            implied.setdefault((clip, annotator), {})[source] = {
                 by_number[number]: status
                 for column, status in IMPLIED_COLUMNS.items()
                 for number in row[column].split()
                 if number in by_number
             }
-        return found
+        return implied
 
     def _key(self, clip: str, annotator: str) -> tuple[str, str]:
+        """Return clip and annotator_id as they are written in both files."""
         if clip not in self.splits:
             raise UserError(f"{self.collection.folder}: there is no clip {clip!r}")
-        if annotator not in self.numbers:
-            self.numbers[annotator] = self.collection.annotator_id(annotator)
-        return clip, str(self.numbers[annotator])
+        if annotator not in self.annotator_ids:
+            self.annotator_ids[annotator] = self.collection.annotator_id(annotator)
+        return clip, str(self.annotator_ids[annotator])
 
-    def answer(self, clip: str, annotator: str) -> tuple[Answer, dict[str, Answer]]:
-        """Return what was stated explicitly of a clip, and by source what was implied."""
+    def statuses(self, clip: str, annotator: str) -> tuple[Statuses, dict[str, Statuses]]:
+        """Return the explicit statuses of a clip, and the inferred ones by source."""
         key = self._key(clip, annotator)
-        implied = {source: dict(answer) for source, answer in self.implied.get(key, {}).items()}
-        only_implied = {label for answer in implied.values() for label in answer}
+        implied = {source: dict(inferred) for source, inferred in self.implied.get(key, {}).items()}
+        only_implied = {label for inferred in implied.values() for label in inferred}
         status = {"1": PRESENT, "0": ABSENT}
-        said = zip(self.labels, self.rows.get(key, ())[len(KEYS) :], strict=False)
-        stated = {
+        presence = zip(self.labels, self.rows.get(key, ())[len(KEYS) :], strict=False)
+        explicit = {
             label: status[str(value)]
-            for label, value in said
+            for label, value in presence
             if str(value) in status and label not in only_implied
         }
-        return stated, implied
+        return explicit, implied
 
     def replace(
         self,
         clip: str,
         annotator: str,
-        answer: Mapping[str, int],
-        implied: dict[str, Answer],
+        presence: Mapping[str, int],
+        implied: dict[str, Statuses],
         *,
         keep_empty: bool,
     ) -> None:
-        """Set a row; without `keep_empty`, one of -1 only is left out: the clip counts as not labelled."""
+        """Replace a row; if all values are -1 and not `keep_empty`, delete it (unlabelled clip)."""
         key = self._key(clip, annotator)
-        said = [int(answer.get(label, UNKNOWN)) for label in self.labels]
-        self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *said]
+        values = [int(presence.get(label, UNKNOWN)) for label in self.labels]
+        self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *values]
         self.implied[key] = implied
-        if not keep_empty and all(value == UNKNOWN for value in said):
+        if not keep_empty and all(value == UNKNOWN for value in values):
             del self.rows[key]
 
     def write(self) -> None:
@@ -310,11 +321,12 @@ class _Stored:
 
 
 def _number(label: str) -> str:
-    """Return the number of a label: "3-1" of "3-1_voices"."""
+    """Return the number of a label: "3-1" for "3-1_voices"."""
     return label.split("_", 1)[0]
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: object) -> None:
+    """Write a CSV file atomically."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

@@ -1,4 +1,4 @@
-"""Downloading: whole and verified, or not at all; tried again when the connection breaks."""
+"""Download files with checksums and retries, and unpack archives safely."""
 
 import json
 import os
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept for all clones: ``$UST_CACHE``, or the user's cache folder."""
+    """Return the download cache, which all clones share: ``$UST_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("UST_CACHE") or pooch.os_cache("urban-sound-tagging"))
 
 
@@ -31,33 +31,40 @@ def download_file(
     retries: int = RETRIES,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Path:
-    """Download a file into a folder unless it is there with the right checksum.
+    """Download a file into a folder, unless the folder has it with the right checksum.
 
-    The file appears under its name only when it is whole. Broken, stalled or refused connections and wrong
-    checksums are tried again, `retries` times, with growing pauses.
+    The file appears under its name only when it is complete. After a broken, stalled or refused connection
+    or a wrong checksum, the download is retried up to `retries` times, with growing pauses.
 
     Parameters
     ----------
     url : str
     folder : Path
-        Made when missing.
+        Created if missing.
     name : str
         File name in the folder.
     checksum : str or None
-        Expected, such as "md5:c836…" or "sha256:0962…"; None where nobody published one.
+        Expected, such as "md5:c836…" or "sha256:0962…"; None if none is published.
     retries : int
     timeout : float
-        Seconds without a byte after which a connection counts as broken.
+        Seconds without data after which a connection counts as broken.
 
     Raises
     ------
     UserError
-        When the last try failed, with its reason.
+        If all tries failed, with the reason of the last failure.
+
+    Returns
+    -------
+    Path
+        The file in the folder.
     """
     registry = {name: checksum}
-    keeper = pooch.create(folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=retries)
+    downloads = pooch.create(
+        folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=retries
+    )
     try:
-        return Path(keeper.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout)))
+        return Path(downloads.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout)))
     except requests.exceptions.RequestException as error:
         raise UserError(
             f"{url}: the download failed {retries + 1} times, last with: {error}; "
@@ -71,12 +78,12 @@ def download_file(
 
 
 def zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRIES) -> Mapping[str, str]:
-    """Checksum of every file of a Zenodo record, by file name, from the record's JSON.
+    """Return the checksum of every file of a Zenodo record, by file name.
 
     Raises
     ------
     UserError
-        When the record cannot be had or is not in the known form.
+        If the record cannot be downloaded or parsed.
     """
     url = f"{zenodo}/api/records/{record}"
     path = download_file(url, folder, name="record.json", checksum=None, retries=retries)
@@ -89,27 +96,28 @@ def zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRI
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a tar file into a new folder, all of it or nothing.
+    """Unpack a tar file into a new folder, atomically.
 
-    Only regular files and folders below the target are accepted: no absolute path, no "..", no link of
-    either kind, no device file. The first one found stops the whole archive.
+    Only regular files and folders below the target are accepted. An absolute path, "..", a link or a device
+    file in the archive stops the unpacking.
 
     Raises
     ------
     UserError
-        If a member is refused or the archive is damaged; the target is then as it was before.
+        If a member is refused or the archive is damaged; the target is then unchanged.
     """
     with atomic_folder(target, by="download") as folder:
         try:
             with tarfile.open(archive, "r:*") as tar:
                 for member in tar:
-                    _refuse(archive, member)
+                    _check_member(archive, member)
                     tar.extract(member, folder, filter="data", set_attrs=False)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise UserError(f"{archive}: cannot be unpacked: {error}; delete it and run again") from None
 
 
-def _refuse(archive: Path, member: tarfile.TarInfo) -> None:
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    """Raise an error for a member that is not a file or folder below the target."""
     path = PurePosixPath(member.name)
     if not (member.isreg() or member.isdir()):
         raise UserError(f"{archive}: refused: {member.name!r} is a link or a device file, not a regular file")

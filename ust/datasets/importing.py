@@ -1,4 +1,4 @@
-"""Classes in people's own words, and the labels of a taxonomy that they are."""
+"""Import labelled recordings into a collection: map class names, cut clips, label them, split them."""
 
 import re
 from bisect import bisect_right
@@ -12,21 +12,21 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.audio.recordings import CLIP_SECONDS, BadAudio, Lossless, explaining, windows
-from ust.datasets.answers import NOT_NAMED, Answer, combine, contradictions, values
+from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
 from ust.datasets.collection import Collection
-from ust.datasets.formats.form import IN_DOUBT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import IN_DOUBT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
 from ust.util.names import nfc, printable
 from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
 
-MOST = 1000  # classes
+MAX_CLASSES = 1000
 
 
 def slug(text: str) -> str:
-    """Return a name as labels have it.
+    """Return a name in the form used in labels: lower case, words joined by hyphens.
 
     Examples
     --------
@@ -37,18 +37,22 @@ def slug(text: str) -> str:
 
 
 def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
-    """Return a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``, of classes such as "market: voices".
+    """Return a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``.
 
-    A coarse class may stand before or after its fine ones, or be implied by them.
+    Parameters
+    ----------
+    classes : iterable of str
+        Names such as "tram", or "market: voices" for a fine class of the coarse class "market". The coarse
+        class need not be listed.
 
     Raises
     ------
     UserError
-        If there are none, or one has no letters, stands twice or has three levels.
+        If there are no classes, or one has no letters, is listed twice or has three levels.
 
     Examples
     --------
-    >>> taxonomy_of(["tram", "market: voices", "market: cart"])
+    >>> taxonomy_from_classes(["tram", "market: voices", "market: cart"])
     {'coarse': {1: 'tram', 2: 'market'}, 'fine': {2: {1: 'voices', 2: 'cart'}}}
     """
     groups: dict[str, list[str]] = {}
@@ -56,31 +60,38 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     for text in classes:
         parts = [slug(part) for part in text.split(":")]
         if len(parts) > 2 or not all(parts):
-            raise UserError(f"the class {text!r} should be a name, or two with a colon: 'market: voices'")
+            raise UserError(
+                f"the class {text!r} should be a name, or two names with a colon: 'market: voices'"
+            )
         if tuple(parts) in seen:
-            raise UserError(f"the class {text!r} is there twice")
+            raise UserError(f"the class {text!r} is listed twice")
         seen.add(tuple(parts))
         coarse, *fine = parts
         groups[coarse] = [*groups.get(coarse, []), *fine]
-    if not groups or sum(map(len, groups.values())) + len(groups) > MOST:
-        raise UserError(f"there should be at least one class, and at most {MOST}")
+    if not groups or sum(map(len, groups.values())) + len(groups) > MAX_CLASSES:
+        raise UserError(f"there should be at least one class, and at most {MAX_CLASSES}")
     numbered = list(enumerate(groups.items(), start=1))
     fine = {number: dict(enumerate(members, start=1)) for number, (_, members) in numbered if members}
     return {"coarse": {number: name for number, (name, _) in numbered}} | ({"fine": fine} if fine else {})
 
 
 class LabelResolver:
-    """The label that is meant by a class in somebody's words.
+    """Maps class names of a label source to labels of a taxonomy.
 
     Parameters
     ----------
     taxonomy : Taxonomy
     renamed : mapping of str to str
-        Classes by other names that they have in the source; "" for what is none of them.
+        Class by its name in the source; "" for a name that is none of the classes.
+
+    Raises
+    ------
+    UserError
+        If `renamed` has an unknown class.
     """
 
     def __init__(self, taxonomy: Taxonomy, renamed: Mapping[str, str]) -> None:
-        self._meant: dict[str, list[str]] = {}
+        self._labels: dict[str, list[str]] = {}
         for group, coarse in enumerate(taxonomy.coarse):
             self._add(coarse, taxonomy.coarse_name(group), coarse)
             for index in taxonomy.members(group):
@@ -97,39 +108,51 @@ class LabelResolver:
             )
 
     def _add(self, label: str, *texts: str) -> None:
+        """Add names of a label."""
         for text in {slug(text) for text in texts}:
-            self._meant.setdefault(text, []).append(label)
+            self._labels.setdefault(text, []).append(label)
 
     def _find(self, text: str) -> str | None:
-        """The label; where a coarse and a fine one have the same name, the fine one, which says both."""
-        found = dict.fromkeys(self._meant.get(slug(text), []))
-        fine = [label for label in found if "-" in label.split("_", 1)[0]]
-        candidates = fine or list(found)
+        """Return the label with a name; of a coarse and a fine label with the same name, the fine one."""
+        labels = dict.fromkeys(self._labels.get(slug(text), []))
+        fine = [label for label in labels if "-" in label.split("_", 1)[0]]
+        candidates = fine or list(labels)
         return candidates[0] if len(candidates) == 1 else None
 
-    def of(self, text: str) -> str | None:
-        """The label of a class; "" if it is to be taken for none of them, None if it is not known."""
+    def resolve(self, text: str) -> str | None:
+        """Return the label of a class name; "" if it is mapped to no class, None if it is unknown."""
         renamed = self._renamed.get(slug(text))
         return self._find(text) if renamed is None else renamed
 
 
 def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int) -> dict[str, str]:
-    """A split for each group of clips, so that validate has about its share of the clips of every class.
+    """Split groups of clips into train and validate, stratified by class.
 
-    The groups with the rarest classes are dealt first, each to the split that wants its classes most.
+    Groups are assigned in the order of their rarest class, each to the split that lacks most clips of it.
 
     Parameters
     ----------
     counts : mapping of str to numpy.ndarray [shape=(classes,)]
-        By group, the clips of each class.
+        Number of clips of each class, by group.
     validate : float
-        The share.
+        Fraction of the clips for validate, in [0, 1).
     seed : int
-        Of the order of equal groups.
+        Seed of the order of groups with equal counts.
+
+    Returns
+    -------
+    dict of str to str
+        Split by group.
 
     References
     ----------
-    Sechidis, Tsoumakas & Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011; of groups.
+    Sechidis, Tsoumakas & Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011; here applied to
+    groups instead of single examples.
+
+    Examples
+    --------
+    >>> split_groups({"street": np.array([4, 0]), "square": np.array([4, 0])}, validate=0.5, seed=0)
+    {'square': 'train', 'street': 'validate'}
     """
     names = sorted(counts)
     if not names or validate == 0:
@@ -138,51 +161,52 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
     total = table.sum(axis=0)
     left = {"train": (1 - validate) * total, "validate": validate * total}
     shuffled = random_stream(seed, "deal").permutation(len(names))
-    # By its rarest class: what a group without any class is dealt by is as good as common.
+    # Groups without any class come last, like groups of a very common class.
     rarest = [min((total[k] for k in np.flatnonzero(row)), default=np.inf) for row in table]
     order = sorted(shuffled, key=lambda index: (rarest[index], -table[index].sum()))
-    found, dealt = {}, {"train": 0.0, "validate": 0.0}
+    splits, assigned = {}, {"train": 0.0, "validate": 0.0}
     shares = {"train": 1 - validate, "validate": validate}
     for index in order:
         row = table[index]
         classes = np.flatnonzero(row)
         if len(classes):
             rare = classes[np.argmin(total[classes])]
-            # What is missing of the class, after this group, relative to what the split wants of it.
+            # Clips of the class that the split still lacks, relative to its size.
             need = {split: left[split][rare] / max(shares[split], 1e-9) for split in left}
         else:
-            need = {split: -dealt[split] / max(shares[split], 1e-9) for split in left}
+            need = {split: -assigned[split] / max(shares[split], 1e-9) for split in left}
         split = max(need, key=lambda name: (need[name], shares[name]))
         left[split] = left[split] - row
-        dealt[split] += 1
-        found[names[index]] = split
-    return found
+        assigned[split] += 1
+        splits[names[index]] = split
+    return splits
 
 
-SHORTEST = 1.0  # seconds of the last clip of several
-OVERLAP = 0.1  # seconds of a label in a clip, or half of it, for the clip to have it
-DIGITS = 16  # of a recording's digest
-LONGEST = 60  # letters of a recording's name in its clips'
-Refuse = Callable[[np.ndarray, int], str | None]
-Answers = dict[tuple[str, str], Answer]  # by clip and annotator
+MIN_CLIP_SECONDS = 1.0  # a shorter rest at the end of a recording gives no clip
+# A clip gets the label of an annotation if it contains this many seconds of it, or half of a shorter one.
+MIN_OVERLAP = 0.1
+DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
+MAX_NAME_LENGTH = 60  # characters of the recording's name in a clip's name
+RejectClip = Callable[[np.ndarray, int], str | None]
+ClipStatuses = dict[tuple[str, str], Statuses]  # by clip and annotator
 
 
 @dataclass
 class ImportResult:
-    """What an import came to.
+    """Result of an import.
 
     Attributes
     ----------
     clips, known : int
-        New clips, and those that were there before.
+        Numbers of new clips, and of clips that the collection already had.
     problems : list of str
-        What could not be used, a line each.
+        One line per item that could not be used.
     contradictions : list of str
-        Labels that are present in one source and explicitly absent in another, a line each.
+        One line per label that is present in one source and explicitly absent in another.
     unreadable : list of str
-        Recordings that could not be read, or not to the end, with the reason.
+        One line per recording that could not be read to the end, with the reason.
     warnings : list of str
-        Incomplete recordings, of which what is there was used.
+        One line per incomplete recording, which was used as far as it can be read.
     """
 
     clips: int = 0
@@ -195,7 +219,7 @@ class ImportResult:
 
 def import_recordings(
     collection: Collection,
-    said: Iterable[Annotation],
+    annotations: Iterable[Annotation],
     root: Path,
     *,
     renamed: Mapping[str, str],
@@ -207,74 +231,80 @@ def import_recordings(
     source_name: str = "",
     replace_answers: bool = False,
     unlabelled: bool = False,
-    refuse: Refuse = lambda samples, rate: None,
+    refuse: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
-    """Cut recordings into clips of ten seconds, label them, and put them into a collection.
+    """Cut recordings into clips of ten seconds, label the clips, and add them to a collection.
 
-    A clip has the labels that overlap it, besides those that the same annotator gave it before. Classes that
-    an annotator does not name are absent (0) from the clips of a recording that the annotator labels, if
-    `asked`; a coarse label without a fine one leaves those open (-1). A label that cannot be placed is
-    listed, and leaves its class open where it may belong (`ust.datasets.answers`). A recording of which
-    no label's class is known is left out. Recordings are only read. The caller holds the lock
-    (`Collection.alone`).
+    A clip gets the labels of the annotations that overlap it, in addition to its earlier labels by the same
+    annotator. If an annotator labelled a recording, the classes in `asked` that the annotator does not name
+    are absent (0). An annotation that cannot be used is listed as a problem, and its class is -1 in the clips
+    that it may concern (`ust.datasets.presence`). Recordings without any annotation of a known class are
+    skipped. The recordings themselves are not changed. Call inside `Collection.lock()`.
 
     Parameters
     ----------
     collection : Collection
-    said : iterable of Said
+    annotations : iterable of Annotation
     root : Path
-        Folder that recordings are named relative to, where they are in it.
+        Folder of the recordings; ``clips.csv`` has paths relative to it.
     renamed : mapping of str to str
-        See `ust.datasets.importing.LabelResolver`.
+        See `LabelResolver`.
     split : str or None
-        Of all new clips; None to deal them to train and validate, each group to one of them.
+        Split of all new clips; None to split them into train and validate by group.
     validate, seed
-        See `ust.datasets.importing.split_groups`.
+        See `split_groups`.
     only_labelled : bool
-        Leave out clips of which nothing is heard.
+        Skip clips without a present label.
     asked : iterable of str, optional
-        Classes that the recordings were labelled for; by default all. The others are -1 where not named.
+        Classes that the annotators were asked to label; by default all. Other classes are -1 if not named.
     source_name : str
-        Where the labels come from; see `Collection.merge`.
+        Name of the label source; see `Collection.merge`.
     replace_answers : bool
-        Put the labels in the place of those that the same annotators gave the clips before.
+        Replace earlier labels of the same clips and annotators.
     unlabelled : bool
-        Keep the clips of recordings of which nothing is known.
+        Also add recordings without annotations of a known class.
     refuse : callable
-        From a new clip's samples and their rate to why it is not to be kept, or None.
+        ``refuse(samples, sample_rate)`` returns the reason for rejecting a new clip, or None to keep it.
     progress : Progress
+
+    Returns
+    -------
+    ImportResult
     """
     result, root = ImportResult(), root.resolve()
     labels = LabelResolver(collection.taxonomy, renamed)
-    by_recording = _by_recording(said, labels, result, unlabelled=unlabelled)
-    asked = _asked(asked, labels, collection.taxonomy)
+    by_recording = _group_by_recording(annotations, labels, result, unlabelled=unlabelled)
+    asked = _resolve_asked(asked, labels, collection.taxonomy)
     clips = collection.clips()
     known = {
         (row.recording, row.start): name for name, row in zip(clips.index, clips.itertuples(), strict=True)
     }
     new: list[dict[str, object]] = []
-    answers: Answers = {}
+    statuses: ClipStatuses = {}
     taken = Counter(clips["sensor_id"])
-    for path, some in progress(
+    for path, of_recording in progress(
         by_recording.items(), total=len(by_recording), description="cutting", unit="recording"
     ):
         spans: list[tuple[float, float]] = []
         placed: list[tuple[str, float, float]] = []
         source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
         try:
-            with explaining(printable(path)):
-                digest = file_digest(path)[:DIGITS]
-            group = next((slug(each.group) for each in some if each.group), "") or _name(source, digest)
+            with explain_read_errors(printable(path)):
+                digest = file_digest(path)[:DIGEST_DIGITS]
+            group = next(
+                (slug(annotation.group) for annotation in of_recording if annotation.group), ""
+            ) or _default_group(source, digest)
             for start, end, samples, rate in _cut(path, result.warnings.append):
                 spans.append((start, end))
                 if only_labelled and not any(
-                    each.answer == PRESENT and each.label and _overlaps(each, start, end) for each in some
+                    annotation.status == PRESENT and annotation.label and _overlaps(annotation, start, end)
+                    for annotation in of_recording
                 ):
                     continue
                 name = known.get((digest, start))
                 if name is None:
-                    kept = Lossless.of(samples, rate)
+                    kept = FlacSamples.from_samples(samples, rate)
                     if not kept.values.any():
                         result.problems.append(
                             f"{printable(path)}: is silent from second {start:g}: every sample is 0"
@@ -288,10 +318,12 @@ def import_recordings(
                     name = f"{group}_{taken[group]:05}.flac"
                     taken[group] += 1
                     known[digest, start] = name
-                    kept.write(collection.audio(name))
-                    own = next((each.split for each in some if each.split), "")
+                    kept.write(collection.clip_path(name))
+                    own_split = next(
+                        (annotation.split for annotation in of_recording if annotation.split), ""
+                    )
                     new.append(
-                        {"audio_filename": name, "split": own, "sensor_id": group, "recording": digest,
+                        {"audio_filename": name, "split": own_split, "sensor_id": group, "recording": digest,
                          "source": source, "start": start, "end": end,
                          "gain_db": kept.gain_db}
                     )  # fmt: skip
@@ -300,22 +332,25 @@ def import_recordings(
                 placed.append((name, start, end))
         except BadAudio as error:
             result.unreadable.append(str(error))
-        some = _doubt_outside(some, spans, result)
+        of_recording = _check_times(of_recording, spans, result)
         for name, start, end in placed:
-            for who, answer in _answers(some, start, end, collection.taxonomy, asked, result).items():
-                before = answers.get((name, who), {})
-                result.contradictions += _listed(
-                    [(name, who, label) for label in contradictions(before, answer)], {name: source}
+            for annotator, new_statuses in _clip_statuses(
+                of_recording, start, end, collection.taxonomy, asked, result
+            ).items():
+                before = statuses.get((name, annotator), {})
+                result.contradictions += _format_contradictions(
+                    [(name, annotator, label) for label in contradictions(before, new_statuses)],
+                    {name: source},
                 )
-                answers[name, who] = combine(before, answer)
+                statuses[name, annotator] = combine_statuses(before, new_statuses)
     result.clips = len(new)
-    _deal(new, answers, clips, collection.taxonomy, split, validate=validate, seed=seed)
+    _assign_splits(new, statuses, clips, collection.taxonomy, split, validate=validate, seed=seed)
     table = pd.DataFrame(new, columns=[clips.index.name, *clips.columns]).set_index("audio_filename")
     if new:
         collection.write_clips(pd.concat([clips, table]) if len(clips) else table)
-    if answers:
-        found = collection.merge(answers, source=source_name, replace=replace_answers)
-        result.contradictions += _listed(found, collection.clips()["source"].to_dict())
+    if statuses:
+        clashes = collection.merge(statuses, source=source_name, replace=replace_answers)
+        result.contradictions += _format_contradictions(clashes, collection.clips()["source"].to_dict())
     return result
 
 
@@ -324,14 +359,14 @@ def import_unlabelled(
     recordings: Iterable[Path],
     root: Path,
     *,
-    refuse: Refuse = lambda samples, rate: None,
+    refuse: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
-    """Put recordings of which nothing is known yet into a collection, to be reviewed: clips of train."""
-    said = [Annotation(path, None, answer=UNKNOWN) for path in recordings]
+    """Add unlabelled recordings to the train split of a collection, for review."""
+    annotations = [Annotation(path, None, status=UNKNOWN) for path in recordings]
     return import_recordings(
         collection,
-        said,
+        annotations,
         root,
         renamed={},
         split="train",
@@ -343,28 +378,28 @@ def import_unlabelled(
     )
 
 
-def _by_recording(
-    said: Iterable[Annotation], labels: LabelResolver, result: ImportResult, *, unlabelled: bool
+def _group_by_recording(
+    annotations: Iterable[Annotation], labels: LabelResolver, result: ImportResult, *, unlabelled: bool
 ) -> dict[Path, list[Annotation]]:
-    """Return what is said of each recording, with the taxonomy's labels, and list those that are unknown.
+    """Return the annotations of each recording, with class names resolved to labels.
 
-    A label that is unknown may be any class; one that is mapped to none is nothing heard. Recordings of
-    which no class is known are left out, unless they are to come `unlabelled`.
+    An unknown class is listed as a problem and may be any class. A class that is mapped to none counts as
+    "no class audible". Recordings without a known class are left out unless `unlabelled`.
     """
-    found: dict[Path, list[Annotation]] = {}
+    by_recording: dict[Path, list[Annotation]] = {}
     unknown: dict[str, list[str]] = {}
-    for each in said:
-        label = labels.of(each.label) if each.label else None
-        if each.label and label is None:
-            unknown.setdefault(each.label, []).append(each.where)
-            # An unknown class that is absent is none of the others.
-            doubtful = each.answer in (PRESENT, IN_DOUBT)
-            each = replace(each, label=None, answer=IN_DOUBT if doubtful else UNKNOWN)
-        elif each.label and not label:
-            each = replace(each, label=None, answer=PRESENT)
+    for annotation in annotations:
+        label = labels.resolve(annotation.label) if annotation.label else None
+        if annotation.label and label is None:
+            unknown.setdefault(annotation.label, []).append(annotation.where)
+            # The absence of an unknown class does not concern the other classes.
+            doubtful = annotation.status in (PRESENT, IN_DOUBT)
+            resolved = replace(annotation, label=None, status=IN_DOUBT if doubtful else UNKNOWN)
+        elif annotation.label and not label:
+            resolved = replace(annotation, label=None, status=PRESENT)
         else:
-            each = replace(each, label=label)
-        found.setdefault(each.path.resolve(), []).append(each)
+            resolved = replace(annotation, label=label)
+        by_recording.setdefault(annotation.path.resolve(), []).append(resolved)
     for text, places in unknown.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         where = f"{places[0]}{more}: " if places[0] else ""
@@ -372,125 +407,142 @@ def _by_recording(
             f"{where}the label {text!r} ({len(places)} times) is none of the classes; --map {text!r}=CLASS "
             f"says which it is, --map {text!r}= that it is none"
         )
-    return {path: some for path, some in sorted(found.items()) if unlabelled or any(map(_knows, some))}
+    return {
+        path: of_recording
+        for path, of_recording in sorted(by_recording.items())
+        if unlabelled or any(map(_is_labelled, of_recording))
+    }
 
 
-def _knows(said: Annotation) -> bool:
-    """Return whether a line shows that its annotator labelled this recording for the classes."""
-    return said.certain and (said.label is not None or said.answer == PRESENT)
+def _is_labelled(annotation: Annotation) -> bool:
+    """Return whether an annotation shows that its annotator labelled this recording for the classes."""
+    return annotation.certain and (annotation.label is not None or annotation.status == PRESENT)
 
 
-def _asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonomy) -> frozenset[str]:
-    """Return the labels that were asked for; with a coarse class its fine ones."""
+def _resolve_asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonomy) -> frozenset[str]:
+    """Return the labels of the asked classes; a coarse class includes its fine ones."""
     if asked is None:
         return frozenset(taxonomy.labels)
-    found = set()
+    asked_labels = set()
     for text in asked:
-        label = labels.of(text)
+        label = labels.resolve(text)
         if not label:
             raise UserError(f"--asked: there is no class {text!r}; there are {', '.join(taxonomy.labels)}")
-        found.add(label)
+        asked_labels.add(label)
         if label in taxonomy.coarse:
-            found |= {taxonomy.fine[index] for index in taxonomy.members(taxonomy.coarse.index(label))}
-    return frozenset(found)
+            asked_labels |= {taxonomy.fine[index] for index in taxonomy.members(taxonomy.coarse.index(label))}
+    return frozenset(asked_labels)
 
 
-def _name(source: str, digest: str) -> str:
-    """What belongs together where nothing is said of it: a recording, by its place."""
+def _default_group(source: str, digest: str) -> str:
+    """Return the group of a recording without one: its relative path, shortened."""
     name = slug(source.rsplit(".", 1)[0])
-    return name if 0 < len(name) <= LONGEST else f"{name[:LONGEST]}-{digest[:8]}".lstrip("-")
+    return name if 0 < len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}-{digest[:8]}".lstrip("-")
 
 
 def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
-    """Clips of a recording, mono; a rest of less than a second is left out."""
-    for start, end, samples, rate in windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
-        if start == 0 or end - start >= SHORTEST:
+    """Yield start, end, samples and sample rate of the clips of a recording; skip a rest below a second."""
+    for start, end, samples, rate in read_windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
+        if start == 0 or end - start >= MIN_CLIP_SECONDS:
             yield start, end, samples, rate
 
 
-def _doubt_outside(
-    said: list[Annotation], spans: list[tuple[float, float]], result: ImportResult
+def _check_times(
+    annotations: list[Annotation], spans: list[tuple[float, float]], result: ImportResult
 ) -> list[Annotation]:
-    """List labels that no clip of a recording overlaps; the class is in doubt in all of its clips.
+    """List annotations that overlap no clip of the recording; put their class in doubt in all clips.
 
-    A label that begins within a second of the last clip's end puts only that clip in doubt: it may lie in
-    the rest of which no clip is made.
+    An annotation that begins within a second of the last clip's end puts only that clip in doubt, because the
+    annotation may lie in the rest that gives no clip.
     """
     if not spans:
-        return said
+        return annotations
     last, length = spans[-1]
-    found, outside = [], []
+    checked, outside = [], []
     starts = [start for start, _ in spans]
-    for each in said:
-        # Clips adjoin, so that a label is in the clip that it begins in or in the next one, if in any.
-        first = max(bisect_right(starts, each.start) - 1, 0)
-        placed = any(_overlaps(each, *span) for span in spans[first : first + 2])
-        if placed or (each.label is None and each.answer == PRESENT):
-            found.append(each)
+    for annotation in annotations:
+        nothing_audible = annotation.label is None and annotation.status == PRESENT
+        # Clips adjoin: an annotation is in the clip that it begins in or in the next one, or in none.
+        first = max(bisect_right(starts, annotation.start) - 1, 0)
+        if nothing_audible or any(_overlaps(annotation, *span) for span in spans[first : first + 2]):
+            checked.append(annotation)
             continue
-        if each.label is not None:
-            outside.append(each)
-        start = last if each.start < length + SHORTEST else 0.0
-        found.append(replace(each, start=start, end=None, answer=IN_DOUBT))
-    timed = [each for each in said if each.end is not None and each.label is not None]
+        if annotation.label is not None:
+            outside.append(annotation)
+        start = last if annotation.start < length + MIN_CLIP_SECONDS else 0.0
+        checked.append(replace(annotation, start=start, end=None, status=IN_DOUBT))
+    timed = [annotation for annotation in annotations if annotation.end is not None and annotation.label]
     hint = ""
-    if outside == timed and all(each.start >= 2 * length and each.end <= 1000 * length for each in timed):
+    if outside == timed and all(
+        annotation.start >= 2 * length and annotation.end <= 1000 * length for annotation in timed
+    ):
         hint = "; are its times in milliseconds? Then say --column start_ms=NAME --column end_ms=NAME"
-    for each in outside:
-        to = "" if each.end is None else f" to {each.end:g}"
+    for annotation in outside:
+        to = "" if annotation.end is None else f" to {annotation.end:g}"
         result.problems.append(
-            f"{each.where or each.path}: the label {each.label!r} from {each.start:g}{to} s lies outside the "
+            f"{annotation.where or annotation.path}: the label {annotation.label!r} from "
+            f"{annotation.start:g}{to} s lies outside the "
             f"recording, of which there are clips until {length:g} s{hint}"
         )
-    return found
+    return checked
 
 
-def _answers(
-    said: list[Annotation],
+def _clip_statuses(
+    annotations: list[Annotation],
     start: float,
     end: float,
     taxonomy: Taxonomy,
     asked: frozenset[str],
     result: ImportResult,
-) -> dict[str, Answer]:
-    """Return, by annotator, the answer for a clip, of all who labelled its recording."""
-    found: dict[str, Answer] = {}
-    for who in dict.fromkeys(each.annotator for each in said if _knows(each)):
-        here = [each for each in said if each.annotator == who and _overlaps(each, start, end)]
-        unsure = {each.label for each in here if each.answer == UNKNOWN}
-        answer = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
-        for each in here:
-            labels = [each.label] if each.label else taxonomy.labels if each.answer == IN_DOUBT else []
-            new = dict.fromkeys(labels, each.answer)
-            for label in contradictions(answer, new):
+) -> dict[str, Statuses]:
+    """Return the statuses of a clip, by annotator, for all who labelled its recording."""
+    by_annotator: dict[str, Statuses] = {}
+    for annotator in dict.fromkeys(
+        annotation.annotator for annotation in annotations if _is_labelled(annotation)
+    ):
+        overlapping = [
+            annotation
+            for annotation in annotations
+            if annotation.annotator == annotator and _overlaps(annotation, start, end)
+        ]
+        unsure = {annotation.label for annotation in overlapping if annotation.status == UNKNOWN}
+        statuses = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
+        for annotation in overlapping:
+            if annotation.label:
+                labels = [annotation.label]
+            else:
+                labels = taxonomy.labels if annotation.status == IN_DOUBT else []
+            new = dict.fromkeys(labels, annotation.status)
+            for label in contradictions(statuses, new):
                 result.contradictions.append(
-                    f"{each.where or each.path}: from {start:g} to {end:g} s {label!r} is said to be present "
-                    "and explicitly absent; it is kept as present"
+                    f"{annotation.where or annotation.path}: from {start:g} to {end:g} s {label!r} is "
+                    "labelled as present and as explicitly absent; it is kept as present"
                 )
-            answer = combine(answer, new)
-        found[who] = answer
-    return found
+            statuses = combine_statuses(statuses, new)
+        by_annotator[annotator] = statuses
+    return by_annotator
 
 
-def _listed(clashes: Iterable[tuple[str, str, str]], sources: Mapping[str, str]) -> list[str]:
-    """Return a line for each contradiction of clip, annotator and label."""
+def _format_contradictions(clashes: Iterable[tuple[str, str, str]], sources: Mapping[str, str]) -> list[str]:
+    """Return a line for each contradiction (clip, annotator, label)."""
     return [
-        f"{sources.get(clip, '')}: clip {clip}{who and f', annotator {who}'}: {label!r} is present in one "
-        "source and explicitly absent in another; it is kept as present"
-        for clip, who, label in clashes
+        f"{sources.get(clip, '')}: clip {clip}{annotator and f', annotator {annotator}'}: {label!r} is "
+        "present in one source and explicitly absent in another; it is kept as present"
+        for clip, annotator, label in clashes
     ]
 
 
-def _overlaps(said: Annotation, start: float, end: float) -> bool:
-    """Return whether a label is in a clip: `OVERLAP` seconds of it, or half of a shorter one."""
-    last = end if said.end is None else min(end, said.end)
-    length = end - start if said.end is None else said.end - said.start
-    return last - max(start, said.start) >= min(OVERLAP, length / 2) - 1e-9 and said.start < end
+def _overlaps(annotation: Annotation, start: float, end: float) -> bool:
+    """Return whether a clip contains `MIN_OVERLAP` seconds of an annotation, or half of a shorter one."""
+    last = end if annotation.end is None else min(end, annotation.end)
+    length = end - start if annotation.end is None else annotation.end - annotation.start
+    overlap = last - max(start, annotation.start)
+    return overlap >= min(MIN_OVERLAP, length / 2) - 1e-9 and annotation.start < end
 
 
-def _deal(
+def _assign_splits(
     new: list[dict[str, object]],
-    answers: Answers,
+    statuses: ClipStatuses,
     clips: pd.DataFrame,
     taxonomy: Taxonomy,
     split: str | None,
@@ -498,19 +550,22 @@ def _deal(
     validate: float,
     seed: int,
 ) -> None:
-    """Set the split of new clips: the source's, that of the group's clips before, the one that is asked."""
-    there = dict(zip(clips["sensor_id"], clips["split"], strict=True))
-    heard: dict[object, np.ndarray] = {}
-    for (clip, _), answer in answers.items():
-        present = np.array([value == 1 for value in values(answer, taxonomy).values()])
-        heard[clip] = heard.get(clip, np.zeros(len(present), bool)) | present
+    """Set the split of new clips: the source's, else that of the group's earlier clips, else `split`.
+
+    If none of these is set, whole groups are split into train and validate.
+    """
+    split_of_group = dict(zip(clips["sensor_id"], clips["split"], strict=True))
+    present_labels: dict[object, np.ndarray] = {}
+    for (clip, _), of_clip in statuses.items():
+        present = np.array([value == 1 for value in presence_values(of_clip, taxonomy).values()])
+        present_labels[clip] = present_labels.get(clip, np.zeros(len(present), bool)) | present
     counts: dict[str, np.ndarray] = {}
     for row in new:
         group = str(row["sensor_id"])
-        row["split"] = row["split"] or there.get(group) or split or ""
+        row["split"] = row["split"] or split_of_group.get(group) or split or ""
         if not row["split"]:
-            of_clip = heard.get(row["audio_filename"], np.zeros(len(taxonomy.labels)))
-            counts[group] = counts.get(group, np.zeros(len(taxonomy.labels))) + of_clip
-    dealt = split_groups(counts, validate=validate, seed=seed)
+            present = present_labels.get(row["audio_filename"], np.zeros(len(taxonomy.labels)))
+            counts[group] = counts.get(group, np.zeros(len(taxonomy.labels))) + present
+    group_splits = split_groups(counts, validate=validate, seed=seed)
     for row in new:
-        row["split"] = row["split"] or dealt[str(row["sensor_id"])]
+        row["split"] = row["split"] or group_splits[str(row["sensor_id"])]

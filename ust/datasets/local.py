@@ -1,4 +1,4 @@
-"""A data set folder in the SONYC-UST layout: finding its clips, checking them, linking them in place."""
+"""The data source ``local``: check a folder in the SONYC-UST layout and link its clips."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from ust.annotations.annotations import FROM_FINE, Coarse, read_annotations
+from ust.annotations.annotations import FROM_FINE, CoarseMode, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.audio.suffixes import list_recordings
@@ -23,34 +23,38 @@ def link_dataset(
     target: Path,
     *,
     audio_roots: Iterable[Path] | None = None,
-    coarse: Coarse = FROM_FINE,
+    coarse: CoarseMode = FROM_FINE,
     skip_bad: bool,
     progress: Progress = silent,
 ) -> Summary:
-    """Make a data set that lies elsewhere available under `target`, by links: nothing is copied.
+    """Link the files of a data set into another folder, without copying them.
 
-    Every clip of the annotations is decoded once to check it.
+    Every annotated clip is decoded once to check it.
 
     Parameters
     ----------
     root : Path
         Folder with ``annotations.csv`` and ``dcase-ust-taxonomy.yaml``.
     target : Path
-        Empty folder; gets those two and ``audio/<split>/<audio_filename>``.
+        Empty folder for links to these two files and to ``audio/<split>/<audio_filename>``.
     audio_roots : iterable of Path, optional
-        Folders with the audio, `root` by default. In each, a clip may lie in ``audio/<split>/``,
-        ``<split>/`` (v1), ``audio/`` (v2) or any folder below, also in another format under the same stem.
+        Folders with the audio, by default `root`. A clip may be in ``audio/<split>/``, ``<split>/`` (v1),
+        ``audio/`` (v2) or any folder below, and may have another audio format under the same stem.
     coarse : {"from_fine", "as_given"}
-        See `ust.annotations.annotations.read_annotations`; the file itself is linked unchanged.
+        See `ust.annotations.annotations.read_annotations`. The linked file is not changed.
     skip_bad : bool
-        Leave out clips that are missing, unusable or not to be told from another file (and their annotation
-        rows) instead of failing.
+        Skip clips that are missing, unusable or ambiguous, with their annotations, instead of raising an
+        error.
     progress : Progress
+
+    Returns
+    -------
+    Summary
 
     Raises
     ------
     UserError
-        If the annotations or the taxonomy are wrong; or, unless `skip_bad`, listing every missing or
+        If the annotations or the taxonomy are invalid. Unless `skip_bad`, also lists every missing or
         unusable clip.
     """
     if not root.is_dir():
@@ -58,13 +62,15 @@ def link_dataset(
     taxonomy = read_taxonomy(root / TAXONOMY)
     annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
     clips = annotations.groupby("audio_filename")["split"].first()
-    index = _index(audio_roots or [root], clips.index)
+    index = _index_by_stem(audio_roots or [root], clips.index)
     paths, bad = {}, {}
     for name, split in clips.items():
-        found = _find(index, name, split)
-        if len(found) > 1:
-            bad[name] = f"{name}: may be {shorten([printable(path) for path in found])}; keep one of them"
-        paths[name] = found[0] if found else root / name
+        candidates = _find_candidates(index, name, split)
+        if len(candidates) > 1:
+            bad[name] = (
+                f"{name}: may be {shorten([printable(path) for path in candidates])}; keep one of them"
+            )
+        paths[name] = candidates[0] if candidates else root / name
 
     reasons, conversions, incomplete = _check_all(
         {name: path for name, path in paths.items() if name not in bad}, progress
@@ -72,9 +78,8 @@ def link_dataset(
     bad |= reasons
     if bad and not skip_bad:
         raise UserError(
-            f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them, and without what "
-            "was said of them, set data.on_bad_audio to skip:\n"
-            + bullet_list(list(bad.values()), limit=10_000)
+            f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them and their "
+            "annotations, set data.on_bad_audio to skip:\n" + bullet_list(list(bad.values()), limit=10_000)
         )
     if len(bad) == len(paths):
         raise UserError(f"{root}: no audio file can be used:\n{bullet_list(list(bad.values()))}")
@@ -92,8 +97,8 @@ def link_dataset(
     return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()), incomplete)
 
 
-def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
-    """Return audio files by stem in Unicode's form C; one walk through each folder for all clips."""
+def _index_by_stem(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the audio files below some folders by stem (in NFC), for the stems of `names`."""
     stems = {nfc(Path(name).stem) for name in names}
     index: dict[str, list[Path]] = {}
     for root in roots:
@@ -103,30 +108,29 @@ def _index(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]
     return index
 
 
-def _find(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
-    """The files that may be a clip's, of which there should be one.
+def _find_candidates(index: dict[str, list[Path]], name: str, split: str) -> list[Path]:
+    """Return the files that may belong to a clip; there should be exactly one.
 
-    The annotations tell a file's name and its split: a file of this very name in a folder of the split's name
-    comes first, then one that has either, then another format under the same stem. One file reached by
-    several links is one.
+    A file with the clip's name in a folder with the split's name is preferred. Next are files with either,
+    then files with the same stem in another format. A file that several links point to counts once.
     """
-    found = list({path.resolve(): path for path in index.get(nfc(Path(name).stem), [])}.values())
-    named = [path for path in found if nfc(path.name) == nfc(name)]
-    placed = [path for path in found if path.parent.name == split]
+    files = list({path.resolve(): path for path in index.get(nfc(Path(name).stem), [])}.values())
+    named = [path for path in files if nfc(path.name) == nfc(name)]
+    placed = [path for path in files if path.parent.name == split]
     both = [path for path in named if path in placed]
-    return both or list(dict.fromkeys(named + placed)) or found
+    return both or list(dict.fromkeys(named + placed)) or files
 
 
 def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter, tuple[str, ...]]:
-    """By clip, why it cannot be used; how many of the others need which conversion; which are incomplete."""
+    """Decode all clips; return the problems by clip, the counts of conversions, and the incomplete files."""
     checks = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
-        delayed(_check)(path) for path in paths.values()
+        delayed(_check_clip)(path) for path in paths.values()
     )
     bad: dict[str, str] = {}
     conversions: Counter = Counter()
     incomplete = []
-    found = progress(checks, total=len(paths), description="checking audio")
-    for name, (reason, needed, warning) in zip(paths, found, strict=True):
+    results = progress(checks, total=len(paths), description="checking audio")
+    for name, (reason, needed, warning) in zip(paths, results, strict=True):
         if reason:
             bad[name] = reason
         conversions.update(needed)
@@ -134,7 +138,8 @@ def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, st
     return bad, conversions, tuple(incomplete)
 
 
-def _check(path: Path) -> tuple[str | None, list[str], str | None]:
+def _check_clip(path: Path) -> tuple[str | None, list[str], str | None]:
+    """Decode a clip; return the problem, the conversions it needs, and a warning."""
     try:
         recording = read_recording(path)
         return None, recording.conversions, recording.warning
@@ -143,19 +148,20 @@ def _check(path: Path) -> tuple[str | None, list[str], str | None]:
 
 
 def _write_without(source: Path, target: Path, clips: set[str]) -> None:
+    """Copy an annotation file without the rows of some clips."""
     table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     table[~table["audio_filename"].str.strip().isin(clips)].to_csv(target, index=False, lineterminator="\n")
 
 
 def require_path(data: Any) -> None:
-    """Check that the section ``data`` names the folder."""
+    """Raise ValueError unless ``data.path`` is set."""
     if not data.path:
         raise ValueError("source 'local' needs data.path, the folder that holds annotations.csv")
 
 
 def fetch(place: Destination, data: Any) -> Summary:
-    """Link the folder ``data.path``."""
-    root = place.project(data.path)
+    """Link the data set in ``data.path``."""
+    root = place.resolve_path(data.path)
     if root.is_relative_to(place.out.resolve()):
         raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
     return link_dataset(

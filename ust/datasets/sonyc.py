@@ -1,4 +1,4 @@
-"""The published SONYC-UST data sets: what they consist of and how they are brought here."""
+"""The data sources ``sonyc-ust-v1`` and ``sonyc-ust-v2``: download the published releases from Zenodo."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -18,22 +18,22 @@ log = logging.getLogger("ust")
 
 @dataclass(frozen=True)
 class Release:
-    """A Zenodo record of a data set.
+    """A release of a data set, which is a Zenodo record.
 
     Attributes
     ----------
     record : int
-        Its number.
+        Number of the record.
     archives : tuple of str
-        Its audio files that the annotations need, each a ``.tar.gz``.
+        Names of the audio archives with annotated clips, each a ``.tar.gz``.
     md5 : mapping of str to str
-        Checksums that are known beforehand, by the file's name; the record's JSON has the others.
+        Known checksums by file name; the others are read from the record.
     annotations : str
-        Name of its annotation file, which is stored as ``annotations.csv``.
+        Name of the annotation file, which is stored as ``annotations.csv``.
     clips : mapping of str to int
-        Number of annotated clips by split, checked where given.
+        Expected number of annotated clips by split; not checked if empty.
     note : str
-        What a user of this release should know.
+        Remark on the release, logged after the download.
     """
 
     record: int
@@ -67,7 +67,7 @@ _V2_ARCHIVES = [
     "c6b2ef4d0d5b7269d465c469cdbbdc4b",
 ]
 
-# By source and version, a row for each Zenodo record, the latest last.
+# Releases by source and version; the latest is last.
 RELEASES: dict[str, dict[str, Release]] = {
     "sonyc-ust-v1": {
         "0.1": Release(
@@ -107,7 +107,7 @@ RELEASES: dict[str, dict[str, Release]] = {
 }
 
 
-def latest(source: str) -> str:
+def latest_version(source: str) -> str:
     """Return the version of a source's latest release."""
     return list(RELEASES[source])[-1]
 
@@ -115,17 +115,17 @@ def latest(source: str) -> str:
 def download(
     release: Release, folder: Path, *, zenodo: str, scored: Iterable[str] = (), retries: int = RETRIES
 ) -> list[Path]:
-    """Download and unpack a release; what is already there whole is not brought again.
+    """Download and unpack the missing files of a release.
 
-    The tables come first and are checked, so that nothing large is downloaded in vain.
+    The tables are downloaded and checked first, before any large archive.
 
     Parameters
     ----------
     release : Release
     folder : Path
-        Where the release is kept, and no other.
+        Folder for this release only.
     zenodo : str
-        ``https://zenodo.org``.
+        Base URL, such as ``https://zenodo.org``.
     scored : iterable of str
         Splits that need ground truth.
     retries : int
@@ -134,24 +134,25 @@ def download(
     Returns
     -------
     list of Path
-        The folders the archives were unpacked to. Each archive is deleted once its folder is complete.
+        The folders of the unpacked archives. Each archive is deleted when its folder is complete.
 
     Raises
     ------
     UserError
-        If a file cannot be had with the right checksum, a split that will be scored has no ground truth, or
-        an archive is refused.
+        If a file cannot be downloaded with the right checksum, a split to evaluate has no ground truth, or an
+        archive is refused.
     """
     names = (release.annotations, TAXONOMY, *release.archives)
     known = {name: f"md5:{md5}" for name, md5 in release.md5.items()}
     if any(name not in known for name in names):
-        # What was known beforehand stands: the record cannot change it.
+        # Known checksums take precedence over those of the record.
         known = {**zenodo_files(release.record, folder, zenodo=zenodo, retries=retries), **known}
     missing = [name for name in names if name not in known]
     if missing:
         raise UserError(f"{zenodo}: record {release.record} has no file {', '.join(missing)}")
 
     def get(name: str, to: str | None = None) -> Path:
+        """Download a file of the record, under another name if `to` is given."""
         url = f"{zenodo}/records/{release.record}/files/{name}?download=1"
         return download_file(url, folder, name=to or name, checksum=known[name], retries=retries)
 
@@ -171,30 +172,34 @@ def download(
 
 
 def _check_annotations(release: Release, folder: Path, scored: Iterable[str]) -> None:
+    """Check the numbers of clips, and that the splits to evaluate have ground truth."""
     annotations = read_annotations(folder / ANNOTATIONS, read_taxonomy(folder / TAXONOMY), AS_GIVEN)
-    found = annotations.groupby("split")["audio_filename"].nunique().to_dict()
-    if release.clips and found != dict(release.clips):
+    counts = annotations.groupby("split")["audio_filename"].nunique().to_dict()
+    if release.clips and counts != dict(release.clips):
         log.warning(
             "warning: %s has %s clips; the release is known to have %s",
-            *(folder / ANNOTATIONS, _counts(found), _counts(release.clips)),
+            *(folder / ANNOTATIONS, _format_counts(counts), _format_counts(release.clips)),
         )
     require_ground_truth(annotations, scored, folder / ANNOTATIONS)
 
 
-def _counts(clips: Mapping[str, int]) -> str:
+def _format_counts(clips: Mapping[str, int]) -> str:
+    """Return counts by split as text: "443 validate, 2,351 train"."""
     return ", ".join(f"{clips[split]:,} {split}" for split in sorted(clips))
 
 
-def source(name: str) -> Source:
-    """Make a source of the releases of a data set: downloaded once for all clones, then linked."""
+def make_source(name: str) -> Source:
+    """Return the source of a data set: its releases are downloaded to the cache once, then linked."""
 
     def check(data: Any) -> None:
+        """Raise ValueError for an unknown release."""
         if data.release is not None and data.release not in RELEASES[name]:
-            there = ", ".join(RELEASES[name])
-            raise ValueError(f"data.release {data.release!r} is none of {name}'s releases; it has {there}")
+            versions = ", ".join(RELEASES[name])
+            raise ValueError(f"data.release {data.release!r} is none of {name}'s releases; it has {versions}")
 
-    def bring(place: Destination, data: Any) -> Summary:
-        version = data.release or latest(name)
+    def fetch(place: Destination, data: Any) -> Summary:
+        """Download and link the release ``data.release``."""
+        version = data.release or latest_version(name)
         release = RELEASES[name][version]
         home = place.cache / name / f"zenodo-{release.record}"
         unpacked = download(release, home, zenodo=place.zenodo, scored=place.scored)
@@ -210,7 +215,7 @@ def source(name: str) -> Source:
             progress=place.progress,
         )
 
-    return Source(bring, check=check, latest=latest(name))
+    return Source(fetch, check=check, latest=latest_version(name))
 
 
-V1, V2 = source("sonyc-ust-v1"), source("sonyc-ust-v2")
+V1, V2 = make_source("sonyc-ust-v1"), make_source("sonyc-ust-v2")

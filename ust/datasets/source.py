@@ -1,4 +1,4 @@
-"""What a source of data is, and what it leaves behind."""
+"""The interface of data sources."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ ANNOTATIONS, TAXONOMY = "annotations.csv", "dcase-ust-taxonomy.yaml"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a source brought.
+    """Result of fetching a data set.
 
     Attributes
     ----------
     clips : dict of str to int
         Clips per split.
     conversions : dict of str to int
-        How many of them need which conversion when read (see `ust.audio.recordings.Recording.conversions`).
+        Number of clips by needed conversion, see `ust.audio.recordings.Recording.conversions`.
     skipped : tuple of str
-        One line per clip that was left out, with the reason.
+        One line per skipped clip, with the reason.
     incomplete : tuple of str
-        One line per file of which only a part is there, and used.
+        One line per incomplete file, which was used as far as it can be read.
     """
 
     clips: dict[str, int]
@@ -35,28 +35,28 @@ class Summary:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a source works.
+    """The folders and options that a source gets.
 
     Attributes
     ----------
     folder : Path
-        To fill: ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/<audio_filename>``.
+        Folder for ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/<audio_filename>``.
     out : Path
-        What becomes of that folder.
-    project : callable
-        From a path of params.yaml to one of this machine.
+        Final path of this folder, the output of the stage.
+    resolve_path : callable
+        Function from a path in params.yaml to an absolute path.
     cache : Path
-        Where downloads are kept.
+        Download cache.
     zenodo : str
-        Address of Zenodo, or of a mirror.
+        URL of Zenodo or of a mirror.
     scored : tuple of str
-        Splits that metrics will be computed on, which need ground truth.
+        Splits to evaluate; they need ground truth.
     progress : Progress
     """
 
     folder: Path
     out: Path
-    project: Callable[[str], Path]
+    resolve_path: Callable[[str], Path]
     cache: Path
     zenodo: str = "https://zenodo.org"
     scored: tuple[str, ...] = ()
@@ -65,18 +65,18 @@ class Destination:
 
 @dataclass(frozen=True)
 class Source:
-    """A row of `ust.datasets.registry.SOURCES`.
+    """A data source, a row of `ust.datasets.registry.SOURCES`.
 
     Attributes
     ----------
-    bring : callable
-        Fills a `Destination`, given the section ``data`` of params.yaml.
+    fetch : callable
+        ``fetch(destination, data)`` fills a `Destination`; ``data`` is the section of params.yaml.
     settings : type, optional
-        Of the source's own part of that section, which has its name.
+        Class of the source's own settings, ``data.<source>`` in params.yaml.
     check : callable, optional
-        Raises ValueError if the section lacks what the source needs.
+        Raises ValueError if the section lacks a parameter that the source needs.
     latest : str, optional
-        The version that ``data.release: null`` stands for; None where a source has no releases.
+        The version for ``data.release: null``; None if the source has no releases.
     """
 
     fetch: Callable[[Destination, Any], Summary]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
-from ust.annotations.annotations import FROM_FINE, Coarse, read_truth
+from ust.annotations.annotations import FROM_FINE, CoarseMode, read_ground_truth
 from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
 from ust.evaluation.bootstrap import UNITS, bootstrap_scores, confidence_interval, draw_resamples
 from ust.evaluation.metrics import (
@@ -143,7 +143,7 @@ def evaluate(
     split: str = "validate",
     bootstrap: int = 1000,
     seed: int = 2019,
-    coarse: Coarse = FROM_FINE,
+    coarse: CoarseMode = FROM_FINE,
 ) -> dict[str, Any]:
     """Compute the official metrics of any system's predictions, with 95 % confidence intervals.
 
@@ -173,7 +173,7 @@ def evaluate(
         If a file is missing or wrong.
     """
     labels = read_taxonomy(Path(taxonomy))
-    truth, others = read_truth(Path(annotations), labels, split, coarse)
+    truth, others = read_ground_truth(Path(annotations), labels, split, coarse)
     evaluation = Evaluation.read(Path(predictions), truth, labels, others=others)
     return headline_metrics(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.pooled import Pooled, fit, sigmoid
+from ust.annotations.rules.pooled import Pooled, fit_annotator_model, sigmoid
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
@@ -145,21 +145,21 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
         label), and ``agreement`` with the majority of the other annotators. Agreement covers the labels that
         any annotator of the clip marked; ties count half; it is empty if nobody else annotated the clips.
     """
-    _, theta, effect = fit(votes, settings)
+    _, theta, effect = fit_annotator_model(votes, settings)
     rates = sigmoid(theta.mean(axis=0) + effect)
-    yes, asked = (votes.said == 1).astype(float), (votes.said != -1).astype(float)
-    all_yes, all_asked = votes.of_clips(yes)[votes.clip], votes.of_clips(asked)[votes.clip]
+    yes, asked = (votes.presence == 1).astype(float), (votes.presence != -1).astype(float)
+    all_yes, all_asked = votes.sum_by_clip(yes)[votes.clip], votes.sum_by_clip(asked)[votes.clip]
     others = (all_yes - yes) / np.where(all_asked > asked, all_asked - asked, np.nan)
     contested = (all_yes > 0) & (asked > 0) & ~np.isnan(others)
     agrees = np.where(others == 0.5, 0.5, (others > 0.5) == (yes > 0))
-    agreed = votes.of_annotators(np.where(contested, agrees, 0).sum(axis=1))
-    compared = votes.of_annotators(contested.sum(axis=1).astype(float))
-    rows = votes.of_annotators(np.ones(len(votes.clip)))
+    agreed = votes.sum_by_annotator(np.where(contested, agrees, 0).sum(axis=1))
+    compared = votes.sum_by_annotator(contested.sum(axis=1).astype(float))
+    rows = votes.sum_by_annotator(np.ones(len(votes.clip)))
     table = pd.DataFrame(
         {
             "annotator_id": votes.annotators,
             "clips": rows.astype(int),
-            "heard": votes.of_annotators(yes.sum(axis=1)) / rows,
+            "heard": votes.sum_by_annotator(yes.sum(axis=1)) / rows,
             "sensitivity": rates[:, 1],
             "false_alarms": rates[:, 0],
             "agreement": agreed / np.where(compared > 0, compared, np.nan),
@@ -188,7 +188,7 @@ def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.Da
         marked the label as present.
     """
     share = votes.fraction()
-    heard, asked = votes.of_clips(votes.said == 1), votes.of_clips(votes.said != -1)
+    heard, asked = votes.sum_by_clip(votes.presence == 1), votes.sum_by_clip(votes.presence != -1)
     rows = []
     for column, label in enumerate(votes.taxonomy.labels):
         p = posterior[:, column]

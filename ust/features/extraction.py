@@ -328,7 +328,7 @@ class Extraction:
     threads : int
         Threads of the feature's network.
     device : str
-        See `ust.util.device.prepare`.
+        See `ust.util.device.prepare_device`.
     rows : tuple of Row or None
         The clips to extract; None for all clips in the folders.
     """
@@ -362,9 +362,9 @@ class Extraction:
         provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
         network: dict[str, Any] = {"provenance": provenance}
         if feature.on_batch:
-            from ust.util.device import prepare
+            from ust.util.device import prepare_device
 
-            device = prepare(device=self.device, threads=self.threads)
+            device = prepare_device(device=self.device, threads=self.threads)
             extraction_config = feature.config_from(self.settings)
             network |= {
                 "on_batch": feature.on_batch(self.weights, extraction_config, device),

@@ -23,7 +23,7 @@ from ust.models.systems import (
     HierarchicalSystem,
     System,
 )
-from ust.util.config import Count, Place, Section, Share, explain_validation_error
+from ust.util.config import Count, ModelPath, Section, Share, explain_validation_error
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError, shorten
 from ust.util.tensors import write_tensors
@@ -39,7 +39,7 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 class Checkpoint(Section):
     """A row of ``checkpoints`` in params.yaml: a trained model and its inference options."""
 
-    model: Place
+    model: ModelPath
     threshold: Share = 0.5
     unselected: Literal["keep", "zero"] = "keep"
     pooling: Literal["mean", "max", "softmax"] = "mean"
@@ -263,7 +263,7 @@ def load_system(
     path = folder / MODEL_FILE
     try:
         metadata = dict(description["about"])
-        labels = taxonomy or Taxonomy.of(metadata["taxonomy"])
+        labels = taxonomy or Taxonomy.from_dict(metadata["taxonomy"])
         if kind == "hierarchy":
             nodes = {}
             for name in description["nodes"]:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE
-from ust.audio.resampling import FEWEST_PHASES, MOST_PHASES, polyphase_weights
+from ust.audio.resampling import MAX_PHASES, MIN_PHASES, polyphase_weights
 from ust.features.efficientat import network as mn
 from ust.features.efficientat.feature import load_folded_network
 from ust.features.efficientat.windows import window_max_pool
@@ -41,9 +41,9 @@ class Resample(nn.Module):
         super().__init__()
         divisor = gcd(original, wanted)
         up, down = wanted // divisor, original // divisor
-        if wanted > original or up > MOST_PHASES or down > 2 * MOST_PHASES:
+        if wanted > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
             raise UserError(f"a system that resamples from {original} to {wanted} Hz cannot be exported")
-        repeat = -(-FEWEST_PHASES // up)
+        repeat = -(-MIN_PHASES // up)
         weights, reach = polyphase_weights(up * repeat, down * repeat)
         self.stride, self.length = down * repeat, SAMPLES * wanted // original
         blocks = -(-self.length // (up * repeat))

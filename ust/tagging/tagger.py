@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, windows
+from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_windows
 from ust.datasets.download import cache_folder
 from ust.features.feature import FEATURE_FILE, OnBatch
 from ust.features.registry import FEATURES
@@ -319,7 +319,7 @@ class Tagger:
             Is told, at the end, if the file is incomplete.
         """
         check_window(window, hop)
-        parts = windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
+        parts = read_windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
             rows, given = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
             for index, (begin, end, *_) in enumerate(batch):

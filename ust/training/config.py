@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, create_model
 
 from ust.models.registry import ARCHITECTURES
-from ust.util.config import Name, Place, Section
+from ust.util.config import ModelPath, Name, Section
 
 
 class SystemConfig(Section):
@@ -92,7 +92,7 @@ class HierarchyConfig(SystemConfig):
     """A row of ``hierarchies``: a root network and a network for each group."""
 
     root: Literal["flat", "own"]
-    flat: Place
+    flat: ModelPath
     negatives: bool
     form: ClassVar[str] = "local classifier per parent node, each a {}"
 

@@ -1,1 +1,1 @@
-"""How PyTorch computes here: the device, equal bits from equal inputs, and faster layers beside its own."""
+"""Shared utilities: files, tables, configuration, random streams, PyTorch device setup and faster layers."""

@@ -1,7 +1,7 @@
-"""Faster layers in place of PyTorch's own: networks are written plainly, and made fast here.
+"""Replace layers of a network by faster equivalents, so that models can use plain `torch.nn` layers.
 
-Every layer of `SWAPS` computes what the one it replaces does, with the same parameters under the same names:
-state dicts are exchangeable.
+Each replacement computes the same function as the original layer, with the same parameter names: state dicts
+are exchangeable.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import nn
 from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d
 from ust.util.winograd import WinogradConv2d
 
-FEWEST_CHANNELS = 128  # below, moving Winograd's tiles about costs more than it saves
+MIN_CHANNELS = 128  # with fewer input channels, rearranging Winograd's tiles costs more than it saves
 
 
-def _plain(layer: nn.Conv2d) -> bool:
-    """Whether a convolution has nothing that the faster ones lack."""
+def _is_supported(layer: nn.Conv2d) -> bool:
+    """Return whether a convolution uses only the options that the faster layers support."""
     return (
         layer.groups == 1
         and layer.dilation == (1, 1)
@@ -26,74 +26,87 @@ def _plain(layer: nn.Conv2d) -> bool:
     )
 
 
-def _strided(layer: nn.Conv2d) -> nn.Module | None:
+def _strided_conv(layer: nn.Conv2d) -> nn.Module | None:
+    """Return a `StridedConv2d` without weights, or None if it does not fit."""
     shape = layer.kernel_size, layer.stride
-    if not _plain(layer) or layer.stride == (1, 1) or any(k % s for k, s in zip(*shape, strict=True)):
+    if not _is_supported(layer) or layer.stride == (1, 1) or any(k % s for k, s in zip(*shape, strict=True)):
         return None
     return StridedConv2d(layer.in_channels, layer.out_channels, *shape, layer.padding)
 
 
-def _winograd(layer: nn.Conv2d) -> nn.Module | None:
+def _winograd_conv(layer: nn.Conv2d) -> nn.Module | None:
+    """Return a `WinogradConv2d` without weights, or None if it does not fit."""
     shape = layer.kernel_size, layer.stride, layer.padding
-    wanted = _plain(layer) and shape == ((3, 3), (1, 1), (1, 1)) and layer.in_channels >= FEWEST_CHANNELS
-    return WinogradConv2d(layer.in_channels, layer.out_channels) if wanted else None
+    fits = _is_supported(layer) and shape == ((3, 3), (1, 1), (1, 1)) and layer.in_channels >= MIN_CHANNELS
+    return WinogradConv2d(layer.in_channels, layer.out_channels) if fits else None
 
 
 def _bilinear(layer: nn.Bilinear) -> nn.Module:
     return Bilinear(layer.in1_features, layer.in2_features, layer.out_features)
 
 
-# What may replace a layer of just this class, the first that fits.
-SWAPS: dict[type[nn.Module], tuple[Callable[[nn.Module], nn.Module | None], ...]] = {
-    nn.Conv2d: (_strided, _winograd),
+# By exact class of a layer, the functions that may replace it; the first that does not return None is used.
+REPLACEMENTS: dict[type[nn.Module], tuple[Callable[[nn.Module], nn.Module | None], ...]] = {
+    nn.Conv2d: (_strided_conv, _winograd_conv),
     nn.Bilinear: (_bilinear,),
 }
 
 
 def accelerate(network: nn.Module) -> nn.Module:
-    """Swap in the faster layers, in place, and channels-last memory.
+    """Replace the layers of a network by faster ones, in place, and use channels-last memory.
 
-    Dropout of two-dimensional blocks draws other random numbers than `torch.nn.Dropout`: of one byte each.
+    Outputs agree with those of the original network up to rounding. The exception is dropout after a
+    two-dimensional convolution: its random numbers differ from those of `torch.nn.Dropout`, because
+    `ust.util.fast_layers.ReLUDropout` draws one byte per element.
 
     Parameters
     ----------
     network : torch.nn.Module
+        Layers without a faster equivalent are left unchanged.
 
     Returns
     -------
     torch.nn.Module
-        The same network. Layers that nothing replaces are left as they are.
+        The same network.
+
+    Examples
+    --------
+    >>> network = accelerate(nn.Sequential(nn.Conv2d(1, 4, (4, 8), (4, 8)), nn.ReLU()))
+    >>> type(network[0]).__name__
+    'StridedConv2d'
     """
-    _swap(network)
+    _replace_layers(network)
     return network.to(memory_format=torch.channels_last)
 
 
-def _swap(parent: nn.Module) -> None:
+def _replace_layers(parent: nn.Module) -> None:
+    """Replace all layers below a module, depth first."""
     for name, child in list(parent.named_children()):
-        _swap(child)
-        parent.register_module(name, _fused(_faster(child)))
+        _replace_layers(child)
+        parent.register_module(name, _fuse_block(_replace_layer(child)))
 
 
-def _faster(layer: nn.Module) -> nn.Module:
-    for swap in SWAPS.get(type(layer), ()):
-        with torch.device("meta"):  # no first weights: they would take time, and draws of the generator
-            other = swap(layer)
-        if other is not None:
+def _replace_layer(layer: nn.Module) -> nn.Module:
+    """Return the replacement of a layer with the layer's own parameters, or the layer itself."""
+    for make_layer in REPLACEMENTS.get(type(layer), ()):
+        with torch.device("meta"):  # skips the initialization, which would advance the random generator
+            faster = make_layer(layer)
+        if faster is not None:
             for name, parameter in layer.named_parameters():
-                other.register_parameter(name, parameter)
-            return other.train(layer.training)
+                faster.register_parameter(name, parameter)
+            return faster.train(layer.training)
     return layer
 
 
-def _fused(block: nn.Module) -> nn.Module:
-    """A convolution's block with what can be done in one pass done in one, each layer at its place."""
+def _fuse_block(block: nn.Module) -> nn.Module:
+    """Fuse the layers of a convolution block where possible, without changing the parameters' names."""
     if type(block) is not nn.Sequential or len(block) < 2 or type(block[1]) is not nn.BatchNorm2d:
         return block
     first, norm, *rest = block
     kinds = [type(layer) for layer in rest]
     if kinds == [nn.ReLU, nn.Dropout]:
         rest = [ReLUDropout(rest[-1].p), nn.Identity()]
-    elif kinds == [nn.ReLU, nn.MaxPool2d, nn.Dropout]:  # the maximum before the ReLU is the same as after it
+    elif kinds == [nn.ReLU, nn.MaxPool2d, nn.Dropout]:  # max pooling and ReLU commute
         rest = [rest[1], ReLUDropout(rest[-1].p), nn.Identity()]
     pointwise = isinstance(first, nn.Conv2d) and first.in_channels == 1 and first.kernel_size == (1, 1)
     return (PointwiseNorm if pointwise else nn.Sequential)(first, norm, *rest).train(block.training)

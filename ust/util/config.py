@@ -1,4 +1,4 @@
-"""Sections of a parameter file: what a value may be, and how a wrong one is reported."""
+"""Typed sections of a parameter file, and error messages for wrong values."""
 
 import difflib
 import reprlib
@@ -10,96 +10,99 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError, bullet_list
 
+# Types of values, for the fields of sections.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0)]  # an integer that may be 0
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Factor = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]  # a fraction in [0, 1]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a fraction in [0, 1), such as a dropout rate
+Factor = Annotated[float, Field(gt=0, lt=1)]  # a fraction in (0, 1), such as a decay
 Precision = Literal["float32", "bfloat16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Place = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)?$")]  # of a model below models/
+# Path of a model below models/.
+ModelPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)?$")]
 
 
-def _ordered(pair: list[float]) -> list[float]:
+def _check_order(pair: list[float]) -> list[float]:
     if pair[0] > pair[1]:
         raise ValueError("Input should be [lowest, highest]")
     return pair
 
 
-Interval = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_check_order)]
 
 
 class Section(BaseModel):
-    """A part of a parameter file; unknown keys and values of another type are refused."""
+    """Base class of a section of a parameter file; unknown keys and values of the wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def read_sections(path: Path, **kinds: Any) -> list[Any]:
-    """Check some sections of a parameter file and give them, in the order asked.
+    """Read and validate sections of a parameter file; return them in the order of the arguments.
 
     Parameters
     ----------
     path : Path
     **kinds : type
-        By the section's name, what it should be.
+        The type of each section, by its name.
 
     Raises
     ------
     UserError
-        Naming every wrong parameter in full, what was given and what is allowed.
+        Names every wrong parameter in full, its value and the allowed values.
     """
     content = read_yaml(path)
     model = create_model("Params", __base__=Section, **{name: (kind, ...) for name, kind in kinds.items()})
     try:
-        found = model.model_validate({name: content[name] for name in kinds if name in content})
+        sections = model.model_validate({name: content[name] for name in kinds if name in content})
     except ValidationError as error:
         raise parameter_error(path, explain_validation_error(error, model)) from None
-    return [getattr(found, name) for name in kinds]
+    return [getattr(sections, name) for name in kinds]
 
 
 def parameter_error(path: Path, problems: list[str]) -> UserError:
-    """The error that says what is wrong with the parameters of a file."""
+    """Return the error that lists the wrong parameters of a file."""
     return UserError(f"{path}: {len(problems)} wrong parameter(s):\n{bullet_list(problems)}")
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """A line for each problem: the parameter, what it is, what it should be.
+    """Return one line per wrong parameter: its name, its value and the allowed values.
 
     Parameters
     ----------
     error : pydantic.ValidationError
     model : type
-        What was validated.
+        The class that was validated.
     prefix : str
-        Where it stands in the file.
+        Path of the section in the file, such as ``"train."``.
     """
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, _names(model), n=1)
+            close = difflib.get_close_matches(name, _parameter_names(model), n=1)
             hint = f"; did you mean {prefix}{close[0]}?" if close else ""
             lines.append(f"{prefix}{name}: there is no such parameter{hint}")
         elif problem["type"] == "missing":
             lines.append(f"{prefix}{name}: is missing, should be given")
         else:
-            wanted = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
+            expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
             given = "" if isinstance(problem["input"], dict) else f"is {reprlib.repr(problem['input'])}, "
-            lines.append(f"{prefix}{name}: {given}{wanted}".removeprefix(": "))
+            lines.append(f"{prefix}{name}: {given}{expected}".removeprefix(": "))
     return lines
 
 
-def _names(model: type[BaseModel], prefix: str = "") -> list[str]:
+def _parameter_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted names of all parameters of a section."""
     names = []
     for key, field in model.model_fields.items():
         name = prefix + (field.alias or key)
         names.append(name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += _names(field.annotation, name + ".")
+            names += _parameter_names(field.annotation, name + ".")
     return names
 
 

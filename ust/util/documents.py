@@ -1,4 +1,7 @@
-"""Reading and writing JSON, and YAML as YAML 1.2, the dialect DVC writes (in which 1e-06 is a number)."""
+"""Read and write JSON and YAML, and render Jinja templates.
+
+YAML is version 1.2, which DVC writes: 1e-06 is a number.
+"""
 
 import json
 from pathlib import Path
@@ -7,24 +10,25 @@ from typing import Any
 from ust.util.errors import UserError
 from ust.util.files import atomic_write
 
-LARGEST, DEEPEST = 2**18, 20  # bytes, levels
+MAX_BYTES, MAX_DEPTH = 2**18, 20  # of a YAML file, and of nested levels in it
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read a mapping from a YAML file without building any object but the plain ones.
+    """Read a mapping from a YAML file; tags that would create Python objects are not executed.
 
     Raises
     ------
     UserError
-        If the file is missing, is not YAML, has a key twice or an alias (a few of them can stand for more
-        than memory holds), is larger or deeper than any such file, or holds no mapping.
+        If the file is missing, not YAML, not a mapping, larger than `MAX_BYTES` or deeper than `MAX_DEPTH`,
+        or has a duplicate key or an alias. Aliases are refused because a few nested ones can expand to more
+        data than fits in memory.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_BYTES:
             raise UserError(
                 f"{path}: is {path.stat().st_size:,} bytes long: not a file of parameters or labels"
             )
@@ -33,10 +37,10 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         for event in YAML(typ="safe", pure=True).parse(text):
             where = f"{path}: line {event.start_mark.line + 1}"
             if isinstance(event, AliasEvent):
-                raise UserError(f"{where}: aliases are not taken here; write the value itself")
+                raise UserError(f"{where}: aliases are not supported; write the value itself")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > DEEPEST:
-                raise UserError(f"{where}: more than {DEEPEST} levels, one in the other")
+            if depth > MAX_DEPTH:
+                raise UserError(f"{where}: more than {MAX_DEPTH} nested levels")
         content = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this in the project's folder, or name the file") from None
@@ -50,7 +54,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    """Write a mapping as YAML, in its own order."""
+    """Write a mapping as YAML; keys keep their order."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
@@ -62,20 +66,20 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with a fixed layout: the same content gives the same bytes."""
+    """Write JSON with a fixed layout, so that equal content gives equal bytes."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
-    """Read a mapping from a JSON file that the stage `made_by` writes.
+    """Read a mapping from a JSON file written by the stage `made_by`.
 
     Raises
     ------
     UserError
         If the file is missing or damaged.
     """
-    other = f"not a file of the stage {made_by}, or damaged"
+    problem = f"not a file of the stage {made_by}, or damaged"
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -83,20 +87,23 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a file of the stage {made_by}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {other} ({error}); name another, or run that stage again") from None
+        raise UserError(f"{path}: {problem} ({error}); name another, or run that stage again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: {other}; name another, or run that stage again")
+        raise UserError(f"{path}: {problem}; name another, or run that stage again")
     return content
 
 
 def render_template(path: Path, *, html: bool = False, **content: Any) -> str:
-    """A Jinja template's text; a name that it asks for and is not given is an error.
+    """Render a Jinja template; an undefined variable is an error.
 
     Parameters
     ----------
     path : Path
+        The template.
     html : bool
-        Escape what is filled in.
+        Escape the inserted values for HTML.
+    **content
+        Variables of the template.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -1,4 +1,4 @@
-"""Where shards of work are done: processes of this machine, or workers of a Dask cluster."""
+"""Run a function over shards: in processes of this machine, or on the workers of a Dask cluster."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,33 +10,35 @@ from ust.util.digests import ROOT, digest
 from ust.util.errors import UserError
 
 T = TypeVar("T")
-AHEAD = 2  # shards a worker is given before it asks
-PATIENCE = "20s"  # for a scheduler to answer
+SHARDS_PER_WORKER = 2  # shards submitted per worker: one runs while the next one waits
+CONNECT_TIMEOUT = "20s"  # of the scheduler
 log = logging.getLogger("ust")
 
 
 def run_shards(
     function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None, module: str = ""
 ) -> Iterator[T]:
-    """Yield what a function makes of each shard, as they get done.
+    """Call a function with each shard, in parallel, and yield the results in order of completion.
 
     Parameters
     ----------
     function : callable
-        Can be pickled; each call writes its own files, so that a shard that is done stays done.
+        Must be picklable. Each call writes its own files, so that completed shards survive an interruption.
     shards : list of int
+        Arguments of the function.
     scheduler : str, optional
-        None: a process for each core of this machine. Or Dask: ``local:N`` for N workers of this machine,
-        ``tcp://host:8786`` for a cluster that runs, ``slurm`` for one that SLURM starts, by the
-        configuration of dask-jobqueue.
+        None runs one process per core of this machine. The others use Dask: ``local:N`` starts N workers on
+        this machine, ``tcp://host:8786`` connects to a running cluster, and ``slurm`` starts one through
+        SLURM with the configuration of dask-jobqueue.
     module : str
-        Whose code the workers of a cluster must have as it is here.
+        Dotted name of the module that holds the function. The workers' source code of this module and of its
+        imports must equal the local one.
 
     Raises
     ------
     UserError
-        If the scheduler cannot be reached or is lost, its workers are of other versions, or a worker dies
-        again and again. What was finished stays.
+        If the scheduler cannot be reached or the connection is lost, the workers have other package versions
+        or other code, or a worker dies repeatedly on the same shard. The files of completed shards are kept.
     """
     if not shards:
         return
@@ -50,18 +52,21 @@ def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T
     from joblib import Parallel, cpu_count, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    jobs = max(1, min(cpu_count(), len(shards)))
+    processes = max(1, min(cpu_count(), len(shards)))
     with (
         parallel_config(backend="loky", inner_max_num_threads=1),
         Parallel(
-            n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=AHEAD * jobs
+            n_jobs=processes,
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch=SHARDS_PER_WORKER * processes,
         ) as pool,
     ):
         try:
             yield from pool(delayed(function)(shard) for shard in shards)
         except TerminatedWorkerError:
             raise UserError(
-                "a process was killed, perhaps for want of memory; the same command does what is left"
+                "a process was killed, perhaps because memory ran out; run the same command again to resume"
             ) from None
 
 
@@ -72,67 +77,72 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ModuleNotFoundError:
-        raise UserError("a scheduler of Dask needs its packages: pip install dask distributed") from None
+        raise UserError("a Dask scheduler needs more packages: pip install dask distributed") from None
 
-    for name in ("distributed", "distributed.client"):  # it prints tracebacks of what is reported here
+    for name in (
+        "distributed",
+        "distributed.client",
+    ):  # they print tracebacks of errors that are reported here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
-        stack.enter_context(config.set({"distributed.comm.timeouts.connect": PATIENCE}))
+        stack.enter_context(config.set({"distributed.comm.timeouts.connect": CONNECT_TIMEOUT}))
         try:
-            client = stack.enter_context(Client(_cluster(scheduler, stack), timeout=PATIENCE))
+            client = stack.enter_context(Client(_cluster(scheduler, stack), timeout=CONNECT_TIMEOUT))
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(f"compute.scheduler {scheduler}: cannot be reached: {error}") from None
         _check_workers(client, scheduler, module)
-        left = iter(shards)
-        ahead = AHEAD * max(1, sum(client.nthreads().values()))
-        waiting = as_completed(raise_errors=False)
+        remaining = iter(shards)
+        limit = SHARDS_PER_WORKER * max(1, sum(client.nthreads().values()))
+        pending = as_completed(raise_errors=False)
 
-        def give() -> None:
-            # A bounded number is out: neither scheduler nor client ever holds a million tasks.
-            shard = next(left, None)
+        def submit_next() -> None:
+            # The number of submitted shards is bounded: a million tasks would overload scheduler and client.
+            shard = next(remaining, None)
             if shard is not None:
-                waiting.add(client.submit(function, shard, pure=False, retries=2))
+                pending.add(client.submit(function, shard, pure=False, retries=2))
 
-        for _ in range(min(ahead, len(shards))):
-            give()
+        for _ in range(min(limit, len(shards))):
+            submit_next()
         try:
             done = 0
-            for future in waiting:
+            for future in pending:
                 if future.status == "lost" or future.cancelled():
-                    raise _lost(scheduler)
+                    raise _connection_lost(scheduler)
                 result = _result(future, KilledWorker)
                 future.release()
                 done += 1
-                give()
+                submit_next()
                 yield result
             if done < len(shards):
-                raise _lost(scheduler)
+                raise _connection_lost(scheduler)
         except CommClosedError:
-            raise _lost(scheduler) from None
+            raise _connection_lost(scheduler) from None
         except BaseException:
             with suppress(Exception):
-                client.cancel(list(waiting.futures))
+                client.cancel(list(pending.futures))
             raise
 
 
-def _lost(scheduler: str) -> UserError:
+def _connection_lost(scheduler: str) -> UserError:
     return UserError(
-        f"compute.scheduler {scheduler}: the scheduler is gone; the same command does what is left"
+        f"compute.scheduler {scheduler}: the connection to the scheduler is lost; run the same command again "
+        "to resume"
     )
 
 
 def _result(future: Any, killed: type[Exception]) -> Any:
+    """Return the result of a future, or raise its error."""
     try:
         return future.result()
     except killed as error:
         raise UserError(
-            f"a worker died again and again on the same shard, perhaps for want of memory ({error.task}); "
-            "the same command does what is left"
+            f"a worker died repeatedly on the same shard, perhaps because memory ran out ({error.task}); "
+            "run the same command again to resume"
         ) from None
 
 
 def _cluster(scheduler: str, stack: ExitStack) -> Any:
-    """An address, or a cluster that ends with the stack."""
+    """Return the address of a scheduler, or start a cluster that closes with `stack`."""
     kind, _, count = scheduler.partition(":")
     if kind == "local" and count.isdigit() and int(count):
         from distributed import LocalCluster
@@ -152,7 +162,7 @@ def _cluster(scheduler: str, stack: ExitStack) -> Any:
 
 
 def _check_workers(client: Any, scheduler: str, module: str) -> None:
-    """Check that there are workers, and that they have the packages and the code that are here."""
+    """Wait for a worker, and check that package versions and source code equal the local ones."""
     if not scheduler.startswith(("local:", "slurm")) and not client.scheduler_info()["workers"]:
         log.warning("compute.scheduler %s: has no workers yet; waiting for one", scheduler)
     client.wait_for_workers(1)
@@ -160,16 +170,18 @@ def _check_workers(client: Any, scheduler: str, module: str) -> None:
         client.get_versions(check=True)
     except ValueError as error:
         text = " ".join(str(error).split())
-        raise UserError(f"compute.scheduler {scheduler}: other versions there: {text}") from None
-    here = code_digest_of(module)
-    others = [worker for worker, found in client.run(code_digest_of, module).items() if found != here]
+        raise UserError(
+            f"compute.scheduler {scheduler}: the workers have other package versions: {text}"
+        ) from None
+    local = worker_code_digest(module)
+    others = [name for name, remote in client.run(worker_code_digest, module).items() if remote != local]
     if others:
         raise UserError(
-            f"compute.scheduler {scheduler}: {len(others)} worker(s) have other code ({others[0]}); start "
-            "them from this version of the project"
+            f"compute.scheduler {scheduler}: {len(others)} worker(s) have other code ({others[0]}); "
+            "start them from this version of the project"
         )
 
 
-def code_digest_of(module: str) -> str:
-    """Stands for the code that a module rests on, wherever this is called."""
+def worker_code_digest(module: str) -> str:
+    """Return a digest of the source code of a module and its imports, on the machine that runs this call."""
     return digest(str(sorted(code_digests(ROOT, module).items()))) if module else ""

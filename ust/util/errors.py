@@ -1,14 +1,14 @@
-"""The one exception that means "the input is at fault, not the program"."""
+"""The exception for errors of the user's input, and helpers for its message."""
 
 from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says what was found, what was wanted and what to do."""
+    """An error that the user can fix; the message says what was found, what was expected and what to do."""
 
 
 def bullet_list(problems: Sequence[str], limit: int = 50) -> str:
-    """Problems as indented lines, the first `limit` of them, with a count of the rest."""
+    """Return the first `limit` problems as indented lines, and the number of further ones."""
     lines = [f"  {problem}" for problem in problems[:limit]]
     if len(problems) > limit:
         lines.append(f"  … and {len(problems) - limit} more")
@@ -16,11 +16,11 @@ def bullet_list(problems: Sequence[str], limit: int = 50) -> str:
 
 
 def shorten(names: Sequence[str], limit: int = 3) -> str:
-    """The first `limit` names, with a count of the rest.
+    """Return the first `limit` names, and the number of further ones.
 
     Examples
     --------
-    >>> some(["a", "b", "c", "d", "e"])
+    >>> shorten(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -1,4 +1,4 @@
-"""Convolution with large kernels and strides, in the Fourier domain."""
+"""Faster equivalents of PyTorch layers: strided convolution, bilinear layer, batch norm and dropout."""
 
 from functools import cache
 
@@ -11,11 +11,17 @@ from torch.nn import functional
 class StridedConv2d(nn.Conv2d):
     """`torch.nn.Conv2d` for large kernels with large strides.
 
-    Two steps make it fast. Space-to-depth: a kernel of size k with stride s is a kernel of size k/s with
-    stride 1 on an input whose s_h × s_w blocks were moved to channels. Then the correlation along the width
-    is a product in the Fourier domain, in real arithmetic and at three products for a complex one
-    (`fourier`): for block 3 of the report's network 82 multiplications instead of 8 × 48. Weights keep the
-    shape of `torch.nn.Conv2d`: state dicts are exchangeable. On a GPU it is `torch.nn.Conv2d`.
+    Two steps make it fast on a CPU. Space-to-depth moves blocks of s_h × s_w inputs to channels, so that a
+    kernel of size k with stride s becomes one of size k/s with stride 1. The correlation along the width is
+    then computed in the Fourier domain, with three real products for each complex one
+    (`correlation_matrices`): block 3 of the report's network takes 82 multiplications instead of 8 × 48.
+    Parameters have the names and shapes of `torch.nn.Conv2d`, which also runs the forward pass on a GPU.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel, stride, padding : tuple of int
+        Height and width.
 
     Raises
     ------
@@ -43,22 +49,22 @@ class StridedConv2d(nn.Conv2d):
         b, c, h, w = x.shape
         out_h, out_w = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
         taps_h, taps_w, depth = kh // sh, kw // sw, sh * sw * c
-        # Blocks that the last kernel reaches; what lies beyond is never seen and is cut off.
+        # Keep the blocks under the last kernel; no output depends on the input beyond them.
         rows, columns = out_h - 1 + taps_h, out_w - 1 + taps_w
-        columns += columns % 2 == 0  # `fourier` wants an odd length
+        columns += columns % 2 == 0  # `correlation_matrices` needs an odd length
         x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, pw, columns * sw - w - pw, ph, rows * sh - h - ph))
-        x = x.contiguous()  # as it is, unless nothing was padded
+        x = x.contiguous()  # copies only if there was no padding
         blocks = x.view(b, rows, sh, columns, sw * c).transpose(2, 3).reshape(b * rows, columns, depth)
         kernel = self.weight.view(-1, c, taps_h, sh, taps_w, sw).permute(4, 3, 5, 1, 2, 0)
 
         forward, of_kernel, inverse = (
-            torch.from_numpy(matrix).to(x) for matrix in fourier(columns, taps_w, out_w)
+            torch.from_numpy(matrix).to(x) for matrix in correlation_matrices(columns, taps_w, out_w)
         )
         spectrum = (forward @ blocks).transpose(0, 1)  # (products, batch × rows, depth)
         kernel_spectrum = (of_kernel @ kernel.reshape(taps_w, -1)).view(-1, depth, taps_h * self.out_channels)
         product = torch.bmm(spectrum, kernel_spectrum)
         product = product.view(len(product), b, rows, taps_h, self.out_channels)
-        # Along the height, the few taps are simply summed.
+        # Along the height, the taps are few: sum them directly.
         product = sum(product[:, :, i : i + out_h, i] for i in range(taps_h))
         out = inverse @ product.reshape(len(product), -1)
         out = out.view(out_w, b, out_h, self.out_channels).permute(1, 2, 0, 3).contiguous()
@@ -66,21 +72,21 @@ class StridedConv2d(nn.Conv2d):
 
 
 @cache
-def fourier(length: int, taps: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices F, K, I such that I ((F x) ∘ (K w)) is the correlation of x with w.
+def correlation_matrices(length: int, taps: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return matrices F, K, I such that I ((F x) ∘ (K w)) is the correlation of x with w.
 
-    The discrete Fourier transform in real arithmetic. The product of two bins, a - ib of x and the conjugate
-    c + id of w, takes three real ones, (a - b) c, a (d - c) and b (c + d); its real part is the first plus
-    the third, its imaginary part the first plus the second.
+    This is the discrete Fourier transform in real arithmetic. The product of a bin a - ib of x and the
+    conjugate bin c + id of w takes three real products, (a - b) c, a (d - c) and b (c + d). Its real part is
+    the sum of the first and the third, its imaginary part the sum of the first and the second.
 
     Parameters
     ----------
     length : int
-        Of x; odd.
+        Length of x; odd.
     taps : int
-        Of w.
+        Length of w.
     outputs : int
-        Of the result; at most length - taps + 1, beyond which the transform's ends meet.
+        Length of the result; at most length - taps + 1, because the correlation is circular.
 
     Returns
     -------
@@ -107,10 +113,10 @@ def fourier(length: int, taps: int, outputs: int) -> tuple[np.ndarray, np.ndarra
 
 
 class PointwiseNorm(nn.Sequential):
-    """A block that begins with a 1×1 convolution of one channel and a batch norm, both done in one pass."""
+    """A block that begins with a 1×1 convolution of one channel and a batch norm, computed in one pass."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Take (batch, 1, height, width) to (batch, out, …)."""
+        """Map (batch, 1, height, width) to (batch, out, …)."""
         convolution, norm, *rest = self
         x = pointwise_batch_norm(convolution, norm, x)
         for layer in rest:
@@ -119,15 +125,15 @@ class PointwiseNorm(nn.Sequential):
 
 
 def pointwise_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
-    """``norm(convolution(x))`` for a 1×1 convolution of one channel, in one pass instead of three.
+    """Compute ``norm(convolution(x))`` for a 1×1 convolution of one channel, in one pass instead of three.
 
-    The mean and variance of w x + b follow from those of x, so both layers together are one scale and shift.
+    The mean and variance of w x + b follow from those of x, so both layers together are a scale and a shift.
 
     Parameters
     ----------
     convolution : torch.nn.Conv2d
     norm : torch.nn.BatchNorm2d
-        Its running statistics are updated while it trains.
+        Its running statistics are updated in training mode.
     x : torch.Tensor [shape=(batch, 1, height, width)]
     """
     weight = convolution.weight.flatten()
@@ -150,9 +156,9 @@ def pointwise_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.
 
 
 class Bilinear(nn.Bilinear):
-    """`torch.nn.Bilinear` as one matrix product and a sum; its own backward takes twenty times as long.
+    """`torch.nn.Bilinear` as one matrix product and a sum; its backward pass is twenty times as fast.
 
-    Parameters are those of `torch.nn.Bilinear`: state dicts are exchangeable.
+    Parameters have the names and shapes of `torch.nn.Bilinear`.
     """
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -166,7 +172,7 @@ class _ReLUDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor, keep: int) -> torch.Tensor:
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        # as_strided: in the order of x's memory, whichever that is.
+        # as_strided gives the mask the memory layout of x, contiguous or channels-last.
         kept = (words.view(torch.uint8)[: x.numel()] < keep).as_strided(x.shape, x.stride())
         ctx.scale = 256 / keep
         out = torch.relu(x).mul_(kept).mul_(ctx.scale)
@@ -175,19 +181,21 @@ class _ReLUDropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        # An output is above 0 exactly where neither the ReLU nor the dropout stopped it.
+        # Outputs are positive exactly where the gradient passes both the ReLU and the dropout.
         (out,) = ctx.saved_tensors
         return torch.ops.aten.threshold_backward(gradient, out, 0).mul_(ctx.scale), None
 
 
 class ReLUDropout(nn.Module):
-    """ReLU, then dropout by one random byte an element: a tenth of the cost of `torch.nn.Dropout` on a CPU.
+    """ReLU followed by dropout, with one random byte per element.
+
+    On a CPU the dropout costs a tenth of `torch.nn.Dropout`.
 
     Parameters
     ----------
     p : float
-        Share of elements set to 0, in [0, 1), rounded to a 256th (0.5 is exact); the others are scaled by the
-        inverse of the rounded share that is kept, so the expectation is exact.
+        Fraction of elements set to 0, in [0, 1), rounded to a multiple of 1/256. The others are divided by
+        the rounded fraction that is kept, so the expectation is exact.
     """
 
     def __init__(self, p: float) -> None:
@@ -196,12 +204,12 @@ class ReLUDropout(nn.Module):
         self.keep = max(1, round(256 * (1 - p)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Rectify; while training, drop elements, too."""
+        """Apply the ReLU and, in training mode, the dropout."""
         if not self.training or self.keep == 256:
             return torch.relu(x)
         dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
         return _ReLUDropout.apply(x if dense else x.contiguous(), self.keep)
 
     def extra_repr(self) -> str:
-        """What `repr` shows."""
+        """Return the parameters for `repr`."""
         return f"p={self.p}"

@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one is never taken for a whole one."""
+"""Atomic file writes and locks: a reader never sees a half-written file."""
 
 import hashlib
 import logging
@@ -18,21 +18,24 @@ from filelock import FileLock, Timeout
 from ust.util.errors import UserError
 
 PARTIAL = re.compile(r"\.(.+)\.[0-9]+\.partial", re.DOTALL)  # .NAME.PID.partial
-NO_LINKS = (EPERM, ENOSYS, ENOTSUP)  # of file systems without hard links
-ABANDONED = 24 * 3600  # seconds after which a partial file of `create` is taken for a killed process's
+NO_HARD_LINKS = (EPERM, ENOSYS, ENOTSUP)  # errors of file systems without hard links
+ABANDONED_SECONDS = (
+    24 * 3600
+)  # seconds after which a partial file of `write_if_absent` is taken for a killed process's
 
 log = logging.getLogger("ust")
-_leftovers: dict[Path, dict[str, list[Path]]] = {}  # by folder and name, as found at the first writing there
+# Partial files of earlier processes, by folder and file name; each folder is listed at its first write.
+_leftovers: dict[Path, dict[str, list[Path]]] = {}
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it over `path` when the block ends without error.
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
 
     Parameters
     ----------
     path : Path
-        The file to write; its folder is made when missing.
+        The file to write; its folder is created if missing.
 
     Yields
     ------
@@ -42,10 +45,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises
     ------
     UserError
-        If it cannot be written; what was at `path` is then as it was.
+        If the file cannot be written; an existing file at `path` is then unchanged.
     """
     if path.is_dir():
-        raise UserError(f"{path}: is a folder, should be the name of a file to write")
+        raise UserError(f"{path}: is a folder, should be the path of a file to write")
     with explain_write_errors(path), temporary_path(path) as partial:
         try:
             yield partial
@@ -54,32 +57,32 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def create(path: Path, content: bytes) -> bool:
-    """Write a file unless it exists, atomically also between machines that share the folder.
+def write_if_absent(path: Path, content: bytes) -> bool:
+    """Write a file unless it exists; atomic even between machines that share the folder.
 
     Parameters
     ----------
     path : Path
-        The file to write; its folder is made when missing.
+        The file to write; its folder is created if missing.
     content : bytes
 
     Returns
     -------
     bool
-        Whether it was written; False if there was a file, which stays as it is.
+        Whether it was written; False if the file existed, which is then unchanged.
 
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own and no lock: machines that share a folder share neither process ids nor locks.
+        # A random name and no lock: process ids and locks are not unique across machines that share a folder.
         partial = path.with_name(f".{path.name}.{secrets.randbelow(10**18)}.partial")
         for old in _take_leftovers(path):
             with suppress(FileNotFoundError):
-                if time.time() - old.stat().st_mtime > ABANDONED:
+                if time.time() - old.stat().st_mtime > ABANDONED_SECONDS:
                     old.unlink()
         try:
             partial.write_bytes(content)
@@ -89,7 +92,7 @@ def create(path: Path, content: bytes) -> bool:
             except FileExistsError:
                 return False
             except OSError as error:
-                if error.errno not in NO_LINKS:
+                if error.errno not in NO_HARD_LINKS:
                     raise
                 if path.exists():
                     return False
@@ -102,7 +105,7 @@ def create(path: Path, content: bytes) -> bool:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes that call this out of it; wait while one is in it."""
+    """Create a folder and hold its lock; wait while another process holds it."""
     lock = _lock(folder)
     try:
         _acquire(lock, blocking=False)
@@ -110,7 +113,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
         log.warning("waiting for another process, which is writing to %s", folder)
         _acquire(lock)
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # now: the one that was in it may have moved it away
+        folder.mkdir(
+            parents=True, exist_ok=True
+        )  # after waiting: the previous holder may have renamed the folder
         yield
     finally:
         lock.release()
@@ -118,18 +123,18 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, this process's own; those that killed processes left are removed."""
+    """Yield this process's temporary path beside `path`; those of killed processes are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in _take_leftovers(path):
         _remove_abandoned(old)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with _own(_lock(partial)):
+    with _hold_and_delete(_lock(partial)):
         yield partial
 
 
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Say of an error of the system which file was being written."""
+    """Turn an `OSError` into a `UserError` that names the file being written."""
     try:
         yield
     except OSError as error:
@@ -139,7 +144,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 def move_into_place(partial: Path, path: Path) -> None:
-    """Put what is complete, and on the disk, into its place."""
+    """Flush a completed file or folder to disk and rename it to `path`, replacing an existing one."""
     _sync(partial)
     if partial.is_dir() and path.is_dir():
         shutil.rmtree(path)
@@ -148,19 +153,19 @@ def move_into_place(partial: Path, path: Path) -> None:
 
 
 def check_space(path: Path, size: int) -> None:
-    """Check that a disk has room, for libraries that do not survive a full one.
+    """Check the free space of a disk; for libraries that crash when a disk is full.
 
     Raises
     ------
     OSError
-        If fewer than `size` bytes are free where `path` lies.
+        If fewer than `size` bytes are free on the disk of `path`.
     """
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(ENOSPC, os.strerror(ENOSPC), str(path))
 
 
 def _lock(path: Path) -> FileLock:
-    """The lock of a path; its file lies apart, so that no folder of outputs is littered."""
+    """Return the lock of a path; lock files are kept in a temporary folder, not among the outputs."""
     user = os.getuid() if hasattr(os, "getuid") else ""
     folder = Path(tempfile.gettempdir(), f"ust-locks-{user}")
     folder.mkdir(exist_ok=True)
@@ -173,9 +178,9 @@ def _acquire(lock: FileLock, *, blocking: bool = True) -> None:
     Raises
     ------
     UserError
-        If the file system of the lock's file has no locks.
+        If the file system of the lock file does not support locks.
     filelock.Timeout
-        If it is held by another process and not `blocking`.
+        If another process holds it and `blocking` is False.
     """
     try:
         lock.acquire(blocking=blocking)
@@ -183,14 +188,14 @@ def _acquire(lock: FileLock, *, blocking: bool = True) -> None:
         if isinstance(error, Timeout) or error.errno not in (ENOLCK, ENOTSUP):
             raise
         raise UserError(
-            f"{Path(lock.lock_file).parent}: this file system has no file locks ({error.strerror}), as some "
-            "network file systems; set the environment variable TMPDIR to a folder on a local disk"
+            f"{Path(lock.lock_file).parent}: this file system has no file locks ({error.strerror}), like "
+            "some network file systems; set the environment variable TMPDIR to a folder on a local disk"
         ) from None
 
 
 @contextmanager
-def _own(lock: FileLock) -> Iterator[None]:
-    """Hold the lock of a path that nobody else will write to; its file goes with it."""
+def _hold_and_delete(lock: FileLock) -> Iterator[None]:
+    """Hold a lock, then delete its file; only for paths that no other process will lock."""
     _acquire(lock)
     try:
         yield
@@ -201,39 +206,40 @@ def _own(lock: FileLock) -> Iterator[None]:
 
 
 def _take_leftovers(path: Path) -> list[Path]:
-    """Return the partial files of `path` that were there when this process first wrote to its folder.
+    """Return partial files of `path` that existed when this process first wrote to its folder.
 
-    A process lists a folder once: listing it for each file would make writing n files quadratic in n.
-    Partial files of other names stay: another machine may be writing them, and locks are of one machine.
+    The folder is listed once per process, because listing it for each file would make writing n files
+    quadratic in n. Partial files of other names are kept: another machine may be writing them.
     """
     folder = path.parent.absolute()
     if folder not in _leftovers:
-        found: dict[str, list[Path]] = {}
+        partials: dict[str, list[Path]] = {}
         with os.scandir(folder) as entries:
             for entry in entries:
                 if match := PARTIAL.fullmatch(entry.name):
-                    found.setdefault(match[1], []).append(folder / entry.name)
-        _leftovers[folder] = found
+                    partials.setdefault(match[1], []).append(folder / entry.name)
+        _leftovers[folder] = partials
     return _leftovers[folder].pop(path.name, [])
 
 
 def _remove_abandoned(partial: Path) -> None:
-    """Remove what a process was writing, unless it still does: then it holds the lock."""
+    """Remove a partial file or folder unless its writer still runs, and so holds the lock."""
     lock = _lock(partial)
     try:
         _acquire(lock, blocking=False)
     except Timeout:
         return
     try:
-        with _own(lock):
+        with _hold_and_delete(lock):
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 def _sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folder
+        return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)

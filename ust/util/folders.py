@@ -1,4 +1,4 @@
-"""Writing folders: all of one or nothing, taking the place only of what the same stage wrote before."""
+"""Atomic writes of whole folders, which replace only files that the same stage wrote before."""
 
 import json
 import os
@@ -17,20 +17,20 @@ STATE = ".state"
 
 @contextmanager
 def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]:
-    """The same for a folder: yield an empty one beside `path`, which takes its place at the end.
+    """Yield an empty folder beside `path`; it replaces `path` when the block ends without error.
 
     Parameters
     ----------
     path : Path
     by : str
-        The stage that writes it; it says so in a manifest in the folder, with the files' names.
+        Name of the stage that writes the folder. A manifest in the folder holds it and the files' names.
     force : bool
-        Replace what is there even if the stage did not write it.
+        Replace existing files even if another program wrote them.
 
     Raises
     ------
     UserError
-        As `check_replaceable`, or if it cannot be written.
+        See `check_replaceable`; also if the folder cannot be written.
     """
     check_replaceable(path, by=by, force=force)
     place = path.resolve()
@@ -45,20 +45,22 @@ def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]
 
 @contextmanager
 def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> Iterator[tuple[Path, Path]]:
-    """The same for a folder that takes long: a run goes on from what one of the same key left when cut short.
+    """Like `atomic_folder`, but an interrupted run with the same key is resumed.
 
     Parameters
     ----------
     path : Path
     key : str
-        Stands for everything that what is written depends on.
+        Digest of everything that the content depends on. Files of a run with another key are deleted.
     by, force
         See `atomic_folder`.
 
     Yields
     ------
-    folder, state : Path
-        The folder that takes the place of `path`, and one in it, for what is needed to go on, which does not.
+    folder : Path
+        The folder that replaces `path` at the end, with the files of the interrupted run.
+    state : Path
+        A folder for files that only resuming needs; it is deleted at the end.
     """
     check_replaceable(path, by=by, force=force)
     place = path.resolve()
@@ -68,7 +70,7 @@ def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> I
         if not (state / key).is_file():
             if not state.is_dir() and _files(partial) - _written(partial, by):
                 raise UserError(f"{partial}: holds files that {by} did not write; move them away")
-            # The state last: without it, what is left would be taken for somebody else's.
+            # The state folder last: it marks the other files as this stage's own.
             for old in sorted(partial.iterdir(), key=lambda inside: inside == state):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             state.mkdir()
@@ -78,50 +80,51 @@ def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> I
 
 
 def check_replaceable(path: Path, *, by: str, force: bool = False) -> None:
-    """Check that nothing is lost when a folder is replaced: it is new, empty, or all of it `by`'s own.
+    """Check that a folder is missing, empty, or holds only files that the stage `by` wrote.
 
     Parameters
     ----------
     path : Path
     by : str
-        The stage that is to write it.
+        Name of the stage that is about to replace the folder.
     force : bool
-        Let go of what others wrote; never of the working or the home folder, or one that they lie in.
+        Allow replacing files of other programs. The working folder, the home folder and their parents are
+        never replaced.
 
     Raises
     ------
     UserError
-        If it is to be kept, or is a file.
+        If the folder must not be replaced, or is a file.
     """
     place = path.resolve()
-    for what, kept in (("working folder", Path.cwd()), ("home folder", Path.home().resolve())):
-        if kept == place or place in kept.parents:
+    for description, protected in (("working folder", Path.cwd()), ("home folder", Path.home().resolve())):
+        if protected == place or place in protected.parents:
             raise UserError(
-                f"{path}: holds the {what}, and {by} replaces all that is in its output; name another"
+                f"{path}: holds the {description}, and {by} replaces everything in its output; name another"
             )
     if not place.is_dir():
         if place.exists():
-            raise UserError(f"{path}: is a file, should be a folder for what {by} writes")
+            raise UserError(f"{path}: is a file, should be a folder for the output of {by}")
         return
     others = sorted(_files(place) - _written(place, by))
     if others and not force:
         raise UserError(
-            f"{path}: {by} did not write {shorten(others)} in it, and would remove all; name another folder, "
-            "or say --force"
+            f"{path}: {by} did not write {shorten(others)} in it, and would delete everything; name another "
+            "folder, or add --force"
         )
 
 
 def _files(folder: Path) -> set[str]:
-    """All in a folder that is not a folder itself, relative to it; links are not followed."""
-    found = set()
+    """Return the relative paths of all files and links below a folder; links are not followed."""
+    paths = set()
     for root, folders, files in os.walk(folder):
         links = [name for name in folders if Path(root, name).is_symlink()]
-        found |= {Path(root, name).relative_to(folder).as_posix() for name in (*files, *links)}
-    return found
+        paths |= {Path(root, name).relative_to(folder).as_posix() for name in (*files, *links)}
+    return paths
 
 
 def _written(folder: Path, by: str) -> set[str]:
-    """The files that a folder's manifest says are a stage's."""
+    """Return the files that a folder's manifest lists, if it is of the stage `by`."""
     try:
         content = json.loads((folder / MANIFEST).read_text("utf-8"))
         return {MANIFEST, *content["files"]} if content["written_by"] == by else set()
@@ -130,9 +133,9 @@ def _written(folder: Path, by: str) -> set[str]:
 
 
 def _finish(partial: Path, path: Path, *, by: str, force: bool) -> None:
-    """Put the manifest into a folder that is complete, and the folder into its place."""
+    """Write the manifest of a completed folder and move the folder to its final path."""
     files = {file for file in _files(partial) if not file.startswith(f"{STATE}/")} - {MANIFEST}
     write_json(partial / MANIFEST, {"written_by": by, "files": sorted(files)})
-    check_replaceable(path, by=by, force=force)  # again: that may have been hours ago
+    check_replaceable(path, by=by, force=force)  # again: hours may have passed
     shutil.rmtree(partial / STATE, ignore_errors=True)
     move_into_place(partial, path.resolve())

@@ -1,4 +1,4 @@
-"""Names of files as text that every file and terminal takes."""
+"""File names as text: printable, in one Unicode form, and found again on disk."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 
 def printable(name: object) -> str:
-    r"""A name, or a text with names in it, with each byte that is not UTF-8 escaped.
+    r"""Return a name, or a text with names in it, with every byte that is not UTF-8 escaped.
 
     Examples
     --------
@@ -18,23 +18,23 @@ def printable(name: object) -> str:
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character, as Windows allows
+    except UnicodeEncodeError:  # an unpaired surrogate, which Windows allows in names
         return text.encode("utf-8", "backslashreplace").decode()
 
 
-def original(name: str) -> str:
-    r"""The name that `printable` made of one, where it had bytes that are not UTF-8.
+def restore_name(name: str) -> str:
+    r"""Return the name that `printable` escaped.
 
     Examples
     --------
-    >>> original("stra\\xdfe.wav") == "stra\udcdfe.wav"
+    >>> restore_name("stra\\xdfe.wav") == "stra\udcdfe.wav"
     True
     """
-    return re.sub(r"\\x([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), name)
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), name)
 
 
 def nfc(text: str) -> str:
-    """Return a name in normal form C, in which names are compared everywhere.
+    """Return a name in Unicode normal form C (NFC); all comparisons of names use it.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def nfc(text: str) -> str:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return the file of a relative name, whichever Unicode form its parts have on the disk, or None."""
+    """Return the file with a relative name, in any Unicode normal form, or None."""
     try:
         if (folder / name).is_file():
             return folder / name
@@ -58,5 +58,5 @@ def find_file(folder: Path, name: str) -> Path | None:
                 part = same[0].name
             place = place / part
         return place if name and place.is_file() else None
-    except (OSError, ValueError):  # a part that is too long, is no folder, or holds a null character
+    except (OSError, ValueError):  # a part is too long, not a folder, or has a null character
         return None

@@ -1,4 +1,4 @@
-"""How the library tells whoever calls it how far it has come."""
+"""The callback through which the library reports progress to its caller."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -7,14 +7,14 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on, and may show how many of them have been asked for."""
+    """An iterator wrapper that may display progress, such as `tqdm`."""
 
     def __call__(
         self, items: Iterable[T], *, total: int, description: str, unit: str = "clip"
     ) -> Iterable[T]:
-        """The same items."""
+        """Yield the items."""
 
 
 def silent(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
-    """Show nothing."""
+    """Return the items without displaying progress."""
     return items

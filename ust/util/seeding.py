@@ -1,18 +1,18 @@
-"""Random generators that belong to a purpose, not to a turn; draws that are the same on every processor."""
+"""Named random streams, independent of call order, and draws that are equal on every processor."""
 
 import hashlib
 from collections.abc import Callable
 
 import numpy as np
 
-CHUNK = 2**16  # draws at a time: half a MiB, which stays in the cache
+CHUNK = 2**16  # draws at a time: half a MiB, which fits in the cache
 
 
 def random_stream(seed: int, *names: str) -> np.random.Generator:
-    """A random generator of its own for a purpose: the same seed and names give the same draws.
+    """Return a random generator for a purpose; equal seeds and names give equal draws.
 
-    Named by what they are for instead of numbered by turn, draws do not depend on how many clips there are
-    or which worker takes them.
+    With one stream per purpose, such as ``random_stream(0, "augment", clip)``, draws depend neither on the
+    number of clips nor on the worker that processes them.
     """
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     entropy = [seed, *np.frombuffer(digest[:16], np.uint32).tolist()]
@@ -22,8 +22,8 @@ def random_stream(seed: int, *names: str) -> np.random.Generator:
 def fill_uniform(values: np.ndarray, bound: float, rng: np.random.Generator) -> None:
     """Fill a contiguous float32 array with uniform draws from ±`bound`, in place.
 
-    Drawn in float64 and rounded. Not by ``rng.uniform``: where a compiler fuses its product and sum, the last
-    bit is another; here each step is one operation that IEEE 754 defines.
+    Draws are made in float64 and rounded. ``rng.uniform`` is not used because a compiler may fuse its product
+    and sum, which changes the last bit; here each step is one operation that IEEE 754 defines.
     """
 
     def draw(part: np.ndarray) -> None:
@@ -35,14 +35,15 @@ def fill_uniform(values: np.ndarray, bound: float, rng: np.random.Generator) -> 
 
 
 def fill_normal(values: np.ndarray, deviation: float, rng: np.random.Generator) -> None:
-    """Fill a contiguous float32 array with normal draws of mean 0, in place, as `fill_uniform` does."""
+    """Fill a contiguous float32 array with normal draws of mean 0, in place; see `fill_uniform`."""
     _fill(values, lambda part: rng.standard_normal(out=part), deviation)
 
 
 def _fill(values: np.ndarray, draw: Callable[[np.ndarray], object], scale: float) -> None:
+    """Fill `values` in chunks with scaled draws."""
     flat = values.reshape(-1)
     if not np.shares_memory(flat, values) or flat.dtype != np.float32:
-        raise ValueError("draws fill contiguous float32 arrays")
+        raise ValueError("the array should be contiguous and float32")
     buffer = np.empty(min(CHUNK, flat.size))
     for start in range(0, flat.size, CHUNK):
         part = buffer[: flat.size - start]

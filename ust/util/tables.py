@@ -1,4 +1,4 @@
-"""Reading CSV files, or saying in one line why not."""
+"""Read CSV files, with one-line error messages."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ust.util.errors import UserError
 
-LONGEST_LINE = 2**20
+MAX_LINE_BYTES = 2**20
 OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b"|": "bars"}
 
 
@@ -19,21 +19,22 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
     ----------
     path : Path
     hint : str
-        What to do when there is no such file.
-    options
-        Of `pandas.read_csv`.
+        What the user should do if the file is missing; part of the error message.
+    **options
+        Options of `pandas.read_csv`.
 
     Raises
     ------
     UserError
-        If the file is missing, not CSV, separated by something else, or has a line of more than a megabyte.
+        If the file is missing, empty, not CSV, separated by other characters than commas, or has a line of
+        more than a megabyte.
     """
     try:
         content, number = io.BytesIO(), 0
         with path.open("rb") as file:
-            while line := file.readline(LONGEST_LINE + 1):
+            while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                if len(line) > LONGEST_LINE:
+                if len(line) > MAX_LINE_BYTES:
                     raise UserError(f"{path}: line {number} is longer than a megabyte: not a table of clips")
                 if number == 1 and "sep" not in options:
                     _check_separator(path, line)
@@ -48,16 +49,16 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
         raise UserError(f"{path}: is a folder, should be a CSV file{hint and '; ' + hint}") from None
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
-    # pandas takes what exceeds the header for row names.
+    # If rows have more fields than the header, pandas uses the first fields as the index.
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")
     return table
 
 
 def _check_separator(path: Path, header: bytes) -> None:
-    """Refuse a header of several columns of which none is separated by a comma."""
+    """Raise an error if the columns of the header are separated by another character than a comma."""
     for separator, name in OTHER_SEPARATORS.items():
         if separator in header and b"," not in header and b"\0" not in header:
             raise UserError(
-                f"{path}: the columns are separated by {name}, should be by commas; save it with those"
+                f"{path}: the columns are separated by {name}, should be by commas; save it with commas"
             )

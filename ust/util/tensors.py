@@ -1,4 +1,4 @@
-"""Writing safetensors files."""
+"""Write safetensors files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,14 @@ from ust.util.files import atomic_write
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors, all of them or none.
+    """Write tensors to a safetensors file, atomically.
 
     Parameters
     ----------
     path : Path
-    tensors : mapping
+    tensors : mapping of str to torch.Tensor
     metadata : dict of str to str, optional
-        One key at most: the order of several differs from run to run.
+        At most one key: safetensors writes several in an order that differs from run to run.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as partial:

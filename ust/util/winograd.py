@@ -1,4 +1,4 @@
-"""Convolution with 3×3 kernels by Winograd's algorithm, for inference."""
+"""Convolution with 3×3 kernels by Winograd's algorithm, for inference on a CPU."""
 
 import torch
 from torch import nn
@@ -8,13 +8,16 @@ from torch.nn import functional
 class WinogradConv2d(nn.Conv2d):
     """`torch.nn.Conv2d` of 3×3 kernels, stride 1 and padding 1, by Winograd's F(4×4, 3×3).
 
-    A 4×4 tile of the output takes 36 multiplications a channel instead of 144 (Lavin & Gray, Fast Algorithms
-    for Convolutional Neural Networks, CVPR 2016). Used for inference in float32 on a CPU; everything else is
-    `torch.nn.Conv2d`'s own. Worth it from 128 channels on; below, moving the tiles about costs more than is
-    gained.
+    A 4×4 tile of the output takes 36 multiplications per channel instead of 144. Only inference in float32 on
+    a CPU uses the algorithm; other calls go to `torch.nn.Conv2d`. It pays from about 128 channels on: with
+    fewer, rearranging the tiles costs more than it saves.
+
+    References
+    ----------
+    Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016.
     """
 
-    TILE, REACH = 4, 6  # outputs of a tile along a side, inputs they need
+    TILE, REACH = 4, 6  # side of an output tile, and of the input tile that it depends on
     INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
              (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))  # fmt: skip
     KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
@@ -40,15 +43,15 @@ class WinogradConv2d(nn.Conv2d):
             (row, column, image, self.TILE * row, self.TILE * column, channel),
         )
         spectrum = _both_sides(self.INPUT, x) @ tiles.reshape(self.REACH**2, -1)
-        product = torch.bmm(spectrum.view(self.REACH**2, -1, c), self._transformed())
+        product = torch.bmm(spectrum.view(self.REACH**2, -1, c), self._transformed_kernel())
         out = (_both_sides(self.OUTPUT, x) @ product.flatten(1)).view(
             self.TILE, self.TILE, b, rows, columns, self.out_channels
         )
         out = out.permute(2, 3, 0, 4, 1, 5).reshape(b, rows * self.TILE, columns * self.TILE, -1)
         return (out[:, :h, :w] + self.bias).permute(0, 3, 1, 2)
 
-    def _transformed(self) -> torch.Tensor:
-        """The kernel in the domain of the products, made anew when the weights have changed."""
+    def _transformed_kernel(self) -> torch.Tensor:
+        """Return the transformed kernel, cached until the weights change."""
         if self._kernel is None or self._kernel[0] != self.weight._version:
             taps = self.weight.permute(2, 3, 1, 0).reshape(9, -1)
             kernel = (_both_sides(self.KERNEL, taps) @ taps).view(-1, self.in_channels, self.out_channels)
@@ -57,6 +60,6 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def _both_sides(matrix: tuple[tuple[float, ...], ...], like: torch.Tensor) -> torch.Tensor:
-    """The matrix that applies one along the height and the width of a flattened tile."""
+    """Return the matrix that applies `matrix` along both the height and the width of a flattened tile."""
     side = torch.tensor(matrix, dtype=like.dtype)
     return torch.kron(side, side)

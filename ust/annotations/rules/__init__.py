@@ -1,1 +1,1 @@
-"""Rules of label aggregation: from what annotators said of a clip to one label vector."""
+"""Label aggregation rules: from the annotations of a clip to one label vector."""

@@ -1,4 +1,4 @@
-"""The challenge baseline's rule: a label is positive when anyone said so."""
+"""The challenge baseline's rule: a label is positive if at least one annotator marked it."""
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,18 @@ from ust.util.config import Section
 
 
 class Anyone(Section):
-    """The rule has nothing to set."""
+    """The rule has no parameters."""
 
 
-def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
-    """Aggregate by the challenge baseline's rule: positive when anyone said so, or the ground truth.
+def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
+    """Aggregate by the challenge baseline's rule: positive if any annotator marked the label as present.
+
+    A clip with ground truth has the labels of the ground truth.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.annotations.read_annotations` gives it.
+        The table that `ust.annotations.annotations.read_annotations` returns.
     taxonomy : Taxonomy
     settings : Anyone
 
@@ -30,15 +32,15 @@ def anyone(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> p
         See `ust.annotations.labels.Rule`.
     """
     rows = annotations[is_scorable(annotations)]
-    true, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
-    rows = rows[true | ~clip.isin(clip[true])]
-    heard = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()
-    return heard.astype(int).sort_index().reset_index()
+    is_truth, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
+    rows = rows[is_truth | ~clip.isin(clip[is_truth])]
+    present = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()
+    return present.astype(int).sort_index().reset_index()
 
 
 def estimate(votes: Votes, settings: Anyone) -> np.ndarray:
-    """What the rule makes of the volunteers' votes [shape=(clips, labels)]."""
+    """Return the labels by the volunteers' votes [shape=(clips, labels)]: 0 or 1."""
     return (votes.fraction() > 0).astype(float)
 
 
-RULE = Rule(Anyone, anyone, estimate)
+RULE = Rule(Anyone, aggregate_any, estimate)

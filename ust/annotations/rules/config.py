@@ -1,4 +1,4 @@
-"""The sections ``labels`` and ``label_quality`` of params.yaml: rules by name, each with its settings."""
+"""The sections ``labels`` and ``label_quality`` of params.yaml: rules by name, each with its parameters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,87 +23,90 @@ from ust.util.errors import UserError
 
 
 class LabelQuality(Section):
-    """The section ``label_quality``: which rules are compared with the first of them, and where."""
+    """The section ``label_quality``: the rules to compare with the first of them, and the split to use."""
 
     split: Literal[SPLITS]
     bootstrap: Count
     seed: Seed
-    doubtful: Count  # clips to listen to, of each label
-    annotators: Name  # the rule by whose model they are judged
-    rules: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # rows as of labels
+    doubtful: Count  # number of doubtful clips to list for each label
+    annotators: Name  # the row of `rules` whose model rates the annotators
+    rules: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # rows as in the section labels
 
 
 def read_label_quality(path: Path) -> tuple[LabelQuality, dict[str, tuple[Rule, Section]]]:
-    """The section ``label_quality`` and its rules.
+    """Return the section ``label_quality`` and its rules with their settings.
 
     Raises
     ------
     UserError
-        Naming each parameter of its that is wrong.
+        Names each wrong parameter.
     """
     (section,) = read_sections(path, label_quality=LabelQuality)
     problems = check_label_quality(section)
     if problems:
         raise parameter_error(path, problems)
-    return section, {name: _rule(row) for name, row in section.rules.items()}
+    return section, {name: _parse_rule(row) for name, row in section.rules.items()}
 
 
 def check_label_quality(section: LabelQuality) -> list[str]:
-    """What is wrong with its rules."""
+    """Return the problems of the rules in ``label_quality``."""
     problems = check_rules("label_quality.rules", section.rules)
     problems += [
-        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
-        "compared by the annotations alone: should be another, and that one a row of labels"
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules "
+        "are compared by the annotations alone: choose another one, and use this one as a row of labels"
         for name, row in section.rules.items()
-        if row.get("rule") in RULES and RULES[row["rule"]].listens
+        if row.get("rule") in RULES and RULES[row["rule"]].needs_embeddings
     ]
-    of_pooled = [n for n, row in section.rules.items() if row.get("rule") == "pooled"]
-    if section.annotators not in of_pooled:
-        wanted = f"a row of its rules of the rule pooled: {', '.join(of_pooled) or 'there is none'}"
-        problems.append(f"label_quality.annotators: is {section.annotators!r}, should be {wanted}")
+    pooled_rows = [n for n, row in section.rules.items() if row.get("rule") == "pooled"]
+    if section.annotators not in pooled_rows:
+        expected = f"a row of its rules of the rule pooled: {', '.join(pooled_rows) or 'there is none'}"
+        problems.append(f"label_quality.annotators: is {section.annotators!r}, should be {expected}")
     return problems
 
 
 def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
-    """A rule of a parameter file and its settings.
+    """Return a rule of the section ``labels`` and its settings.
 
     Raises
     ------
     UserError
-        If there is no such row, or naming each parameter of its that is wrong.
+        If there is no such row; otherwise names each wrong parameter.
     """
     rows = read_yaml(path).get("labels")
     if not isinstance(rows, dict) or name not in rows:
-        there = ", ".join(map(str, rows)) if isinstance(rows, dict) else "none"
-        raise UserError(f"{path}: labels has no {name!r}; it has {there}")
+        names = ", ".join(map(str, rows)) if isinstance(rows, dict) else "none"
+        raise UserError(f"{path}: labels has no {name!r}; it has {names}")
     problems = check_rules("labels", {name: rows[name]})
     if problems:
         raise parameter_error(path, problems)
-    return _rule(rows[name])
+    return _parse_rule(rows[name])
 
 
-def check_rules(where: str, rows: Mapping[str, Any]) -> list[str]:
-    """What is wrong with rows of a table."""
-    return [problem for name, row in rows.items() for problem in _check(f"{where}.{name}", row)]
+def check_rules(section: str, rows: Mapping[str, Any]) -> list[str]:
+    """Return the problems of a section's rules."""
+    return [problem for name, row in rows.items() for problem in _check_rule(f"{section}.{name}", row)]
 
 
-def _check(place: str, row: Any) -> list[str]:
+def _check_rule(path: str, row: Any) -> list[str]:
+    """Return the problems of a row, whose dotted path is `path`."""
     if not isinstance(row, dict):
-        return [f"{place}: is {row!r}, should be a mapping of a rule and its parameters"]
+        return [f"{path}: is {row!r}, should be a mapping of a rule and its parameters"]
     if row.get("rule") not in list(RULES):
-        return [f"{place}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}"]
+        return [f"{path}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}"]
     kind = RULES[row["rule"]].settings
     try:
         kind(**_settings(row))
     except ValidationError as error:
-        return explain_validation_error(error, kind, f"{place}.")
+        return explain_validation_error(error, kind, f"{path}.")
     return []
 
 
-def _rule(row: Mapping[str, Any]) -> tuple[Rule, Section]:
+def _parse_rule(row: Mapping[str, Any]) -> tuple[Rule, Section]:
+    """Return the rule of a valid row and its settings."""
     rule = RULES[row["rule"]]
     return rule, rule.settings(**_settings(row))
 
 
 def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a row, without the name of its rule."""
     return {str(key): value for key, value in row.items() if key != "rule"}

@@ -1,4 +1,4 @@
-"""Dawid & Skene's and GLAD's models of volunteers, by crowd-kit, one label at a time.
+"""The annotator models of Dawid & Skene and of GLAD, from crowd-kit, fitted to one label at a time.
 
 References
 ----------
@@ -19,12 +19,13 @@ from ust.util.errors import UserError
 
 
 class IterativeRule(EstimateConfig):
-    """What of params.yaml sets the rule."""
+    """Parameters of the rule."""
 
     iterations: Count
 
 
-def _crowd_kit() -> Any:
+def _import_crowd_kit() -> Any:
+    """Import crowd-kit, which is an optional dependency."""
     try:
         from crowdkit import aggregation
     except ImportError:
@@ -32,36 +33,39 @@ def _crowd_kit() -> Any:
     return aggregation
 
 
-def dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
-    """Probabilities [shape=(clips, labels)] by Dawid & Skene's model."""
-    model = _crowd_kit().DawidSkene
-    return _each_label(votes, lambda table: model(n_iter=settings.iterations).fit_predict_proba(table))
+def estimate_dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
+    """Return the label probabilities of Dawid & Skene's model [shape=(clips, labels)]."""
+    model = _import_crowd_kit().DawidSkene
+    return _fit_each_label(votes, lambda table: model(n_iter=settings.iterations).fit_predict_proba(table))
 
 
-def glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
-    """Probabilities [shape=(clips, labels)] by GLAD; minutes for some thousand clips."""
-    model = _crowd_kit().GLAD
-    return _each_label(
+def estimate_glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
+    """Return the label probabilities of GLAD [shape=(clips, labels)]; minutes for thousands of clips."""
+    model = _import_crowd_kit().GLAD
+    return _fit_each_label(
         votes, lambda table: model(n_iter=settings.iterations, silent=True).fit_predict_proba(table)
     )
 
 
-def _each_label(votes: Votes, fit: Any) -> np.ndarray:
-    """Of labels that all or none gave, the share that did; the libraries need both answers."""
-    found = votes.fraction()
-    for column in range(votes.said.shape[1]):
-        answers = votes.said[:, column]
-        asked = answers != -1
-        if len(np.unique(answers[asked])) < 2:
+def _fit_each_label(votes: Votes, fit: Any) -> np.ndarray:
+    """Fit a model to each label; labels with equal votes, which crowd-kit refuses, use the fraction."""
+    probabilities = votes.fraction()
+    for column in range(votes.presence.shape[1]):
+        presence = votes.presence[:, column]
+        asked = presence != -1
+        if len(np.unique(presence[asked])) < 2:
             continue
         table = pd.DataFrame(
-            {"task": votes.clip[asked], "worker": votes.annotator[asked], "label": answers[asked]}
+            {"task": votes.clip[asked], "worker": votes.annotator[asked], "label": presence[asked]}
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pandas, about how crowd-kit calls it
-            probabilities = fit(table)[1]
-        found[probabilities.index, column] = probabilities
-    return found
+            warnings.simplefilter("ignore")  # of pandas, about crowd-kit's calls
+            positive = fit(table)[1]
+        probabilities[positive.index, column] = positive
+    return probabilities
 
 
-DAWID_SKENE, GLAD = rule_from_estimate(IterativeRule, dawid_skene), rule_from_estimate(IterativeRule, glad)
+DAWID_SKENE, GLAD = (
+    rule_from_estimate(IterativeRule, estimate_dawid_skene),
+    rule_from_estimate(IterativeRule, estimate_glad),
+)

@@ -1,4 +1,4 @@
-"""The report's rule (section 3.2): a label is positive when more than a share of those asked said so."""
+"""The report's rule (section 3.2): a label is positive if enough of the asked annotators marked it."""
 
 import numpy as np
 import pandas as pd
@@ -10,25 +10,25 @@ from ust.annotations.taxonomy import Taxonomy
 
 
 class Majority(EstimateConfig):
-    """What of params.yaml sets the rule."""
+    """Parameters of the rule."""
 
 
-def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
+def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
     """Aggregate annotations to labels by the report's rule.
 
-    A label is positive when more than `threshold` of those who were asked (presence other than -1) said so.
-    Train clips are labelled by their volunteers, or by the team where there are none. The other splits are
-    scored: their clips have their ground truth, those without no labels; only in a split without any
-    ground truth the rule stands in, which then never gives fractions. What nobody was asked is negative.
+    A label is positive if more than the fraction `threshold` of the asked annotators (presence other than -1)
+    marked it as present; it is negative if no annotator was asked. Train clips use the annotations of their
+    volunteers, or of the team if there are none. Clips of the other splits use their ground truth. If a split
+    has no ground truth at all, its clips are labelled like train clips, but never with soft labels.
 
     Parameters
     ----------
     annotations : pandas.DataFrame
-        As `ust.annotations.annotations.read_annotations` gives it.
+        The table that `ust.annotations.annotations.read_annotations` returns.
     taxonomy : Taxonomy
-        Label names and their order.
+        Names and order of the labels.
     settings : Majority
-        The threshold; `soft` gives train clips the fraction itself instead of 0 or 1.
+        The threshold; with ``soft``, the labels of train clips are the fractions instead of 0 or 1.
 
     Returns
     -------
@@ -37,12 +37,12 @@ def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) 
     """
     labels = list(taxonomy.labels)
     rows = annotations[is_scorable(annotations)]
-    rows = rows[_speaks(rows)]
+    rows = rows[_is_used(rows)]
 
     keys = [rows["split"], rows["audio_filename"]]
     asked = (rows[labels] != -1).groupby(keys).sum()
-    heard = (rows[labels] == 1).groupby(keys).sum()
-    fraction = heard / asked.where(asked > 0, 1)
+    present = (rows[labels] == 1).groupby(keys).sum()
+    fraction = present / asked.where(asked > 0, 1)
     hard = (fraction > settings.threshold).astype(float)
     if settings.soft:
         train = fraction.index.get_level_values("split") == "train"
@@ -50,19 +50,19 @@ def majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) 
     return (hard if settings.soft else hard.astype(int)).sort_index().reset_index()
 
 
-def _speaks(rows: pd.DataFrame) -> pd.Series:
-    """By row, whether it speaks for its clip: the ground truth of a scored one, else volunteers, else all."""
+def _is_used(rows: pd.DataFrame) -> pd.Series:
+    """Return the rows to use: outside train ground truth, else a clip's volunteers, else all annotators."""
     annotator, clip = rows["annotator_id"], rows["audio_filename"]
-    true = (annotator == GROUND_TRUTH) & (rows["split"] != "train")
+    is_truth = (annotator == GROUND_TRUTH) & (rows["split"] != "train")
     volunteer = annotator > 0
-    has_truth, has_volunteer = clip.isin(clip[true]), clip.isin(clip[volunteer])
-    return true | (~has_truth & (volunteer | ~has_volunteer))
+    has_truth, has_volunteer = clip.isin(clip[is_truth]), clip.isin(clip[volunteer])
+    return is_truth | (~has_truth & (volunteer | ~has_volunteer))
 
 
 def estimate(votes: Votes, settings: Majority) -> np.ndarray:
-    """What the rule makes of the volunteers' votes [shape=(clips, labels)]."""
-    share = votes.fraction()
-    return share if settings.soft else (share > settings.threshold).astype(float)
+    """Return the labels by the volunteers' votes [shape=(clips, labels)]."""
+    fraction = votes.fraction()
+    return fraction if settings.soft else (fraction > settings.threshold).astype(float)
 
 
-RULE = Rule(Majority, majority, estimate)
+RULE = Rule(Majority, aggregate_majority, estimate)

@@ -1,4 +1,4 @@
-"""The rules of label aggregation."""
+"""The registry of label aggregation rules."""
 
 from ust.annotations.labels import Rule
 from ust.annotations.rules import anyone, crowd_kit, fraction, majority, pooled, relabel, verified

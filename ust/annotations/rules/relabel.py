@@ -1,16 +1,16 @@
-"""What the volunteers said and what a tagger hears, together.
+"""Combine the volunteers' votes with the predictions of a classifier on embeddings.
 
-A ridge regression of embeddings learns the posteriors of the rule ``pooled`` and says what it hears in the
-clips of sensors that it has not learnt from. Calibrated, it is one more witness, whose evidence is added to
-the volunteers': the ratio of the odds that it gives to the label's prevalence. How much it weighs is so
-decided label by label, by how well it agrees with what the votes come to. With the labels that come out it
-learns again, to a fixed point or three rounds. Only train clips are listened to.
+A ridge regression is trained on the posteriors of the rule ``pooled``; its out-of-fold predictions, with
+folds grouped by sensor, are Platt-scaled. Each prediction adds evidence to the votes: the log ratio of its
+odds to those of the label's prevalence. Platt scaling sets the weight of this evidence for each label, by how
+well the predictions agree with the votes. The classifier is then trained again on the resulting labels, until
+they converge or for at most three rounds. Only train clips are changed.
 
 References
 ----------
 Goh, Tkachenko & Mueller, CROWDLAB: Supervised learning to infer consensus labels and quality scores for
-data with multiple annotators, NeurIPS 2022 Human in the Loop Learning Workshop: the idea of a classifier as
-an annotator among others, weighed by its agreement.
+data with multiple annotators, NeurIPS 2022 Human in the Loop Learning Workshop. From it: a classifier as one
+more annotator, weighted by its agreement with the others.
 """
 
 from typing import Annotated
@@ -19,91 +19,94 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit, sigmoid
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Name, Positive
 from ust.util.errors import UserError
 
-SETTLED = 0.01  # change of any label below which another round is not worth it
-LIMIT = 1e-4  # probabilities are kept this far from 0 and 1
+TOLERANCE = 0.01  # stop when no label changes by more
+LIMIT = 1e-4  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 
 
 class Relabel(Pooled):
-    """What of params.yaml sets the rule: that of ``pooled``, and how it listens."""
+    """Parameters of the rule: those of ``pooled`` and of the classifier."""
 
-    feature: Name  # of one embedding a clip, or several, whose mean and maximum are taken
-    penalty: Positive  # of the ridge regression, times the embedding's size
-    folds: Annotated[int, Field(ge=2)]  # which keep sensors apart
+    feature: Name  # of embeddings; of several per clip, the mean and the maximum are used
+    penalty: Positive  # of the ridge regression, per dimension of the embedding
+    folds: Annotated[int, Field(ge=2)]  # grouped by sensor
     rounds: Annotated[int, Field(ge=1, le=3)]
 
 
-def relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:
-    """Probabilities [shape=(clips, labels)].
+def estimate_relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:
+    """Return label probabilities [shape=(clips, labels)].
 
     Parameters
     ----------
     votes : Votes
     settings : Relabel
     embeddings : pandas.DataFrame
-        By clip, a row of values each. Clips that have none, or are not of train, are only voted on.
+        One row per clip. Clips without embeddings, or outside train, keep the probabilities of ``pooled``.
 
     Raises
     ------
     UserError
-        If the train clips are of fewer sensors than there are to be folds.
+        If the train clips come from fewer sensors than there are folds.
     """
-    own, _, _ = fit(votes, settings)
-    said = combine_coarse(own, votes.taxonomy)
-    heard = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
-    sensors = votes.sensors[heard]
+    own, _, _ = fit_annotator_model(votes, settings)
+    voted = combine_coarse(own, votes.taxonomy)
+    selected = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
+    sensors = votes.sensors[selected]
     if len(np.unique(sensors)) < settings.folds:
         raise UserError(
             f"the train clips with embeddings are of {len(np.unique(sensors))} sensor(s), too few for "
             f"{settings.folds} folds; set folds lower"
         )
-    x = _standardised(embeddings.loc[votes.clips[heard]].to_numpy(np.float64))
-    answers = said[heard]
+    x = _standardise(embeddings.loc[votes.clips[selected]].to_numpy(np.float64))
+    labels = voted[selected]
     for _ in range(settings.rounds):
-        before = answers
-        evidence = _calibrated(_out_of_fold(x, before, sensors, settings), before) - logit(
+        before = labels
+        evidence = _calibrate(_predict_out_of_fold(x, before, sensors, settings), before) - logit(
             before.mean(0), LIMIT
         )
-        answers = sigmoid(logit(said[heard], LIMIT) + evidence)
-        if np.abs(answers - before).max() < SETTLED:
+        labels = sigmoid(logit(voted[selected], LIMIT) + evidence)
+        if np.abs(labels - before).max() < TOLERANCE:
             break
-    found = said.copy()
-    found[heard] = answers
-    return found
+    probabilities = voted.copy()
+    probabilities[selected] = labels
+    return probabilities
 
 
-def _standardised(x: np.ndarray) -> np.ndarray:
+def _standardise(x: np.ndarray) -> np.ndarray:
+    """Scale columns to mean 0 and standard deviation 1."""
     deviation = x.std(axis=0)
     return (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
 
-def _out_of_fold(x: np.ndarray, labels: np.ndarray, sensors: np.ndarray, settings: Relabel) -> np.ndarray:
-    """What the tagger says of each clip, having learnt from other sensors' [shape=(clips, labels)]."""
+def _predict_out_of_fold(
+    x: np.ndarray, labels: np.ndarray, sensors: np.ndarray, settings: Relabel
+) -> np.ndarray:
+    """Return out-of-fold predictions of a ridge regression, with folds grouped by sensor."""
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GroupKFold
 
     scores = np.zeros_like(labels)
-    for learn, held in GroupKFold(settings.folds).split(x, groups=sensors):
-        tagger = Ridge(alpha=settings.penalty * x.shape[1]).fit(x[learn], labels[learn])
-        scores[held] = tagger.predict(x[held])
+    for train, held_out in GroupKFold(settings.folds).split(x, groups=sensors):
+        model = Ridge(alpha=settings.penalty * x.shape[1]).fit(x[train], labels[train])
+        scores[held_out] = model.predict(x[held_out])
     return scores
 
 
-def _calibrated(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Logits of the labels' probabilities by Platt's scaling of the scores, each label by itself."""
+def _calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return Platt-scaled logits of the scores, fitted to the soft labels one label at a time."""
     from sklearn.linear_model import LogisticRegression
 
     both = np.repeat([1, 0], len(scores))
     logits = np.empty_like(scores)
-    for column, (score, label) in enumerate(zip(_standardised(scores).T, labels.T, strict=True)):
+    for column, (score, label) in enumerate(zip(_standardise(scores).T, labels.T, strict=True)):
         weights = np.clip(np.concatenate([label, 1 - label]), LIMIT, None)
         model = LogisticRegression().fit(np.tile(score, 2)[:, None], both, sample_weight=weights)
         logits[:, column] = model.decision_function(score[:, None])
     return logits
 
 
-RULE = rule_from_estimate(Relabel, relabel, listens=True)
+RULE = rule_from_estimate(Relabel, estimate_relabel, needs_embeddings=True)

@@ -1,8 +1,9 @@
-"""From the volunteers' votes to the truth, learnt where some clips have ground truth.
+"""Predict ground truth from the volunteers' votes, with boosted trees trained on the verified clips.
 
-Boosted trees see for each clip and label the posterior of ``pooled``, the votes on the label, its group and
-its siblings, what the sensor's other clips have, how generous the clip's volunteers are, and all votes of
-the clip. A clip that has ground truth is answered by trees that have seen no clip of its sensor.
+The inputs of the trees for each clip and label are the posterior of ``pooled``, the votes on the label, on
+its group and on its siblings, the mean posterior over the sensor's other clips, the estimated bias of the
+clip's volunteers, and all votes on the clip. Clips with ground truth are predicted out of fold; a fold is a
+sensor.
 """
 
 from typing import Annotated
@@ -12,82 +13,86 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit, logit
+from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Count, Positive, Seed, Weight
 from ust.util.errors import UserError
 
-OF_SENSOR = 5.0  # clips that the prevalence of all sensors counts as, beside a sensor's own
-LIMIT = 1e-5
+SENSOR_PRIOR_CLIPS = 5.0  # weight of the overall prevalence in a sensor's mean, in clips
+LIMIT = 1e-5  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 
 
 class Verified(Pooled):
-    """What of params.yaml sets the rule: that of ``pooled``, and how the trees grow."""
+    """Parameters of the rule: those of ``pooled`` and of the trees."""
 
     seed: Seed
-    forests: Count  # of other seeds, averaged
+    forests: Count  # models with different seeds, averaged
     trees: Count
     rate: Positive
     leaves: Annotated[int, Field(ge=2)]
     smallest_leaf: Count
     l2: Weight
-    features: Annotated[float, Field(gt=0, le=1)]  # share of them that a split chooses from
+    features: Annotated[float, Field(gt=0, le=1)]  # fraction of the inputs considered for each split
 
 
-def verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
-    """Probabilities [shape=(clips, labels)].
+def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
+    """Return label probabilities [shape=(clips, labels)].
 
     Raises
     ------
     UserError
-        If clips of fewer than two sensors have ground truth.
+        If fewer than two sensors have clips with ground truth.
     """
-    x = evidence(votes, settings)
+    x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
     known = np.flatnonzero(np.isin(votes.clips, truth.index.to_numpy(str)))
     y = (truth.loc[votes.clips[known], list(votes.taxonomy.labels)] == 1).to_numpy()
     sensors = votes.sensors[known]
     if len(np.unique(sensors)) < 2:
         raise UserError(
-            f"ground truth (annotator_id 0) of {len(np.unique(sensors))} sensor(s), too few to learn from; "
-            "the rule verified needs some of two sensors at least"
+            f"ground truth (annotator_id 0) of {len(np.unique(sensors))} sensor(s), too few to train on; "
+            "the rule verified needs ground truth of at least two sensors"
         )
-    answers = np.zeros((len(votes.clips), x.shape[1]))
+    probabilities = np.zeros((len(votes.clips), x.shape[1]))
     rest = np.setdiff1d(np.arange(len(x)), known)
     if len(rest):
-        answers[rest] = _answers(x[known], y, x[rest], settings)
+        probabilities[rest] = _fit_predict(x[known], y, x[rest], settings)
     for sensor in np.unique(sensors):
-        held = sensors == sensor
-        answers[known[held]] = _answers(x[known[~held]], y[~held], x[known[held]], settings)
-    return combine_coarse(answers, votes.taxonomy)
+        held_out = sensors == sensor
+        probabilities[known[held_out]] = _fit_predict(
+            x[known[~held_out]], y[~held_out], x[known[held_out]], settings
+        )
+    return combine_coarse(probabilities, votes.taxonomy)
 
 
-def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
-    """What the trees see of each clip and label [shape=(clips, labels, values)]; the label's number is
-    last."""
+def tree_features(votes: Votes, settings: Pooled) -> np.ndarray:
+    """Return the inputs of the trees [shape=(clips, labels, inputs)]; the last input is the label's index."""
     taxonomy = votes.taxonomy
     coarse, labels = len(taxonomy.coarse), len(taxonomy.labels)
     group = np.array([*range(coarse), *taxonomy.group])
-    own, _, effect = fit(votes, settings)
-    heard = votes.of_clips(votes.said == 1)
-    rows = votes.of_clips(np.ones(len(votes.clip)))
-    generous = votes.of_clips(effect[votes.annotator]) / rows[:, None]
-    siblings = _of_group(heard, coarse, group) - np.where(np.arange(labels) < coarse, 0, heard)
+    own, _, effect = fit_annotator_model(votes, settings)
+    positive = votes.sum_by_clip(votes.presence == 1)
+    rows = votes.sum_by_clip(np.ones(len(votes.clip)))
+    bias = votes.sum_by_clip(effect[votes.annotator]) / rows[:, None]
+    siblings = _group_votes(positive, coarse, group) - np.where(np.arange(labels) < coarse, 0, positive)
     sums = np.zeros((votes.sensors.max() + 1, labels))
     np.add.at(sums, votes.sensors, own)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
-    elsewhere = (sums[votes.sensors] - own + OF_SENSOR * own.mean(axis=0)) / (clips - 1 + OF_SENSOR)
+    elsewhere = (sums[votes.sensors] - own + SENSOR_PRIOR_CLIPS * own.mean(axis=0)) / (
+        clips - 1 + SENSOR_PRIOR_CLIPS
+    )
     joined = combine_coarse(own, votes.taxonomy)[:, :coarse]
 
-    def of_clip(values: np.ndarray) -> np.ndarray:
+    def broadcast(values: np.ndarray) -> np.ndarray:
+        """Repeat values of clips (clips, n) for each label."""
         return np.repeat(values[:, None, :], labels, axis=1)
 
-    of_label = [
+    label_inputs = [
         logit(own, LIMIT),
         logit(own[:, :coarse], LIMIT)[:, group],
         logit(joined, LIMIT)[:, group],
-        heard,
-        heard[:, :coarse][:, group],
+        positive,
+        positive[:, :coarse][:, group],
         siblings,
         logit(elsewhere, LIMIT),
         logit(elsewhere[:, :coarse], LIMIT)[:, group],
@@ -96,28 +101,28 @@ def evidence(votes: Votes, settings: Pooled) -> np.ndarray:
     number = np.tile(np.arange(labels), (len(own), 1))
     return np.concatenate(
         [
-            np.stack(of_label, axis=2),
-            of_clip(generous),
-            of_clip(heard),
-            of_clip(logit(own[:, :coarse], LIMIT)),
+            np.stack(label_inputs, axis=2),
+            broadcast(bias),
+            broadcast(positive),
+            broadcast(logit(own[:, :coarse], LIMIT)),
             number[:, :, None],
         ],
         axis=2,
     )
 
 
-def _of_group(heard: np.ndarray, coarse: int, group: np.ndarray) -> np.ndarray:
-    """By label, the fine votes of its group [shape=(clips, labels)]."""
-    sums = np.stack([heard[:, coarse:][:, group[coarse:] == g].sum(axis=1) for g in range(coarse)], axis=1)
+def _group_votes(positive: np.ndarray, coarse: int, group: np.ndarray) -> np.ndarray:
+    """Return, for each label, the positive votes on its group's fine labels [shape=(clips, labels)]."""
+    sums = np.stack([positive[:, coarse:][:, group[coarse:] == g].sum(axis=1) for g in range(coarse)], axis=1)
     return sums[:, group]
 
 
-def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified) -> np.ndarray:
-    """What trees grown on some clips say of others [shape=(clips, labels)]."""
+def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Verified) -> np.ndarray:
+    """Train trees on clips (x, y) and return the probabilities of others [shape=(clips, labels)]."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
-    total = np.zeros(asked.shape[:2])
+    total = np.zeros(x_new.shape[:2])
     for number in range(settings.forests):
         model = HistGradientBoostingClassifier(
             learning_rate=settings.rate,
@@ -130,10 +135,10 @@ def _answers(x: np.ndarray, y: np.ndarray, asked: np.ndarray, settings: Verified
             early_stopping=False,
             random_state=settings.seed + number,
         )
-        with threadpool_limits(1, "openmp"):  # which stand in one another's way where others compute, too
+        with threadpool_limits(1, "openmp"):  # several threads are slow when other processes use the cores
             model.fit(x.reshape(-1, x.shape[2]), y.ravel())
-        total += model.predict_proba(asked.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
+        total += model.predict_proba(x_new.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
     return total / settings.forests
 
 
-RULE = rule_from_estimate(Verified, verified, supervised=True)
+RULE = rule_from_estimate(Verified, estimate_verified, supervised=True)

@@ -1,1 +1,1 @@
-"""The forms that labels come in: a module each."""
+"""Formats of imported labels; each module reads one or several."""

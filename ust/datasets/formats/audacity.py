@@ -1,67 +1,67 @@
-"""Label tracks as Audacity exports them: start, end and label in seconds, separated by tabs."""
+"""Label tracks exported by Audacity: lines of start, end (seconds) and label, separated by tabs."""
 
 from pathlib import Path
 
-from ust.datasets.formats.form import (
+from ust.datasets.formats.base import (
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
-    stretch,
+    parse_interval,
 )
 from ust.datasets.formats.label_table import first_line
 from ust.datasets.formats.raven import is_selection_table
 from ust.util.errors import UserError
 
 
-def tracks(path: Path) -> list[Path]:
-    """Return the label tracks that a path names: itself, or those in a folder."""
+def list_tracks(path: Path) -> list[Path]:
+    """Return the label tracks at a path: the file itself, or all in a folder."""
     return sorted(path.rglob("*.txt")) if path.is_dir() else [path]
 
 
 def matches(path: Path) -> bool:
-    """Return whether the first track looks like one."""
-    found = [track for track in tracks(path) if track.suffix.lower() == ".txt" and track.is_file()]
-    if not found or is_selection_table(found[0]):
+    """Return whether the first file looks like a label track."""
+    candidates = [track for track in list_tracks(path) if track.suffix.lower() == ".txt" and track.is_file()]
+    if not candidates or is_selection_table(candidates[0]):
         return False
-    return "\t" in first_line(found[0])
+    return "\t" in first_line(candidates[0])
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Read a track for each recording, named after it, such as ``street.txt`` or ``street.wav.txt``."""
-    found = ImportedLabels()
+    """Read label tracks, each named after its recording, such as ``street.txt`` or ``street.wav.txt``."""
+    imported = ImportedLabels()
     audio = RecordingIndex(options.audio or (path if path.is_dir() else path.parent))
-    labelled = tracks(path)
-    if not labelled:
-        raise UserError(f"{path}: has no label tracks, which end in .txt")
-    for track in labelled:
+    tracks = list_tracks(path)
+    if not tracks:
+        raise UserError(f"{path}: has no label tracks (.txt)")
+    for track in tracks:
         recording = audio.find(track.stem)
-        if isinstance(recording, Missing):
-            found.add(str(track), recording, "")
+        if isinstance(recording, MissingRecording):
+            imported.add(str(track), recording, "")
             continue
         try:
             lines = track.read_text("utf-8-sig").split("\n")
         except UnicodeDecodeError:
-            found.add(str(track), recording, "", problem="is not text in UTF-8")
+            imported.add(str(track), recording, "", problem="is not text in UTF-8")
             continue
         except OSError as error:
-            found.add(str(track), recording, "", problem=str(error.strerror))
+            imported.add(str(track), recording, "", problem=str(error.strerror))
             continue
         if not any(line.strip() for line in lines):
-            found.add(str(track), recording, None)  # an empty track says that nothing was heard
+            imported.add(str(track), recording, None)  # an empty track states that no class is audible
         for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith("\\"):  # the frequencies of the label before
+            if not line.strip() or line.startswith("\\"):  # the frequency range of the previous label
                 continue
             cells = [cell.strip() for cell in line.split("\t")]
             where = f"{track}: line {number}"
             if len(cells) < 2:
                 problem = f"{line[:80]!r} does not begin with two times"
-                found.add(where, recording, "", problem=problem)
+                imported.add(where, recording, "", problem=problem)
             else:
                 start, end, label = [*cells, ""][:3]
-                found.add(where, recording, label, stretch(start, end))
-    return found
+                imported.add(where, recording, label, parse_interval(start, end))
+    return imported
 
 
 FORMAT = LabelFormat("Audacity's label tracks", matches, read)

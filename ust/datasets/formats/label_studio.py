@@ -1,4 +1,4 @@
-"""The JSON export of Label Studio: tasks, each with a recording and what annotators said of it."""
+"""The JSON export of Label Studio: tasks, each with a recording and its annotations."""
 
 import json
 from collections import Counter
@@ -7,24 +7,24 @@ from typing import Any
 from urllib.parse import unquote
 
 from ust.audio.suffixes import is_audio
-from ust.datasets.formats.form import (
-    WHOLE,
+from ust.datasets.formats.base import (
+    WHOLE_RECORDING,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
-    stretch,
+    parse_interval,
 )
 from ust.util.errors import UserError
 
-# Results that are no labels of a sound, such as comments: they are listed and put nothing in doubt.
+# Types of results that are not labels, such as comments. They are listed as problems only.
 NOTES = ("textarea", "rating", "number", "datetime", "pairwise", "ranker", "relation")
 LOCAL_FILES = "/data/local-files/?d="
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Read regions with labels, and choices of regions or recordings; annotators by address or number."""
+    """Read labelled regions, and choices for regions or recordings; annotators are email addresses or ids."""
     try:
         tasks = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -33,56 +33,53 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         raise UserError(f"{path}: should be a list of tasks: Label Studio's export as JSON")
     if tasks and not any({"annotations", "completions"} & set(task) for task in tasks):
         raise UserError(f"{path}: its tasks have no annotations; export as JSON, not as JSON-MIN or CSV")
-    found, audio, notes, without = (
-        ImportedLabels(),
-        RecordingIndex(options.audio or path.parent),
-        Counter(),
-        [],
-    )
+    imported, audio = ImportedLabels(), RecordingIndex(options.audio or path.parent)
+    notes: Counter[str] = Counter()
+    unlabelled: list[str] = []
     for number, task in enumerate(tasks, start=1):
         where = f"{path}: task {task.get('id', number)}"
-        names = _names(task)
+        names = _possible_names(task)
         if not names:
-            found.problems.append(f"{where}: its data name no recording")
+            imported.problems.append(f"{where}: has no recording in its data")
             continue
-        recording = _find(audio, names)
+        recording = _find_recording(audio, names)
         annotations = task.get("annotations", task.get("completions"))  # the latter in exports before 1.0
         annotations = annotations if isinstance(annotations, list) else []
         if not annotations:
-            without.append(where)
+            unlabelled.append(where)
         for annotation in annotations:
             try:
-                _read_annotation(recording, annotation, where, found, notes)
+                _read_annotation(recording, annotation, where, imported, notes)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 problem = f"an annotation is not as Label Studio writes it ({error!r})"
-                found.add(where, recording, "", problem=problem)
-    if without:
+                imported.add(where, recording, "", problem=problem)
+    if unlabelled:
         predicted = any(task.get("predictions") for task in tasks)
-        hint = "; what a model predicted is not taken for labels" if predicted else ""
-        found.problems.append(f"{without[0]}: has no annotations ({len(without)} such tasks){hint}")
-    found.problems += [
-        f"{path}: {count} result(s) of the type {kind!r} are no labels, and are not used"
+        hint = "; predictions of a model are not imported as labels" if predicted else ""
+        imported.problems.append(f"{unlabelled[0]}: has no annotations ({len(unlabelled)} such tasks){hint}")
+    imported.problems += [
+        f"{path}: {count} result(s) of the type {kind!r} are not labels and are ignored"
         for kind, count in notes.items()
     ]
-    return found
+    return imported
 
 
 def _read_annotation(
-    recording: Path | Missing,
+    recording: Path | MissingRecording,
     annotation: dict[str, Any],
     where: str,
-    found: ImportedLabels,
+    imported: ImportedLabels,
     notes: Counter[str],
 ) -> None:
-    """Add what one annotator said of one recording."""
+    """Add the results of one annotator for one recording."""
     if annotation.get("was_cancelled"):
         return
-    who = annotation.get("completed_by", "")
-    who = str(who.get("email") or who.get("id") or "") if isinstance(who, dict) else str(who)
+    user = annotation.get("completed_by", "")
+    annotator = str(user.get("email") or user.get("id") or "") if isinstance(user, dict) else str(user)
     results = annotation["result"]
     if not results:
-        found.add(where, recording, None, annotator=who)
-    # Results of one region have its number, and not all of them repeat its times.
+        imported.add(where, recording, None, annotator=annotator)
+    # Results of a region share its id; only some of them repeat its times.
     regions = {
         result["id"]: result["value"]
         for result in results
@@ -92,12 +89,16 @@ def _read_annotation(
     for result in results:
         value, labels = result.get("value", {}), _labels(result)
         region = value if {"start", "end"} & set(value) else regions.get(result.get("id"))
-        times = WHOLE if region is None else stretch(str(region.get("start")), str(region.get("end")))
+        times = (
+            WHOLE_RECORDING
+            if region is None
+            else parse_interval(str(region.get("start")), str(region.get("end")))
+        )
         kind = str(result.get("type", "unknown"))
         if region is None and "labels" in value:
             times = "a region has no times"
         for label in labels:
-            found.add(where, recording, label, times, annotator=who)
+            imported.add(where, recording, label, times, annotator=annotator)
         if labels or (result.get("id") in labelled and result.get("id") is not None):
             continue
         if kind in NOTES:
@@ -105,37 +106,37 @@ def _read_annotation(
         else:
             timed = region is not None and not isinstance(times, str)
             place = f" from {times[0]:g} to {times[1]:g} s" if timed else ""
-            problem = f"a result of the type {kind!r}{place} has no label that is understood"
-            found.add(where, recording, "", times, problem=problem, annotator=who)
+            problem = f"a result of the type {kind!r}{place} has no known kind of label"
+            imported.add(where, recording, "", times, problem=problem, annotator=annotator)
 
 
 def _labels(result: dict[str, Any]) -> list[str]:
-    """Return the labels of a result; a path of a taxonomy is "market: voices"."""
+    """Return the labels of a result; a taxonomy path becomes "market: voices"."""
     value = result.get("value", {})
     plain = [str(label) for kind in ("labels", "choices") for label in value.get(kind, ())]
     return plain + [": ".join(map(str, path)) for path in value.get("taxonomy", ())]
 
 
-def _find(audio: RecordingIndex, names: list[str]) -> Path | Missing:
-    """Return the first recording that one of several spellings names."""
-    found = [audio.find(name) for name in names]
-    # What was uploaded has a prefix: 1a2b3c4d-street.wav.
+def _find_recording(audio: RecordingIndex, names: list[str]) -> Path | MissingRecording:
+    """Return the first recording with one of several possible names."""
+    results = [audio.find(name) for name in names]
+    # Uploaded files have a prefix: 1a2b3c4d-street.wav.
     plain = [name.rsplit("/", 1)[-1] for name in names]
-    found += [audio.find(name.split("-", 1)[1]) for name in plain if "-" in name]
-    return next((place for place in found if isinstance(place, Path)), found[0])
+    results += [audio.find(name.split("-", 1)[1]) for name in plain if "-" in name]
+    return next((result for result in results if isinstance(result, Path)), results[0])
 
 
-def _names(task: dict[str, Any]) -> list[str]:
-    """Return the spellings of the recording's name in a task: an address, a path or an upload."""
+def _possible_names(task: dict[str, Any]) -> list[str]:
+    """Return the possible file names of a task's recording, from its URL, path or upload."""
     data = task.get("data")
     for value in [*(data.values() if isinstance(data, dict) else ()), task.get("file_upload")]:
         if not isinstance(value, str):
             continue
         _, local, value = value.rpartition(LOCAL_FILES)
-        # A query or fragment is cut off, unless the name ends there: "take #2.wav".
+        # Cut off a query or fragment, but also try the uncut name: "take #2.wav".
         ends = [value.split("&")[0]] if local else [value.split("?")[0].split("#")[0], value.split("?")[0]]
         for end in [*ends, value]:
-            names = [unquote(end), end]  # "+" stays: it is a space only in what a form sends
+            names = [unquote(end), end]  # "+" is a space only in form data, not in URLs
             if is_audio(names[0]):
                 return list(dict.fromkeys(names))
     return []

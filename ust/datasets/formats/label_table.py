@@ -1,31 +1,35 @@
-"""Reading tables of labels as text, with the line numbers that an editor shows."""
+"""Read tables of labels as text, and find the columns of labels, times and recordings by their names."""
 
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from ust.util.errors import UserError
+from ust.audio.suffixes import is_audio
+from ust.datasets.formats.base import WHOLE_RECORDING, ImportOptions, parse_interval, parse_seconds
+from ust.util.errors import UserError, shorten
 from ust.util.names import nfc
 
 SEPARATORS = (",", ";", "\t", "|")
-EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # Excel's own first line
+EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # first line written by Excel
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of text.
+    """A table of strings.
 
     Attributes
     ----------
     path : Path
     header : list of str
-        Names of the columns, in Unicode's form C.
+        Names of the columns, in NFC.
     rows : list of (int, dict of str to str)
-        Line numbers and cells by column.
+        Line number, as in a text editor, and cells by column.
     malformed : list of (int, list of str)
-        Lines with more or fewer cells than the header.
+        Line number and cells of lines with more or fewer cells than the header.
     """
 
     path: Path
@@ -35,25 +39,25 @@ class LabelTable:
 
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
-    """Read a table in UTF-8; where columns are separated by tabs, quotation marks are text.
+    """Read a table in UTF-8; quotation marks are ordinary text if columns are separated by tabs.
 
     Parameters
     ----------
     path : Path
     separator : str, optional
-        By default the one of `SEPARATORS` that the header has most of.
+        By default the most frequent of `SEPARATORS` in the header.
 
     Raises
     ------
     UserError
-        If it is no table.
+        If the file is not a table.
     """
-    lines = list(io.StringIO(_read_text(path)))  # at \n alone; str.splitlines knows ten more ends
+    lines = list(io.StringIO(_read_text(path)))  # splits at \n only, unlike str.splitlines
     if not lines:
         raise UserError(f"{path}: the file is empty")
     first = 1
-    if (found := EXCEL_SEPARATOR.fullmatch(lines[0])) and len(lines) > 1:
-        separator, first, lines = separator or found[1], 2, lines[1:]
+    if (match := EXCEL_SEPARATOR.fullmatch(lines[0])) and len(lines) > 1:
+        separator, first, lines = separator or match[1], 2, lines[1:]
     separator = "\t" if separator == r"\t" else separator or max(SEPARATORS, key=lines[0].count)
     if len(separator) != 1:
         raise UserError(f"--separator is {separator!r}, should be one character")
@@ -69,16 +73,16 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
             if not any(cells):
                 continue
             if not header:
-                while not cells[-1]:  # a separator at the end of the line
+                while not cells[-1]:  # empty cells after a trailing separator
                     cells.pop()
-                header = _unique([nfc(cell) for cell in cells])
+                header = _make_unique([nfc(cell) for cell in cells])
             elif len(cells) < len(header) or any(cells[len(header) :]):
                 malformed.append((line, cells))
             else:
                 rows.append((line, dict(zip(header, cells, strict=False))))
     except csv.Error as error:
         raise UserError(
-            f"{path}: line {number}: not a readable table: {error} (a quotation mark that is not closed?)"
+            f"{path}: line {number}: not a readable table: {error} (an unclosed quotation mark?)"
         ) from None
     if not header:
         raise UserError(f"{path}: the file is empty")
@@ -86,12 +90,13 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
 
 
 def first_line(path: Path) -> str:
-    """Return a file's first line, whatever its encoding."""
+    """Return the first line of a file in any encoding."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return file.readline(2**16)
 
 
 def _read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with the line number of an encoding error."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -105,9 +110,207 @@ def _read_text(path: Path) -> str:
         ) from None
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Return names of columns, empty and repeated ones with their number behind."""
+def _make_unique(names: list[str]) -> list[str]:
+    """Return column names; empty and repeated ones get their column number."""
     return [
         name if name and name not in names[:index] else f"{name} (column {index + 1})".strip()
         for index, name in enumerate(names)
     ]
+
+
+SECONDS = ("", "s", "sec", "secs", "second", "seconds", "in_s", "in_sec", "in_seconds")
+MILLISECONDS = ("ms", "msec", "milli", "millis", "millisecond", "milliseconds", "in_ms", "in_milliseconds")
+# Names of time columns without their unit, in order of preference.
+TIMES = {
+    "start": (
+        "start", "onset", "begin", "start_time", "begin_time", "onset_time", "starttime", "begintime",
+        "time_start", "time_begin", "t_start", "t_begin", "tstart", "t0", "tmin", "t_min", "xmin",
+        "event_start", "event_onset", "segment_start",
+    ),
+    "end": (
+        "end", "offset", "stop", "end_time", "offset_time", "stop_time", "endtime", "stoptime", "time_end",
+        "time_stop", "t_end", "t_stop", "tend", "tstop", "t1", "tmax", "t_max", "xmax", "event_end",
+        "event_offset", "event_stop", "segment_end", "finish",
+    ),
+    "duration": ("duration", "dur", "length", "event_duration", "segment_duration", "event_length"),
+}  # fmt: skip
+# Column names by role, as `normalise_name` returns them, in order of preference.
+ROLES: dict[str, tuple[str, ...]] = {
+    "path": (
+        "path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_filename",
+        "audio_file", "audio_path", "recording", "begin_path", "begin_file",
+    ),
+    "label": (
+        "label", "labels", "annotation", "tags", "class", "category", "tag", "species", "common_name",
+        "event_label",
+    ),
+    "annotator": ("annotator", "annotator_id", "user"),
+    "group": ("group", "sensor", "sensor_id", "site"),
+    "split": ("split",),
+    **{
+        f"{role}{suffix}": tuple(f"{name}_{unit}".rstrip("_") for unit, name in product(units, names))
+        for role, names in TIMES.items()
+        for suffix, units in (("", SECONDS), ("_ms", MILLISECONDS))
+    },
+}  # fmt: skip
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|\d+(:\d\d){1,2}([.,]\d+)?")  # or 1:02:03.5
+PART_OF_TIME = re.compile(r"time|start|begin|onset|stop|offset|durat|milli")
+WORD_OF_TIME = re.compile(r"end.*|t\d?|dur|secs?|seconds?|ms|msecs?|from|to")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table by role.
+
+    Attributes
+    ----------
+    names : mapping of str to str
+        Column name by role, see `ROLES`.
+    """
+
+    names: Mapping[str, str]
+
+    def value(self, row: Mapping[str, str], role: str) -> str:
+        """Return the cell of a role; "" if no column has the role."""
+        return row[self.names[role]] if role in self.names else ""
+
+    def times(self, row: Mapping[str, str]) -> tuple[float, float | None] | str:
+        """Return start and end in seconds; `WHOLE_RECORDING` if all time cells are empty; else a problem."""
+        start, start_scale = self._time(row, "start")
+        end, end_scale = self._time(row, "end")
+        duration, duration_scale = self._time(row, "duration")
+        if not (start or end or duration):
+            return WHOLE_RECORDING
+        if not start:
+            if self.has("start"):
+                return "has an end or a duration, but no start"
+            start = "0"
+        if end:
+            return parse_interval(start, end, (start_scale, end_scale))
+        begin, length = parse_seconds(start, start_scale), parse_seconds(duration, duration_scale)
+        if begin is None or (duration and length is None):
+            return f"from {start!r}{duration and f' for {duration!r}'} is not a time interval in seconds"
+        if not duration and (self.has("end") or self.has("duration")):
+            return f"starts at {start!r}, but has no end"
+        return begin, begin + length if duration else None
+
+    def has(self, role: str) -> bool:
+        """Return whether a time has a column, in seconds or milliseconds."""
+        return role in self.names or f"{role}_ms" in self.names
+
+    def name(self, role: str) -> str:
+        """Return the name of a time's column, in seconds or milliseconds."""
+        return self.names.get(role) or self.names[f"{role}_ms"]
+
+    def _time(self, row: Mapping[str, str], role: str) -> tuple[str, float]:
+        """Return the cell of a time and its unit in seconds."""
+        if role in self.names:
+            return row[self.names[role]], 1.0
+        return self.value(row, f"{role}_ms"), 0.001
+
+
+def normalise_name(name: str) -> str:
+    """Return a column name in lower case, with words joined by underscores.
+
+    Examples
+    --------
+    >>> normalise_name("Begin Time (s)"), normalise_name("startTime")
+    ('begin_time_s', 'start_time')
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", nfc(name))
+    return re.sub(r"[\W_]+", "_", words.lower()).strip("_")
+
+
+def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str, ...]) -> Columns:
+    """Find the columns of a table by role; ``--column`` takes precedence over common names.
+
+    Parameters
+    ----------
+    table : LabelTable
+    options : ImportOptions
+        The value "" in ``columns`` states that no column has the role.
+    needed : tuple of str
+        Required roles.
+
+    Raises
+    ------
+    UserError
+        If the table has no header, a required column is missing, or a column may be an unrecognised time. The
+        latter is an error because a label without times would apply to the whole recording.
+    """
+    path, header = table.path, table.header
+    by_name = {}
+    for name in header:
+        by_name.setdefault(normalise_name(name), name)
+    names = {role: name for role, name in _explicit_columns(table, options).items() if name}
+    for role, known in ROLES.items():
+        unit = f"{role.removesuffix('_ms')}"
+        if {unit, f"{unit}_ms"} & {*options.columns, *names}:
+            continue
+        matching = [by_name[name] for name in known if name in by_name]
+        if matching := [name for name in matching if name not in options.columns.values()]:
+            names[role] = matching[0]
+    columns = Columns(names)
+    if any(map(is_audio, header)) or (not names and any(NUMBER.fullmatch(name) for name in header)):
+        raise UserError(
+            f"{path}: has no header line: its first line is {' | '.join(header)[:80]!r}, should name the "
+            "columns, such as file, label, start, end; insert one"
+        )
+    for role in needed:
+        if role not in names:
+            raise UserError(
+                f"{path}: which column holds the {role}? It has {', '.join(header)}; say --column {role}=NAME"
+            )
+    _check_times(table, columns, options)
+    return columns
+
+
+def _explicit_columns(table: LabelTable, options: ImportOptions) -> dict[str, str]:
+    """Return the columns set by ``--column``, by role."""
+    names = {}
+    for role, name in options.columns.items():
+        if role not in ROLES:
+            raise UserError(f"--column: there is no {role!r}, should be one of {', '.join(ROLES)}")
+        if name and nfc(name) not in table.header:
+            raise UserError(f"{table.path}: has no column {name!r}; it has {', '.join(table.header)}")
+        names[role] = nfc(name)
+    return names
+
+
+def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) -> None:
+    """Raise an error if a column may be a time but is not recognised as one."""
+    start = columns.has("start")
+    end = [role for role in ("end", "duration") if columns.has(role)]
+    none = {role.removesuffix("_ms") for role, name in options.columns.items() if not name}
+    if end and not start and "start" not in none:
+        ends = ", ".join(repr(columns.name(role)) for role in end)
+        raise UserError(
+            f"{table.path}: has {ends}, but no known start; it has {', '.join(table.header)}. Say "
+            f"--column start=NAME; or --column {end[0]}= if it is not a time of the labels"
+        )
+    if (start and end) or none & {"start", "end"}:
+        return
+    taken = set(columns.names.values())
+    doubtful = [name for name in table.header if name not in taken and _may_be_time(table, name)]
+    if start:
+        which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
+        raise UserError(
+            f"{table.path}: has the start {columns.name('start')!r}, but no known end{which}; it has "
+            f"{', '.join(table.header)}. Say --column end=NAME or duration=NAME; or --column end= if each "
+            "label lasts until the recording's end"
+        )
+    if doubtful:
+        raise UserError(
+            f"{table.path}: may {shorten([repr(name) for name in doubtful])} be times of the labels? Say "
+            "which by --column start=NAME and --column end=NAME (or duration=NAME; start_ms, end_ms and "
+            "duration_ms for milliseconds); or --column start= if none is, and labels are of whole recordings"
+        )
+
+
+def _may_be_time(table: LabelTable, name: str) -> bool:
+    """Return whether a column has a name that suggests a time, and only numbers."""
+    simple = normalise_name(name)
+    if not PART_OF_TIME.search(simple) and not any(map(WORD_OF_TIME.fullmatch, simple.split("_"))):
+        return False
+    cells = [row[name] for _, row in table.rows if row[name]]
+    return bool(cells) and all(map(NUMBER.fullmatch, cells))

@@ -1,9 +1,9 @@
-"""The forms of labels; a source is of the first that it matches."""
+"""The registry of label formats; a source has the first format that matches."""
 
 from pathlib import Path
 
 from ust.datasets.formats import audacity, class_folders, label_studio, raven, sonyc, tables
-from ust.datasets.formats.form import LabelFormat
+from ust.datasets.formats.base import LabelFormat
 from ust.util.errors import UserError
 
 FORMATS: dict[str, LabelFormat] = {
@@ -19,17 +19,17 @@ FORMATS: dict[str, LabelFormat] = {
 
 
 def detect_format(path: Path) -> str:
-    """The form of a source.
+    """Return the name of the format of a label source.
 
     Raises
     ------
     UserError
-        If there is nothing, or it is of none.
+        If the source does not exist or has none of the formats.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    for name, form in FORMATS.items():
-        if form.matches(path):
+    for name, label_format in FORMATS.items():
+        if label_format.matches(path):
             return name
-    forms = "; ".join(f"{name}: {form.description}" for name, form in FORMATS.items())
-    raise UserError(f"{path}: in no form that is known; say --format ({forms})")
+    formats = "; ".join(f"{name}: {label_format.description}" for name, label_format in FORMATS.items())
+    raise UserError(f"{path}: unknown label format; set --format ({formats})")

@@ -5,40 +5,40 @@ from pathlib import Path
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.datasets.collection import ANNOTATIONS, TAXONOMY
-from ust.datasets.formats.form import (
+from ust.datasets.formats.base import (
     Annotation,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
 )
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Each answer of each annotator, in the split and of the sensor that the file says."""
+    """Read the presence of every label by every annotator, with split and sensor."""
     folder = path if path.is_dir() else path.parent
     taxonomy = read_taxonomy(folder / TAXONOMY)
     annotations = read_annotations(folder / ANNOTATIONS, taxonomy)
     audio = RecordingIndex(options.audio or folder)
-    found, places = ImportedLabels(), {}
+    imported, recordings = ImportedLabels(), {}
     for clip in annotations["audio_filename"].unique():
-        places[clip] = audio.find(clip)
-        if isinstance(places[clip], Missing):
-            found.problems.append(f"{folder / ANNOTATIONS}: {places[clip].reason}")
+        recordings[clip] = audio.find(clip)
+        if isinstance(recordings[clip], MissingRecording):
+            imported.problems.append(f"{folder / ANNOTATIONS}: {recordings[clip].reason}")
     for row in annotations.to_dict("records"):
-        place = places[row["audio_filename"]]
-        if isinstance(place, Path):
-            who = "" if row["annotator_id"] == GROUND_TRUTH else f"SONYC {row['annotator_id']}"
-            context = (0.0, None, who, str(row["sensor_id"]), row["split"])
-            found.said += [
-                Annotation(place, label, *context, answer=int(row[label])) for label in taxonomy.labels
+        recording = recordings[row["audio_filename"]]
+        if isinstance(recording, Path):
+            annotator = "" if row["annotator_id"] == GROUND_TRUTH else f"SONYC {row['annotator_id']}"
+            context = (0.0, None, annotator, str(row["sensor_id"]), row["split"])
+            imported.annotations += [
+                Annotation(recording, label, *context, status=int(row[label])) for label in taxonomy.labels
             ]
-    return found
+    return imported
 
 
 FORMAT = LabelFormat(
-    "annotations.csv as SONYC-UST has it",
+    "annotations.csv of SONYC-UST",
     lambda path: (path / ANNOTATIONS).is_file() or path.name == ANNOTATIONS,
     read,
 )

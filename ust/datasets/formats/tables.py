@@ -1,34 +1,34 @@
-"""Tables of labels: CSV with any separator, and those of ESC-50 and UrbanSound8K."""
+"""Tables of labels: CSV with any separator, and the tables of ESC-50 and UrbanSound8K."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from ust.annotations.annotations import SPLITS
-from ust.datasets.formats.columns import find_columns
-from ust.datasets.formats.form import (
-    WHOLE,
+from ust.datasets.formats.base import (
+    WHOLE_RECORDING,
     ImportedLabels,
     ImportOptions,
     LabelFormat,
-    Missing,
+    MissingRecording,
     RecordingIndex,
 )
-from ust.datasets.formats.label_table import read_label_table
+from ust.datasets.formats.label_table import find_columns, read_label_table
 from ust.util.errors import UserError
 from ust.util.names import find_file
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file's name is a table's."""
+    """Return whether a file has the suffix of a table."""
     return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Read a table with a label in each row: recording and label, perhaps times, annotator, group and split.
+    """Read a table with one label per row.
 
-    A row without a label and without times says that nothing was heard in the recording.
+    Columns for recording and label are required; times, annotator, group and split are optional. A row
+    without label and times states that no class is audible in the recording.
     """
-    found, audio = ImportedLabels(), RecordingIndex(options.audio or path.parent)
+    imported, audio = ImportedLabels(), RecordingIndex(options.audio or path.parent)
     table = read_label_table(path, options.separator)
     columns = find_columns(table, options, needed=("path", "label"))
     if not table.rows and not table.malformed:
@@ -39,31 +39,31 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         problem = ""
         if split and split not in SPLITS:
             problem, split = f"split is {split!r}, should be one of {', '.join(SPLITS)}", ""
-        found.add(
+        imported.add(
             f"{path}: line {number}",
             audio.find(columns.value(row, "path")),
-            columns.value(row, "label") or (None if times == WHOLE else ""),
+            columns.value(row, "label") or (None if times == WHOLE_RECORDING else ""),
             times,
             problem=problem,
             annotator=columns.value(row, "annotator"),
             group=columns.value(row, "group"),
             split=split,
         )
-    place = table.header.index(columns.names["path"])
+    position = table.header.index(columns.names["path"])
     for number, cells in table.malformed:
         problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
-        # Which cell is the label is not known, nor which the annotator.
-        name = cells[place] if place < len(cells) else ""
-        found.add(f"{path}: line {number}", audio.find(name), "", problem=problem)
-    return found
+        # In a malformed row, the cells of label and annotator are unknown.
+        name = cells[position] if position < len(cells) else ""
+        imported.add(f"{path}: line {number}", audio.find(name), "", problem=problem)
+    return imported
 
 
-def _data_set(
-    path: Path, wanted: tuple[str, ...], options: ImportOptions
+def _read_rows(
+    path: Path, required: tuple[str, ...], options: ImportOptions
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a data set's own table."""
+    """Yield line numbers and rows of the table of a published data set."""
     table = read_label_table(path, options.separator)
-    if missing := [name for name in wanted if name not in table.header]:
+    if missing := [name for name in required if name not in table.header]:
         raise UserError(f"{path}: has no column {missing[0]!r}; it has {', '.join(table.header)}")
     if table.malformed:
         number, cells = table.malformed[0]
@@ -74,36 +74,38 @@ def _data_set(
 
 
 def _split(fold: str, options: ImportOptions) -> str:
+    """Return the split of a fold; "" if no validation folds are set."""
     if not options.validate_folds:
         return ""
     return "validate" if fold in options.validate_folds else "train"
 
 
-def _file(folder: Path, name: str) -> Path | Missing:
-    return find_file(folder, name) or Missing(f"there is no recording {folder / name}")
+def _find_recording(folder: Path, name: str) -> Path | MissingRecording:
+    """Return the recording with a relative name."""
+    return find_file(folder, name) or MissingRecording(f"there is no recording {folder / name}")
 
 
 def read_esc50(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Read ``meta/esc50.csv`` of ESC-50, with recordings in ``audio/``; parts of one source stay together."""
-    found = ImportedLabels()
+    """Read ``meta/esc50.csv`` of ESC-50, with recordings in ``audio/``; clips of one source stay together."""
+    imported = ImportedLabels()
     folder = options.audio or path.parent.parent / "audio"
-    for number, row in _data_set(path, ("filename", "fold", "category", "src_file"), options):
-        split, recording = _split(row["fold"], options), _file(folder, row["filename"])
+    for number, row in _read_rows(path, ("filename", "fold", "category", "src_file"), options):
+        split, recording = _split(row["fold"], options), _find_recording(folder, row["filename"])
         context = {"group": row["src_file"], "split": split}
-        found.add(f"{path}: line {number}", recording, row["category"], **context)
-    return found
+        imported.add(f"{path}: line {number}", recording, row["category"], **context)
+    return imported
 
 
 def read_urbansound8k(path: Path, options: ImportOptions) -> ImportedLabels:
-    """Read ``metadata/UrbanSound8K.csv``, slices in ``audio/fold1/`` …; those of one source stay together."""
-    found = ImportedLabels()
+    """Read ``metadata/UrbanSound8K.csv``, slices in ``audio/fold1/``…; slices of a source stay together."""
+    imported = ImportedLabels()
     folder = options.audio or path.parent.parent / "audio"
-    for number, row in _data_set(path, ("slice_file_name", "fsID", "fold", "class"), options):
-        # Start and end are those in the source, not in the slice.
-        recording = _file(folder / f"fold{row['fold']}", row["slice_file_name"])
+    for number, row in _read_rows(path, ("slice_file_name", "fsID", "fold", "class"), options):
+        # The columns start and end are positions in the source, not in the slice.
+        recording = _find_recording(folder / f"fold{row['fold']}", row["slice_file_name"])
         context = {"group": row["fsID"], "split": _split(row["fold"], options)}
-        found.add(f"{path}: line {number}", recording, row["class"], **context)
-    return found
+        imported.add(f"{path}: line {number}", recording, row["class"], **context)
+    return imported
 
 
 FORMAT = LabelFormat("a table of recordings and labels (CSV, any separator)", is_table, read)

@@ -1,1 +1,1 @@
-"""A small synthetic city in the SONYC-UST v1 layout: sounds, scenes, annotators, files."""
+"""The data source ``synthetic``: a synthesised city in the SONYC-UST v1 layout, with simulated annotators."""

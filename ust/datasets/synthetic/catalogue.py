@@ -1,6 +1,6 @@
-"""SONYC-UST's taxonomy with a sound for each known fine label.
+"""SONYC-UST's taxonomy, with a synthesised sound for each fine label.
 
-The incomplete "X" labels have none: they are what annotators say who cannot tell which of the group's it is.
+The -X labels have no sound: annotators give them to sounds of a group whose fine label they cannot tell.
 """
 
 from ust.datasets.synthetic.sounds import (

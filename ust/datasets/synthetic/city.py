@@ -1,4 +1,4 @@
-"""Writing the city to disk in the layout of SONYC-UST v1."""
+"""Write the synthetic city in the layout of SONYC-UST v1."""
 
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,34 @@ from ust.audio.recordings import write_sound
 from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
 from ust.datasets.synthetic.annotators import Annotators
 from ust.datasets.synthetic.catalogue import TAXONOMY as SOUND_TAXONOMY
-from ust.datasets.synthetic.scene import Event, deal, render
+from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
 from ust.datasets.synthetic.signals import SAMPLE_RATE
 from ust.util.config import Count, Section, Seed
 from ust.util.documents import write_yaml
 from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
 
-SENSORS = {"validate": range(8), "train": range(8, 40)}  # as in the real set, no sensor is in both
+SENSORS = {"validate": range(8), "train": range(8, 40)}  # as in SONYC-UST, no sensor is in both splits
 FIRST_INDEX = {"train": 0, "validate": 500_000}
 
 
 def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Progress = silent) -> None:
-    """Synthesise a city.
+    """Synthesise clips and annotations.
 
     Parameters
     ----------
     target : Path
-        Folder; gets ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/*.wav`` (10 s, mono,
-        44.1 kHz, 16 bits).
+        Output folder for ``annotations.csv``, ``dcase-ust-taxonomy.yaml`` and ``audio/<split>/*.wav`` (10 s,
+        mono, 44.1 kHz, 16 bits).
     seed : int
         Equal seeds give equal files.
     clips : dict of str to int
         Number of clips per split (``train``, ``validate``).
     progress : Progress
+
+    Examples
+    --------
+    >>> build_city(Path("city"), seed=0, clips={"train": 20, "validate": 10})  # doctest: +SKIP
     """
     write_taxonomy(target / TAXONOMY)
     taxonomy = read_taxonomy(target / TAXONOMY)
@@ -44,7 +48,7 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Prog
     rows, jobs = [], []
     for split in sorted(clips, reverse=True):
         (target / "audio" / split).mkdir(parents=True, exist_ok=True)
-        for index, events in enumerate(deal(seed, split, clips[split])):
+        for index, events in enumerate(draw_scenes(seed, split, clips[split])):
             sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
             name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
             clip = {"split": split, "sensor_id": sensor, "audio_filename": name}
@@ -59,7 +63,7 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Prog
 
 
 def annotation_columns(taxonomy: Taxonomy) -> list[str]:
-    """The columns of the real file, in its order: 70 with the real taxonomy."""
+    """Return the columns of SONYC-UST's annotation file in order: 70 with its taxonomy."""
     return [
         *KEYS,
         *(f"{label}_presence" for label in taxonomy.fine),
@@ -69,7 +73,8 @@ def annotation_columns(taxonomy: Taxonomy) -> list[str]:
 
 
 def _write_clip(path: Path, events: list[Event], sensor: int, seed: int) -> None:
-    samples = render(events, sensor, random_stream(seed, "render", path.name))
+    """Render a scene and write it as a WAV file."""
+    samples = render_scene(events, sensor, random_stream(seed, "render", path.name))
     write_sound(path, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
 
 
@@ -80,7 +85,7 @@ def write_taxonomy(path: Path) -> None:
         coarse[number] = group
         known = [name for name, sound in sounds.items() if sound is not None]
         numbers = [*range(1, len(known) + 1), "X"]
-        fine[number] = dict(zip(numbers, sounds, strict=False))  # the one without a sound stands last
+        fine[number] = dict(zip(numbers, sounds, strict=False))  # the -X label, without a sound, is last
     path.parent.mkdir(parents=True, exist_ok=True)
     write_yaml(path, {"fine": fine, "coarse": coarse})
 
@@ -94,7 +99,7 @@ class Synthetic(Section):
 
 
 def fetch(place: Destination, data: Any) -> Summary:
-    """Synthesise the city that ``data.synthetic`` asks for."""
+    """Synthesise the city of the section ``data.synthetic``."""
     clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
     build_city(place.folder, seed=data.synthetic.seed, clips=clips, progress=place.progress)
     return Summary(clips, {}, ())

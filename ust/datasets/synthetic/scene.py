@@ -1,4 +1,4 @@
-"""Ten-second scenes: city noise at a sensor, and several sounds on top at varied levels."""
+"""Ten-second scenes: the background noise of a sensor, mixed with sounds at random levels."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from ust.audio.recordings import CLIP_SECONDS
 from ust.datasets.synthetic.catalogue import TAXONOMY
-from ust.datasets.synthetic.signals import Generator, fade, noise, samples, unit
+from ust.datasets.synthetic.signals import Generator, band_noise, fade_ends, normalise_rms, to_samples
 from ust.datasets.synthetic.sounds import Sound
 from ust.util.seeding import random_stream
 
 SOUNDS: dict[str, Sound] = {
     name: sound for group in TAXONOMY.values() for name, sound in group.items() if sound is not None
 }
-# Classes without sisters come up twice as often, so that no coarse label is left with hardly a positive.
+# Classes that are alone in their group are twice as frequent, so that each coarse label has positives.
 DECK = [*sorted(SOUNDS), "non-machinery-impact", "dog-barking-whining"]
-EVENTS_PER_CLIP = ((1, 2, 3), (0.35, 0.4, 0.25))
-LEVEL_DB = (0.0, 24.0)
-NEAR_DB = 12.0
-BACKGROUND_DBFS = (-46.0, -38.0)
+EVENTS_PER_CLIP = ((1, 2, 3), (0.35, 0.4, 0.25))  # numbers and their probabilities
+LEVEL_DB = (0.0, 24.0)  # range of event levels over the background
+NEAR_DB = 12.0  # level from which an event is near
+BACKGROUND_DBFS = (-46.0, -38.0)  # range of background levels
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Event:
     name : str
         Fine label without its number.
     level_db : float
-        RMS over that of the background.
+        Level over the background: ratio of the RMS values in dB.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Event:
 
     @property
     def near(self) -> bool:
-        """Whether it sounds close by."""
+        """Whether the sound is near, rather than far."""
         return self.level_db >= NEAR_DB
 
 
-def deal(seed: int, split: str, clips: int) -> list[list[Event]]:
-    """Which events each clip of a split has, dealt from shuffled decks: every class comes up evenly."""
+def draw_scenes(seed: int, split: str, clips: int) -> list[list[Event]]:
+    """Draw the events of each clip of a split, from shuffled decks that balance the classes."""
     rng = random_stream(seed, "deal", split)
     deck: list[str] = []
     scenes = []
@@ -58,23 +58,23 @@ def deal(seed: int, split: str, clips: int) -> list[list[Event]]:
     return scenes
 
 
-def render(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
-    """Mix a scene.
+def render_scene(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
+    """Mix the events of a clip with the background noise of its sensor.
 
     Returns
     -------
     numpy.ndarray [shape=(441000,), float64]
-        Within ±0.98.
+        Mono at 44.1 kHz, within ±0.98.
     """
-    n = samples(CLIP_SECONDS)
-    # A sensor's street: the slope of its noise and how much the wind or the traffic swells.
+    n = to_samples(CLIP_SECONDS)
+    # Each sensor has its own spectral slope of the background noise.
     slope = 1.0 + (sensor * 0.37) % 1.0
-    background = noise(rng, n, 40, 12_000, slope)
+    background = band_noise(rng, n, 40, 12_000, slope)
     mix = background * 10 ** (rng.uniform(*BACKGROUND_DBFS) / 20)
     reference = np.sqrt(np.mean(mix**2))
     for event in events:
-        length = samples(rng.uniform(5, CLIP_SECONDS))
+        length = to_samples(rng.uniform(5, CLIP_SECONDS))
         start = rng.integers(0, n - length + 1)
-        sound = fade(unit(SOUNDS[event.name](rng, length)), 0.1)
+        sound = fade_ends(normalise_rms(SOUNDS[event.name](rng, length)), 0.1)
         mix[start : start + length] += reference * 10 ** (event.level_db / 20) * sound
     return mix / max(1.0, np.abs(mix).max() / 0.98)

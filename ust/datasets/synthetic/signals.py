@@ -1,4 +1,4 @@
-"""Building blocks of synthetic sounds: tones, noises, pulses, envelopes. All are arrays of float64."""
+"""Building blocks of synthetic sounds: tones, noise, pulses and envelopes, as float64 arrays."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,16 +8,16 @@ SAMPLE_RATE = 44_100
 Generator = np.random.Generator
 
 
-def time(n: int) -> np.ndarray:
-    """Seconds of n samples."""
+def time_axis(n: int) -> np.ndarray:
+    """Return the time of each of n samples in seconds."""
     return np.arange(n) / SAMPLE_RATE
 
 
-def tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1.0,)) -> np.ndarray:
-    """A harmonic tone; `frequency` (Hz) may change over time; partials above 16 kHz are left out."""
+def harmonic_tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1.0,)) -> np.ndarray:
+    """Synthesise a harmonic tone; `frequency` (Hz) may vary over time; partials above 16 kHz are omitted."""
     track = np.broadcast_to(np.asarray(frequency, float), (n,))
     phase = 2 * np.pi * np.cumsum(track) / SAMPLE_RATE
-    # sin(kx) = 2 cos(x) sin((k-1)x) - sin((k-2)x): one sine and one cosine serve all partials.
+    # sin(kx) = 2 cos(x) sin((k-1)x) - sin((k-2)x) gives all partials from one sine and one cosine.
     before, current, twice_cosine = np.zeros(n), np.sin(phase), 2 * np.cos(phase)
     out = np.zeros(n)
     for k, amplitude in enumerate(amplitudes, start=1):
@@ -28,32 +28,32 @@ def tone(frequency: np.ndarray | float, n: int, amplitudes: Sequence[float] = (1
     return out
 
 
-def falling(partials: int, power: float) -> list[float]:
-    """Amplitudes of partials that fall as k to the -`power`."""
+def harmonic_amplitudes(partials: int, power: float) -> list[float]:
+    """Return amplitudes of partials k = 1, 2, … that are proportional to k to the -`power`."""
     return [k**-power for k in range(1, partials + 1)]
 
 
-def noise(rng: Generator, n: int, low: float, high: float, slope: float = 0.0) -> np.ndarray:
-    """Noise between two frequencies (Hz) whose power falls as frequency to the -`slope`; unit RMS."""
+def band_noise(rng: Generator, n: int, low: float, high: float, slope: float = 0.0) -> np.ndarray:
+    """Generate noise of unit RMS between two frequencies (Hz), with a power proportional to f^-`slope`."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
     edge = 1 / (1 + (low / np.maximum(frequency, 1e-3)) ** 6) / (1 + (frequency / high) ** 6)
-    return unit(np.fft.irfft(spectrum * edge * np.maximum(frequency, 20) ** (-slope / 2), n))
+    return normalise_rms(np.fft.irfft(spectrum * edge * np.maximum(frequency, 20) ** (-slope / 2), n))
 
 
-def wander(rng: Generator, n: int, rate: float) -> np.ndarray:
-    """A slow random curve of unit deviation that turns about `rate` times a second."""
+def random_curve(rng: Generator, n: int, rate: float) -> np.ndarray:
+    """Generate a slow random curve of unit standard deviation, interpolated from `rate` points per second."""
     points = max(4, int(n / SAMPLE_RATE * rate) + 3)
     return np.interp(np.linspace(0, points - 1, n), np.arange(points), rng.standard_normal(points))
 
 
-def decay(n: int, seconds: float) -> np.ndarray:
-    """An exponential decay that falls to 1/e in `seconds`."""
-    return np.exp(-time(n) / seconds)
+def exponential_decay(n: int, seconds: float) -> np.ndarray:
+    """Return an exponential decay that falls to 1/e in `seconds`."""
+    return np.exp(-time_axis(n) / seconds)
 
 
-def fade(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
-    """Fade both ends in and out, so that nothing clicks."""
+def fade_ends(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
+    """Fade the signal in and out, which avoids clicks."""
     n = min(len(signal) // 2, int(seconds * SAMPLE_RATE))
     ramp = np.sin(np.linspace(0, np.pi / 2, n)) ** 2
     out = signal.copy()
@@ -62,8 +62,8 @@ def fade(signal: np.ndarray, seconds: float = 0.02) -> np.ndarray:
     return out
 
 
-def place(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Add `make(i)` at each time (seconds) to n samples of silence, cut at the end."""
+def add_at_times(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Add the signal `make(i)` at the i-th time (seconds) to n samples of silence."""
     out = np.zeros(n)
     for i, start in enumerate(int(t * SAMPLE_RATE) for t in times):
         if 0 <= start < n:
@@ -72,17 +72,17 @@ def place(n: int, times: Sequence[float], make: Callable[[int], np.ndarray]) -> 
     return out
 
 
-def beats(rng: Generator, n: int, rate: float, jitter: float) -> np.ndarray:
-    """Times (seconds) of beats at `rate` per second, each moved by a share `jitter` of the period."""
+def beat_times(rng: Generator, n: int, rate: float, jitter: float) -> np.ndarray:
+    """Return times (seconds) of beats at `rate` per second, with a random shift of `jitter` periods."""
     times = np.arange(0, n / SAMPLE_RATE, 1 / rate)
     return np.maximum(0, times + rng.normal(0, jitter / rate, len(times)))
 
 
-def samples(seconds: float) -> int:
-    """Seconds in samples."""
+def to_samples(seconds: float) -> int:
+    """Convert seconds to a number of samples."""
     return max(2, int(seconds * SAMPLE_RATE))
 
 
-def unit(signal: np.ndarray) -> np.ndarray:
-    """Scale to unit RMS."""
+def normalise_rms(signal: np.ndarray) -> np.ndarray:
+    """Scale a signal to unit RMS."""
     return signal / (np.sqrt(np.mean(signal**2)) + 1e-12)

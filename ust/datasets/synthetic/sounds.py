@@ -1,7 +1,7 @@
-"""One recognisable sound for every fine label of SONYC-UST, built by signal processing.
+"""A recognisable sound for every fine label of SONYC-UST, built by signal processing.
 
-Each function takes a random generator and a length in samples and returns that many samples; no two calls
-sound the same, but what tells one class from another (pitch, rate, envelope, timbre) stays in its range.
+Each `Sound` takes a random generator and a length, and returns that many samples. Calls differ, but pitch,
+rate, envelope and timbre stay within the range of the class.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,17 @@ import numpy as np
 from ust.datasets.synthetic.signals import (
     SAMPLE_RATE,
     Generator,
-    beats,
-    decay,
-    fade,
-    falling,
-    noise,
-    place,
-    samples,
-    time,
-    tone,
-    unit,
-    wander,
+    add_at_times,
+    band_noise,
+    beat_times,
+    exponential_decay,
+    fade_ends,
+    harmonic_amplitudes,
+    harmonic_tone,
+    normalise_rms,
+    random_curve,
+    time_axis,
+    to_samples,
 )
 
 Sound = Callable[[Generator, int], np.ndarray]
@@ -31,65 +31,67 @@ def engine(lowest: float, highest: float, partials: int, rumble: float, lope: fl
     """A combustion engine: firing rate in Hz, brightness, share of broadband noise, unevenness."""
 
     def make(rng: Generator, n: int) -> np.ndarray:
-        rate = rng.uniform(lowest, highest) * (1 + 0.04 * wander(rng, n, 0.7))
-        firing = tone(rate, n, falling(partials, 0.8))
+        rate = rng.uniform(lowest, highest) * (1 + 0.04 * random_curve(rng, n, 0.7))
+        firing = harmonic_tone(rate, n, harmonic_amplitudes(partials, 0.8))
         uneven = 1 + lope * np.sin(2 * np.pi * np.cumsum(rate / 4) / SAMPLE_RATE)
-        exhaust = noise(rng, n, lowest, 40 * lowest, slope=1) * (
+        exhaust = band_noise(rng, n, lowest, 40 * lowest, slope=1) * (
             1 + np.sin(2 * np.pi * np.cumsum(rate) / SAMPLE_RATE)
         )
-        return unit(firing) * uneven + rumble * unit(exhaust)
+        return normalise_rms(firing) * uneven + rumble * normalise_rms(exhaust)
 
     return make
 
 
 def hammer(rate: tuple[float, float], ring: tuple[float, float], thump: float, length: float) -> Sound:
-    """A striking machine: blows per second, band of its ring (Hz), share of low thump, ring seconds."""
+    """A striking machine: blows per second, ring frequencies (Hz), level of the thump, ring seconds."""
 
     def make(rng: Generator, n: int) -> np.ndarray:
-        times = beats(rng, n, rng.uniform(*rate), 0.04)
-        m = samples(6 * length)
+        times = beat_times(rng, n, rng.uniform(*rate), 0.04)
+        m = to_samples(6 * length)
         partials = rng.uniform(*ring, size=4)
-        metal = sum(np.sin(2 * np.pi * f * time(m)) for f in partials) * decay(m, length)
-        low = np.sin(2 * np.pi * rng.uniform(50, 110) * time(m)) * decay(m, 2 * length)
-        crack = noise(rng, m, ring[0] / 2, 2 * ring[1]) * decay(m, length / 3)
+        metal = sum(np.sin(2 * np.pi * f * time_axis(m)) for f in partials) * exponential_decay(m, length)
+        low = np.sin(2 * np.pi * rng.uniform(50, 110) * time_axis(m)) * exponential_decay(m, 2 * length)
+        crack = band_noise(rng, m, ring[0] / 2, 2 * ring[1]) * exponential_decay(m, length / 3)
         blow = 0.5 * metal + 1.2 * crack + thump * 2 * low
         strength = rng.uniform(0.7, 1.0, len(times))
-        return place(n, times, lambda i: blow * strength[i])
+        return add_at_times(n, times, lambda i: blow * strength[i])
 
     return make
 
 
 def impact(rng: Generator, n: int) -> np.ndarray:
-    """Things that fall, slam or bang by hand: few, irregular, each different."""
+    """A few irregular impacts, such as objects that fall or doors that slam."""
     times = np.sort(rng.uniform(0, 0.9 * n / SAMPLE_RATE, rng.integers(2, 6)))
 
     def bang(_: int) -> np.ndarray:
-        m = samples(0.5)
-        body = np.sin(2 * np.pi * rng.uniform(150, 900) * time(m)) * decay(m, rng.uniform(0.03, 0.1))
+        m = to_samples(0.5)
+        body = np.sin(2 * np.pi * rng.uniform(150, 900) * time_axis(m)) * exponential_decay(
+            m, rng.uniform(0.03, 0.1)
+        )
         return rng.uniform(0.5, 1) * (
-            body + 1.5 * noise(rng, m, 100, 6000) * decay(m, rng.uniform(0.01, 0.05))
+            body + 1.5 * band_noise(rng, m, 100, 6000) * exponential_decay(m, rng.uniform(0.01, 0.05))
         )
 
-    return place(n, times, bang)
+    return add_at_times(n, times, bang)
 
 
 def chainsaw(rng: Generator, n: int) -> np.ndarray:
     """A two-stroke engine that revs up and down."""
-    rev = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.3, 0.7) * time(n) + rng.uniform(0, 6))
+    rev = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.3, 0.7) * time_axis(n) + rng.uniform(0, 6))
     rate = rng.uniform(90, 120) * (0.7 + 0.8 * rev)
-    rasp = noise(rng, n, 1500, 9000) * (0.3 + rev)
-    return unit(tone(rate, n, falling(40, 0.5))) + 0.5 * unit(rasp)
+    rasp = band_noise(rng, n, 1500, 9000) * (0.3 + rev)
+    return normalise_rms(harmonic_tone(rate, n, harmonic_amplitudes(40, 0.5))) + 0.5 * normalise_rms(rasp)
 
 
 def rotating_saw(lowest: float, highest: float, grit: float) -> Sound:
     """A spinning blade: its whine (Hz) sags under load; `grit` is the share of broadband cutting noise."""
 
     def make(rng: Generator, n: int) -> np.ndarray:
-        load = np.clip(wander(rng, n, 0.8), 0, 1)
-        spin_up = 1 - 0.7 * decay(n, 0.25)
+        load = np.clip(random_curve(rng, n, 0.8), 0, 1)
+        spin_up = 1 - 0.7 * exponential_decay(n, 0.25)
         pitch = rng.uniform(lowest, highest) * spin_up * (1 - 0.15 * load)
-        cutting = noise(rng, n, 2000, 14_000) * (0.3 + load)
-        return unit(tone(pitch, n, (1.0, 0.6, 0.35, 0.2))) + grit * unit(cutting)
+        cutting = band_noise(rng, n, 2000, 14_000) * (0.3 + load)
+        return normalise_rms(harmonic_tone(pitch, n, (1.0, 0.6, 0.35, 0.2))) + grit * normalise_rms(cutting)
 
     return make
 
@@ -100,34 +102,39 @@ def car_horn(rng: Generator, n: int) -> np.ndarray:
     times = np.sort(rng.uniform(0, 0.8 * n / SAMPLE_RATE, rng.integers(1, 5)))
 
     def honk(_: int) -> np.ndarray:
-        m = samples(rng.uniform(0.25, 1.2))
-        return fade(tone(base, m, falling(16, 0.6)) + tone(1.26 * base, m, falling(16, 0.6)))
+        m = to_samples(rng.uniform(0.25, 1.2))
+        return fade_ends(
+            harmonic_tone(base, m, harmonic_amplitudes(16, 0.6))
+            + harmonic_tone(1.26 * base, m, harmonic_amplitudes(16, 0.6))
+        )
 
-    return place(n, times, honk)
+    return add_at_times(n, times, honk)
 
 
 def car_alarm(rng: Generator, n: int) -> np.ndarray:
     """A cycle of three patterns: fast sweeps, two alternating tones, chirps."""
-    t = time(n)
+    t = time_axis(n)
     sweep = 800 + 700 * ((t * 3) % 1)
     two_tone = np.where((t * 4) % 1 < 0.5, 1200.0, 850.0)
     chirp = 2000 - 1200 * ((t * 8) % 1)
     pattern = (((t + rng.uniform(0, 6)) / 1.6) % 3).astype(int)
-    return tone(rng.uniform(0.9, 1.1) * np.choose(pattern, [sweep, two_tone, chirp]), n, (1, 0, 0.4, 0, 0.2))
+    return harmonic_tone(
+        rng.uniform(0.9, 1.1) * np.choose(pattern, [sweep, two_tone, chirp]), n, (1, 0, 0.4, 0, 0.2)
+    )
 
 
 def siren(rng: Generator, n: int) -> np.ndarray:
     """An emergency vehicle: a slow wail or a fast yelp that glides over more than an octave."""
     period = rng.choice([rng.uniform(3, 5), rng.uniform(0.3, 0.5)], p=[0.7, 0.3])
-    glide = 0.5 - 0.5 * np.cos(2 * np.pi * time(n) / period + rng.uniform(0, 6))
-    return tone(rng.uniform(550, 700) * 2 ** (1.2 * glide), n, (1, 0.5, 0.3, 0.15))
+    glide = 0.5 - 0.5 * np.cos(2 * np.pi * time_axis(n) / period + rng.uniform(0, 6))
+    return harmonic_tone(rng.uniform(550, 700) * 2 ** (1.2 * glide), n, (1, 0.5, 0.3, 0.15))
 
 
 def reverse_beeper(rng: Generator, n: int) -> np.ndarray:
     """A steady pure beep, half a second on, half a second off."""
     period = rng.uniform(0.8, 1.2)
-    gate = np.clip(40 * np.sin(2 * np.pi * time(n) / period), 0, 1)
-    return gate * tone(rng.uniform(1000, 1400), n, (1, 0.1, 0.1))
+    gate = np.clip(40 * np.sin(2 * np.pi * time_axis(n) / period), 0, 1)
+    return gate * harmonic_tone(rng.uniform(1000, 1400), n, (1, 0.1, 0.1))
 
 
 def melody(
@@ -136,13 +143,15 @@ def melody(
     """A random melody of plucked or bell-like notes over a scale (semitones above `root` Hz)."""
     times = np.arange(0, n / SAMPLE_RATE, note)
     steps = np.clip(np.cumsum(rng.integers(-2, 3, len(times))) + 3, 0, len(scale) - 1)
-    amplitudes = (1, 0, 0.5, 0, 0.25) if bell else falling(8, 1.2)
+    amplitudes = (1, 0, 0.5, 0, 0.25) if bell else harmonic_amplitudes(8, 1.2)
 
     def pluck(i: int) -> np.ndarray:
-        m = samples(min(4 * note, 1.5))
-        return tone(root * 2 ** (scale[steps[i]] / 12), m, amplitudes) * decay(m, 1.2 * note)
+        m = to_samples(min(4 * note, 1.5))
+        return harmonic_tone(root * 2 ** (scale[steps[i]] / 12), m, amplitudes) * exponential_decay(
+            m, 1.2 * note
+        )
 
-    return place(n, times, pluck)
+    return add_at_times(n, times, pluck)
 
 
 def band(rng: Generator, n: int) -> np.ndarray:
@@ -150,12 +159,14 @@ def band(rng: Generator, n: int) -> np.ndarray:
     beat = 60 / rng.uniform(90, 130)
     scale = (0, 3, 5, 7, 10, 12, 15, 17)
     root = rng.uniform(180, 260)
-    m = samples(0.25)
-    kick = np.sin(2 * np.pi * (45 + 90 * decay(m, 0.03)) * time(m)) * decay(m, 0.09)
-    hat = noise(rng, m, 6000, 15_000) * decay(m, 0.03)
+    m = to_samples(0.25)
+    kick = np.sin(2 * np.pi * (45 + 90 * exponential_decay(m, 0.03)) * time_axis(m)) * exponential_decay(
+        m, 0.09
+    )
+    hat = band_noise(rng, m, 6000, 15_000) * exponential_decay(m, 0.03)
     seconds = n / SAMPLE_RATE
-    drums = 3 * place(n, np.arange(0, seconds, beat), lambda _: kick)
-    drums += 0.5 * place(n, np.arange(beat / 2, seconds, beat / 2), lambda _: hat)
+    drums = 3 * add_at_times(n, np.arange(0, seconds, beat), lambda _: kick)
+    drums += 0.5 * add_at_times(n, np.arange(beat / 2, seconds, beat / 2), lambda _: hat)
     bass = melody(rng, n, scale=scale[:4], root=root / 4, note=beat, bell=False)
     lead = melody(rng, n, scale=scale, root=root * 2, note=beat / 2, bell=False)
     return drums + 1.5 * bass + lead
@@ -188,7 +199,7 @@ def voice(
     out = np.zeros(n)
     at = 0
     while at < n:
-        m = min(samples(rng.uniform(0.7, 1.4) / rate), n - at)
+        m = min(to_samples(rng.uniform(0.7, 1.4) / rate), n - at)
         if rng.random() >= pauses and m > 400:
             glide = base * (1 + 0.15 * rng.standard_normal() + np.linspace(0.08, -0.08, m))
             formants = (rng.uniform(300, 850), rng.uniform(900, 2300), rng.uniform(2300, 3200))
@@ -198,9 +209,9 @@ def voice(
                 g / (1 + ((partials * mean - f) / 120) ** 2)
                 for f, g in zip(formants, (1, 0.6, 0.3), strict=True)
             )
-            syllable = tone(glide, m, (gains + 0.02) * partials ** (bright - 1.0))
-            breath = 0.3 * noise(rng, m, 2500, 8000) * (rng.random() < 0.3)
-            out[at : at + m] += np.hanning(m) * (unit(syllable) + breath)
+            syllable = harmonic_tone(glide, m, (gains + 0.02) * partials ** (bright - 1.0))
+            breath = 0.3 * band_noise(rng, m, 2500, 8000) * (rng.random() < 0.3)
+            out[at : at + m] += np.hanning(m) * (normalise_rms(syllable) + breath)
         at += m
     return out
 
@@ -217,9 +228,9 @@ def shouting(rng: Generator, n: int) -> np.ndarray:
 
 
 def crowd(rng: Generator, n: int) -> np.ndarray:
-    """Many voices at once, and the murmur of more."""
+    """Ten voices, and noise for the murmur of many more."""
     voices = sum(voice(rng, n, pitch=(90, 300), rate=4, pauses=0.2, bright=0.4) for _ in range(10))
-    return unit(voices) + 0.8 * noise(rng, n, 250, 2500, slope=0.5)
+    return normalise_rms(voices) + 0.8 * band_noise(rng, n, 250, 2500, slope=0.5)
 
 
 def amplified_speech(rng: Generator, n: int) -> np.ndarray:
@@ -230,7 +241,7 @@ def amplified_speech(rng: Generator, n: int) -> np.ndarray:
     spectrum *= (frequency > 450) & (frequency < 3200)
     out = np.fft.irfft(spectrum, n)
     for delay, gain in ((0.13, 0.5), (0.29, 0.35), (0.47, 0.2)):
-        shift = samples(delay)
+        shift = to_samples(delay)
         if shift < n:
             out[shift:] += gain * out[: n - shift]
     return out
@@ -245,11 +256,12 @@ def barking(rng: Generator, n: int) -> np.ndarray:
     pitch = rng.uniform(350, 700)
 
     def bark(_: int) -> np.ndarray:
-        m = samples(rng.uniform(0.12, 0.2))
+        m = to_samples(rng.uniform(0.12, 0.2))
         glide = pitch * np.linspace(1.25, 0.75, m)
-        rough = 1 + 0.6 * np.sin(2 * np.pi * 70 * time(m))
+        rough = 1 + 0.6 * np.sin(2 * np.pi * 70 * time_axis(m))
         return np.hanning(m) * (
-            unit(tone(glide, m, falling(12, 0.5)) * rough) + 0.5 * noise(rng, m, 500, 4000)
+            normalise_rms(harmonic_tone(glide, m, harmonic_amplitudes(12, 0.5)) * rough)
+            + 0.5 * band_noise(rng, m, 500, 4000)
         )
 
-    return place(n, times, bark)
+    return add_at_times(n, times, bark)

@@ -1,0 +1,244 @@
+"""The interface of label formats, and the annotations that they return."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ust.audio.suffixes import list_recordings
+from ust.util.errors import UserError, shorten
+from ust.util.names import find_file, nfc
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+IN_DOUBT = -2  # an unreadable annotation may be of the class; -1 in annotations.csv
+WHOLE_RECORDING = (0.0, None)  # start and end of a whole recording
+DECIMAL_COMMA = re.compile(r"\d+,\d+")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled segment of a recording.
+
+    Attributes
+    ----------
+    path : Path
+        The recording.
+    label : str or None
+        Class name as written in the source. None with the status `PRESENT` means that no class is audible;
+        None with `IN_DOUBT` means that the class is unknown, so that it may be any.
+    start : float
+        Seconds.
+    end : float or None
+        Seconds; None is the end of the recording.
+    annotator : str
+        Name of the annotator; labels without a name ("") are ground truth.
+    group : str
+        Recordings of a group, such as a sensor, stay in one split; "" makes each recording a group.
+    split : str
+        The split that the source assigns, or "".
+    status : int
+        `PRESENT`, `ABSENT` (explicitly), `UNKNOWN` (unsure or not asked) or `IN_DOUBT`.
+    certain : bool
+        False if the source's name for the recording fits several, of which this is one.
+    where : str
+        File and line, for error messages.
+    """
+
+    path: Path
+    label: str | None
+    start: float = 0.0
+    end: float | None = None
+    annotator: str = ""
+    group: str = ""
+    split: str = ""
+    status: int = PRESENT
+    certain: bool = True
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options for reading a label source.
+
+    Attributes
+    ----------
+    audio : Path or None
+        Folder of the recordings, if it is not the folder of the labels.
+    columns : mapping of str to str
+        Column of a table by its role (`ust.datasets.formats.label_table.ROLES`); "" if no column has it.
+    separator : str or None
+        Separator of a table's columns; None to detect it.
+    validate_folds : tuple of str
+        Folds to use as validate, for data sets with folds.
+    """
+
+    audio: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+    validate_folds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MissingRecording:
+    """Result of a failed search for a recording: the reason, and the recordings that the name may mean."""
+
+    reason: str
+    candidates: tuple[Path, ...] = ()
+
+
+@dataclass
+class ImportedLabels:
+    """The annotations of a label source, and its problems.
+
+    Attributes
+    ----------
+    annotations : list of Annotation
+        Includes unreadable lines, with the status `IN_DOUBT` and the class and segment that they may concern.
+    problems : list of str
+        File, line and reason for each line that cannot be used.
+    """
+
+    annotations: list[Annotation] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least one line could be read."""
+        return any(annotation.status != IN_DOUBT for annotation in self.annotations)
+
+    def add(
+        self,
+        where: str,
+        recording: Path | MissingRecording,
+        label: str | None,
+        times: tuple[float, float | None] | str = WHOLE_RECORDING,
+        *,
+        problem: str = "",
+        annotator: str = "",
+        group: str = "",
+        split: str = "",
+    ) -> None:
+        """Add a line of a source; of an unusable line, add the problem and an annotation `IN_DOUBT`.
+
+        Parameters
+        ----------
+        where : str
+            File and line.
+        recording : Path or Missing
+            Result of `RecordingIndex.find`.
+        label : str or None
+            None if the line states that no class is audible, "" if it lacks a label.
+        times : tuple of (start, end) or str
+            Seconds; an end of None is the end of the recording. A string is the reason why the times are
+            invalid (see `parse_interval`).
+        problem : str
+            Another reason why the line cannot be used.
+        annotator, group, split : str
+            See `Annotation`.
+        """
+        if isinstance(recording, MissingRecording):
+            self.problems.append(f"{where}: {problem and f'{problem}; '}{recording.reason}")
+            self.annotations += [
+                Annotation(
+                    path, label or None, annotator=annotator, status=IN_DOUBT, certain=False, where=where
+                )
+                for path in recording.candidates
+            ]
+            return
+        if isinstance(times, str):
+            problem, times = problem or times, WHOLE_RECORDING
+        if label == "":
+            problem = problem or "has no label"
+        if problem:
+            self.problems.append(f"{where}: {problem}")
+        status = IN_DOUBT if problem else PRESENT
+        self.annotations.append(
+            Annotation(recording, label or None, *times, annotator, group, split, status, where=where)
+        )
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """A label format, a row of `ust.datasets.formats.registry.FORMATS`.
+
+    Attributes
+    ----------
+    description : str
+        Description in error messages.
+    matches : callable
+        ``matches(path)`` returns whether a file or folder has this format.
+    read : callable
+        ``read(path, options)`` returns `ImportedLabels`, or raises `UserError` for another format.
+    """
+
+    description: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, ImportOptions], ImportedLabels]
+
+
+class RecordingIndex:
+    """Finds recordings by the names in a label source; names are compared in NFC.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the recordings.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of recordings; set it with --audio")
+        self.folder = folder
+        self._by_name: dict[str, list[Path]] = {}
+        for path in list_recordings(folder):
+            for key in {nfc(path.name), nfc(path.stem)}:
+                self._by_name.setdefault(key, []).append(path)
+
+    def find(self, name: str) -> Path | MissingRecording:
+        """Return the recording with a relative path, or with the best match of its last parts."""
+        direct = find_file(self.folder, name)
+        if direct is not None:
+            return direct
+        *parents, plain = nfc(name).replace("\\", "/").rstrip("/").split("/")
+        candidates = self._by_name.get(plain, [])
+        if len(candidates) > 1:  # /mnt/x/site_a/1.wav is site_a/1.wav, not site_b/1.wav
+            common = [_common_tail(parents, path.relative_to(self.folder).parts[:-1]) for path in candidates]
+            if max(common) > 0:
+                candidates = [path for path, n in zip(candidates, common, strict=True) if n == max(common)]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            names = shorten([str(path.relative_to(self.folder)) for path in candidates])
+            return MissingRecording(f"{name!r} may be {names}", tuple(candidates))
+        return MissingRecording(f"there is no recording {name!r} in {self.folder}")
+
+
+def _common_tail(first: list[str], second: tuple[str, ...]) -> int:
+    """Return the number of equal parts at the ends of two paths."""
+    count = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if one != nfc(other):
+            break
+        count += 1
+    return count
+
+
+def parse_seconds(text: str, scale: float = 1.0) -> float | None:
+    """Parse a time in units of `scale` seconds and return it in seconds; None if it is invalid."""
+    try:
+        value = float(text) * scale
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None
+
+
+def parse_interval(
+    start: str, end: str, scales: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float] | str:
+    """Parse start and end and return them in seconds, or the reason why they are invalid."""
+    times = [parse_seconds(text, scale) for text, scale in zip((start, end), scales, strict=True)]
+    if None in times or times[1] < times[0]:
+        comma = any(map(DECIMAL_COMMA.fullmatch, (start, end)))
+        hint = "; write 1.5 for the decimal comma 1,5" if comma else ""
+        return f"from {start!r} to {end!r} is not a time interval in seconds{hint}"
+    return times[0], times[1]
