@@ -269,7 +269,7 @@ class TestPicture:
 
 def test_a_picture_needs_a_file():
     with pytest.raises(UserError, match=r"--out FILE\.png"):
-        main(words=["a.wav", "--format", "png"])
+        main(argv=["a.wav", "--format", "png"])
 
 
 def test_recordings_are_found_and_named(tmp_path):
@@ -320,7 +320,7 @@ def test_a_recording_given_twice_is_tagged_once(days, monkeypatch):
 def run_tag(tagger, monkeypatch, *words):
     """The command with a system at hand."""
     monkeypatch.setattr(tag_command, "load_tagger", lambda args: ("cnn", tagger, 1))
-    main(words=[str(word) for word in words])
+    main(argv=[str(word) for word in words])
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "audacity"])
