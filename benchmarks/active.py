@@ -20,7 +20,7 @@ ENOUGH = 0.95  # of the score with all labels
 def read(folder: Path) -> tuple:
     """The system, train and validate examples, and the taxonomy."""
     from ust.custom.project import FEATURES, PARAMS, SYSTEM
-    from ust.custom.training import aggregate
+    from ust.custom.training import aggregate_labels
     from ust.datasets.collection import Collection
     from ust.features.store import open_feature_files
     from ust.models.examples import select_examples
@@ -28,7 +28,7 @@ def read(folder: Path) -> tuple:
 
     collection = Collection(folder)
     system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate(collection, system.labels)
+    labels = aggregate_labels(collection, system.labels)
     columns = list(collection.taxonomy.labels)
     sensors = collection.clips()["sensor_id"].to_dict()
     parts = []

@@ -107,10 +107,12 @@ def run(folder: Path, source: str, out: str, workers: int, kills: int = 0) -> di
                 peaks["worker"] = max(peaks["worker"], *(peak_mib(one) for one in running))
             except (OSError, TypeError):
                 pass  # one has just ended
-            done = len(Archive(str(folder / out)).finished()) if (folder / out / "tags").is_dir() else 0
+            done = (
+                len(Archive(str(folder / out)).finished_shards()) if (folder / out / "tags").is_dir() else 0
+            )
             if done and not first:
                 first, before = time.monotonic(), done
-            shards = shards or (Archive(str(folder / out)).shards() if done else 0)
+            shards = shards or (Archive(str(folder / out)).shard_count() if done else 0)
             if killed < kills and shards and done >= shards * (killed + 1) // (kills + 1):
                 running.pop(0).send_signal(signal.SIGKILL)
                 running.append(worker())

@@ -27,12 +27,12 @@ def merge(content: dict[str, Any], more: dict[str, Any]) -> None:
             content[key] = value
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the file, checked."""
     parser = argparse.ArgumentParser(prog="python -m leaderboard.settings", description=__doc__)
     parser.add_argument("settings", nargs="*", help="NAME.OF.PARAMETER=VALUE")
     parser.add_argument("--out", type=Path, default=HERE / "params.yaml")
-    args = parse_args(parser, words=words)
+    args = parse_args(parser, argv=argv)
 
     import io
 

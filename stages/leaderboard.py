@@ -31,8 +31,7 @@ def main() -> None:
         leaderboard_rows,
         recommend_system,
     )
-    from ust.tagging.tagger import Tagger
-    from ust.tagging.timing import milliseconds_a_clip
+    from ust.tagging.tagger import Tagger, median_latency_ms
     from ust.util.config import Name, read_sections
     from ust.util.documents import read_json, write_json
     from ust.util.folders import atomic_folder
@@ -61,7 +60,7 @@ def main() -> None:
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
             "train_minutes": round(sum(minutes) / len(places), 2),
-            "ms_per_clip": round(milliseconds_a_clip(tagger, recordings), 1),
+            "ms_per_clip": round(median_latency_ms(tagger, recordings), 1),
             "parameters": count_parameters(tagger.system),
             "megabytes": round(weights / 1e6, 2),
         }

@@ -141,16 +141,16 @@ def test_a_second_run_does_nothing_and_another_model_is_refused(place, tagged):
     assert "5 of 5 shards are done" in tag(place, "alone", "--threshold", 0.5, "--embeddings")
     assert content(tagged) == before
     message = ust(place, "tag-archive", "in/sensor0", "alone", "--system", "cnn", code=1)
-    assert f"begun with another source ({place / 'in'}, now {place / 'in' / 'sensor0'})" in message
+    assert f"created with another source ({place / 'in'}, now {place / 'in' / 'sensor0'})" in message
     message = tag(place, "alone", "--threshold", 0.4, "--embeddings", code=1)
-    assert "begun with another threshold (0.5, now 0.4)" in message
-    assert "no archive of tags" in tag(place, "in", code=1)
+    assert "created with another threshold (0.5, now 0.4)" in message
+    assert "not an archive of tags" in tag(place, "in", code=1)
 
 
 def test_shares_and_what_was_cut_short_make_the_same_archive(place, tagged):
     options = ("--threshold", 0.5, "--embeddings")
     tag(place, "shares", "--shard", "2/2", *options)
-    assert len(Archive(str(place / "shares")).finished()) == 2
+    assert len(Archive(str(place / "shares")).finished_shards()) == 2
     tag(place, "shares", "--shard", "1/2", *options)
     assert content(place / "shares") == content(tagged)
     (place / "shares" / "tags" / "00003.parquet").unlink()
@@ -223,7 +223,7 @@ def begin(place, out, cluster, *words):
 
 
 def wait_for_shards(folder, count, process):
-    while len(Archive(str(folder)).finished() if folder.exists() else ()) < count:
+    while len(Archive(str(folder)).finished_shards() if folder.exists() else ()) < count:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
 
@@ -253,8 +253,8 @@ def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
     _, message = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in message
-    assert "run the same command again to resume" in message
-    finished = Archive(str(place / "lost")).finished()
+    assert "the same command does what is left" in message
+    finished = Archive(str(place / "lost")).finished_shards()
     parts = {shard: place / "lost" / "tags" / f"{shard:05}.parquet" for shard in finished}
     stamps = {shard: part.stat().st_mtime_ns for shard, part in parts.items()}
     cluster.start_scheduler()
@@ -263,14 +263,14 @@ def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
     assert_done(process)
     for shard, stamp in stamps.items():
         assert parts[shard].stat().st_mtime_ns == stamp
-    assert Archive(str(place / "lost")).finished() == set(range(24))
+    assert Archive(str(place / "lost")).finished_shards() == set(range(24))
 
 
 def test_workers_of_another_version_are_refused(place, cluster, tmp_path):
     """Of the project, by the code that a shard rests on."""
     shutil.copytree(ROOT / "ust", tmp_path / "other" / "ust", ignore=shutil.ignore_patterns("__pycache__"))
     shard = tmp_path / "other" / "ust" / "archive" / "shard.py"
-    shard.write_text(shard.read_text().replace("ROWS = 1024", "ROWS = 1025"))
+    shard.write_text(shard.read_text().replace("ROWS_PER_WRITE = 1024", "ROWS_PER_WRITE = 1025"))
     cluster.start_worker(code=tmp_path / "other")
     process = begin(place, "others", cluster)
     _, message = process.communicate()
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_at_a_worker(place, cluster, disk):
     assert process.returncode == 1, message
     assert "no space is left on the disk" in message
     assert "Traceback" not in message
-    finished = Archive(str(folder / "out")).finished()
+    finished = Archive(str(folder / "out")).finished_shards()
     assert 2 <= len(finished) < 24
     for shard in finished:
         pq.read_table(folder / "out" / "tags" / f"{shard:05}.parquet")
@@ -341,19 +341,19 @@ def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypat
         columns = wanted.columns.drop("path")
         pd.testing.assert_frame_equal(found[columns], wanted[columns])
     assert "22 windows" not in ust(place, "tag-archive", "s3://city/in/**/*.wav", "s3://city/out", *words)
-    assert "there is nothing there" in ust(place, "tag-archive", "s3://nowhere/in", "out", *words, code=1)
+    assert "does not exist" in ust(place, "tag-archive", "s3://nowhere/in", "out", *words, code=1)
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (("nowhere", "out"), "nowhere: there is nothing there"),
+        (("nowhere", "out"), "nowhere: does not exist"),
         (("teleport://city", "out"), "cannot be opened"),
-        (("models/cnn", "out"), "no recordings there"),
+        (("models/cnn", "out"), "contains no recordings"),
         (("in", "unreached", "--scheduler", "tcp://127.0.0.1:9"), "cannot be reached"),
         (("in", "out", "--shard", "3/2"), "should be I/N"),
         (("in", "out", "--hop", "20"), "hop is 20.0"),
-        (("alone", "out", "--embeddings"), "has neither --embeddings"),
+        (("alone", "out", "--embeddings"), "--embeddings and --threshold need audio"),
         (("wrong.csv", "out"), "should have path"),
         (("negative.csv", "out"), "row 2: start is -1"),
     ],
@@ -426,7 +426,7 @@ def test_times_and_sensors_are_read_off_names(tmp_path, caplog):
     assert found["sensor"].tolist() == ["a", "a", "b"]
     assert found["time"].isna().tolist() == [True, False, True]
     assert str(found["time"][1]) == "2024-02-29 12:00:00"
-    assert "2 of 3 recordings have no time that is understood, such as 20230229_120000.wav" in caplog.text
+    assert "2 of 3 recordings have no known time, such as 20230229_120000.wav" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -538,8 +538,8 @@ def test_an_existing_path_is_a_path_whatever_is_in_its_name(place, tmp_path, nam
 
     archive = Archive(f"out {name}")  # that does not exist yet
     assert archive.description() is None
-    archive.begin({"labels": []})
-    archive.add(find_recordings(name), 5)
+    archive.create({"labels": []})
+    archive.add_recordings(find_recordings(name, {".wav"}), 5)
     assert (tmp_path / f"out {name}" / "recordings.parquet").is_file()
     assert Archive(f"out {name}/").description() == {"labels": []}
     (tmp_path / f"out {name}" / "tags").mkdir()
@@ -586,10 +586,10 @@ def test_new_recordings_of_a_grown_archive_are_tagged_by_the_same_command(place,
     # What vanished is said, and its tags stay.
     (source / sounds[2].name).unlink()
     said = ust(tmp_path, "tag-archive", "rec/", *words)
-    assert f"1 recordings of this archive are no longer there, such as {source / sounds[2].name}" in said
+    assert f"1 recordings of this archive no longer exist, such as {source / sounds[2].name}" in said
     for path in source.iterdir():
         path.unlink()
-    assert "5 recordings of this archive are no longer there" in ust(tmp_path, "tag-archive", "rec", *words)
+    assert "5 recordings of this archive no longer exist" in ust(tmp_path, "tag-archive", "rec", *words)
     assert content(tmp_path / "out") == after
     # A folder of the same name elsewhere is another source.
     (tmp_path / "elsewhere" / "rec").mkdir(parents=True)
@@ -635,15 +635,15 @@ def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_p
         archive = Archive(address)
         started.wait()
         archive.description()
-        archive.begin({"labels": []})
-        archive.add(recordings(*(f"{index:02}" for index in range(10 + number))), 3)
-        first = [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())]
+        archive.create({"labels": []})
+        archive.add_recordings(recordings(*(f"{index:02}" for index in range(10 + number))), 3)
+        first = [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())]
         return list(enumerate(first))
 
     with ThreadPoolExecutor(8) as pool:
         seen = [each for found in pool.map(job, range(8)) for each in found]
     archive = Archive(address)
-    final = [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())]
+    final = [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())]
     assert sorted(path for shard in final for path in shard) == [f"{index:02}" for index in range(17)]
     assert all(final[shard] == paths for shard, paths in seen)
 
@@ -696,14 +696,14 @@ def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tm
     monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
     if isinstance(refusal, PermissionError):
         with pytest.raises(UserError, match="not allowed"):
-            archive.begin({"labels": []})
+            archive.create({"labels": []})
         return
-    archive.begin({"labels": []})
-    archive.begin({"labels": ["another process's"]})
-    assert archive.add(recordings("a", "b", "c"), 2) == (3, [])
-    assert archive.add(recordings("b", "d"), 2) == (1, ["a", "c"])
+    archive.create({"labels": []})
+    archive.create({"labels": ["another process's"]})
+    assert archive.add_recordings(recordings("a", "b", "c"), 2) == (3, [])
+    assert archive.add_recordings(recordings("b", "d"), 2) == (1, ["a", "c"])
     assert archive.description() == {"labels": []}
-    assert [archive.recordings(shard)["path"].to_pylist() for shard in range(archive.shards())] == [
+    assert [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())] == [
         ["a", "b"], ["c"], ["d"],
     ]  # fmt: skip
 

@@ -181,7 +181,7 @@ def test_the_command_lists_unreadable_recordings_and_imports_the_others(collecti
     (sounds / "tram" / "b.m4a").write_bytes(bytes(range(256)))
     (sounds / "tram" / "c.wav").write_bytes(b"no sound")
     with pytest.raises(UserError) as error:
-        import_command(words=[str(collection.folder), str(sounds), "--split", "train"])
+        import_command(argv=[str(collection.folder), str(sounds), "--split", "train"])
     assert "2 recordings cannot be read, the others are used" in str(error.value)
     assert "b.m4a: .m4a files cannot be read here; convert it" in str(error.value)
     assert "c.wav: cannot be decoded as audio" in str(error.value)

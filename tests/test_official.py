@@ -49,7 +49,7 @@ def test_published_predictions_on_the_command_line(published_predictions, tmp_pa
     monkeypatch.chdir(tmp_path)
     folder, truth, taxonomy = published_predictions
     words = [folder / "output0.csv", truth, taxonomy, "out.json", "--split", "validate"]
-    main(words=list(map(str, words)))
+    main(argv=list(map(str, words)))
     metrics = json.loads((tmp_path / "out.json").read_text())
     official = json.loads((folder / "evaluation_output0.json").read_text())["coarse"]
     assert "fine" not in metrics
@@ -72,7 +72,7 @@ def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
     predicted = rng.random((20, 37)).round(6)
     write_predictions(tmp_path / "p.csv", clips, predicted, taxonomy)
     words = ["p.csv", "truth.csv", str(taxonomy_file), "out.json", "--split", "test"]
-    main(words=[*words, "--details", "d.json", "--curves", "curves"])
+    main(argv=[*words, "--details", "d.json", "--curves", "curves"])
     metrics = json.loads((tmp_path / "out.json").read_text())
     details = json.loads((tmp_path / "d.json").read_text())
     wanted = compute_scores(

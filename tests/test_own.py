@@ -14,7 +14,7 @@ from test_docs import commands
 
 import ust
 from ust.cli import program
-from ust.custom.learning_curve import expected_with_twice_the_clips
+from ust.custom.learning_curve import extrapolate_to_twice_the_clips
 from ust.util.errors import UserError
 
 PAGE = ROOT / "docs" / "your-sounds.md"
@@ -95,7 +95,7 @@ def test_the_page_of_figures_is_one_file(circle):
     assert all(address.startswith("http://www.w3.org/") or "matplotlib" in address or "purl.org" in address
                or "creativecommons" in address for address in outside)  # fmt: skip
     assert page.count("<audio") == 2
-    assert "Twice the clips would give about" in page
+    assert "extrapolation to twice the clips, about" in page
     for label in ("bell", "voices"):
         assert f"<td>{label}</td>" in page
 
@@ -153,7 +153,7 @@ def test_dvc_does_the_same(circle):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (("init", "my-city", "--classes", "a"), "is there already"),
+    (("init", "my-city", "--classes", "a"), "exists and is not empty"),
     (("init", "new", "--classes", "a,A"), "there twice"),
     (("init", "new", "--classes", ", ,"), "at least one class"),
     (("init", "new", "--classes", "a", "--weights", "mn99"), "should be one of mn01_as"),
@@ -162,8 +162,8 @@ def test_dvc_does_the_same(circle):
     (("import", "my-city", "gone.csv"), "no such file or folder"),
     (("import", "my-city", "sounds", "--format", "mp3"), "should be one of sonyc"),
     (("import", "my-city", "sounds", "--map", "x"), "should be like NAME=OTHER"),
-    (("import", "my-city", "sounds", "--group", "("), "no regular expression"),
-    (("import", "my-city", "sounds", "--group", "zzz"), "finds nothing"),
+    (("import", "my-city", "sounds", "--group", "("), "is not a regular expression"),
+    (("import", "my-city", "sounds", "--group", "zzz"), "does not match"),
     (("import", "my-city", "sounds", "--validate", "1"), "should be a share below 1"),
     (("train", "sounds"), "ust init sounds makes it"),
     (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
@@ -194,9 +194,9 @@ def test_a_wrong_parameter_is_named(circle):
 def test_what_more_clips_would_give():
     """A score whose distance from 1 halves with each doubling."""
     curve = pd.DataFrame({"seed": [0] * 4, "clips": [10, 20, 40, 80], "score": [0.2, 0.6, 0.8, 0.9]})
-    assert expected_with_twice_the_clips(curve)[0] == pytest.approx(0.95)
-    assert expected_with_twice_the_clips(curve.iloc[:0]) is None
+    assert extrapolate_to_twice_the_clips(curve)[0] == pytest.approx(0.95)
+    assert extrapolate_to_twice_the_clips(curve.iloc[:0]) is None
     flat = curve.assign(score=0.5)
-    assert expected_with_twice_the_clips(flat) == (0.5, 0.5, 0.5)
+    assert extrapolate_to_twice_the_clips(flat) == (0.5, 0.5, 0.5)
     falling = curve.assign(score=[0.5, 0.4, 0.3, 0.2])
-    assert expected_with_twice_the_clips(falling)[0] == pytest.approx(0.2)
+    assert extrapolate_to_twice_the_clips(falling)[0] == pytest.approx(0.2)

@@ -9,7 +9,7 @@ import soundfile as sf
 
 from ust.archive.recordings import find_recordings
 from ust.audio.suffixes import EXTRA_SUFFIXES, conversion_hint, is_audio, list_recordings, readable_suffixes
-from ust.cli.tag import find
+from ust.cli.tag import collect_recordings
 from ust.datasets.formats.base import ImportOptions
 from ust.datasets.formats.class_folders import list_classes, read
 from ust.util.names import printable, restore_name
@@ -44,7 +44,7 @@ def by_labels(folder):
 
 
 def by_tag(folder):
-    return list(find([folder]))
+    return list(collect_recordings([folder]))
 
 
 @pytest.mark.parametrize("lists", [by_import, by_archive, by_labels, by_tag])

@@ -24,7 +24,7 @@ from tiny import ALONE, CONFIG
 from ust.audio.recordings import BadAudio
 from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
-from ust.cli.tag import find, main
+from ust.cli.tag import collect_recordings, main
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN, CNNVGGish
 from ust.reports import tag_figure
@@ -125,7 +125,7 @@ def test_listening_to_standard_input(tagger, tmp_path, noise):
     np.testing.assert_allclose(found, tagger.predict(noise, RATE), atol=1e-3)
     nothing = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, env=environment)
     assert nothing.returncode == 1
-    assert b"no samples came" in nothing.stderr
+    assert b"no samples arrived" in nothing.stderr
 
 
 def test_rate_and_channels_do_not_matter(tagger, noise):
@@ -207,14 +207,14 @@ def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
 
 
 def test_json(tagged, taxonomy):
-    (found,) = json.loads(tagging.as_json(tagged, taxonomy))
+    (found,) = json.loads(tagging.tags_json(tagged, taxonomy))
     assert found["audio_filename"] == "street.wav"
     assert found["windows"][2]["probabilities"]["8_dog"] == 0.2
     assert list(found["windows"][0]["probabilities"]) == list(taxonomy.labels)
 
 
 def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
-    text = tagging.audacity(tagged["street.wav"], taxonomy, 0.3)
+    text = tagging.audacity_labels(tagged["street.wav"], taxonomy, 0.3)
     assert text.splitlines() == [
         "0.000000\t15.000000\t1-1_small-sounding-engine 0.45",
         "0.000000\t15.000000\t1_engine 0.90",
@@ -269,18 +269,18 @@ class TestPicture:
 
 def test_a_picture_needs_a_file():
     with pytest.raises(UserError, match=r"--out FILE\.png"):
-        main(words=["a.wav", "--format", "png"])
+        main(argv=["a.wav", "--format", "png"])
 
 
 def test_recordings_are_found_and_named(tmp_path):
     for name in ("a.wav", "b/c.FLAC", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list(find([tmp_path])) == ["a.wav", "b/c.FLAC"]
-    assert find([tmp_path / "a.wav"]) == {"a.wav": tmp_path / "a.wav"}
+    assert list(collect_recordings([tmp_path])) == ["a.wav", "b/c.FLAC"]
+    assert collect_recordings([tmp_path / "a.wav"]) == {"a.wav": tmp_path / "a.wav"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no recordings"):
-        find([tmp_path / "empty"])
+        collect_recordings([tmp_path / "empty"])
 
 
 def test_a_recording_that_is_not_there(tagger, tmp_path):
@@ -299,13 +299,13 @@ def days(tmp_path):
 
 def test_recordings_of_one_name_are_all_reported(days):
     wanted = {name: days / name for name in ("site_a/1.wav", "site_b/1.wav", "site_b/2.wav")}
-    assert find([days / "site_a", days / "site_b"]) == wanted
-    assert find([days / "site_a" / "1.wav", days / "site_b"]) == wanted
-    assert find([days]) == wanted
-    assert list(find([days / "site_a", days / "site_b" / "2.wav"])) == ["1.wav", "2.wav"]
+    assert collect_recordings([days / "site_a", days / "site_b"]) == wanted
+    assert collect_recordings([days / "site_a" / "1.wav", days / "site_b"]) == wanted
+    assert collect_recordings([days]) == wanted
+    assert list(collect_recordings([days / "site_a", days / "site_b" / "2.wav"])) == ["1.wav", "2.wav"]
     (days / "deep" / "site_a").mkdir(parents=True)
     shutil.copy(days / "site_a" / "1.wav", days / "deep" / "site_a")
-    found = find([days / "deep" / ".." / "site_a", days / "deep" / "site_a"])
+    found = collect_recordings([days / "deep" / ".." / "site_a", days / "deep" / "site_a"])
     assert list(found) == ["site_a/1.wav", "deep/site_a/1.wav"]
 
 
@@ -314,13 +314,13 @@ def test_a_recording_given_twice_is_tagged_once(days, monkeypatch):
     (days / "link").symlink_to(days / "site_b")
     site = days / "site_b"
     twice = (site, site, Path("site_b"), site / "1.wav", days / "site_a" / ".." / "site_b", days / "link")
-    assert find(twice) == {"1.wav": site / "1.wav", "2.wav": site / "2.wav"}
+    assert collect_recordings(twice) == {"1.wav": site / "1.wav", "2.wav": site / "2.wav"}
 
 
 def run_tag(tagger, monkeypatch, *words):
     """The command with a system at hand."""
     monkeypatch.setattr(tag_command, "load_tagger", lambda args: ("cnn", tagger, 1))
-    main(words=[str(word) for word in words])
+    main(argv=[str(word) for word in words])
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "audacity"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from ust.custom.voice import SpeechFilter
+from ust.custom.speech import SpeechFilter
 from ust.datasets.collection import Collection
 from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
 from ust.features.efficientat.feature import EfficientATEmbedding

@@ -1,1 +1,1 @@
-"""Tagging archives of recordings: shards of work, Parquet, queries; on one machine or on a Dask cluster."""
+"""Tagging archives of recordings in shards on one machine or a cluster, to Parquet; queries over the tags."""

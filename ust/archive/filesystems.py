@@ -1,4 +1,4 @@
-"""Addresses that fsspec opens: folders here, s3://…, and what else has a driver installed."""
+"""Local paths and remote addresses (s3://… and others with an installed driver), opened through fsspec."""
 
 import os
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from ust.util.errors import UserError
 
 
 def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
-    """Return what opens an address, and the address as it takes it.
+    """Return the file system of an address, and the path in that file system.
 
-    What exists on this machine is a path, whatever is in its name, and so is what is no URL: fsspec alone
-    takes ``::`` for a chain of file systems.
+    A path that exists on this machine is taken literally, even if its name looks like a URL or contains
+    ``::``, which fsspec alone would take for a chain of file systems.
 
     Raises
     ------
     UserError
-        If nothing installed opens it.
+        If no installed driver opens the address.
     """
     exists = os.path.exists(address)  # noqa: PTH110 - Path.exists raises for names that are too long
     if exists or "://" not in address:
@@ -34,43 +34,43 @@ def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
 
 
 def absolute(address: str) -> str:
-    """Return an address that means the same in every working folder, however it was written.
+    """Return an address in a normal form that does not depend on the working folder.
 
     Examples
     --------
     >>> absolute("s3://city/2024/"), absolute("/city/./2024/")
     ('s3://city/2024', '/city/2024')
     """
-    fs, place = filesystem(address)
-    return place if is_local(fs) else address.rstrip("/")
+    fs, path = filesystem(address)
+    return path if is_local(fs) else address.rstrip("/")
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
-    """Whether it is the file system of this machine."""
+    """Return whether a file system is the local one."""
     return isinstance(fs, LocalFileSystem)
 
 
 @contextmanager
 def explain_errors(address: str) -> Iterator[None]:
-    """Say of an error of any driver which address it was about, in one line.
+    """Turn errors of fsspec drivers into one-line messages that name the address.
 
     Raises
     ------
     UserError
-        In the place of whatever was raised, but for errors of ours and interrupts.
+        Instead of any other exception, except interrupts.
     """
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{address}: there is nothing there") from None
+        raise UserError(f"{address}: does not exist") from None
     except PermissionError:
         raise UserError(f"{address}: not allowed; check its owner, or the credentials") from None
-    except Exception as error:  # drivers raise whatever their libraries do
+    except Exception as error:  # drivers let exceptions of their libraries through
         if "credentials" in type(error).__name__.lower():
             raise UserError(
-                f"{address}: needs credentials ({_reason(error)}); set them as its driver wants them, for S3 "
+                f"{address}: needs credentials ({_reason(error)}); set them as its driver documents, for S3 "
                 "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from None
         raise UserError(f"{address}: {_reason(error)}") from error

@@ -1,9 +1,11 @@
-"""An archive's folder: what is to be tagged, and a Parquet file of each kind for every shard.
+"""The folder of an archive: the recordings to tag and, for each shard, Parquet files with the results.
 
-``archive.json`` says by what model and how; ``recordings.parquet`` lists the recordings, a row group a shard.
-``recordings-00005.parquet`` lists those found later, from shard 5 on. A list never changes.
-``tags/00000.parquet`` … are the tags, ``failures``, ``warnings``, ``events`` and ``embeddings`` what else
-there is of a shard. The tags are put there last, and at once: a shard is finished when they are there.
+``archive.json`` describes the system and the settings. ``recordings.parquet`` lists the recordings, one row
+group per shard; ``recordings-00005.parquet`` lists recordings added later, from shard 5 on. A list never
+changes.
+
+``tags/00000.parquet`` … hold the tags; ``failures``, ``warnings``, ``events`` and ``embeddings`` hold the
+other results of a shard. The tags are written last and atomically, so a shard is finished if its tags exist.
 """
 
 import json
@@ -29,16 +31,11 @@ from ust.util.files import atomic_write, write_if_absent
 TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
 LIST = re.compile(r"recordings(?:-(\d+))?\.parquet")
-ATTEMPTS = 40  # to add a list while other processes do, with pauses of up to 4 seconds
+ATTEMPTS = 40  # to add a list while other processes do the same, with pauses of up to 4 seconds
 
 
 class Archive:
-    """A folder of tags, here or wherever fsspec writes.
-
-    Parameters
-    ----------
-    address : str
-    """
+    """An archive of tags in a local folder or at an address that fsspec opens."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -46,54 +43,55 @@ class Archive:
 
     @property
     def absolute_address(self) -> str:
-        """Its address for workers, who may be in another folder."""
+        """The address for workers, which may run in another working folder."""
         return self.root if is_local(self.fs) else self.address
 
     def description(self) -> dict[str, Any] | None:
-        """What `begin` was told; None where no archive is begun.
+        """Return what `create` wrote, or None if the archive does not exist yet.
 
         Raises
         ------
         UserError
-            If the folder holds something else.
+            If the folder holds other files.
         """
         with explain_errors(self.address):
             self.fs.invalidate_cache()
             if not self.exists() and self.fs.exists(self.root):
                 names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
                 others = [name for name in names if not name.endswith(".partial")]
-                if others and not self.exists():  # another process may have begun it meanwhile
-                    raise UserError(f"{self.address}: is no archive of tags, and not empty: {min(others)}")
-            return json.loads(self.fs.cat_file(self._place(DESCRIPTION))) if self.exists() else None
+                if others and not self.exists():  # unless another process has just created it
+                    raise UserError(f"{self.address}: is not an archive of tags and not empty: {min(others)}")
+            return json.loads(self.fs.cat_file(self._path(DESCRIPTION))) if self.exists() else None
 
     def exists(self) -> bool:
-        """Whether there is an archive."""
-        return self.fs.exists(self._place(DESCRIPTION))
+        """Return whether the archive has been created."""
+        return self.fs.exists(self._path(DESCRIPTION))
 
-    def begin(self, description: Mapping[str, Any]) -> None:
-        """Write down how recordings are to be tagged, unless another process has done so."""
+    def create(self, description: Mapping[str, Any]) -> None:
+        """Write the description of the system and the settings, unless another process has done so."""
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-        self._create(DESCRIPTION, text.encode())
+        self._write_new(DESCRIPTION, text.encode())
 
-    def add(self, recordings: pa.Table, shard_clips: int) -> tuple[int, list[str]]:
-        """List the recordings that are not listed yet, as new shards; earlier shards stay as they are.
+    def add_recordings(self, recordings: pa.Table, shard_clips: int) -> tuple[int, list[str]]:
+        """Append recordings that are not listed yet, as new shards; existing shards do not change.
 
-        Processes on any number of machines may do this at the same time. Each list is a new file, named by
-        its first shard and created by one process alone; the others then look again for what is not listed.
+        Processes on any number of machines may call this at the same time. Each list is a new file, named
+        after its first shard and created exclusively by one process; the other processes then check again
+        which recordings are missing.
 
         Parameters
         ----------
         recordings : pyarrow.Table
-            All there are now, sorted.
+            All recordings of the source, sorted.
         shard_clips : int
-            Recordings a shard.
+            Number of recordings per shard.
 
         Returns
         -------
         new : int
-            How many were not listed.
+            Number of recordings that were appended.
         gone : list of str
-            Paths that are listed and not among `recordings`.
+            Paths that are listed but not among `recordings`.
 
         Raises
         ------
@@ -110,37 +108,37 @@ class Archive:
                 return 0, gone
             buffer = pa.BufferOutputStream()
             pq.write_table(new, buffer, row_group_size=shard_clips, compression="zstd")
-            if self._create(_list_name(self._shards(lists)), buffer.getvalue().to_pybytes()):
+            if self._write_new(_list_name(self._count_shards(lists)), buffer.getvalue().to_pybytes()):
                 return len(new), gone
-            time.sleep(0.1 * attempt)  # until the other process's file is seen here, too
+            time.sleep(0.1 * attempt)  # until the other process's file becomes visible here
         raise UserError(f"{self.address}: other processes keep adding recordings; run the command again")
 
-    def add_lists_of(self, other: "Archive") -> None:
-        """List what another archive lists, in the same shards."""
+    def copy_recordings(self, other: "Archive") -> None:
+        """List the recordings of another archive, in the same shards."""
         for _, name in other._lists():
             with other._reading(name) as file:
-                self._create(name, file.read())
+                self._write_new(name, file.read())
 
-    def shards(self) -> int:
-        """How many there are."""
-        return self._shards(self._lists())
+    def shard_count(self) -> int:
+        """Return the number of shards."""
+        return self._count_shards(self._lists())
 
-    def recordings(self, shard: int) -> pa.Table:
-        """Those of a shard."""
-        first, name = max(each for each in self._lists() if each[0] <= shard)
+    def read_recordings(self, shard: int) -> pa.Table:
+        """Read the recordings of a shard."""
+        first, name = max((first, name) for first, name in self._lists() if first <= shard)
         with self._reading(name) as file:
             return pq.ParquetFile(file).read_row_group(shard - first).cast(SCHEMA)
 
     def _lists(self) -> list[tuple[int, str]]:
-        """The first shard and the name of each list of recordings, in order."""
+        """Return the first shard and the file name of each list of recordings, in order."""
         with explain_errors(self.address):
             self.fs.invalidate_cache()
             names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
-        found = [(int(match[1] or 0), name) for name in names if (match := LIST.fullmatch(name))]
-        return sorted(found)
+        lists = [(int(match[1] or 0), name) for name in names if (match := LIST.fullmatch(name))]
+        return sorted(lists)
 
-    def _shards(self, lists: list[tuple[int, str]]) -> int:
-        """The number of shards in some lists."""
+    def _count_shards(self, lists: list[tuple[int, str]]) -> int:
+        """Return the number of shards in the lists of recordings."""
         if not lists:
             return 0
         first, name = lists[-1]
@@ -151,18 +149,20 @@ class Archive:
         with self._reading(name) as file:
             return _keys(pq.read_table(file, columns=["path", "start"]))
 
-    def finished(self) -> set[int]:
-        """The shards whose tags are there: one listing of names, no file is opened."""
+    def finished_shards(self) -> set[int]:
+        """Return the shards whose tags exist, by listing file names without opening any file."""
         with explain_errors(self.address):
             self.fs.invalidate_cache()
-            folder = self._place(TAGS)
+            folder = self._path(TAGS)
             paths = self.fs.ls(folder, detail=False) if self.fs.exists(folder) else []
         stems = [PurePosixPath(path).stem for path in paths if path.endswith(".parquet")]
         return {int(stem) for stem in stems if stem.isdigit()}
 
     @contextmanager
-    def parts(self, shard: int, schemas: Mapping[str, pa.Schema]) -> Iterator[dict[str, pq.ParquetWriter]]:
-        """Writers of a shard's files, of which all are put into place when the block ends, the tags last."""
+    def shard_writers(
+        self, shard: int, schemas: Mapping[str, pa.Schema]
+    ) -> Iterator[dict[str, pq.ParquetWriter]]:
+        """Open writers for the files of a shard; the end of the block publishes them, the tags last."""
         with TemporaryDirectory(prefix="ust-shard-") as scratch:
             paths = {kind: Path(scratch, f"{kind}.parquet") for kind in schemas}
             writers = {
@@ -175,56 +175,56 @@ class Archive:
                 for writer in writers.values():
                     writer.close()
             for kind in sorted(schemas, key=lambda kind: kind == TAGS):
-                with self._writing(self.part(kind, shard)) as path:
+                with self._writing(self.shard_file(kind, shard)) as path:
                     path.write_bytes(paths[kind].read_bytes())
 
     @staticmethod
-    def part(kind: str, shard: int) -> str:
-        """The name of a shard's file."""
+    def shard_file(kind: str, shard: int) -> str:
+        """Return the name of a file of a shard."""
         return f"{kind}/{shard:05}.parquet"
 
     def dataset(self, kind: str) -> pyarrow.dataset.Dataset:
-        """What is there of a kind, of finished shards alone, to be read bit by bit.
+        """Return the files of one kind of all finished shards as a dataset that is read lazily.
 
         Raises
         ------
         UserError
-            If there is nothing.
+            If no shard is finished.
         """
-        paths = [self._place(self.part(kind, shard)) for shard in sorted(self.finished())]
+        paths = [self._path(self.shard_file(kind, shard)) for shard in sorted(self.finished())]
         if not paths:
             raise UserError(f"{self.address}: no shard is finished; tag the archive first")
         return pyarrow.dataset.dataset(paths, filesystem=self.fs, format="parquet")
 
     def read(self, kind: str, shard: int) -> pa.Table:
-        """A shard's file."""
-        with self._reading(self.part(kind, shard)) as file:
+        """Read a file of a shard."""
+        with self._reading(self.shard_file(kind, shard)) as file:
             return pq.read_table(file)
 
-    def has(self, kind: str, shard: int) -> bool:
-        """Whether there is a shard's file of a kind: older archives have fewer."""
-        return self.fs.exists(self._place(self.part(kind, shard)))
+    def has_file(self, kind: str, shard: int) -> bool:
+        """Return whether a shard has a file of a kind; archives of older versions have fewer kinds."""
+        return self.fs.exists(self._path(self.shard_file(kind, shard)))
 
-    def _place(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[BinaryIO]:
-        with explain_errors(self.address), self.fs.open(self._place(name), "rb") as file:
+        with explain_errors(self.address), self.fs.open(self._path(name), "rb") as file:
             yield file
 
-    def _create(self, name: str, content: bytes) -> bool:
-        """Write a file unless it exists; whether it was written."""
-        place = self._place(name)
+    def _write_new(self, name: str, content: bytes) -> bool:
+        """Write a file unless it exists; return whether it was written."""
+        path = self._path(name)
         if is_local(self.fs):
-            return write_if_absent(Path(place), content)
+            return write_if_absent(Path(path), content)
         with explain_errors(f"{self.address}/{name}"):
             for attempt in range(ATTEMPTS):
                 self.fs.invalidate_cache()
-                if self.fs.exists(place):
+                if self.fs.exists(path):
                     return False
                 try:
-                    self.fs.pipe_file(place, content, mode="create")
+                    self.fs.pipe_file(path, content, mode="create")
                     return True
                 except FileExistsError:
                     return False
@@ -233,32 +233,34 @@ class Archive:
                 except OSError as error:
                     if error.errno == ENOSYS:
                         break
-                    if "condition" not in str(error).lower():  # S3 refuses one of two that create at once
+                    if "condition" not in str(error).lower():  # S3 refuses one of two simultaneous creations
                         raise
                 time.sleep(0.1 * attempt)
-            self.fs.pipe_file(place, content)  # the store cannot create exclusively
+            self.fs.pipe_file(path, content)  # the store cannot create exclusively
             return True
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
-        """A local file that stands at its place when the block ends: all of it, or none."""
+        """Yield a local file that is published atomically at the end of the block."""
         if is_local(self.fs):
-            with atomic_write(Path(self._place(name))) as partial:
+            with atomic_write(Path(self._path(name))) as partial:
                 yield partial
             return
         with TemporaryDirectory(prefix="ust-shard-") as scratch:
             path = Path(scratch, "part")
             yield path
             with explain_errors(f"{self.address}/{name}"):
-                self.fs.pipe_file(self._place(name), path.read_bytes())  # an object is there at once
+                self.fs.pipe_file(
+                    self._path(name), path.read_bytes()
+                )  # object stores publish an object atomically
 
 
 def _keys(recordings: pa.Table) -> list[tuple[str, float]]:
-    """What each recording to tag is known by: its path, and where the part to tag begins."""
+    """Return the key of each recording: its path and the start of the section to tag."""
     starts = pc.fill_null(recordings["start"], 0.0)
     return list(zip(recordings["path"].to_pylist(), starts.to_pylist(), strict=True))
 
 
 def _list_name(first: int) -> str:
-    """The name of the list whose first shard has a number."""
+    """Return the name of the list of recordings that begins with a shard."""
     return f"recordings-{first:05}.parquet" if first else RECORDINGS

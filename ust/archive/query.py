@@ -1,4 +1,4 @@
-"""Questions to a tagged archive, answered by DuckDB from its Parquet files."""
+"""Queries over a tagged archive, run by DuckDB on its Parquet files."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from ust.archive.folder import TAGS, Archive
 from ust.util.errors import UserError
 
 TOKENS = re.compile(r"\s*(?:(>=|<=|>|<)|(\()|(\))|(\d*\.?\d+(?![\w-]))|\"([^\"]+)\"|([\w./-]+))")
-# What can be counted by: an expression over a row of tags.
-BY = {
+# Groupings for counts, as SQL expressions over a row of tags.
+GROUPINGS = {
     "hour": 'hour("time")',
     "day": 'cast("time" as date)',
     "weekday": 'isodow("time")',
@@ -24,14 +24,16 @@ BY = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on probabilities, as SQL with places for its numbers.
+    """A condition on probabilities, as SQL.
 
     Attributes
     ----------
     sql : str
+        Expression with a placeholder for each number.
     numbers : list of float
+        Values of the placeholders.
     labels : list of str
-        That it asks for, in order.
+        Labels in the condition, in order of appearance.
     """
 
     sql: str
@@ -40,29 +42,29 @@ class Condition:
 
 
 def parse_condition(text: str, labels: Sequence[str]) -> Condition:
-    """Understand a condition such as ``siren > 0.8 and not (dog >= 0.5 or music >= 0.5)``.
+    """Parse a condition such as ``siren > 0.8 and not (dog >= 0.5 or music >= 0.5)``.
 
     Parameters
     ----------
     text : str
-        Labels, in whole or a part that only one has (in quotes if there are spaces in it), compared with
-        numbers by > >= < <=, joined by and, or, not and parentheses.
+        Comparisons of labels with numbers (> >= < <=), joined by and, or, not and parentheses. A label may be
+        abbreviated to a part that is unique among the labels, in quotes if it contains spaces.
     labels : sequence of str
-        Of the archive.
+        The labels of the archive.
 
     Raises
     ------
     UserError
-        If it is not understood.
+        If the condition has a syntax error or an unknown label.
     """
-    sql, numbers, found = [], [], []
-    place, expected, depth = 0, "label", 0
+    sql, numbers, used_labels = [], [], []
+    position, expected, depth = 0, "label", 0
     text = text.strip()
-    while place < len(text):
-        match = TOKENS.match(text, place)
+    while position < len(text):
+        match = TOKENS.match(text, position)
         if match is None:
-            raise _not_understood(text, f"at {text[place:]!r}")
-        place = match.end()
+            raise _not_understood(text, f"at {text[position:]!r}")
+        position = match.end()
         comparison, opening, closing, number, quoted, word = match.groups()
         lower = (word or "").lower()
         if expected == "label" and (opening or lower == "not"):
@@ -70,7 +72,7 @@ def parse_condition(text: str, labels: Sequence[str]) -> Condition:
             sql.append("(" if opening else "not")
         elif expected == "label" and (quoted or word or number):
             label = find_label(quoted or word or number, labels)
-            found.append(label)
+            used_labels.append(label)
             sql.append(_quoted(label))
             expected = "comparison"
         elif expected == "comparison" and comparison:
@@ -90,16 +92,16 @@ def parse_condition(text: str, labels: Sequence[str]) -> Condition:
             raise _not_understood(text, f"at {match.group().strip()!r}, where there should be a {expected}")
     if expected != "and" or depth:
         raise _not_understood(text, f"at its end, where there should be a {')' if depth else expected}")
-    return Condition(" ".join(sql), numbers, found)
+    return Condition(" ".join(sql), numbers, used_labels)
 
 
 def find_label(text: str, labels: Sequence[str]) -> str:
-    """The one label that is, or has in it, a text; case and what joins words do not matter.
+    """Return the one label that equals or contains a text, ignoring case and punctuation.
 
     Raises
     ------
     UserError
-        If there is none, or more than one.
+        If no label matches, or several do.
 
     Examples
     --------
@@ -110,50 +112,50 @@ def find_label(text: str, labels: Sequence[str]) -> str:
     def plain(name: str) -> str:
         return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
-    for alike in (lambda label: label == text, lambda label: plain(label).split(" ", 1)[-1] == plain(text),
-                  lambda label: plain(text) in plain(label)):  # fmt: skip
-        found = [label for label in labels if alike(label)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UserError(f"{text!r} is in several labels: {', '.join(found)}; say which")
-    raise UserError(f"no label has {text!r} in it; there are {', '.join(labels)}")
+    for matches in (lambda label: label == text, lambda label: plain(label).split(" ", 1)[-1] == plain(text),
+                    lambda label: plain(text) in plain(label)):  # fmt: skip
+        matching = [label for label in labels if matches(label)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise UserError(f"{text!r} is in several labels: {', '.join(matching)}; name one of them")
+    raise UserError(f"no label contains {text!r}; there are {', '.join(labels)}")
 
 
 def run_query(
     archive: Archive, condition: Condition, *, by: Sequence[str] = (), top: int = 10
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How often, and where most.
+    """Count the windows that match a condition, and list the best matching ones.
 
     Parameters
     ----------
     archive : Archive
     condition : Condition
     by : sequence of str
-        Of `BY`: counts for each of their values, and all together without.
+        Keys of `GROUPINGS` to count by; one total count if empty.
     top : int
-        How many of the clearest windows.
+        Number of windows to list.
 
     Returns
     -------
     counts : pandas.DataFrame
-        `by`, ``windows`` (all that were tagged), ``matching``, ``share``.
+        `by`, ``windows`` (number tagged), ``matching`` (number that match), ``share``.
     clips : pandas.DataFrame
-        ``path``, ``start``, ``duration``, ``sensor``, ``time`` and the labels asked for, sorted by the
-        first of them.
+        ``path``, ``start``, ``duration``, ``sensor``, ``time`` and the labels of the condition, sorted by
+        the first label, highest probability first.
 
     Raises
     ------
     UserError
-        If `by` has an unknown name, or nothing is tagged yet.
+        If `by` has an unknown name, or no shard is finished.
     """
-    unknown = [name for name in by if name not in BY]
+    unknown = [name for name in by if name not in GROUPINGS]
     if unknown:
-        raise UserError(f"--by has {unknown[0]!r}, should be of {', '.join(BY)}")
-    # DuckDB reads the batches as they come: neither it nor Arrow holds the archive.
+        raise UserError(f"--by has {unknown[0]!r}, should be any of {', '.join(GROUPINGS)}")
+    # DuckDB streams the batches, so the archive need not fit in memory.
     with duckdb.connect() as database:
         database.register("tags", archive.dataset(TAGS))
-        keys = ", ".join(f"{BY[name]} as {_quoted(name)}" for name in by)
+        keys = ", ".join(f"{GROUPINGS[name]} as {_quoted(name)}" for name in by)
         names = ", ".join(_quoted(name) for name in by)
         counts = database.execute(
             f"select {keys + ',' if keys else ''} count(*) as windows, "

@@ -1,4 +1,4 @@
-"""What there is to tag: the recordings below an address, or those of a manifest."""
+"""Listing the recordings to tag: those below an address, or those of a manifest."""
 
 import logging
 from pathlib import PurePosixPath
@@ -29,21 +29,20 @@ log = logging.getLogger("ust")
 
 
 def find_recordings(source: str) -> pa.Table:
-    """The recordings to tag, sorted by path and start.
+    """List the recordings to tag, sorted by path and start.
 
     Parameters
     ----------
     source : str
         A folder, a pattern such as ``s3://bucket/2024/**/*.flac``, or a manifest: a CSV or Parquet file with
-        a column ``path`` (relative to the manifest, or an address) and, as far as known, ``start`` and
-        ``duration`` in seconds of the part to tag, ``sensor``, and ``time`` of the file's beginning.
+        a column ``path`` (relative to the manifest, or an address) and optional columns ``start`` and
+        ``duration`` (section to tag, in seconds), ``sensor``, and ``time`` (start of the recording).
 
     Returns
     -------
     pyarrow.Table
-        Of `SCHEMA`, empty if there are no recordings; null where something is not known. ``time`` is in UTC.
-        Without a manifest, it is what the file's name says (20240131_235959), and ``sensor`` is the folder
-        that holds it.
+        With the columns of `SCHEMA`; unknown values are null. ``time`` is in UTC. Without a manifest, it is
+        parsed from the file name (20240131_235959), and ``sensor`` is the name of the parent folder.
 
     Raises
     ------
@@ -51,30 +50,36 @@ def find_recordings(source: str) -> pa.Table:
         If the address cannot be opened, or a manifest has wrong columns or values.
     """
     with explain_errors(source):
-        fs, place = filesystem(source)
-        if PurePosixPath(place).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(place)):
-            table = _of_manifest(fs, place, source)
+        fs, path = filesystem(source)
+        if PurePosixPath(path).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(path)):
+            table = _read_manifest(fs, path, source)
         else:
-            exists = fs.exists(place)  # then it is no pattern, whatever is in its name
-            pattern = not exists and any(sign in place for sign in "*?[")
+            exists = fs.exists(
+                path
+            )  # an existing path is no pattern, even with special characters in its name
+            pattern = not exists and any(character in path for character in "*?[")
             if not pattern and not exists:
                 raise FileNotFoundError
-            paths = sorted(fs.glob(place) if pattern else fs.find(place))
-            paths = [path for path in paths if is_audio(path) and not is_hidden(parts_below(path, place))]
-            table = _of_paths([path if is_local(fs) else fs.unstrip_protocol(path) for path in paths])
+            paths = sorted(fs.glob(path) if pattern else fs.find(path))
+            paths = [found for found in paths if is_audio(found) and not is_hidden(parts_below(found, path))]
+            table = _table_of_paths(
+                [found if is_local(fs) else fs.unstrip_protocol(found) for found in paths]
+            )
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]
-        log.warning("%s: %d of %d recordings have no time that is understood, such as %s", source, unknown,
+        log.warning("%s: %d of %d recordings have no known time, such as %s", source, unknown,
                     len(table), PurePosixPath(names[0].as_py()).name)  # fmt: skip
     return table.sort_by([("path", "ascending"), ("start", "ascending")])
 
 
-def _of_paths(paths: list[str]) -> pa.Table:
+def _table_of_paths(paths: list[str]) -> pa.Table:
     times, with_offset = read_times([PurePosixPath(path).name for path in paths])
     naive = sum(time is not None for time in times) - sum(with_offset)
     if naive and any(with_offset):
-        log.warning("%d file names have a time with an offset from UTC, %d without: these are taken as UTC",
-                    sum(with_offset), naive)  # fmt: skip
+        log.warning(
+            "%d file names have a time with an offset from UTC, %d one without; the latter are taken as UTC",
+            sum(with_offset), naive,
+        )  # fmt: skip
     return pa.table(
         {
             "path": pa.array(map(printable, paths), pa.string()),
@@ -87,9 +92,9 @@ def _of_paths(paths: list[str]) -> pa.Table:
     )
 
 
-def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
-    with fs.open(place, "rb") as file:
-        if place.lower().endswith(".csv"):
+def _read_manifest(fs: object, path: str, source: str) -> pa.Table:
+    with fs.open(path, "rb") as file:
+        if path.lower().endswith(".csv"):
             types = {field.name: field.type for field in SCHEMA} | {"time": pa.string()}
             options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(file, convert_options=options)
@@ -98,8 +103,8 @@ def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
     wrong = sorted(set(table.column_names) - set(SCHEMA.names))
     if "path" not in table.column_names or wrong:
         raise UserError(
-            f"{source}: has the columns {', '.join(table.column_names)}, should have path and, as far as "
-            "known, start, duration, sensor, time, and no others"
+            f"{source}: has the columns {', '.join(table.column_names)}, should have path and, optionally, "
+            "start, duration, sensor, time, and no others"
         )
     if "time" in table.column_names:
         index = table.column_names.index("time")
@@ -112,19 +117,21 @@ def _of_manifest(fs: object, place: str, source: str) -> pa.Table:
     for name, low in (("start", pc.less), ("duration", pc.less_equal)):
         bad = pc.index(pc.fill_null(low(table[name], 0), False), True).as_py()
         if bad >= 0:
-            raise UserError(f"{source}: row {bad + 1}: {name} is {table[name][bad]}, no time in a file")
+            raise UserError(
+                f"{source}: row {bad + 1}: {name} is {table[name][bad]}, should be a time in the recording"
+            )
     empty = pc.index(pc.fill_null(pc.equal(table["path"], ""), True), True).as_py()
     if empty >= 0:
         raise UserError(f"{source}: row {empty + 1} has no path")
-    folder = str(PurePosixPath(place).parent)
-    paths = [_beside(fs, folder, path) for path in table["path"].to_pylist()]
+    folder = str(PurePosixPath(path).parent)
+    paths = [_resolve(fs, folder, relative) for relative in table["path"].to_pylist()]
     return table.set_column(0, "path", pa.array(paths, pa.string()))
 
 
 def _in_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     """Convert a manifest's times to UTC; those without an offset are taken as UTC."""
     if not pa.types.is_string(times.type):
-        return times.cast(pa.timestamp("us"))  # of a column with a time zone, what it is in UTC
+        return times.cast(pa.timestamp("us"))  # converts columns with a time zone to UTC
     texts = times.to_pandas().replace("", None)
     parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
     wrong = (parsed.isna() & texts.notna()).to_numpy().nonzero()[0]
@@ -137,8 +144,8 @@ def _in_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(parsed.dt.tz_localize(None), pa.timestamp("us"))])
 
 
-def _beside(fs: object, folder: str, path: str) -> str:
-    """A manifest's path as an address: what is relative is relative to the manifest."""
+def _resolve(fs: object, folder: str, path: str) -> str:
+    """Return a path of a manifest as an address; relative paths are relative to the manifest."""
     if "://" in path or path.startswith("/"):
         return path
     joined = str(PurePosixPath(folder, path))

@@ -1,4 +1,4 @@
-"""Tagging one shard of an archive: a function of nothing but what it is told, for any worker anywhere."""
+"""Tagging one shard of an archive, as a function of its arguments alone so that any worker can run it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,41 +12,41 @@ from fsspec import AbstractFileSystem
 
 from ust.archive.filesystems import explain_errors, filesystem
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
-from ust.tagging.formats import events
+from ust.tagging.formats import find_events
 from ust.tagging.tagger import Tagger
 from ust.util.device import prepare_device
 from ust.util.errors import UserError
 from ust.util.names import restore_name
 
-ROWS = 1024  # written together
-FEW = 20  # reasons of failures, for the terminal
-TOGETHER = 256  # embeddings, given to the system at once
+ROWS_PER_WRITE = 1024
+MAX_REASONS = 20  # failures whose reasons are reported to the terminal
+EMBEDDINGS_PER_BATCH = 256
 SPAN = (("path", pa.string()), ("sensor", pa.string()), ("time", pa.timestamp("us")),
         ("start", pa.float64()), ("duration", pa.float64()), ("model", pa.string()))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What is the same for all shards.
+    """Settings that are the same for all shards.
 
     Attributes
     ----------
     archive : str
-        Address of the folder that tags are written to.
+        Address of the archive to write.
     model : str
-        Folder of the trained system; its features' weights are beside it.
+        Folder of the trained system, with the weights of its features beside it.
     model_id : str
-        Stands in each row of tags.
+        Identifier of the system for the column ``model`` of the tags.
     inference_options : dict
-        How the system's answers are read: arguments of `Tagger.load`.
+        Post-processing options of `Tagger.load`.
     window, hop : float
-        Seconds.
+        Duration of a window and distance between window starts, in seconds.
     threshold : float or None
-        Of events; none are listed without.
+        Lowest probability of an event; None writes no events.
     embeddings : bool
-        Whether the system's features are kept.
-    tagged_before : str or None
-        Address of an archive with embeddings, which are read in the place of audio.
+        Write the features, too.
+    source_archive : str or None
+        Address of an archive whose embeddings are read instead of audio.
     """
 
     archive: str
@@ -57,14 +57,14 @@ class ShardJob:
     hop: float = 10.0
     threshold: float | None = None
     embeddings: bool = False
-    tagged_before: str | None = None
+    source_archive: str | None = None
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What came of a shard: recordings, rows of tags, recordings that could not be tagged, incomplete ones.
+    """Counts of a shard: recordings, rows of tags, failed recordings, incomplete recordings.
 
-    Of the reasons of failures there are the first few.
+    `reasons` are the messages of the first failures.
     """
 
     shard: int
@@ -77,15 +77,15 @@ class ShardResult:
 
 @lru_cache(maxsize=1)
 def _tagger(job: ShardJob) -> Tagger:
-    """Loaded once a process."""
+    """Load the tagger once per process."""
     return Tagger.load(job.model, **job.inference_options)
 
 
 def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     """Tag the recordings of a shard and write its files.
 
-    A recording that cannot be read is a row of failures with the reason; all others are tagged. On one thread
-    whatever the machine has: how a sum is split must not depend on where the shard is computed.
+    A recording that cannot be read becomes a row of the failures; all others are tagged. Every machine uses
+    one thread, since the number of threads changes the order of sums and thereby the last bits.
 
     Raises
     ------
@@ -94,105 +94,105 @@ def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     """
     prepare_device(device="cpu", threads=1)
     archive, tagger = Archive(job.archive), _tagger(job)
-    recordings = archive.recordings(shard).to_pylist()
-    with archive.parts(shard, _schemas(job, tagger)) as writers:
-        out = {kind: Rows(writer) for kind, writer in writers.items()}
-        if job.tagged_before is not None:
-            _from_embeddings(job, tagger, shard, out)
+    recordings = archive.read_recordings(shard).to_pylist()
+    with archive.shard_writers(shard, _schemas(job, tagger)) as writers:
+        out = {kind: RowBuffer(writer) for kind, writer in writers.items()}
+        if job.source_archive is not None:
+            _tag_embeddings(job, tagger, shard, out)
         else:
             for recording in recordings:
-                _from_audio(job, tagger, recording, out)
-        for rows in out.values():
-            rows.flush()
+                _tag_audio(job, tagger, recording, out)
+        for buffer in out.values():
+            buffer.flush()
     failed = out[FAILURES]
     return ShardResult(
-        shard, len(recordings), out[TAGS].count, failed.count, out[WARNINGS].count, tuple(failed.first)
+        shard, len(recordings), out[TAGS].count, failed.count, out[WARNINGS].count, tuple(failed.reasons)
     )
 
 
-class Rows:
-    """Rows on their way to a file, so many at a time."""
+class RowBuffer:
+    """Collects rows and writes them to a Parquet file in batches."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
-        self.writer, self.waiting, self.count, self.first = writer, [], 0, []
+        self.writer, self.rows, self.count, self.reasons = writer, [], 0, []
 
-    def add(self, row: dict[str, Any], text: str | None = None) -> None:
-        """Add one more, and keep its text if it is among the first few that have one."""
-        self.waiting.append(row)
+    def add(self, row: dict[str, Any], reason: str | None = None) -> None:
+        """Add a row; of the reasons, the first `MAX_REASONS` are kept."""
+        self.rows.append(row)
         self.count += 1
-        if text is not None and len(self.first) < FEW:
-            self.first.append(text)
-        if len(self.waiting) == ROWS:
+        if reason is not None and len(self.reasons) < MAX_REASONS:
+            self.reasons.append(reason)
+        if len(self.rows) == ROWS_PER_WRITE:
             self.flush()
 
     def flush(self) -> None:
-        """Write those that wait."""
-        if self.waiting:
-            self.writer.write_table(pa.Table.from_pylist(self.waiting, schema=self.writer.schema))
-            self.waiting.clear()
+        """Write the collected rows."""
+        if self.rows:
+            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.writer.schema))
+            self.rows.clear()
 
 
-def _from_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: dict[str, Rows]) -> None:
-    """Tag a recording; its rows are written when all of it could be read."""
+def _tag_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: dict[str, RowBuffer]) -> None:
+    """Tag a recording; its rows are added only after all of it has been read."""
     path = recording["path"]
     metadata = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
-    found: list[str] = []
+    warnings: list[str] = []
     try:
-        fs, place = filesystem(path)
-        with explain_errors(path), fs.open(_written(fs, place), "rb") as raw:
+        fs, location = filesystem(path)
+        with explain_errors(path), fs.open(_existing_name(fs, location), "rb") as raw:
             windows = list(
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
-                    duration=recording["duration"], features=job.embeddings, warn=found.append,
+                    duration=recording["duration"], features=job.embeddings, warn=warnings.append,
                 )
             )  # fmt: skip
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
         out[FAILURES].add({"path": path, "start": recording["start"], "reason": reason}, f"{path}: {reason}")
         return
-    for text in found:
+    for text in warnings:
         warning = text.removeprefix(f"{path}: ")
         out[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
     for window in windows:
         row = metadata | _span(recording["time"], window.start, window.end)
         out[TAGS].add(row | dict(zip(tagger.taxonomy.labels, window.probabilities.tolist(), strict=True)))
         if job.embeddings:
-            given = {name: value.ravel() for name, value in window.features.items()}
-            out[EMBEDDINGS].add(row | given | {"silent": not window.probabilities.any()})
+            features = {name: value.ravel() for name, value in window.features.items()}
+            out[EMBEDDINGS].add(row | features | {"silent": not window.probabilities.any()})
     if job.threshold is not None:
-        for label, start, end, most in events(windows, tagger.taxonomy, job.threshold):
+        for label, start, end, highest in find_events(windows, tagger.taxonomy, job.threshold):
             out[EVENTS].add(
-                metadata | _span(recording["time"], start, end) | {"label": label, "probability": most}
+                metadata | _span(recording["time"], start, end) | {"label": label, "probability": highest}
             )
 
 
-def _written(fs: AbstractFileSystem, place: str) -> str:
-    """A place as the file system has it: in a Parquet file, bytes of names that are not UTF-8 are escaped."""
-    return restore_name(place) if "\\x" in place and not fs.exists(place) else place
+def _existing_name(fs: AbstractFileSystem, path: str) -> str:
+    """Undo the escapes of names that are not UTF-8, which Parquet strings cannot hold."""
+    return restore_name(path) if "\\x" in path and not fs.exists(path) else path
 
 
-def _from_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, Rows]) -> None:
-    """Tag what another archive kept of a shard; what failed there, fails."""
-    before = Archive(job.tagged_before)
-    for row in before.read(FAILURES, shard).to_pylist():
+def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, RowBuffer]) -> None:
+    """Tag a shard from the embeddings of another archive; its failures and warnings are copied."""
+    source = Archive(job.source_archive)
+    for row in source.read(FAILURES, shard).to_pylist():
         out[FAILURES].add(row, f"{row['path']}: {row['reason']}")
-    for row in before.read(WARNINGS, shard).to_pylist() if before.has(WARNINGS, shard) else ():
+    for row in source.read(WARNINGS, shard).to_pylist() if source.has_file(WARNINGS, shard) else ():
         out[WARNINGS].add(row)
-    for batch in before.read(EMBEDDINGS, shard).to_batches(max_chunksize=TOGETHER):
+    for batch in source.read(EMBEDDINGS, shard).to_batches(max_chunksize=EMBEDDINGS_PER_BATCH):
         features = {
-            name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *each.shape)
-            for name, each in tagger.front_ends.items()
+            name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *front_end.shape)
+            for name, front_end in tagger.front_ends.items()
         }
-        found = tagger.probabilities(features)
-        found[batch["silent"].to_numpy(zero_copy_only=False)] = 0
+        predicted = tagger.probabilities(features)
+        predicted[batch["silent"].to_numpy(zero_copy_only=False)] = 0
         spans = batch.select([name for name, _ in SPAN]).to_pylist()
-        for row, probabilities in zip(spans, found.tolist(), strict=True):
+        for row, probabilities in zip(spans, predicted.tolist(), strict=True):
             labels = dict(zip(tagger.taxonomy.labels, probabilities, strict=True))
             out[TAGS].add(row | {"model": job.model_id} | labels)
 
 
 def _span(time: datetime | None, start: float, end: float) -> dict[str, Any]:
-    """Where a stretch is in its recording, and when it was."""
+    """Return the columns start, duration and time of a section of a recording."""
     return {
         "start": start,
         "duration": round(end - start, 6),
@@ -201,18 +201,18 @@ def _span(time: datetime | None, start: float, end: float) -> dict[str, Any]:
 
 
 def _schemas(job: ShardJob, tagger: Tagger) -> dict[str, pa.Schema]:
-    """Of the files that are written of each shard."""
-    found = {
+    """Return the schemas of the files of a shard."""
+    schemas = {
         TAGS: pa.schema([*SPAN, *((label, pa.float32()) for label in tagger.taxonomy.labels)]),
         FAILURES: pa.schema([("path", pa.string()), ("start", pa.float64()), ("reason", pa.string())]),
         WARNINGS: pa.schema([("path", pa.string()), ("start", pa.float64()), ("warning", pa.string())]),
     }
     if job.threshold is not None:
-        found[EVENTS] = pa.schema([*SPAN, ("label", pa.string()), ("probability", pa.float32())])
+        schemas[EVENTS] = pa.schema([*SPAN, ("label", pa.string()), ("probability", pa.float32())])
     if job.embeddings:
-        kinds = [
-            (name, pa.list_(pa.from_numpy_dtype(np.dtype(each.dtype)), int(np.prod(each.shape))))
-            for name, each in tagger.front_ends.items()
+        columns = [
+            (name, pa.list_(pa.from_numpy_dtype(np.dtype(front_end.dtype)), int(np.prod(front_end.shape))))
+            for name, front_end in tagger.front_ends.items()
         ]
-        found[EMBEDDINGS] = pa.schema([*SPAN, *kinds, ("silent", pa.bool_())])
-    return found
+        schemas[EMBEDDINGS] = pa.schema([*SPAN, *columns, ("silent", pa.bool_())])
+    return schemas

@@ -1,42 +1,42 @@
-"""Recording times in file names, as recorders write them."""
+"""Parsing recording times from the file names that recorders write."""
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-# 20240131_235959, 2024-01-31 23.59.59, 31-01-2024_23-59-59; then Z, UTC, +0100, -05:30 or +01, if it says so.
+# 20240131_235959, 2024-01-31 23.59.59 or 31-01-2024_23-59-59, optionally with Z, UTC, +0100, -05:30 or +01.
 CLOCK = re.compile(
     r"(?<!\d)(?:(?P<year>(?:19|20)\d\d)(?P<a>[-_.]?)(?P<month>\d\d)(?P=a)(?P<day>\d\d)"
     r"|(?P<first>\d\d)(?P<b>[-_.])(?P<second>\d\d)(?P=b)(?P<last>(?:19|20)\d\d))"
     r"[T_ $.-]{0,3}(?P<hours>\d\d)[-_.: h]?(?P<minutes>\d\d)[-_.: m]?(?P<seconds>\d\d)(?!\d)"
     r"(?: ?(?P<utc>Z|UTC|GMT)(?![A-Za-z])|[ _]?(?P<offset>[+-]\d\d:?\d\d|\+\d\d)(?!\d))?"
 )
-# AudioMoth's first firmware: Unix seconds. It was not sold before 2016.
+# AudioMoth's first firmware names files by Unix seconds. It was not sold before 2016, hence the range.
 HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
 EARLIEST, LATEST = 0x56000000, 0x80000000
-MOST_HOURS = 14  # of an offset from UTC
+MAX_OFFSET_HOURS = 14
 
 
 def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]:
     """Read the times in the file names of one archive.
 
-    Three forms can only be told apart by looking at all names. Dates such as 01-02-2024 have the day first
-    unless the names show that it is the month. A minus and four digits are an offset from UTC, unless some
-    name shows that they count. Eight decimal digits are Unix seconds only beside hexadecimal ones.
+    Forms that are ambiguous in a single name are resolved over all names. Dates such as 01-02-2024 have the
+    day first unless a name proves the month first. A minus and four digits are an offset from UTC unless a
+    name proves that they are a counter. Eight decimal digits are Unix seconds only beside hexadecimal names.
 
     Parameters
     ----------
     names : sequence of str
-        Without folders.
+        File names without folders.
 
     Returns
     -------
     times : list of datetime or None
-        In UTC, without a time zone. A time without an offset is returned as it stands; None where no time is
-        understood.
+        In UTC, without a time zone. A time without an offset is returned unchanged; None for names without
+        a time.
     known : list of bool
-        Whether the name says the offset from UTC.
+        Whether the name states the offset from UTC.
 
     Examples
     --------
@@ -44,32 +44,32 @@ def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]
     >>> str(time)
     '2024-01-31 07:55:26'
     """
-    found = [list(CLOCK.finditer(name)) for name in names]
-    clocks = [clock for some in found for clock in some]
+    matches = [list(CLOCK.finditer(name)) for name in names]
+    clocks = [clock for of_name in matches for clock in of_name]
     days = [(int(clock["first"]), int(clock["second"])) for clock in clocks if clock["first"]]
     first_is_month = any(second > 12 for _, second in days)
-    counted = any(clock["offset"] and _offset(clock["offset"]) is None for clock in clocks)
+    counters = any(clock["offset"] and _parse_offset(clock["offset"]) is None for clock in clocks)
     seconds = [_unix_seconds(name) for name in names]
     hexadecimal = any(second and not name[:8].isdigit() for name, second in zip(names, seconds, strict=True))
 
     times: list[datetime | None] = []
     known = []
-    for some, second in zip(found, seconds, strict=True):
-        time, says = None, False
+    for of_name, second in zip(matches, seconds, strict=True):
+        time, has_offset = None, False
         if second and hexadecimal:
-            time, says = datetime.fromtimestamp(second, UTC).replace(tzinfo=None), True
-        for clock in some:
-            if time is None and (time := _local(clock, first_is_month=first_is_month)) is not None:
-                offset = None if counted or not clock["offset"] else _offset(clock["offset"])
-                says = bool(clock["utc"]) or offset is not None
+            time, has_offset = datetime.fromtimestamp(second, UTC).replace(tzinfo=None), True
+        for clock in of_name:
+            if time is None and (time := _parse_local(clock, first_is_month=first_is_month)) is not None:
+                offset = None if counters or not clock["offset"] else _parse_offset(clock["offset"])
+                has_offset = bool(clock["utc"]) or offset is not None
                 time -= offset or timedelta(0)
         times.append(time)
-        known.append(says)
+        known.append(has_offset)
     return times, known
 
 
-def _local(clock: re.Match, *, first_is_month: bool) -> datetime | None:
-    """Return the date and time as they stand, None if there is no such date or time of day."""
+def _parse_local(clock: re.Match, *, first_is_month: bool) -> datetime | None:
+    """Return the date and time without regard to an offset; None if they do not exist."""
     if clock["year"]:
         date = (clock["year"], clock["month"], clock["day"])
     elif first_is_month:
@@ -82,16 +82,16 @@ def _local(clock: re.Match, *, first_is_month: bool) -> datetime | None:
         return None
 
 
-def _offset(text: str) -> timedelta | None:
-    """Return an offset from UTC; None if no place on Earth has it, such as -0007."""
+def _parse_offset(text: str) -> timedelta | None:
+    """Return an offset from UTC; None if no time zone has it, such as -0007."""
     hours, minutes = int(text[1:3]), int(text[3:].removeprefix(":") or 0)
-    if hours > MOST_HOURS or minutes not in (0, 15, 30, 45) or (minutes and not hours):
+    if hours > MAX_OFFSET_HOURS or minutes not in (0, 15, 30, 45) or (minutes and not hours):
         return None
     return (-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes)
 
 
 def _unix_seconds(name: str) -> int | None:
-    """Return what a name of eight hexadecimal digits may mean, None if it is no recent time."""
+    """Return the Unix time of a name of eight hexadecimal digits, None outside the plausible range."""
     stem = PurePosixPath(name).stem
     if not HEXADECIMAL.fullmatch(stem):
         return None

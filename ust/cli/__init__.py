@@ -1,1 +1,1 @@
-"""The program `ust`: what its commands take, and how they speak on the terminal."""
+"""The program `ust`: its commands, their options, logging and error reporting."""

@@ -1,4 +1,4 @@
-"""Compare systems on the same resampled clips: is one really ahead of another?"""
+"""Compare systems by a paired bootstrap: is the difference between them significant?"""
 
 import argparse
 from collections.abc import Sequence
@@ -8,21 +8,23 @@ from pathlib import Path
 from ust.cli.console import log, parse_args
 
 
-def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = None) -> None:
-    """Print each pair's figures, the interval of their difference, and how often the first is ahead."""
+def main(prog: str = "python -m stages.compare", argv: Sequence[str] | None = None) -> None:
+    """Print, for each pair of systems, the difference of each metric with its interval."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("predictions", type=Path, nargs="+", help="two or more CSVs in the submission layout")
-    parser.add_argument("--annotations", type=Path, default=Path("data/raw/annotations.csv"))
+    parser.add_argument(
+        "--annotations", type=Path, default=Path("data/raw/annotations.csv"), help="CSV with the ground truth"
+    )
     parser.add_argument("--taxonomy", type=Path, default=Path("data/raw/dcase-ust-taxonomy.yaml"))
     parser.add_argument(
         "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
     )
     parser.add_argument(
-        "--unit", choices=["clips", "sensors"], default="clips", help="what is drawn with replacement"
+        "--unit", choices=["clips", "sensors"], default="clips", help="unit that the bootstrap resamples"
     )
-    parser.add_argument("--out", type=Path, help="JSON file to write, too")
+    parser.add_argument("--out", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out"], words=words)
+    args = parse_args(parser, writes=["out"], argv=argv)
     if len(args.predictions) < 2:
         parser.error("two files of predictions are needed to compare")
     if len({path.resolve() for path in args.predictions}) < len(args.predictions):
@@ -42,10 +44,10 @@ def main(prog: str = "python -m stages.compare", words: Sequence[str] | None = N
 
     pairs = []
     for (a, first), (b, second) in combinations(zip(args.predictions, systems, strict=True), 2):
-        found = compare_systems(first, second, unit=args.unit, count=settings.bootstrap, seed=settings.seed)
-        pairs.append({"first": str(a), "second": str(b), "figures": found})
+        figures = compare_systems(first, second, unit=args.unit, count=settings.bootstrap, seed=settings.seed)
+        pairs.append({"first": str(a), "second": str(b), "figures": figures})
         log.info("%s against %s, %d resamples of %s:", a, b, settings.bootstrap, args.unit)
-        for name, row in found.items():
+        for name, row in figures.items():
             log.info(
                 "  %-26s %.4f  %.4f  difference %+.4f [%+.4f, %+.4f]  first ahead in %.1f %%",
                 *(

@@ -1,4 +1,4 @@
-"""What a command says on the terminal: log lines, progress bars, and errors without tracebacks."""
+"""Command-line infrastructure: options, logging, progress bars, and errors without tracebacks."""
 
 import argparse
 import codecs
@@ -21,8 +21,8 @@ LEVELS = {"quiet": logging.WARNING, "normal": logging.INFO, "verbose": logging.D
 _started = time.monotonic()
 
 
-class _Lines:
-    """A text stream for tqdm that makes a line of each of its redrawings, for logs."""
+class _LineStream:
+    """Text stream for tqdm that writes each refresh of the bar as a line of its own, for logs."""
 
     def write(self, text: str) -> None:
         if text.strip():
@@ -33,7 +33,7 @@ class _Lines:
 
 
 def progress(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
-    """Iterate with a progress bar; in CI or a pipe, with a line now and then instead."""
+    """Iterate with a progress bar; without a terminal or in CI, log a line every 15 seconds instead."""
     from tqdm import tqdm
 
     live = sys.stderr.isatty() and not os.environ.get("CI")
@@ -43,7 +43,7 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "c
         total=total,
         desc=description,
         unit=unit,
-        file=sys.stderr if live else _Lines(),
+        file=sys.stderr if live else _LineStream(),
         disable=total == 0 or not log.isEnabledFor(logging.INFO),
         **({"dynamic_ncols": True} if live else logged),
     )
@@ -54,42 +54,42 @@ def parse_args(
     *,
     writes: Sequence[str] = (),
     replaces: Sequence[str] = (),
-    words: Sequence[str] | None = None,
+    argv: Sequence[str] | None = None,
 ) -> argparse.Namespace:
-    """Parse the command line, with the options that every command has: -v and -q.
+    """Parse the command line, with the options that all commands share: -v and -q.
 
-    Where a stage's command line is not at hand, as in `dvc repro`, UST_LOG=quiet or verbose does the same.
+    The environment variable UST_LOG (quiet or verbose) has the same effect, for stages run by `dvc repro`.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
     writes : sequence of str
-        The arguments that name files to write.
+        Names of the arguments that are output files.
     replaces : sequence of str
-        Those that name folders to replace; there is an option --force then.
-    words : sequence of str, optional
-        The command line, by default the process's.
+        Names of the arguments that are output folders; they add the option --force.
+    argv : sequence of str, optional
+        Arguments to parse; by default those of the process.
 
     Raises
     ------
     UserError
-        If the command line is not understood, or would write over what it reads or writes elsewhere.
+        If the arguments are invalid, or an output would overwrite an input or another output.
     """
 
     def error(message: str) -> None:
-        raise UserError(f"{message}; {parser.prog} --help says what is taken")
+        raise UserError(f"{message}; {parser.prog} --help lists the options")
 
     parser.error = error
-    how_much = parser.add_mutually_exclusive_group()
-    for name, text in (("verbose", "say more, with tracebacks"), ("quiet", "say what is wrong and no more")):
-        how_much.add_argument(
+    verbosity = parser.add_mutually_exclusive_group()
+    for name, text in (("verbose", "log details and tracebacks"), ("quiet", "log only warnings and errors")):
+        verbosity.add_argument(
             f"-{name[0]}", f"--{name}", dest="log", action="store_const", const=name, help=text
         )
     if replaces:
         parser.add_argument(
-            "--force", action="store_true", help=f"replace {', '.join(replaces)} whatever is in it"
+            "--force", action="store_true", help=f"replace {', '.join(replaces)} even if it holds other files"
         )
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     level = args.log or os.environ.get("UST_LOG") or "normal"
     if level not in LEVELS:
         raise UserError(f"UST_LOG is {level!r}, should be one of {', '.join(LEVELS)}")
@@ -99,8 +99,8 @@ def parse_args(
 
 
 def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replaces: Sequence[str]) -> None:
-    """Refuse outputs that are inputs, hold inputs, or are given twice."""
-    given = {
+    """Refuse outputs that are also inputs, contain inputs, or are named twice."""
+    paths_of = {
         name: [
             value for value in (values if isinstance(values, list) else [values]) if isinstance(value, Path)
         ]
@@ -108,11 +108,11 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
     }
     here = Path.cwd()
     for name in (*writes, *replaces):
-        for out in given[name]:
+        for out in paths_of[name]:
             place = out.resolve()
             if place == here or place in here.parents:
-                continue  # refused by whoever writes there, for that reason
-            for other, paths in given.items():
+                continue  # `atomic_folder` refuses the working folder and its parents with a better message
+            for other, paths in paths_of.items():
                 for path in paths if other != name else ():
                     if path.resolve() == place:
                         raise UserError(
@@ -125,12 +125,12 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Which of how many, from an option like "3/16"; None of None.
+    """Parse the option --shard, such as "3/16", into shard number and number of shards; None stays None.
 
     Raises
     ------
     UserError
-        If it is not of that form.
+        If the option does not have that form.
     """
     if text is None:
         return None
@@ -141,14 +141,14 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def log_done(message: str, *values: object) -> None:
-    """Say what was written, how much of it, and how long that took: a command's last line."""
+    """Log the last line of a command: its outputs, their number, and the elapsed time."""
     seconds = time.monotonic() - _started
     minutes, rest = divmod(round(seconds), 60)
     log.info(message + ", %s", *values, f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
 
 
 def escape_output() -> None:
-    """Have standard output and error take any text: what their encoding lacks is escaped, not refused."""
+    """Escape characters that the encoding of standard output or error lacks, instead of failing."""
     codecs.register_error("ust", _escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -156,7 +156,7 @@ def escape_output() -> None:
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    r"""Replace what a terminal lacks: bars by #, dots by dots, letters by their escapes such as \xdf."""
+    r"""Replace characters a terminal lacks: bars by #, ellipses by dots, letters by escapes such as \xdf."""
     text = error.object[error.start : error.end]
     plain = {"…": "...", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
     pieces = [plain.get(each) or printable(each) for each in text]
@@ -164,7 +164,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's main function; turn what the user can mend into one message and exit code 1.
+    """Run the main function of a command; report errors the user can fix as one message and exit code 1.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def run_command(main: Callable[[], None]) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for noisy in ("numba", "h5py", "absl", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Of joblib, about workers stopped because of an error that is reported itself, or replaced by fresh ones.
+    # joblib warns about workers that stop after an error, which is reported anyway, or that it replaces.
     warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     try:
@@ -196,8 +196,8 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
         log.error(
-            "interrupted; the same command keeps finished clips, and goes on after a network's last epoch "
-            "(heads, fine-tuning and the baseline start again)"
+            "interrupted; run the same command to continue: finished clips are kept, networks resume after "
+            "their last epoch (heads, fine-tuning and the baseline start again)"
         )
         sys.exit(130)
     sys.exit(0)

@@ -1,4 +1,4 @@
-"""Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
+"""Score predictions of any system with the official metrics of DCASE 2019 Task 5 and bootstrap intervals."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
 
 
-def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(prog: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
     parser.add_argument(
@@ -28,25 +28,32 @@ def arguments(prog: str, words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
     )
-    parser.add_argument("--details", type=Path, help="JSON file to write that and every label's figures to")
-    parser.add_argument("--curves", type=Path, help="folder to write the tables behind the plots to")
-    parser.add_argument("--train-predictions", type=Path, help="CSV for train, to choose thresholds on")
-    parser.add_argument("--labels", type=Path, help="CSV with the labels of those")
     parser.add_argument(
-        "--dataset", type=Path, help="dataset.json of the stage download, to name the data source"
+        "--details", type=Path, help="JSON file to write all figures to, those of each label included"
     )
-    parser.add_argument("--model", type=Path, help="model folder, to name what the predictions rest on")
+    parser.add_argument("--curves", type=Path, help="folder to write the tables of the plots to")
     parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), help="its section evaluate, if it is there"
+        "--train-predictions", type=Path, help="CSV of predictions for train, to choose thresholds"
     )
-    args = parse_args(parser, writes=["out", "details"], words=words)
+    parser.add_argument("--labels", type=Path, help="CSV with the labels of the train clips")
+    parser.add_argument(
+        "--dataset", type=Path, help="dataset.json of the stage download, to record the data source"
+    )
+    parser.add_argument("--model", type=Path, help="model folder, to record the model's provenance")
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        help="file with the section evaluate; defaults apply without it",
+    )
+    args = parse_args(parser, writes=["out", "details"], argv=argv)
     if (args.train_predictions is None) != (args.labels is None):
         parser.error("--train-predictions and --labels go together")
     return args
 
 
 def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> dict[str, float]:
-    """By label, the threshold that is best on train."""
+    """Return, for each label, the threshold with the highest F1 on train."""
     from ust.annotations.labels import read_labels
     from ust.evaluation.calibration import best_thresholds
     from ust.evaluation.predictions import read_predictions
@@ -60,26 +67,26 @@ def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> d
 def provenance(
     args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "CoarseMode"
 ) -> dict[str, str | int]:
-    """What the figures rest on."""
+    """Return the provenance of the metrics: split, counts, data source and model."""
     from ust.util.documents import read_json
 
-    found: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
+    facts: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
     if args.dataset:
         dataset = read_json(args.dataset, made_by="download")
-        found["data_source"] = dataset["source"]
+        facts["data_source"] = dataset["source"]
         if dataset.get("release"):
-            found["data_release"] = dataset["release"]
+            facts["data_release"] = dataset["release"]
     if args.model:
         metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
-        found |= {key: metadata[key] for key in ABOUT if key in metadata}
+        facts |= {key: metadata[key] for key in ABOUT if key in metadata}
         for name, attributes in metadata.get("features", {}).items():
-            found |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
-    return found
+            facts |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
+    return facts
 
 
-def main(prog: str = "python -m stages.evaluate", words: Sequence[str] | None = None) -> None:
-    """Write the headline figures and, if asked, every label's figures and the tables behind the plots."""
-    args = arguments(prog, words)
+def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = None) -> None:
+    """Write the headline figures and, on request, all figures and the tables of the plots."""
+    args = parse_arguments(prog, argv)
 
     from ust.annotations.annotations import read_coarse_mode, read_ground_truth
     from ust.annotations.taxonomy import read_taxonomy

@@ -1,7 +1,8 @@
-"""Bring labelled recordings into a folder that ust init made; they are only read.
+"""Import labelled recordings into a project that ust init made. The recordings are read, never changed.
 
-Forms: sonyc (annotations.csv), esc50, urbansound8k, label-studio (JSON), raven (selection tables), audacity
-(label tracks), csv (recording, label, perhaps start, end, annotator, group), folder (one for each class).
+Formats: sonyc (annotations.csv), esc50, urbansound8k, label-studio (JSON), raven (selection tables), audacity
+(label tracks), csv (recording, label, optionally start, end, annotator, group), folder (one for each class).
+Recordings without labels are imported by --unlabelled.
 """
 
 import argparse
@@ -17,61 +18,73 @@ from ust.util.errors import UserError, bullet_list
 from ust.util.names import nfc
 
 if TYPE_CHECKING:
-    from ust.custom.voice import SpeechFilter
+    from ust.custom.speech import SpeechFilter
     from ust.datasets.formats.base import Annotation
 
 
-def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
-    """Cut clips of ten seconds, label them, deal them to train and validate."""
+def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
+    """Cut recordings into ten-second clips, label them and split them into train and validate."""
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of ust init")
-    parser.add_argument("source", type=Path, help="file or folder with labels")
-    parser.add_argument("--format", help="by default what it looks like")
-    parser.add_argument("--audio", type=Path, help="folder of the recordings, where they lie elsewhere")
+    parser.add_argument("folder", type=Path, help="folder made by ust init")
+    parser.add_argument("source", type=Path, help="file or folder with the labels")
+    parser.add_argument("--format", help="format of SOURCE, by default detected")
+    parser.add_argument("--audio", type=Path, help="folder of the recordings, if not beside the labels")
     parser.add_argument(
         "--column", action="append", default=[], metavar="WHAT=NAME",
-        help="a table's column for path, label, start, end, duration (start_ms, end_ms, duration_ms), "
-        "annotator, group or split; WHAT= for none",
+        help="name of the column with path, label, start, end, duration (start_ms, end_ms, duration_ms), "
+        "annotator, group or split; WHAT= if the table has none",
     )  # fmt: skip
-    parser.add_argument("--separator", help="of a table's columns")
+    parser.add_argument("--separator", help="column separator of a table, by default detected")
     parser.add_argument(
-        "--map", action="append", default=[], metavar="LABEL=CLASS", help="a label that has another name here"
+        "--map", action="append", default=[], metavar="LABEL=CLASS", help="rename a label; LABEL= ignores it"
     )
     parser.add_argument(
         "--group", metavar="PATTERN",
-        help=r"regular expression: what of a recording's name says what it belongs to, such as '^(\d+)-'",
+        help=r"regular expression for the part of a file name that identifies its group, such as '^(\d+)-'; "
+        "a group is never divided between train and validate",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("train", "validate", "test"), help="of all these clips")
     parser.add_argument(
-        "--validate", type=float, default=0.2, help="share of the clips to validate on, default 0.2"
+        "--split", choices=("train", "validate", "test"), help="put all these clips into one split"
     )
     parser.add_argument(
-        "--validate-fold", action="append", default=[], help="of a data set with folds, to validate on"
+        "--validate", type=float, default=0.2, help="share of the clips for validate, default 0.2"
     )
-    parser.add_argument("--seed", type=int, default=2019, help="of the dealing, default 2019")
+    parser.add_argument(
+        "--validate-fold",
+        action="append",
+        default=[],
+        help="fold to use as validate, for data sets with folds",
+    )
+    parser.add_argument("--seed", type=int, default=2019, help="seed of the split, default 2019")
     parser.add_argument("--only-labelled", action="store_true", help="leave out clips without labels")
     parser.add_argument(
         "--asked", metavar="CLASSES",
-        help="with commas, the classes that SOURCE was labelled for, by default all; the others are not "
-        "taken for absent",
+        help="the classes that SOURCE was labelled for, separated by commas, by default all; the others "
+        "stay unknown instead of absent",
     )  # fmt: skip
     parser.add_argument(
         "--replace", action="store_true",
-        help="put the labels in the place of those that the same annotators gave these clips before, instead "
-        "of adding to them",
+        help="replace earlier labels of these clips by the same annotators, instead of adding to them",
     )  # fmt: skip
     parser.add_argument(
-        "--unlabelled", action="store_true", help="SOURCE is a folder of recordings without labels, to review"
+        "--unlabelled",
+        action="store_true",
+        help="SOURCE is a folder of recordings without labels, for ust review",
     )
     parser.add_argument(
         "--no-speech",
         action="store_true",
-        help="keep no clip in which somebody is heard to speak",
+        help="leave out clips with audible speech",
     )
-    parser.add_argument("--speech-threshold", type=float, default=0.05, help="of that, default 0.05")
-    args = parse_args(parser, words=words)
+    parser.add_argument(
+        "--speech-threshold",
+        type=float,
+        default=0.05,
+        help="lowest probability of speech for --no-speech, default 0.05",
+    )
+    args = parse_args(parser, argv=argv)
     if not 0 <= args.validate < 1:
         parser.error(f"--validate is {args.validate}, should be a share below 1")
 
@@ -91,59 +104,61 @@ def main(prog: str = "ust import", words: Sequence[str] | None = None) -> None:
         options["refuse"] = speech_filter(args.folder, args.speech_threshold)
     with collection.lock():
         if args.unlabelled:
-            found = import_unlabelled(collection, list_recordings(args.source), root, **options)
+            result = import_unlabelled(collection, list_recordings(args.source), root, **options)
         else:
             name = args.format or detect_format(args.source)
             if name not in FORMATS:
                 raise UserError(f"--format is {name!r}, should be one of {', '.join(FORMATS)}")
-            given = ImportOptions(
+            import_options = ImportOptions(
                 args.audio, parse_pairs("--column", args.column), args.separator, tuple(args.validate_fold)
             )
-            read = FORMATS[name].read(args.source, given)
+            read = FORMATS[name].read(args.source, import_options)
             problems += read.problems
             if problems and not read.usable:
-                warn(problems, "thing(s) could not be used")
+                log_list(problems, "entries could not be used")
                 raise UserError(f"{args.source}: nothing of it could be used")
-            said = assign_groups(read.annotations, args.group) if args.group else read.annotations
-            found = import_recordings(
-                collection, said, root, renamed=parse_pairs("--map", args.map), split=args.split,
+            annotations = assign_groups(read.said, args.group) if args.group else read.said
+            result = import_recordings(
+                collection, annotations, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
                 asked=args.asked and args.asked.split(","), replace_answers=args.replace,
-                source_name=relative(args.source, args.folder), **options,
+                source_name=relative_path(args.source, args.folder), **options,
             )  # fmt: skip
-    problems += found.problems
-    for text in found.warnings:
+    problems += result.problems
+    for text in result.warnings:
         log.warning("%s", text)
-    warn(problems, "thing(s) could not be used")
-    warn(found.contradictions, "contradiction(s)")
-    known = f", {found.known} were there" if found.known else ""
-    if found.clips or found.known:
-        log_done("%s: %d new clips%s", args.folder, found.clips, known)
-    if found.unreadable:
-        bad = bullet_list(found.unreadable, limit=10_000)
-        raise UserError(f"{len(found.unreadable)} recordings cannot be read, the others are used:\n{bad}")
-    if not found.clips and not found.known:
+    log_list(problems, "entries could not be used")
+    log_list(result.contradictions, "contradictions")
+    known = f", {result.known} known before" if result.known else ""
+    if result.clips or result.known:
+        log_done("%s: %d new clips%s", args.folder, result.clips, known)
+    if result.unreadable:
+        listing = bullet_list(result.unreadable, limit=10_000)
+        raise UserError(
+            f"{len(result.unreadable)} recordings cannot be read, the others are used:\n{listing}"
+        )
+    if not result.clips and not result.known:
         raise UserError(f"{args.source}: nothing of it could be used")
 
 
-def warn(lines: list[str], what: str) -> None:
-    """Log a list, if there is anything in it."""
+def log_list(lines: list[str], title: str) -> None:
+    """Log a warning with a list of lines, unless the list is empty."""
     if lines:
-        log.warning("%d %s:\n%s", len(lines), what, bullet_list(lines, limit=10_000))
+        log.warning("%d %s:\n%s", len(lines), title, bullet_list(lines, limit=10_000))
 
 
-def relative(path: Path, folder: Path) -> str:
-    """Return a path relative to a folder, in letters that any file can hold."""
+def relative_path(path: Path, folder: Path) -> str:
+    """Return a path relative to a folder, with bytes that are not UTF-8 escaped."""
     return os.path.relpath(path, folder).replace(os.sep, "/").encode("utf-8", "backslashreplace").decode()
 
 
 def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
-    """What hears voices, with the weights that the folder's params.yaml names."""
+    """Return the speech filter, with the weights that the project's params.yaml names."""
     from tempfile import TemporaryDirectory
 
     from ust.cli.train import weights_fetcher
     from ust.custom.project import PARAMS
-    from ust.custom.voice import SpeechFilter
+    from ust.custom.speech import SpeechFilter
     from ust.features.registry import read_feature, write_weights
 
     _, settings = read_feature(folder / PARAMS, "mn")
@@ -152,39 +167,39 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
         return SpeechFilter(Path(scratch), settings.weights, threshold)
 
 
-def assign_groups(said: "list[Annotation]", pattern: str) -> "list[Annotation]":
-    """The same, each of the group that a pattern finds in its recording's name.
+def assign_groups(annotations: "list[Annotation]", pattern: str) -> "list[Annotation]":
+    """Set the group of each annotation to the part of the recording's name that a pattern matches.
 
     Raises
     ------
     UserError
-        If the pattern is none, or finds nothing in a name.
+        If the pattern is not a regular expression, or does not match a name.
     """
     try:
         expression = re.compile(nfc(pattern))
     except re.error as error:
-        raise UserError(f"--group is {pattern!r}, no regular expression: {error}") from None
-    found = []
-    for each in said:
-        match = expression.search(nfc(each.path.name))
+        raise UserError(f"--group is {pattern!r}, which is not a regular expression: {error}") from None
+    grouped = []
+    for annotation in annotations:
+        match = expression.search(nfc(annotation.path.name))
         if not match or not match.group(match.lastindex or 0):
-            raise UserError(f"--group: {pattern!r} finds nothing in {each.path.name!r}")
-        found.append(replace(each, group=match.group(match.lastindex or 0)))
-    return found
+            raise UserError(f"--group: {pattern!r} does not match {annotation.path.name!r}")
+        grouped.append(replace(annotation, group=match.group(match.lastindex or 0)))
+    return grouped
 
 
 def parse_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Options like "label=species" as a mapping.
+    """Parse options of the form "label=species" into a mapping.
 
     Raises
     ------
     UserError
-        If one is not like that.
+        If an option does not have that form.
     """
-    found = {}
+    pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise UserError(f"{option} is {text!r}, should be like NAME=OTHER")
-        found[name] = value
-    return found
+        pairs[name] = value
+    return pairs

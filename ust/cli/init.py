@@ -1,4 +1,4 @@
-"""Make a folder for a tagger of your own sounds: its classes, and the settings of its training."""
+"""Create a project for a tagger of your own classes: the taxonomy and the training settings."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,25 +7,36 @@ from pathlib import Path
 from ust.cli.console import log, log_done, parse_args
 
 
-def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
+def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     """Write dcase-ust-taxonomy.yaml, params.yaml and dvc.yaml."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description=__doc__,
         epilog='ust init my-city --classes "tram, church bell, market: voices, market: cart"',
     )
-    parser.add_argument("folder", type=Path, help="to make")
-    how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--classes", help='with commas; "market: cart" is a fine class of a coarse one')
-    how.add_argument(
-        "--from", dest="source", type=Path, metavar="FOLDER", help="a folder of recordings for each class"
+    parser.add_argument("folder", type=Path, help="folder to create")
+    classes = parser.add_mutually_exclusive_group(required=True)
+    classes.add_argument(
+        "--classes",
+        help='class names, with commas; "market: cart" is the fine class cart of the coarse class market',
     )
-    how.add_argument("--taxonomy", type=Path, help="a file in the layout of dcase-ust-taxonomy.yaml")
+    classes.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FOLDER",
+        help="take the classes from a folder with a subfolder of recordings for each class",
+    )
+    classes.add_argument(
+        "--taxonomy", type=Path, help="taxonomy file in the layout of dcase-ust-taxonomy.yaml"
+    )
     parser.add_argument(
-        "--weights", default="mn04_as", help="of the MobileNet it hears with, default mn04_as"
+        "--weights", default="mn04_as", help="weights of the pretrained MobileNet, default mn04_as"
     )
-    parser.add_argument("--checkpoint", type=Path, help="their file, where it is not to be downloaded")
-    args = parse_args(parser, words=words)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file with these weights, instead of downloading them"
+    )
+    args = parse_args(parser, argv=argv)
 
     import os
 
@@ -52,13 +63,13 @@ def main(prog: str = "ust init", words: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.checkpoint}: no such file")
     place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
     collection = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
-    found = [
+    unreadable = [
         (path, conversion_hint(str(path))) for path in (list_recordings(args.source) if args.source else ())
     ]
-    if lines := [f"{printable(path)}: {reason}" for path, reason in found if reason]:
+    if lines := [f"{printable(path)}: {reason}" for path, reason in unreadable if reason]:
         log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
     log_done(
-        "%s: %d classes; ust import %s SOURCE brings clips",
+        "%s: %d classes; add clips by ust import %s SOURCE",
         args.folder,
         len(collection.taxonomy.labels),
         args.folder,

@@ -1,8 +1,8 @@
-"""Tag live sound: raw samples from standard input, or a microphone.
+"""Tag live sound from standard input (raw samples) or a microphone.
 
 arecord -q -f S16_LE -r 44100 -t raw | ust listen --system S
 
-A line of CSV for each label over the threshold, as soon as its window has been heard.
+Writes a line of CSV for each label that reaches the threshold, as soon as a window is complete.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ust.cli.console import log_done, parse_args
-from ust.cli.tag import add_system, load_tagger
+from ust.cli.tag import add_system_options, load_tagger
 from ust.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,20 +21,32 @@ FORMATS = {"s16": ("<i2", 2**15), "s32": ("<i4", 2**31), "f32": ("<f4", 1)}
 BLOCK_SECONDS = 0.5
 
 
-def main(prog: str = "ust listen", words: Sequence[str] | None = None) -> None:
-    """Print what is heard until the sound ends."""
+def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
+    """Print the tags of each window until the input ends."""
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_system(parser)
-    parser.add_argument("--rate", type=int, default=44_100, help="samples a second, default 44100")
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--format", choices=FORMATS, default="s16", help="of a sample, little-endian")
-    parser.add_argument("--window", type=float, default=10.0, help="seconds, at most 10, the default")
-    parser.add_argument("--hop", type=float, default=5.0, help="seconds from window to window, default 5")
-    parser.add_argument("--threshold", type=float, default=0.5, help="of what is printed, default 0.5")
-    parser.add_argument("--microphone", action="store_true", help="by the package sounddevice")
-    args = parse_args(parser, words=words)
+    add_system_options(parser)
+    parser.add_argument("--rate", type=int, default=44_100, help="sample rate in Hz, default 44100")
+    parser.add_argument("--channels", type=int, default=1, help="number of channels, default 1")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="s16", help="sample format, little-endian, default s16"
+    )
+    parser.add_argument(
+        "--window", type=float, default=10.0, help="duration of a window in seconds, at most 10, default 10"
+    )
+    parser.add_argument(
+        "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="lowest probability to print, default 0.5"
+    )
+    parser.add_argument(
+        "--microphone",
+        action="store_true",
+        help="record from the default microphone (needs the package sounddevice)",
+    )
+    args = parse_args(parser, argv=argv)
     for name, low, high in (("rate", 1000, 768_000), ("channels", 1, 64)):
         value = getattr(args, name)
         if not low <= value <= high:
@@ -51,28 +63,28 @@ def main(prog: str = "ust listen", words: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         count += 1
     if not count:
-        raise UserError("no samples came; the sound should be raw, without a header, on standard input")
+        raise UserError("no samples arrived; standard input should be raw samples without a header")
     log_done("%d windows", count)
 
 
 def _standard_input(args: argparse.Namespace) -> "Iterator[np.ndarray]":
-    """Blocks of raw samples; what is cut within a sample at the end is left out."""
+    """Read blocks of raw samples from standard input; an incomplete sample at the end is dropped."""
     import numpy as np
 
     kind, full = FORMATS[args.format]
     frame = np.dtype(kind).itemsize * args.channels
     size = frame * max(1, round(BLOCK_SECONDS * args.rate))
-    left = b""
+    pending = b""
     while more := sys.stdin.buffer.read1(size):
-        left += more
-        whole = len(left) // frame * frame
-        samples = np.frombuffer(left[:whole], kind).astype(np.float32) / full
-        left = left[whole:]
+        pending += more
+        whole = len(pending) // frame * frame
+        samples = np.frombuffer(pending[:whole], kind).astype(np.float32) / full
+        pending = pending[whole:]
         yield samples.reshape(-1, args.channels)
 
 
 def _microphone(args: argparse.Namespace) -> "Iterator[np.ndarray]":
-    """Blocks of the default microphone, without end."""
+    """Record blocks from the default microphone, without end."""
     import sounddevice
 
     with sounddevice.InputStream(args.rate, channels=args.channels, dtype="float32") as stream:

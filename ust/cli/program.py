@@ -1,4 +1,4 @@
-"""The program `ust`: one command for each thing that people do without the pipeline."""
+"""The program `ust`: the commands that work without the pipeline."""
 
 import sys
 from importlib import import_module
@@ -6,40 +6,40 @@ from importlib import import_module
 from ust.cli.console import run_command
 from ust.util.errors import UserError
 
-# By name: the module in ust.cli, and what it is for.
+# The module in ust.cli and the line of help for each command.
 COMMANDS = {
-    "init": ("own.init", "begin a tagger of your own sounds"),
-    "import": ("own.import_", "bring labelled recordings into it"),
-    "train": ("own.train", "train it, and see how good it is"),
-    "review": ("own.review", "listen to what teaches it most, on a page of your browser"),
+    "init": ("init", "create a project for a tagger of your own classes"),
+    "import": ("import_", "import labelled recordings into the project"),
+    "train": ("train", "train the tagger and report its performance"),
+    "review": ("review", "label the most informative clips in the browser"),
     "tag": ("tag", "tag recordings with a trained system"),
     "listen": ("listen", "tag live sound"),
-    "tag-archive": ("tag_archive", "tag thousands of recordings, or millions, to Parquet"),
-    "query": ("query", "ask a tagged archive: what, when, where"),
-    "evaluate": ("evaluate", "score predictions by the official metrics"),
-    "compare": ("compare", "is one system really ahead of another?"),
-    "export": ("export", "a trained system to pass on, as ONNX or as a folder"),
+    "tag-archive": ("tag_archive", "tag thousands or millions of recordings, to Parquet"),
+    "query": ("query", "query a tagged archive by label, time and sensor"),
+    "evaluate": ("evaluate", "score predictions with the official metrics"),
+    "compare": ("compare", "test whether one system is better than another"),
+    "export": ("export", "export a trained system as ONNX or as a folder"),
 }
 
 
 def usage() -> str:
-    """What the program takes."""
+    """Return the help text of the program."""
     lines = [f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: ust COMMAND …, and ust COMMAND --help for what it takes", *lines])
+    return "\n".join(["usage: ust COMMAND …; ust COMMAND --help lists the options of a command", *lines])
 
 
 def dispatch() -> None:
-    """Run the command that is named."""
-    name, *words = sys.argv[1:] or ["--help"]
+    """Run the command named on the command line."""
+    name, *argv = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
         return
     if name not in COMMANDS:
         raise UserError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
     module, _ = COMMANDS[name]
-    import_module(f"ust.cli.{module}").main(f"ust {name}", words)
+    import_module(f"ust.cli.{module}").main(f"ust {name}", argv)
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the program (entry point of the package)."""
     run_command(dispatch)

@@ -1,8 +1,8 @@
-"""Ask a tagged archive: how often, when and where was something heard?
+"""Query a tagged archive: how many windows match a condition, when and where.
 
 ust query OUT "siren > 0.8 and not music > 0.5" --by hour,sensor
 
-A label may be named by a part of it that no other has; in quotes if there are spaces in it.
+A label may be abbreviated to any part that is unique among the labels; quote parts that contain spaces.
 """
 
 import argparse
@@ -14,21 +14,27 @@ from ust.cli.console import log_done, parse_args
 from ust.util.errors import UserError
 
 
-def main(prog: str = "ust query", words: Sequence[str] | None = None) -> None:
-    """Print counts and the clearest windows."""
+def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
+    """Print the counts and the windows with the highest probabilities."""
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("archive", metavar="OUT", help="what tag-archive wrote")
-    parser.add_argument("condition", metavar="CONDITION")
+    parser.add_argument("archive", metavar="OUT", help="archive that ust tag-archive wrote")
     parser.add_argument(
-        "--by", default="", help="count by these: hour, day, weekday, month (UTC), sensor, path; with commas"
+        "condition", metavar="CONDITION", help='for example "siren > 0.8 and not music > 0.5"'
     )
-    parser.add_argument("--top", type=int, default=10, help="how many of the clearest windows, default 10")
-    parser.add_argument("--csv", type=Path, help="file for the counts, too")
-    parser.add_argument("--png", type=Path, help="file for a map of hours against days")
-    parser.add_argument("--page", type=Path, help="file for all of it as a page")
-    args = parse_args(parser, writes=["csv", "png", "page"], words=words)
+    parser.add_argument(
+        "--by",
+        default="",
+        help="count for each hour, day, weekday, month (UTC), sensor or path; separate several by commas",
+    )
+    parser.add_argument(
+        "--top", type=int, default=10, help="number of best matching windows to list, default 10"
+    )
+    parser.add_argument("--csv", type=Path, help="CSV file to write the counts to")
+    parser.add_argument("--png", type=Path, help="PNG file to write a heat map to, hours against days")
+    parser.add_argument("--page", type=Path, help="HTML file to write the whole result to")
+    args = parse_args(parser, writes=["csv", "png", "page"], argv=argv)
     if args.top < 1:
         parser.error(f"--top is {args.top}, should be at least 1")
 
@@ -39,7 +45,7 @@ def main(prog: str = "ust query", words: Sequence[str] | None = None) -> None:
     archive = Archive(args.archive)
     description = archive.description()
     if description is None:
-        raise UserError(f"{args.archive}: there is no tagged archive there")
+        raise UserError(f"{args.archive}: no tagged archive; ust tag-archive makes one")
     condition = parse_condition(args.condition, description["labels"])
     counts, clips = run_query(
         archive, condition, by=[name for name in args.by.split(",") if name], top=args.top
@@ -51,11 +57,11 @@ def main(prog: str = "ust query", words: Sequence[str] | None = None) -> None:
     if args.png or args.page:
         from ust.reports.heat_map import heat_map_png, render_query_page
 
-        hours, _ = run_query(archive, condition, by=["day", "hour"], top=1)
-        known = hours.dropna(subset=["day"])
-        if args.png and known.empty:
-            raise UserError(f"{args.archive}: no recording's time is known, so there is no map of them")
-        picture = None if known.empty else heat_map_png(known, args.condition)
+        by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
+        dated = by_hour.dropna(subset=["day"])
+        if args.png and dated.empty:
+            raise UserError(f"{args.archive}: no recording's time is known, so there is no heat map to draw")
+        picture = None if dated.empty else heat_map_png(dated, args.condition)
         if args.png:
             with atomic_write(args.png) as partial:
                 partial.write_bytes(picture)

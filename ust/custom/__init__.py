@@ -1,1 +1,1 @@
-"""A tagger of somebody's own sounds: trained on their clips, and on what they say of more of them."""
+"""Custom taggers: training on the user's own classes and clips, evaluation, and active learning."""

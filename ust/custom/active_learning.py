@@ -1,4 +1,4 @@
-"""Which clips to listen to next: those that teach a tagger most, or a random few."""
+"""Active learning: selecting the clips to label next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,18 @@ SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class ReviewState:
-    """What is known of the clips, in one order.
+    """Predictions, embeddings and labels of all clips, with the clips in the same order.
 
     Attributes
     ----------
     predicted : numpy.ndarray [shape=(clips, labels)]
-        Probabilities; out of fold of those that are labelled.
+        Predicted probabilities; out-of-fold predictions for labelled clips.
     embeddings : numpy.ndarray [shape=(clips, size)]
+        Embeddings of the pretrained network.
     labels : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1; of use where `labelled`.
+        Share of annotators, in [0, 1], that marked the label as present. Valid where `labelled`.
     labelled : numpy.ndarray [shape=(clips,), bool]
+        Whether a clip has been labelled.
     """
 
     predicted: np.ndarray
@@ -35,48 +37,89 @@ class ReviewState:
     labelled: np.ndarray
 
 
-def select_uncertain(known: ReviewState, count: int, seed: int) -> list[int]:
-    """Of the clips without labels those whose labels are least sure, each unlike those before it.
+def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
+    """Select unlabelled clips with uncertain predictions that differ from each other.
 
-    How unsure a clip is is the sum of its labels' entropies; that is weighed by how far its embedding is from
-    the nearest one that is chosen or labelled.
+    Clips are selected greedily by the sum of the entropies of their labels, multiplied by the cosine distance
+    of the embedding to the nearest labelled or selected clip.
+
+    Parameters
+    ----------
+    state : ReviewState
+    count : int
+        Largest number of clips.
+    seed : int
+        Unused; the selection is deterministic.
+
+    Returns
+    -------
+    list of int
+        Indices of the clips, the most useful first.
 
     References
     ----------
-    Brinker, Incorporating Diversity in Active Learning with Support Vector Machines, ICML 2003; of several
-    labels, and of entropies.
+    Brinker, Incorporating Diversity in Active Learning with Support Vector Machines, ICML 2003; extended to
+    several labels and to entropies.
     """
-    p = np.clip(known.predicted, SMALLEST, 1 - SMALLEST)
+    p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(axis=1)
-    deviation = known.embeddings.std(axis=0)
-    x = (known.embeddings - known.embeddings.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    deviation = state.embeddings.std(axis=0)
+    x = (state.embeddings - state.embeddings.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), SMALLEST)
     distance = np.full(len(x), 2.0)
-    for index in np.flatnonzero(known.labelled):
+    for index in np.flatnonzero(state.labelled):
         distance = np.minimum(distance, 1 - x @ x[index])
-    left = ~known.labelled
+    candidates = ~state.labelled
     chosen: list[int] = []
-    while left.any() and len(chosen) < count:
-        worth = np.where(left, entropy * np.maximum(distance, SMALLEST), -1.0)
-        best = int(np.argmax(worth))
+    while candidates.any() and len(chosen) < count:
+        score = np.where(candidates, entropy * np.maximum(distance, SMALLEST), -1.0)
+        best = int(np.argmax(score))
         chosen.append(best)
-        left[best] = False
+        candidates[best] = False
         distance = np.minimum(distance, 1 - x @ x[best])
     return chosen
 
 
-def select_disputed(known: ReviewState, count: int, seed: int) -> list[int]:
-    """Of the clips with labels those whose labels surprise the tagger most: mistakes of one or the other."""
-    p = np.clip(known.predicted, SMALLEST, 1 - SMALLEST)
-    surprise = -(known.labels * np.log(p) + (1 - known.labels) * np.log1p(-p)).sum(axis=1)
-    order = np.argsort(-np.where(known.labelled, surprise, -1.0), kind="stable")
-    return [int(index) for index in order[: min(count, int(known.labelled.sum()))]]
+def select_disputed(state: ReviewState, count: int, seed: int) -> list[int]:
+    """Select labelled clips whose labels contradict the predictions most: likely errors of either.
+
+    Parameters
+    ----------
+    state : ReviewState
+    count : int
+        Largest number of clips.
+    seed : int
+        Unused; the selection is deterministic.
+
+    Returns
+    -------
+    list of int
+        Indices of the clips, by decreasing cross-entropy of labels and out-of-fold predictions.
+    """
+    p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
+    cross_entropy = -(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p)).sum(axis=1)
+    order = np.argsort(-np.where(state.labelled, cross_entropy, -1.0), kind="stable")
+    return [int(index) for index in order[: min(count, int(state.labelled.sum()))]]
 
 
-def select_random(known: ReviewState, count: int, seed: int) -> list[int]:
-    """Of the clips without labels any."""
-    left = np.flatnonzero(~known.labelled)
-    return [int(index) for index in random_stream(seed, "review").permutation(left)[:count]]
+def select_random(state: ReviewState, count: int, seed: int) -> list[int]:
+    """Select unlabelled clips at random.
+
+    Parameters
+    ----------
+    state : ReviewState
+    count : int
+        Largest number of clips.
+    seed : int
+        Seed of the random selection.
+
+    Returns
+    -------
+    list of int
+        Indices of the clips.
+    """
+    candidates = np.flatnonzero(~state.labelled)
+    return [int(index) for index in random_stream(seed, "review").permutation(candidates)[:count]]
 
 
 STRATEGIES: dict[str, Callable[[ReviewState, int, int], list[int]]] = {
@@ -87,57 +130,98 @@ STRATEGIES: dict[str, Callable[[ReviewState, int, int], list[int]]] = {
 
 
 def select_clips(
-    strategy: str, names: Sequence[str], known: ReviewState, *, count: int, seed: int
+    strategy: str, names: Sequence[str], state: ReviewState, *, count: int, seed: int
 ) -> list[str]:
-    """The clips to listen to, the most useful first.
+    """Select the clips to review.
+
+    Parameters
+    ----------
+    strategy : str
+        A key of `STRATEGIES`.
+    names : sequence of str
+        Names of the clips, in the order of `state`.
+    state : ReviewState
+        Predictions, embeddings and labels of the clips.
+    count : int
+        Largest number of clips.
+    seed : int
+        Seed of the strategy ``random``.
+
+    Returns
+    -------
+    list of str
+        Names of the clips, the most useful first.
 
     Raises
     ------
     UserError
-        If there are none of the kind that the strategy looks at.
+        If no clip qualifies for the strategy.
+
+    Examples
+    --------
+    >>> names, state, predictions = load_review_state(collection)  # doctest: +SKIP
+    >>> select_clips("uncertain", names, state, count=20, seed=0)  # doctest: +SKIP
     """
-    chosen = STRATEGIES[strategy](known, count, seed)
+    chosen = STRATEGIES[strategy](state, count, seed)
     if not chosen:
         if strategy == "disputed":
             raise UserError("there are no labelled clips to review")
         raise UserError(
-            "there are no unlabelled clips to review; ust import --unlabelled brings some, "
-            "--by disputed checks others"
+            "there are no unlabelled clips to review; add some by ust import --unlabelled, or "
+            "review labelled clips by --by disputed"
         )
     return [names[index] for index in chosen]
 
 
 def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, dict[str, dict[str, float]]]:
-    """The clips, what is known of them, and by clip and label what the tagger thinks.
+    """Read predictions, embeddings and labels of all clips of a collection.
 
-    Without a training nothing is thought, and all embeddings are alike; clips that came since are thought of
-    as the mean of the others.
+    Before the first training all predictions are 0.5 and all embeddings equal. Clips imported after the
+    training get the mean predictions and embeddings of the others.
+
+    Parameters
+    ----------
+    collection : Collection
+        The user's clips.
+
+    Returns
+    -------
+    names : list of str
+        Names of the clips.
+    state : ReviewState
+        Arrays in the order of `names`.
+    predictions : dict of str to dict of str to float
+        Probabilities by clip and label, of the clips that the tagger has predicted.
     """
     folder, labels = collection.folder, list(collection.taxonomy.labels)
     names = list(collection.clips().index)
-    said = np.zeros((len(names), len(labels)))
+    shares = np.zeros((len(names), len(labels)))
     labelled = np.zeros(len(names), bool)
-    place = {name: index for index, name in enumerate(names)}
+    index_of = {name: index for index, name in enumerate(names)}
     if (folder / ANNOTATIONS).exists():
         table = collection.annotations()
         for name, share in (
             (table.set_index("audio_filename")[labels] == 1).groupby(level=0).mean().iterrows()
         ):
-            if name in place:
-                labelled[place[name]] = True
-                said[place[name]] = share
+            if name in index_of:
+                labelled[index_of[name]] = True
+                shares[index_of[name]] = share
     predicted = np.full((len(names), len(labels)), 0.5)
     embeddings = np.zeros((len(names), 1))
-    thought: dict[str, dict[str, float]] = {}
+    predictions: dict[str, dict[str, float]] = {}
     files = sorted((folder / FEATURES).glob("*.h5"))
     if (folder / PREDICTIONS).exists() and files:
         with open_features(files[0], files[0].stem) as file:
-            of_clip = dict(zip(file.clip, file[np.arange(len(file.clip))], strict=True))
-        there = [name for name in names if name in of_clip]
-        table, _ = read_predictions(folder / PREDICTIONS, there, collection.taxonomy)
-        mean_of = {name: table.loc[name].to_numpy() for name in there}
-        values, vectors = table.to_numpy().mean(axis=0), np.mean([of_clip[name] for name in there], axis=0)
-        predicted = np.stack([mean_of.get(name, values) for name in names])
-        embeddings = np.stack([of_clip.get(name, vectors) for name in names])
-        thought = {name: dict(zip(labels, map(float, mean_of[name].round(4)), strict=True)) for name in there}
-    return names, ReviewState(predicted, embeddings, said, labelled), thought
+            embedding_of = dict(zip(file.clip, file[np.arange(len(file.clip))], strict=True))
+        extracted = [name for name in names if name in embedding_of]
+        table, _ = read_predictions(folder / PREDICTIONS, extracted, collection.taxonomy)
+        prediction_of = {name: table.loc[name].to_numpy() for name in extracted}
+        mean_prediction = table.to_numpy().mean(axis=0)
+        mean_embedding = np.mean([embedding_of[name] for name in extracted], axis=0)
+        predicted = np.stack([prediction_of.get(name, mean_prediction) for name in names])
+        embeddings = np.stack([embedding_of.get(name, mean_embedding) for name in names])
+        predictions = {
+            name: dict(zip(labels, map(float, prediction_of[name].round(4)), strict=True))
+            for name in extracted
+        }
+    return names, ReviewState(predicted, embeddings, shares, labelled), predictions

@@ -1,4 +1,4 @@
-"""How good a tagger is with fewer clips, and what more of them would give."""
+"""Learning curves: scores with fewer training clips, and extrapolation to more."""
 
 from functools import cache
 from typing import Any
@@ -13,61 +13,81 @@ from ust.training.heads import predict_out_of_fold
 from ust.training.work import TrainingContext
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
-LEAST = 1e-3  # distance from 1 that a logarithm is taken of
+MIN_ERROR = 1e-3  # smallest distance of a score from 1, as its logarithm is taken
 
 
 def learning_curve(
     system: Any, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
 ) -> pd.DataFrame:
-    """Out-of-fold scores of heads that learn from a share of the other folds' recordings.
+    """Score out-of-fold predictions of heads that are trained on a share of the recordings.
 
     Parameters
     ----------
     system : System
+        Row of ``systems`` in params.yaml.
     examples : Examples
-        With targets of all labels.
+        Train clips, with targets of all labels.
     decay : float
-        The weight decay.
-    work : Work
+        Weight decay.
+    work : TrainingContext
+        Where and on which device to train.
     seeds : int
-        Draws of the recordings for each share; 0 gives no curve.
+        Number of random subsets for each share; with 0 the table is empty.
 
     Returns
     -------
     pandas.DataFrame
-        ``seed, clips`` (that a fold learns from), ``score`` (micro AUPRC, averaged over the levels of
-        which anything is there).
+        ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
+        levels that have positives).
     """
-    of = flat_score(output_labels(system.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy)
+    micro_auprc = flat_score(
+        output_labels(system.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy
+    )
     coarse = len(work.taxonomy.coarse)
-    there = examples.targets > 0.5
-    heard = {"coarse": there[:, :coarse].any(), "fine": there[:, coarse:].any()}
-    levels = [level for level in work.taxonomy.levels if heard[level]]
+    present = examples.targets > 0.5
+    has_positives = {"coarse": present[:, :coarse].any(), "fine": present[:, coarse:].any()}
+    levels = [level for level in work.taxonomy.levels if has_positives[level]]
 
     @cache
     def score(share: float, seed: int) -> float:
-        scores = of(predict_out_of_fold(system, examples, decay, work, share=share, seed=seed))
+        scores = micro_auprc(predict_out_of_fold(system, examples, decay, work, share=share, seed=seed))
         return float(np.mean([scores[level] for level in levels])) if levels else 0.0
 
     rows = []
     tasks = [(seed, share) for seed in range(seeds) for share in SHARES]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):
         clips = round(share * len(examples) * (system.folds - 1) / system.folds)
-        # All recordings are the same ones, whatever the draw.
+        # The full set does not depend on the seed, so it is trained only once.
         rows.append({"seed": seed, "clips": clips, "score": score(share, seed if share < 1 else 0)})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])
 
 
-def expected_with_twice_the_clips(curve: pd.DataFrame) -> tuple[float, float, float] | None:
-    """What twice the clips would give: the middle, lowest and highest of the draws; None without a curve.
+def extrapolate_to_twice_the_clips(curve: pd.DataFrame) -> tuple[float, float, float] | None:
+    """Extrapolate a learning curve to twice the number of clips.
 
-    The distance from 1 is taken to fall as a power of the number of clips (Hestness et al., Deep Learning
-    Scaling is Predictable, Empirically, 2017): a straight line in logarithms.
+    The error, 1 minus the score, is assumed to fall as a power of the number of clips (Hestness et al., Deep
+    Learning Scaling is Predictable, Empirically, 2017): a straight line in logarithms.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        As `learning_curve` returns it.
+
+    Returns
+    -------
+    tuple of float or None
+        Median, lowest and highest extrapolated score over the seeds; None for an empty curve.
+
+    Examples
+    --------
+    >>> curve = pd.DataFrame({"seed": 0, "clips": [50, 100], "score": [0.2, 0.6]})
+    >>> round(extrapolate_to_twice_the_clips(curve)[0], 3)
+    0.8
     """
-    found = []
+    scores = []
     for _, rows in curve.groupby("seed"):
         x = np.log(rows["clips"].clip(lower=1))
-        y = np.log((1 - rows["score"]).clip(lower=LEAST))
+        y = np.log((1 - rows["score"]).clip(lower=MIN_ERROR))
         slope = min(0.0, float(np.polyfit(x, y, 1)[0])) if x.nunique() > 1 else 0.0
-        found.append(1 - float(np.exp(y.iloc[-1] + slope * np.log(2))))
-    return (float(np.median(found)), min(found), max(found)) if found else None
+        scores.append(1 - float(np.exp(y.iloc[-1] + slope * np.log(2))))
+    return (float(np.median(scores)), min(scores), max(scores)) if scores else None

@@ -1,4 +1,4 @@
-"""The folder of somebody's own tagger: a collection, its settings, and what is made of them."""
+"""The project folder of a custom tagger: its files and settings."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +15,16 @@ FEATURES, MODELS, PACKED, PREDICTIONS = "features", "models", "model", "predicti
 CURVE, REPORT, METRICS = "learning_curve.csv", "report.html", "metrics.json"
 
 
-class Own(Section):
-    """The section ``own`` of the folder's params.yaml."""
+class ReportSettings(Section):
+    """The section ``own`` of the project's params.yaml: settings of the report."""
 
     curve_seeds: Whole
     bootstrap: Count
     mistakes: Whole
 
 
-class OwnCompute(Section):
-    """The section ``compute`` of the folder's params.yaml."""
+class ComputeSettings(Section):
+    """The section ``compute`` of the project's params.yaml."""
 
     threads: Count
     device: Literal["auto", "cpu", "cuda"]
@@ -33,41 +33,41 @@ class OwnCompute(Section):
 def create_project(
     folder: Path, taxonomy: dict[str, Any], *, weights: str = "mn04_as", checkpoint: str | None = None
 ) -> Collection:
-    """Make a folder: the taxonomy, params.yaml and dvc.yaml.
+    """Create a project: the taxonomy, params.yaml and dvc.yaml.
 
     Parameters
     ----------
     folder : Path
-        New or empty.
+        A new or empty folder.
     taxonomy : dict
-        In the layout of its file.
+        Content of the taxonomy file.
     weights : str
-        Of the section ``mn``.
+        Weights of the pretrained network, for the section ``mn``.
     checkpoint : str, optional
-        Their file, relative to the folder.
+        File with these weights, relative to the folder.
 
     Raises
     ------
     UserError
-        If there is something in it.
+        If the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already, and not empty; name another folder")
-    here = Path(__file__).parent
+        raise UserError(f"{folder}: exists and is not empty; name another folder")
+    templates = Path(__file__).parent
     content = {"weights": weights, "checkpoint": "null" if checkpoint is None else checkpoint}
     for name in (PARAMS, PIPELINE):
         with atomic_write(folder / name) as partial:
-            partial.write_text(render_template(here / f"{name}.jinja", **content), "utf-8")
-    return Collection.create(folder, taxonomy)
+            partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
+    return Collection.begin(folder, taxonomy)
 
 
-def read_settings(folder: Path) -> tuple[Own, OwnCompute]:
-    """The sections ``own`` and ``compute``.
+def read_settings(folder: Path) -> tuple[ReportSettings, ComputeSettings]:
+    """Read the sections ``own`` and ``compute`` of params.yaml.
 
     Raises
     ------
     UserError
-        Naming each parameter that is wrong.
+        If parameters are wrong; the message names each of them.
     """
-    own, compute = read_sections(folder / PARAMS, own=Own, compute=OwnCompute)
-    return own, compute
+    report, compute = read_sections(folder / PARAMS, own=ReportSettings, compute=ComputeSettings)
+    return report, compute

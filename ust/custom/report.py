@@ -1,4 +1,4 @@
-"""Clips to look at."""
+"""The report of a custom tagger: metrics.json and a self-contained HTML page."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ust.audio.recordings import SAMPLE_RATE, load_audio
-from ust.custom.learning_curve import expected_with_twice_the_clips
+from ust.custom.learning_curve import extrapolate_to_twice_the_clips
 from ust.custom.project import SYSTEM
-from ust.custom.training import POOL, Trained
+from ust.custom.training import UNLABELLED, TrainingResult
 from ust.datasets.collection import Collection
 from ust.evaluation.calibration import Calibration
 from ust.evaluation.curves import calibration_errors, reliability
@@ -23,61 +23,63 @@ SPECTROGRAM = {"n_fft": 1024, "hop_length": 512, "n_mels": 96}
 
 
 def clip_spectrogram(samples: np.ndarray) -> bytes:
-    """A picture of a clip of 44.1 kHz, as PNG."""
+    """Draw the log-mel spectrogram of a clip at 44.1 kHz, as PNG."""
     return spectrogram_png(logmel(samples, sample_rate=SAMPLE_RATE, **SPECTROGRAM))
 
 
-def figures(trained: Trained, *, bootstrap: int, seed: int) -> dict[str, Any]:
-    """What stands in metrics.json.
+def compute_metrics(result: TrainingResult, *, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Compute the content of metrics.json.
 
     Returns
     -------
     dict
-        ``train`` (out of fold) and, if there is such, ``validate``: the figures of the stage evaluate's
-        details, calibration errors among them; ``clips`` by split; ``twice_the_clips``: what a learning curve
-        gives for them (score, lowest, highest), or null.
+        ``train`` (out-of-fold predictions) and, if the split exists, ``validate``: the metrics of the stage
+        evaluate and calibration errors. ``clips``: number of clips of each split. ``twice_the_clips``:
+        extrapolated score with its range over seeds, or null.
     """
-    found: dict[str, Any] = {}
-    for split, evaluation in trained.evaluations.items():
+    metrics: dict[str, Any] = {}
+    for split, evaluation in result.evaluations.items():
         intervals = evaluation.intervals(count=bootstrap, seed=seed)
-        thresholds = trained.model["about"].get("thresholds")
-        found[split] = headline_metrics(evaluation, intervals) | detailed_metrics(
+        thresholds = result.model["about"].get("thresholds")
+        metrics[split] = headline_metrics(evaluation, intervals) | detailed_metrics(
             evaluation, intervals, thresholds
         )
-        found[split] |= calibration_errors(evaluation, trained.model)
-    more = expected_with_twice_the_clips(trained.curve)
-    counts = {split: len(table) for split, table in trained.predicted.items()}
-    return found | {
-        "clips": {"unlabelled" if split == POOL else split: count for split, count in counts.items()},
-        "twice_the_clips": None if more is None else [round(value, 4) for value in more],
+        metrics[split] |= calibration_errors(evaluation, result.model)
+    extrapolated = extrapolate_to_twice_the_clips(result.curve)
+    counts = {split: len(table) for split, table in result.predicted.items()}
+    return metrics | {
+        "clips": {"unlabelled" if split == UNLABELLED else split: count for split, count in counts.items()},
+        "twice_the_clips": None if extrapolated is None else [round(value, 4) for value in extrapolated],
     }
 
 
-def report(
-    name: str, collection: Collection, trained: Trained, metrics: dict[str, Any], mistakes: int
+def render_report(
+    name: str, collection: Collection, result: TrainingResult, metrics: dict[str, Any], mistakes: int
 ) -> str:
-    """The page as one HTML file that asks for nothing from outside.
+    """Render the report as one HTML file without external resources.
 
     Parameters
     ----------
     name : str
-        Of the tagger.
+        Name of the tagger.
     collection : Collection
-    trained : Trained
+        The clips.
+    result : TrainingResult
+        The trained tagger and its predictions.
     metrics : dict
-        What `figures` gives.
+        As `compute_metrics` returns them.
     mistakes : int
-        Clips to show at most.
+        Largest number of misclassified clips to show.
     """
-    labels = list(trained.taxonomy.labels)
-    counts = (trained.labels.loc[trained.predicted["train"].index, labels] > 0.5).sum()
+    labels = list(result.taxonomy.labels)
+    counts = (result.labels.loc[result.predicted["train"].index, labels] > 0.5).sum()
     rows = []
     for label in labels:
-        by_split = {split: metrics[split]["labels"][label] for split in trained.evaluations}
+        by_split = {split: metrics[split]["labels"][label] for split in result.evaluations}
         rows.append(
             {
                 "label": label,
-                "fine": label in trained.taxonomy.fine,
+                "fine": label in result.taxonomy.fine,
                 "clips": int(counts[label]),
                 "threshold": by_split["train"].get("threshold"),
                 "splits": [
@@ -91,27 +93,27 @@ def report(
         html=True,
         name=name,
         metrics=metrics,
-        levels=trained.taxonomy.levels,
-        splits=list(trained.evaluations),
+        levels=result.taxonomy.levels,
+        splits=list(result.evaluations),
         rows=rows,
-        curve=None if trained.curve.empty else _curve(trained),
-        reliability=_reliability(trained),
-        findings=_findings(collection, trained, mistakes),
+        curve=None if result.curve.empty else _curve(result),
+        reliability=_reliability(result),
+        findings=_findings(collection, result, mistakes),
     )
 
 
-def _findings(collection: Collection, trained: Trained, count: int) -> list[dict[str, Any]]:
-    """The clips of which the tagger is most surely wrong, each once."""
-    out_of_fold = trained.predicted["train"]
-    labels = trained.labels.loc[out_of_fold.index]
-    wrong = find_examples(SYSTEM, "train", labels, out_of_fold, trained.taxonomy, mistakes=count, hits=0)
+def _findings(collection: Collection, result: TrainingResult, count: int) -> list[dict[str, Any]]:
+    """Return the most confident mistakes of the tagger, at most one for each clip."""
+    out_of_fold = result.predicted["train"]
+    labels = result.labels.loc[out_of_fold.index]
+    wrong = find_examples(SYSTEM, "train", labels, out_of_fold, result.taxonomy, mistakes=count, hits=0)
     by_clip = {}
-    for finding in sorted(wrong, key=lambda each: (-each.confidence, each.clip)):
+    for finding in sorted(wrong, key=lambda finding: (-finding.confidence, finding.clip)):
         by_clip.setdefault(finding.clip, finding)
-    found = []
+    findings = []
     for finding in list(by_clip.values())[:count]:
-        samples = load_audio(collection.clip_path(finding.clip), SAMPLE_RATE)
-        found.append(
+        samples = load_audio(collection.audio(finding.clip), SAMPLE_RATE)
+        findings.append(
             {
                 "clip": finding.clip,
                 "label": finding.label,
@@ -121,42 +123,42 @@ def _findings(collection: Collection, trained: Trained, count: int) -> list[dict
                 "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
             }
         )
-    return found
+    return findings
 
 
-def _curve(trained: Trained) -> str:
+def _curve(result: TrainingResult) -> str:
     def draw(axes: Axes) -> None:
-        for _, rows in trained.curve.groupby("seed"):
+        for _, rows in result.curve.groupby("seed"):
             axes.plot(rows["clips"], rows["score"], marker=".", alpha=0.7, color="C0")
-        more = expected_with_twice_the_clips(trained.curve)
-        if more is not None:
-            last = trained.curve["clips"].max()
-            middle, low, high = more
+        extrapolated = extrapolate_to_twice_the_clips(result.curve)
+        if extrapolated is not None:
+            last = result.curve["clips"].max()
+            middle, low, high = extrapolated
             axes.errorbar(2 * last, middle, [[middle - low], [high - middle]], fmt="o", mfc="none", capsize=3)
-        axes.set(xscale="log", xlabel="clips that it learns from", ylabel="micro AUPRC, out of fold")
+        axes.set(xscale="log", xlabel="training clips", ylabel="micro AUPRC, out of fold")
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_formatter("")
 
     return render_svg(draw, "curve")
 
 
-def _reliability(trained: Trained) -> str:
-    evaluation = trained.evaluations["train"]
+def _reliability(result: TrainingResult) -> str:
+    evaluation = result.evaluations["train"]
     level = evaluation.taxonomy.levels[0]
     truth, after = evaluation.truth[level], evaluation.predicted[level]
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1)
-        content = trained.model["about"].get("calibration")
+        content = result.model["about"].get("calibration")
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
-        curves = {"calibrated" if content else "as it is": after}
+        curves = {"calibrated" if content else "not calibrated": after}
         if content:
-            own = Calibration.from_dict(content).select_labels(trained.model["labels"], names)
-            curves["before"] = own.invert(after)
+            calibration = Calibration.of(content).of_labels(result.model["labels"], names)
+            curves["before calibration"] = calibration.undo(after)
         for name, predicted in curves.items():
             table = reliability(truth, predicted)
             axes.plot(table["predicted"], table["observed"], marker=".", label=name)
-        axes.set(xlabel="probability", ylabel="share that was there", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="predicted probability", ylabel="share of positives", xlim=(0, 1), ylim=(0, 1))
         axes.legend(framealpha=0)
 
     return render_svg(draw, "reliability")

@@ -1,4 +1,4 @@
-"""The page on which clips are reviewed: for this machine alone, and for whoever has its token."""
+"""The web server of ust review, for browsers of this machine that have the token."""
 
 import hmac
 import json
@@ -20,7 +20,7 @@ from ust.util.errors import UserError
 HOSTS = ("127.0.0.1", "localhost")
 ANSWERS = {"yes": 1, "no": 0, "unsure": -1}
 TOKEN = "X-UST-Token"
-LARGEST = 2**16  # bytes of a request
+MAX_REQUEST_BYTES = 2**16
 TEMPLATE = Path(__file__).parent / "review.html.jinja"
 
 
@@ -31,30 +31,37 @@ def create_app(
     *,
     token: str,
 ) -> Flask:
-    """The application: a page, the clips to hear, and a place to send answers to.
+    """Create the Flask application: the page, the audio and spectrograms of the clips, and the answers.
 
-    Every request needs the token, in the header ``X-UST-Token`` or, of what a page links to, in the address,
-    and a host of this machine: another site's page has neither. An answer is on the disk before it is
-    acknowledged (`Collection.say`).
+    Every request must name this machine as its host and carry the token, in the header ``X-UST-Token`` or,
+    for images and audio, in the URL. Pages of other sites can do neither. An answer is written to the disk
+    before it is acknowledged (`Collection.upsert_annotations`).
 
     Parameters
     ----------
     collection : Collection
+        The clips and their annotations.
     queue : sequence of str
-        Clips, in the order that they are to be heard in.
-    predicted : mapping
-        By clip and label, what the tagger thinks of them.
+        Names of the clips to review, in order.
+    predicted : mapping of str to mapping of str to float
+        Predicted probabilities by clip and label; may be empty.
     token : str
+        Secret of this session.
+
+    Examples
+    --------
+    >>> app = create_app(collection, ["a.flac"], {}, token="secret")  # doctest: +SKIP
+    >>> serve(app, 0).serve_forever()  # doctest: +SKIP
     """
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     known = set(queue)
     labels = list(collection.taxonomy.labels)
 
     @app.before_request
-    def _is_ours() -> None:
-        given = request.headers.get(TOKEN) or request.args.get("token", "")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+    def _check_request() -> None:
+        received = request.headers.get(TOKEN) or request.args.get("token", "")
+        if not hmac.compare_digest(received.encode(), token.encode()):
             abort(403)
         if urlsplit(f"//{request.host}").hostname not in HOSTS:
             abort(403)
@@ -62,10 +69,10 @@ def create_app(
         if origin is not None and urlsplit(origin).netloc != request.host:
             abort(403)
         if request.method == "POST" and TOKEN not in request.headers:
-            abort(403)  # no form of another page can set a header
+            abort(403)  # forms of other sites cannot set headers
 
     @app.after_request
-    def _close(response: Response) -> Response:
+    def _set_headers(response: Response) -> Response:
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
         response.headers["Cache-Control"] = "no-store"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
@@ -80,8 +87,8 @@ def create_app(
             [coarse, *(collection.taxonomy.fine[index] for index in collection.taxonomy.members(group))]
             for group, coarse in enumerate(collection.taxonomy.coarse)
         ]
-        thought = {clip: predicted.get(clip, {}) for clip in queue}
-        data = {"groups": groups, "clips": list(queue), "predicted": thought}
+        predictions = {clip: predicted.get(clip, {}) for clip in queue}
+        data = {"groups": groups, "clips": list(queue), "predicted": predictions}
         name = collection.folder.resolve().name
         page = render_template(TEMPLATE, html=True, name=name, nonce=nonce, token=token, data=data)
         response = Response(page, mimetype="text/html")
@@ -105,17 +112,17 @@ def create_app(
         return Response(clip_mp3(samples, SAMPLE_RATE), mimetype="audio/mpeg")
 
     @app.get("/answers")
-    def _said() -> Response:
-        """What an annotator said before, by clip."""
-        who = request.args.get("annotator", "")
-        return jsonify(_of(collection, who, known))
+    def _earlier_answers() -> Response:
+        """Return the earlier answers of an annotator, by clip."""
+        annotator = request.args.get("annotator", "")
+        return jsonify(_read_answers(collection, annotator, known))
 
     @app.post("/answers")
-    def _say() -> tuple[Response, int]:
+    def _save_answer() -> tuple[Response, int]:
         try:
-            clip, who, answers = _read_answer(request.get_data(), known, labels)
+            clip, annotator, answers = _parse_answer(request.get_data(), known, labels)
             with collection.lock():
-                collection.upsert_annotations([(clip, who, answers)])
+                collection.upsert_annotations([(clip, annotator, answers)])
         except UserError as error:
             return jsonify({"error": str(error)}), 400
         return jsonify({"saved": clip}), 200
@@ -123,44 +130,57 @@ def create_app(
     return app
 
 
-def _read_answer(content: bytes, known: set[str], labels: list[str]) -> tuple[str, str, dict[str, int]]:
-    """Clip, annotator and answers by label of a request."""
+def _parse_answer(content: bytes, known: set[str], labels: list[str]) -> tuple[str, str, dict[str, int]]:
+    """Parse the body of a request into clip, annotator and answers by label."""
     try:
         body = json.loads(content)
-        clip, who, given = body["clip"], body["annotator"], dict(body["answers"])
+        clip, annotator, answers = body["clip"], body["annotator"], dict(body["answers"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError("an answer should have clip, annotator and answers") from None
-    if not isinstance(who, str) or not who.strip():
-        raise UserError("say who you are: the annotator's name is empty")
+    if not isinstance(annotator, str) or not annotator.strip():
+        raise UserError("the annotator's name is empty; enter a name")
     if clip not in known:
         raise UserError("this clip is not among those to review")
-    if unknown := set(given) - set(labels):
+    if unknown := set(answers) - set(labels):
         raise UserError(f"there is no label {min(map(str, unknown))!r}")
-    if wrong := [value for value in given.values() if value not in list(ANSWERS)]:
+    if wrong := [value for value in answers.values() if value not in list(ANSWERS)]:
         raise UserError(f"an answer is {str(wrong[0])!r}, should be yes, no or unsure")
-    return clip, who.strip(), {label: ANSWERS[given.get(label, "no")] for label in labels}
+    return clip, annotator.strip(), {label: ANSWERS[answers.get(label, "no")] for label in labels}
 
 
-def _of(collection: Collection, annotator: str, known: set[str]) -> dict[str, dict[str, str]]:
+def _read_answers(collection: Collection, annotator: str, known: set[str]) -> dict[str, dict[str, str]]:
+    """Read the answers of an annotator from annotations.csv, by clip and label."""
     number = collection.annotators().get(annotator)
     if number is None:
         return {}
-    words = {value: word for word, value in ANSWERS.items()}
+    names = {value: name for name, value in ANSWERS.items()}
     table = collection.annotations()
-    mine = table[(table["annotator_id"] == number) & table["audio_filename"].isin(known)]
+    rows = table[(table["annotator_id"] == number) & table["audio_filename"].isin(known)]
     return {
-        str(row["audio_filename"]): {label: words[int(row[label])] for label in collection.taxonomy.labels}
-        for row in mine.to_dict("records")
+        str(row["audio_filename"]): {label: names[int(row[label])] for label in collection.taxonomy.labels}
+        for row in rows.to_dict("records")
     }
 
 
 def serve(app: Flask, port: int) -> Any:
-    """A server of the application on this machine's own address; port 0 for any that is free.
+    """Create a server of the application on 127.0.0.1.
+
+    Parameters
+    ----------
+    app : Flask
+        The application.
+    port : int
+        TCP port; 0 selects a free one.
+
+    Returns
+    -------
+    werkzeug.serving.BaseWSGIServer
+        With the methods ``serve_forever`` and ``shutdown``.
 
     Raises
     ------
     UserError
-        If the port is taken.
+        If the port is in use or not allowed.
     """
     import logging
 
@@ -170,4 +190,6 @@ def serve(app: Flask, port: int) -> Any:
     try:
         return make_server(HOSTS[0], port, app, threaded=True)
     except (OSError, SystemExit):
-        raise UserError(f"port {port} cannot be used; name another by --port, or 0 for any") from None
+        raise UserError(
+            f"port {port} cannot be used; choose another by --port, or 0 for any free one"
+        ) from None

@@ -1,4 +1,4 @@
-"""Training somebody's own tagger, a head chosen and calibrated by folds, and how good it is."""
+"""Training a custom tagger: a head on pretrained embeddings, tuned and calibrated by cross-validation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,29 +32,31 @@ from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
 from ust.util.progress import Progress, silent
 
-POOL = "pool"  # split of clips that nobody has labelled
-FEWEST = 10  # labelled train clips
+UNLABELLED = "pool"  # split of the clips without labels in the feature file
+MIN_CLIPS = 10  # labelled train clips
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training came to.
+class TrainingResult:
+    """A trained tagger with its predictions and evaluations.
 
     Attributes
     ----------
     folder : Path
-        Of the system; its features' weights are beside it.
+        Folder of the system; the weights of its features are beside it.
     taxonomy : Taxonomy
+        The classes.
     model : dict
-        What its ``model.json`` says.
+        Content of ``model.json``.
     labels : pandas.DataFrame
-        By clip: ``split`` and, from 0 to 1, each label.
+        Indexed by clip: ``split`` and the value of each label, in [0, 1].
     predicted : dict of str to pandas.DataFrame
-        Probabilities by clip and label: ``train`` out of fold, ``validate`` and ``pool`` if there are such.
+        Probabilities by clip and label for each split: ``train`` (out-of-fold predictions) and, if they have
+        clips, ``validate`` and ``pool`` (clips without labels).
     evaluations : dict of str to Evaluation
-        Of train and, if there is one, validate.
+        For ``train`` and, if it has clips, ``validate``.
     curve : pandas.DataFrame
-        See `ust.custom.learning_curve.learning_curve`.
+        Learning curve, see `ust.custom.learning_curve.learning_curve`.
     """
 
     folder: Path
@@ -66,8 +68,8 @@ class Trained:
     curve: pd.DataFrame
 
 
-class _Silent:
-    """Listens to a training and says nothing: it takes seconds."""
+class _NoReports:
+    """Listener that reports nothing, as the training takes only seconds."""
 
     def on_epoch(self, node: str, epoch: Any) -> None:
         pass
@@ -77,46 +79,57 @@ class _Silent:
 
 
 def train(
-    collection: Collection, bring: Callable[..., Path], *, force: bool = False, progress: Progress = silent
-) -> Trained:
-    """Extract what is new, train, and judge by clips that were not learnt from.
+    collection: Collection, fetch: Callable[..., Path], *, force: bool = False, progress: Progress = silent
+) -> TrainingResult:
+    """Extract missing features, train the tagger, and evaluate it on clips outside its training data.
 
-    Writes ``features/`` and ``models/`` of the collection's folder.
+    Writes ``features/`` and ``models/`` in the project folder.
 
     Parameters
     ----------
     collection : Collection
-    bring : Bring
-        Of the network's weights.
+        The labelled clips.
+    fetch : callable
+        From the name or address of a weights file to its local path, as `ust.cli.train.weights_fetcher`.
     force : bool
-        Replace ``models/`` whatever is in it.
+        Replace ``models/`` even if it holds files that were not written by this function.
     progress : Progress
+        Wraps iterables to report progress.
+
+    Returns
+    -------
+    TrainingResult
 
     Raises
     ------
     UserError
-        If too little is labelled, a parameter is wrong, or the weights cannot be had.
+        If too few clips are labelled, a parameter is wrong, or the weights are not available.
+
+    Examples
+    --------
+    >>> collection = Collection(Path("my-city"))  # doctest: +SKIP
+    >>> train(collection, weights_fetcher(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
     """
     folder, taxonomy = collection.folder, collection.taxonomy
-    own, compute = read_settings(folder)
+    report, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate(collection, system.labels)
+    labels = aggregate_labels(collection, system.labels)
     sensors = collection.clips()["sensor_id"].astype(str).to_dict()
     groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]
     count = len(np.unique(groups))
-    if len(groups) < FEWEST or count < 2:
+    if len(groups) < MIN_CLIPS or count < 2:
         raise UserError(
-            f"{folder}: {len(groups)} labelled train clips of {count} recordings; it takes "
-            f"{FEWEST} clips of two recordings at least, and some fifty a class to be of use"
+            f"{folder}: {len(groups)} labelled train clips of {count} recordings; at least "
+            f"{MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are useful"
         )
     system = system.model_copy(update={"folds": min(system.folds, count)})
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
         (feature,) = system.features
         _, settings = read_feature(folder / PARAMS, feature)
-        write_weights(models / "features" / feature, feature, settings, bring)
+        write_weights(models / "features" / feature, feature, settings, fetch)
         extraction = Extraction(
-            feature, settings.model_dump(), Path(), Path(), models / "features" / feature,
-            folder / FEATURES / f"{feature}.h5", compute.threads, compute.device, rows_of(collection, labels),
+            feature, settings.model_dump(), Path(), Path(), models / "features" / feature, folder / FEATURES /
+            f"{feature}.h5", compute.threads, compute.device, feature_rows(collection, labels),
         )  # fmt: skip
         extraction.run(progress=progress)
         device = prepare_device(device=compute.device, threads=compute.threads)
@@ -125,33 +138,53 @@ def train(
             data = _data(labels, features, taxonomy, sensors)
             metadata = describe_model(system, taxonomy, features)
             out = models / SYSTEM
-            work = TrainingContext(SYSTEM, taxonomy, device, out, models, metadata, None, _Silent(), progress)
+            work = TrainingContext(
+                SYSTEM, taxonomy, device, out, models, metadata, None, _NoReports(), progress
+            )
             fit_head(system, data, work)
             predicted = _predictions(out, features, data, labels, taxonomy, device)
             model = read_json(out / "model.json", made_by="train")
             decay = model["about"].get("weight_decay", system.weight_decay[0])
-            curve = learning_curve(system, data.train, decay, work, seeds=own.curve_seeds)
+            curve = learning_curve(system, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {
         split: _evaluation(table, labels, collection, taxonomy)
         for split, table in predicted.items()
-        if split != POOL
+        if split != UNLABELLED
     }
-    return Trained(folder / MODELS / SYSTEM, taxonomy, model, labels, predicted, evaluations, curve)
+    return TrainingResult(folder / MODELS / SYSTEM, taxonomy, model, labels, predicted, evaluations, curve)
 
 
-def aggregate(collection: Collection, name: str) -> pd.DataFrame:
-    """The labels of all clips that have any, by a rule of the folder's params.yaml, by clip."""
+def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
+    """Aggregate the annotations of each clip into one label vector.
+
+    Parameters
+    ----------
+    collection : Collection
+        The clips and their annotations.
+    name : str
+        Row of ``labels`` in the project's params.yaml.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the rule needs embeddings.
+    """
     rule, settings = read_rule(collection.folder / PARAMS, name)
     if rule.needs_embeddings:
         raise UserError(
-            f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; take another here"
+            f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
         )
     labels = rule.aggregate(collection.annotations(), collection.taxonomy, settings)
     return labels.set_index("audio_filename")
 
 
-def rows_of(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
-    """All clips, those without labels in the split `POOL`.
+def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
+    """Return the rows of the feature file: all clips, those without labels in the split `UNLABELLED`.
 
     Raises
     ------
@@ -165,7 +198,7 @@ def rows_of(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
             f"{collection.clip_path(missing[0])}: no such file, but clips.csv lists it; import it again"
         )
     splits = labels["split"].to_dict()
-    rows = (Row(name, ORIGINAL, splits.get(name, POOL), collection.clip_path(name)) for name in clips.index)
+    rows = (Row(name, ORIGINAL, splits.get(name, UNLABELLED), collection.audio(name)) for name in clips.index)
     return tuple(sorted(rows))
 
 
@@ -189,15 +222,15 @@ def _predictions(
 ) -> dict[str, pd.DataFrame]:
     (file,) = features.values()
     trained = sorted(labels.index[labels["split"] == "train"])
-    found = {"train": read_predictions(out / OUT_OF_FOLD, trained, taxonomy)[0]}
+    predictions = {"train": read_predictions(out / OUT_OF_FOLD, trained, taxonomy)[0]}
     system = accelerate(load_system(out)).to(device)
-    for split in ("validate", POOL):
+    for split in ("validate", UNLABELLED):
         rows = np.flatnonzero(file.split == split)
         if len(rows):
-            nothing = np.zeros((len(rows), 0), np.float32)
-            values = predict(system, Examples(features, rows, nothing), batch_size=256, device=device)
-            found[split] = pd.DataFrame(values, file.clip[rows], list(taxonomy.labels))
-    return found
+            no_targets = np.zeros((len(rows), 0), np.float32)
+            values = predict(system, Examples(features, rows, no_targets), batch_size=256, device=device)
+            predictions[split] = pd.DataFrame(values, file.clip[rows], list(taxonomy.labels))
+    return predictions
 
 
 def _evaluation(

@@ -1,1 +1,1 @@
-"""From recordings to tags: a trained system in use, as text, and as one file for other programs."""
+"""Inference with trained systems: tagging recordings, output formats, and export."""

@@ -1,4 +1,4 @@
-"""A trained system with its front ends as one PyTorch module of plain operations, to be exported."""
+"""Export to ONNX: the system and its front ends as one graph, a check against PyTorch, a model card."""
 
 import json
 import logging
@@ -23,15 +23,20 @@ from ust.util.errors import UserError
 from ust.util.files import atomic_write
 
 
-class EndToEnd(nn.Module):
-    """What a tagger does, as one module: clips (batch, samples) to probabilities (batch, labels).
+class EndToEndModule(nn.Module):
+    """A tagger as one exportable module: clips (batch, samples) to probabilities (batch, labels).
 
-    Those features that are quantised follow, by the name of the feature.
+    The features that are quantised to 8 bits are further outputs, in the order of `quantised`.
+
+    Parameters
+    ----------
+    tagger : Tagger
+        The system, with its layers not replaced by faster ones (``Tagger.load(…, fast=False)``).
 
     Raises
     ------
     UserError
-        If the system takes a feature that has no such module.
+        If a feature of the system has no module in `FRONT_ENDS`.
     """
 
     def __init__(self, tagger: Tagger) -> None:
@@ -44,55 +49,69 @@ class EndToEnd(nn.Module):
         self.system = tagger.system
         self.front_ends = nn.ModuleDict(
             {
-                name: FRONT_ENDS[each.name](each.folder, each.computed)
-                for name, each in tagger.front_ends.items()
+                name: FRONT_ENDS[front_end.name](front_end.folder, front_end.config)
+                for name, front_end in tagger.front_ends.items()
             }
         )
-        self.shown = [name for name, each in tagger.front_ends.items() if each.dtype == "uint8"]
+        self.quantised = [name for name, front_end in tagger.front_ends.items() if front_end.dtype == "uint8"]
         self.eval()
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = {name: module(waveform) for name, module in self.front_ends.items()}
         silent = (waveform == 0).all(dim=1, keepdim=True)
         probabilities = torch.where(silent, 0.0, self.system(**features))
-        return probabilities, *(features[name] for name in self.shown)
+        return probabilities, *(features[name] for name in self.quantised)
 
 
 OPSET = 20
 INPUT, PROBABILITIES = "waveform", "probabilities"
-TOLERANCE, MOST_OFF = 1e-4, 0.01
+MAX_PROBABILITY_ERROR = 1e-4
+MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
 
 
-def export(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
-    """Write a tagger, of plain layers (``Tagger.load(…, fast=False)``), as ONNX.
+def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
+    """Write a tagger as an ONNX file.
 
-    The graph takes ``waveform`` [shape=(batch, 441000), float32, 44.1 kHz, full scale ±1] and gives
-    ``probabilities`` [shape=(batch, labels), float32] and, for systems that use it, ``vggish``
-    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255]. Its metadata have ``labels`` (JSON, in
-    order), ``sample_rate`` and the properties that are given.
+    The graph's input is ``waveform`` [shape=(batch, 441000), float32, 44.1 kHz, full scale ±1]. Its outputs
+    are ``probabilities`` [shape=(batch, labels), float32] and, for systems that use it, ``vggish``
+    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255].
+
+    Parameters
+    ----------
+    tagger : Tagger
+        The system, with its layers not replaced by faster ones (``Tagger.load(…, fast=False)``).
+    path : Path
+        The file to write.
+    properties : dict of str to str
+        Further metadata of the file, beside ``labels`` (a JSON list, in order) and ``sample_rate``.
 
     Raises
     ------
     UserError
-        If the system's features are made at rates that the graph cannot resample to.
+        If a feature has no exportable module, or its sample rate is one the graph cannot resample to.
+
+    Examples
+    --------
+    >>> tagger = Tagger.load("models/cnn/coarse", fast=False)  # doctest: +SKIP
+    >>> export_onnx(tagger, Path("model.onnx"), properties={"system": "cnn"})  # doctest: +SKIP
     """
-    module = EndToEnd(tagger)
+    module = EndToEndModule(tagger)
     for noisy in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             module,
             (torch.zeros(2, SAMPLES),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[PROBABILITIES, *module.shown],
+            output_names=[PROBABILITIES, *module.quantised],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
     model = program.model_proto
-    for node in model.graph.node:  # what each was in PyTorch, with this machine's paths
+    for node in model.graph.node:  # the exporter notes stack traces with paths of this machine
         del node.metadata_props[:]
         node.doc_string = ""
     labels = {"labels": json.dumps(tagger.taxonomy.labels), "sample_rate": str(SAMPLE_RATE)}
@@ -103,96 +122,114 @@ def export(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an exported system compares with the one it was made of, on some clips.
+    """Differences between an exported system and the tagger it was exported from, over some clips.
 
     Attributes
     ----------
     clips : int
-    steps : int
-        Largest difference of a quantised feature that a network computes, in steps of 255.
-    off : float
-        Share of its values that differ.
-    head : float
-        Largest difference of a probability, both given the same features.
+        Number of clips.
+    max_steps : int
+        Largest difference of a quantised feature value, in steps of 1/255 of its range.
+    share_different : float
+        Share of the quantised feature values that differ, in [0, 1].
+    same_features_error : float
+        Largest difference of a probability if both systems are given the same features.
     end_to_end : float
-        The same from the waveform on.
+        Largest difference of a probability if both systems are given the same waveform.
     onnx_ms, pytorch_ms : float
-        Milliseconds a clip, median.
+        Median time per clip in milliseconds.
     """
 
     clips: int
-    steps: int
-    off: float
-    head: float
+    max_steps: int
+    share_different: float
+    same_features_error: float
     end_to_end: float
     onnx_ms: float
     pytorch_ms: float
 
 
-def check(path: Path, tagger: Tagger, clips: Sequence[np.ndarray], *, threads: int) -> Comparison:
-    """Run an exported system with onnxruntime beside the one it was made of.
+def compare_with_pytorch(
+    path: Path, tagger: Tagger, clips: Sequence[np.ndarray], *, threads: int
+) -> Comparison:
+    """Run an exported system with onnxruntime beside the tagger it was exported from.
 
     Parameters
     ----------
     path : Path
-        Of the ONNX file.
+        The ONNX file.
     tagger : Tagger
+        The tagger it was exported from.
     clips : sequence of numpy.ndarray [shape=(441000,), float32]
+        Mono clips at 44.1 kHz.
     threads : int
-        Of onnxruntime.
+        Number of threads for onnxruntime.
 
     Raises
     ------
     UserError
-        If they do not agree: a probability by more than 1e-4 where both have the same embeddings, or an
-        embedding by more than a step, or more than 1 % of the values at all. That embeddings differ is
-        expected: they are truncated to 8 bits, which makes a step of the last bit of a float32 now and then.
+        If a probability differs by more than 1e-4 although both systems have the same embeddings, an
+        embedding value differs by more than one step, or more than 1 % of the embedding values differ. Some
+        values differ inevitably: embeddings are truncated to 8 bits, so that the last bit of a float32 can
+        decide between two steps.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
-    onnx_ms, pytorch_ms, heads, ends, differences = [], [], [], [], [np.zeros(1, int)]
+    onnx_ms, pytorch_ms, same_features, end_to_end, steps = [], [], [], [], [np.zeros(1, int)]
     for clip in clips:
         start = time.perf_counter()
-        probabilities, *shown = session.run(None, {INPUT: clip[None]})
+        probabilities, *outputs = session.run(None, {INPUT: clip[None]})
         between = time.perf_counter()
         features = tagger.features([clip], SAMPLE_RATE)
-        wanted = tagger.probabilities(features)
+        expected = tagger.probabilities(features)
         end = time.perf_counter()
-        given = {name: values.astype(features[name].dtype) for name, values in zip(names, shown, strict=True)}
-        same = tagger.probabilities(features | given)
-        heard = clip.any()  # in silence both say 0, whatever the system answers
-        heads.append(abs(same * heard - probabilities).max())
-        ends.append(abs(wanted * heard - probabilities).max())
-        differences += [abs(given[name].astype(int) - features[name]).ravel() for name in names]
+        exported = {
+            name: values.astype(features[name].dtype) for name, values in zip(names, outputs, strict=True)
+        }
+        expected_same = tagger.probabilities(features | exported)
+        audible = clip.any()  # the graph sets the probabilities of digital silence to 0
+        same_features.append(abs(expected_same * audible - probabilities).max())
+        end_to_end.append(abs(expected * audible - probabilities).max())
+        steps += [abs(exported[name].astype(int) - features[name]).ravel() for name in names]
         onnx_ms.append(1000 * (between - start))
         pytorch_ms.append(1000 * (end - between))
-    found = Comparison(
-        len(clips), int(np.concatenate(differences).max()), float((np.concatenate(differences) > 0).mean()),
-        float(max(heads)), float(max(ends)), float(np.median(onnx_ms)), float(np.median(pytorch_ms)),
-    )  # fmt: skip
-    if found.head > TOLERANCE or found.steps > 1 or found.off > MOST_OFF:
+    result = Comparison(
+        clips=len(clips),
+        max_steps=int(np.concatenate(steps).max()),
+        share_different=float((np.concatenate(steps) > 0).mean()),
+        same_features_error=float(max(same_features)),
+        end_to_end=float(max(end_to_end)),
+        onnx_ms=float(np.median(onnx_ms)),
+        pytorch_ms=float(np.median(pytorch_ms)),
+    )
+    if (
+        result.same_features_error > MAX_PROBABILITY_ERROR
+        or result.max_steps > 1
+        or result.share_different > MAX_SHARE_DIFFERENT
+    ):
         raise UserError(
-            f"{path}: does not do what the system does: probabilities differ by {found.head:.1e} (at most "
-            f"{TOLERANCE:.0e}), {found.off:.2%} of the embedding values (at most {MOST_OFF:.0%}), by up to "
-            f"{found.steps} steps of 255 (at most 1)"
+            f"{path}: does not agree with the PyTorch system: probabilities differ by "
+            f"{result.same_features_error:.1e} (at most {MAX_PROBABILITY_ERROR:.0e}), "
+            f"{result.share_different:.2%} of the embedding values (at most {MAX_SHARE_DIFFERENT:.0%}), by "
+            f"up to {result.max_steps} steps of 255 (at most 1)"
         )
-    return found
+    return result
 
 
 TEMPLATE = "model_card.md.jinja"
 
 
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
-    """The card as Markdown.
+    """Return the model card as Markdown.
 
     Parameters
     ----------
     metrics : dict or None
-        As the stage evaluate writes it; None where the system was not evaluated.
+        Metrics as the stage evaluate writes them; None if the system was not evaluated.
     **content
-        What else the template names.
+        The other variables of the template ``model_card.md.jinja``.
     """
 
     def figure(level: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The tags of recordings as text: tables for people, CSV, JSON, and label tracks for Audacity."""
+"""Output formats for tags: a table for the terminal, CSV, JSON, and label tracks for Audacity."""
 
 import csv
 import io
@@ -9,64 +9,77 @@ import numpy as np
 from ust.annotations.taxonomy import Taxonomy
 from ust.tagging.tagger import Window
 
-BAR, EIGHTHS = 20, " ▏▎▍▌▋▊▉█"
-STEPS = " ▁▂▃▄▅▆▇█"
-TIMELINE = 60  # characters
-LEAST = 0.1  # probability of a fine tag worth a line
+BAR_WIDTH = 20  # characters
+TIMELINE_WIDTH = 60  # characters
+EIGHTHS, LEVELS = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
+MIN_FINE_PROBABILITY = 0.1  # the table omits fine labels that stay below
 
-Tagged = dict[str, list[Window]]
+TaggedRecordings = dict[str, list[Window]]
 
 
-def tags_table(recordings: Tagged, taxonomy: Taxonomy) -> str:
-    """For each recording, how probable each tag is where it is most probable, and when."""
+def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
+    """Format tags for the terminal: each label's highest probability and, for several windows, a timeline.
+
+    Parameters
+    ----------
+    recordings : dict of str to list of Window
+        The windows of each recording, by name.
+    taxonomy : Taxonomy
+        The labels, in the order of the probabilities.
+    """
     return "\n\n".join(_recording(name, windows, taxonomy) for name, windows in recordings.items()) + "\n"
 
 
 def _recording(name: str, windows: list[Window], taxonomy: Taxonomy) -> str:
-    everything = np.stack([window.probabilities for window in windows])
-    most = everything.max(axis=0)
+    probabilities = np.stack([window.probabilities for window in windows])
+    highest = probabilities.max(axis=0)
     k = len(taxonomy.coarse)
     several = len(windows) > 1
-    head = f"{name}  {_clock(windows[-1].end)}"
-    lines = [head + (f", {len(windows)} windows: the highest of each tag, and its course" if several else "")]
-    for group in np.argsort(-most[:k], kind="stable"):
-        lines.append(_line(taxonomy.coarse_name(group), everything[:, group], several))
-        fine = sorted(taxonomy.members(group), key=lambda index: -most[k + index])
+    title = f"{name}  {_clock(windows[-1].end)}"
+    lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
+    for group in np.argsort(-highest[:k], kind="stable"):
+        lines.append(_line(taxonomy.coarse_name(group), probabilities[:, group], several))
+        fine = sorted(taxonomy.members(group), key=lambda index: -highest[k + index])
         for index in fine:
-            if most[k + index] >= LEAST:
+            if highest[k + index] >= MIN_FINE_PROBABILITY:
                 label = "  " + taxonomy.fine[index].split("_", 1)[1]
-                lines.append(_line(label, everything[:, k + index], several))
+                lines.append(_line(label, probabilities[:, k + index], several))
     return "\n".join(lines)
 
 
 def _line(label: str, values: np.ndarray, several: bool) -> str:
-    most = values.max()
-    line = f"  {label:<42} {most:.2f} {bar(most)}"
+    highest = values.max()
+    line = f"  {label:<42} {highest:.2f} {bar(highest)}"
     return (line + f" {timeline(values)}" if several else line).rstrip()
 
 
 def bar(value: float) -> str:
-    """A bar of a probability.
+    """Draw a probability as a horizontal bar of `BAR_WIDTH` characters.
 
     Examples
     --------
     >>> bar(0.51)
     '██████████▎         '
     """
-    whole, rest = divmod(round(float(value) * BAR * 8), 8)
-    return ("█" * whole + (EIGHTHS[rest] if whole < BAR else "")).ljust(BAR)
+    whole, rest = divmod(round(float(value) * BAR_WIDTH * 8), 8)
+    return ("█" * whole + (EIGHTHS[rest] if whole < BAR_WIDTH else "")).ljust(BAR_WIDTH)
 
 
 def timeline(values: np.ndarray) -> str:
-    """Probabilities over time, the highest of each stretch where there are more than fit a line.
+    """Draw probabilities over time as at most `TIMELINE_WIDTH` vertical bars.
+
+    Parameters
+    ----------
+    values : numpy.ndarray [shape=(windows,)]
+        Probabilities in [0, 1]. If there are too many for the width, a bar is the maximum of its section.
 
     Examples
     --------
     >>> timeline(np.array([0.0, 0.5, 1.0]))
     ' ▄█'
     """
-    stretches = np.array_split(values, min(TIMELINE, len(values)))
-    return "".join(STEPS[round(float(stretch.max()) * 8)] for stretch in stretches)
+    sections = np.array_split(values, min(TIMELINE_WIDTH, len(values)))
+    return "".join(LEVELS[round(float(section.max()) * 8)] for section in sections)
 
 
 def _clock(seconds: float) -> str:
@@ -74,8 +87,19 @@ def _clock(seconds: float) -> str:
     return f"{minutes:.0f}:{rest:04.1f}"
 
 
-def submission_csv(recordings: Tagged, taxonomy: Taxonomy) -> str:
-    """The official submission layout; start and end in seconds besides, where there are several windows."""
+def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
+    """Format tags as CSV in the official submission layout.
+
+    If any recording has several windows, each window is a row, and ``start`` and ``end`` in seconds follow
+    the labels.
+
+    Parameters
+    ----------
+    recordings : dict of str to list of Window
+        The windows of each recording, by name.
+    taxonomy : Taxonomy
+        The labels, in the order of the probabilities.
+    """
     k = len(taxonomy.coarse)
     several = any(len(windows) > 1 for windows in recordings.values())
     text = io.StringIO()
@@ -85,13 +109,21 @@ def submission_csv(recordings: Tagged, taxonomy: Taxonomy) -> str:
     for name, windows in recordings.items():
         for window in windows:
             p = [f"{value:.6f}" for value in window.probabilities]
-            place = [f"{window.start:.3f}", f"{window.end:.3f}"] if several else []
-            writer.writerow([name, *p[k:], *p[:k], *place])
+            position = [f"{window.start:.3f}", f"{window.end:.3f}"] if several else []
+            writer.writerow([name, *p[k:], *p[:k], *position])
     return text.getvalue()
 
 
-def as_json(recordings: Tagged, taxonomy: Taxonomy) -> str:
-    """A list of recordings, each with its windows and their probabilities by label."""
+def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
+    """Format tags as a JSON list of recordings, each with its windows and their probabilities by label.
+
+    Parameters
+    ----------
+    recordings : dict of str to list of Window
+        The windows of each recording, by name.
+    taxonomy : Taxonomy
+        The labels, in the order of the probabilities.
+    """
     content = [
         {
             "audio_filename": name,
@@ -112,33 +144,61 @@ def as_json(recordings: Tagged, taxonomy: Taxonomy) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def audacity(windows: list[Window], taxonomy: Taxonomy, threshold: float) -> str:
-    """A label track of Audacity's: start, end and label of every stretch over the threshold."""
-    found = sorted(
-        (start, end, f"{label} {most:.2f}")
-        for label, start, end, most in events(windows, taxonomy, threshold)
+def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: float) -> str:
+    """Format the events of a recording as an Audacity label track.
+
+    Parameters
+    ----------
+    windows : list of Window
+        The windows of one recording, in order.
+    taxonomy : Taxonomy
+        The labels, in the order of the probabilities.
+    threshold : float
+        Probability from which a window counts as an event of a label.
+
+    Returns
+    -------
+    str
+        Lines of start and end in seconds, label and highest probability, sorted by start.
+    """
+    events = sorted(
+        (start, end, f"{label} {highest:.2f}")
+        for label, start, end, highest in find_events(windows, taxonomy, threshold)
     )
-    return "".join(f"{start:.6f}\t{end:.6f}\t{text}\n" for start, end, text in found)
+    return "".join(f"{start:.6f}\t{end:.6f}\t{text}\n" for start, end, text in events)
 
 
-def events(
+def find_events(
     windows: list[Window], taxonomy: Taxonomy, threshold: float
 ) -> list[tuple[str, float, float, float]]:
-    """Every stretch of a recording over the threshold: label, start, end in seconds, highest probability.
+    """Find the sections of a recording in which a label reaches a threshold.
 
-    Windows that touch or overlap make one stretch.
+    Parameters
+    ----------
+    windows : list of Window
+        The windows of one recording, in order.
+    taxonomy : Taxonomy
+        The labels, in the order of the probabilities.
+    threshold : float
+        Probability from which a window counts.
+
+    Returns
+    -------
+    list of tuple
+        Label, start and end in seconds, and highest probability of each event. Windows that touch or overlap
+        are joined into one event.
     """
-    found = []
+    events = []
     for index, label in enumerate(taxonomy.labels):
-        stretches: list[list[float]] = []
+        merged: list[list[float]] = []
         for window in windows:
             value = float(window.probabilities[index])
             if value < threshold:
                 continue
-            if stretches and window.start <= stretches[-1][1]:
-                stretches[-1][1] = window.end
-                stretches[-1][2] = max(stretches[-1][2], value)
+            if merged and window.start <= merged[-1][1]:
+                merged[-1][1] = window.end
+                merged[-1][2] = max(merged[-1][2], value)
             else:
-                stretches.append([window.start, window.end, value])
-        found += [(label, start, end, most) for start, end, most in stretches]
-    return found
+                merged.append([window.start, window.end, value])
+        events += [(label, start, end, highest) for start, end, highest in merged]
+    return events

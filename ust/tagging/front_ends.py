@@ -1,4 +1,4 @@
-"""Features as PyTorch modules of plain operations, from waveforms, to be exported."""
+"""Feature front ends as PyTorch modules that can be exported: from waveforms to features."""
 
 from collections.abc import Callable
 from math import gcd
@@ -35,17 +35,28 @@ SAMPLES = CLIP_SECONDS * SAMPLE_RATE
 
 
 class Resample(nn.Module):
-    """`ust.audio.resampling.resample` of clips (batch, samples), as a strided convolution."""
+    """Resample clips (batch, samples) like `ust.audio.resampling.resample`, by a strided convolution.
 
-    def __init__(self, original: int, wanted: int) -> None:
+    Parameters
+    ----------
+    original, target : int
+        Sample rates in Hz.
+
+    Raises
+    ------
+    UserError
+        If `target` is above `original`, or their ratio needs too many filter phases.
+    """
+
+    def __init__(self, original: int, target: int) -> None:
         super().__init__()
-        divisor = gcd(original, wanted)
-        up, down = wanted // divisor, original // divisor
-        if wanted > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
-            raise UserError(f"a system that resamples from {original} to {wanted} Hz cannot be exported")
+        divisor = gcd(original, target)
+        up, down = target // divisor, original // divisor
+        if target > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
+            raise UserError(f"a system that resamples from {original} to {target} Hz cannot be exported")
         repeat = -(-MIN_PHASES // up)
         weights, reach = polyphase_weights(up * repeat, down * repeat)
-        self.stride, self.length = down * repeat, SAMPLES * wanted // original
+        self.stride, self.length = down * repeat, SAMPLES * target // original
         blocks = -(-self.length // (up * repeat))
         self.padding = reach, (blocks - 1) * self.stride + weights.shape[1] - reach - SAMPLES
         self.register_buffer("weight", torch.from_numpy(weights)[:, None])
@@ -57,7 +68,17 @@ class Resample(nn.Module):
 
 
 class LogMel(nn.Module):
-    """`ust.features.logmel.logmel` of clips (batch, samples), in half precision as it is stored."""
+    """Compute `ust.features.logmel.logmel` of clips (batch, samples), rounded to half precision as stored.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Rate in Hz that clips are resampled to.
+    n_fft, hop_length : int
+        Window length and hop of the Fourier transform, in samples.
+    n_mels : int
+        Number of mel bands.
+    """
 
     def __init__(self, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
         super().__init__()
@@ -77,15 +98,25 @@ class LogMel(nn.Module):
         return (level - level.amax(dim=(1, 2), keepdim=True)).clamp_min(-80).half().float()
 
 
-class Embed(nn.Module):
-    """`ust.features.vggish.network`'s patches, network and post-processing of clips (batch, samples)."""
+class VGGishEmbedding(nn.Module):
+    """Compute quantised VGGish embeddings (batch, 10, 128) of clips (batch, samples).
+
+    Same patches, network and post-processing as `ust.features.vggish`.
+
+    Parameters
+    ----------
+    variables : dict of str to numpy.ndarray
+        The network's weights and the PCA, as `ust.features.vggish.weights.load_weights` returns them.
+    final_relu : bool
+        Apply ReLU after the last layer, as AudioSet's 2019 release does.
+    """
 
     def __init__(self, variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
         super().__init__()
         self.resample = Resample(SAMPLE_RATE, VGGISH_RATE)
         self.network = VGGish(final_relu=final_relu)
         self.network.load_variables(variables)
-        # In double precision, as NumPy has it: what comes of it is rounded to 8 bits.
+        # Double precision as in NumPy, as truncation to 8 bits turns rounding errors into whole steps.
         angle = 2 * np.pi / FFT * np.outer(np.arange(WINDOW), np.arange(FFT // 2 + 1))
         window = torch.hann_window(WINDOW, dtype=torch.float64).unsqueeze(1)
         self.register_buffer("real", window * torch.from_numpy(np.cos(angle)))
@@ -108,7 +139,7 @@ class Embed(nn.Module):
 
 
 class MobileNetLogMel(nn.Module):
-    """`ust.features.efficientat.network.log_mel` of clips (batch, samples)."""
+    """Compute `ust.features.efficientat.network.log_mel` of clips (batch, samples)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +159,17 @@ class MobileNetLogMel(nn.Module):
 
 
 class MobileNetEmbedding(nn.Module):
-    """`ust.features.efficientat.feature` of clips (batch, samples)."""
+    """Compute EfficientAT embeddings of clips (batch, samples), as `ust.features.efficientat.feature`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the network's weights.
+    weights : str
+        Name of the released weights, or ``random``.
+    frames : bool
+        Return an embedding for each frame (batch, frames, size), not one per clip (batch, size).
+    """
 
     def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
         super().__init__()
@@ -140,8 +181,18 @@ class MobileNetEmbedding(nn.Module):
         return maps.mean(dim=2).transpose(1, 2) if self.frames else maps.mean(dim=(2, 3))
 
 
-class MobileNetOutstanding(nn.Module):
-    """`ust.features.efficientat.windows` of clips (batch, samples)."""
+class MobileNetWindowMax(nn.Module):
+    """Compute clip embeddings and maxima over windows, as `ust.features.efficientat.windows`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the network's weights.
+    weights : str
+        Name of the released weights, or ``random``.
+    windows : int
+        Number of windows per clip.
+    """
 
     def __init__(self, folder: Path, *, weights: str, windows: int) -> None:
         super().__init__()
@@ -153,7 +204,13 @@ class MobileNetOutstanding(nn.Module):
 
 
 class HalfPrecision(nn.Module):
-    """What another gives, rounded as it is stored."""
+    """Round the output of a module to half precision, as features are stored.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From waveforms to a feature.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -163,27 +220,27 @@ class HalfPrecision(nn.Module):
         return self.module(waveform).half().float()
 
 
-def _logmel(folder: Path, computed: Any) -> nn.Module:
-    return LogMel(**computed.model_dump())
+def _logmel(folder: Path, config: Any) -> nn.Module:
+    return LogMel(**config.model_dump())
 
 
-def _vggish(folder: Path, computed: Any) -> nn.Module:
-    return Embed(load_weights(folder), final_relu=computed.final_relu)
+def _vggish(folder: Path, config: Any) -> nn.Module:
+    return VGGishEmbedding(load_weights(folder), final_relu=config.final_relu)
 
 
-def _mn(folder: Path, computed: Any) -> nn.Module:
-    return MobileNetEmbedding(folder, weights=computed.weights, frames=computed.frames)
+def _mn(folder: Path, config: Any) -> nn.Module:
+    return MobileNetEmbedding(folder, weights=config.weights, frames=config.frames)
 
 
-def _mn_windows(folder: Path, computed: Any) -> nn.Module:
-    return MobileNetOutstanding(folder, weights=computed.weights, windows=computed.windows)
+def _mn_windows(folder: Path, config: Any) -> nn.Module:
+    return MobileNetWindowMax(folder, weights=config.weights, windows=config.windows)
 
 
-def _mn_logmel(folder: Path, computed: Any) -> nn.Module:
+def _mn_logmel(folder: Path, config: Any) -> nn.Module:
     return HalfPrecision(MobileNetLogMel())
 
 
-# By feature: from the folder of its weights and what it is computed by to the module.
+# For each feature, a function from the folder of its weights and its extraction settings to a module.
 FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {
     "logmel": _logmel,
     "logmel64": _logmel,

@@ -1,4 +1,4 @@
-"""Trained systems by name."""
+"""Finding trained systems by name, and packing them into self-contained folders."""
 
 import difflib
 import json
@@ -14,7 +14,22 @@ from ust.util.errors import UserError
 
 
 def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
-    """The folder of a system, by a name of `names` or its place below `models`."""
+    """Return the folder of a trained system.
+
+    Parameters
+    ----------
+    models : Path
+        Folder of the trained systems.
+    name : str
+        A key of `names`, or a path below `models`.
+    names : mapping of str to str
+        Paths below `models` by checkpoint name, as in the section ``checkpoints`` of params.yaml.
+
+    Raises
+    ------
+    UserError
+        If `models` or the system does not exist; the message lists the trained systems.
+    """
     if not models.is_dir():
         raise UserError(f"{models}: no such folder; run this in the project's folder, or name --models")
     folder = models / names.get(name, name)
@@ -22,19 +37,30 @@ def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
         return folder
     trained = {
         str(path.parent.relative_to(models))
-        for deep in ("*", "*/*")
-        for path in models.glob(f"{deep}/model.json")
+        for pattern in ("*", "*/*")
+        for path in models.glob(f"{pattern}/model.json")
     }
-    there = [known for known, place in names.items() if place in trained]
-    there += sorted(place for place in trained - {*names.values()} if not place.startswith("."))
-    have = "there are " + ", ".join(there) if there else "no system is trained yet: run dvc repro"
-    near = difflib.get_close_matches(name, there, n=1)
-    have = f"did you mean {near[0]}? {have}" if near else have
-    raise UserError(f"{models}: no trained system {name!r}; {have}")
+    available = [known for known, path in names.items() if path in trained]
+    available += sorted(path for path in trained - {*names.values()} if not path.startswith("."))
+    hint = "there are " + ", ".join(available) if available else "no system is trained yet: run dvc repro"
+    near = difflib.get_close_matches(name, available, n=1)
+    hint = f"did you mean {near[0]}? {hint}" if near else hint
+    raise UserError(f"{models}: no trained system {name!r}; {hint}")
 
 
 def model_id(folder: Path, inference_options: Mapping[str, object]) -> str:
-    """Stands for a trained system, its features' weights and how its answers are read: 16 hex digits."""
+    """Return an identifier for the predictions of a system: 16 hexadecimal digits.
+
+    It changes with the files of the system, among them the checksums of its feature weights, and with the
+    inference options.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the system.
+    inference_options : mapping
+        Post-processing options of `ust.models.checkpoints.load_system`.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     parts = [f"{path.relative_to(folder).as_posix()} {file_digest(path)}" for path in files]
     return digest(*parts, *(f"{key}={inference_options[key]}" for key in sorted(inference_options)))[:16]
@@ -46,28 +72,32 @@ SYSTEM, FEATURES = "system", "features"
 
 
 def pack(out: Path, name: str, system: Path, features: Path, inference_options: Mapping[str, Any]) -> None:
-    """Put a trained system and its features' weights into an empty folder.
+    """Copy a trained system and the weights of its features into a folder.
+
+    ``ust.json`` in that folder holds the inference options and the SHA-256 of each file.
 
     Parameters
     ----------
     out : Path
+        An empty folder.
     name : str
+        Name of the system.
     system : Path
-        Folder of the stage train; of a flat system that of one checkpoint.
+        Folder of the system or, for a flat network, of one of its checkpoints.
     features : Path
-        Folder of the stages weights.
+        Folder with the weights of the features.
     inference_options : mapping
-        How its answers are read: the options of `ust.models.checkpoints.load_system`.
+        Post-processing options of `ust.models.checkpoints.load_system`.
 
     Raises
     ------
     UserError
-        If the system does not say what its features are.
+        If the system's description does not list its features.
     """
     inputs = read_description(system).get("about", {}).get("inputs")
     if not isinstance(inputs, dict) or not inputs:
-        raise UserError(f"{system / MODEL_FILE}: does not say what its features are; train it again")
-    # What systems are made of; out-of-fold predictions and manifests stay behind.
+        raise UserError(f"{system / MODEL_FILE}: does not list the system's features; train it again")
+    # Weights and descriptions only: out-of-fold predictions and manifests are not needed for inference.
     for path in sorted(system.rglob("*")):
         if path.suffix in (".json", ".safetensors") and not path.name.startswith("."):
             _copy(path, out / SYSTEM / path.relative_to(system))
@@ -91,17 +121,31 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def is_packed(folder: Path) -> bool:
-    """Whether a folder is what `pack` writes."""
+    """Return whether `pack` wrote a folder."""
     return (folder / PACKAGE).is_file()
 
 
 def unpack(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
-    """The folders of a packed system and its features, and how its answers are read; each file is checked.
+    """Check every file of a packed system and return where its parts are.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that `pack` wrote.
+
+    Returns
+    -------
+    system : Path
+        Folder of the system.
+    features : Path
+        Folder with the weights of its features.
+    inference_options : dict
+        Post-processing options of `ust.models.checkpoints.load_system`.
 
     Raises
     ------
     UserError
-        If it is no such folder, or a file is missing or not what was packed.
+        If `pack` did not write the folder, or a file is missing or was changed.
     """
     package = read_json(folder / PACKAGE, made_by="export --format folder")
     files, inference_options = package.get("sha256"), package.get("reading")
@@ -111,13 +155,13 @@ def unpack(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
         or not isinstance(inference_options, dict)
     ):
         raise UserError(f"{folder / PACKAGE}: not a packed system of the format {FORMAT}")
-    for name, wanted in files.items():
+    for name, expected in files.items():
         parts = PurePosixPath(name).parts
         if PurePosixPath(name).is_absolute() or ".." in parts:
             raise UserError(f"{folder / PACKAGE}: names {json.dumps(name)}, which is not in the folder")
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: is missing; copy the folder again")
-        if file_digest(path) != wanted:
+        if file_digest(path) != expected:
             raise UserError(f"{path}: not what was packed (its SHA-256 differs); copy the folder again")
     return folder / SYSTEM, folder / FEATURES, inference_options

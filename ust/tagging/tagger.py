@@ -1,10 +1,12 @@
-"""The windows that a long recording is tagged in."""
+"""Inference with a trained system: from audio samples or recordings to probabilities."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_windows
+from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
 from ust.datasets.download import cache_folder
 from ust.features.feature import FEATURE_FILE, OnBatch
 from ust.features.registry import FEATURES
@@ -23,19 +25,23 @@ from ust.util.accelerate import accelerate
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 
+CPU = torch.device("cpu")
+BATCH = 4  # windows predicted together
+log = logging.getLogger("ust")
+
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a recording and what is heard in it.
+    """A window of a recording and its predictions.
 
     Attributes
     ----------
     start, end : float
-        Seconds.
+        Position in the recording, in seconds.
     probabilities : numpy.ndarray [shape=(labels,), float32]
-        Of all labels, coarse first.
-    features : dict of str to numpy.ndarray or None
-        What the system was given, by its inputs, where that is asked for.
+        Probability of each label, in [0, 1]; coarse labels first, in taxonomy order.
+    features : dict of str to numpy.ndarray, optional
+        Features the system was given, by input name. None unless requested.
     """
 
     start: float
@@ -45,7 +51,14 @@ class Window:
 
 
 def check_window(window: float, hop: float) -> None:
-    """Check that windows can be tagged and leave nothing out.
+    """Check that a system accepts the window and that the windows leave no gaps.
+
+    Parameters
+    ----------
+    window : float
+        Duration of a window in seconds: more than 0, at most the ten seconds systems are trained on.
+    hop : float
+        Seconds from the start of a window to the start of the next: more than 0, at most `window`.
 
     Raises
     ------
@@ -58,101 +71,99 @@ def check_window(window: float, hop: float) -> None:
         raise UserError(f"hop is {hop}, should be more than 0 and at most the window of {window} seconds")
 
 
-CPU = torch.device("cpu")
-
-
 @dataclass(frozen=True)
 class FrontEnd:
-    """What makes a feature of a clip.
+    """Computes a feature as the stage extract does, for inference.
 
     Attributes
     ----------
     name : str
-        Of the feature.
+        Name of the feature in `FEATURES`.
     folder : Path
-        Of its weights.
-    computed : Section
-        What of its settings a value depends on.
+        Folder with the weights of the feature's network, if it has one.
+    config : Section
+        Extraction settings, those that determine the values.
     on_batch : callable or None
-        Its network.
+        The feature's network: from a batch of per-clip values to features. None for features without one.
     """
 
     name: str
     folder: Path
-    computed: Any
+    config: Any
     on_batch: OnBatch | None
 
     @classmethod
-    def load(cls, folder: Path, name: str, wanted: dict[str, Any], device: torch.device) -> "FrontEnd":
-        """The front end that a system's features were made by.
+    def load(cls, folder: Path, name: str, attributes: dict[str, Any], device: torch.device) -> "FrontEnd":
+        """Load the front end that computed the training features of a system.
 
         Parameters
         ----------
         folder : Path
-            Holds a folder for each feature's weights.
+            Folder with a subfolder of weights for each feature.
         name : str
-        wanted : dict
-            The attributes of the features that the system was trained with.
+            Name of the feature.
+        attributes : dict
+            Attributes of the feature file the system was trained with.
         device : torch.device
+            Device the feature's network runs on.
 
         Raises
         ------
         UserError
-            If there is no such feature, or its weights are missing, damaged or others.
+            If the feature is unknown, or its weights are missing, damaged or not those used in training.
         """
         if name not in FEATURES:
             raise UserError(f"the system takes a feature {name!r}, which is not here")
-        feature, place = FEATURES[name], folder / name
-        computed = feature.config_from(wanted)
+        feature, weights = FEATURES[name], folder / name
+        config = feature.of_settings(attributes)
         if feature.on_batch is None:
-            return cls(name, place, computed, None)
-        if read_json(place / FEATURE_FILE, made_by=f"weights@{name}").get("sha256") != wanted["sha256"]:
-            raise UserError(f"{place}: not the {name} weights that the system was trained with")
-        return cls(name, place, computed, feature.on_batch(place, computed, device))
+            return cls(name, weights, config, None)
+        description = read_json(weights / FEATURE_FILE, made_by=f"weights@{name}")
+        if description.get("sha256") != attributes["sha256"]:
+            raise UserError(f"{weights}: not the {name} weights that the system was trained with")
+        return cls(name, weights, config, feature.on_batch(weights, config, device))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a clip's value."""
-        return FEATURES[self.name].shape(self.computed)
+        """Shape of one clip's feature."""
+        return FEATURES[self.name].shape(self.config)
 
     @property
     def dtype(self) -> str:
-        """Of values as they are stored."""
+        """Data type in which the feature is stored."""
         return FEATURES[self.name].dtype
 
-    def precise(self) -> "FrontEnd":
-        """The same with its network in float32, whatever the features were computed in."""
-        if getattr(self.computed, "precision", "float32") == "float32":
+    def in_float32(self) -> "FrontEnd":
+        """Return this front end with its network in float32, whatever precision extraction used."""
+        if getattr(self.config, "precision", "float32") == "float32":
             return self
-        computed = self.computed.model_copy(update={"precision": "float32"})
+        config = self.config.model_copy(update={"precision": "float32"})
         on_batch = FEATURES[self.name].on_batch
-        return replace(self, computed=computed, on_batch=on_batch and on_batch(self.folder, computed, CPU))
+        return replace(self, config=config, on_batch=on_batch and on_batch(self.folder, config, CPU))
 
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
-        """The feature of mono clips of ten seconds [shape=(clips, …)], as it is stored."""
+        """Return the feature [shape=(clips, …)] of mono ten-second clips, in its storage data type."""
         feature = FEATURES[self.name]
-        values = np.stack([feature.process_clip(clip, sample_rate, self.computed) for clip in clips])
+        values = np.stack([feature.of_clip(clip, sample_rate, self.config) for clip in clips])
         return values if self.on_batch is None else self.on_batch(values)
 
 
-BATCH = 4  # windows
-log = logging.getLogger("ust")
-
-
 class Tagger:
-    """A trained system and what makes its features: samples in, probabilities out.
+    """A trained system with its front ends: from audio samples to probabilities.
 
     Parameters
     ----------
     system : System
+        The trained system.
     front_ends : dict of str to FrontEnd
-        By the names of the system's inputs.
+        The front end for each input of the system, by input name.
     device : torch.device
+        Device the system runs on.
 
     Attributes
     ----------
     taxonomy : Taxonomy
-        The labels, in the order of the probabilities.
+        The labels; `taxonomy.labels` is the order of the probabilities.
     """
 
     def __init__(
@@ -171,25 +182,27 @@ class Tagger:
         fast: bool = True,
         **inference_options: Any,
     ) -> "Tagger":
-        """Read a trained system.
+        """Load a system from the folder that the stage train wrote.
 
         Parameters
         ----------
         path : str or Path
-            Folder of the stage train, of a flat system that of one checkpoint: ``models/cnn_vggish/coarse``.
+            Folder of the system. Flat networks have a folder for each checkpoint:
+            ``models/cnn_vggish/coarse``.
         features : str or Path, optional
-            Folder of the stages weights; by default the ``features`` beside the system's.
+            Folder with the weights of the features; by default the folder ``features`` beside the system.
         device : torch.device
+            Device for the networks of the system and of its features.
         fast : bool
-            Swap in the faster layers (`ust.util.accelerate`).
+            Replace layers by faster equivalents (`ust.util.accelerate`).
         **inference_options
-            How its answers are read: ``threshold``, ``unselected``, ``pooling`` and
-            ``coarse_at_least_fine`` of `ust.models.checkpoints.load_system`.
+            Post-processing: ``threshold``, ``unselected``, ``pooling`` and ``coarse_at_least_fine`` of
+            `ust.models.checkpoints.load_system`.
 
         Raises
         ------
         UserError
-            If a file is missing, damaged, or of other weights than the system was trained with.
+            If a file is missing or damaged, or the feature weights are not those used in training.
 
         Examples
         --------
@@ -199,56 +212,70 @@ class Tagger:
         path = Path(path)
         system = load_system(path, **inference_options)
         try:
-            wanted = {
-                name: (each, system.metadata["features"][each])
-                for name, each in system.metadata["inputs"].items()
+            inputs = {
+                name: (feature, system.metadata["features"][feature])
+                for name, feature in system.metadata["inputs"].items()
             }
-            folder = Path(features) if features else features_beside(path)
+            folder = Path(features) if features else find_feature_weights(path)
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
-                for name, (feature, attributes) in wanted.items()
+                for name, (feature, attributes) in inputs.items()
             }
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UserError(
-                f"{path / MODEL_FILE}: does not say what its features are; run the stage train again"
+                f"{path / MODEL_FILE}: does not describe the system's features; run the stage train again"
             ) from None
         return cls(accelerate(system) if fast else system, front_ends, device=device)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, *, device: torch.device = CPU) -> "Tagger":
-        """Read a system that ``ust export --format folder`` packed, every file checked by its digest.
+        """Load a system from a folder that ``ust export --format folder`` or ``ust train`` wrote.
 
-        Neither DVC, TensorFlow nor the stages are needed.
+        The SHA-256 of every file is checked. DVC, TensorFlow and the stages are not needed.
 
         Parameters
         ----------
         path_or_name : str or Path
-            The folder, or the name of one in ``models`` of the cache folder (``$UST_CACHE``).
+            The folder, or its name below ``models`` in the cache folder (``$UST_CACHE``).
         device : torch.device
+            Device for the networks.
 
         Raises
         ------
         UserError
-            If there is none, or a file is missing or not what was packed.
+            If the folder does not exist, or a file is missing or differs from the packed one.
 
         Examples
         --------
         >>> tagger = Tagger.from_pretrained("my-city/model")  # doctest: +SKIP
         >>> tagger("street.flac")  # doctest: +SKIP
         """
-        named = cache_folder() / "models" / path_or_name
-        folder = named if not is_packed(Path(path_or_name)) and is_packed(named) else Path(path_or_name)
+        cached = cache_folder() / "models" / path_or_name
+        folder = cached if not is_packed(Path(path_or_name)) and is_packed(cached) else Path(path_or_name)
         system, features, inference_options = unpack(folder)
         return cls.load(system, features=features, **inference_options, device=device)
 
     def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
-        """Tag a recording: ``start, end`` in seconds, and probabilities of each label; see `tag`."""
-        found = list(self.tag(path, window=window, hop=hop))
+        """Tag a recording and return a table.
+
+        Parameters
+        ----------
+        path : str or Path
+            The recording, as for `tag`.
+        window, hop : float
+            Duration of a window and distance between window starts, in seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each window: ``start`` and ``end`` in seconds, then the probability of each label.
+        """
+        tagged = list(self.tag(path, window=window, hop=hop))
         table = pd.DataFrame(
-            np.stack([each.probabilities for each in found]), columns=list(self.taxonomy.labels)
+            np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.labels)
         )
-        table.insert(0, "start", [each.start for each in found])
-        table.insert(1, "end", [each.end for each in found])
+        table.insert(0, "start", [each.start for each in tagged])
+        table.insert(1, "end", [each.end for each in tagged])
         return table
 
     def predict(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -257,32 +284,40 @@ class Tagger:
         Parameters
         ----------
         samples : numpy.ndarray [shape=(n,) or (n, channels)]
-            Full scale is ±1. Of more than ten seconds the first ten count; fewer are padded with silence.
+            Samples, with full scale at ±1. Only the first ten seconds are used; shorter clips are padded with
+            silence. Channels are averaged.
         sample_rate : int
-            Hz.
+            Samples per second.
 
         Returns
         -------
         numpy.ndarray [shape=(labels,), float32]
-            Probabilities in the order of `taxonomy.labels`.
+            Probabilities in the order of `taxonomy.labels`; all 0 for digital silence.
         """
         return self._predict([np.asarray(samples, np.float32)], sample_rate)[0][0]
 
     def tag(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> Iterator[Window]:
-        """Tag a recording of any length, window by window, with the memory of a few windows.
+        """Tag a recording of any length, window by window, holding only a few windows in memory.
 
         Parameters
         ----------
         path : str or Path
-            What libsndfile can read; of an incomplete file what is there, with a warning in the log.
-        window, hop : float
-            Seconds a window lasts (at most ten, which is what systems are trained on) and from the start of
-            one to that of the next.
+            A file in a format that libsndfile reads. Of an incomplete file, the readable part is tagged and
+            a warning is logged.
+        window : float
+            Duration of a window in seconds, at most the ten seconds systems are trained on.
+        hop : float
+            Seconds from the start of a window to the start of the next.
+
+        Yields
+        ------
+        Window
+            In the order of their starts.
 
         Raises
         ------
         BadAudio
-            If the file is missing, not audio, empty, or has samples that are not finite.
+            If the file is missing, not audio or empty, or has samples that are NaN or infinite.
         UserError
             If the window or the hop is out of range.
         """
@@ -300,31 +335,32 @@ class Tagger:
         features: bool = False,
         warn: Callable[[str], object] = log.warning,
     ) -> Iterator[Window]:
-        """Tag a recording from a second on and for so many seconds; as `tag`.
+        """Tag a path or an open file, or a section of it; otherwise as `tag`.
 
         Parameters
         ----------
         source : Path or file object
-            The latter open for reading bytes, and seekable.
+            File objects are binary and seekable.
         name : str, optional
-            Of the recording, for messages; by default the path.
+            Name of the recording in messages; by default its path.
         window, hop : float
+            Duration of a window and distance between window starts, in seconds.
         start : float
-            Seconds; where the first window begins.
+            Start of the first window in the recording, in seconds.
         duration : float, optional
-            Seconds; by default to the end.
+            Duration of the section in seconds; by default up to the end of the recording.
         features : bool
-            Whether the windows carry what the system was given.
+            Return the features in each `Window`, too.
         warn : callable
-            Is told, at the end, if the file is incomplete.
+            Called with a message after the last window if the file is incomplete.
         """
         check_window(window, hop)
         parts = read_windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
-            rows, given = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
+            probabilities, inputs = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
             for index, (begin, end, *_) in enumerate(batch):
-                own = {name: values[index] for name, values in given.items()} if features else None
-                yield Window(begin, end, rows[index], own)
+                own = {key: values[index] for key, values in inputs.items()} if features else None
+                yield Window(begin, end, probabilities[index], own)
 
     def stream(
         self,
@@ -334,16 +370,21 @@ class Tagger:
         window: float = CLIP_SECONDS,
         hop: float = 5.0,
     ) -> Iterator[Window]:
-        """Tag sound as it comes, with the memory of a window and a block: the windows that `tag` would give.
+        """Tag live sound, holding one window and one block in memory; yields the same windows as `tag`.
 
         Parameters
         ----------
         blocks : iterable of numpy.ndarray [shape=(n,) or (n, channels)]
-            One after the other, of any length; full scale is ±1.
+            Consecutive blocks of samples, of any length, with full scale at ±1.
         sample_rate : int
-            Hz.
+            Samples per second.
         window, hop : float
-            See `tag`.
+            Duration of a window and distance between window starts, in seconds.
+
+        Yields
+        ------
+        Window
+            As soon as its last sample has arrived.
 
         Raises
         ------
@@ -354,51 +395,104 @@ class Tagger:
         """
         check_window(window, hop)
         length, step = round(window * sample_rate), max(1, round(hop * sample_rate))
-        place, waiting, given = 0, np.zeros(0, np.float32), False
+        position, buffer, emitted = 0, np.zeros(0, np.float32), False
 
-        def heard(samples: np.ndarray) -> Window:
-            ((row,), _) = self._predict([samples], sample_rate)
-            return Window(place / sample_rate, (place + len(samples)) / sample_rate, row)
+        def predict(samples: np.ndarray) -> Window:
+            ((probabilities,), _) = self._predict([samples], sample_rate)
+            return Window(position / sample_rate, (position + len(samples)) / sample_rate, probabilities)
 
         for block in blocks:
             mono = np.asarray(block, np.float32)
             mono = mono.mean(axis=1) if mono.ndim == 2 else mono
             if not np.isfinite(mono).all():
                 raise BadAudio("the stream has samples that are NaN or infinite")
-            waiting = np.concatenate([waiting, mono])
-            while len(waiting) >= length:
-                if not given:
-                    yield heard(waiting[:length])
-                given = len(waiting) == length  # another window begins only if more is to come
-                if given:
+            buffer = np.concatenate([buffer, mono])
+            while len(buffer) >= length:
+                if not emitted:
+                    yield predict(buffer[:length])
+                # As in `tag`, a further window begins only if samples follow the end of this one.
+                emitted = len(buffer) == length
+                if emitted:
                     break
-                waiting, place = waiting[step:], place + step
-        if len(waiting) and not given:
-            yield heard(waiting)
+                buffer, position = buffer[step:], position + step
+        if len(buffer) and not emitted:
+            yield predict(buffer)
 
     def features(self, clips: list[np.ndarray], sample_rate: int) -> dict[str, np.ndarray]:
-        """What the stages extract make of mono clips of ten seconds, by the system's inputs."""
-        return {name: make(clips, sample_rate) for name, make in self.front_ends.items()}
+        """Compute the features of clips, with the values that the stages extract would store.
+
+        Parameters
+        ----------
+        clips : list of numpy.ndarray [shape=(n,), float32]
+            Mono clips of ten seconds.
+        sample_rate : int
+            Samples per second.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray [shape=(clips, …)]
+            By the name of the system's input.
+        """
+        return {name: front_end(clips, sample_rate) for name, front_end in self.front_ends.items()}
 
     def probabilities(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """The system's answers [shape=(clips, labels), float32] to what `features` gives."""
+        """Predict from features.
+
+        Parameters
+        ----------
+        features : dict of str to numpy.ndarray [shape=(clips, …)]
+            As `features` returns them.
+
+        Returns
+        -------
+        numpy.ndarray [shape=(clips, labels), float32]
+            Probabilities in the order of `taxonomy.labels`.
+        """
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
             return self.system(**inputs).cpu().numpy()
 
     def _predict(self, clips: list[np.ndarray], sample_rate: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Probabilities of several clips, and their features; nothing is heard where all samples are 0."""
+        """Return probabilities and features of clips; the probabilities of digital silence are 0."""
         monos = [clip.mean(axis=1) if clip.ndim == 2 else clip for clip in clips]
         monos = [fit_length(mono, sample_rate) for mono in monos]
         features = self.features(monos, sample_rate)
-        found = self.probabilities(features)
-        found[[not mono.any() for mono in monos]] = 0
-        return found, features
+        probabilities = self.probabilities(features)
+        probabilities[[not mono.any() for mono in monos]] = 0
+        return probabilities, features
 
 
-def features_beside(path: Path) -> Path:
-    """The folder of the features' weights beside a system's folder, or beside that of its checkpoint."""
+def find_feature_weights(path: Path) -> Path:
+    """Return the folder ``features`` beside a system's folder, or beside the parent of a checkpoint's folder.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of a system or of one of its checkpoints.
+    """
     for folder in (path.parent, path.parent.parent):
         if (folder / "features").is_dir():
             return folder / "features"
     return path.parent / "features"
+
+
+WARM_UP = 2  # recordings tagged before the clock starts
+
+
+def median_latency_ms(tagger: Tagger, recordings: list[Path]) -> float:
+    """Return the median time in milliseconds from samples to probabilities, one recording at a time.
+
+    Parameters
+    ----------
+    tagger : Tagger
+        The system to time.
+    recordings : list of Path
+        Recordings of ten seconds. Reading the files is not counted.
+    """
+    seconds = []
+    for path in [*recordings[:WARM_UP], *recordings]:
+        recording = read_recording(path)
+        started = time.perf_counter()
+        tagger.predict(recording.samples, recording.sample_rate)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * median(seconds[WARM_UP:])

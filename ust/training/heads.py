@@ -241,7 +241,7 @@ def fit_classifier(
         total = 0.0
         order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
         for chosen in order.split(batch_size):
-            x, y = apply_mixup(values[chosen].float(), targets[chosen], mixup, shuffle)
+            x, y = apply_mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
             loss = functional.binary_cross_entropy_with_logits(head(x), y)
             optimizer.zero_grad()
             loss.backward()

@@ -1,4 +1,4 @@
-"""Whether people can be heard in a clip, so that it is not kept."""
+"""Detecting speech, so that clips with audible people can be left out."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ from ust.util.errors import UserError
 # Narration, Babbling, Speech synthesizer, Shout, Bellow, Whoop, Yell, Battle cry, Children shouting,
 # Screaming, Whispering.
 VOICES = slice(0, 16)
-PART = 5.0  # seconds that are heard at a time: a word in ten seconds is soon drowned
-SHORTEST = 0.1
+WINDOW_SECONDS = 5.0  # shorter than a clip, as a single word hardly raises the probability of ten seconds
+MIN_SECONDS = 0.1
 
 
 class SpeechFilter:
-    """Hears voices in clips, by AudioSet's MobileNet.
+    """Rejects clips with speech, by the AudioSet classes of EfficientAT's MobileNet.
 
     Parameters
     ----------
     folder : Path
-        Of the feature mn's weights.
+        Folder with the network's weights, as the stage weights@mn writes it.
     weights : str
-        Which they are.
+        Name of the weights.
     threshold : float
-        Probability of any of `VOICES` from which on a clip is not kept.
+        Probability of any class in `VOICES` from which a clip is rejected.
 
     Raises
     ------
@@ -38,27 +38,27 @@ class SpeechFilter:
 
     def __init__(self, folder: Path, weights: str, threshold: float) -> None:
         if weights == RANDOM:
-            raise UserError("voices are not heard with random weights: set mn.weights to mn04_as")
+            raise UserError("random weights cannot detect speech: set mn.weights to mn04_as")
         self.network = load_network(folder, network_width(weights)).eval()
         self.threshold = threshold
 
     def probability(self, samples: np.ndarray, sample_rate: int) -> float:
-        """That somebody speaks, in the likeliest part of a clip [shape=(n,)]."""
-        length = round(PART * sample_rate)
+        """Return the highest probability of speech over half-overlapping windows of a clip [shape=(n,)]."""
+        length = round(WINDOW_SECONDS * sample_rate)
         starts = range(0, max(1, len(samples) - length // 2), length // 2)
-        parts = [samples[start : start + length] for start in starts]
-        parts = [part for part in parts if len(part) >= SHORTEST * sample_rate and part.any()]
-        found = [0.0]
-        for part in parts:
-            padded = np.pad(part, (0, max(0, length - len(part))))
+        windows = [samples[start : start + length] for start in starts]
+        windows = [window for window in windows if len(window) >= MIN_SECONDS * sample_rate and window.any()]
+        probabilities = [0.0]
+        for window in windows:
+            padded = np.pad(window, (0, max(0, length - len(window))))
             with torch.inference_mode():
                 logits = self.network.logits(
                     self.network(torch.from_numpy(log_mel(padded, sample_rate))[None])
                 )
-            found.append(float(torch.sigmoid(logits[0, VOICES]).max()))
-        return max(found)
+            probabilities.append(float(torch.sigmoid(logits[0, VOICES]).max()))
+        return max(probabilities)
 
     def __call__(self, samples: np.ndarray, sample_rate: int) -> str | None:
-        """Why a clip is not to be kept, or None."""
+        """Return the reason to reject a clip, or None."""
         p = self.probability(samples[: CLIP_SECONDS * sample_rate], sample_rate)
-        return f"somebody speaks in it ({p:.2f})" if p >= self.threshold else None
+        return f"contains speech ({p:.2f})" if p >= self.threshold else None
