@@ -41,7 +41,7 @@ MISTAKES = {
         "no audio files in folders of splits",
         "the stage download",
     ),
-    "a folder for a file": (f"evaluate {PREDICTIONS} {RAW} {{tmp}}", "is a folder", "name of a file"),
+    "a folder for a file": (f"evaluate {PREDICTIONS} {RAW} {{tmp}}", "is a folder", "path of a file"),
     "a file for a folder": ("augment data/raw/audio {tmp}/noise.wav", "is a file", "should be a folder"),
     "several checkpoints": (
         f"predict cnn models data/features {RAW} {{tmp}}/p.csv --params {{tmp}}/several.yaml",

@@ -19,6 +19,8 @@ from ust.audio.suffixes import conversion_hint
 from ust.util.errors import UserError
 from ust.util.names import printable
 
+log = logging.getLogger("ust")
+
 CLIP_SECONDS = 10
 SAMPLE_RATE = 44100  # Hz
 
@@ -69,6 +71,7 @@ class AudioFile:
         self._decoded = self._file.format in ("FLAC", "OGG", "MP3")
 
     def _open(self) -> sf.SoundFile:
+        """Open the decoder at the beginning of the file."""
         self._view = PatchedFile(self._raw, self._size, self._patch)
         return sf.SoundFile(self._view)
 
@@ -401,9 +404,6 @@ def flac_rate(sample_rate: int) -> int:
     (44100, 65530, 195310)
     """
     return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, MAX_FLAC_RATE)
-
-
-log = logging.getLogger("ust")
 
 
 def read_windows(

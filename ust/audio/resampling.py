@@ -15,18 +15,18 @@ FILTER = "kaiser_best"
 MAX_PHASES, MIN_PHASES = 640, 128
 
 
-def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
+def resample(samples: np.ndarray, orig_sr: int, target_sr: int) -> np.ndarray:
     """Resample mono samples with resampy's kaiser_best filter, as the reference VGGish does.
 
     Parameters
     ----------
     samples : numpy.ndarray [shape=(n,)]
-    original, wanted : int
+    orig_sr, target_sr : int
         Sample rates of the input and of the result in Hz.
 
     Returns
     -------
-    numpy.ndarray [shape=(n * wanted // original,), float32 or float64]
+    numpy.ndarray [shape=(n * target_sr // orig_sr,), float32 or float64]
         Equal to ``resampy.resample`` within 1e-5 of full scale.
 
     Examples
@@ -34,18 +34,18 @@ def resample(samples: np.ndarray, original: int, wanted: int) -> np.ndarray:
     >>> resample(np.zeros(44_100, np.float32), 44_100, 16_000).shape
     (16000,)
     """
-    if original == wanted:
+    if orig_sr == target_sr:
         return samples
-    divisor = gcd(original, wanted)
-    up, down = wanted // divisor, original // divisor
-    if wanted > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
+    divisor = gcd(orig_sr, target_sr)
+    up, down = target_sr // divisor, orig_sr // divisor
+    if target_sr > orig_sr or up > MAX_PHASES or down > 2 * MAX_PHASES:
         import resampy  # imported here because numba takes a quarter of a second to load
 
-        return resampy.resample(samples, original, wanted, filter=FILTER)
+        return resampy.resample(samples, orig_sr, target_sr, filter=FILTER)
     repeat = -(-MIN_PHASES // up)
     up, down = up * repeat, down * repeat
     weights, reach = polyphase_weights(up, down)
-    length = int(len(samples) * wanted / original)
+    length = int(len(samples) * target_sr / orig_sr)
     blocks = -(-length // up)
     padded = np.zeros(blocks * down + weights.shape[1], weights.dtype)
     padded[reach : reach + len(samples)] = samples

@@ -23,6 +23,13 @@ from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
 
 MAX_CLASSES = 1000
+MIN_CLIP_SECONDS = 1.0  # a shorter rest at the end of a recording gives no clip
+# A clip gets the label of an annotation if it contains this many seconds of it, or half of a shorter one.
+MIN_OVERLAP = 0.1
+DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
+MAX_NAME_LENGTH = 60  # characters of the recording's name in a clip's name
+RejectClip = Callable[[np.ndarray, int], str | None]
+ClipStatuses = dict[tuple[str, str], Statuses]  # by clip and annotator
 
 
 def slug(text: str) -> str:
@@ -180,15 +187,6 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
         assigned[split] += 1
         splits[names[index]] = split
     return splits
-
-
-MIN_CLIP_SECONDS = 1.0  # a shorter rest at the end of a recording gives no clip
-# A clip gets the label of an annotation if it contains this many seconds of it, or half of a shorter one.
-MIN_OVERLAP = 0.1
-DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
-MAX_NAME_LENGTH = 60  # characters of the recording's name in a clip's name
-RejectClip = Callable[[np.ndarray, int], str | None]
-ClipStatuses = dict[tuple[str, str], Statuses]  # by clip and annotator
 
 
 @dataclass

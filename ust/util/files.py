@@ -19,9 +19,7 @@ from ust.util.errors import UserError
 
 PARTIAL = re.compile(r"\.(.+)\.[0-9]+\.partial", re.DOTALL)  # .NAME.PID.partial
 NO_HARD_LINKS = (EPERM, ENOSYS, ENOTSUP)  # errors of file systems without hard links
-ABANDONED_SECONDS = (
-    24 * 3600
-)  # seconds after which a partial file of `write_if_absent` is taken for a killed process's
+ABANDONED_SECONDS = 24 * 3600  # older partial files of `write_if_absent` belong to killed processes
 
 log = logging.getLogger("ust")
 # Partial files of earlier processes, by folder and file name; each folder is listed at its first write.

@@ -285,7 +285,7 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
     if end and not start and "start" not in none:
         ends = ", ".join(repr(columns.name(role)) for role in end)
         raise UserError(
-            f"{table.path}: has {ends}, but no known start; it has {', '.join(table.header)}. Say "
+            f"{table.path}: has {ends}, but no start column; it has {', '.join(table.header)}. Say "
             f"--column start=NAME; or --column {end[0]}= if it is not a time of the labels"
         )
     if (start and end) or none & {"start", "end"}:
@@ -295,7 +295,7 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
     if start:
         which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
         raise UserError(
-            f"{table.path}: has the start {columns.name('start')!r}, but no known end{which}; it has "
+            f"{table.path}: has the start {columns.name('start')!r}, but no end column{which}; it has "
             f"{', '.join(table.header)}. Say --column end=NAME or duration=NAME; or --column end= if each "
             "label lasts until the recording's end"
         )
