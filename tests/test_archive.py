@@ -496,7 +496,7 @@ def test_offsets_from_utc_are_heeded_in_names_and_manifests(tmp_path, caplog):
     (tmp_path / "in").mkdir()
     for name in names:
         (tmp_path / "in" / name).touch()
-    found = find_recordings(str(tmp_path / "in"), {".wav"}).to_pandas()
+    found = find_recordings(str(tmp_path / "in")).to_pandas()
     hours = {Path(path).name: time.hour for path, time in zip(found["path"], found["time"], strict=True)}
     assert [hours[name] for name in names] == [7, 7, 8, 8]
     assert (
@@ -506,16 +506,16 @@ def test_offsets_from_utc_are_heeded_in_names_and_manifests(tmp_path, caplog):
     stamps = ["2024-01-31T08:55:26+01:00", "2024-01-31 07:55:26Z", "2024-01-31 08:55:26", ""]
     rows = [f"{index}.wav,{stamp}" for index, stamp in enumerate(stamps)]
     (tmp_path / "m.csv").write_text("\n".join(["path,time", *rows]) + "\n")
-    found = find_recordings(str(tmp_path / "m.csv"), {".wav"}).to_pandas()
+    found = find_recordings(str(tmp_path / "m.csv")).to_pandas()
     assert found["time"].dt.hour.tolist()[:3] == [7, 7, 8]
     assert pd.isna(found["time"][3])
     zoned = pd.to_datetime(["2024-01-31 08:55:26"]).tz_localize("Europe/Paris")
     pd.DataFrame({"path": ["a.wav"], "time": zoned}).to_parquet(tmp_path / "m.parquet")
-    found = find_recordings(str(tmp_path / "m.parquet"), {".wav"}).to_pandas()
+    found = find_recordings(str(tmp_path / "m.parquet")).to_pandas()
     assert str(found["time"][0]) == "2024-01-31 07:55:26"
     (tmp_path / "m.csv").write_text("path,time\na.wav,2024-01-31\nb.wav,noon\n")
     with pytest.raises(UserError, match=r"m\.csv: row 2: time is 'noon', should be like 2024-01-31T23"):
-        find_recordings(str(tmp_path / "m.csv"), {".wav"})
+        find_recordings(str(tmp_path / "m.csv"))
 
 
 STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
@@ -530,16 +530,16 @@ def test_an_existing_path_is_a_path_whatever_is_in_its_name(place, tmp_path, nam
     monkeypatch.chdir(tmp_path)
     wanted = str(tmp_path / name / "take [1].wav")
     for source in (name, f"{name}/", f"./{name}", str(tmp_path / name), f"{name}/take [1].wav"):
-        assert find_recordings(source, {".wav"})["path"].to_pylist() == [wanted]
+        assert find_recordings(source)["path"].to_pylist() == [wanted]
     (tmp_path / name / "m.csv").write_text("path\ntake [1].wav\n")
-    assert find_recordings(f"{name}/m.csv", {".wav"})["path"].to_pylist() == [wanted]
+    assert find_recordings(f"{name}/m.csv")["path"].to_pylist() == [wanted]
     fs, found = filesystem(wanted)
     assert fs.open(found, "rb").read() == sound.read_bytes()
 
     archive = Archive(f"out {name}")  # that does not exist yet
     assert archive.description() is None
     archive.create({"labels": []})
-    archive.add_recordings(find_recordings(name, {".wav"}), 5)
+    archive.add_recordings(find_recordings(name), 5)
     assert (tmp_path / f"out {name}" / "recordings.parquet").is_file()
     assert Archive(f"out {name}/").description() == {"labels": []}
     (tmp_path / f"out {name}" / "tags").mkdir()
