@@ -191,7 +191,7 @@ class Archive:
         UserError
             If no shard is finished.
         """
-        paths = [self._path(self.shard_file(kind, shard)) for shard in sorted(self.finished())]
+        paths = [self._path(self.shard_file(kind, shard)) for shard in sorted(self.finished_shards())]
         if not paths:
             raise UserError(f"{self.address}: no shard is finished; tag the archive first")
         return pyarrow.dataset.dataset(paths, filesystem=self.fs, format="parquet")

@@ -77,7 +77,7 @@ def _table_of_paths(paths: list[str]) -> pa.Table:
     naive = sum(time is not None for time in times) - sum(with_offset)
     if naive and any(with_offset):
         log.warning(
-            "%d file names have a time with an offset from UTC, %d one without; the latter are taken as UTC",
+            "%d file names have a time with an offset from UTC, %d without; the latter are taken as UTC",
             sum(with_offset), naive,
         )  # fmt: skip
     return pa.table(
