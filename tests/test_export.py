@@ -134,7 +134,7 @@ def test_a_flat_system(tmp_path, taxonomy, front_ends, clips, outputs):
     np.testing.assert_allclose(together, [tagger.predict(clip, RATE) for clip in clips], atol=1e-4)
     assert not together[2].any()
     with torch.no_grad():
-        tagger.system.answers.network.head[-1].bias += 0.01
+        tagger.system.classifier.network.head[-1].bias += 0.01
     with pytest.raises(UserError, match="does not agree with the PyTorch system"):
         compare_with_pytorch(tmp_path / "a.onnx", tagger, clips[:1], threads=1)
 

@@ -114,7 +114,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     there = city.validate.targets[:, 0] == 1
     assert found[there, 0].min() > found[~there, 0].max()
     before = finetune.load_network(work.pretrained / "mn_logmel", 0.4)
-    after = load_system(work.out, taxonomy=work.taxonomy).answers.network
+    after = load_system(work.out, taxonomy=work.taxonomy).classifier.network
     statistics = [name for name, _ in before.features.named_buffers() if "running" in name]
     first, second = before.features.state_dict(), after.pretrained.features.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in statistics)
@@ -204,7 +204,7 @@ def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
     for average in (0.0, 1e-9, 0.9):
         system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
         finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(average)))
-        network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).answers.network
+        network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).classifier.network
         made[average] = network.pretrained.features.state_dict()["0.0.weight"]
     torch.testing.assert_close(made[0.0], made[1e-9])
     assert not torch.allclose(made[0.0], made[0.9])
@@ -215,7 +215,9 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
     for share in (0.0, 0.5, 1.0):
         system = SYSTEM.model_copy(update={"interpolate": share, "max_epochs": 1})
         finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(share)))
-        made[share] = load_system(tmp_path / str(share), taxonomy=work.taxonomy).answers.network.state_dict()
+        made[share] = load_system(
+            tmp_path / str(share), taxonomy=work.taxonomy
+        ).classifier.network.state_dict()
     start = finetune.load_network(work.pretrained / "mn_logmel", 0.4).features.state_dict()
     for name, value in made[0.0].items():
         torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)

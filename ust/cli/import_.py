@@ -117,7 +117,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             if problems and not read.usable:
                 log_list(problems, "entries could not be used")
                 raise UserError(f"{args.source}: nothing of it could be used")
-            annotations = assign_groups(read.said, args.group) if args.group else read.said
+            annotations = assign_groups(read.annotations, args.group) if args.group else read.annotations
             result = import_recordings(
                 collection, annotations, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,

@@ -58,7 +58,7 @@ def create_project(
     for name in (PARAMS, PIPELINE):
         with atomic_write(folder / name) as partial:
             partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
-    return Collection.begin(folder, taxonomy)
+    return Collection.create(folder, taxonomy)
 
 
 def read_settings(folder: Path) -> tuple[ReportSettings, ComputeSettings]:

@@ -112,7 +112,7 @@ def _findings(collection: Collection, result: TrainingResult, count: int) -> lis
         by_clip.setdefault(finding.clip, finding)
     findings = []
     for finding in list(by_clip.values())[:count]:
-        samples = load_audio(collection.audio(finding.clip), SAMPLE_RATE)
+        samples = load_audio(collection.clip_path(finding.clip), SAMPLE_RATE)
         findings.append(
             {
                 "clip": finding.clip,
@@ -153,8 +153,8 @@ def _reliability(result: TrainingResult) -> str:
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
         curves = {"calibrated" if content else "not calibrated": after}
         if content:
-            calibration = Calibration.of(content).of_labels(result.model["labels"], names)
-            curves["before calibration"] = calibration.undo(after)
+            calibration = Calibration.from_dict(content).select_labels(result.model["labels"], names)
+            curves["before calibration"] = calibration.invert(after)
         for name, predicted in curves.items():
             table = reliability(truth, predicted)
             axes.plot(table["predicted"], table["observed"], marker=".", label=name)

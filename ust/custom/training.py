@@ -198,7 +198,9 @@ def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...
             f"{collection.clip_path(missing[0])}: no such file, but clips.csv lists it; import it again"
         )
     splits = labels["split"].to_dict()
-    rows = (Row(name, ORIGINAL, splits.get(name, UNLABELLED), collection.audio(name)) for name in clips.index)
+    rows = (
+        Row(name, ORIGINAL, splits.get(name, UNLABELLED), collection.clip_path(name)) for name in clips.index
+    )
     return tuple(sorted(rows))
 
 

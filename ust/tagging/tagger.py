@@ -115,7 +115,7 @@ class FrontEnd:
         if name not in FEATURES:
             raise UserError(f"the system takes a feature {name!r}, which is not here")
         feature, weights = FEATURES[name], folder / name
-        config = feature.of_settings(attributes)
+        config = feature.config_from(attributes)
         if feature.on_batch is None:
             return cls(name, weights, config, None)
         description = read_json(weights / FEATURE_FILE, made_by=f"weights@{name}")
@@ -144,7 +144,7 @@ class FrontEnd:
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """Return the feature [shape=(clips, …)] of mono ten-second clips, in its storage data type."""
         feature = FEATURES[self.name]
-        values = np.stack([feature.of_clip(clip, sample_rate, self.config) for clip in clips])
+        values = np.stack([feature.process_clip(clip, sample_rate, self.config) for clip in clips])
         return values if self.on_batch is None else self.on_batch(values)
 
 
