@@ -179,10 +179,8 @@ def test_another_row_changes_nothing_for_those_that_do_not_use_it(copy, table):
     def add(text):
         name = re.search(r"^(\w+): dict", text, re.MULTILINE)[1]
         text = text.replace("\nfrom ", "\nfrom ust.util import errors as another\nfrom ", 1)
-        return (
-            text.replace(f"{name}: dict", f"{name}: dict", 1).rstrip()[:-1]
-            + '    "another": another.ROW,\n}\n'
-        )
+        end = text.index("\n}", text.index(f"{name}: dict"))
+        return text[:end] + '\n    "another": another.ROW,' + text[end:]
 
     assert changed(copy, path, add) == set()
 
@@ -197,7 +195,7 @@ def test_dvc_runs_again_what_rests_on_an_edited_module(project):
     """A comment: the digests are taken and nothing else runs; a statement: what rests on it."""
     from project import ran
 
-    path = project.path / "ust" / "scores" / "curves.py"
+    path = project.path / "ust" / "evaluation" / "curves.py"
     text = path.read_text("utf-8")
     path.write_text("# Why.\n" + text, "utf-8")
     assert ran(project.dvc("repro")) == {"code"}
@@ -260,7 +258,7 @@ def test_other_random_streams_make_another_digest(copy, monkeypatch, file, chang
     before = {
         name: code_of_values.code_digest(name, {}) for name in ("stages.train", "ust.audio.augmentation")
     }
-    path = copy / "ust" / "files" / file
+    path = copy / "ust" / "util" / file
     text = path.read_text("utf-8")
     path.write_text(text + "\n_other = 1\n", "utf-8")
     after = {name: code_of_values.code_digest(name, {}) for name in before}
@@ -274,7 +272,7 @@ def test_declared_params_are_what_the_script_reads(name):
     stage = stages()[name]
     source = script(stage).read_text("utf-8")
     if "ust.cli.evaluate" in source:
-        source = "read_sections(args.params, evaluate=Evaluate); read_coarse(args.params)"
+        source = "read_sections(args.params, evaluate=Evaluate); read_coarse_mode(args.params)"
     read = set()
     for node in ast.walk(ast.parse(source)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -285,7 +283,7 @@ def test_declared_params_are_what_the_script_reads(name):
             read |= {"model", "${item.recipe}", table + ".${key}"}
         elif called == "read_label_quality":
             read |= {"label_quality"}
-        elif called == "read_coarse":
+        elif called == "read_coarse_mode":
             read |= {"data.coarse"}
         elif called == "scored_splits":
             read |= {"predict.split", "evaluate.split"}

@@ -284,7 +284,7 @@ class TestParameters:
             (MERGE_BOMB, "line 2: aliases"),
             ("a: !!python/object/apply:os.system [touch pwned]", "not valid YAML"),
             ("a: 1\na: 2", "not valid YAML"),
-            ("[" * 100_000, "more than 20 levels"),
+            ("[" * 100_000, "more than 20 nested levels"),
             ("a: " + "x" * 300_000, "300,003 bytes"),
             ("- a", "should be a mapping"),
         ],

@@ -53,7 +53,7 @@ def test_it_runs_on_each_record_and_goes_on(tmp_path, server, version):
     }  # fmt: skip
     project = clone(tmp_path / "clone", changes)
     # The known checksums of 0.1 are those of the real files.
-    source = project.path / "ust" / "sources" / "sonyc.py"
+    source = project.path / "ust" / "datasets" / "sonyc.py"
     text = source.read_text("utf-8")
     for name, known in RELEASES["sonyc-ust-v1"]["0.1"].md5.items():
         head, tail = text.split('"2.3": Release')
