@@ -336,8 +336,8 @@ def test_dvc_killed_at_twenty_moments(tmp_path_factory, target):
 WRITES = """
 import sys
 from pathlib import Path
-from ust.util.files import replacing
-with replacing(Path(sys.argv[1])) as partial:
+from ust.util.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as partial:
     partial.write_text("half")
     print("ready", flush=True)
     sys.stdin.read()

@@ -154,7 +154,7 @@ def test_dvc_does_the_same(circle):
 
 @pytest.mark.parametrize(("words", "message"), [
     (("init", "my-city", "--classes", "a"), "exists and is not empty"),
-    (("init", "new", "--classes", "a,A"), "there twice"),
+    (("init", "new", "--classes", "a,A"), "listed twice"),
     (("init", "new", "--classes", ", ,"), "at least one class"),
     (("init", "new", "--classes", "a", "--weights", "mn99"), "should be one of mn01_as"),
     (("init", "new", "--from", "nowhere"), "no such folder"),

@@ -20,7 +20,7 @@ def recipe(title):
     """A recipe's new file and what it holds, its table and row, and what it adds to params.yaml."""
     section = re.search(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
     file = re.search(r"`(ust/\S+\.py)`:\n\n```python\n(.*?)```", section, re.DOTALL)
-    row = re.search(r"row\s+in\s+`(ust/\S+/table\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
+    row = re.search(r"row\s+in\s+`(ust/\S+/registry\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
     params = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     return file and file.groups(), row and row.groups(), YAML(typ="safe").load(params[1])
 
@@ -33,10 +33,10 @@ def apply(project, title):
         path, text = file
         (project.path / path).write_text(text, "utf-8")
         table = project.path / row[0]
-        source = table.read_text("utf-8").rstrip()
+        source = table.read_text("utf-8")
         package = ".".join(path.split("/")[:-1])
-        assert source.endswith("}")
-        source = source[:-1] + f"    {row[1]},\n}}\n"
+        end = source.index("\n}", re.search(r"^\w+: dict", source, re.MULTILINE).start())
+        source = source[:end] + f"\n    {row[1]}," + source[end:]
         table.write_text(source.replace("\nfrom ", f"\nfrom {package} import {row[3]}\nfrom ", 1), "utf-8")
         named |= {path, row[0]}
     yaml = YAML()
