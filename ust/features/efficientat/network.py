@@ -62,7 +62,7 @@ def round_channels(count: float) -> int:
 
     Examples
     --------
-    >>> channels(16 * 0.4), channels(960 * 0.4), channels(20)
+    >>> round_channels(16 * 0.4), round_channels(960 * 0.4), round_channels(20)
     (8, 384, 24)
     """
     nearest = max(8, int(count + 4) // 8 * 8)
