@@ -8,12 +8,12 @@ from torch import nn
 
 from ust.features.efficientat.network import BANDS, MobileNet, embedding_size
 from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
-from ust.models.heads import Head
+from ust.models.layers import HeadConfig, PerceptronHead
 from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(nn.Module):
-    """From the MobileNet's log-mels by its embedding, or what stands out in windows, and a `Head` to logits.
+    """The MobileNet on its log-mels, of a clip or the maximum over windows, and a `PerceptronHead` to logits.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class TaggingMobileNet(nn.Module):
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
     of_frames: ClassVar[bool] = False
 
-    class Config(Head.Config):
+    class Config(HeadConfig):
         """What of params.yaml rebuilds it: the width of the network, windows (0: none), and its head."""
 
         width: Positive
@@ -46,7 +46,7 @@ class TaggingMobileNet(nn.Module):
         if not self.windows:
             self.pretrained.classifier = None  # of AudioSet's classes, which nothing asks for
         size = window_max_pool_size(config.width) if self.windows else embedding_size(config.width)
-        self.head = Head(config, outputs, {"embedding": (size,)})
+        self.head = PerceptronHead(config, size, outputs)
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:

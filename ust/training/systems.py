@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ust.models.cnn import CNNVGGish
+from ust.models.cnn_vggish import CNNVGGish
 from ust.models.registry import ARCHITECTURES
 from ust.training.config import HierarchyConfig, SystemConfig, system_model
 from ust.training.registry import RECIPES

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
+from ust.annotations.rules.votes import EstimateConfig, Votes
 from ust.util.config import Count
 from ust.util.errors import UserError
 
@@ -62,6 +62,3 @@ def _each_label(votes: Votes, fit: Any) -> np.ndarray:
             probabilities = fit(table)[1]
         found[probabilities.index, column] = probabilities
     return found
-
-
-DAWID_SKENE, GLAD = rule_from_estimate(IterativeRule, dawid_skene), rule_from_estimate(IterativeRule, glad)

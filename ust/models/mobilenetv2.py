@@ -1,88 +1,19 @@
-"""Networks of other participants of the challenge, after their published descriptions: the report's peers.
+"""The architecture ``mobilenetv2``, of the challenge's first place.
 
 References
 ----------
-Kong et al., Cross-Task Learning for Audio Tagging, Sound Event Detection and Spatial Localization: DCASE
-2019 Baseline Systems, 2019 (CNN9). Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE
-2019 (MobileNetV2; first place), after Sandler et al., MobileNetV2: Inverted Residuals and Linear
-Bottlenecks, CVPR 2018.
+Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, after Sandler et al., MobileNetV2:
+Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ust.models.layers import LogMelNetwork
 from ust.util.config import Section
-
-LOUDEST = 80.0  # dB: log-mels reach from -80 to 0
-
-
-class LogMelNetwork(nn.Module):
-    """What networks on whole log-mels have in common."""
-
-    inputs: ClassVar[tuple[str, ...]] = ("logmel",)
-    of_frames: ClassVar[bool] = False
-
-    @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel.
-
-        Raises
-        ------
-        ValueError
-            If it is not.
-        """
-        if len(shapes["logmel"]) != 2:
-            raise ValueError("the feature is no log-mel: take logmel")
-
-    @staticmethod
-    def picture(logmel: torch.Tensor) -> torch.Tensor:
-        """Log-mels (batch, bands, frames) from 0 to 1, as images of one channel."""
-        x = logmel.float() / LOUDEST + 1
-        return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-
-
-class CNN9(LogMelNetwork):
-    """Kong et al.: four blocks of two 3 × 3 convolutions, averaged over bands, the maximum over frames.
-
-    Parameters
-    ----------
-    config : CNN9.Config
-    outputs : int
-    shapes : mapping of str to tuple of int
-    """
-
-    class Config(Section):
-        """What of params.yaml rebuilds it: nothing."""
-
-        @property
-        def description(self) -> str:
-            """What it is."""
-            return "CNN9 of Kong et al. (2019)"
-
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 1
-        for channels in (64, 128, 256, 512):
-            for size in (inputs, channels):
-                layers += [
-                    nn.Conv2d(size, channels, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(channels),
-                    nn.ReLU(),
-                ]
-            layers.append(nn.AvgPool2d(2))
-            inputs = channels
-        self.blocks = nn.Sequential(*layers)
-        self.answer = nn.Linear(inputs, outputs)
-
-    def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, outputs) of log-mels (batch, bands, frames)."""
-        return self.answer(self.blocks(self.picture(logmel)).mean(dim=2).amax(dim=2))
-
 
 # Expansion, channels, blocks, stride of the first: Table 2 of Sandler et al.
 BOTTLENECKS = (
