@@ -17,8 +17,6 @@ from ust.cli.tag import add_system, choose_system
 from ust.util.errors import UserError, bullet_list
 from ust.util.names import printable
 
-MODULE = "ust.archive.shard"  # whose code a cluster's workers must have
-
 if TYPE_CHECKING:
     from ust.archive.shard import ShardJob
 
@@ -78,7 +76,7 @@ def main(prog: str = "python -m stages.tag_archive", words: Sequence[str] | None
     left = [shard for shard in mine if shard not in finished]
     if len(left) < len(mine):
         log.info("%s: %d of %d shards are done", args.out, len(mine) - len(left), len(mine))
-    results = run_shards(partial(tag_shard, job), left, scheduler=compute.scheduler, module=MODULE)
+    results = run_shards(partial(tag_shard, job), left, scheduler=compute.scheduler)
     found = list(progress(results, total=len(left), description="tagging", unit="shard"))
     failures = sum(each.failures for each in found)
     incomplete = sum(each.warnings for each in found)

@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.features.efficientat.network import OFFSET
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 
@@ -45,6 +44,7 @@ def mixup(
 
 
 DECIBEL = np.log(10) / 10 / 5  # of power, in log-mels
+OFFSET = 1e-5  # of power, in the log-mels of `ust.features.efficientat.network.log_mel`
 LOUDEST, QUIETEST = 3.0, -8.0  # dB of a sound on top, relative to what it had
 AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of what is erased: Zhong et al., section 4.1
 

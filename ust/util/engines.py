@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from ust.util.code import code_digests
-from ust.util.digests import ROOT, digest
+from ust.util.digests import source_digest
 from ust.util.errors import UserError
 
 T = TypeVar("T")
@@ -16,7 +15,7 @@ log = logging.getLogger("ust")
 
 
 def run_shards(
-    function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None, module: str = ""
+    function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None
 ) -> Iterator[T]:
     """Yield what a function makes of each shard, as they get done.
 
@@ -29,8 +28,6 @@ def run_shards(
         None: a process for each core of this machine. Or Dask: ``local:N`` for N workers of this machine,
         ``tcp://host:8786`` for a cluster that runs, ``slurm`` for one that SLURM starts, by the
         configuration of dask-jobqueue.
-    module : str
-        Whose code the workers of a cluster must have as it is here.
 
     Raises
     ------
@@ -43,7 +40,7 @@ def run_shards(
     if scheduler is None:
         yield from _in_processes(function, shards)
     else:
-        yield from _on_dask(function, shards, scheduler, module)
+        yield from _on_dask(function, shards, scheduler)
 
 
 def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T]:
@@ -65,7 +62,7 @@ def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T
             ) from None
 
 
-def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, module: str) -> Iterator[T]:
+def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str) -> Iterator[T]:
     try:
         from dask import config
         from distributed import Client, as_completed
@@ -82,7 +79,7 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
             client = stack.enter_context(Client(_cluster(scheduler, stack), timeout=PATIENCE))
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(f"compute.scheduler {scheduler}: cannot be reached: {error}") from None
-        _check_workers(client, scheduler, module)
+        _check_workers(client, scheduler)
         left = iter(shards)
         ahead = AHEAD * max(1, sum(client.nthreads().values()))
         waiting = as_completed(raise_errors=False)
@@ -151,7 +148,7 @@ def _cluster(scheduler: str, stack: ExitStack) -> Any:
     return scheduler
 
 
-def _check_workers(client: Any, scheduler: str, module: str) -> None:
+def _check_workers(client: Any, scheduler: str) -> None:
     """Check that there are workers, and that they have the packages and the code that are here."""
     if not scheduler.startswith(("local:", "slurm")) and not client.scheduler_info()["workers"]:
         log.warning("compute.scheduler %s: has no workers yet; waiting for one", scheduler)
@@ -161,15 +158,10 @@ def _check_workers(client: Any, scheduler: str, module: str) -> None:
     except ValueError as error:
         text = " ".join(str(error).split())
         raise UserError(f"compute.scheduler {scheduler}: other versions there: {text}") from None
-    here = code_digest_of(module)
-    others = [worker for worker, found in client.run(code_digest_of, module).items() if found != here]
+    here = source_digest()
+    others = [worker for worker, found in client.run(source_digest).items() if found != here]
     if others:
         raise UserError(
             f"compute.scheduler {scheduler}: {len(others)} worker(s) have other code ({others[0]}); start "
             "them from this version of the project"
         )
-
-
-def code_digest_of(module: str) -> str:
-    """Stands for the code that a module rests on, wherever this is called."""
-    return digest(str(sorted(code_digests(ROOT, module).items()))) if module else ""

@@ -53,7 +53,7 @@ def check_label_quality(section: LabelQuality) -> list[str]:
     problems = check_rules("label_quality.rules", section.rules)
     problems += [
         f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
-        "compared by the annotations alone: should be another, and that one a row of labels"
+        "compared by the annotations alone: should be another, and that one a row of relabel"
         for name, row in section.rules.items()
         if row.get("rule") in RULES and RULES[row["rule"]].listens
     ]
@@ -72,26 +72,42 @@ def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
     UserError
         If there is no such row, or naming each parameter of its that is wrong.
     """
-    rows = read_yaml(path).get("labels")
-    if not isinstance(rows, dict) or name not in rows:
-        there = ", ".join(map(str, rows)) if isinstance(rows, dict) else "none"
-        raise UserError(f"{path}: labels has no {name!r}; it has {there}")
-    problems = check_rules("labels", {name: rows[name]})
-    if problems:
-        raise parameter_error(path, problems)
-    return _rule(rows[name])
+    content = read_yaml(path)
+    tables = {table: content.get(table) for table in ("labels", "relabel")}
+    for table, rows in tables.items():
+        if isinstance(rows, dict) and name in rows:
+            problems = check_rules(table, {name: rows[name]}, listens=table == "relabel")
+            if problems:
+                raise parameter_error(path, problems)
+            return _rule(rows[name])
+    there = [str(row) for rows in tables.values() if isinstance(rows, dict) for row in rows]
+    raise UserError(f"{path}: labels has no {name!r}; it has {', '.join(there) or 'none'}")
 
 
-def check_rules(where: str, rows: Mapping[str, Any]) -> list[str]:
-    """What is wrong with rows of a table."""
-    return [problem for name, row in rows.items() for problem in _check(f"{where}.{name}", row)]
+def check_rules(where: str, rows: Mapping[str, Any], *, listens: bool | None = None) -> list[str]:
+    """List the problems of the rows of a table.
+
+    Parameters
+    ----------
+    where : str
+        The table's name.
+    rows : mapping
+    listens : bool, optional
+        Whether its rules need embeddings; by default those of ``labels`` do not, others may.
+    """
+    if listens is None and where == "labels":
+        listens = False
+    return [problem for name, row in rows.items() for problem in _check(f"{where}.{name}", row, listens)]
 
 
-def _check(place: str, row: Any) -> list[str]:
+def _check(place: str, row: Any, listens: bool | None) -> list[str]:
     if not isinstance(row, dict):
         return [f"{place}: is {row!r}, should be a mapping of a rule and its parameters"]
     if row.get("rule") not in list(RULES):
         return [f"{place}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}"]
+    if listens is not None and RULES[row["rule"]].listens != listens:
+        needs, table = ("needs no embeddings", "labels") if listens else ("needs embeddings", "relabel")
+        return [f"{place}.rule: is {row['rule']!r}, which {needs}: make it a row of {table}"]
     kind = RULES[row["rule"]].settings
     try:
         kind(**_settings(row))
