@@ -194,23 +194,21 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
         pass
 
 
-@pytest.mark.parametrize("feature", ["mn", "mn_logmel", "logmel64", "unknown"])
-def test_what_is_no_embedding_is_refused_by_what_the_feature_is(tmp_path, feature):
-    """Not by its name or shape: an embedding of as many axes is read, frames as their mean and maximum."""
+@pytest.mark.parametrize("network", [{"network": "efficientat"}, {}])
+def test_embeddings_are_read_and_spectrograms_refused(tmp_path, network):
+    """By the attributes of the file, not by its name or shape; frames give their mean and maximum."""
     values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     rows = [Row(f"{i}.wav", "original", "train", tmp_path) for i in range(3)]
-    path = tmp_path / f"{feature}.h5"
-    write_features(path, feature, rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes={})
-    if feature == "mn":
+    path = tmp_path / "mn.h5"
+    write_features(path, "mn", rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes=network)
+    if network:
         found = read_embeddings(tmp_path, "mn")
         wanted = np.concatenate([values.mean(axis=1), values.max(axis=1)], axis=1)
         np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
         assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
         return
-    with pytest.raises(
-        UserError, match=f"the feature {feature} is not an embedding; embeddings are vggish, mn"
-    ):
-        read_embeddings(tmp_path, feature)
+    with pytest.raises(UserError, match=r"mn\.h5: is a spectrogram; this label rule needs an embedding"):
+        read_embeddings(tmp_path, "mn")
 
 
 def test_the_cache_is_of_all_files_of_a_training_together(feature_files):

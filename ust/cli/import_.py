@@ -159,11 +159,11 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
     from ust.cli.train import weights_fetcher
     from ust.custom.project import PARAMS
     from ust.custom.speech import SpeechFilter
-    from ust.features.registry import read_feature, write_weights
+    from ust.features.registry import read_network, write_network
 
-    _, settings = read_feature(folder / PARAMS, "mn")
+    settings = read_network(folder / PARAMS, "efficientat")
     with TemporaryDirectory() as scratch:
-        write_weights(Path(scratch), "mn", settings, weights_fetcher(folder))
+        write_network(Path(scratch), "efficientat", settings, weights_fetcher(folder))
         return SpeechFilter(Path(scratch), settings.weights, threshold)
 
 

@@ -16,7 +16,7 @@ import torch
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
 from ust.datasets.download import cache_folder
-from ust.features.feature import FEATURE_FILE, OnBatch
+from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import MODEL_FILE, load_system
 from ust.models.systems import System
@@ -26,6 +26,7 @@ from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
+PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 BATCH = 4  # windows predicted together
 log = logging.getLogger("ust")
 
@@ -77,20 +78,20 @@ class FrontEnd:
 
     Attributes
     ----------
-    name : str
-        Name of the feature in `FEATURES`.
-    folder : Path
-        Folder with the weights of the feature's network, if it has one.
+    kind : str
+        Kind of the feature, a key of `FEATURES`.
+    folder : Path or None
+        Folder of the network's weights; None for a spectrogram.
     config : Section
         Extraction settings, those that determine the values.
-    on_batch : callable or None
-        The feature's network: from a batch of per-clip values to features. None for features without one.
+    embed : callable or None
+        The network: from a batch of its inputs to embeddings. None for a spectrogram.
     """
 
-    name: str
-    folder: Path
+    kind: str
+    folder: Path | None
     config: Any
-    on_batch: OnBatch | None
+    embed: Embed | None
 
     @classmethod
     def load(cls, folder: Path, name: str, attributes: dict[str, Any], device: torch.device) -> "FrontEnd":
@@ -99,53 +100,59 @@ class FrontEnd:
         Parameters
         ----------
         folder : Path
-            Folder with a subfolder of weights for each feature.
+            Folder with a subfolder for each pretrained network.
         name : str
             Name of the feature.
         attributes : dict
             Attributes of the feature file the system was trained with.
         device : torch.device
-            Device the feature's network runs on.
+            Device the network runs on.
 
         Raises
         ------
         UserError
-            If the feature is unknown, or its weights are missing, damaged or not those used in training.
+            If the kind of feature is unknown, or the weights are missing, damaged or not those used in
+            training.
         """
-        if name not in FEATURES:
-            raise UserError(f"the system takes a feature {name!r}, which is not here")
-        feature, weights = FEATURES[name], folder / name
+        kind = attributes["kind"]
+        if kind not in FEATURES:
+            raise UserError(f"the system takes the feature {name}, whose kind {kind!r} is not here")
+        feature = FEATURES[kind]
         config = feature.config_from(attributes)
-        if feature.on_batch is None:
-            return cls(name, weights, config, None)
-        description = read_json(weights / FEATURE_FILE, made_by=f"weights@{name}")
+        if feature.network is None:
+            return cls(kind, None, config, None)
+        weights = folder / feature.network
+        description = read_json(weights / NETWORK_FILE, made_by=f"weights@{feature.network}")
         if description.get("sha256") != attributes["sha256"]:
-            raise UserError(f"{weights}: not the {name} weights that the system was trained with")
-        return cls(name, weights, config, feature.on_batch(weights, config, device))
+            raise UserError(f"{weights}: not the {feature.network} weights that the system was trained with")
+        return cls(kind, weights, config, feature.load(weights, config, device))
+
+    @property
+    def feature(self) -> Feature:
+        """The entry of the kind in `FEATURES`."""
+        return FEATURES[self.kind]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one clip's feature."""
-        return FEATURES[self.name].shape(self.config)
+        return self.feature.shape(self.config)
 
     @property
     def dtype(self) -> str:
         """Data type in which the feature is stored."""
-        return FEATURES[self.name].dtype
+        return self.feature.dtype
 
     def in_float32(self) -> "FrontEnd":
         """Return this front end with its network in float32, whatever precision extraction used."""
         if getattr(self.config, "precision", "float32") == "float32":
             return self
         config = self.config.model_copy(update={"precision": "float32"})
-        on_batch = FEATURES[self.name].on_batch
-        return replace(self, config=config, on_batch=on_batch and on_batch(self.folder, config, CPU))
+        return replace(self, config=config, embed=self.feature.load(self.folder, config, CPU))
 
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """Return the feature [shape=(clips, …)] of mono ten-second clips, in its storage data type."""
-        feature = FEATURES[self.name]
-        values = np.stack([feature.process_clip(clip, sample_rate, self.config) for clip in clips])
-        return values if self.on_batch is None else self.on_batch(values)
+        values = np.stack([self.feature.process_clip(clip, sample_rate, self.config) for clip in clips])
+        return values if self.embed is None else self.embed(values)
 
 
 class Tagger:
@@ -177,7 +184,7 @@ class Tagger:
         cls,
         path: str | Path,
         *,
-        features: str | Path | None = None,
+        networks: str | Path | None = None,
         device: torch.device = CPU,
         fast: bool = True,
         **inference_options: Any,
@@ -189,8 +196,8 @@ class Tagger:
         path : str or Path
             Folder of the system. Flat networks have a folder for each checkpoint:
             ``models/cnn_vggish/coarse``.
-        features : str or Path, optional
-            Folder with the weights of the features; by default the folder ``features`` beside the system.
+        networks : str or Path, optional
+            Folder of the pretrained networks; by default the folder ``pretrained`` beside the system.
         device : torch.device
             Device for the networks of the system and of its features.
         fast : bool
@@ -216,7 +223,7 @@ class Tagger:
                 name: (feature, system.metadata["features"][feature])
                 for name, feature in system.metadata["inputs"].items()
             }
-            folder = Path(features) if features else find_feature_weights(path)
+            folder = Path(networks) if networks else find_networks(path)
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in inputs.items()
@@ -252,8 +259,8 @@ class Tagger:
         """
         cached = cache_folder() / "models" / path_or_name
         folder = cached if not is_packed(Path(path_or_name)) and is_packed(cached) else Path(path_or_name)
-        system, features, inference_options = unpack(folder)
-        return cls.load(system, features=features, **inference_options, device=device)
+        system, networks, inference_options = unpack(folder)
+        return cls.load(system, networks=networks, **inference_options, device=device)
 
     def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
         """Tag a recording and return a table.
@@ -462,8 +469,8 @@ class Tagger:
         return probabilities, features
 
 
-def find_feature_weights(path: Path) -> Path:
-    """Return the folder ``features`` beside a system's folder, or beside the parent of a checkpoint's folder.
+def find_networks(path: Path) -> Path:
+    """Return the folder ``pretrained`` beside a system's folder, or beside a checkpoint's parent folder.
 
     Parameters
     ----------
@@ -471,9 +478,9 @@ def find_feature_weights(path: Path) -> Path:
         Folder of a system or of one of its checkpoints.
     """
     for folder in (path.parent, path.parent.parent):
-        if (folder / "features").is_dir():
-            return folder / "features"
-    return path.parent / "features"
+        if (folder / PRETRAINED).is_dir():
+            return folder / PRETRAINED
+    return path.parent / PRETRAINED
 
 
 WARM_UP = 2  # recordings tagged before the clock starts
