@@ -142,6 +142,12 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("spectrograms.logmel.n_mels", 96, "n_mels is 96, should be at least 108"),
         ("spectrograms.logmel.hop_length", 1024, "give 431 frames, should be at least 528"),
         ("systems.baseline_fine.outputs", "all", "systems.baseline_fine.outputs: is 'all', should be 'fine'"),
+        (
+            "augment.sensor.reverberation",
+            [0.0, 0.5],
+            "reverberation: is [0.0, 0.5], should be greater than 0",
+        ),
+        ("augment.sensor.low_cut", 3000.0, "low_cut should be below high_cut"),
         ("augment.pitch_shift.semitones", 200.0, "semitones: is 200.0, should be less than or equal to 48"),
         (
             "augment.volume.gain_db",
