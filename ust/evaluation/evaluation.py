@@ -56,12 +56,14 @@ class Evaluation:
         """
         if not set(taxonomy.fine) & set(truth.columns):
             taxonomy = replace(taxonomy, fine=(), group=())
-        labels = {"fine": list(taxonomy.fine), "coarse": list(taxonomy.coarse)}
+        labels, coarse = list(taxonomy.labels), len(taxonomy.coarse)
+        y = (truth[labels].to_numpy() == 1).astype(np.int8)
+        p = predicted[labels].to_numpy(np.float64)
         return cls(
             taxonomy,
             truth["sensor_id"].to_numpy(),
-            {level: (truth[names] == 1).to_numpy(np.int8) for level, names in labels.items()},
-            {level: predicted[names].to_numpy(np.float64) for level, names in labels.items()},
+            {"fine": y[:, coarse:], "coarse": y[:, :coarse]},
+            {"fine": p[:, coarse:], "coarse": p[:, :coarse]},
         )
 
     @classmethod
@@ -77,7 +79,7 @@ class Evaluation:
         UserError
             As `ust.evaluation.predictions.read_predictions`.
         """
-        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy, others=others)
+        predicted, missing = read_predictions(path, truth["audio_filename"].tolist(), taxonomy, others=others)
         for names in (taxonomy.coarse, taxonomy.fine):
             absent = [name for name in names if name in missing]
             if 0 < len(absent) < len(names):
