@@ -56,7 +56,6 @@ def main() -> None:
         folder = args.models / str(board.seeds[0]) / checkpoints[name].model
         options = checkpoints[name].model_dump(exclude={"model"})
         tagger = Tagger.load(folder, networks=args.models / PRETRAINED, **options)
-        outputs = tagger.system.metadata.get("outputs")
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
             "train_minutes": round(sum(minutes) / len(places), 2),
@@ -64,7 +63,7 @@ def main() -> None:
             "parameters": count_parameters(tagger.system),
             "megabytes": round(weights / 1e6, 2),
         }
-        entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else taxonomy.levels)
+        entries[name] = Entry(evaluations, cost)
     rows = leaderboard_rows(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
     text = recommend_system(rows)
     with atomic_folder(args.out, by="leaderboard", force=args.force) as folder:

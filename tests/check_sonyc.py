@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
     targets = [f"evaluate@{system}" for system in args.systems]
     if subprocess.run(["dvc", "repro", *targets], cwd=project.path, env=project.environment).returncode:
         sys.exit(f"{args.folder}: dvc repro has failed; the same command goes on from here")
-    metrics = {system: project.metrics(system) for system in args.systems}
+    metrics = {system: project.details(system) for system in args.systems}
     verdicts = []
     print("| system | figure | published | here | |", "| --- | --- | --- | --- | --- |", sep="\n")  # noqa: T201
     for system, figure, published, found, verdict in compare(metrics):

@@ -54,10 +54,10 @@ def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
         project.run("sleep", "1")
     assert "Success" in status, project.dvc("queue", "logs", "queued")
     (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
-    found = json.loads(project.run("git", "show", f"{reference}:metrics/baseline_fine.json"))
+    found = json.loads(project.run("git", "show", f"{reference}:metrics/details/baseline_fine.json"))
     assert found["rests_on"]["data_source"] == "local"
     # The same clips give the same figures, wherever they lie.
-    assert found["fine"] == project.metrics("baseline_fine")["fine"]
+    assert found["fine"] == project.details("baseline_fine")["fine"]
     project.dvc("queue", "stop")
 
 
@@ -108,8 +108,8 @@ def test_heads_on_embeddings_by_their_preset(project):
     systems = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
     systems |= {"ensemble@both", "predict@both", "evaluate@both"}
     assert ran(output) == {"relabel@votes_audio"} | extracted | systems
-    assert project.metrics("both")["rests_on"]["architecture"].startswith("average of ")
-    assert project.metrics("linear_mn")["rests_on"]["mn_weights"] == "random"
+    assert project.details("both")["rests_on"]["architecture"].startswith("average of ")
+    assert project.details("linear_mn")["rests_on"]["mn_weights"] == "random"
     assert "linear_mn weight decay 10, out of fold" in output
     project.run("git", "checkout", "-q", ".")
     project.run("git", "clean", "-qfd", "metrics")

@@ -27,7 +27,7 @@ MISTAKES = {
     "one's own folder to export to": ("export {tmp}/precious", "precious.txt", "--force"),
     "all models": (f"train cnn {TRAIN} models {{tmp}}/c.csv", "models: train did not write", "--force"),
     "all data": (
-        f"submit cnn {PREDICTIONS} metrics/cnn.json {RAW} data {{tmp}}/m.json",
+        f"submit cnn {PREDICTIONS} metrics/details/cnn.json {RAW} data {{tmp}}/m.json",
         "lies in it",
         "another",
     ),

@@ -37,13 +37,15 @@ def test_everything_ran_and_nothing_is_left_to_do(project):
 def test_metrics_say_what_they_rest_on(project):
     for level in ("coarse", "fine"):
         metrics = project.metrics(f"cnn_vggish_{level}")
-        assert metrics["rests_on"]["data_source"] == "synthetic"
-        assert metrics["rests_on"]["vggish_weights"] == "random"
-        assert metrics["rests_on"]["clips"] == 6
-        for scored in ("fine", "coarse"):
-            assert 0 <= metrics[scored]["micro_auprc"] <= 1
-            assert len(metrics[scored]["class_auprc"]) == 8
-        details = json.loads((project.path / f"metrics/details/cnn_vggish_{level}.json").read_text())
+        details = project.details(f"cnn_vggish_{level}")
+        assert details["rests_on"]["data_source"] == "synthetic"
+        assert details["rests_on"]["vggish_weights"] == "random"
+        assert details["rests_on"]["clips"] == 6
+        assert set(metrics) == {"fine", "coarse"}
+        for scored, figures in metrics.items():
+            assert set(figures) == {"micro_auprc", "micro_f1", "macro_auprc"}
+            assert 0 <= figures["micro_auprc"] <= 1
+            assert len(details[scored]["class_auprc"]) == 8
         assert len(details["labels"]) == 37
         assert {path.stem for path in (project.path / f"metrics/curves/cnn_vggish_{level}").iterdir()} > {
             "fine"

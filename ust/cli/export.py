@@ -25,7 +25,9 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         "--audio", type=Path, default=Path("data/raw/audio/validate"), help="folder of clips for the check"
     )
     parser.add_argument("--clips", type=int, default=16, help="largest number of clips to check, default 16")
-    parser.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder with SYSTEM.json")
+    parser.add_argument(
+        "--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json"
+    )
     parser.add_argument(
         "--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file that download wrote"
     )

@@ -227,7 +227,7 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
     Parameters
     ----------
     metrics : dict or None
-        Metrics as the stage evaluate writes them; None if the system was not evaluated.
+        Detailed metrics as the stage evaluate writes them; None if the system was not evaluated.
     **content
         The other variables of the template ``model_card.md.jinja``.
     """
@@ -239,7 +239,7 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
         return f"{metrics[level][key]:.3f} [{low:.3f}, {high:.3f}]"
 
     def constant(level: str) -> str:
-        return f"{metrics['prevalence'][level]['micro_auprc']:.3f}" if metrics else "–"
+        return f"{metrics['constant'][level]['micro_auprc']:.3f}" if metrics and level in metrics else "–"
 
     path = Path(__file__).parent / TEMPLATE
     return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)
