@@ -133,7 +133,7 @@ def main() -> None:
     from ust.util.config import Compute, read_sections
     from ust.util.device import prepare_device
     from ust.util.digests import source_digest
-    from ust.util.documents import write_json
+    from ust.util.documents import read_json, write_json
     from ust.util.errors import UserError
 
     (compute,) = read_sections(args.params, compute=Compute)
@@ -180,6 +180,9 @@ def main() -> None:
             "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
             "features": {name: features[key].digest() for key, name in system.inputs.items()},
         }
+        dataset = args.taxonomy.with_name("dataset.json")
+        if dataset.exists():  # the source of the data, for the warning that its tags may mean nothing
+            metadata["data_source"] = read_json(dataset, made_by="download")["source"]
         with _folders(args, identity) as (out, states), distributed.report_lost_processes():
             work = TrainingContext(
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
