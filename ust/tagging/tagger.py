@@ -18,7 +18,7 @@ from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_record
 from ust.datasets.download import cache_folder
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
-from ust.models.checkpoints import MODEL_FILE, load_system
+from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
 from ust.models.systems import System
 from ust.tagging.pretrained import is_packed, unpack
 from ust.util.accelerate import accelerate
@@ -171,6 +171,10 @@ class Tagger:
     ----------
     taxonomy : Taxonomy
         The labels; `taxonomy.labels` is the order of the probabilities.
+    thresholds : numpy.ndarray [shape=(labels,)]
+        Probability from which each label counts as present: that which training stored, otherwise 0.5.
+    warning : str or None
+        A warning if the system was trained on synthetic sound or takes random weights.
     """
 
     def __init__(
@@ -178,6 +182,9 @@ class Tagger:
     ) -> None:
         self.system, self.front_ends, self.device = system.to(device), front_ends, device
         self.taxonomy: Taxonomy = system.taxonomy
+        stored = system.metadata.get("thresholds") or {}
+        self.thresholds = np.array([stored.get(label, 0.5) for label in self.taxonomy.labels])
+        self.warning = provenance_warning(system.metadata)
 
     @classmethod
     def load(
@@ -279,7 +286,7 @@ class Tagger:
         """
         tagged = list(self.tag(path, window=window, hop=hop))
         table = pd.DataFrame(
-            np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.labels)
+            np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.names)
         )
         table.insert(0, "start", [each.start for each in tagged])
         table.insert(1, "end", [each.end for each in tagged])
