@@ -53,14 +53,13 @@ STAGES = {
         f"--train-predictions data/predictions/train/{CHECKPOINT}.csv"
     ),
     "page": (
-        "stages.page metrics/page.html --index data/code/index.json --predictions data/predictions "
+        "stages.page metrics/page.html --predictions data/predictions "
         "--metrics metrics/details --history metrics/training "
         f"--audio data/raw/audio --labels {LABELS} --doubtful metrics/labels/doubtful.csv "
         f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
     ),
 }
 BEFORE = (
-    "stages.code data/code",
     "stages.weights logmel models/features/logmel",
     "stages.weights vggish models/features/vggish",
 )

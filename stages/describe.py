@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ust.cli.console import log_done, parse_args, run_command
+from stages import run_stage
+from ust.cli.console import log_done, parse_args
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     from ust.util.config import Name, read_sections
     from ust.util.files import atomic_write
 
-    (names,) = read_sections(args.params, features=list[Name])
+    (names,) = read_sections(args.params, features=dict[Name, str])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -4,7 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ust.cli.console import log_done, parse_args, parse_shard, progress, run_command
+from stages import run_stage
+from ust.cli.console import log_done, parse_args, parse_shard, progress
 
 
 def main() -> None:
@@ -43,7 +44,6 @@ def main() -> None:
             partial(extract_shard, extraction.absolute_address, count),
             list(range(count)),
             scheduler=compute.scheduler,
-            module="ust.features.extraction",
         )
         for _ in progress(shares, total=count, description=args.feature, unit="shard"):
             pass
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -1,6 +1,7 @@
 """Train a system of params.yaml and keep its best checkpoints."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ust.cli.console import log, log_done, parse_args, progress, run_command
+from stages import run_stage
+from ust.cli.console import log, log_done, parse_args, progress
 
 if TYPE_CHECKING:
     from ust.training.config import SystemConfig
@@ -58,7 +60,7 @@ def key(
     *parallel: Any,
 ) -> str:
     """Stands for all that the training depends on: what is left of one with another is not gone on from."""
-    from ust.util.digests import code_digest, digest, file_digest, versions
+    from ust.util.digests import digest, file_digest, source_digest, versions
 
     contents = [
         [each.rows.tobytes(), each.targets.tobytes(), *(file.digest() for file in each.features.values())]
@@ -76,7 +78,7 @@ def key(
         "minutes": args.minutes,
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
-    return code_digest("stages.train", settings)
+    return digest(source_digest(), source_digest("stages/train.py"), json.dumps(settings, sort_keys=True))
 
 
 @contextmanager
@@ -135,6 +137,7 @@ def main() -> None:
     from ust.training.work import TrainingContext, check_inputs, describe_model, training_data
     from ust.util.config import Compute, read_sections
     from ust.util.device import prepare_device
+    from ust.util.digests import source_digest
     from ust.util.documents import write_json
     from ust.util.errors import UserError
 
@@ -178,6 +181,10 @@ def main() -> None:
         data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(system, taxonomy, features)
+        metadata["digests"] = {
+            "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
+            "features": {name: features[key].digest() for key, name in system.inputs.items()},
+        }
         with _folders(args, identity) as (out, states), distributed.report_lost_processes():
             work = TrainingContext(
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
@@ -197,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

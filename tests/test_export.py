@@ -17,7 +17,7 @@ from ust.features.logmel import logmel
 from ust.features.registry import write_weights
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.models.heads import Head
+from ust.models.head import Head
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
 from ust.tagging.export import compare_with_pytorch, export_onnx

@@ -11,14 +11,16 @@ from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
 from ust.features.efficientat.weights import prepare
 from ust.features.feature import FEATURE_FILE
-from ust.models.challenge import CNN9, MobileNetV2
 from ust.models.checkpoints import load_system, read_description
+from ust.models.cnn9 import CNN9
 from ust.models.examples import predict
 from ust.models.mobilenet import TaggingMobileNet
+from ust.models.mobilenetv2 import MobileNetV2
 from ust.models.registry import ARCHITECTURES
-from ust.training import finetune, losses
-from ust.training.baseline import loss_mask
+from ust.training import losses
+from ust.training import train_finetune as finetune
 from ust.training.config import system_model
+from ust.training.train_baseline import loss_mask
 from ust.training.work import TrainingContext
 from ust.util.documents import write_json
 from ust.util.errors import UserError

@@ -14,7 +14,7 @@ from tiny import BASELINE, CODE, CONFIG, CPU, FLAT, HIERARCHY, fit
 from torch import nn
 
 from stages import train as stage
-from ust.models.cnn import CNNVGGish
+from ust.models.cnn_vggish import CNNVGGish
 from ust.training import flat, plateau
 from ust.training.registry import RECIPES
 from ust.training.stagnation import Stagnation

@@ -92,7 +92,7 @@ MISTAKES = {
         "extract@vggish",
     ),
     "a table for metrics": (
-        "table data/code/index.json {tmp}/wrong metrics/curves metrics/training {tmp}/t {tmp}/u {tmp}/plots",
+        "table {tmp}/wrong metrics/curves metrics/training {tmp}/t {tmp}/u {tmp}/plots",
         "not a file of the stage evaluate",
         "name another",
     ),

@@ -14,6 +14,12 @@ from ust.training.systems import read_system
 from ust.util.config import read_sections
 from ust.util.errors import UserError
 
+RELABEL = {
+    "rule": "relabel", "threshold": 0.5, "soft": True, "iterations": 40, "false_alarm": 0.018,
+    "sensitivity": 0.5, "label_deviation": [1.0, 0.5], "annotator_deviation": [1.0, 1.0], "correlation": 0.5,
+    "anchor": 1.0, "coupling": 0.2, "penalty": 1.0, "folds": 5, "rounds": 3,
+}  # fmt: skip
+
 
 def changed(tmp_path, name, value):
     """A copy of params.yaml with one parameter changed."""
@@ -36,10 +42,12 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
     kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
     model, train, hierarchical, code, baseline, logmel = read_sections(path, **kinds)
     majority = check_params(path)["labels"]["majority"]
-    assert (majority["threshold"], model.conv_dropout, model.head_dropout) == (0.5, 0.5, 0.2)
+    network = model.cnn_vggish
+    assert (majority["threshold"], network.conv_dropout, network.head_dropout) == (0.5, 0.5, 0.2)
+    assert (model.cnn.conv_dropout, model.cnn.head_dropout) == (0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
-    assert (train.optimizer, train.schedule, model.fusion) == ("adam", "stagnation", "bilinear")
+    assert (train.optimizer, train.schedule, network.fusion) == ("adam", "stagnation", "bilinear")
     for name, epochs in (("hierarchical", 300), ("hierarchical_negatives", 300)):
         of_row = read_system(path, name)
         assert (of_row.lr, of_row.batch_size, of_row.max_epochs) == (0.01, 32, epochs)
@@ -64,8 +72,12 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("labels.majority.soft", 1, "labels.majority.soft: is 1, should be a valid boolean"),
         ("labels.any.rule", "all", "labels.any.rule: is 'all', should be one of majority, any, fraction"),
         ("labels.any", None, "labels.any: is None, should be a valid dictionary"),
-        ("features", ["logmel"], "systems.cnn_vggish.features: vggish should be one of features"),
-        ("features", ["logmel", "vggish", "mel"], "features: there is no feature 'mel'"),
+        (
+            "features",
+            {"logmel": "logmel.py"},
+            "systems.cnn_vggish.features: vggish should be one of features",
+        ),
+        ("features.mel", "mel.py", "features: there is no feature 'mel'"),
         ("systems.cnn.features", ["logmel", "vggish"], "the architecture cnn takes 1, as its logmel"),
         ("systems.cnn.labels", "all", "systems.cnn.labels: is 'all', should be a row of labels"),
         ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
@@ -156,7 +168,7 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
         ("windows", 501, "windows is 501, should be at most 500"),
     ):
         path = tmp_path / "params.yaml"
-        changes = {"features": ["logmel", "vggish", "mn_logmel"], "systems.tuned": row | {key: value}}
+        changes = {"features.mn_logmel": "efficientat", "systems.tuned": row | {key: value}}
         change_params(ROOT / "params.yaml", path, changes)
         if message:
             with pytest.raises(UserError) as error:
@@ -166,13 +178,6 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
             check_params(path)
 
 
-RELABEL = {
-    "rule": "relabel", "threshold": 0.5, "soft": True, "iterations": 40, "false_alarm": 0.018,
-    "sensitivity": 0.5, "label_deviation": [1.0, 0.5], "annotator_deviation": [1.0, 1.0], "correlation": 0.5,
-    "anchor": 1.0, "coupling": 0.2, "penalty": 1.0, "folds": 5, "rounds": 3,
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("feature", "is_embedding"),
     [("logmel", False), ("logmel64", False), ("mn_logmel", False), ("vggish", True), ("mn", True),
@@ -180,16 +185,17 @@ RELABEL = {
 )  # fmt: skip
 def test_a_rule_listens_to_embeddings_alone(tmp_path, feature, is_embedding):
     path = tmp_path / "params.yaml"
-    features = list(dict.fromkeys(["logmel", "vggish", feature]))
+    modules = {"vggish": "vggish", "logmel": "logmel.py", "logmel64": "logmel.py"}
     heard = RELABEL | {"feature": feature}
-    change_params(ROOT / "params.yaml", path, {"features": features, "labels.heard": heard})
+    changes = {f"features.{feature}": modules.get(feature, "efficientat"), "relabel.heard": heard}
+    change_params(ROOT / "params.yaml", path, changes)
     if is_embedding:
         check_params(path)
         return
     with pytest.raises(UserError) as error:
         check_params(path)
     wanted = "should be an embedding of the clip; embeddings are vggish, mn, mn_frames, mn_windows, onnx"
-    assert f"labels.heard.feature: is '{feature}', {wanted}" in str(error.value)
+    assert f"relabel.heard.feature: is '{feature}', {wanted}" in str(error.value)
 
 
 def test_rules_are_compared_by_annotations_alone(tmp_path):
@@ -242,7 +248,7 @@ def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
 def log_mels_alone(path):
     """Write a parameter file with one feature and the one system that takes it."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
-    content |= {"features": ["logmel"], "hierarchies": {}, "submission": "cnn"}
+    content |= {"features": {"logmel": "logmel.py"}, "hierarchies": {}, "submission": "cnn"}
     for table in ("systems", "checkpoints"):
         content[table] = {"cnn": content[table]["cnn"]}
     with path.open("w") as file:

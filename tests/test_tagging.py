@@ -26,7 +26,8 @@ from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
 from ust.cli.tag import collect_recordings, main
 from ust.models.checkpoints import SavedNetwork, save_network
-from ust.models.cnn import CNN, CNNVGGish
+from ust.models.cnn import CNN
+from ust.models.cnn_vggish import CNNVGGish
 from ust.reports import tag_figure
 from ust.tagging import formats as tagging
 from ust.tagging.pretrained import find_model

@@ -11,12 +11,13 @@ from ust.datasets.registry import Data
 from ust.evaluation.config import Evaluate
 from ust.evaluation.submission import Submit
 from ust.features.embeddings import list_embeddings
+from ust.features.extraction import feature_source
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
 from ust.training.ensemble import Pair
 from ust.training.registry import RECIPES
-from ust.training.systems import TABLES, Model, complete_system, recipe_of
+from ust.training.systems import TABLES, Model, architecture_defaults, complete_system, recipe_of
 from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
 from ust.util.documents import read_yaml
 from ust.util.errors import shorten
@@ -26,9 +27,10 @@ OF_EMBEDDINGS = ("embedding", "frames", "vggish")  # inputs of networks; the oth
 SECTIONS: dict[str, Any] = {
     "data": Data,
     "labels": Rows,
+    "relabel": Rows,
     "label_quality": LabelQuality,
     "augment": Augment,
-    "features": Annotated[list[Name], Field(min_length=1)],
+    "features": Annotated[dict[Name, str], Field(min_length=1)],
     "model": Model,
     "systems": Rows,
     "hierarchies": Rows,
@@ -76,23 +78,32 @@ def check_params_content(path: Path, content: dict[str, Any]) -> None:
 
 def _features(params: Any) -> list[str]:
     problems = []
-    for name in params.features:
+    for name, where in params.features.items():
         if name not in FEATURES:
             problems.append(f"features: there is no feature {name!r}; there are {', '.join(FEATURES)}")
+        elif (source := feature_source(FEATURES[name]).removeprefix("ust/features/")) != where:
+            problems.append(f"features.{name}: is {where!r}, should be {source!r}, where its code is")
         elif getattr(params, name) is None:
             problems.append(f"{name}: is missing, should be given: it is one of features")
     return problems
 
 
 def _labels(params: Any) -> list[str]:
-    problems = check_rules("labels", params.labels)
+    problems = check_rules("labels", params.labels) + check_rules(
+        "relabel", params.relabel, needs_embeddings=True
+    )
     problems += check_label_quality(params.label_quality)
-    for name, row in params.labels.items():
+    problems += [
+        f"relabel.{name}: there is a row of labels of that name; give it another"
+        for name in params.relabel
+        if name in params.labels
+    ]
+    for name, row in params.relabel.items():
         if "feature" in row and row["feature"] not in params.features:
-            problems.append(f"labels.{name}.feature: is {row['feature']!r}, should be one of features")
+            problems.append(f"relabel.{name}.feature: is {row['feature']!r}, should be one of features")
         elif "feature" in row and not FEATURES[row["feature"]].is_embedding:
             wanted = f"should be an embedding of the clip; {list_embeddings(FEATURES)}"
-            problems.append(f"labels.{name}.feature: is {row['feature']!r}, {wanted}")
+            problems.append(f"relabel.{name}.feature: is {row['feature']!r}, {wanted}")
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
     return problems
@@ -110,7 +121,7 @@ def _systems(params: Any) -> tuple[list[str], set[str]]:
             if name in names:
                 problems.append(f"{where}: there is a system of that name; give it another")
             names.add(name)
-            defaults = dict(params.model) | dict(getattr(params, recipe_of(table, row)))
+            defaults = architecture_defaults(params.model, row) | dict(getattr(params, recipe_of(table, row)))
             system, found = complete_system(table, name, row, defaults)
             problems += found
             if system is not None:
@@ -129,7 +140,7 @@ def _ensembles(params: Any, held_out: set[str]) -> list[str]:
         where = f"ensembles.{name}"
         if name in known:
             problems.append(f"{where}: there is a system of that name; give it another")
-        if row.labels not in params.labels:
+        if row.labels not in params.labels and row.labels not in params.relabel:
             problems.append(f"{where}.labels: is {row.labels!r}, should be a row of labels")
         if row.first == row.second:
             problems.append(f"{where}.second: is {row.second!r}, should be another than first")
@@ -148,8 +159,10 @@ def _ensembles(params: Any, held_out: set[str]) -> list[str]:
 
 def _has(params: Any, where: str, system: Any) -> list[str]:
     """Whether a system's labels and features are there."""
-    if system.labels not in params.labels:
+    if system.labels not in params.labels and system.labels not in params.relabel:
         return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
+    if getattr(params.model, system.architecture) is None:
+        return [f"model.{system.architecture}: is missing, should be given, if only as {{}}"]
     if missing := [name for name in system.features if name not in params.features]:
         return [f"{where}.features: {', '.join(missing)} should be one of features"]
     return []

@@ -22,8 +22,8 @@ from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
 from ust.training.cross_validation import OUT_OF_FOLD
-from ust.training.heads import fit_head
 from ust.training.systems import read_system
+from ust.training.train_head import fit_head
 from ust.training.work import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.util.accelerate import accelerate
 from ust.util.device import prepare_device

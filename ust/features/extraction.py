@@ -5,8 +5,10 @@ known digest are taken from the existing feature file, or from the parts that an
 """
 
 import io
+import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from ust.audio.recordings import BadAudio, fit_length, read_recording
 from ust.features.feature import FEATURE_FILE, Feature, OnBatch
 from ust.features.registry import FEATURES
 from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, write_features
-from ust.util.digests import code_digest, digest, file_digest, versions
+from ust.util.digests import ROOT, digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
 from ust.util.errors import UserError, bullet_list
 from ust.util.files import atomic_write, lock_folder
@@ -127,6 +129,12 @@ class FeatureCache:
 
 
 BATCH, CHUNK = 4, 64  # clips per task, clips in memory
+# The source that every value depends on, beside its feature's own.
+SOURCES = (
+    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py", "ust/audio/containers.py",
+    "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
+    "ust/util/fast_layers.py", "ust/util/seeding.py", "ust/util/winograd.py",
+)  # fmt: skip
 
 log = logging.getLogger("ust")
 Results = Iterable[tuple[Row, np.ndarray]]
@@ -187,7 +195,10 @@ def extract(
         **extraction_config.model_dump(),
         "versions": versions(*feature.packages),
     }
-    method = code_digest(feature.process_clip.__module__, attributes | (conditions or {}))
+    method = digest(
+        source_digest(*SOURCES, feature_source(feature)),
+        json.dumps(attributes | dict(conditions or {}), sort_keys=True),
+    )
     if share is not None:
         rows = rows[share[0] - 1 :: share[1]]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
@@ -225,6 +236,12 @@ def extract(
         )
         cache.discard_parts()
     return shape
+
+
+def feature_source(feature: Feature) -> str:
+    """Return the file of a feature, or its folder where it has several, relative to the package's parent."""
+    file = Path(str(sys.modules[feature.process_clip.__module__].__file__)).relative_to(ROOT)
+    return (file if file.parent.name == "features" else file.parent).as_posix()
 
 
 def compute_clips(

@@ -9,10 +9,10 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from ust.annotations.annotations import SPLITS
 from ust.util.digests import digest
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, check_space
+from ust.util.names import SPLITS
 
 ORIGINAL = "original"
 

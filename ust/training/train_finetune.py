@@ -37,13 +37,13 @@ from ust.training.augmentation import (
     spec_augment,
     time_roll,
 )
-from ust.training.config import FlatConfig
+from ust.training.config import FlatConfig, Recipe
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
-from ust.training.heads import fit_classifier
 from ust.training.losses import sample_epoch, tagging_loss, unknown_columns
 from ust.training.schedules import EarlyStopping, warmup_cosine
 from ust.training.stagnation import Epoch
+from ust.training.trainer import fit_classifier
 from ust.training.work import TrainingContext, TrainingData
 from ust.util.config import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
 from ust.util.device import seed_torch
@@ -333,3 +333,6 @@ def _augment(
     x, y = overlay(random_gain(x, system.gain_db, rng), y, system.overlay, rng)
     x, y = apply_mixup(x, y, system.mixup, rng)
     return spec_augment(x, system.mask_bands, system.mask_frames, rng), y
+
+
+RECIPE = Recipe(FinetuneConfig, FineTuning, fit_finetuned)
