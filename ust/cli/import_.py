@@ -156,14 +156,14 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
     """Return the speech filter, with the weights that the project's params.yaml names."""
     from tempfile import TemporaryDirectory
 
-    from ust.cli.train import weights_fetcher
     from ust.custom.project import PARAMS
     from ust.custom.speech import SpeechFilter
     from ust.features.registry import read_feature, write_weights
+    from ust.tagging.audioset import fetch_weights
 
     _, settings = read_feature(folder / PARAMS, "mn")
     with TemporaryDirectory() as scratch:
-        write_weights(Path(scratch), "mn", settings, weights_fetcher(folder))
+        write_weights(Path(scratch), "mn", settings, fetch_weights(folder))
         return SpeechFilter(Path(scratch), settings.weights, threshold)
 
 

@@ -90,7 +90,7 @@ def train(
     collection : Collection
         The labelled clips.
     fetch : callable
-        From the name or address of a weights file to its local path, as `ust.cli.train.weights_fetcher`.
+        From the name or address of a weights file to its local path, as `ust.tagging.audioset.fetch_weights`.
     force : bool
         Replace ``models/`` even if it holds files that were not written by this function.
     progress : Progress
@@ -108,7 +108,7 @@ def train(
     Examples
     --------
     >>> collection = Collection(Path("my-city"))  # doctest: +SKIP
-    >>> train(collection, weights_fetcher(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
+    >>> train(collection, fetch_weights(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
     """
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)

@@ -1,12 +1,18 @@
 """The architecture ``audioset``: labels as groups of AudioSet's classes, without training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from ust.features.efficientat.audioset import check_classes, class_indices, typical_logits
+from ust.annotations.taxonomy import Taxonomy
+from ust.features.efficientat.audioset import (
+    check_classes,
+    class_indices,
+    classes_of_labels,
+    typical_logits,
+)
 from ust.features.efficientat.network import CLASSES
 from ust.util.config import Positive, Section, Weight
 
@@ -54,7 +60,7 @@ class AudioSet(nn.Module):
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        check_classes(config.classes or {}, "classes")
+        check_classes(config.classes or {})
         known = class_indices()
         members = torch.zeros(outputs, CLASSES)
         for row, names in zip(members, config.classes.values(), strict=True):
@@ -78,3 +84,27 @@ class AudioSet(nn.Module):
         logits = embedding[:, -CLASSES:].float() - self.offsets
         of_labels = logits.unsqueeze(1).masked_fill(self.members == 0, -torch.inf)
         return self.scale * torch.logsumexp(of_labels, dim=2) + self.shift
+
+
+def complete_config(config: AudioSet.Config, taxonomy: Taxonomy, labels: Sequence[str]) -> AudioSet.Config:
+    """Return the settings of a network for those of the labels that have AudioSet classes.
+
+    Parameters
+    ----------
+    config : AudioSet.Config
+        Without ``classes``, they are those of `classes_of_labels`.
+    taxonomy : Taxonomy
+    labels : sequence of str
+        Labels to predict.
+
+    Raises
+    ------
+    ValueError
+        If ``classes`` names a label or a class that does not exist, or none of the labels has classes.
+    """
+    given = classes_of_labels(taxonomy) if config.classes is None else config.classes
+    if unknown := [label for label in given if label not in taxonomy.labels]:
+        raise ValueError(f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}")
+    classes = {label: list(given[label]) for label in labels if given.get(label)}
+    check_classes(classes)
+    return config.model_copy(update={"classes": classes})

@@ -11,7 +11,6 @@ import numpy as np
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.documents import read_yaml
-from ust.util.errors import UserError
 
 FOLDER = Path(__file__).parent
 # Ratio of difflib from which names are similar. Short names never are: "cart" would be similar to "car".
@@ -51,6 +50,26 @@ def _table() -> list[dict[str, str]]:
 @cache
 def _sonyc_classes() -> ClassesByLabel:
     return read_yaml(FOLDER / "audioset_labels.yaml")
+
+
+def sonyc_taxonomy() -> Taxonomy:
+    """Return the taxonomy of SONYC-UST.
+
+    Examples
+    --------
+    >>> len(sonyc_taxonomy().coarse), len(sonyc_taxonomy().fine)
+    (8, 29)
+    """
+    labels = list(_sonyc_classes())
+    coarse = [label for label in labels if "-" not in label.split("_")[0]]
+    fine = [label for label in labels if label not in coarse]
+    numbers = [label.split("_")[0] for label in coarse]
+    return Taxonomy(tuple(coarse), tuple(fine), tuple(numbers.index(label.split("-")[0]) for label in fine))
+
+
+def audioset_taxonomy() -> Taxonomy:
+    """Return a taxonomy with a coarse label for each of AudioSet's classes, such as ``0_Speech``."""
+    return Taxonomy(tuple(f"{index}_{name}" for name, index in class_indices().items()), (), ())
 
 
 def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
@@ -146,28 +165,24 @@ def _similarity(letters: str, parts: list[str]) -> float:
     return max(difflib.SequenceMatcher(None, letters, _letters(part)).ratio() for part in parts)
 
 
-def check_classes(classes: Mapping[str, Iterable[str]], where: str) -> None:
+def check_classes(classes: Mapping[str, Iterable[str]]) -> None:
     """Check that every class exists and that at least one label has one.
 
     Parameters
     ----------
     classes : mapping of str to iterable of str
         Names of AudioSet classes by label.
-    where : str
-        File or parameter, for messages.
 
     Raises
     ------
-    UserError
-        Naming each label with an unknown class, and the most similar names.
+    ValueError
+        Naming a label with an unknown class, and the most similar class.
     """
     known = class_indices()
     for label, names in classes.items():
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-                raise UserError(
-                    f"{where}: {label}: AudioSet has no class {name!r}; did you mean {near[0]!r}?"
-                )
+                (near,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
+                raise ValueError(f"classes.{label}: AudioSet has no class {name!r}; did you mean {near!r}?")
     if not any(classes.values()):
-        raise UserError(f"{where}: no label has an AudioSet class; name at least one class for one label")
+        raise ValueError("classes: no label has any; name at least one AudioSet class of one label")
