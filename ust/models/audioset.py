@@ -51,7 +51,7 @@ class AudioSet(nn.Module):
         classes: dict[str, list[str]] | None = None
         typical: Weight = 0.5
         scale: Positive = 0.72
-        shift: float = -1.44
+        shift: float = -1.43
 
         @property
         def description(self) -> str:
