@@ -31,7 +31,8 @@ def main() -> None:
         leaderboard_rows,
         recommend_system,
     )
-    from ust.tagging.tagger import PRETRAINED, Tagger, median_latency_ms
+    from ust.tagging.locate import PRETRAINED
+    from ust.tagging.tagger import Tagger, median_latency_ms
     from ust.util.config import Name, read_sections
     from ust.util.documents import read_json, write_json
     from ust.util.folders import atomic_folder

@@ -107,7 +107,7 @@ def all_rows(tmp_path_factory):
     }
     row = {"features": ["mn_logmel_"], "labels": "majority"}
     known = {"train_baseline": {"frames"}, "train_head": {"head", "attention"}}
-    known |= {"train_finetune": {"mobilenet"}}
+    known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {
         f"systems.{recipe}_{architecture}": row | {"recipe": recipe, "architecture": architecture}

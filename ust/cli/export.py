@@ -83,8 +83,8 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 def _pack(args: argparse.Namespace) -> None:
     """Write a packed system for `ust.Tagger.from_pretrained`."""
+    from ust.tagging.locate import find_networks
     from ust.tagging.pretrained import pack
-    from ust.tagging.tagger import find_networks
     from ust.util.folders import atomic_folder
 
     name, system, inference_options, _ = resolve_system(args)

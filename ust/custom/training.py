@@ -21,7 +21,7 @@ from ust.features.registry import read_feature, read_network, write_network
 from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
-from ust.tagging.tagger import PRETRAINED
+from ust.tagging.locate import PRETRAINED
 from ust.training.cross_validation import OUT_OF_FOLD
 from ust.training.systems import read_system
 from ust.training.train_head import fit_head
@@ -91,7 +91,7 @@ def train(
     collection : Collection
         The labelled clips.
     fetch : callable
-        From the name or address of a weights file to its local path, as `ust.cli.train.weights_fetcher`.
+        From the name or address of a weights file to its local path, as `ust.tagging.audioset.fetch_weights`.
     force : bool
         Replace ``models/`` even if it holds files that were not written by this function.
     progress : Progress
@@ -109,7 +109,7 @@ def train(
     Examples
     --------
     >>> collection = Collection(Path("my-city"))  # doctest: +SKIP
-    >>> train(collection, weights_fetcher(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
+    >>> train(collection, fetch_weights(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
     """
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)

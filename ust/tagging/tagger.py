@@ -15,18 +15,16 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
-from ust.datasets.download import cache_folder
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
 from ust.models.systems import System
-from ust.tagging.pretrained import is_packed, unpack
+from ust.tagging.locate import locate
 from ust.util.accelerate import accelerate
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
-PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 BATCH = 4  # windows predicted together
 log = logging.getLogger("ust")
 
@@ -189,48 +187,61 @@ class Tagger:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path_or_name: str | Path,
         *,
         networks: str | Path | None = None,
+        checkpoint: str | Path | None = None,
         device: torch.device = CPU,
         fast: bool = True,
         **inference_options: Any,
     ) -> "Tagger":
-        """Load a system from the folder that the stage train wrote.
+        """Load a system.
 
         Parameters
         ----------
-        path : str or Path
-            Folder of the system. Flat networks have a folder for each checkpoint:
-            ``models/cnn_vggish/coarse``.
+        path_or_name : str or Path
+            One of these:
+
+            - the folder of a system that the stage train wrote; flat networks have a folder for each
+              checkpoint, such as ``models/cnn_vggish/coarse``;
+            - a folder that ``ust export --format folder`` or ``ust train`` wrote, or its name below
+              ``models`` in the cache (``$UST_CACHE``); the SHA-256 of every file is checked;
+            - a project of ``ust init``; before it is trained, its classes are tagged by AudioSet's;
+            - ``"audioset"``: SONYC-UST's labels by AudioSet's classes, without training. The weights are
+              downloaded to the cache when they are first needed.
         networks : str or Path, optional
-            Folder of the pretrained networks; by default the folder ``pretrained`` beside the system.
+            Folder of the pretrained networks; by default the one that belongs to the system.
+        checkpoint : str or Path, optional
+            File with the published weights for ``"audioset"``, instead of downloading them.
         device : torch.device
             Device for the networks of the system and of its features.
         fast : bool
             Replace layers by faster equivalents (`ust.util.accelerate`).
         **inference_options
             Post-processing: ``threshold``, ``unselected``, ``pooling`` and ``coarse_at_least_fine`` of
-            `ust.models.checkpoints.load_system`.
+            `ust.models.checkpoints.load_system`; by default those that were exported with the system.
 
         Raises
         ------
         UserError
-            If a file is missing or damaged, or the feature weights are not those used in training.
+            If there is no such system, a file is missing, damaged or differs from the exported one, or the
+            feature weights are not those used in training.
 
         Examples
         --------
+        >>> tagger = Tagger.load("audioset")  # doctest: +SKIP
+        >>> tagger("street.wav")  # doctest: +SKIP
         >>> tagger = Tagger.load("models/cnn_vggish/coarse")  # doctest: +SKIP
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
-        path = Path(path)
-        system = load_system(path, **inference_options)
+        path, own_networks, options = locate(path_or_name, checkpoint=checkpoint and Path(checkpoint))
+        system = load_system(path, **options | inference_options)
         try:
             inputs = {
                 name: (feature, system.metadata["features"][feature])
                 for name, feature in system.metadata["inputs"].items()
             }
-            folder = Path(networks) if networks else find_networks(path)
+            folder = Path(networks) if networks else own_networks
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in inputs.items()
@@ -242,32 +253,9 @@ class Tagger:
         return cls(accelerate(system) if fast else system, front_ends, device=device)
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, *, device: torch.device = CPU) -> "Tagger":
-        """Load a system from a folder that ``ust export --format folder`` or ``ust train`` wrote.
-
-        The SHA-256 of every file is checked. DVC, TensorFlow and the stages are not needed.
-
-        Parameters
-        ----------
-        path_or_name : str or Path
-            The folder, or its name below ``models`` in the cache folder (``$UST_CACHE``).
-        device : torch.device
-            Device for the networks.
-
-        Raises
-        ------
-        UserError
-            If the folder does not exist, or a file is missing or differs from the packed one.
-
-        Examples
-        --------
-        >>> tagger = Tagger.from_pretrained("my-city/model")  # doctest: +SKIP
-        >>> tagger("street.flac")  # doctest: +SKIP
-        """
-        cached = cache_folder() / "models" / path_or_name
-        folder = cached if not is_packed(Path(path_or_name)) and is_packed(cached) else Path(path_or_name)
-        system, networks, inference_options = unpack(folder)
-        return cls.load(system, networks=networks, **inference_options, device=device)
+    def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> "Tagger":
+        """Load a system, under the name that other libraries use; the same as `load`."""
+        return cls.load(path_or_name, **options)
 
     def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
         """Tag a recording and return a table.
@@ -474,20 +462,6 @@ class Tagger:
         probabilities = self.probabilities(features)
         probabilities[[not mono.any() for mono in monos]] = 0
         return probabilities, features
-
-
-def find_networks(path: Path) -> Path:
-    """Return the folder ``pretrained`` beside a system's folder, or beside a checkpoint's parent folder.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of a system or of one of its checkpoints.
-    """
-    for folder in (path.parent, path.parent.parent):
-        if (folder / PRETRAINED).is_dir():
-            return folder / PRETRAINED
-    return path.parent / PRETRAINED
 
 
 WARM_UP = 2  # recordings tagged before the clock starts

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ust.features.efficientat.network import MobileNet
+from ust.features.efficientat.network import HIDDEN, MobileNet, embedding_size
 from ust.features.feature import FetchFile, Network
 from ust.features.mn_logmel import BANDS
 from ust.util.config import Section, Seed
@@ -91,9 +91,30 @@ def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
         If the file is missing or damaged, holds anything but tensors, or belongs to another network.
     """
     expected = state_shapes(width)
+    tensors = _read_tensors(path, width)
+    shapes = {str(name): tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = [f"{name} is missing" for name in expected if name not in shapes]
+    problems += [f"there is no {name} in it" for name in shapes if name not in expected]
+    problems += [
+        f"{name} has shape {shapes[name]}, should have {shape}"
+        for name, shape in expected.items()
+        if shapes.get(name, shape) != shape
+    ]
+    problems += [
+        f"{name} has values that are not finite"
+        for name, tensor in tensors.items()
+        if not tensor.isfinite().all()
+    ]
+    if problems:
+        raise UserError(f"{path}: not the MobileNet of width {width}:\n{bullet_list(problems, limit=5)}")
+    return tensors
+
+
+def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
+    """Read a state dict of tensors that is no larger than that of a network."""
     try:
         size = path.stat().st_size
-        size_limit = sum(4 * torch.Size(shape).numel() for shape in expected.values()) + SPARE
+        size_limit = sum(4 * torch.Size(shape).numel() for shape in state_shapes(width).values()) + SPARE
         if size > size_limit:
             raise UserError(
                 f"{path}: is {size:,} bytes long, should be at most {size_limit:,}: of another network"
@@ -114,22 +135,24 @@ def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise UserError(f"{path}: refused: should be a state dict of tensors, and nothing else")
-    shapes = {str(name): tuple(tensor.shape) for name, tensor in tensors.items()}
-    problems = [f"{name} is missing" for name in expected if name not in shapes]
-    problems += [f"there is no {name} in it" for name in shapes if name not in expected]
-    problems += [
-        f"{name} has shape {shapes[name]}, should have {shape}"
-        for name, shape in expected.items()
-        if shapes.get(name, shape) != shape
-    ]
-    problems += [
-        f"{name} has values that are not finite"
-        for name, tensor in tensors.items()
-        if not tensor.isfinite().all()
-    ]
-    if problems:
-        raise UserError(f"{path}: not the MobileNet of width {width}:\n{bullet_list(problems, limit=5)}")
     return tensors
+
+
+def released_name(path: Path) -> str:
+    """Return the name of the released weights that a state dict has the width of.
+
+    Raises
+    ------
+    UserError
+        As `read_published`; also if no released network has that width.
+    """
+    tensors = _read_tensors(path, max(map(network_width, RELEASED)))
+    layer = tensors.get("classifier.2.weight")
+    for name in RELEASED:
+        width = network_width(name)
+        if layer is not None and layer.shape == (int(HIDDEN * width), embedding_size(width)):
+            return name
+    raise UserError(f"{path}: not the weights of a MobileNet of EfficientAT's release: {', '.join(RELEASED)}")
 
 
 def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
