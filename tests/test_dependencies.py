@@ -117,7 +117,7 @@ def all_rows(tmp_path_factory):
     }
     tree = row | {"recipe": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
-        "relabel.again": {"rule": "relabel", "feature": "mn_"},
+        "relabel.again": {"rule": "relabel", "listener": "data/features/mn_.h5"},
         "hierarchies.code": tree,
         "ensembles.both": {"first": "cnn", "second": "cnn_vggish", "labels": "majority"},
     }

@@ -181,12 +181,12 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the rule needs embeddings.
+        If the rule needs a listener.
     """
     rule, settings = read_rule(collection.folder / PARAMS, name)
-    if rule.needs_embeddings:
+    if rule.has_listener:
         raise UserError(
-            f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
+            f"{collection.folder / PARAMS}: the rule of {name} needs a listener; choose another rule"
         )
     labels = rule.aggregate(collection.annotations(), collection.taxonomy, settings)
     return labels.set_index("audio_filename")
