@@ -59,7 +59,7 @@ docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 clean:
-	rm -rf data/code data/raw data/labels data/augmented data/features data/inputs data/predictions data/submission
+	rm -rf data/raw data/labels data/augmented data/features data/predictions data/submission
 	rm -rf models/*/ models/.*.partial dvc_plots
 
 $(VENV): $(VENV)/installed

@@ -52,7 +52,7 @@ class Learner:
         import torch
 
         from ust.models.checkpoints import build_initialized
-        from ust.training.heads import fit_classifier
+        from ust.training.trainer import fit_classifier
 
         system = self.system
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])

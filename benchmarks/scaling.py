@@ -31,7 +31,7 @@ RULES = ("majority", "any", "fraction", "dawid_skene", "pooled")
 TAXONOMY = "data/raw/dcase-ust-taxonomy.yaml"
 RAW = f"data/raw/annotations.csv {TAXONOMY}"
 LABELS, PREDICTIONS = "data/labels/majority.csv", f"data/predictions/{CHECKPOINT}.csv"
-EXTRACT = "stages.extract {0} data/raw/audio data/augmented models/features/{0} data/features/{0}.h5"
+EXTRACT = "stages.extract {0} data/raw/audio data/augmented data/features/{0}.h5"
 STAGES = {
     "labels": f"stages.aggregate_labels majority {RAW} {LABELS}",
     "label rules": f"stages.label_quality {RAW} metrics/label_quality.json --details metrics/labels",
@@ -53,17 +53,13 @@ STAGES = {
         f"--train-predictions data/predictions/train/{CHECKPOINT}.csv"
     ),
     "page": (
-        "stages.page metrics/page.html --index data/code/index.json --predictions data/predictions "
+        "stages.page metrics/page.html --predictions data/predictions "
         "--metrics metrics/details --history metrics/training "
         f"--audio data/raw/audio --labels {LABELS} --doubtful metrics/labels/doubtful.csv "
         f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
     ),
 }
-BEFORE = (
-    "stages.code data/code",
-    "stages.weights logmel models/features/logmel",
-    "stages.weights vggish models/features/vggish",
-)
+BEFORE = ("stages.weights vggish models/pretrained/vggish",)
 
 
 def command(words: str, folder: Path) -> dict[str, float]:

@@ -13,9 +13,10 @@ from typing import Any
 from ust.cli.console import log_done, parse_args, run_command
 
 HERE = Path(__file__).parent
-TABLES = ("labels", "systems", "ensembles", "checkpoints")
+KEYS = ("recipe", "architecture", "features", "labels")
+TABLES = ("features", "labels", "relabel", "systems", "ensembles", "checkpoints")
 # By the overlay's, not added to.
-REPLACED = ("systems", "hierarchies", "ensembles", "checkpoints", "features")
+REPLACED = ("relabel", "systems", "hierarchies", "ensembles", "checkpoints", "features")
 
 
 def merge(content: dict[str, Any], more: dict[str, Any]) -> None:
@@ -63,14 +64,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name not in content["systems"]:
             there = ", ".join(content["systems"])
             raise UserError(f"leaderboard.systems: {name!r} should be one of systems: {there}")
-    # Each training with its recipe, so that its stage can depend on that section of parameters.
+    # Each training with the keys of its row that its dependencies go by.
     board["runs"] = {
-        f"{name}-{seed}": {"system": name, "seed": seed, "recipe": content["systems"][name]["recipe"]}
+        f"{name}-{seed}": {"system": name, "seed": seed}
+        | {key: content["systems"][name][key] for key in KEYS}
         for name in board["systems"]
         for seed in board["seeds"]
     }
     with atomic_write(args.out) as partial:
         yaml.default_flow_style = False
+        yaml.representer.ignore_aliases = lambda _: True  # which read_yaml refuses
         yaml.dump(content, partial)
     count = len(board["systems"]) + len(board["pairs"])
     log_done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))

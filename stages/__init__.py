@@ -1,8 +1,13 @@
 """The pipeline's stages, one script each; dvc.yaml says how they hang together."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+from ust.cli.console import run_command
+
 DVC_TEMPORARY = Path(".dvc") / "tmp"
+PARAMS = Path("params.yaml")
 
 
 def from_project(path: str) -> Path:
@@ -14,3 +19,46 @@ def from_project(path: str) -> Path:
     here = Path.cwd()
     home = next((p for p in here.parents if here.is_relative_to(p / DVC_TEMPORARY)), here)
     return (home / path).resolve()
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage; where DVC has started it, check all of params.yaml first."""
+
+    def checked() -> None:
+        if "DVC_STAGE" in os.environ:
+            root = Path(os.environ.get("DVC_ROOT", ""))
+            check_all_params(PARAMS, root / DVC_TEMPORARY / "checked_params")
+        main()
+
+    run_command(checked)
+
+
+def check_all_params(params: Path, checked: Path) -> None:
+    """Check a parameter file, so that a mistake in the last stage's section stops the first stage.
+
+    Importing all sections takes seconds, the comparison with the last file that was in order milliseconds.
+
+    Parameters
+    ----------
+    params : Path
+    checked : Path
+        File with the digest of the last parameter file that was in order, and of the source that checked it.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong parameter.
+    """
+    from ust.util.digests import digest, source_digest
+    from ust.util.files import atomic_write
+
+    content = digest(params.read_bytes(), source_digest()) if params.is_file() else ""
+    if content and checked.is_file() and checked.read_text("utf-8") == content:
+        return
+
+    from ust.cli.parameters import check_params
+
+    check_params(params)
+    if checked.parent.is_dir():
+        with atomic_write(checked) as partial:
+            partial.write_text(content, "utf-8")

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from stages import from_project
-from ust.cli.console import log, log_done, parse_args, progress, run_command
+from stages import from_project, run_stage
+from ust.cli.console import log, log_done, parse_args, progress
 
 
 def main() -> None:
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

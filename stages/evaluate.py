@@ -1,7 +1,7 @@
 """Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
 
-from ust.cli.console import run_command
+from stages import run_stage
 from ust.cli.evaluate import main
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

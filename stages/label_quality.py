@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ust.cli.console import log, log_done, parse_args, run_command
+from stages import run_stage
+from ust.cli.console import log, log_done, parse_args
 
 
 def main() -> None:
@@ -88,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

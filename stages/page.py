@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from ust.cli.console import log_done, parse_args, progress, run_command
+from stages import run_stage
+from ust.cli.console import log_done, parse_args, progress
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.page", description=__doc__)
     parser.add_argument("out", type=Path, help="HTML file to write")
-    parser.add_argument("--index", type=Path, required=True, help="JSON of the stage code")
     parser.add_argument(
         "--predictions", type=Path, required=True, help="folder of CHECKPOINT.csv, train/CHECKPOINT.csv"
     )
@@ -46,13 +46,14 @@ def main() -> None:
         render_report,
     )
     from ust.reports.tables import combine_histories
-    from ust.util.documents import read_json
+    from ust.util.documents import read_json, read_yaml
     from ust.util.files import atomic_write
     from ust.util.tables import read_csv
 
-    index = read_json(args.index, made_by="code")
-    systems = list(index["checkpoints"])
-    history = combine_histories([args.history / f"{name}.csv" for name in index["systems"]])
+    params = read_yaml(args.params)
+    systems = list(params["checkpoints"])
+    trained = [*params["systems"], *params["hierarchies"]]
+    history = combine_histories([args.history / f"{name}.csv" for name in trained])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
@@ -93,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

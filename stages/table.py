@@ -3,19 +3,20 @@
 import argparse
 from pathlib import Path
 
-from ust.cli.console import log_done, parse_args, run_command
+from stages import run_stage
+from ust.cli.console import log_done, parse_args
 
 
 def main() -> None:
     """Write table.md, table.csv, and the plots' tables with a column that names the system."""
     parser = argparse.ArgumentParser(prog="python -m stages.table", description=__doc__)
-    parser.add_argument("index", type=Path, help="JSON of the stage code")
     parser.add_argument("metrics", type=Path, help="folder of the CHECKPOINT.json with details")
     parser.add_argument("curves", type=Path, help="folder of CHECKPOINT/")
     parser.add_argument("history", type=Path, help="folder of SYSTEM.csv")
     parser.add_argument("markdown", type=Path, help="file to write")
     parser.add_argument("csv", type=Path, help="file to write")
     parser.add_argument("plots", type=Path, help="folder to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the names of all rows")
     args = parse_args(parser, writes=["markdown", "csv"], replaces=["plots"])
 
     from ust.reports.tables import (
@@ -26,14 +27,18 @@ def main() -> None:
         table_markdown,
         table_row,
     )
-    from ust.util.documents import read_json
+    from ust.util.documents import read_json, read_yaml
     from ust.util.files import atomic_write
     from ust.util.folders import atomic_folder
 
-    index = read_json(args.index, made_by="code")
-    names = list(index["checkpoints"])
+    params = read_yaml(args.params)
+    systems = params["systems"] | params["hierarchies"]
+    names = list(params["checkpoints"])
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in names}
-    recipes = {name: row["recipe"] for name, row in index["checkpoints"].items()}
+    recipes = {
+        name: systems.get(row["model"].split("/")[0], {}).get("recipe", "ensemble")
+        for name, row in params["checkpoints"].items()
+    }
     rows = {name: table_row(name, found) for name, found in metrics.items()}
     baselines = [rows[name] for name in names if recipes[name] == "train_baseline"]
     others = [rows[name] for name in names if recipes[name] != "train_baseline"]
@@ -45,7 +50,7 @@ def main() -> None:
     with atomic_write(args.csv) as partial:
         table_frame(others, baselines).to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     with atomic_folder(args.plots, by="table", force=args.force) as folder:
-        history = combine_histories([args.history / f"{name}.csv" for name in index["systems"]])
+        history = combine_histories([args.history / f"{name}.csv" for name in systems])
         tables = combine_curves(args.curves, names)
         tables |= {f"training_{name}": table for name, table in split_by_metric(history).items()}
         for name, table in tables.items():
@@ -54,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

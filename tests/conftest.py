@@ -15,7 +15,7 @@ import pytest
 import soundfile as sf
 
 from ust.annotations.annotations import read_annotations
-from ust.annotations.rules.anyone import Anyone
+from ust.annotations.rules.any import Anyone
 from ust.annotations.rules.majority import Majority
 from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 from tiny import COMMON, CPU, STAGNATION, Heard, fit, sixteen
 
-from ust.training.augmented import Augmented, AugmentedConfig, AugmentedExamples
 from ust.training.config import system_model
 from ust.training.systems import complete_system
+from ust.training.train_augmented import Augmented, AugmentedConfig, AugmentedExamples
 from ust.training.work import TrainingContext
 
 ROW = {"recipe": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",

@@ -1,26 +1,29 @@
-"""What a stage declares is what it uses: code by digests, parameters by section, files by its command."""
+"""What a stage declares is what it uses: source, data and parameters."""
 
 import ast
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from project import change_params, ran
 from ruamel.yaml import YAML
 
-from stages.code import stages as stages_of
-from ust.util import code
-from ust.util import digests as code_of_values
-
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "export", "leaderboard", "tag", "tag_archive"}
-PACKAGES = ("annotations.rules", "features", "models", "datasets", "training")
-TABLES = tuple(f"ust.{package}.registry" for package in PACKAGES)
+TOOLS = {"compare", "preset", "export", "leaderboard", "tag", "tag_archive"}
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+
+# Source that no stage declares: no result depends on the first two groups; parameters are named as such;
+# and of the rows of a registry the modules are.
+COMMAND_LINE = {"ust/cli/*"}
+FILES = {f"ust/util/{name}.py" for name in ("errors", "progress", "files", "folders", "documents", "tables",
+         "names", "tensors", "digests", "engines")} | {"ust/audio/suffixes.py"}  # fmt: skip
+PARAMETERS = {"ust/util/config.py", "ust/annotations/rules/config.py", "ust/evaluation/config.py"}
+REGISTRIES = {"ust/*/registry.py", "ust/annotations/rules/registry.py"}
+UNDECLARED = COMMAND_LINE | FILES | PARAMETERS | REGISTRIES | {"*/__init__.py"}
+DECLARED = {"ust/cli/evaluate.py"}  # the stage evaluate, and `ust evaluate`
 
 
 def module_file(name: str, root: Path = ROOT) -> Path | None:
@@ -46,14 +49,215 @@ def direct_imports(path: Path, root: Path = ROOT) -> set[Path]:
     return {file for file in (module_file(name, root) for name in names) if file}
 
 
-def imported_files(path: Path) -> set[str]:
-    """All project files that running a stage script executes, relative to the root."""
-    found, todo = set(), {path, path.parent / "__init__.py"}
+def is_undeclared(path: Path) -> bool:
+    """Whether a file is one of those that no stage has to declare."""
+    relative = path.relative_to(ROOT)
+    return relative.as_posix() not in DECLARED and any(relative.match(pattern) for pattern in UNDECLARED)
+
+
+def imported_files(paths: set[Path]) -> set[Path]:
+    """Files, and all that importing them executes, without those that no stage has to declare."""
+    found, todo = set(), set(paths)
     while todo:
         file = todo.pop()
         found.add(file)
-        todo |= direct_imports(file) - found
-    return {file.relative_to(ROOT).as_posix() for file in found}
+        todo |= {other for other in direct_imports(file) - found if not is_undeclared(other)}
+    return found
+
+
+def resolve(folder: Path, **changes) -> dict[str, tuple[str, list[str]]]:
+    """Each stage's command and dependencies by DVC's account, with some parameters changed."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    change_params(ROOT / "params.yaml", folder / "params.yaml", changes)
+    Repo.init(folder, no_scm=True)
+    return {
+        stage.name: (
+            stage.cmd,
+            [Path(dep.fs_path).relative_to(folder).as_posix() for dep in stage.deps
+             if not isinstance(dep, ParamsDependency)],
+        )
+        for stage in Repo(folder).index.stages
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """The stages as they stand."""
+    return resolve(tmp_path_factory.mktemp("graph"))
+
+
+@pytest.fixture(scope="module")
+def all_rows(tmp_path_factory):
+    """The stages with rows for all label rules, features, architectures and recipes."""
+    from ust.annotations.rules.registry import RULES
+    from ust.features.registry import FEATURES
+    from ust.models.registry import ARCHITECTURES
+    from ust.training.registry import RECIPES
+
+    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
+    features = {
+        f"{'embeddings' if feature.network else 'spectrograms'}.{kind}_": {
+            "kind": kind,
+            "network": feature.network,
+        }
+        for kind, feature in FEATURES.items()
+    }
+    row = {"features": ["mn_logmel_"], "labels": "majority"}
+    known = {"train_baseline": {"frames"}, "train_head": {"head", "attention"}}
+    known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
+    flat = ARCHITECTURES.keys() - set().union(*known.values())
+    trained = {
+        f"systems.{recipe}_{architecture}": row | {"recipe": recipe, "architecture": architecture}
+        for recipe in RECIPES
+        for architecture in known.get(recipe, flat)
+        if "hierarchical" not in recipe
+    }
+    tree = row | {"recipe": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
+    other = {
+        "relabel.again": {"rule": "relabel", "feature": "mn_"},
+        "hierarchies.code": tree,
+        "ensembles.both": {"first": "cnn", "second": "cnn_vggish", "labels": "majority"},
+    }
+    return resolve(tmp_path_factory.mktemp("rows"), **labels, **features, **trained, **other)
+
+
+def sources(dependencies: list[str]) -> set[Path]:
+    """The files of the project among dependencies, those in folders, too."""
+    found = set()
+    for path in (ROOT / name for name in dependencies if name.split("/")[0] in ("ust", "stages")):
+        assert path.exists(), path
+        found |= set(path.rglob("*.py")) if path.is_dir() else {path}
+    return found
+
+
+def script(command: str) -> Path:
+    """The script that a command runs."""
+    words = command.split()
+    return ROOT.joinpath(*words[words.index("-m") + 1].split(".")).with_suffix(".py")
+
+
+@pytest.mark.parametrize("rows", ["graph", "all_rows"])
+def test_a_stage_declares_the_source_that_its_results_rest_on(request, rows):
+    """All that its script imports, and that the modules of its row import, at any depth."""
+    for name, (command, dependencies) in request.getfixturevalue(rows).items():
+        declared = sources(dependencies)
+        python = {path for path in declared if path.suffix == ".py"}
+        used = imported_files({script(command)} | python)
+        missing = {path.relative_to(ROOT).as_posix() for path in used - declared}
+        assert not missing, f"{name}: dvc.yaml should name {', '.join(sorted(missing))}"
+
+
+def test_no_stage_declares_source_that_none_of_its_rows_uses(all_rows):
+    used, declared = {}, {}
+    for name, (command, dependencies) in all_rows.items():
+        stage = name.split("@")[0]
+        files = [dep for dep in dependencies if dep.endswith(".py")]
+        # Files named after a row's keys are used by name, and so are the modules of sources and rules.
+        rows = {ROOT / dep for dep in files if re.search(r"training/train|rules/|features/[^/]+\.py", dep)}
+        rows |= {ROOT / dep for dep in files if dep.startswith("ust/models/") and stage.startswith("train")}
+        rows |= sources([dep for dep in dependencies if not Path(dep).suffix])
+        used[stage] = used.get(stage, set()) | imported_files({script(command)} | rows)
+        declared[stage] = declared.get(stage, set()) | {ROOT / dep for dep in files if dep.startswith("ust/")}
+    for stage, files in declared.items():
+        assert not files - used[stage], stage
+
+
+def test_a_command_names_its_data(graph):
+    for name, (command, dependencies) in graph.items():
+        words = set(command.split())
+        for dep in dependencies:
+            if dep.split("/")[0] not in ("ust", "stages"):
+                inside = {dep, *(parent.as_posix() for parent in Path(dep).parents)}
+                files = {word for word in words if word.startswith(f"{dep}/")}
+                assert inside & words or files, f"{name}: its command does not name {dep}"
+
+
+def rests_on(graph, module: str) -> set[str]:
+    """The stages that an edited file makes stale; a family of stages by its name where all of it is."""
+    stale = {
+        name for name, (_, deps) in graph.items() if {module, *map(str, Path(module).parents)} & set(deps)
+    }
+    families = {}
+    for name in graph:
+        families.setdefault(name.split("@")[0], set()).add(name)
+    whole = {family for family, names in families.items() if names <= stale}
+    return whole | {name for name in stale if name.split("@")[0] not in whole}
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("ust/util/progress.py", ()),
+        ("ust/models/another.py", ()),
+        ("ust/training/train_another.py", ()),
+        ("ust/annotations/rules/another.py", ("label_quality",)),
+        ("ust/models/registry.py", ()),
+        ("ust/evaluation/bootstrap.py", ("evaluate", "label_quality")),
+        ("ust/evaluation/submission.py", ("submit",)),
+        ("ust/reports/media.py", ("page",)),
+        ("ust/reports/page.html.jinja", ("page",)),
+        ("ust/reports/tables.py", ("table", "page")),
+        ("ust/datasets/synthetic/sounds.py", ("download",)),
+        ("ust/annotations/rules/any.py", ("aggregate_labels@any", "label_quality")),
+        ("ust/features/logmel.py", ("extract", "page")),
+        ("ust/features/vggish/network.py", ("weights@vggish", "embed")),
+        ("ust/models/cnn.py", ("train@cnn",)),
+        ("ust/models/cnn_vggish.py", ("train@cnn_vggish", "train@cnn_vggish_29", "train@cnn_vggish_8",
+                                      "train_hierarchy")),
+        ("ust/models/frames.py", ("train@baseline_fine", "train@baseline_coarse")),
+        ("ust/training/train_baseline.py", ("train@baseline_fine", "train@baseline_coarse")),
+        ("ust/training/train_hierarchical.py", ("train_hierarchy",)),
+        ("ust/training/schedules.py", ("train", "train_hierarchy")),
+        ("ust/models/systems.py", ("train", "train_hierarchy", "predict")),
+        ("ust/util/fast_layers.py", ("weights", "embed", "train", "train_hierarchy", "predict")),
+    ],
+)  # fmt: skip
+def test_an_edited_module_makes_stale_the_stages_that_rest_on_it(graph, module, stages):
+    assert rests_on(graph, module) == set(stages)
+
+
+def data_of(graph, target: str) -> set[str]:
+    """The stages that reproducing one runs."""
+    needed, todo = set(), {target}
+    outs = {name.split("@")[0]: name for name in graph}
+    made = {"data/raw": "download", "data/augmented": "augment"}
+    while todo:
+        name = todo.pop()
+        needed.add(name)
+        for dep in graph[name][1]:
+            parts = dep.split("/")
+            kind, row = "/".join(parts[:2]), Path(parts[-1]).stem
+            stage = {
+                "data/features": "extract" if f"extract@{row}" in graph else "embed",
+                "data/labels": "aggregate_labels",
+                "data/predictions": "predict",
+                "models/pretrained": "weights",
+            }.get(kind)
+            if parts[0] == "models" and stage is None:
+                stage, row = (
+                    (
+                        "train"
+                        if f"train@{parts[1]}" in outs or f"train@{parts[1]}" in graph
+                        else "train_hierarchy"
+                    ),
+                    parts[1],
+                )
+            found = made.get(kind) or (f"{stage}@{row}" if stage else None)
+            todo |= {found} - needed if found in graph else set()
+    return needed  # fmt: skip
+
+
+def test_a_system_takes_what_it_reads_alone(graph):
+    """`dvc repro evaluate@cnn` runs no VGGish, baselines need no log-mels; labels wait for no feature."""
+    cnn, baseline = data_of(graph, "evaluate@cnn"), data_of(graph, "evaluate@baseline_fine")
+    assert {"extract@logmel", "train@cnn"} <= cnn
+    assert not cnn & {"embed@vggish", "weights@vggish", "aggregate_labels@any"}
+    assert {"embed@vggish", "train@baseline_fine"} <= baseline
+    assert "extract@logmel" not in baseline
+    assert data_of(graph, "aggregate_labels@majority") == {"aggregate_labels@majority", "download"}
 
 
 def dvc_yaml() -> dict:
@@ -66,221 +270,22 @@ def stages() -> dict[str, dict]:
     return {name: stage.get("do", stage) for name, stage in dvc_yaml()["stages"].items()}
 
 
-def script(stage: dict) -> Path:
-    """The script a stage runs."""
-    words = stage["cmd"].split()
-    return ROOT.joinpath(*words[words.index("-m") + 1].split(".")).with_suffix(".py")
-
-
-def all_rows() -> dict[str, frozenset]:
-    """Of each table all rows."""
-    found = {}
-    for table in TABLES:
-        tree = ast.parse(module_file(table).read_text())
-        (names,) = [
-            node.value.keys for node in tree.body if isinstance(getattr(node, "value", None), ast.Dict)
-        ]
-        found[table] = frozenset(name.value for name in names)
-    return found
-
-
-@pytest.mark.parametrize("name", [name for name in stages() if name != "code"])
-def test_a_stage_depends_on_the_digest_of_its_own_script(name):
-    stage = stages()[name]
-    (dep,) = [dep for dep in stage["deps"] if dep.startswith("data/code/") and "index" not in dep]
-    own = dep.removeprefix("data/code/").removesuffix(".json")
-    row = "" if "foreach" not in dvc_yaml()["stages"][name] or name == "evaluate" else own.split("/")[1]
-    assert own.split("/")[0] == script(stage).stem
-    assert row in ("", "${key}", "${item}")
-    rows = {"systems": ("train",), "hierarchies": ("train_hierarchy",)}
-    table = dvc_yaml()["stages"][name].get("foreach", "${}")[2:-1]
-    wanted = {place for place, *_ in stages_of(PARAMS)}
-    for value in PARAMS[table] if row else [""]:
-        assert own.replace(row, value) in wanted if row else own in wanted
-    assert name in rows.get(table, (name,))
-
-
-@pytest.mark.parametrize("name", sorted({script(stage).stem for stage in stages().values()} - {"code"}))
-def test_a_digest_is_of_what_the_script_imports(name):
-    """With all rows of the tables: exactly the files that importing executes, and those they read."""
-    found = set(code.code_digests(ROOT, f"stages.{name}", all_rows()))
-    assert {path for path in found if path.endswith(".py")} == imported_files(ROOT / "stages" / f"{name}.py")
-    templates = {path for path in found if not path.endswith(".py")}
-    assert templates == ({"ust/reports/page.html.jinja"} if name == "page" else set())
-
-
-def digests(root: Path) -> dict[str, dict]:
-    """Of each stage its digests, in a copy of the project."""
-    return {place: code.code_digests(root, f"stages.{name}", rows) for place, name, rows in stages_of(PARAMS)}
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("copy")
-    for name in ("stages", "ust"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
-def changed(copy, path, edit, before=None):
-    """The stages whose digests change when a file is edited."""
-    before, text = before or digests(copy), path.read_text("utf-8")
-    path.write_text(edit(text), "utf-8")
-    after = digests(copy)
-    path.write_text(text, "utf-8")
-    return {place for place in before if before[place] != after[place]}
-
-
-MODULES = sorted(
-    p.relative_to(ROOT).as_posix() for part in ("stages", "ust") for p in (ROOT / part).rglob("*.py")
-)
-
-
-@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
-def test_an_edited_module_changes_what_rests_on_it_and_nothing_else(copy, first):
-    """Each module in turn, every third in the normal suite and the rest in `make test-slow`."""
-    before = digests(copy)
-    for module in MODULES[first::3]:
-        found = changed(copy, copy / module, lambda text: text + "\n_more = 1\n", before)
-        assert found == {place for place, files in before.items() if module in files}, module
-
-
-def test_who_rests_on_what(copy):
-    """By hand, what should and what should not run again."""
-    rests = digests(copy)
-
-    def on(module):
-        return {place.split("/")[0] for place, files in rests.items() if module in files}
-
-    assert on("ust/evaluation/bootstrap.py") == {"evaluate", "label_quality"}
-    assert on("ust/reports/media.py") == {"page"}
-    assert on("ust/reports/page.html.jinja") == {"page"}
-    assert on("ust/training/schedules.py") == {"train"}
-    assert on("ust/util/fast_layers.py") == {"train", "predict", "weights", "extract"}
-    assert on("ust/datasets/synthetic/sounds.py") == {"download"}
-    assert on("ust/models/frames.py") == {"train", "predict"}
-    frames = {place for place, files in rests.items() if "ust/models/frames.py" in files}
-    assert frames == {
-        f"{stage}/baseline_{level}" for stage in ("train", "predict") for level in ("fine", "coarse")
-    }
-    assert {place for place, files in rests.items() if "ust/features/logmel.py" in files} == {
-        "weights/logmel", "extract/logmel", "page"
-    }  # fmt: skip
-    assert {place for place, files in rests.items() if "ust/annotations/rules/anyone.py" in files} == {
-        "aggregate_labels/any", "label_quality"
-    }  # fmt: skip
-    assert not on("ust/datasets/sonyc.py")  # the city is the source
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_another_row_changes_nothing_for_those_that_do_not_use_it(copy, table):
-    path = copy.joinpath(*table.split(".")).with_suffix(".py")
-
-    def add(text):
-        name = re.search(r"^(\w+): dict", text, re.MULTILINE)[1]
-        text = text.replace("\nfrom ", "\nfrom ust.util import errors as another\nfrom ", 1)
-        end = text.index("\n}", text.index(f"{name}: dict"))
-        return text[:end] + '\n    "another": another.ROW,' + text[end:]
-
-    assert changed(copy, path, add) == set()
-
-
-def test_comments_and_docstrings_change_nothing(copy):
-    for name in ("ust/evaluation/bootstrap.py", "stages/train.py", "ust/models/cnn.py"):
-        found = changed(copy, copy / name, lambda text: "# Why.\n" + text.replace('"""', '"""Or: ', 1))
-        assert found == set()
-
-
-def test_dvc_runs_again_what_rests_on_an_edited_module(project):
-    """A comment: the digests are taken and nothing else runs; a statement: what rests on it."""
-    from project import ran
-
-    path = project.path / "ust" / "evaluation" / "curves.py"
-    text = path.read_text("utf-8")
-    path.write_text("# Why.\n" + text, "utf-8")
-    assert ran(project.dvc("repro")) == {"code"}
-    path.write_text(text + "\n_more = 1\n", "utf-8")
-    assert "modified:           ust" in project.dvc("status")
-    found = ran(project.dvc("repro"))
-    evaluations = {f"evaluate@{name}" for name in PARAMS["checkpoints"]}
-    assert found == {"code", "label_quality"} | evaluations
-    path.write_text(text, "utf-8")
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
-
-
-@pytest.mark.parametrize(
-    ("words", "place"),
-    [
-        (("evaluate", "data/predictions/cnn.csv", "data/raw/annotations.csv",
-          "data/raw/dcase-ust-taxonomy.yaml", "{tmp}/m.json"), "evaluate"),
-        (("predict", "cnn", "models", "data/features", "data/raw/annotations.csv",
-          "data/raw/dcase-ust-taxonomy.yaml", "{tmp}/p.csv"), "predict/cnn"),
-        (("inputs", "data/code/index.json", "data/features", "{tmp}/inputs"), "inputs"),
-        (("aggregate_labels", "any", "data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml",
-          "{tmp}/l.csv"), "aggregate_labels/any"),
-        (("weights", "logmel", "{tmp}/w"), "weights/logmel"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
-def test_what_runs_is_what_is_declared(project, tmp_path, words, place):
-    """All modules of the project that a stage has imported at its end stand in its file of digests."""
-    program = (
-        "import runpy, sys, pathlib\n"
-        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "except SystemExit: pass\n"
-        "root = pathlib.Path.cwd()\n"
-        "files = [getattr(m, '__file__', None) for m in list(sys.modules.values())]\n"
-        "print('\\n'.join(pathlib.Path(f).relative_to(root).as_posix() for f in files if f\n"
-        "                and pathlib.Path(f).parts[: len(root.parts) + 1] in\n"
-        "                ((*root.parts, 'ust'), (*root.parts, 'stages'))))\n"
-    )
-    name, *rest = (word.format(tmp=tmp_path) for word in words)
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.argv = {[f'stages.{name}', *rest]!r}\n{program}"],
-        cwd=project.path, env=project.environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    used = {line for line in done.stdout.splitlines() if line.endswith(".py")}
-    declared = set(json.loads((project.path / f"data/code/{place}.json").read_text()))
-    tables = {module_file(table) for table in TABLES}
-    of_rows = {imported for table in tables if table.relative_to(ROOT).as_posix() in declared
-               for row in direct_imports(table) for imported in imported_files(row)}  # fmt: skip
-    assert used - declared <= of_rows
-    assert len(used & declared) > 8
-
-
-@pytest.mark.parametrize(
-    ("file", "changes"), [("seeding.py", True), ("errors.py", False)], ids=["generators", "errors"]
-)
-def test_other_random_streams_make_another_digest(copy, monkeypatch, file, changes):
-    """What resumes a training, and what finds finished clips, goes by the code with its generators."""
-    monkeypatch.setattr(code_of_values, "ROOT", copy)
-    before = {
-        name: code_of_values.code_digest(name, {}) for name in ("stages.train", "ust.audio.augmentation")
-    }
-    path = copy / "ust" / "util" / file
-    text = path.read_text("utf-8")
-    path.write_text(text + "\n_other = 1\n", "utf-8")
-    after = {name: code_of_values.code_digest(name, {}) for name in before}
-    path.write_text(text, "utf-8")
-    assert [before[name] != after[name] for name in before] == [changes, changes]
-
-
 @pytest.mark.parametrize("name", stages())
 def test_declared_params_are_what_the_script_reads(name):
     """The sections it asks for, by `read_sections`, by a table of rows, or by name."""
     stage = stages()[name]
-    source = script(stage).read_text("utf-8")
+    source = script(stage["cmd"]).read_text("utf-8")
     if "ust.cli.evaluate" in source:
         source = "read_sections(args.params, evaluate=Evaluate); read_coarse_mode(args.params)"
+    table = re.search(r"\w+", str(dvc_yaml()["stages"][name].get("foreach", "-")))
+    table = table and table[0]
     read = set()
     for node in ast.walk(ast.parse(source)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if called == "read_sections":
             read |= {word.arg for word in node.keywords if word.arg}
         elif called == "read_system":
-            table = "hierarchies" if name == "train_hierarchy" else "systems"
-            read |= {"model", "${item.recipe}", table + ".${key}"}
+            read |= {"model.${item.architecture}", "${item.recipe}", table + ".${key}"}
         elif called == "read_label_quality":
             read |= {"label_quality"}
         elif called == "read_coarse_mode":
@@ -288,15 +293,14 @@ def test_declared_params_are_what_the_script_reads(name):
         elif called == "scored_splits":
             read |= {"predict.split", "evaluate.split"}
         elif called == "read_rule":
-            read |= {"labels.${key}"}
+            read |= {table + ".${key}"}
         elif called == "read_feature":
+            read |= {f"{table}.${{key}}"}
+        elif called == "read_network":
             read |= {"${item}"}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "kinds":
             read |= {key.value for key in node.value.keys}
-        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in (
-            "params",
-            "read_yaml(args.params)",
-        ):
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "params":
             read |= {ast.literal_eval(node.slice)}
     read = {"checkpoints.${key}" if each == "checkpoints" and name == "predict" else each for each in read}
     if "compute" in read:  # of which each script declares what it takes
@@ -306,9 +310,8 @@ def test_declared_params_are_what_the_script_reads(name):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "compute"
         }
         read = read - {"compute"} | {f"compute.{key}" for key in taken}
-    if name == "code":
-        assert "params.yaml" in stage["deps"]
-        return
+    if "network" not in stage["cmd"]:  # only embeddings depend on these
+        read -= {"compute.threads", "compute.device"} if name == "extract" else set()
     # DVC itself puts this one into the command line.
     assert set(stage.get("params", [])) - {"submission"} == read
 
@@ -317,11 +320,46 @@ def test_every_system_is_predicted_and_the_submission_is_a_checkpoint():
     rows = PARAMS["systems"].keys() | PARAMS["hierarchies"].keys()
     assert {row["model"].split("/")[0] for row in PARAMS["checkpoints"].values()} == rows
     assert PARAMS["submission"] in PARAMS["checkpoints"]
-    text = (ROOT / "dvc.yaml").read_text()
-    assert not [name for name in rows | PARAMS["checkpoints"].keys() if re.search(rf"\b{name}\b", text)]
 
 
 def test_every_script_is_a_stage():
     scripts = {path for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"}
     tools = {ROOT / "stages" / f"{name}.py" for name in TOOLS}
-    assert scripts == {script(stage) for stage in stages().values()} | tools
+    assert scripts == {script(stage["cmd"]) for stage in stages().values()} | tools
+
+
+def test_a_model_names_its_features_and_its_architecture(project):
+    """By digests, so that a prediction, which depends on the model, is made again when they change."""
+    from ust.features.store import open_features
+    from ust.util.digests import source_digest
+
+    description = json.loads((project.path / "models/cnn/coarse/model.json").read_text())["about"]
+    with open_features(project.path / "data/features/logmel.h5", "logmel") as file:
+        assert description["digests"]["features"] == {"logmel": file.digest()}
+    architecture = source_digest("ust/models/cnn.py", "ust/models/layers.py")
+    assert description["digests"]["architecture"] == architecture
+
+
+def test_dvc_says_after_an_edit_what_runs_again(project):
+    path = project.path / "ust" / "evaluation" / "curves.py"
+    text = path.read_text("utf-8")
+    path.write_text(text + "\n_more = 1\n", "utf-8")
+    wanted = {"label_quality", *(f"evaluate@{name}" for name in PARAMS["checkpoints"])}
+    stale = {line[:-1] for line in project.dvc("status").splitlines() if re.match(r"\S+:$", line)}
+    assert stale == wanted
+    assert ran(project.dvc("repro")) == wanted
+    path.write_text(text, "utf-8")
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+@pytest.mark.parametrize("file", ["ust/util/seeding.py", "ust/training/trainer.py"])
+def test_other_source_is_never_resumed_from(tmp_path, monkeypatch, file):
+    from ust.util import digests
+
+    shutil.copytree(ROOT / "ust", tmp_path / "ust", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digests, "ROOT", tmp_path)
+    before = digests.source_digest.__wrapped__()
+    path = tmp_path / file
+    path.write_text(path.read_text("utf-8") + "\n_other = 1\n", "utf-8")
+    assert digests.source_digest.__wrapped__() != before

@@ -13,7 +13,7 @@ from project import ROOT, change_params
 from ust.cli.parameters import check_params
 from ust.evaluation.predictions import read_predictions, write_predictions
 from ust.models.checkpoints import SavedNetwork, build_network, load_system, save_network
-from ust.models.heads import Head
+from ust.models.head import Head
 from ust.training.ensemble import build_ensemble, fit_weights
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError

@@ -12,7 +12,8 @@ from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import OTHER
 from ust.models.systems import FrameSystem
-from ust.training import baseline, flat, hierarchical
+from ust.training import flat, hierarchical
+from ust.training import train_baseline as baseline
 from ust.training.flat import flat_score
 from ust.training.trainer import Trainer
 from ust.util.errors import UserError

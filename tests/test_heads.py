@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold
 from tiny import CPU, Heard, Stored
 
+from ust.models.attention import Attention
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
-from ust.models.heads import Attention, Head, Standardize
-from ust.training import heads
+from ust.models.head import Head
+from ust.models.layers import Standardize
+from ust.training import train_head as heads
 from ust.training.augmentation import apply_mixup
 from ust.training.config import system_model
 from ust.training.cross_validation import group_folds

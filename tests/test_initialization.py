@@ -175,7 +175,7 @@ FOUND = """
 import hashlib, torch
 from ust.features.efficientat.weights import random_weights
 from ust.models.checkpoints import build_initialized
-from ust.models.heads import Head
+from ust.models.head import Head
 config = Head.Config(hidden_layers=1, hidden_size=64, dropout=0.5)
 head = build_initialized("head", config, 9, {"embedding": (50,)}, 3, "a")
 for state in (head.state_dict(), random_weights(1, 0.1)):

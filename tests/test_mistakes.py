@@ -92,7 +92,7 @@ MISTAKES = {
         "extract@vggish",
     ),
     "a table for metrics": (
-        "table data/code/index.json {tmp}/wrong metrics/curves metrics/training {tmp}/t {tmp}/u {tmp}/plots",
+        "table {tmp}/wrong metrics/curves metrics/training {tmp}/t {tmp}/u {tmp}/plots",
         "not a file of the stage evaluate",
         "name another",
     ),
@@ -209,7 +209,7 @@ def material(project, tmp_path_factory):
     shutil.copy(project.path / PREDICTIONS, tmp / "wrong" / "cnn.json")
     local = {"data.source": "local", "data.path": "../nowhere"}
     for name, change in (
-        ("bands", {"logmel.n_mels": 64}),
+        ("bands", {"spectrograms.logmel.n_mels": 64}),
         ("frames", {"logmel.hop_length": 1024}),
         ("nowhere", local),
         ("several", {"checkpoints.cnn.model": "cnn_vggish"}),

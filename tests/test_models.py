@@ -12,9 +12,11 @@ from torch import nn
 
 from ust.features.vggish.network import VGGish
 from ust.models.checkpoints import count_parameters
-from ust.models.cnn import CNN, TABLE_1, CNNVGGish, minimum_size, output_size
+from ust.models.cnn import CNN
 from ust.models.cnn_mn import CNNEmbedding
+from ust.models.cnn_vggish import CNNVGGish
 from ust.models.frames import FrameClassifier
+from ust.models.layers import TABLE_1, minimum_size, output_size
 from ust.training.schedules import CosineSchedule, StagnationSchedule, warmup_cosine
 from ust.util.accelerate import accelerate
 from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, correlation_matrices

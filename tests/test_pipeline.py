@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ust.tagging.pretrained import find_model
 from ust.tagging.tagger import Tagger
 
-FEATURES = ("weights@logmel", "weights@vggish", "extract@logmel", "extract@vggish")
+FEATURES = ("weights@vggish", "weights@efficientat", "extract@logmel", "embed@vggish")
 LABELS = ("aggregate_labels@majority", "aggregate_labels@any")
 EXTRACTION = ("download", "augment", *FEATURES, *LABELS)
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
@@ -29,7 +29,7 @@ def test_everything_ran_and_nothing_is_left_to_do(project):
     trained = [f"train@{name}" for name in NETWORKS[:4] + BASELINES]
     trained += [f"train_hierarchy@{name}" for name in NETWORKS[4:]]
     scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
-    assert ran(project.first_output) == {"code", "inputs", *EXTRACTION, *trained, *scored, *LAST}
+    assert ran(project.first_output) == {*EXTRACTION, *trained, *scored, *LAST}
     assert "up to date" in project.dvc("repro")
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -159,13 +159,16 @@ TRAIN_OUTPUTS = ("{tmp}/m", "{tmp}/t.csv")
         ("aggregate_labels", ["any", RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
         ("aggregate_labels", ["all", *RAW, "{tmp}/l.csv"], "labels has no 'all'; it has majority, any"),
         ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
-        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "models/features/logmel", "{tmp}/l.h5"],
+        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"],
          "2 of 2 audio files cannot"),
-        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/l.h5"], "no feature 'mel'"),
-        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "weights@vggish"),
+        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}/l.h5"], "no feature 'mel'"),
+        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5"],
+         "give --network, the folder of weights@v"),
+        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5", "--network", "{tmp}"],
+         "weights@vggish"),
         ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract@logmel makes it"),
         ("train", ["forest", "data/features", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
-        ("table", ["data/code/index.json", "{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],
+        ("table", ["{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],
          "the stage evaluate makes it"),
         ("submit", ["cnn", "{tmp}/no.csv", "{tmp}/no.json", *RAW, "{tmp}/s", "{tmp}/m.json"],
          "the stage evaluate makes it"),

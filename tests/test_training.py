@@ -13,12 +13,13 @@ from tiny import CODE, CONFIG, CPU, FLAT, task
 from ust.annotations.labels import read_labels
 from ust.features.store import open_feature_files
 from ust.models.checkpoints import SavedNetwork, load_network, load_system, save_network
-from ust.models.cnn import CNNVGGish
+from ust.models.cnn_vggish import CNNVGGish
 from ust.models.examples import predict, select_examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import complete_labels, output_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, FrameSystem, HierarchicalSystem, pool_frames
-from ust.training import baseline, hierarchical
+from ust.training import hierarchical
+from ust.training import train_baseline as baseline
 from ust.training.flat import flat_score
 from ust.training.plateau import train_on_plateau
 from ust.training.stagnation import train_on_stagnation

@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ust.models.cnn import CNN, CNNVGGish
+from ust.models.cnn import CNN
+from ust.models.cnn_vggish import CNNVGGish
 from ust.training import plateau, stagnation
-from ust.training.baseline import Baseline, BaselineConfig
 from ust.training.config import FlatConfig, HierarchyConfig, system_model
 from ust.training.registry import RECIPES
+from ust.training.train_baseline import Baseline, BaselineConfig
 from ust.training.trainer import Task
 from ust.training.work import training_data
 

@@ -13,7 +13,7 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.audio.suffixes import is_audio
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError, bullet_list, shorten
-from ust.util.names import nfc
+from ust.util.names import SPLITS, nfc
 from ust.util.tables import read_csv
 
 log = logging.getLogger("ust")
@@ -21,7 +21,6 @@ CoarseMode = Literal["from_fine", "as_given"]
 FROM_FINE: CoarseMode = "from_fine"
 AS_GIVEN: CoarseMode = "as_given"
 
-SPLITS = ("train", "validate", "test")
 KEYS = ("split", "sensor_id", "audio_filename", "annotator_id")
 GROUND_TRUTH = 0  # annotator_id of the agreed labels; volunteers are positive, team members negative
 

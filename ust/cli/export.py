@@ -83,11 +83,11 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 def _pack(args: argparse.Namespace) -> None:
     """Write a packed system for `ust.Tagger.from_pretrained`."""
+    from ust.tagging.locate import find_networks
     from ust.tagging.pretrained import pack
-    from ust.tagging.tagger import find_feature_weights
     from ust.util.folders import atomic_folder
 
     name, system, inference_options, _ = resolve_system(args)
     with atomic_folder(args.out, by="export", force=args.force) as folder:
-        pack(folder, name, system, find_feature_weights(system), inference_options)
+        pack(folder, name, system, find_networks(system), inference_options)
     log_done("%s: %s, for ust.Tagger.from_pretrained and ust tag --system", args.out, name)

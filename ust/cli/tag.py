@@ -1,4 +1,6 @@
-"""Tag recordings of any length, rate and number of channels with a trained system.
+"""Tag recordings of any length, rate and number of channels.
+
+Without a trained system, the published network mn04_as tags them by AudioSet's classes (--system audioset).
 
 A recording is reported under its path relative to the given folder, or its file name. If two recordings would
 have the same name, all are reported under their paths relative to the common parent of the arguments.
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, plural
 
 if TYPE_CHECKING:
     from ust.tagging.tagger import Tagger, Window
@@ -25,7 +27,16 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that select a trained system."""
     parser.add_argument(
         "--system",
-        help="name of a checkpoint, folder below --models, or packed folder; default: submission of --params",
+        help="name of a checkpoint, folder below --models, exported folder, project of ust init, or audioset "
+        "(no training); default: submission of --params, or audioset if nothing is trained",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file with the published weights for audioset, instead of a download"
+    )
+    parser.add_argument(
+        "--classes",
+        choices=("audioset",),
+        help="with the system audioset, predict AudioSet's 527 classes instead of SONYC-UST's labels",
     )
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the trained systems")
     parser.add_argument(
@@ -34,6 +45,27 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
         default=Path("params.yaml"),
         help="file with the sections checkpoints and compute",
     )
+
+
+def add_threshold_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add the option --threshold, which replaces the thresholds that training stored."""
+    parser.add_argument(
+        "--threshold",
+        type=probability,
+        metavar="P",
+        help=f"lowest probability {meaning}, default: each label's own, which training chose, or 0.5",
+    )
+
+
+def probability(text: str) -> float:
+    """Parse an option that is a probability."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"is {text}, should be a probability from 0 to 1")
+    return value
 
 
 class SystemSelection(NamedTuple):
@@ -48,29 +80,43 @@ class SystemSelection(NamedTuple):
 def resolve_system(args: argparse.Namespace) -> SystemSelection:
     """Return the system that the command-line options select."""
     from ust.models.checkpoints import Checkpoint
+    from ust.tagging import audioset
+    from ust.tagging.locate import is_project, locate
     from ust.tagging.pretrained import find_model, is_packed, unpack
     from ust.util.config import Compute, Name, read_sections
 
     name, rows = args.system, {}
-    packed = name is not None and is_packed(Path(name))
     compute = Compute(
         threads=2, device="auto", processes=1, synchronise=True, scheduler=None, shard_clips=1000
     )
-    if args.params.exists() and not packed:
+    if name is None and (args.checkpoint or args.classes):
+        name = audioset.NAME
+    if name is None and is_project(args.params.parent):
+        name = str(args.params.parent)
+    outside = name is not None and (is_packed(Path(name)) or is_project(Path(name)))
+    if args.params.exists() and not outside and not is_project(args.params.parent):
         kinds: dict[str, Any] = {
             "submission": Name,
             "checkpoints": dict[Name, Checkpoint],
             "compute": Compute,
         }
         submission, rows, compute = read_sections(args.params, **kinds)
-        name = name or submission
+        if name is None and any(args.models.glob("**/model.json")):
+            name = submission
     if name is None:
-        raise UserError(f"{args.params}: no such file, so --system is needed: a folder below --models")
-    if packed:
-        folder, _, inference_options = unpack(Path(name))
+        log.info("no system is trained here; tagging by %s", audioset.NAME)
+        name = audioset.NAME
+    if args.classes and name != audioset.NAME:
+        raise UserError(f"--classes {args.classes} is for the system {audioset.NAME}, not for {name}")
+    row = rows.get(name, Checkpoint(model="none"))
+    trained = args.models / (row.model if name in rows else name) / "model.json"
+    if name == audioset.NAME and (args.checkpoint or args.classes or not trained.is_file()):
+        folder = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
+        return SystemSelection(name, unpack(folder)[0], {}, compute)
+    if outside or args.checkpoint:
+        folder, _, inference_options = locate(name, checkpoint=args.checkpoint)
         return SystemSelection(Path(name).resolve().name, folder, inference_options, compute)
     folder = find_model(args.models, name, {each: row.model for each, row in rows.items()})
-    row = rows.get(name, Checkpoint(model="none"))
     return SystemSelection(name, folder, row.model_dump(exclude={"model"}), compute)
 
 
@@ -84,6 +130,8 @@ def load_tagger(
     name, folder, inference_options, compute = resolve_system(args)
     chosen = prepare_device(device=device or compute.device, threads=compute.threads)
     tagger = Tagger.load(folder, **inference_options, device=chosen, fast=fast)
+    if tagger.warning:
+        log.warning("warning: %s: %s", name, tagger.warning)
     if float32:
         tagger.front_ends = {key: front_end.in_float32() for key, front_end in tagger.front_ends.items()}
     return name, tagger, compute.threads
@@ -142,9 +190,7 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     parser.add_argument(
         "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
     )
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="lowest probability of an Audacity label, default 0.5"
-    )
+    add_threshold_option(parser, "of a label that counts as present")
     parser.add_argument(
         "--out", type=Path, help="output file; for audacity a folder, with a file for each recording"
     )
@@ -155,8 +201,8 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     from ust.audio.recordings import BadAudio
     from ust.tagging import formats
 
-    texts = {"table": formats.tags_table, "csv": formats.submission_csv, "json": formats.tags_json}
     _, tagger, _ = load_tagger(args)
+    threshold = tagger.thresholds if args.threshold is None else args.threshold
     recordings = collect_recordings(args.recordings)
     if args.out and args.out.resolve() in {path.resolve() for path in recordings.values()}:
         raise UserError(f"{args.out}: is one of the recordings, should be a file to write")
@@ -172,23 +218,27 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
             errors.append(str(error))
     if args.format == "audacity":
         for name, windows in tagged.items():
-            text = formats.audacity_labels(windows, tagger.taxonomy, args.threshold)
+            text = formats.audacity_labels(windows, tagger.taxonomy, threshold)
             write(args.out and args.out / f"{name}.txt", text)
     elif args.format == "png" and tagged:
         from ust.reports.tag_figure import draw_tags
         from ust.util.files import atomic_write
 
         with atomic_write(args.out) as partial:
-            figure = draw_tags(recordings, tagged, tagger.taxonomy)
+            figure = draw_tags(recordings, tagged, tagger.taxonomy, warning=tagger.warning)
             figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+    elif args.format == "csv" and tagged:
+        write(args.out, formats.submission_csv(tagged, tagger.taxonomy))
     elif tagged:
-        write(args.out, texts[args.format](tagged, tagger.taxonomy))
+        to_text = formats.tags_table if args.format == "table" else formats.tags_json
+        write(args.out, to_text(tagged, tagger.taxonomy, threshold))
     if errors:
         raise UserError(
             f"{len(errors)} of {len(recordings)} recordings cannot be tagged:\n{bullet_list(errors)}"
         )
     windows = sum(len(windows) for windows in tagged.values())
-    log_done("%s: %d recordings, %d windows", args.out or "tagged", len(tagged), windows)
+    counted = f"{plural(len(tagged), 'recording')}, {plural(windows, 'window')}"
+    log_done("%s: %s", args.out or "tagged", counted)
 
 
 def write(path: Path | None, text: str) -> None:

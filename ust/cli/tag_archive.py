@@ -17,8 +17,6 @@ from ust.cli.tag import add_system_options, resolve_system
 from ust.util.errors import UserError, bullet_list
 from ust.util.names import printable
 
-MODULE = "ust.archive.shard"  # workers of a cluster must have the same version of its code
-
 if TYPE_CHECKING:
     from ust.archive.shard import ShardJob
 
@@ -88,7 +86,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     if len(remaining) < len(selected):
         done = len(selected) - len(remaining)
         log.info("%s: %d of %d shards are done", args.out, done, len(selected))
-    results = run_shards(partial(tag_shard, job), remaining, scheduler=compute.scheduler, module=MODULE)
+    results = run_shards(partial(tag_shard, job), remaining, scheduler=compute.scheduler)
     shards = list(progress(results, total=len(remaining), description="tagging", unit="shard"))
     failures = sum(shard.failures for shard in shards)
     incomplete = sum(shard.warnings for shard in shards)

@@ -7,12 +7,8 @@ intermediate folders features/ and models/.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ust.cli.console import log, log_done, parse_args, progress
-
-if TYPE_CHECKING:
-    from ust.features.feature import FetchFile
 
 
 def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
@@ -33,6 +29,7 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     from ust.custom.training import train
     from ust.datasets.collection import Collection
     from ust.evaluation.predictions import write_predictions
+    from ust.tagging.audioset import fetch_weights
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
     from ust.util.files import atomic_write
@@ -41,7 +38,7 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     collection = Collection(args.folder)
     settings, _ = read_settings(args.folder)
     name = args.folder.resolve().name
-    result = train(collection, weights_fetcher(args.folder), force=args.force, progress=progress)
+    result = train(collection, fetch_weights(args.folder), force=args.force, progress=progress)
     metrics = compute_metrics(result, bootstrap=settings.bootstrap, seed=2019)
     with atomic_folder(args.folder / PACKED, by="ust train", force=args.force) as folder:
         pack(folder, name, result.folder, args.folder / MODELS / "features", {})
@@ -69,15 +66,3 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
         len(result.labels),
         args.folder / PACKED,
     )
-
-
-def weights_fetcher(folder: Path) -> "FetchFile":
-    """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache."""
-    from ust.datasets.download import cache_folder, download_file
-
-    def fetch(source: str, *, checksum: str | None = None) -> Path:
-        if "://" not in source:
-            return folder / source
-        return download_file(source, cache_folder() / "mn", name=source.rpartition("/")[2], checksum=checksum)
-
-    return fetch

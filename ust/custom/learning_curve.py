@@ -9,7 +9,7 @@ import pandas as pd
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 from ust.training.flat import flat_score
-from ust.training.heads import predict_out_of_fold
+from ust.training.train_head import predict_out_of_fold
 from ust.training.work import TrainingContext
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

@@ -5,11 +5,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ust.models.cnn import CNN, FUSED, TABLE_1, Concat, Dropouts, Shapes
-from ust.models.heads import Head
+from ust.models.layers import FUSED, TABLE_1, Concat, Dropouts, Shapes, SpectralCNN, check_embedding
 
 
-class CNNEmbedding(CNN):
+class CNNEmbedding(SpectralCNN):
     """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits.
 
     Parameters
@@ -50,8 +49,8 @@ class CNNEmbedding(CNN):
         ValueError
             Naming the feature's parameter to change.
         """
-        CNN.check(shapes)
-        Head.check(shapes)
+        SpectralCNN.check(shapes)
+        check_embedding(shapes)
 
     def forward(self, logmel: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, labels) of log-mels (batch, bands, frames) and embeddings (batch, size)."""

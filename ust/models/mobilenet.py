@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.features.efficientat.network import BANDS, MobileNet, embedding_size
+from ust.features.efficientat.network import MobileNet, embedding_size
 from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
-from ust.models.heads import Head
+from ust.features.mn_logmel import BANDS
+from ust.models.layers import HeadConfig, PerceptronHead
 from ust.util.config import Positive, Whole
 
 
@@ -27,7 +28,7 @@ class TaggingMobileNet(nn.Module):
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
     of_frames: ClassVar[bool] = False
 
-    class Config(Head.Config):
+    class Config(HeadConfig):
         """Width of the network, number of windows (0 for none), and settings of the head."""
 
         width: Positive
@@ -46,7 +47,7 @@ class TaggingMobileNet(nn.Module):
         if not self.windows:
             self.pretrained.classifier = None  # AudioSet's classes are only used with windows
         size = window_max_pool_size(config.width) if self.windows else embedding_size(config.width)
-        self.head = Head(config, outputs, {"embedding": (size,)})
+        self.head = PerceptronHead(config, size, outputs)
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:

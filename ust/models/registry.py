@@ -12,16 +12,28 @@ The constructor takes the settings, the number of labels and the shapes of a cli
 
 from torch import nn
 
-from ust.models import challenge, cnn, cnn_mn, frames, heads, mobilenet
+from ust.models import (
+    attention,
+    audioset,
+    cnn,
+    cnn9,
+    cnn_mn,
+    cnn_vggish,
+    frames,
+    head,
+    mobilenet,
+    mobilenetv2,
+)
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "cnn": cnn.CNN,
-    "cnn_vggish": cnn.CNNVGGish,
+    "cnn_vggish": cnn_vggish.CNNVGGish,
     "cnn_mn": cnn_mn.CNNEmbedding,
     "frames": frames.FrameClassifier,
-    "head": heads.Head,
-    "attention": heads.Attention,
+    "head": head.Head,
+    "attention": attention.Attention,
+    "audioset": audioset.AudioSet,
     "mobilenet": mobilenet.TaggingMobileNet,
-    "cnn9": challenge.CNN9,
-    "mobilenetv2": challenge.MobileNetV2,
+    "cnn9": cnn9.CNN9,
+    "mobilenetv2": mobilenetv2.MobileNetV2,
 }

@@ -42,14 +42,14 @@ class EndToEndModule(nn.Module):
     def __init__(self, tagger: Tagger) -> None:
         super().__init__()
         for front_end in tagger.front_ends.values():
-            if front_end.name not in FRONT_ENDS:
+            if front_end.kind not in FRONT_ENDS:
                 raise UserError(
-                    f"the feature {front_end.name} cannot be exported; {', '.join(FRONT_ENDS)} can"
+                    f"features of the kind {front_end.kind} cannot be exported; {', '.join(FRONT_ENDS)} can"
                 )
         self.system = tagger.system
         self.front_ends = nn.ModuleDict(
             {
-                name: FRONT_ENDS[front_end.name](front_end.folder, front_end.config)
+                name: FRONT_ENDS[front_end.kind](front_end.folder, front_end.config)
                 for name, front_end in tagger.front_ends.items()
             }
         )

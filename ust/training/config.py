@@ -1,6 +1,7 @@
 """Settings of a system: its row in params.yaml, completed by the settings of architecture and recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -103,3 +104,26 @@ def system_model(row: type[SystemConfig], architecture: str, recipe: type[Sectio
     config = ARCHITECTURES[architecture].Config
     bases = (row, recipe) if issubclass(recipe, config) else (row, config, recipe)
     return create_model("System", __base__=bases)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way of training.
+
+    Attributes
+    ----------
+    row : type
+        What a row of ``systems`` or ``hierarchies`` says.
+    settings : type
+        The recipe's section of params.yaml, which has its name.
+    fit : callable
+        Trains a system and writes its models; takes `ust.training.work.TrainingData` and
+        `ust.training.work.TrainingContext`, too.
+    several_processes : bool
+        Whether ``compute.processes`` can train one of its networks together; the others train in one.
+    """
+
+    row: type[SystemConfig]
+    settings: type[Section]
+    fit: Callable[..., None]
+    several_processes: bool = False

@@ -4,18 +4,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
-from ust.models.cnn import CNNVGGish
 from ust.models.registry import ARCHITECTURES
 from ust.training.config import HierarchyConfig, SystemConfig, system_model
 from ust.training.registry import RECIPES
-from ust.util.config import explain_validation_error, parameter_error, read_sections
+from ust.util.config import Section, explain_validation_error, parameter_error, read_sections
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 
 TABLES = ("systems", "hierarchies")
-Model = CNNVGGish.Config  # the section ``model``, shared by the report's networks
+
+
+class _SetByRecipe(Section):
+    """The settings of an architecture whose recipe has them all."""
+
+
+# The section ``model``: of each architecture its settings, None where the file does not name it.
+_ARCHITECTURES: dict[str, Any] = {
+    name: ((_SetByRecipe if network.of_frames else network.Config) | None, None)
+    for name, network in ARCHITECTURES.items()
+}
+Model = create_model("Model", __base__=Section, **_ARCHITECTURES)
+
+
+def architecture_defaults(model: Any, row: Any) -> dict[str, Any]:
+    """Return the settings that the section ``model`` has for the architecture of a row."""
+    architecture = row.get("architecture") if isinstance(row, dict) else None
+    section = getattr(model, architecture, None) if architecture in list(ARCHITECTURES) else None
+    return dict(section) if section is not None else {}
 
 
 def read_system(path: Path, name: str) -> SystemConfig:
@@ -38,7 +55,8 @@ def read_system(path: Path, name: str) -> SystemConfig:
     row = content[table][name]
     recipe = recipe_of(table, row)
     kinds = {recipe: RECIPES[recipe].settings} | ({"model": Model} if "model" in content else {})
-    defaults = {key: value for section in read_sections(path, **kinds) for key, value in section}
+    settings, *model = read_sections(path, **kinds)
+    defaults = dict(settings) | (architecture_defaults(model[0], row) if model else {})
     system, problems = complete_system(table, name, row, defaults)
     if problems:
         raise parameter_error(path, problems)

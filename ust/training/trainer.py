@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.systems import CalibratedClassifier
-from ust.training import distributed
+from ust.training import augmentation, distributed
 from ust.training.state import TrainingState
 from ust.util.config import Count, Positive, Precision, Section, Seed, Share, Weight
 from ust.util.device import seed_torch
@@ -245,3 +245,66 @@ class Trainer:
 def _generator(rank: int) -> str:
     """Return the key of a process's random generator in a state."""
     return f"generator.cpu.{rank}" if rank else "generator.cpu"
+
+
+def fit_classifier(
+    head: torch.nn.Module,
+    values: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    name: str,
+    seed: int,
+    lr: float,
+    weight_decay: float,
+    batch_size: int,
+    max_epochs: int,
+    mixup_alpha: float = 0.0,
+    on_epoch: Any = lambda *_: None,
+) -> None:
+    """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        Takes embeddings. Its `standardised` layer is fitted first.
+    values : torch.Tensor [shape=(n, …)]
+        Embeddings.
+    targets : torch.Tensor [shape=(n, outputs)]
+    name : str
+        Names the random streams, to distinguish this head from others of the system.
+    seed : int
+    lr : float
+        Initial learning rate.
+    weight_decay : float
+    batch_size, max_epochs : int
+    mixup_alpha : float
+        Alpha of the Beta distribution; 0 switches mixup off.
+    on_epoch : callable
+        Called after each epoch with its number, the mean loss and the head.
+
+    Raises
+    ------
+    UserError
+        If the loss is no longer finite.
+    """
+    head.standardised.fit(values)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
+    steps = max_epochs * -(-len(values) // batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    shuffle = random_stream(seed, "shuffle", name)
+    seed_torch(seed, "dropout", name)
+    for number in range(1, max_epochs + 1):
+        head.train()
+        total = 0.0
+        order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
+        for chosen in order.split(batch_size):
+            x, y = augmentation.apply_mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
+            loss = functional.binary_cross_entropy_with_logits(head(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen)
+        if not np.isfinite(total):
+            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
+        on_epoch(number, total / len(values), head)

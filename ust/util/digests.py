@@ -1,16 +1,11 @@
 """SHA-256 digests of what a result was computed from, by which it is recognised and not computed again."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from ust.util.code import code_digests
 
 ROOT = Path(__file__).parents[2]  # where the packages are
-GENERATORS = "ust/util/seeding.py"
 
 
 def digest(*parts: str | bytes) -> str:
@@ -34,12 +29,12 @@ def versions(*packages: str) -> str:
     return ", ".join(f"{package} {version(package)}" for package in packages)
 
 
-def code_digest(module: str, settings: Mapping[str, Any]) -> str:
-    """Digest of how something is computed: the code a module rests on, and settings that JSON can hold.
-
-    What the package `ust.util` says is left out, but for its random generators: no other value comes from
-    there.
-    """
-    found = code_digests(ROOT, module).items()
-    code = {path: code for path, code in found if not path.startswith("ust/util/") or path == GENERATORS}
-    return digest(json.dumps([code, settings], sort_keys=True))
+@cache
+def source_digest(*places: str) -> str:
+    """Digest of source files: all of the package `ust`, or some files and folders beside it."""
+    files: set[Path] = set()
+    for place in places or ("ust",):
+        path = ROOT / place
+        files |= {path} if path.is_file() else set(path.rglob("*.py"))
+    names = {path: path.relative_to(ROOT).as_posix() for path in files}
+    return digest(*(part for path in sorted(files) for part in (names[path], path.read_bytes())))

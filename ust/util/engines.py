@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from ust.util.code import code_digests
-from ust.util.digests import ROOT, digest
+from ust.util.digests import source_digest
 from ust.util.errors import UserError
 
 T = TypeVar("T")
@@ -16,7 +15,7 @@ log = logging.getLogger("ust")
 
 
 def run_shards(
-    function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None, module: str = ""
+    function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None
 ) -> Iterator[T]:
     """Call a function with each shard, in parallel, and yield the results in order of completion.
 
@@ -30,9 +29,6 @@ def run_shards(
         None runs one process per core of this machine. The others use Dask: ``local:N`` starts N workers on
         this machine, ``tcp://host:8786`` connects to a running cluster, and ``slurm`` starts one through
         SLURM with the configuration of dask-jobqueue.
-    module : str
-        Dotted name of the module that holds the function. The workers' source code of this module and of its
-        imports must equal the local one.
 
     Raises
     ------
@@ -45,7 +41,7 @@ def run_shards(
     if scheduler is None:
         yield from _in_processes(function, shards)
     else:
-        yield from _on_dask(function, shards, scheduler, module)
+        yield from _on_dask(function, shards, scheduler)
 
 
 def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T]:
@@ -70,7 +66,7 @@ def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T
             ) from None
 
 
-def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, module: str) -> Iterator[T]:
+def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str) -> Iterator[T]:
     try:
         from dask import config
         from distributed import Client, as_completed
@@ -90,7 +86,7 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str, mo
             client = stack.enter_context(Client(_cluster(scheduler, stack), timeout=CONNECT_TIMEOUT))
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(f"compute.scheduler {scheduler}: cannot be reached: {error}") from None
-        _check_workers(client, scheduler, module)
+        _check_workers(client, scheduler)
         remaining = iter(shards)
         limit = SHARDS_PER_WORKER * max(1, sum(client.nthreads().values()))
         pending = as_completed(raise_errors=False)
@@ -161,7 +157,7 @@ def _cluster(scheduler: str, stack: ExitStack) -> Any:
     return scheduler
 
 
-def _check_workers(client: Any, scheduler: str, module: str) -> None:
+def _check_workers(client: Any, scheduler: str) -> None:
     """Wait for a worker, and check that package versions and source code equal the local ones."""
     if not scheduler.startswith(("local:", "slurm")) and not client.scheduler_info()["workers"]:
         log.warning("compute.scheduler %s: has no workers yet; waiting for one", scheduler)
@@ -173,15 +169,10 @@ def _check_workers(client: Any, scheduler: str, module: str) -> None:
         raise UserError(
             f"compute.scheduler {scheduler}: the workers have other package versions: {text}"
         ) from None
-    local = worker_code_digest(module)
-    others = [name for name, remote in client.run(worker_code_digest, module).items() if remote != local]
+    local = source_digest()
+    others = [worker for worker, remote in client.run(source_digest).items() if remote != local]
     if others:
         raise UserError(
             f"compute.scheduler {scheduler}: {len(others)} worker(s) have other code ({others[0]}); "
             "start them from this version of the project"
         )
-
-
-def worker_code_digest(module: str) -> str:
-    """Return a digest of the source code of a module and its imports, on the machine that runs this call."""
-    return digest(str(sorted(code_digests(ROOT, module).items()))) if module else ""

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from pathlib import Path, PurePath
 
+SPLITS = ("train", "validate", "test")  # of a data set
+
 
 def printable(name: object) -> str:
     r"""Return a name, or a text with names in it, with every byte that is not UTF-8 escaped.

@@ -52,8 +52,8 @@ def check_label_quality(section: LabelQuality) -> list[str]:
     """Return the problems of the rules in ``label_quality``."""
     problems = check_rules("label_quality.rules", section.rules)
     problems += [
-        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules "
-        "are compared by the annotations alone: choose another one, and use this one as a row of labels"
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
+        "compared by the annotations alone: choose another one, and use this one as a row of relabel"
         for name, row in section.rules.items()
         if row.get("rule") in RULES and RULES[row["rule"]].needs_embeddings
     ]
@@ -72,27 +72,42 @@ def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
     UserError
         If there is no such row; otherwise names each wrong parameter.
     """
-    rows = read_yaml(path).get("labels")
-    if not isinstance(rows, dict) or name not in rows:
-        names = ", ".join(map(str, rows)) if isinstance(rows, dict) else "none"
-        raise UserError(f"{path}: labels has no {name!r}; it has {names}")
-    problems = check_rules("labels", {name: rows[name]})
-    if problems:
-        raise parameter_error(path, problems)
-    return _parse_rule(rows[name])
+    content = read_yaml(path)
+    tables = {table: content.get(table) for table in ("labels", "relabel")}
+    for table, rows in tables.items():
+        if isinstance(rows, dict) and name in rows:
+            problems = check_rules(table, {name: rows[name]}, needs_embeddings=table == "relabel")
+            if problems:
+                raise parameter_error(path, problems)
+            return _parse_rule(rows[name])
+    names = [str(row) for rows in tables.values() if isinstance(rows, dict) for row in rows]
+    raise UserError(f"{path}: labels has no {name!r}; it has {', '.join(names) or 'none'}")
 
 
-def check_rules(section: str, rows: Mapping[str, Any]) -> list[str]:
-    """Return the problems of a section's rules."""
-    return [problem for name, row in rows.items() for problem in _check_rule(f"{section}.{name}", row)]
+def check_rules(section: str, rows: Mapping[str, Any], *, needs_embeddings: bool | None = None) -> list[str]:
+    """Return the problems of a section's rules.
+
+    Rules of ``labels`` may not need embeddings and rules of ``relabel`` must: `needs_embeddings`, None where
+    both kinds are allowed.
+    """
+    if needs_embeddings is None and section == "labels":
+        needs_embeddings = False
+    return [
+        problem
+        for name, row in rows.items()
+        for problem in _check_rule(f"{section}.{name}", row, needs_embeddings)
+    ]
 
 
-def _check_rule(path: str, row: Any) -> list[str]:
+def _check_rule(path: str, row: Any, needs_embeddings: bool | None) -> list[str]:
     """Return the problems of a row, whose dotted path is `path`."""
     if not isinstance(row, dict):
         return [f"{path}: is {row!r}, should be a mapping of a rule and its parameters"]
     if row.get("rule") not in list(RULES):
         return [f"{path}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}"]
+    if needs_embeddings is not None and RULES[row["rule"]].needs_embeddings != needs_embeddings:
+        needs, table = ("no embeddings", "labels") if needs_embeddings else ("embeddings", "relabel")
+        return [f"{path}.rule: is {row['rule']!r}, which needs {needs}: make it a row of {table}"]
     kind = RULES[row["rule"]].settings
     try:
         kind(**_settings(row))

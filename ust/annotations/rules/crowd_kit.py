@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
+from ust.annotations.rules.votes import EstimateConfig, Votes
 from ust.util.config import Count
 from ust.util.errors import UserError
 
@@ -63,9 +63,3 @@ def _fit_each_label(votes: Votes, fit: Any) -> np.ndarray:
             positive = fit(table)[1]
         probabilities[positive.index, column] = positive
     return probabilities
-
-
-DAWID_SKENE, GLAD = (
-    rule_from_estimate(IterativeRule, estimate_dawid_skene),
-    rule_from_estimate(IterativeRule, estimate_glad),
-)

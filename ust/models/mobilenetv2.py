@@ -1,90 +1,19 @@
-"""Networks of other challenge participants, rebuilt from their published descriptions.
+"""The architecture ``mobilenetv2``, rebuilt from the description of the challenge's first place.
 
 References
 ----------
-Kong et al., Cross-Task Learning for Audio Tagging, Sound Event Detection and Spatial Localization: DCASE
-2019 Baseline Systems, 2019 (CNN9). Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE
-2019 (MobileNetV2; first place), after Sandler et al., MobileNetV2: Inverted Residuals and Linear
-Bottlenecks, CVPR 2018.
+Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, after Sandler et al., MobileNetV2:
+Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ust.models.layers import LogMelNetwork
 from ust.util.config import Section
-
-LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
-
-
-class LogMelNetwork(nn.Module):
-    """Base class of networks whose only input is a log-mel spectrogram."""
-
-    inputs: ClassVar[tuple[str, ...]] = ("logmel",)
-    of_frames: ClassVar[bool] = False
-
-    @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel spectrogram.
-
-        Raises
-        ------
-        ValueError
-            If it is not.
-        """
-        if len(shapes["logmel"]) != 2:
-            raise ValueError("the feature is no log-mel: take logmel")
-
-    @staticmethod
-    def picture(logmel: torch.Tensor) -> torch.Tensor:
-        """Scale log-mels (batch, bands, frames) to 0 to 1, as images of one channel."""
-        x = logmel.float() / LOUDEST + 1
-        return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-
-
-class CNN9(LogMelNetwork):
-    """CNN9 of Kong et al.: four blocks of two 3 × 3 convolutions, mean over bands, maximum over frames.
-
-    Parameters
-    ----------
-    config : CNN9.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
-
-    class Config(Section):
-        """The architecture has no settings."""
-
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN9 of Kong et al. (2019)"
-
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 1
-        for channels in (64, 128, 256, 512):
-            for size in (inputs, channels):
-                layers += [
-                    nn.Conv2d(size, channels, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(channels),
-                    nn.ReLU(),
-                ]
-            layers.append(nn.AvgPool2d(2))
-            inputs = channels
-        self.blocks = nn.Sequential(*layers)
-        self.answer = nn.Linear(inputs, outputs)
-
-    def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
-        return self.answer(self.blocks(self.picture(logmel)).mean(dim=2).amax(dim=2))
-
 
 # Expansion, channels, number of blocks, stride of the first block: Table 2 of Sandler et al.
 BOTTLENECKS = (

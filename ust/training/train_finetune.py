@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ust.features.efficientat.weights import load_network, network_width
-from ust.features.feature import FEATURE_FILE
+from ust.features.feature import NETWORK_FILE
 from ust.models.checkpoints import (
     SavedNetwork,
     build_initialized,
@@ -37,19 +37,21 @@ from ust.training.augmentation import (
     spec_augment,
     time_roll,
 )
-from ust.training.config import FlatConfig
+from ust.training.config import FlatConfig, Recipe
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
-from ust.training.heads import fit_classifier
 from ust.training.losses import sample_epoch, tagging_loss, unknown_columns
 from ust.training.schedules import EarlyStopping, warmup_cosine
 from ust.training.stagnation import Epoch
+from ust.training.trainer import fit_classifier
 from ust.training.work import TrainingContext, TrainingData
 from ust.util.config import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
 from ust.util.device import seed_torch
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
+
+NETWORK = "efficientat"
 
 
 class FineTuning(Section):
@@ -221,16 +223,13 @@ def _train(
 
 def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, name: str) -> torch.nn.Module:
     """Build the network with the pretrained weights of the stage weights and a new head."""
-    (feature,) = system.features
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stages weights")
-    folder = context.pretrained / feature
-    weights = read_json(folder / FEATURE_FILE, made_by=f"weights@{feature}").get("weights")
-    if weights is None:
-        raise UserError(f"{context.name}: the feature {feature} has no network to fine-tune; take mn_logmel")
+    folder = context.pretrained / NETWORK
+    weights = read_json(folder / NETWORK_FILE, made_by=f"weights@{NETWORK}")["weights"]
     if network_width(weights) != system.width:
         raise UserError(
-            f"{context.name}: width is {system.width:g}, but {feature} has {weights}, "
+            f"{context.name}: width is {system.width:g}, but {NETWORK} has {weights}, "
             f"of width {network_width(weights):g}; set the row's width to that"
         )
     outputs = examples.targets.shape[1]
@@ -333,3 +332,6 @@ def _augment(
     x, y = overlay(random_gain(x, system.gain_db, rng), y, system.overlay, rng)
     x, y = apply_mixup(x, y, system.mixup, rng)
     return spec_augment(x, system.mask_bands, system.mask_frames, rng), y
+
+
+RECIPE = Recipe(FinetuneConfig, FineTuning, fit_finetuned)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from ust.models.examples import Batch, Examples
 from ust.training.augmentation import apply_mixup, random_affine, random_erasing
-from ust.training.config import FlatConfig
+from ust.training.config import FlatConfig, Recipe
 from ust.training.flat import fit_flat
 from ust.training.stagnation import Stagnation
 from ust.training.work import TrainingContext, TrainingData
@@ -73,3 +73,6 @@ def fit_augmented(system: Any, data: TrainingData, context: TrainingContext) -> 
     plain = data.train
     train = AugmentedExamples(plain.features, plain.rows, plain.targets, plain.sensors, system)
     fit_flat(system, replace(data, train=train), context)
+
+
+RECIPE = Recipe(AugmentedConfig, Augmented, fit_augmented)

@@ -19,7 +19,7 @@ from ust.models.checkpoints import (
 from ust.models.examples import Examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
-from ust.training.config import SystemConfig
+from ust.training.config import Recipe, SystemConfig
 from ust.training.plateau import stopped_early
 from ust.training.schedules import EarlyStopping
 from ust.training.work import TrainingContext, TrainingData
@@ -222,3 +222,6 @@ def _loss(
     entropy = functional.binary_cross_entropy_with_logits(network(frames), targets, reduction="none")
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     return (entropy * mask).mean() + l2 * sum(weight.square().sum() for weight in weights)
+
+
+RECIPE = Recipe(BaselineConfig, Baseline, fit_baseline)

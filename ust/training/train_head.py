@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch.nn import functional
 
 from ust.models.checkpoints import (
     SavedNetwork,
@@ -17,15 +16,14 @@ from ust.models.checkpoints import (
 )
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
-from ust.training.augmentation import apply_mixup, select_outputs
-from ust.training.config import FlatConfig
+from ust.training.augmentation import select_outputs
+from ust.training.config import FlatConfig, Recipe
 from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
 from ust.training.flat import flat_score
 from ust.training.stagnation import Epoch
+from ust.training.trainer import fit_classifier
 from ust.training.work import TrainingContext, TrainingData
 from ust.util.config import Count, Positive, Section, Seed, Weight
-from ust.util.device import seed_torch
-from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
@@ -190,64 +188,4 @@ def _train(
     return network
 
 
-def fit_classifier(
-    head: torch.nn.Module,
-    values: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    name: str,
-    seed: int,
-    lr: float,
-    weight_decay: float,
-    batch_size: int,
-    max_epochs: int,
-    mixup_alpha: float = 0.0,
-    on_epoch: Any = lambda *_: None,
-) -> None:
-    """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
-
-    Parameters
-    ----------
-    head : torch.nn.Module
-        Takes embeddings. Its `standardised` layer is fitted first.
-    values : torch.Tensor [shape=(n, …)]
-        Embeddings.
-    targets : torch.Tensor [shape=(n, outputs)]
-    name : str
-        Names the random streams, to distinguish this head from others of the system.
-    seed : int
-    lr : float
-        Initial learning rate.
-    weight_decay : float
-    batch_size, max_epochs : int
-    mixup_alpha : float
-        Alpha of the Beta distribution; 0 switches mixup off.
-    on_epoch : callable
-        Called after each epoch with its number, the mean loss and the head.
-
-    Raises
-    ------
-    UserError
-        If the loss is no longer finite.
-    """
-    head.standardised.fit(values)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
-    steps = max_epochs * -(-len(values) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    shuffle = random_stream(seed, "shuffle", name)
-    seed_torch(seed, "dropout", name)
-    for number in range(1, max_epochs + 1):
-        head.train()
-        total = 0.0
-        order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
-        for chosen in order.split(batch_size):
-            x, y = apply_mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
-            loss = functional.binary_cross_entropy_with_logits(head(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(chosen)
-        if not np.isfinite(total):
-            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        on_epoch(number, total / len(values), head)
+RECIPE = Recipe(HeadConfig, Heads, fit_head)

@@ -1,0 +1,56 @@
+"""The architecture ``cnn9``, of the challenge's organisers after Kong et al.
+
+References
+----------
+Kong et al., Cross-Task Learning for Audio Tagging, Sound Event Detection and Spatial Localization: DCASE
+2019 Baseline Systems, 2019.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ust.models.layers import LogMelNetwork
+from ust.util.config import Section
+
+
+class CNN9(LogMelNetwork):
+    """CNN9 of Kong et al.: four blocks of two 3 × 3 convolutions, mean over bands, maximum over frames.
+
+    Parameters
+    ----------
+    config : CNN9.Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Shape of each input of a clip.
+    """
+
+    class Config(Section):
+        """The architecture has no settings."""
+
+        @property
+        def description(self) -> str:
+            """Name of the architecture, for metrics and model cards."""
+            return "CNN9 of Kong et al. (2019)"
+
+    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for channels in (64, 128, 256, 512):
+            for size in (inputs, channels):
+                layers += [
+                    nn.Conv2d(size, channels, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                ]
+            layers.append(nn.AvgPool2d(2))
+            inputs = channels
+        self.blocks = nn.Sequential(*layers)
+        self.answer = nn.Linear(inputs, outputs)
+
+    def forward(self, logmel: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
+        return self.answer(self.blocks(self.picture(logmel)).mean(dim=2).amax(dim=2))

@@ -1,0 +1,71 @@
+"""The architecture ``cnn_vggish``: the report's network of log-mel spectrograms and VGGish embeddings."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from ust.features.vggish.embedding import EMBEDDING, dequantise
+from ust.models.layers import FUSED, TABLE_1, Concat, Dropouts, Shapes, SpectralCNN
+
+VGGISH_FEATURES = 10 * EMBEDDING
+
+
+class CNNVGGish(SpectralCNN):
+    """The report's network: a log-mel through `TABLE_1`, fused with ten VGGish embeddings, to label logits.
+
+    Parameters
+    ----------
+    config : CNNVGGish.Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int, optional
+        Shape of each input of a clip.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("logmel", "vggish")
+
+    class Config(Dropouts):
+        """Settings of the architecture."""
+
+        fusion: Literal["concat", "bilinear"]
+        vggish_scale: Literal["whitened", "raw"] | None
+
+        @property
+        def scale(self) -> str:
+            """Scale of the embeddings; by default raw with the authors' bilinear fusion, else whitened."""
+            return self.vggish_scale or ("raw" if self.fusion == "bilinear" else "whitened")
+
+        @property
+        def description(self) -> str:
+            """Name of the architecture, for metrics and model cards."""
+            return f"CNN and VGGish embeddings ({self.fusion})"
+
+    def __init__(self, config: Any, outputs: int, shapes: Shapes | None = None) -> None:
+        super().__init__(config, outputs, shapes)
+        self.scale = config.scale
+
+    @staticmethod
+    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
+        """Build the layer from the 256 values of the convolutions and the embeddings to 512."""
+        features = TABLE_1[-1].outputs
+        if config.fusion == "bilinear":
+            return nn.Bilinear(features, VGGISH_FEATURES, FUSED)
+        return Concat(features + VGGISH_FEATURES, FUSED)
+
+    def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of all labels.
+
+        Parameters
+        ----------
+        logmel : torch.Tensor [shape=(batch, bands, frames)]
+            As for `CNN`.
+        vggish : torch.Tensor [shape=(batch, 10, 128)]
+            Quantised embeddings, 0 to 255.
+
+        Returns
+        -------
+        torch.Tensor [shape=(batch, labels)]
+        """
+        embeddings = dequantise(vggish) if self.scale == "whitened" else vggish.float()
+        return self.head(self.fusion(self.spectral(logmel), embeddings.flatten(1)))

@@ -1,0 +1,272 @@
+"""Layers and base classes that several architectures share.
+
+The report's Table 1 (`SpectralCNN`), heads on embeddings (`PerceptronHead`) and networks whose input is a
+log-mel image (`LogMelNetwork`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ust.util.config import Count, Rate, Section, Whole
+
+FUSED, HIDDEN = 512, 256
+LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row of Table 1: convolution, batch norm, ReLU, optional max pool, dropout."""
+
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    pool: tuple[int, int] | None = None
+
+    def module(self, dropout: float) -> nn.Sequential:
+        """Build the block's layers."""
+        return nn.Sequential(
+            nn.Conv2d(self.inputs, self.outputs, self.kernel, self.stride, self.padding),
+            nn.BatchNorm2d(self.outputs),
+            nn.ReLU(),
+            *([nn.MaxPool2d(self.pool)] if self.pool else []),
+            nn.Dropout(dropout),
+        )
+
+
+TABLE_1 = (
+    Block(1, 8, (1, 1), (1, 1), (0, 0)),
+    Block(8, 16, (3, 3), (1, 1), (1, 1)),
+    Block(16, 32, (16, 128), (4, 16), (8, 16), (4, 4)),
+    Block(32, 64, (5, 5), (2, 2), (1, 1)),
+    Block(64, 128, (5, 5), (2, 2), (1, 1)),
+    Block(128, 256, (3, 3), (2, 2), (1, 1)),
+)
+
+
+def output_size(bands: int, frames: int) -> tuple[int, int]:
+    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small.
+
+    Examples
+    --------
+    >>> output_size(128, 862)
+    (1, 1)
+    >>> output_size(64, 862)
+    (0, 1)
+    """
+    return _left(bands, 0), _left(frames, 1)
+
+
+def minimum_size(axis: int) -> int:
+    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept.
+
+    Examples
+    --------
+    >>> minimum_size(0), minimum_size(1)
+    (108, 528)
+    """
+    return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
+
+
+def _left(size: int, axis: int) -> int:
+    """Return the size of one axis after all blocks; 0 if a kernel is larger than its input."""
+    for block in TABLE_1:
+        padded = size + 2 * block.padding[axis]
+        if padded < block.kernel[axis]:
+            return 0
+        size = (padded - block.kernel[axis]) // block.stride[axis] + 1
+        size //= block.pool[axis] if block.pool else 1
+    return size
+
+
+def build_convolutions(dropout: float) -> nn.Sequential:
+    """Build the layers of `TABLE_1`."""
+    return nn.Sequential(*(block.module(dropout) for block in TABLE_1))
+
+
+def build_head(outputs: int, dropout: float) -> nn.Sequential:
+    """Build the layers from the 512 fused values to label logits."""
+    return nn.Sequential(
+        nn.BatchNorm1d(FUSED),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(FUSED, HIDDEN),
+        nn.BatchNorm1d(HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(HIDDEN, outputs),
+    )
+
+
+class Dropouts(Section):
+    """Dropout rates of the convolutions and the head."""
+
+    conv_dropout: Rate
+    head_dropout: Rate
+
+
+class SpectralCNN(nn.Module):
+    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to label logits.
+
+    Parameters
+    ----------
+    config : Dropouts
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int, optional
+        Shape of each input of a clip; `check` says which are accepted.
+    """
+
+    inputs: ClassVar[tuple[str, ...]]
+    of_frames: ClassVar[bool] = False
+
+    def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
+        super().__init__()
+        self.convolutions = build_convolutions(config.conv_dropout)
+        self.fusion = self.build_fusion(config, shapes)
+        self.head = build_head(outputs, config.head_dropout)
+
+    @staticmethod
+    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
+        """Return the layer from the 256 values of the convolutions, and others fused with them, to 512."""
+        raise NotImplementedError
+
+    @staticmethod
+    def check(shapes: Shapes) -> None:
+        """Check that the network accepts inputs of these shapes.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int
+            Shape of each input of a clip.
+
+        Raises
+        ------
+        ValueError
+            Naming the feature's parameter to change.
+        """
+        bands, frames = shapes["logmel"]
+        left = output_size(bands, frames)
+        if left[0] < 1:
+            raise ValueError(
+                f"n_mels is {bands}, should be at least {minimum_size(0)}: the network's "
+                "convolutions (the report's Table 1) leave nothing of fewer bands"
+            )
+        if left[1] < 1:
+            raise ValueError(
+                f"sample_rate and hop_length give {frames} frames, should be at least {minimum_size(1)}: the "
+                "network's convolutions (the report's Table 1) leave nothing of fewer; take a shorter hop"
+            )
+
+    def spectral(self, logmel: torch.Tensor) -> torch.Tensor:
+        """Return the convolutions' output [shape=(batch, 256)], averaged over positions."""
+        return self.convolutions(logmel.float().unsqueeze(1)).mean(dim=(2, 3))
+
+
+class Concat(nn.Linear):
+    """Fusion as in the report's text: concatenation followed by a linear layer."""
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Fuse (batch, 256) and (batch, 1280) to (batch, 512)."""
+        return super().forward(torch.cat([first, second], dim=1))
+
+
+class Standardize(nn.Module):
+    """Standardise features to mean 0 and deviation 1 over the training examples.
+
+    Parameters
+    ----------
+    size : int
+        Size of the last axis.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    @torch.no_grad()
+    def fit(self, values: torch.Tensor) -> None:
+        """Estimate mean and deviation from values (…, size); constant features are not scaled."""
+        rows = values.reshape(-1, values.shape[-1]).double()
+        deviation = rows.std(dim=0, correction=0)
+        self.mean.copy_(rows.mean(dim=0))
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Standardise (…, size)."""
+        return (values.float() - self.mean) / self.scale
+
+
+class HeadConfig(Section):
+    """Settings of a `PerceptronHead`; no hidden layers give logistic regression."""
+
+    hidden_layers: Whole
+    hidden_size: Count
+    dropout: Rate
+
+
+class PerceptronHead(nn.Module):
+    """Standardise embeddings, then a linear layer or a multilayer perceptron to label logits.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    size : int
+        Size of an embedding.
+    outputs : int
+        Number of labels.
+    """
+
+    def __init__(self, config: HeadConfig, size: int, outputs: int) -> None:
+        super().__init__()
+        self.standardised = Standardize(size)
+        layers: list[nn.Module] = []
+        for _ in range(config.hidden_layers):
+            layers += [nn.Linear(size, config.hidden_size), nn.ReLU(), nn.Dropout(config.dropout)]
+            size = config.hidden_size
+        self.layers = nn.Sequential(*layers, nn.Linear(size, outputs))
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, outputs) of embeddings (batch, size)."""
+        return self.layers(self.standardised(embedding))
+
+
+def check_embedding(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the input is one embedding per clip; raise ValueError if it has frames."""
+    if len(shapes["embedding"]) != 1:
+        raise ValueError(
+            f"the feature is {' × '.join(map(str, shapes['embedding']))} a clip, should be one "
+            "embedding: set its frames to false, or take the architecture attention"
+        )
+
+
+class LogMelNetwork(nn.Module):
+    """Base class of networks whose only input is a log-mel spectrogram."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("logmel",)
+    of_frames: ClassVar[bool] = False
+
+    @staticmethod
+    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the input is a log-mel spectrogram.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        if len(shapes["logmel"]) != 2:
+            raise ValueError("the feature is no log-mel: take logmel")
+
+    @staticmethod
+    def picture(logmel: torch.Tensor) -> torch.Tensor:
+        """Scale log-mels (batch, bands, frames) to 0 to 1, as images of one channel."""
+        x = logmel.float() / LOUDEST + 1
+        return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
