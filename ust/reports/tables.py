@@ -119,10 +119,10 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
             + _grid(mark_best(report, report_against))
         )
-    notes = (
-        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system.",
-        f"{MARK}: {UNCONVERGED}. {SPREAD}",
+    marks = (
+        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system."
     )
+    notes = (marks, f"{MARK}: {UNCONVERGED}. {SPREAD}")
     parts.append("\n".join(textwrap.fill(note, WIDTH) for note in notes))
     return "\n\n".join(parts) + "\n"
 
@@ -138,8 +138,10 @@ def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
 
 
 def _grid(cells: list[list[str]]) -> str:
-    """Format cells as a Markdown table with a header."""
-    lines = [["system", *HEADERS], ["---"] * (1 + len(HEADERS)), *cells]
+    """Format cells as a Markdown table with a header that fits into a terminal."""
+    first, *others = FIGURES.values()
+    header = ["system", *(name for level in ("fine", "coarse") for name in (f"{level}: {first}", *others))]
+    lines = [header, ["---"] * len(header), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
