@@ -11,10 +11,9 @@ from conftest import RATE
 from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
-from ust.features.efficientat.feature import EfficientATEmbedding
-from ust.features.efficientat.windows import EfficientATWindows
+from ust.features.efficientat.weights import EfficientAT
 from ust.features.logmel import logmel
-from ust.features.registry import write_weights
+from ust.features.registry import write_network
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.head import Head
@@ -24,7 +23,6 @@ from ust.tagging.export import compare_with_pytorch, export_onnx
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.tagger import FrontEnd, Tagger
-from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -40,7 +38,7 @@ def clips(noise):
 
 @pytest.fixture
 def front_ends(tmp_path):
-    return {"logmel": FrontEnd.load(tmp_path, "logmel", LOGMEL, CPU)}
+    return {"logmel": FrontEnd.load(tmp_path, "logmel", {"kind": "logmel", **LOGMEL}, CPU)}
 
 
 def network(labels):
@@ -73,15 +71,10 @@ def test_logmel(clips, settings):
     np.testing.assert_allclose(found, wanted, atol=0.07)
 
 
-SEEDED = {"weights": "random", "checkpoint": None, "seed": 0, "batch_clips": 1}
-
-
 def linear(folder, taxonomy, feature, settings, size):
     """A linear head, calibrated, on the embeddings of a seeded MobileNet."""
-    write_weights(folder / "features" / feature, feature, settings, lambda source, checksum=None: None)
-    description = read_json(folder / "features" / feature / "feature.json", made_by="weights")
-    own = {"frames", "windows"} & set(description)
-    wanted = {key: description[key] for key in ("weights", "sha256", *own)}
+    network = write_network(folder / "pretrained" / "efficientat", "efficientat", EfficientAT(seed=0), None)
+    wanted = {"kind": feature, **network, **settings}
     torch.manual_seed(0)
     config = Head.Config(hidden_layers=0, hidden_size=8, dropout=0.0)
     labels = list(taxonomy.labels)
@@ -95,13 +88,11 @@ def linear(folder, taxonomy, feature, settings, size):
 
 @pytest.fixture
 def pretrained(tmp_path, taxonomy):
-    return linear(tmp_path, taxonomy, "mn", EfficientATEmbedding(**SEEDED, frames=False), 384)
+    return linear(tmp_path, taxonomy, "mn", {"frames": False}, 384)
 
 
 def test_a_system_of_what_stands_out(tmp_path, taxonomy, clips):
-    tagger = Tagger.load(
-        linear(tmp_path, taxonomy, "mn_windows", EfficientATWindows(**SEEDED, windows=4), 1295), fast=False
-    )
+    tagger = Tagger.load(linear(tmp_path, taxonomy, "mn_windows", {"windows": 4}, 1295), fast=False)
     export_onnx(tagger, tmp_path / "a.onnx", properties={})
     assert compare_with_pytorch(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
 
@@ -113,7 +104,7 @@ def test_a_pretrained_system(tmp_path, pretrained, clips):
 
 
 def test_a_system_in_a_folder(tmp_path, pretrained, clips):
-    pack(tmp_path / "packed", "own", pretrained, tmp_path / "features", {"threshold": 0.4})
+    pack(tmp_path / "packed", "own", pretrained, tmp_path / "pretrained", {"threshold": 0.4})
     wanted = Tagger.load(pretrained).predict(clips[0], RATE)
     np.testing.assert_array_equal(Tagger.from_pretrained(tmp_path / "packed").predict(clips[0], RATE), wanted)
 

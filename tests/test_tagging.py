@@ -21,6 +21,7 @@ from conftest import RATE, ROOT
 from ruamel.yaml import YAML
 from tiny import ALONE, CONFIG
 
+from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import BadAudio
 from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
@@ -28,6 +29,7 @@ from ust.cli.tag import collect_recordings, main
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
+from ust.models.systems import FlatSystem
 from ust.reports import tag_figure
 from ust.tagging import formats as tagging
 from ust.tagging.pretrained import find_model
@@ -42,7 +44,8 @@ def tagger(tmp_path_factory, taxonomy):
     """A system of log-mels alone, untrained."""
     folder = tmp_path_factory.mktemp("models") / "cnn"
     torch.manual_seed(0)
-    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    features = {"logmel": {"kind": "logmel", **LOGMEL}}
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": features}
     save_network(folder, SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata))
     return Tagger.load(folder)
 
@@ -185,11 +188,11 @@ def tagged(taxonomy):
 
 
 def test_table(tagged, taxonomy):
-    lines = tagging.tags_table(tagged, taxonomy).splitlines()
+    lines = tagging.tags_table(tagged, taxonomy, 0.45).splitlines()
     assert lines[0].startswith("street.wav  0:20.0, 3 windows")
-    assert lines[1].split() == ["engine", "0.90", "██████████████████", "▇▅▁"]
-    assert lines[2].split()[:2] == ["small-sounding-engine", "0.45"]
-    assert lines[2].startswith("    ")
+    assert lines[1].split() == ["✓", "engine", "0.90", "██████████████████", "▇▅▁"]
+    assert lines[2].split()[:3] == ["✓", "small-sounding-engine", "0.45"]
+    assert lines[2].startswith("✓   ")
     assert lines[3].split()[0] == "dog"
     assert len(lines) == 10
 
@@ -208,10 +211,12 @@ def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
 
 
 def test_json(tagged, taxonomy):
-    (found,) = json.loads(tagging.tags_json(tagged, taxonomy))
+    (found,) = json.loads(tagging.tags_json(tagged, taxonomy, 0.45))
     assert found["audio_filename"] == "street.wav"
     assert found["windows"][2]["probabilities"]["8_dog"] == 0.2
     assert list(found["windows"][0]["probabilities"]) == list(taxonomy.labels)
+    present = [window["present"] for window in found["windows"]]
+    assert present == [["1_engine", "1-1_small-sounding-engine"], ["1_engine"], []]
 
 
 def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
@@ -220,6 +225,53 @@ def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
         "0.000000\t15.000000\t1-1_small-sounding-engine 0.45",
         "0.000000\t15.000000\t1_engine 0.90",
     ]
+
+
+def test_each_label_has_its_threshold(tagged, taxonomy):
+    """Those that training stored: an engine counts from 0.7, a dog from 0.15."""
+    thresholds = np.full(37, 0.5)
+    thresholds[[0, 7]] = 0.7, 0.15
+    lines = tagging.tags_table(tagged, taxonomy, thresholds).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("✓")] == ["engine", "dog"]
+    text = tagging.audacity_labels(tagged["street.wav"], taxonomy, thresholds)
+    assert text.splitlines() == ["0.000000\t10.000000\t1_engine 0.90", "0.000000\t20.000000\t8_dog 0.20"]
+    stored = {"thresholds": {"1_engine": 0.7}}
+    tagger = Tagger(FlatSystem(torch.nn.Identity(), list(taxonomy.labels), taxonomy, stored), {})
+    assert tagger.thresholds.tolist() == [0.7, *[0.5] * 36]
+
+
+def test_custom_classes_have_their_own_names(tagged):
+    own = Taxonomy(("1_Engine idling", "2_tram"), ("2-1_tram_bell",), (1,))
+    windows = [Window(0.0, 10.0, np.array([0.9, 0.2, 0.6], np.float32))]
+    assert tagging.audacity_labels(windows, own, 0.5) == (
+        "0.000000\t10.000000\tEngine idling 0.90\n0.000000\t10.000000\ttram_bell 0.60\n"
+    )
+    (found,) = json.loads(tagging.tags_json({"a.wav": windows}, own, 0.5))
+    assert found["windows"][0]["present"] == ["Engine idling", "tram_bell"]
+    same = Taxonomy(("1_tram",), ("1-1_tram",), (0,))
+    assert same.names == same.labels
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"data_source": "synthetic", "features": {"vggish": {"weights": "random"}, "logmel": {}}},
+         "trained on the synthetic city, with random VGGish weights: its tags mean nothing on real sound"),
+        ({"features": {"mn": {"weights": "random"}}},
+         "with random EfficientAT weights: its tags mean nothing on real sound"),
+        ({"data_source": "local", "features": {"mn": {"weights": "mn04_as"}}}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_systems_of_synthetic_sound_or_random_weights_carry_a_warning(taxonomy, metadata, wanted):
+    system = FlatSystem(torch.nn.Identity(), list(taxonomy.labels), taxonomy, metadata)
+    assert Tagger(system, {}).warning == wanted
+
+
+@pytest.mark.parametrize("value", ["50", "-0.1", "high"])
+def test_a_threshold_is_a_probability(value):
+    with pytest.raises(UserError, match=f"--threshold: is {value}, should be a probability from 0 to 1"):
+        main(argv=["a.wav", f"--threshold={value}"])
 
 
 class TestPicture:
@@ -266,6 +318,22 @@ class TestPicture:
         many = dict.fromkeys(map(str, range(51)), tagged["b.wav"])
         with pytest.raises(UserError, match="at most 50 recordings, these are 51"):
             tag_figure.draw_tags(paths, many, taxonomy)
+
+    def test_axes_are_labelled_in_hertz_and_tags_fit_their_box(self, tmp_path, noise):
+        sf.write(tmp_path / "a.wav", noise, RATE)
+        own = Taxonomy(("1_tram", "2_" + "a very long name of a class " * 5), (), ())
+        tagged = {"a.wav": [Window(0.0, 10.0, np.array([0.4, 0.9], np.float32))]}
+        figure = tag_figure.draw_tags({"a.wav": tmp_path / "a.wav"}, tagged, own, warning="made up")
+        figure.draw_without_rendering()
+        spectrogram, bars = figure.axes
+        assert [tick.get_text() for tick in spectrogram.get_yticklabels()] == [
+            "250 Hz", "1 kHz", "4 kHz", "16 kHz",
+        ]  # fmt: skip
+        place = librosa.hz_to_mel(4000) / librosa.hz_to_mel(RATE / 2) * tag_figure.BANDS
+        assert spectrogram.get_yticks()[2] == pytest.approx(place)
+        assert all(text.get_window_extent().x1 <= bars.get_window_extent().x1 for text in bars.texts)
+        assert [text.get_text().endswith("…") for text in bars.texts] == [True, False]
+        assert "made up" in figure.get_suptitle()
 
 
 def test_a_picture_needs_a_file():
@@ -387,14 +455,14 @@ def test_systems_by_name(tmp_path):
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):
-    vggish = {"sha256": "0", "final_relu": True, "precision": "float32"}
+    vggish = {"kind": "vggish", "sha256": "0", "final_relu": True, "precision": "float32"}
     metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
-    metadata["features"] = {"logmel": LOGMEL, "vggish": vggish}
+    metadata["features"] = {"logmel": {"kind": "logmel", **LOGMEL}, "vggish": vggish}
     saved = SavedNetwork(CNNVGGish(CONFIG, 37), "cnn_vggish", CONFIG, list(taxonomy.labels), metadata)
     save_network(tmp_path / "cnn", saved)
     with pytest.raises(UserError, match="the stage weights@vggish makes it"):
         Tagger.load(tmp_path / "cnn")
-    (tmp_path / "features" / "vggish").mkdir(parents=True)
-    (tmp_path / "features" / "vggish" / "feature.json").write_text('{"sha256": "1"}')
+    (tmp_path / "pretrained" / "vggish").mkdir(parents=True)
+    (tmp_path / "pretrained" / "vggish" / "network.json").write_text('{"sha256": "1"}')
     with pytest.raises(UserError, match="not the vggish weights"):
         Tagger.load(tmp_path / "cnn")

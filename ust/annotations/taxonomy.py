@@ -41,6 +41,15 @@ class Taxonomy:
         return self.coarse + self.fine
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The labels as users see them: custom classes by their names alone, SONYC-UST's with their numbers.
+
+        Two labels of SONYC-UST have the same name, so numbers are kept where names are not unique.
+        """
+        names = tuple(label.split("_", 1)[1] for label in self.labels)
+        return names if len(set(names)) == len(names) else self.labels
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """The levels with labels: both, or only "coarse"."""
         return ("fine", "coarse") if self.fine else ("coarse",)

@@ -158,7 +158,7 @@ def escape_output() -> None:
 def _escape(error: UnicodeError) -> tuple[str, int]:
     r"""Replace characters a terminal lacks: bars by #, ellipses by dots, letters by escapes such as \xdf."""
     text = error.object[error.start : error.end]
-    plain = {"…": "...", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
+    plain = {"…": "...", "✓": "*", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
     pieces = [plain.get(each) or printable(each) for each in text]
     return "".join(pieces).encode("ascii", "backslashreplace").decode(), error.end
 

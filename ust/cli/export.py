@@ -25,7 +25,9 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         "--audio", type=Path, default=Path("data/raw/audio/validate"), help="folder of clips for the check"
     )
     parser.add_argument("--clips", type=int, default=16, help="largest number of clips to check, default 16")
-    parser.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder with SYSTEM.json")
+    parser.add_argument(
+        "--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json"
+    )
     parser.add_argument(
         "--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file that download wrote"
     )
@@ -81,11 +83,11 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 def _pack(args: argparse.Namespace) -> None:
     """Write a packed system for `ust.Tagger.from_pretrained`."""
-    from ust.tagging.locate import find_feature_weights
+    from ust.tagging.locate import find_networks
     from ust.tagging.pretrained import pack
     from ust.util.folders import atomic_folder
 
     name, system, inference_options, _ = resolve_system(args)
     with atomic_folder(args.out, by="export", force=args.force) as folder:
-        pack(folder, name, system, find_feature_weights(system), inference_options)
+        pack(folder, name, system, find_networks(system), inference_options)
     log_done("%s: %s, for ust.Tagger.from_pretrained and ust tag --system", args.out, name)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ust.cli.console import log_done, parse_args
-from ust.cli.tag import add_system_options, load_tagger
-from ust.util.errors import UserError
+from ust.cli.tag import add_system_options, add_threshold_option, load_tagger
+from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +38,7 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
     )
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="lowest probability to print, default 0.5"
-    )
+    add_threshold_option(parser, "to print")
     parser.add_argument(
         "--microphone",
         action="store_true",
@@ -54,17 +52,20 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
 
     _, tagger, _ = load_tagger(args)
     blocks = _microphone(args) if args.microphone else _standard_input(args)
+    labels, thresholds = tagger.taxonomy.names, tagger.thresholds
+    if args.threshold is not None:
+        thresholds = [args.threshold] * len(labels)
     sys.stdout.write("start,end,label,probability\n")
     count = 0
     for window in tagger.stream(blocks, args.rate, window=args.window, hop=args.hop):
-        for label, probability in zip(tagger.taxonomy.labels, window.probabilities, strict=True):
-            if probability >= args.threshold:
+        for label, probability, lowest in zip(labels, window.probabilities, thresholds, strict=True):
+            if probability >= lowest:
                 sys.stdout.write(f"{window.start:.3f},{window.end:.3f},{label},{probability:.6f}\n")
         sys.stdout.flush()
         count += 1
     if not count:
         raise UserError("no samples arrived; standard input should be raw samples without a header")
-    log_done("%d windows", count)
+    log_done("%s", plural(count, "window"))
 
 
 def _standard_input(args: argparse.Namespace) -> "Iterator[np.ndarray]":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, plural
 
 if TYPE_CHECKING:
     from ust.tagging.tagger import Tagger, Window
@@ -45,6 +45,27 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
         default=Path("params.yaml"),
         help="file with the sections checkpoints and compute",
     )
+
+
+def add_threshold_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add the option --threshold, which replaces the thresholds that training stored."""
+    parser.add_argument(
+        "--threshold",
+        type=probability,
+        metavar="P",
+        help=f"lowest probability {meaning}, default: each label's own, which training chose, or 0.5",
+    )
+
+
+def probability(text: str) -> float:
+    """Parse an option that is a probability."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"is {text}, should be a probability from 0 to 1")
+    return value
 
 
 class SystemSelection(NamedTuple):
@@ -109,6 +130,8 @@ def load_tagger(
     name, folder, inference_options, compute = resolve_system(args)
     chosen = prepare_device(device=device or compute.device, threads=compute.threads)
     tagger = Tagger.load(folder, **inference_options, device=chosen, fast=fast)
+    if tagger.warning:
+        log.warning("warning: %s: %s", name, tagger.warning)
     if float32:
         tagger.front_ends = {key: front_end.in_float32() for key, front_end in tagger.front_ends.items()}
     return name, tagger, compute.threads
@@ -167,9 +190,7 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     parser.add_argument(
         "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
     )
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="lowest probability of an Audacity label, default 0.5"
-    )
+    add_threshold_option(parser, "of a label that counts as present")
     parser.add_argument(
         "--out", type=Path, help="output file; for audacity a folder, with a file for each recording"
     )
@@ -180,8 +201,8 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     from ust.audio.recordings import BadAudio
     from ust.tagging import formats
 
-    texts = {"table": formats.tags_table, "csv": formats.submission_csv, "json": formats.tags_json}
     _, tagger, _ = load_tagger(args)
+    threshold = tagger.thresholds if args.threshold is None else args.threshold
     recordings = collect_recordings(args.recordings)
     if args.out and args.out.resolve() in {path.resolve() for path in recordings.values()}:
         raise UserError(f"{args.out}: is one of the recordings, should be a file to write")
@@ -197,23 +218,27 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
             errors.append(str(error))
     if args.format == "audacity":
         for name, windows in tagged.items():
-            text = formats.audacity_labels(windows, tagger.taxonomy, args.threshold)
+            text = formats.audacity_labels(windows, tagger.taxonomy, threshold)
             write(args.out and args.out / f"{name}.txt", text)
     elif args.format == "png" and tagged:
         from ust.reports.tag_figure import draw_tags
         from ust.util.files import atomic_write
 
         with atomic_write(args.out) as partial:
-            figure = draw_tags(recordings, tagged, tagger.taxonomy)
+            figure = draw_tags(recordings, tagged, tagger.taxonomy, warning=tagger.warning)
             figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+    elif args.format == "csv" and tagged:
+        write(args.out, formats.submission_csv(tagged, tagger.taxonomy))
     elif tagged:
-        write(args.out, texts[args.format](tagged, tagger.taxonomy))
+        to_text = formats.tags_table if args.format == "table" else formats.tags_json
+        write(args.out, to_text(tagged, tagger.taxonomy, threshold))
     if errors:
         raise UserError(
             f"{len(errors)} of {len(recordings)} recordings cannot be tagged:\n{bullet_list(errors)}"
         )
     windows = sum(len(windows) for windows in tagged.values())
-    log_done("%s: %d recordings, %d windows", args.out or "tagged", len(tagged), windows)
+    counted = f"{plural(len(tagged), 'recording')}, {plural(windows, 'window')}"
+    log_done("%s: %s", args.out or "tagged", counted)
 
 
 def write(path: Path | None, text: str) -> None:

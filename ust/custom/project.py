@@ -48,7 +48,7 @@ def create_project(
     taxonomy : dict
         Content of the taxonomy file.
     weights : str
-        Weights of the pretrained network, for the section ``mn``.
+        Weights of the pretrained network, for the section ``efficientat``.
     checkpoint : str, optional
         File with these weights, relative to the folder.
 

@@ -13,7 +13,7 @@ from ust.custom.training import UNLABELLED, TrainingResult
 from ust.datasets.collection import Collection
 from ust.evaluation.calibration import Calibration
 from ust.evaluation.curves import calibration_errors, reliability
-from ust.evaluation.evaluation import detailed_metrics, headline_metrics
+from ust.evaluation.evaluation import detailed_metrics
 from ust.features.logmel import logmel
 from ust.reports.media import clip_mp3, data_uri, render_svg, spectrogram_png
 from ust.reports.page import find_examples
@@ -41,9 +41,7 @@ def compute_metrics(result: TrainingResult, *, bootstrap: int, seed: int) -> dic
     for split, evaluation in result.evaluations.items():
         intervals = evaluation.intervals(count=bootstrap, seed=seed)
         thresholds = result.model["about"].get("thresholds")
-        metrics[split] = headline_metrics(evaluation, intervals) | detailed_metrics(
-            evaluation, intervals, thresholds
-        )
+        metrics[split] = detailed_metrics(evaluation, intervals, thresholds)
         metrics[split] |= calibration_errors(evaluation, result.model)
     extrapolated = extrapolate_to_twice_the_clips(result.curve)
     counts = {split: len(table) for split, table in result.predicted.items()}

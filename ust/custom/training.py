@@ -17,10 +17,11 @@ from ust.datasets.collection import Collection
 from ust.evaluation.evaluation import Evaluation
 from ust.evaluation.predictions import read_predictions
 from ust.features.extraction import Extraction
-from ust.features.registry import read_feature, write_weights
+from ust.features.registry import read_feature, read_network, write_network
 from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
+from ust.tagging.locate import PRETRAINED
 from ust.training.cross_validation import OUT_OF_FOLD
 from ust.training.systems import read_system
 from ust.training.train_head import fit_head
@@ -125,12 +126,20 @@ def train(
     system = system.model_copy(update={"folds": min(system.folds, count)})
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
         (feature,) = system.features
-        _, settings = read_feature(folder / PARAMS, feature)
-        write_weights(models / "features" / feature, feature, settings, fetch)
+        row = read_feature(folder / PARAMS, feature)
+        name = row.feature.network
+        network = models / PRETRAINED / name
+        write_network(network, name, read_network(folder / PARAMS, name), fetch)
         extraction = Extraction(
-            feature, settings.model_dump(), Path(), Path(), models / "features" / feature, folder / FEATURES /
-            f"{feature}.h5", compute.threads, compute.device, feature_rows(collection, labels),
-        )  # fmt: skip
+            row,
+            audio=Path(),
+            augmented=Path(),
+            network=network,
+            out=folder / FEATURES / f"{feature}.h5",
+            threads=compute.threads,
+            device=compute.device,
+            rows=feature_rows(collection, labels),
+        )
         extraction.run(progress=progress)
         device = prepare_device(device=compute.device, threads=compute.threads)
         with open_feature_files(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:

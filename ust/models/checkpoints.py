@@ -143,6 +143,25 @@ def update_metadata(folder: Path, **values: int | bool) -> None:
     write_json(folder / MODEL_FILE, description)
 
 
+def provenance_warning(metadata: Mapping[str, Any]) -> str | None:
+    """Return a warning if a system was trained on synthetic sound or takes random weights; otherwise None.
+
+    Examples
+    --------
+    >>> features = {"vggish": {"weights": "random"}}
+    >>> provenance_warning({"data_source": "synthetic", "features": features})
+    'trained on the synthetic city, with random VGGish weights: its tags mean nothing on real sound'
+    """
+    names = {
+        "VGGish" if name == "vggish" else "EfficientAT" if name.startswith("mn") else name
+        for name, attributes in metadata.get("features", {}).items()
+        if attributes.get("weights") == "random"
+    }
+    reasons = ["trained on the synthetic city"] if metadata.get("data_source") == "synthetic" else []
+    reasons += [f"with random {' and '.join(sorted(names))} weights"] if names else []
+    return f"{', '.join(reasons)}: its tags mean nothing on real sound" if reasons else None
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Read the description of a saved network or system.
 

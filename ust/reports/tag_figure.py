@@ -6,21 +6,29 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import open_recording
 from ust.features.logmel import hann, mel_bands
 from ust.features.mel import mel_spectrum
+from ust.reports.media import mel_ticks
 from ust.tagging.tagger import Window
 from ust.util.errors import UserError
 
 MAX_RECORDINGS = 50
 TAGS = 5  # bars per recording
-COLUMNS, BANDS, N_FFT = 1000, 64, 2048
+COLUMNS, BANDS, N_FFT = 1000, 96, 2048
 RANGE_DB = 70.0
 
 
-def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], taxonomy: Taxonomy) -> Figure:
+def draw_tags(
+    paths: Mapping[str, Path],
+    tagged: Mapping[str, list[Window]],
+    taxonomy: Taxonomy,
+    *,
+    warning: str | None = None,
+) -> Figure:
     """Draw a row for each recording: log-mel spectrogram, and bars of its five most probable coarse tags.
 
     Each coarse tag is shown with the most probable fine tag of its group. Probabilities are the maximum over
@@ -32,6 +40,8 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
         Audio files, by name of the recording.
     tagged : mapping of str to list of Window
     taxonomy : Taxonomy
+    warning : str, optional
+        Text above the first recording.
 
     Raises
     ------
@@ -43,8 +53,11 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
             f"a picture shows at most {MAX_RECORDINGS} recordings, these are {len(tagged)}; "
             "take another format"
         )
-    figure = Figure(figsize=(11, 1.7 * len(tagged) + 0.3), layout="constrained")
-    axes = figure.subplots(len(tagged), 2, squeeze=False, width_ratios=(5, 2))
+    figure = Figure(figsize=(12, 1.8 * len(tagged) + (0.6 if warning else 0.3)), layout="constrained")
+    axes = figure.subplots(len(tagged), 2, squeeze=False, width_ratios=(5, 3))
+    if warning:
+        figure.suptitle(f"Warning: {warning}", fontsize=9, color="#b3261e", parse_math=False)
+    texts = []
     for (spectrogram_axes, bar_axes), (name, windows) in zip(axes, tagged.items(), strict=True):
         seconds = windows[-1].end
         db, rate = spectrogram(paths[name], seconds)
@@ -58,18 +71,33 @@ def draw_tags(paths: Mapping[str, Path], tagged: Mapping[str, list[Window]], tax
             extent=(0, seconds, 0, BANDS),
         )
         spectrogram_axes.set_title(name, fontsize=9, loc="left", parse_math=False)
-        spectrogram_axes.set_yticks([0, BANDS], ["0", f"{rate / 2000:g} kHz"], fontsize=7)
+        ticks = mel_ticks(rate)
+        places = [BANDS * place for _, place in ticks]
+        spectrogram_axes.set_yticks(places, [name for name, _ in ticks], fontsize=7)
         spectrogram_axes.tick_params(axis="x", labelsize=7)
         tags = top_tags(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
         ys = range(len(tags), 0, -1)
         bar_axes.barh(ys, [value for _, value in tags], color="#a6c8e4", height=0.7)
         for y, (label, value) in zip(ys, tags, strict=True):
-            bar_axes.text(0.02, y, f"{value:.2f}  {label}", va="center", fontsize=7, parse_math=False)
+            text = f"{value:.2f}  {label}"
+            texts.append(bar_axes.text(0.02, y, text, va="center", fontsize=7, parse_math=False))
         bar_axes.set(xlim=(0, 1), yticks=[])
         bar_axes.tick_params(axis="x", labelsize=7)
     axes[-1, 0].set_xlabel("time [s]", fontsize=8)
     axes[-1, 1].set_xlabel("probability", fontsize=8)
+    figure.draw_without_rendering()  # sets the sizes of axes and texts
+    for text in texts:
+        _shorten_to_fit(text)
     return figure
+
+
+def _shorten_to_fit(text: Text) -> None:
+    """Cut a text at the right edge of its axes."""
+    full, right = text.get_text(), text.axes.get_window_extent().x1
+    kept = len(full)
+    while kept and text.get_window_extent().x1 > right:
+        kept -= 1
+        text.set_text(f"{full[:kept]}…")
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
@@ -104,7 +132,7 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
 
     Returns
     -------
-    db : numpy.ndarray [shape=(64, columns)]
+    db : numpy.ndarray [shape=(96, columns)]
         Relative to its maximum, from -70 to 0; at most a thousand columns, each the mean over a block.
     sample_rate : int
         Hz.

@@ -9,11 +9,9 @@ from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
 from ust.features.efficientat.audioset import audioset_taxonomy, classes_of_labels, sonyc_taxonomy
-from ust.features.efficientat.feature import EfficientATEmbedding
-from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, released_name
-from ust.features.efficientat.windows import EfficientATWindows
+from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientAT, released_name
 from ust.features.feature import FetchFile
-from ust.features.registry import FEATURES, write_weights
+from ust.features.registry import FEATURES, write_network
 from ust.models.audioset import AudioSet, complete_config
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.tagging.pretrained import FORMAT, is_packed, pack
@@ -23,8 +21,8 @@ from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
 
-NAME, FEATURE = "audioset", "mn_windows"
-DEFAULTS = EfficientATWindows(weights="mn04_as", checkpoint=None, windows=4, seed=2019, batch_clips=8)
+NAME, FEATURE, NETWORK = "audioset", "mn_windows", "efficientat"
+DEFAULTS = EfficientAT(weights="mn04_as")
 PARAMS = "params.yaml"
 RETRIES = 2  # a user waits for this download
 
@@ -86,14 +84,11 @@ def prepare_project(folder: Path) -> Path:
     """
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
-    (mn,) = read_sections(path, mn=EfficientATEmbedding)
+    (settings,) = read_sections(path, efficientat=EfficientAT)
     classes = classes_of_labels(taxonomy)
     if NAME in read_yaml(path):
         (own,) = read_sections(path, **{NAME: OwnClasses})
         classes = own.classes
-    settings = DEFAULTS.model_copy(
-        update={"weights": mn.weights, "checkpoint": mn.checkpoint, "seed": mn.seed}
-    )
     try:
         return _prepare(folder.resolve().name, taxonomy, classes, settings, fetch_weights(folder))
     except ValueError as error:
@@ -104,7 +99,7 @@ def _prepare(
     name: str,
     taxonomy: Taxonomy,
     classes: Mapping[str, Sequence[str]],
-    settings: EfficientATWindows,
+    settings: EfficientAT,
     fetch: FetchFile,
     **calibration: float,
 ) -> Path:
@@ -113,7 +108,7 @@ def _prepare(
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
     feature = FEATURES[FEATURE]
-    extraction_config = feature.config_from(settings.model_dump())
+    extraction_config = feature.config_from(feature.settings().model_dump() | settings.model_dump())
     shapes = {"embedding": feature.shape(extraction_config)}
     content = file_digest(weights) if weights else f"seed {settings.seed}"
     parts = str(FORMAT), name, content, str(asdict(taxonomy)), str(extraction_config), str(config)
@@ -122,22 +117,22 @@ def _prepare(
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch, atomic_folder(out, by=NAME) as packed:
-        features, system = Path(scratch, "features"), Path(scratch, NAME)
-        provenance = write_weights(features / FEATURE, FEATURE, settings, lambda path, **_: Path(path))
+        networks, system = Path(scratch, "pretrained"), Path(scratch, NAME)
+        network = write_network(networks / NETWORK, NETWORK, settings, lambda path, **_: Path(path))
         metadata = {
             "architecture": config.description,
             "versions": versions("numpy", "torch"),
             "taxonomy": asdict(taxonomy),
             "inputs": {"embedding": FEATURE},
-            "features": {FEATURE: provenance | extraction_config.model_dump()},
+            "features": {FEATURE: {"kind": FEATURE} | network | extraction_config.model_dump()},
         }
-        network = AudioSet(config, len(config.classes), shapes)
-        save_network(system, SavedNetwork(network, NAME, config, list(config.classes), metadata, shapes))
-        pack(packed, name, system, features, {})
+        classifier = AudioSet(config, len(config.classes), shapes)
+        save_network(system, SavedNetwork(classifier, NAME, config, list(config.classes), metadata, shapes))
+        pack(packed, name, system, networks, {})
     return out
 
 
-def _locate_weights(settings: EfficientATWindows, fetch: FetchFile) -> Path | None:
+def _locate_weights(settings: EfficientAT, fetch: FetchFile) -> Path | None:
     """Return the file of published weights, downloaded if necessary; None for random weights."""
     if settings.weights == RANDOM:
         return None
@@ -150,7 +145,7 @@ def _locate_weights(settings: EfficientATWindows, fetch: FetchFile) -> Path | No
     return fetch(f"{RELEASE}/{file}", checksum=f"sha256:{checksum}" if checksum else None)
 
 
-def fetch_weights(folder: Path, *, option: str = "mn.checkpoint of params.yaml") -> FetchFile:
+def fetch_weights(folder: Path, *, option: str = "efficientat.checkpoint of params.yaml") -> FetchFile:
     """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache.
 
     Parameters
@@ -163,7 +158,7 @@ def fetch_weights(folder: Path, *, option: str = "mn.checkpoint of params.yaml")
     def fetch(source: str, *, checksum: str | None = None) -> Path:
         if "://" not in source:
             return folder / source
-        name, cache = source.rpartition("/")[2], cache_folder() / "mn"
+        name, cache = source.rpartition("/")[2], cache_folder() / NETWORK
         try:
             return download_file(source, cache, name=name, checksum=checksum, retries=RETRIES)
         except UserError as error:

@@ -42,14 +42,14 @@ class EndToEndModule(nn.Module):
     def __init__(self, tagger: Tagger) -> None:
         super().__init__()
         for front_end in tagger.front_ends.values():
-            if front_end.name not in FRONT_ENDS:
+            if front_end.kind not in FRONT_ENDS:
                 raise UserError(
-                    f"the feature {front_end.name} cannot be exported; {', '.join(FRONT_ENDS)} can"
+                    f"features of the kind {front_end.kind} cannot be exported; {', '.join(FRONT_ENDS)} can"
                 )
         self.system = tagger.system
         self.front_ends = nn.ModuleDict(
             {
-                name: FRONT_ENDS[front_end.name](front_end.folder, front_end.config)
+                name: FRONT_ENDS[front_end.kind](front_end.folder, front_end.config)
                 for name, front_end in tagger.front_ends.items()
             }
         )
@@ -227,7 +227,7 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
     Parameters
     ----------
     metrics : dict or None
-        Metrics as the stage evaluate writes them; None if the system was not evaluated.
+        Detailed metrics as the stage evaluate writes them; None if the system was not evaluated.
     **content
         The other variables of the template ``model_card.md.jinja``.
     """
@@ -239,7 +239,7 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
         return f"{metrics[level][key]:.3f} [{low:.3f}, {high:.3f}]"
 
     def constant(level: str) -> str:
-        return f"{metrics['prevalence'][level]['micro_auprc']:.3f}" if metrics else "–"
+        return f"{metrics['constant'][level]['micro_auprc']:.3f}" if metrics and level in metrics else "–"
 
     path = Path(__file__).parent / TEMPLATE
     return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)

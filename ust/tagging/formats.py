@@ -15,10 +15,13 @@ EIGHTHS, LEVELS = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
 MIN_FINE_PROBABILITY = 0.1  # the table omits fine labels that stay below
 
 TaggedRecordings = dict[str, list[Window]]
+Threshold = float | np.ndarray  # of all labels, or of each
 
 
-def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
+def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
     """Format tags for the terminal: each label's highest probability and, for several windows, a timeline.
+
+    A tick marks the labels that reach their threshold.
 
     Parameters
     ----------
@@ -26,11 +29,15 @@ def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
         The windows of each recording, by name.
     taxonomy : Taxonomy
         The labels, in the order of the probabilities.
+    threshold : float or numpy.ndarray [shape=(labels,)]
+        Probability from which a label counts as present.
     """
-    return "\n\n".join(_recording(name, windows, taxonomy) for name, windows in recordings.items()) + "\n"
+    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
+    tables = [_recording(name, windows, taxonomy, thresholds) for name, windows in recordings.items()]
+    return "\n\n".join(tables) + "\n"
 
 
-def _recording(name: str, windows: list[Window], taxonomy: Taxonomy) -> str:
+def _recording(name: str, windows: list[Window], taxonomy: Taxonomy, thresholds: np.ndarray) -> str:
     probabilities = np.stack([window.probabilities for window in windows])
     highest = probabilities.max(axis=0)
     k = len(taxonomy.coarse)
@@ -38,18 +45,18 @@ def _recording(name: str, windows: list[Window], taxonomy: Taxonomy) -> str:
     title = f"{name}  {_clock(windows[-1].end)}"
     lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
     for group in np.argsort(-highest[:k], kind="stable"):
-        lines.append(_line(taxonomy.coarse_name(group), probabilities[:, group], several))
+        lines.append(_line(taxonomy.coarse_name(group), probabilities[:, group], thresholds[group], several))
         fine = sorted(taxonomy.members(group), key=lambda index: -highest[k + index])
         for index in fine:
             if highest[k + index] >= MIN_FINE_PROBABILITY:
                 label = "  " + taxonomy.fine[index].split("_", 1)[1]
-                lines.append(_line(label, probabilities[:, k + index], several))
+                lines.append(_line(label, probabilities[:, k + index], thresholds[k + index], several))
     return "\n".join(lines)
 
 
-def _line(label: str, values: np.ndarray, several: bool) -> str:
+def _line(label: str, values: np.ndarray, threshold: float, several: bool) -> str:
     highest = values.max()
-    line = f"  {label:<42} {highest:.2f} {bar(highest)}"
+    line = f"{'✓' if highest >= threshold else ' '} {label:<42} {highest:.2f} {bar(highest)}"
     return (line + f" {timeline(values)}" if several else line).rstrip()
 
 
@@ -114,8 +121,8 @@ def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
     return text.getvalue()
 
 
-def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
-    """Format tags as a JSON list of recordings, each with its windows and their probabilities by label.
+def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
+    """Format tags as a JSON list of recordings and their windows: probabilities by label, labels present.
 
     Parameters
     ----------
@@ -123,7 +130,10 @@ def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
         The windows of each recording, by name.
     taxonomy : Taxonomy
         The labels, in the order of the probabilities.
+    threshold : float or numpy.ndarray [shape=(labels,)]
+        Probability from which a label counts as present.
     """
+    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
     content = [
         {
             "audio_filename": name,
@@ -132,9 +142,12 @@ def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
                     "start": round(window.start, 3),
                     "end": round(window.end, 3),
                     "probabilities": {
-                        label: round(float(value), 6)
-                        for label, value in zip(taxonomy.labels, window.probabilities, strict=True)
+                        name: round(float(value), 6)
+                        for name, value in zip(taxonomy.names, window.probabilities, strict=True)
                     },
+                    "present": [
+                        taxonomy.names[index] for index in np.flatnonzero(window.probabilities >= thresholds)
+                    ],
                 }
                 for window in windows
             ],
@@ -144,7 +157,7 @@ def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: float) -> str:
+def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: Threshold) -> str:
     """Format the events of a recording as an Audacity label track.
 
     Parameters
@@ -153,7 +166,7 @@ def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: float)
         The windows of one recording, in order.
     taxonomy : Taxonomy
         The labels, in the order of the probabilities.
-    threshold : float
+    threshold : float or numpy.ndarray [shape=(labels,)]
         Probability from which a window counts as an event of a label.
 
     Returns
@@ -169,7 +182,7 @@ def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: float)
 
 
 def find_events(
-    windows: list[Window], taxonomy: Taxonomy, threshold: float
+    windows: list[Window], taxonomy: Taxonomy, threshold: Threshold
 ) -> list[tuple[str, float, float, float]]:
     """Find the sections of a recording in which a label reaches a threshold.
 
@@ -179,26 +192,27 @@ def find_events(
         The windows of one recording, in order.
     taxonomy : Taxonomy
         The labels, in the order of the probabilities.
-    threshold : float
+    threshold : float or numpy.ndarray [shape=(labels,)]
         Probability from which a window counts.
 
     Returns
     -------
     list of tuple
-        Label, start and end in seconds, and highest probability of each event. Windows that touch or overlap
-        are joined into one event.
+        Name of the label, start and end in seconds, and highest probability of each event. Windows that
+        touch or overlap are joined into one event.
     """
     events = []
-    for index, label in enumerate(taxonomy.labels):
+    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
+    for index, name in enumerate(taxonomy.names):
         merged: list[list[float]] = []
         for window in windows:
-            value = float(window.probabilities[index])
-            if value < threshold:
+            if window.probabilities[index] < thresholds[index]:
                 continue
+            value = float(window.probabilities[index])
             if merged and window.start <= merged[-1][1]:
                 merged[-1][1] = window.end
                 merged[-1][2] = max(merged[-1][2], value)
             else:
                 merged.append([window.start, window.end, value])
-        events += [(label, start, end, highest) for start, end, highest in merged]
+        events += [(name, start, end, highest) for start, end, highest in merged]
     return events

@@ -1,4 +1,4 @@
-"""Where a system and the weights of its features are: trained, exported, of a project, or published."""
+"""Find a system and its pretrained networks: trained, exported, of a project, or published."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +10,15 @@ from ust.tagging import audioset
 from ust.tagging.pretrained import is_packed, unpack
 from ust.util.errors import UserError
 
+PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 PROJECT_MODEL = "model"  # the folder of a project with the tagger that it trained
 
 
 class Location(NamedTuple):
-    """Folder of a system, folder with the weights of its features, and post-processing options."""
+    """Folder of a system, folder of its pretrained networks, and post-processing options."""
 
     system: Path
-    features: Path
+    networks: Path
     inference_options: dict[str, Any]
 
 
@@ -42,7 +43,7 @@ def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Locat
             f"{checkpoint}: a file of weights belongs to the system audioset, not to {path_or_name}"
         )
     if (path / MODEL_FILE).is_file():
-        return Location(path, find_feature_weights(path), {})
+        return Location(path, find_networks(path), {})
     if is_packed(path):
         return Location(*unpack(path))
     if is_project(path):
@@ -53,7 +54,7 @@ def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Locat
     if is_packed(cache_folder() / "models" / path):
         return Location(*unpack(cache_folder() / "models" / path))
     if path.is_dir():
-        return Location(path, find_feature_weights(path), {})  # which names the files that it lacks
+        return Location(path, find_networks(path), {})  # which names the files that it lacks
     raise UserError(
         f"{path_or_name}: no such file or folder; should be the folder of a trained system, a folder of ust "
         f"export, a project of ust init, or {audioset.NAME}"
@@ -65,8 +66,8 @@ def is_project(folder: Path) -> bool:
     return (folder / TAXONOMY).is_file() and (folder / audioset.PARAMS).is_file()
 
 
-def find_feature_weights(path: Path) -> Path:
-    """Return the folder ``features`` beside a system's folder, or beside the parent of a checkpoint's folder.
+def find_networks(path: Path) -> Path:
+    """Return the folder ``pretrained`` beside a system's folder, or beside a checkpoint's parent folder.
 
     Parameters
     ----------
@@ -74,6 +75,6 @@ def find_feature_weights(path: Path) -> Path:
         Folder of a system or of one of its checkpoints.
     """
     for folder in (path.parent, path.parent.parent):
-        if (folder / "features").is_dir():
-            return folder / "features"
-    return path.parent / "features"
+        if (folder / PRETRAINED).is_dir():
+            return folder / PRETRAINED
+    return path.parent / PRETRAINED

@@ -15,9 +15,9 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
-from ust.features.feature import FEATURE_FILE, OnBatch
+from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
-from ust.models.checkpoints import MODEL_FILE, load_system
+from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
 from ust.models.systems import System
 from ust.tagging.locate import locate
 from ust.util.accelerate import accelerate
@@ -76,20 +76,20 @@ class FrontEnd:
 
     Attributes
     ----------
-    name : str
-        Name of the feature in `FEATURES`.
-    folder : Path
-        Folder with the weights of the feature's network, if it has one.
+    kind : str
+        Kind of the feature, a key of `FEATURES`.
+    folder : Path or None
+        Folder of the network's weights; None for a spectrogram.
     config : Section
         Extraction settings, those that determine the values.
-    on_batch : callable or None
-        The feature's network: from a batch of per-clip values to features. None for features without one.
+    embed : callable or None
+        The network: from a batch of its inputs to embeddings. None for a spectrogram.
     """
 
-    name: str
-    folder: Path
+    kind: str
+    folder: Path | None
     config: Any
-    on_batch: OnBatch | None
+    embed: Embed | None
 
     @classmethod
     def load(cls, folder: Path, name: str, attributes: dict[str, Any], device: torch.device) -> "FrontEnd":
@@ -98,53 +98,59 @@ class FrontEnd:
         Parameters
         ----------
         folder : Path
-            Folder with a subfolder of weights for each feature.
+            Folder with a subfolder for each pretrained network.
         name : str
             Name of the feature.
         attributes : dict
             Attributes of the feature file the system was trained with.
         device : torch.device
-            Device the feature's network runs on.
+            Device the network runs on.
 
         Raises
         ------
         UserError
-            If the feature is unknown, or its weights are missing, damaged or not those used in training.
+            If the kind of feature is unknown, or the weights are missing, damaged or not those used in
+            training.
         """
-        if name not in FEATURES:
-            raise UserError(f"the system takes a feature {name!r}, which is not here")
-        feature, weights = FEATURES[name], folder / name
+        kind = attributes["kind"]
+        if kind not in FEATURES:
+            raise UserError(f"the system takes the feature {name}, whose kind {kind!r} is not here")
+        feature = FEATURES[kind]
         config = feature.config_from(attributes)
-        if feature.on_batch is None:
-            return cls(name, weights, config, None)
-        description = read_json(weights / FEATURE_FILE, made_by=f"weights@{name}")
+        if feature.network is None:
+            return cls(kind, None, config, None)
+        weights = folder / feature.network
+        description = read_json(weights / NETWORK_FILE, made_by=f"weights@{feature.network}")
         if description.get("sha256") != attributes["sha256"]:
-            raise UserError(f"{weights}: not the {name} weights that the system was trained with")
-        return cls(name, weights, config, feature.on_batch(weights, config, device))
+            raise UserError(f"{weights}: not the {feature.network} weights that the system was trained with")
+        return cls(kind, weights, config, feature.load(weights, config, device))
+
+    @property
+    def feature(self) -> Feature:
+        """The entry of the kind in `FEATURES`."""
+        return FEATURES[self.kind]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one clip's feature."""
-        return FEATURES[self.name].shape(self.config)
+        return self.feature.shape(self.config)
 
     @property
     def dtype(self) -> str:
         """Data type in which the feature is stored."""
-        return FEATURES[self.name].dtype
+        return self.feature.dtype
 
     def in_float32(self) -> "FrontEnd":
         """Return this front end with its network in float32, whatever precision extraction used."""
         if getattr(self.config, "precision", "float32") == "float32":
             return self
         config = self.config.model_copy(update={"precision": "float32"})
-        on_batch = FEATURES[self.name].on_batch
-        return replace(self, config=config, on_batch=on_batch and on_batch(self.folder, config, CPU))
+        return replace(self, config=config, embed=self.feature.load(self.folder, config, CPU))
 
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """Return the feature [shape=(clips, …)] of mono ten-second clips, in its storage data type."""
-        feature = FEATURES[self.name]
-        values = np.stack([feature.process_clip(clip, sample_rate, self.config) for clip in clips])
-        return values if self.on_batch is None else self.on_batch(values)
+        values = np.stack([self.feature.process_clip(clip, sample_rate, self.config) for clip in clips])
+        return values if self.embed is None else self.embed(values)
 
 
 class Tagger:
@@ -163,6 +169,10 @@ class Tagger:
     ----------
     taxonomy : Taxonomy
         The labels; `taxonomy.labels` is the order of the probabilities.
+    thresholds : numpy.ndarray [shape=(labels,)]
+        Probability from which each label counts as present: that which training stored, otherwise 0.5.
+    warning : str or None
+        A warning if the system was trained on synthetic sound or takes random weights.
     """
 
     def __init__(
@@ -170,13 +180,16 @@ class Tagger:
     ) -> None:
         self.system, self.front_ends, self.device = system.to(device), front_ends, device
         self.taxonomy: Taxonomy = system.taxonomy
+        stored = system.metadata.get("thresholds") or {}
+        self.thresholds = np.array([stored.get(label, 0.5) for label in self.taxonomy.labels])
+        self.warning = provenance_warning(system.metadata)
 
     @classmethod
     def load(
         cls,
         path_or_name: str | Path,
         *,
-        features: str | Path | None = None,
+        networks: str | Path | None = None,
         checkpoint: str | Path | None = None,
         device: torch.device = CPU,
         fast: bool = True,
@@ -196,8 +209,8 @@ class Tagger:
             - a project of ``ust init``; before it is trained, its classes are tagged by AudioSet's;
             - ``"audioset"``: SONYC-UST's labels by AudioSet's classes, without training. The weights are
               downloaded to the cache when they are first needed.
-        features : str or Path, optional
-            Folder with the weights of the features; by default the one that belongs to the system.
+        networks : str or Path, optional
+            Folder of the pretrained networks; by default the one that belongs to the system.
         checkpoint : str or Path, optional
             File with the published weights for ``"audioset"``, instead of downloading them.
         device : torch.device
@@ -221,14 +234,14 @@ class Tagger:
         >>> tagger = Tagger.load("models/cnn_vggish/coarse")  # doctest: +SKIP
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
-        path, own_features, options = locate(path_or_name, checkpoint=checkpoint and Path(checkpoint))
+        path, own_networks, options = locate(path_or_name, checkpoint=checkpoint and Path(checkpoint))
         system = load_system(path, **options | inference_options)
         try:
             inputs = {
                 name: (feature, system.metadata["features"][feature])
                 for name, feature in system.metadata["inputs"].items()
             }
-            folder = Path(features) if features else own_features
+            folder = Path(networks) if networks else own_networks
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in inputs.items()
@@ -261,7 +274,7 @@ class Tagger:
         """
         tagged = list(self.tag(path, window=window, hop=hop))
         table = pd.DataFrame(
-            np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.labels)
+            np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.names)
         )
         table.insert(0, "start", [each.start for each in tagged])
         table.insert(1, "end", [each.end for each in tagged])

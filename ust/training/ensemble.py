@@ -133,7 +133,8 @@ def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
             raise UserError(f"{folder}: was trained with another {differ[0]} than {first}; train both alike")
         features |= member_metadata["features"]
     all_metadata = members.values()
-    return {key: metadata[key] for key in ("versions", "taxonomy", "outputs")} | {
+    common = ("versions", "taxonomy", "outputs", "data_source")
+    return {key: metadata[key] for key in common if key in metadata} | {
         "architecture": "average of " + " and ".join(member["architecture"] for member in all_metadata),
         "inputs": {feature: feature for member in all_metadata for feature in member["inputs"].values()},
         "features": features,

@@ -15,6 +15,17 @@ def bullet_list(problems: Sequence[str], limit: int = 50) -> str:
     return "\n".join(lines)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "recording"), plural(2_000, "recording")
+    ('1 recording', '2,000 recordings')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shorten(names: Sequence[str], limit: int = 3) -> str:
     """Return the first `limit` names, and the number of further ones.
 

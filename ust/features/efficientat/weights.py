@@ -3,15 +3,17 @@
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ust.features.efficientat.network import BANDS, HIDDEN, MobileNet, embedding_size
-from ust.features.feature import FetchFile
+from ust.features.efficientat.network import HIDDEN, MobileNet, embedding_size
+from ust.features.feature import FetchFile, Network
+from ust.features.mn_logmel import BANDS
+from ust.util.config import Section, Seed
 from ust.util.digests import file_digest
 from ust.util.errors import UserError, bullet_list
 from ust.util.seeding import fill_normal, random_stream
@@ -37,6 +39,17 @@ NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EO
                     KeyError, AttributeError, ImportError, IndexError)  # fmt: skip
 
 
+class EfficientAT(Section):
+    """The section ``efficientat`` of params.yaml."""
+
+    weights: Literal[(*RELEASED, RANDOM)] = RANDOM
+    """Released weights, trained on AudioSet (``mn01_as`` to ``mn40_as``), or ``random``."""
+    checkpoint: str | None = None
+    """The release's .pt file, relative to the project; null downloads it."""
+    seed: Seed = 2019
+    """Seed of random weights."""
+
+
 def network_width(weights: str) -> float:
     """Return the width of the network that the named weights belong to.
 
@@ -48,19 +61,8 @@ def network_width(weights: str) -> float:
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
-def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml selects.
-
-    Parameters
-    ----------
-    folder : Path
-    settings : ust.features.efficientat.feature.EfficientATEmbedding
-    fetch_file : FetchFile
-
-    Returns
-    -------
-    dict
-        ``weights`` and ``sha256``.
+def prepare(folder: Path, settings: EfficientAT, fetch_file: FetchFile) -> dict[str, str]:
+    """Write the weights that params.yaml selects; return ``weights`` and ``sha256``.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; checkpoint should name the released weights, or null to download them"
+            f"{path}: no such file; efficientat.checkpoint should name the released weights, or be null"
         ) from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
@@ -206,3 +208,6 @@ def load_network(folder: Path, width: float) -> MobileNet:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: damaged ({reason}); run the stage weights@{folder.name} again") from None
     return network.eval()
+
+
+NETWORK = Network(EfficientAT, prepare)
