@@ -19,8 +19,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from ust.annotations.audioset import class_indices, classes_of_labels
 from ust.annotations.taxonomy import read_taxonomy
-from ust.features.efficientat.audioset import class_indices, classes_of_labels
 from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet
 from ust.tagging.audioset import prepare_audioset

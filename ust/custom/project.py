@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from ust.annotations.audioset import classes_of_labels
 from ust.datasets.collection import Collection
-from ust.features.efficientat.audioset import classes_of_labels
 from ust.util.config import Count, Section, Whole, read_sections
 from ust.util.documents import render_template
 from ust.util.errors import UserError

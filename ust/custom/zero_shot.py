@@ -45,7 +45,7 @@ def tag_collection(collection: Collection, *, progress: Progress = silent) -> No
         FeatureRow(FEATURE, FEATURE, FEATURES[FEATURE].settings()),
         audio=folder,
         augmented=folder,
-        network=locate(folder).features / NETWORK,
+        network=locate(folder).networks / NETWORK,
         out=folder / FEATURE_FILES / f"{FEATURE}.h5",
         threads=compute.threads,
         device=compute.device,
