@@ -4,7 +4,7 @@
 # make check-sonyc   the published figures, too?       make lint       style, known vulnerabilities
 # make docs          the documentation as a site
 # make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
-# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../../city" sets parameters)
+# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
@@ -45,8 +45,7 @@ bench: $(VENV)/installed
 	python -m benchmarks
 
 leaderboard: $(VENV)/installed
-	python -m leaderboard.settings $(SET)
-	cd leaderboard && PYTHONPATH=.. dvc repro
+	python -m stages.leaderboard $(SET)
 	@cat leaderboard/board/table.md
 
 lint: $(VENV)/installed
