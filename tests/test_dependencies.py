@@ -97,7 +97,7 @@ def all_rows(tmp_path_factory):
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import RECIPES
 
-    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
+    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.has_listener}
     features = {
         f"{'embeddings' if feature.network else 'spectrograms'}.{kind}_": {
             "kind": kind,
@@ -106,7 +106,7 @@ def all_rows(tmp_path_factory):
         for kind, feature in FEATURES.items()
     }
     row = {"features": ["mn_logmel_"], "labels": "majority"}
-    known = {"train_baseline": {"frames"}, "train_head": {"head", "attention"}}
+    known = {"train_baseline": {"frames"}, "train_head": {"head", "attention", "audioset_head"}}
     known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {

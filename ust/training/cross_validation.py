@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ust.evaluation.calibration import best_thresholds, fit_calibration
+from ust.evaluation.calibration import Calibration, best_thresholds, fit_calibration
 from ust.evaluation.predictions import write_predictions
 from ust.features.store import ORIGINAL
 from ust.models.examples import Examples, predict
@@ -92,7 +92,13 @@ def predict_probabilities(
 
 
 def fold_metadata(
-    predictions: np.ndarray, examples: Examples, labels: list[str], system: Any, context: TrainingContext
+    predictions: np.ndarray,
+    examples: Examples,
+    labels: list[str],
+    system: Any,
+    context: TrainingContext,
+    *,
+    prior: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
@@ -110,6 +116,8 @@ def fold_metadata(
     system : SystemConfig
         With ``folds`` and ``calibrate``.
     context : TrainingContext
+    prior : numpy.ndarray [shape=(n, outputs)], optional
+        Logits for the calibration to combine with the predictions. It is then fitted on the variants, too.
 
     Returns
     -------
@@ -118,16 +126,22 @@ def fold_metadata(
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
-    clips, groups = examples.clips[original], examples.groups[original]
-    predictions, targets = predictions[original], examples.targets[original]
     metadata: dict[str, Any] = {}
     if system.calibrate:
-        metadata["calibration"] = fit_calibration(predictions, targets[:, columns]).to_dict()
-        uncalibrated, predictions = predictions, predictions.copy()
+        used = original if prior is None else np.ones_like(original)
+        targets, groups = examples.targets[used][:, columns], examples.groups[used]
+        inputs = [predictions[used]] + ([] if prior is None else [prior[used]])
+
+        def fit(rows: Any) -> Calibration:
+            return fit_calibration(inputs[0][rows], targets[rows], *(values[rows] for values in inputs[1:]))
+
+        metadata["calibration"] = fit(slice(None)).to_dict()
+        calibrated = np.empty_like(inputs[0])
         for rest, fold in group_folds(groups, system.folds):
-            predictions[fold] = fit_calibration(uncalibrated[rest], targets[rest][:, columns])(
-                uncalibrated[fold]
-            )
+            calibrated[fold] = fit(rest)(*(values[fold] for values in inputs))
+        predictions = predictions.copy()
+        predictions[used] = calibrated
+    predictions, clips, targets = predictions[original], examples.clips[original], examples.targets[original]
     completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
     write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
     metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))

@@ -1,12 +1,14 @@
 """Training of heads on embeddings; weight decay is chosen by cross-validation on the train clips."""
 
 import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ust.evaluation.calibration import Calibration
+from ust.models.audioset_head import AudioSetHead, complete_head_config
 from ust.models.checkpoints import (
     SavedNetwork,
     build_initialized,
@@ -14,7 +16,7 @@ from ust.models.checkpoints import (
     save_network,
     update_metadata,
 )
-from ust.models.examples import Examples
+from ust.models.examples import Examples, predict
 from ust.models.outputs import output_labels
 from ust.training.augmentation import select_outputs
 from ust.training.config import FlatConfig, Recipe
@@ -24,6 +26,7 @@ from ust.training.stagnation import Epoch
 from ust.training.trainer import fit_classifier
 from ust.training.work import TrainingContext, TrainingData
 from ust.util.config import Count, Positive, Section, Seed, Weight
+from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
@@ -46,7 +49,15 @@ class Heads(Section):
 class HeadConfig(FlatConfig):
     """A row of ``systems`` with this recipe."""
 
-    architecture: Literal["head", "attention"]
+    architecture: Literal["head", "attention", "audioset_head"]
+
+    @model_validator(mode="after")
+    def _check_calibrate(self) -> Self:
+        if self.architecture == "audioset_head" and not self.calibrate:
+            raise ValueError(
+                "calibrate should be true: the calibration of audioset_head weighs its head and its prior"
+            )
+        return self
 
     @property
     def has_folds(self) -> bool:
@@ -59,20 +70,25 @@ def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
 
     Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
     the best out-of-fold score (mean of the levels) is used to train on all clips. Its out-of-fold predictions
-    also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
-    is only recorded for the learning curve.
+    also give the calibration and the thresholds. For the architecture ``audioset_head``, the calibration also
+    weighs the prior and becomes a part of the network. The network of the last epoch is saved; the validation
+    score is only recorded for the learning curve.
 
     Raises
     ------
     UserError
-        If the train clips have fewer sensors than folds, or the loss is no longer finite.
+        If the train clips have fewer sensors than folds, the loss is no longer finite, or ``classes`` of the
+        architecture ``audioset_head`` are wrong.
     """
     labels, train = select_outputs(system, data.train, context.taxonomy)
+    prior = None
+    if system.architecture == "audioset_head":
+        system, prior = _prepare_prior(system, labels, train, context)
     metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
     decay = system.weight_decay[0]
     if system.has_folds:
         decay, predictions = choose_weight_decay(system, data.train, context)
-        metadata |= fold_metadata(predictions, data.train, labels, system, context)
+        metadata |= fold_metadata(predictions, data.train, labels, system, context, prior=prior)
     score = flat_score(labels, data.validate.targets, context.taxonomy)
 
     def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
@@ -82,11 +98,30 @@ def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
         context.callbacks.on_epoch("", epoch)
 
     network = _train(train, system, decay, context, context.name, on_epoch)
+    if prior is not None:
+        network.combine(Calibration.from_dict(metadata.pop("calibration")))
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
     save_network(
         context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
     )
     update_metadata(context.out, epochs=system.max_epochs, converged=True)
+
+
+def _prepare_prior(
+    system: Any, labels: list[str], examples: Examples, context: TrainingContext
+) -> tuple[Any, np.ndarray]:
+    """Return a system with the AudioSet classes of its labels, and the prior's logits of the examples."""
+    try:
+        config = complete_head_config(system.config, context.taxonomy, labels)
+    except ValueError as error:
+        raise UserError(f"systems.{context.name}.{error}") from None
+    network = AudioSetHead(config, len(labels), examples.shapes).to(context.device)
+
+    def prior(**inputs: torch.Tensor) -> torch.Tensor:
+        return network.prior(inputs["embedding"])
+
+    logits = predict(prior, examples, batch_size=64, device=context.device)
+    return system.model_copy(update={"classes": config.classes}), logits
 
 
 def choose_weight_decay(
