@@ -75,7 +75,6 @@ def key(
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
         "compute": [threads, device, *parallel],
-        "minutes": args.minutes,
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
     return digest(source_digest(), source_digest("stages/train.py"), json.dumps(settings, sort_keys=True))
@@ -116,9 +115,6 @@ def main() -> None:
         "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
     )
     parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
-    parser.add_argument(
-        "--minutes", type=float, default=0, help="fewer epochs, if that is what they take (0: any number)"
-    )
     parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["history", "timing"], replaces=["out"])
@@ -130,7 +126,6 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
     from ust.training import distributed
-    from ust.training.budget import within
     from ust.training.hierarchical import check_root
     from ust.training.registry import RECIPES
     from ust.training.systems import read_system
@@ -143,10 +138,8 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
-    if not 0 <= args.minutes < float("inf"):
-        raise UserError(f"--minutes is {args.minutes:g}, should be 0 or more")
     recipe, parallel = RECIPES[system.recipe], ()
-    if compute.processes > 1 and recipe.several_processes and not args.minutes:
+    if compute.processes > 1 and recipe.several_processes:
         parallel = (compute.processes, compute.synchronise)
         if not distributed.is_launched():
             distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
@@ -154,8 +147,10 @@ def main() -> None:
     elif compute.processes > 1:
         if distributed.launch_rank():
             return  # torchrun started several, of which the first trains
-        why = "--minutes is measured" if recipe.several_processes else f"the recipe {system.recipe} trains"
-        log.info("%s: %s in one process; compute.processes is %d", args.system, why, compute.processes)
+        log.info(
+            "%s: the recipe %s trains in one process; compute.processes is %d",
+            args.system, system.recipe, compute.processes,
+        )  # fmt: skip
     if args.seed is not None:
         system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
@@ -190,9 +185,6 @@ def main() -> None:
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
-            if args.minutes:
-                system = within(args.minutes, system, data, work, recipe.fit)
-                log.info("%s: %d epochs in %g minutes", args.system, system.max_epochs, args.minutes)
             started = time.monotonic()
             recipe.fit(system, data, work)
             minutes = (time.monotonic() - started) / 60

@@ -185,7 +185,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
     (tmp_path / "root" / "model.json").write_text("{}")
 
     def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a"):
-        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, minutes=0)
+        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root)
         return stage.key(args, system, data, threads, device)
 
     other = data.train.subset(slice(None), 1 - data.train.targets)

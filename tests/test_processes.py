@@ -198,13 +198,10 @@ def test_another_number_of_processes_than_torchrun_started(two):
 
 @pytest.mark.slow
 def test_recipes_of_one_process_train_in_one_and_say_so(two):
-    """Once, and the stage writes its model; so does a training whose minutes are measured."""
+    """Once, and the stage writes its model."""
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]
     said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
     output = two.run(*words)
     assert output.count(said) == 1
     assert "trained on" in output
     assert (two.path / "two/baseline_fine/model.json").is_file()
-    output = two.run(*train(two), "--minutes", "0.001")
-    assert output.count("cnn: --minutes is measured in one process; compute.processes is 2") == 1
-    assert "trained on" in output

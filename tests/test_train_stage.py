@@ -56,18 +56,15 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
 
 
 def test_recipes_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
-    """compute.processes is for all systems; those that cannot use it stop nothing. So do bounded minutes."""
+    """compute.processes is for all systems; those that cannot use it stop nothing."""
     launched = []
     monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
-    monkeypatch.setattr("ust.training.budget.within", lambda minutes, system, *_: system)
     caplog.set_level(logging.INFO, logger=console.log.name)
     monkeypatch.setattr(console.log, "propagate", True)
     two = {"compute.processes": 2}
     assert len(trained("baseline_fine", two)) == 1
     said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
     assert [record.getMessage() for record in caplog.records].count(said) == 1
-    assert len(trained("cnn", two, "--minutes", 1)) == 1
-    assert "cnn: --minutes is measured in one process; compute.processes is 2" in caplog.text
     assert launched == []
     assert len(trained("cnn", two)) == 0  # but in each of the two that are started
     assert launched == [2]

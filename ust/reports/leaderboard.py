@@ -11,7 +11,7 @@ from pydantic import Field
 from ust.annotations.taxonomy import Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.evaluation import Evaluation, round_floats
-from ust.util.config import Count, Name, Section, Seed, Weight
+from ust.util.config import Count, Name, Section, Seed
 
 FIGURES = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
 PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
@@ -21,7 +21,6 @@ class Leaderboard(Section):
     """Settings of the leaderboard, the section ``leaderboard`` of leaderboard/params.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    minutes: Weight  # limit of each training; 0: none
     bootstrap: Annotated[int, Field(ge=10)]
     against: Name  # the system that all others are compared with
     timed_clips: Count
