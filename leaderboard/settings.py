@@ -13,7 +13,7 @@ from typing import Any
 from ust.cli.console import log_done, parse_args, run_command
 
 HERE = Path(__file__).parent
-KEYS = ("recipe", "architecture", "features", "labels")
+KEYS = ("trainer", "architecture", "features", "labels")
 TABLES = ("features", "labels", "relabel", "systems", "ensembles", "checkpoints")
 # By the overlay's, not added to.
 REPLACED = ("relabel", "systems", "hierarchies", "ensembles", "checkpoints", "features")

@@ -14,8 +14,9 @@ from stages import run_stage
 from ust.cli.console import log, log_done, parse_args, progress
 
 if TYPE_CHECKING:
-    from ust.training.config import SystemConfig
-    from ust.training.work import TrainingData
+    from ust.training.config import System
+    from ust.training.context import TrainingData
+    from ust.training.trainer import Epoch
 
 
 class History:
@@ -24,19 +25,19 @@ class History:
     def __init__(self, system: str) -> None:
         self.system, self.rows = system, []
 
-    def on_epoch(self, node: str, epoch: Any) -> None:
+    def on_epoch(self, node: str, epoch: "Epoch") -> None:
         """Add an epoch, and say how it went."""
         self._add(node, epoch)
         text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
-    def on_resume(self, node: str, epochs: list[Any]) -> None:
+    def on_resume(self, node: str, epochs: "list[Epoch]") -> None:
         """Add the epochs that a training goes on from."""
         for epoch in epochs:
             self._add(node, epoch)
         log.info("%s: going on after epoch %d", node or self.system, len(epochs))
 
-    def _add(self, node: str, epoch: Any) -> None:
+    def _add(self, node: str, epoch: "Epoch") -> None:
         network = f"{self.system}/{node}" if node else self.system
         self.rows.append({"network": network, "epoch": epoch.number, **epoch.figures()})
 
@@ -53,7 +54,7 @@ class History:
 
 def key(
     args: argparse.Namespace,
-    system: "SystemConfig",
+    system: "System",
     data: "TrainingData",
     threads: int,
     device: str,
@@ -67,11 +68,11 @@ def key(
         for each in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
-    groups = data.train.groups.tolist() if system.has_folds else []
+    groups = data.train.groups.tolist() if system.training.has_folds else []
     settings = {
         "sensors": digest(*groups),
         "name": args.system,
-        "system": system.model_dump(),
+        "system": system.to_dict(),
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
         "compute": [threads, device, *parallel],
@@ -112,7 +113,7 @@ def main() -> None:
         "--pretrained", type=Path, help="folder of the stages weights, of a network that is fine-tuned"
     )
     parser.add_argument(
-        "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
+        "--annotations", type=Path, help="annotations.csv, for a trainer whose folds keep sensors apart"
     )
     parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
     parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
@@ -126,10 +127,14 @@ def main() -> None:
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
     from ust.training import distributed
-    from ust.training.hierarchical import check_root
-    from ust.training.registry import RECIPES
-    from ust.training.systems import read_system
-    from ust.training.work import TrainingContext, check_inputs, describe_model, training_data
+    from ust.training.context import (
+        TrainingContext,
+        check_inputs,
+        check_root,
+        describe_model,
+        training_data,
+    )
+    from ust.training.registry import TRAINERS, read_system
     from ust.util.config import Compute, read_sections
     from ust.util.device import prepare_device
     from ust.util.digests import source_digest
@@ -138,8 +143,8 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
-    recipe, parallel = RECIPES[system.recipe], ()
-    if compute.processes > 1 and recipe.several_processes:
+    trainer, parallel = TRAINERS[system.row.trainer], ()
+    if compute.processes > 1 and trainer.several_processes:
         parallel = (compute.processes, compute.synchronise)
         if not distributed.is_launched():
             distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
@@ -148,12 +153,12 @@ def main() -> None:
         if distributed.launch_rank():
             return  # torchrun started several, of which the first trains
         log.info(
-            "%s: the recipe %s trains in one process; compute.processes is %d",
-            args.system, system.recipe, compute.processes,
+            "%s: %s trains in one process; compute.processes is %d",
+            args.system, system.row.trainer, compute.processes,
         )  # fmt: skip
     if args.seed is not None:
-        system = system.model_copy(update={"seed": args.seed})
-    if getattr(system, "root", None) == "flat":
+        system = system.with_training(seed=args.seed)
+    if getattr(system.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
     if parallel:
@@ -161,23 +166,23 @@ def main() -> None:
         if distributed.rank():
             log.setLevel(logging.CRITICAL)  # the first one speaks for all
     taxonomy = read_taxonomy(args.taxonomy)
-    labels = read_labels(args.labels / f"{system.labels}.csv", taxonomy)
+    labels = read_labels(args.labels / f"{system.row.labels}.csv", taxonomy)
 
     sensors = {}
-    if system.has_folds:
+    if system.training.has_folds:
         if args.annotations is None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
-    cache_gib = system.cache_gib / distributed.world_size()  # each process keeps rows of its own
+    cache_gib = system.training.cache_gib / distributed.world_size()  # each process keeps rows of its own
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(system, taxonomy, features)
         metadata["digests"] = {
-            "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
+            "architecture": source_digest(f"ust/models/{system.row.architecture}.py", "ust/models/layers.py"),
             "features": {name: features[key].digest() for key, name in system.inputs.items()},
         }
         with _folders(args, identity) as (out, states), distributed.report_lost_processes():
@@ -186,7 +191,7 @@ def main() -> None:
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
             started = time.monotonic()
-            recipe.fit(system, data, work)
+            trainer.fit(system, data, work)
             minutes = (time.monotonic() - started) / 60
         if distributed.rank() == 0:
             history.write(args.history)

@@ -91,12 +91,12 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def all_rows(tmp_path_factory):
-    """The stages with rows for all label rules, features, architectures and recipes."""
+    """The stages with rows for all label rules, features, architectures and trainers."""
     from ust.annotations.rules.registry import RULES
     from ust.features.extraction import feature_source
     from ust.features.registry import FEATURES
     from ust.models.registry import ARCHITECTURES
-    from ust.training.registry import RECIPES
+    from ust.training.registry import TRAINERS
 
     labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
     features = {
@@ -108,12 +108,12 @@ def all_rows(tmp_path_factory):
     known |= {"train_finetune": {"mobilenet"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {
-        f"systems.{recipe}_{architecture}": row | {"recipe": recipe, "architecture": architecture}
-        for recipe in RECIPES
-        for architecture in known.get(recipe, flat)
-        if "hierarchical" not in recipe
+        f"systems.{trainer}_{architecture}": row | {"trainer": trainer, "architecture": architecture}
+        for trainer in TRAINERS
+        for architecture in known.get(trainer, flat)
+        if "hierarchical" not in trainer
     }
-    tree = row | {"recipe": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
+    tree = row | {"trainer": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
         "relabel.heard": {"rule": "relabel", "feature": "mn"},
         "hierarchies.code": tree,
@@ -207,6 +207,7 @@ def rests_on(graph, module: str) -> set[str]:
                                       "train_hierarchy")),
         ("ust/models/frames.py", ("train@baseline_fine", "train@baseline_coarse")),
         ("ust/training/train_baseline.py", ("train@baseline_fine", "train@baseline_coarse")),
+        ("ust/training/train.py", ("train", "train_hierarchy")),
         ("ust/training/train_hierarchical.py", ("train_hierarchy",)),
         ("ust/training/schedules.py", ("train", "train_hierarchy")),
         ("ust/models/systems.py", ("train", "train_hierarchy", "predict")),
@@ -283,7 +284,9 @@ def test_declared_params_are_what_the_script_reads(name):
         if called == "read_sections":
             read |= {word.arg for word in node.keywords if word.arg}
         elif called == "read_system":
-            read |= {"model.${item.architecture}", "${item.recipe}", table + ".${key}"}
+            read |= {"model.${item.architecture}", "${item.trainer}", table + ".${key}"}
+            # The settings of a hierarchy complete those of its section.
+            read |= {"train"} if table == "hierarchies" else set()
         elif called == "read_label_quality":
             read |= {"label_quality"}
         elif called == "read_coarse_mode":

@@ -19,7 +19,7 @@ def test_changing_a_system_reruns_that_system(project):
     project.dvc("checkout")
 
 
-def test_changing_the_recipe_reruns_its_systems_but_not_extraction(project):
+def test_changing_the_trainer_reruns_its_systems_but_not_extraction(project):
     params = project.path / "params.yaml"
     change_params(params, params, {"train.lr": 0.001})
     changed = project.dvc("status")

@@ -61,7 +61,7 @@ def test_means_ranges_and_paired_intervals(entries):
     assert {line.count("|") for line in table.splitlines()} == {11}
 
 
-def test_another_value_in_a_recipe_makes_its_trainings_stale_and_no_others(tmp_path, monkeypatch):
+def test_another_value_in_a_trainer_makes_its_trainings_stale_and_no_others(tmp_path, monkeypatch):
     """As `make leaderboard SET=train_finetune.max_epochs=30` after a run, by DVC's own account."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
@@ -84,14 +84,14 @@ def test_another_value_in_a_recipe_makes_its_trainings_stale_and_no_others(tmp_p
     Repo.init(tmp_path, no_scm=True)
     before = compete()
     content = read_yaml(params)
-    recipes = {name: content["systems"][name]["recipe"] for name in content["leaderboard"]["systems"]}
-    assert len(before) == len(recipes) * len(content["leaderboard"]["seeds"])
-    sections = set(recipes.values())
+    trainers = {name: content["systems"][name]["trainer"] for name in content["leaderboard"]["systems"]}
+    assert len(before) == len(trainers) * len(content["leaderboard"]["seeds"])
+    sections = set(trainers.values())
     assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
-    for recipe in sections:
-        settings.main(["--out", str(params), f"{recipe}.max_epochs=77"])
+    for trainer in sections:
+        settings.main(["--out", str(params), f"{trainer}.max_epochs=77"])
         stale = {name for name, dependency in before.items() if dependency.status()}
-        wanted = {system for system, of_system in recipes.items() if of_system == recipe}
+        wanted = {system for system, of_system in trainers.items() if of_system == trainer}
         assert stale == {name for name in before if name.split("@")[1].rsplit("-", 1)[0] in wanted}
 
 

@@ -15,9 +15,9 @@ from ust.features.extraction import feature_source
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
+from ust.training.config import System
 from ust.training.ensemble import Pair
-from ust.training.registry import RECIPES
-from ust.training.systems import TABLES, Model, architecture_defaults, complete_system, recipe_of
+from ust.training.registry import TABLES, TRAINERS, build_system, check_networks
 from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
 from ust.util.documents import read_yaml
 from ust.util.errors import shorten
@@ -31,7 +31,7 @@ SECTIONS: dict[str, Any] = {
     "label_quality": LabelQuality,
     "augment": Augment,
     "features": Annotated[dict[Name, str], Field(min_length=1)],
-    "model": Model,
+    "model": dict[Name, Any],
     "systems": Rows,
     "hierarchies": Rows,
     "ensembles": dict[Name, Pair],
@@ -41,7 +41,7 @@ SECTIONS: dict[str, Any] = {
     "submission": Name,
     "submit": Submit,
     "compute": Compute,
-    **{name: recipe.settings for name, recipe in RECIPES.items()},
+    **{name: trainer.settings for name, trainer in TRAINERS.items()},
 }
 
 
@@ -65,13 +65,16 @@ def check_params_content(path: Path, content: dict[str, Any]) -> None:
     # A feature that is not extracted needs no section.
     fields |= {name: (feature.settings | None, None) for name, feature in FEATURES.items()}
     model = create_model("Params", __base__=Section, **fields)
+    problems = check_networks(content["model"]) if isinstance(content.get("model"), dict) else []
     try:
         params = model.model_validate(content)
     except ValidationError as error:
-        raise parameter_error(path, explain_validation_error(error, model)) from None
-    of_systems, held_out = _systems(params)
+        problems = explain_validation_error(error, model) + problems
+    if problems:
+        raise parameter_error(path, problems)
+    of_systems, with_folds = _systems(params, content)
     problems = [*_features(params), *_labels(params), *of_systems]
-    problems += [*_ensembles(params, held_out), *_checkpoints(params)]
+    problems += [*_ensembles(params, with_folds), *_checkpoints(params)]
     if problems:
         raise parameter_error(path, problems)
 
@@ -109,10 +112,10 @@ def _labels(params: Any) -> list[str]:
     return problems
 
 
-def _systems(params: Any) -> tuple[list[str], set[str]]:
-    """What is wrong with systems, and those that keep out-of-fold predictions."""
+def _systems(params: Any, content: dict[str, Any]) -> tuple[list[str], set[str]]:
+    """Return what is wrong with systems, and the names of those that keep out-of-fold predictions."""
     problems: list[str] = []
-    held_out: set[str] = set()
+    with_folds: set[str] = set()
     unfit: dict[str, list[str]] = {}
     names: set[str] = set()
     for table in TABLES:
@@ -121,19 +124,18 @@ def _systems(params: Any) -> tuple[list[str], set[str]]:
             if name in names:
                 problems.append(f"{where}: there is a system of that name; give it another")
             names.add(name)
-            defaults = architecture_defaults(params.model, row) | dict(getattr(params, recipe_of(table, row)))
-            system, found = complete_system(table, name, row, defaults)
-            problems += found
+            system, row_problems = build_system(table, name, row, content)
+            problems += row_problems
             if system is not None:
-                problems += _has(params, where, system)
-                held_out |= {name} if system.has_folds else set()
-                unfit.setdefault(_fits(params, system), []).append(name)
+                problems += _check_names(params, where, system)
+                with_folds |= {name} if system.training.has_folds else set()
+                unfit.setdefault(_check_shapes(params, system), []).append(name)
     unfit.pop("", None)
     problems += [f"{problem} (of {shorten(names)})" for problem, names in unfit.items()]
-    return problems, held_out
+    return problems, with_folds
 
 
-def _ensembles(params: Any, held_out: set[str]) -> list[str]:
+def _ensembles(params: Any, with_folds: set[str]) -> list[str]:
     problems = []
     known = {*params.systems, *params.hierarchies}
     for name, row in params.ensembles.items():
@@ -146,39 +148,41 @@ def _ensembles(params: Any, held_out: set[str]) -> list[str]:
             problems.append(f"{where}.second: is {row.second!r}, should be another than first")
         for key in ("first", "second"):
             member = getattr(row, key)
-            if member in held_out:
+            if member in with_folds:
                 continue
             reason = "keeps no out-of-fold predictions" if member in known else "is no system"
             problems.append(
                 f"{where}.{key}: is {member!r}, which {reason}; should be a system of train_head, one of "
                 "train_finetune with folds, or an ensemble above this one"
             )
-        held_out = held_out | {name}
+        with_folds = with_folds | {name}
     return problems
 
 
-def _has(params: Any, where: str, system: Any) -> list[str]:
-    """Whether a system's labels and features are there."""
-    if system.labels not in params.labels and system.labels not in params.relabel:
-        return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
-    if getattr(params.model, system.architecture) is None:
-        return [f"model.{system.architecture}: is missing, should be given, if only as {{}}"]
-    if missing := [name for name in system.features if name not in params.features]:
+def _check_names(params: Any, where: str, system: System) -> list[str]:
+    """Return what is wrong with the names of labels, features and architecture in a row."""
+    row = system.row
+    if row.labels not in params.labels and row.labels not in params.relabel:
+        return [f"{where}.labels: is {row.labels!r}, should be a row of labels"]
+    if row.architecture not in params.model:
+        return [f"model.{row.architecture}: is missing, should be given, if only as {{}}"]
+    if missing := [name for name in row.features if name not in params.features]:
         return [f"{where}.features: {', '.join(missing)} should be one of features"]
     return []
 
 
-def _fits(params: Any, system: Any) -> str:
-    """What of its features a system cannot take; empty where there is nothing to say."""
+def _check_shapes(params: Any, system: System) -> str:
+    """Return why a system cannot take its features; "" if it can, or if a feature itself is wrong."""
     shapes = {}
     for name, feature in system.inputs.items():
         settings = getattr(params, feature, None)
         if feature not in FEATURES or settings is None:
-            return ""  # which is said of the feature itself
+            return ""
         if FEATURES[feature].is_embedding != (name in OF_EMBEDDINGS):
             kinds = ("an embedding", "a spectrogram")
             is_one, wanted = kinds if FEATURES[feature].is_embedding else kinds[::-1]
-            return f"the feature {feature} is {is_one}, the architecture {system.architecture} takes {wanted}"
+            architecture = system.row.architecture
+            return f"the feature {feature} is {is_one}, the architecture {architecture} takes {wanted}"
         shapes[name] = FEATURES[feature].shape(FEATURES[feature].config_from(settings.model_dump()))
     try:
         system.check_shapes(shapes)

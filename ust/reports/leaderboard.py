@@ -26,7 +26,7 @@ class Leaderboard(Section):
     timed_clips: Count
     systems: Annotated[list[Name], Field(min_length=1)]
     pairs: list[dict[str, Name]]  # rows of ensembles, each with its name
-    # For dvc.yaml: system, seed and recipe of each training.
+    # For dvc.yaml: system, seed and trainer of each training.
     runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
 
     @property
