@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class History:
-    """What each epoch of each network came to, as a table, and a line of the log for each."""
+    """Learning curves of all networks, as a table; logs one line per epoch."""
 
     def __init__(self, system: str) -> None:
         self.system, self.rows = system, []
 
     def on_epoch(self, node: str, epoch: "Epoch") -> None:
-        """Add an epoch, and say how it went."""
+        """Add an epoch and log its figures."""
         self._add(node, epoch)
         text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
     def on_resume(self, node: str, epochs: "list[Epoch]") -> None:
-        """Add the epochs that a training goes on from."""
+        """Add the epochs before a resumed training."""
         for epoch in epochs:
             self._add(node, epoch)
         log.info("%s: going on after epoch %d", node or self.system, len(epochs))
@@ -42,13 +42,13 @@ class History:
         self.rows.append({"network": network, "epoch": epoch.number, **epoch.figures()})
 
     def write(self, path: Path) -> None:
-        """Write ``network, epoch`` and the figures."""
+        """Write a CSV file with the columns ``network``, ``epoch`` and the figures."""
         import pandas as pd
 
         from ust.util.files import atomic_write
 
         with atomic_write(path) as partial:
-            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network: a root of another's
+            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network was trained
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -60,7 +60,8 @@ def key(
     device: str,
     *parallel: Any,
 ) -> str:
-    """Stands for all that the training depends on: what is left of one with another is not gone on from."""
+    """Return a digest of everything that the training depends on; a state with another one is not resumed."""
+    from ust.features.feature import FEATURE_FILE
     from ust.util.digests import digest, file_digest, source_digest, versions
 
     contents = [
@@ -68,13 +69,18 @@ def key(
         for each in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
+    # The description of a pretrained network has the digest of its weights.
+    pretrained = (
+        [args.pretrained / name / FEATURE_FILE for name in system.row.features] if args.pretrained else []
+    )
+    pretrained = [path for path in pretrained if path.is_file()]
     groups = data.train.groups.tolist() if system.training.has_folds else []
     settings = {
         "sensors": digest(*groups),
         "name": args.system,
         "system": system.to_dict(),
         "data": [digest(*parts) for parts in contents],
-        "files": [file_digest(path) for path in (args.taxonomy, *root)],
+        "files": [file_digest(path) for path in (args.taxonomy, *root, *pretrained)],
         "compute": [threads, device, *parallel],
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
@@ -83,7 +89,7 @@ def key(
 
 @contextmanager
 def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Path]]:
-    """The folders for the models and for states; other processes than the first write no models."""
+    """Yield the folders for models and for states; only the first process writes into them."""
     from ust.training import distributed
     from ust.util.folders import resumable_folder
 
@@ -151,7 +157,7 @@ def main() -> None:
             return
     elif compute.processes > 1:
         if distributed.launch_rank():
-            return  # torchrun started several, of which the first trains
+            return  # of the processes that torchrun started, only the first trains
         log.info(
             "%s: %s trains in one process; compute.processes is %d",
             args.system, system.row.trainer, compute.processes,
@@ -164,7 +170,7 @@ def main() -> None:
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():
-            log.setLevel(logging.CRITICAL)  # the first one speaks for all
+            log.setLevel(logging.CRITICAL)  # only the first process logs
     taxonomy = read_taxonomy(args.taxonomy)
     labels = read_labels(args.labels / f"{system.row.labels}.csv", taxonomy)
 
@@ -175,7 +181,7 @@ def main() -> None:
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
-    cache_gib = system.training.cache_gib / distributed.world_size()  # each process keeps rows of its own
+    cache_gib = system.training.cache_gib / distributed.world_size()  # each process caches its own rows
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy, sensors)

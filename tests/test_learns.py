@@ -14,6 +14,7 @@ from tiny import BASELINE, CODE, CONFIG, CPU, FLAT, HIERARCHY, changed, fit
 from torch import nn
 
 from stages import train as stage
+from ust.features.feature import FEATURE_FILE
 from ust.models.cnn_vggish import CNNVGGish
 from ust.training.context import TrainingContext, training_data
 from ust.training.registry import TRAINERS, read_system
@@ -188,9 +189,11 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         file.digest = lambda name=name: name
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "model.json").write_text("{}")
+    (tmp_path / "vggish").mkdir()
+    (tmp_path / "vggish" / FEATURE_FILE).write_text("{}")
 
-    def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a"):
-        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root)
+    def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a", pretrained=None):
+        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, pretrained=pretrained)
         return stage.key(args, system, data, threads, device)
 
     other = data.train.subset(slice(None), 1 - data.train.targets)
@@ -205,6 +208,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         key(threads=2),
         key(device="cuda"),
         key(name="b"),
+        key(pretrained=tmp_path),
     ]
     assert key() == keys[0]
     assert len(set(keys)) == len(keys)
