@@ -1,4 +1,4 @@
-"""Average trained systems, by shares that suit their out-of-fold predictions of the train clips."""
+"""Average trained systems, with weights fitted on their out-of-fold predictions of the train clips."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from ust.cli.console import log_done, parse_args
 
 
 def main() -> None:
-    """Write a folder that is read as any other system is, of copies of its members."""
+    """Write the folder of an ensemble, with copies of its members."""
     parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__)
     parser.add_argument("members", type=Path, nargs="+", help="folders of the stages train and ensemble")
     parser.add_argument("labels", type=Path, help="CSV of the stage aggregate_labels")

@@ -52,7 +52,7 @@ def main() -> None:
 
     params = read_yaml(args.params)
     systems = list(params["checkpoints"])
-    trained = [*params["systems"], *params["hierarchies"]]
+    trained = [*params["systems"], *params["hierarchies"], *params["pretrained"]]
     history = combine_histories([args.history / f"{name}.csv" for name in trained])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))

@@ -32,16 +32,16 @@ def main() -> None:
     from ust.util.folders import atomic_folder
 
     params = read_yaml(args.params)
-    systems = params["systems"] | params["hierarchies"]
+    systems = params["systems"] | params["hierarchies"] | params["pretrained"]
     names = list(params["checkpoints"])
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in names}
-    recipes = {
-        name: systems.get(row["model"].split("/")[0], {}).get("recipe", "ensemble")
+    trainers = {
+        name: systems.get(row["model"].split("/")[0], {}).get("trainer", "ensemble")
         for name, row in params["checkpoints"].items()
     }
     rows = {name: table_row(name, found) for name, found in metrics.items()}
-    baselines = [rows[name] for name in names if recipes[name] == "train_baseline"]
-    others = [rows[name] for name in names if recipes[name] != "train_baseline"]
+    baselines = [rows[name] for name in names if trainers[name] == "train_baseline"]
+    others = [rows[name] for name in names if trainers[name] != "train_baseline"]
 
     metadata = metrics[names[0]]["rests_on"]
     text = f"{metadata['clips']} {metadata['split']} clips of the data source '{metadata.get('data_source')}'"

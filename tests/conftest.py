@@ -198,7 +198,7 @@ def tables(taxonomy):
 def data(stored, tables, taxonomy):
     from tiny import FLAT
 
-    from ust.training.work import training_data
+    from ust.training.context import training_data
 
     return training_data(FLAT, tables[0], stored, taxonomy)
 
@@ -209,7 +209,7 @@ def work(tmp_path, taxonomy, monkeypatch):
     import torch
     from tiny import CPU, Heard, Tiny
 
-    from ust.training.work import TrainingContext
+    from ust.training.context import TrainingContext
 
     heard = Heard()
 

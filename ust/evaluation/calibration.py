@@ -94,6 +94,35 @@ def fit_calibration(
     return Calibration(np.maximum(scale, MIN_SCALE), shift, *weight)
 
 
+def fit_combination(
+    predicted: np.ndarray, prior: np.ndarray, targets: np.ndarray, *, share: float
+) -> Calibration:
+    """Fit the weights of held-out predictions and of a prior, whose logits they are added to.
+
+    The weights are those of `fit_calibration`, averaged with a calibration of the prior alone. Folds that
+    keep sensors apart have the same recordings or sounds on both sides. They therefore favour the trained
+    classifier more than it deserves on other recordings; the average corrects for that.
+
+    Parameters
+    ----------
+    predicted : numpy.ndarray [shape=(clips, labels)]
+        Probabilities of clips that the classifier was not trained on.
+    prior : numpy.ndarray [shape=(clips, labels)]
+        Logits of a classifier that was trained on other data; a constant for a label without prior.
+    targets : numpy.ndarray [shape=(clips, labels)]
+        From 0 to 1.
+    share : float
+        Weight of the calibrated prior in the average, in [0, 1].
+    """
+    both, alone = fit_calibration(predicted, targets, prior), fit_calibration(_sigmoid(prior), targets)
+    shares = np.where(np.ptp(prior, axis=0) > 0, share, 0.0)
+    return Calibration(
+        (1 - shares) * both.scale,
+        (1 - shares) * both.shift + shares * alone.shift,
+        (1 - shares) * both.prior_scale + shares * alone.scale,
+    )
+
+
 def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, float]:
     """Return, for each label, the threshold with the highest F1.
 

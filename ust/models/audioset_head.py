@@ -50,9 +50,10 @@ class AudioSetHead(PerceptronHead):
     of_frames: ClassVar[bool] = False
 
     class Config(HeadConfig):
-        """Settings of the head, and the AudioSet classes of each output, by default those of the taxonomy."""
+        """Settings of the head and its prior."""
 
         classes: dict[str, list[str]] | None = None
+        """AudioSet classes of each label; null for those of the taxonomy's labels."""
 
         @property
         def description(self) -> str:

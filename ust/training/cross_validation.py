@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ust.evaluation.calibration import Calibration, best_thresholds, fit_calibration
+from ust.evaluation.calibration import Calibration, best_thresholds, fit_calibration, fit_combination
 from ust.evaluation.predictions import write_predictions
 from ust.features.store import ORIGINAL
 from ust.models.examples import Examples, predict
 from ust.models.outputs import complete_labels
 from ust.models.systems import CalibratedClassifier
-from ust.training.work import TrainingContext
+from ust.training.context import TrainingContext
 from ust.util.errors import UserError
 
 
@@ -40,7 +40,7 @@ def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np
     [2 3] [0 1]
     [0 1] [2 3]
     """
-    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all recipes
+    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all trainers
 
     group_count = len(np.unique(groups))
     if group_count < count:
@@ -54,7 +54,7 @@ OUT_OF_FOLD = "out_of_fold.csv"
 
 
 def cross_val_predict(
-    system: Any,
+    folds: int,
     examples: Examples,
     context: TrainingContext,
     train: Callable[[Examples, Examples, int], torch.nn.Module],
@@ -63,8 +63,8 @@ def cross_val_predict(
 
     Parameters
     ----------
-    system : SystemConfig
-        With ``folds``.
+    folds : int
+        Number of folds.
     examples : Examples
         With targets of the network's outputs.
     context : TrainingContext
@@ -78,7 +78,7 @@ def cross_val_predict(
         Probabilities.
     """
     held_out = np.zeros(examples.targets.shape, np.float32)
-    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, system.folds)):
+    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, folds)):
         others, this = (examples.subset(which, examples.targets[which]) for which in (train_rows, held_rows))
         held_out[held_rows] = predict_probabilities(train(others, this, number), this, context)
     return held_out
@@ -95,10 +95,12 @@ def fold_metadata(
     predictions: np.ndarray,
     examples: Examples,
     labels: list[str],
-    system: Any,
     context: TrainingContext,
     *,
+    folds: int,
+    calibrate: bool,
     prior: np.ndarray | None = None,
+    prior_share: float = 0.0,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
@@ -113,33 +115,40 @@ def fold_metadata(
         With targets of all labels.
     labels : list of str
         Labels of the network's outputs.
-    system : SystemConfig
-        With ``folds`` and ``calibrate``.
     context : TrainingContext
+    folds : int
+        Number of folds of the predictions.
+    calibrate : bool
+        Whether to fit a calibration.
     prior : numpy.ndarray [shape=(n, outputs)], optional
-        Logits for the calibration to combine with the predictions. It is then fitted on the variants, too.
+        Logits of a classifier that the calibration combines with the predictions; see
+        `ust.evaluation.calibration.fit_combination`. It is then fitted on the variants, too.
+    prior_share : float
+        Share of the prior in the result.
 
     Returns
     -------
     dict
-        ``thresholds`` by label and, if `system` calibrates, ``calibration``.
+        ``thresholds`` by label and, with `calibrate`, ``calibration``.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
     metadata: dict[str, Any] = {}
-    if system.calibrate:
+    if calibrate:
         used = original if prior is None else np.ones_like(original)
-        targets, groups = examples.targets[used][:, columns], examples.groups[used]
-        inputs = [predictions[used]] + ([] if prior is None else [prior[used]])
+        uncalibrated, targets = predictions[used], examples.targets[used][:, columns]
+        logits = np.zeros_like(uncalibrated) if prior is None else prior[used]
 
         def fit(rows: Any) -> Calibration:
-            return fit_calibration(inputs[0][rows], targets[rows], *(values[rows] for values in inputs[1:]))
+            if prior is None:
+                return fit_calibration(uncalibrated[rows], targets[rows])
+            return fit_combination(uncalibrated[rows], logits[rows], targets[rows], share=prior_share)
 
         metadata["calibration"] = fit(slice(None)).to_dict()
-        calibrated = np.empty_like(inputs[0])
-        for rest, fold in group_folds(groups, system.folds):
-            calibrated[fold] = fit(rest)(*(values[fold] for values in inputs))
         predictions = predictions.copy()
+        calibrated = np.empty_like(uncalibrated)
+        for rest, fold in group_folds(examples.groups[used], folds):
+            calibrated[fold] = fit(rest)(uncalibrated[fold], logits[fold])
         predictions[used] = calibrated
     predictions, clips, targets = predictions[original], examples.clips[original], examples.targets[original]
     completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()

@@ -32,10 +32,14 @@ LIMIT = 1e-4  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 class Relabel(Pooled):
     """Parameters of the rule: those of ``pooled`` and of the classifier."""
 
-    listener: Annotated[str, Field(pattern=r"\.(h5|csv)$")]  # file of embeddings, or of predictions
-    penalty: Positive  # of the ridge regression on embeddings, per dimension
-    folds: Annotated[int, Field(ge=2)]  # of the regression, grouped by sensor
-    rounds: Annotated[int, Field(ge=1, le=3)]
+    listener: Annotated[str, Field(pattern=r"\.(h5|csv)$")]
+    """A feature file of embeddings, or a CSV file of predictions in the submission layout."""
+    penalty: Positive = 1.0
+    """Penalty of the ridge regression on embeddings, per dimension."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Cross-validation folds of the regression, which keep sensors apart."""
+    rounds: Annotated[int, Field(ge=1, le=3)] = 3
+    """How often the listener is compared with the labels and the labels are estimated again."""
 
 
 def estimate_relabel(
