@@ -106,8 +106,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         (
             "systems.cnn.trainer",
             "train_head",
-            "architecture: is 'cnn', should be one of head, attention, "
-            "audioset_head, the architectures of train_head",
+            "architecture: is 'cnn', should be one of head, attention, audioset_head, the architectures of",
         ),
         ("evaluate.labels", "all", "evaluate.labels: is 'all', should be a row of labels"),
         ("checkpoints.cnn.model", "cmm/coarse", "checkpoints.cnn.model: is 'cmm/coarse', should begin with"),
