@@ -2,12 +2,13 @@
 by class."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ust.cli.console import log, log_done, parse_args, progress, run_command
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write results.json, table.md, cost.png and classes.png."""
     parser = argparse.ArgumentParser(prog="python -m stages.leaderboard", description=__doc__)
     parser.add_argument("results", type=Path, help="folder of SEED/SYSTEM/predictions.csv and timing.json")
@@ -15,7 +16,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the stage download")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"], argv=argv)
 
     from ust.annotations.annotations import read_coarse_mode, read_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
