@@ -16,14 +16,10 @@ from ust.util.errors import UserError, bullet_list
 class Folder(Section):
     """The section ``data.folder`` of params.yaml."""
 
-    seed: Seed
-    validate_: Rate = Field(alias="validate")
-
-
-def require_path(data: Any) -> None:
-    """Raise ValueError unless ``data.path`` is set."""
-    if not data.path:
-        raise ValueError("source 'folder' needs data.path, a folder with a folder for each class")
+    seed: Seed = 2019
+    """Seed of the split."""
+    validate_: Rate = Field(0.2, alias="validate")
+    """Share of the clips in the split validate."""
 
 
 def fetch(place: Destination, data: Any) -> Summary:
@@ -53,4 +49,4 @@ def fetch(place: Destination, data: Any) -> Summary:
     )
 
 
-SOURCE = Source(fetch, settings=Folder, check=require_path)
+SOURCE = Source(fetch, settings=Folder)

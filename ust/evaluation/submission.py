@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.evaluation import HEADLINES
+from ust.evaluation.metrics import HEADLINES
 from ust.evaluation.predictions import read_predictions
 from ust.util.config import Name, Section
 from ust.util.documents import read_yaml
@@ -28,8 +28,11 @@ class Submit(Section):
     """Settings of the stage submit, the content of the metadata file."""
 
     label: Name
+    """Last name of the corresponding author, institute, task and number, joined by underscores."""
     name: str
+    """Name of the system."""
     authors: Annotated[list[Author], Field(min_length=1)]
+    """The authors, each with lastname, firstname, email and affiliation; the corresponding one first."""
 
 
 def submission_metadata(
