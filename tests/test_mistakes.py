@@ -269,8 +269,9 @@ def test_no_disk_or_no_rights(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["noise.wav"], "params.yaml: no such file, so --system is needed"),
-        (["noise.wav", "--params", "{params}"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn", "--params", "{params}"], "models: no such folder; run this in the project's"),
+        (["--checkpoint", "noise.wav"], "noise.wav: refused: not a state dict of tensors alone"),
     ],
 )
 def test_outside_the_project(project, tmp_path, material, words, part):
@@ -278,7 +279,7 @@ def test_outside_the_project(project, tmp_path, material, words, part):
     shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
     words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]
     done = subprocess.run(
-        [sys.executable, "-m", "stages.tag", *words],
+        [sys.executable, "-m", "stages.tag", "noise.wav", *words],
         cwd=tmp_path,
         env=project.environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
