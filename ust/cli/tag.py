@@ -112,8 +112,9 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     row = rows.get(name, Checkpoint(model="none"))
     trained = args.models / (row.model if name in rows else name) / "model.json"
     if name == audioset.NAME and (args.checkpoint or args.classes or not trained.is_file()):
-        folder = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
-        return SystemSelection(name, unpack(folder)[0], {}, compute)
+        packed = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
+        folder, _, inference_options = unpack(packed)
+        return SystemSelection(name, folder, inference_options, compute)
     if outside or args.checkpoint:
         folder, _, inference_options = locate(name, checkpoint=args.checkpoint)
         return SystemSelection(Path(name).resolve().name, folder, inference_options, compute)

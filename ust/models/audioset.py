@@ -50,8 +50,8 @@ class AudioSet(nn.Module):
 
         classes: dict[str, list[str]] | None = None
         typical: Weight = 0.5
-        scale: Positive = 0.82
-        shift: float = -0.81
+        scale: Positive = 0.81
+        shift: float = -0.86
 
         @property
         def description(self) -> str:
