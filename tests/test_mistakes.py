@@ -268,8 +268,9 @@ def test_no_disk_or_no_rights(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["noise.wav"], "params.yaml: no such file, so --system is needed"),
-        (["noise.wav", "--params", "{params}"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn", "--params", "{params}"], "models: no such folder; run this in the project's"),
+        (["--checkpoint", "noise.wav"], "noise.wav: refused: not a state dict of tensors alone"),
     ],
 )
 def test_outside_the_project(project, tmp_path, material, words, part):
