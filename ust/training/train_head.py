@@ -107,7 +107,9 @@ def choose_weight_decay(
     predictions : numpy.ndarray [shape=(n, outputs)]
     """
     labels = output_labels(system.outputs, context.taxonomy)
-    score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
+    targets = examples.targets
+    truth = np.where(np.isnan(targets), targets, targets > 0.5)
+    score = flat_score(labels, truth, context.taxonomy)
     candidates = []
     for decay in context.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
         predictions = predict_out_of_fold(system, examples, decay, context)

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ust.models.examples import Examples, batch_bounds, predict
 from ust.models.systems import CalibratedClassifier
 from ust.training import augmentation, distributed
+from ust.training.losses import known_cross_entropy
 from ust.training.state import TrainingState
 from ust.util.config import Count, Positive, Precision, Section, Seed, Share, Weight
 from ust.util.device import seed_torch
@@ -270,6 +271,7 @@ def fit_classifier(
     values : torch.Tensor [shape=(n, …)]
         Embeddings.
     targets : torch.Tensor [shape=(n, outputs)]
+        NaN where a label is not known.
     name : str
         Names the random streams, to distinguish this head from others of the system.
     seed : int
@@ -299,7 +301,7 @@ def fit_classifier(
         order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
         for chosen in order.split(batch_size):
             x, y = augmentation.apply_mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
-            loss = functional.binary_cross_entropy_with_logits(head(x), y)
+            loss = known_cross_entropy(head(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
