@@ -5,7 +5,7 @@
 # make docs          the documentation as a site
 # make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
 # make experiments   headline metrics of all experiments
-# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../../city" sets parameters)
+# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
@@ -49,8 +49,7 @@ bench: $(VENV)/installed
 	python -m benchmarks
 
 leaderboard: $(VENV)/installed
-	python -m leaderboard.settings $(SET)
-	cd leaderboard && PYTHONPATH=.. dvc repro
+	python -m stages.leaderboard $(SET)
 	@cat leaderboard/board/table.md
 
 lint: $(VENV)/installed
