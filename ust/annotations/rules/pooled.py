@@ -41,14 +41,22 @@ Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 class Pooled(EstimateConfig):
     """Parameters of the rule; pairs are for false alarms and sensitivity."""
 
-    iterations: Count
-    false_alarm: Factor
-    sensitivity: Factor
-    label_deviation: Pair  # prior standard deviation of logits between labels
-    annotator_deviation: Pair  # prior standard deviation of logits between annotators
-    correlation: Annotated[float, Field(gt=-1, lt=1)]  # between an annotator's two effects
-    anchor: Weight
-    coupling: Share
+    iterations: Count = 40
+    """Iterations of expectation-maximisation."""
+    false_alarm: Factor = 0.018
+    """Probability that a typical volunteer marks a typical label that is absent."""
+    sensitivity: Factor = 0.5
+    """Probability that a typical volunteer marks a typical label that is present."""
+    label_deviation: Pair = Field([1.0, 0.5])
+    """Prior standard deviation between labels, of logits."""
+    annotator_deviation: Pair = Field([1.0, 1.0])
+    """Prior standard deviation between volunteers, of logits."""
+    correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5
+    """Prior correlation of a volunteer's two effects."""
+    anchor: Weight = 1.0
+    """Weight of the prevalence that the votes imply at the typical rates."""
+    coupling: Share = 0.2
+    """Share of the prior of a fine label that comes from its group."""
 
 
 def estimate_pooled(votes: Votes, settings: Pooled) -> np.ndarray:
