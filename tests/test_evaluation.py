@@ -180,6 +180,18 @@ def test_a_label_that_is_not_known_is_left_out_of_its_class(frames, taxonomy):
     assert found.prevalence("coarse")["engine"] == left.prevalence("coarse")["engine"]
 
 
+def test_a_level_of_which_nothing_is_known_has_figures_in_json(frames, taxonomy):
+    truth, systems = frames
+    part = truth.assign(**dict.fromkeys(taxonomy.fine, np.nan))
+    evaluation = Evaluation.from_tables(part, systems[0], taxonomy)
+    metrics = detailed_metrics(evaluation, evaluation.intervals(count=10, seed=1))
+    metrics |= calibration_errors(evaluation)
+    json.dumps(metrics, allow_nan=False)
+    assert metrics["fine"]["micro_auprc"] == metrics["ece"]["fine"] == 0
+    assert metrics["labels"]["1-1_small-sounding-engine"]["roc_auc"] is None
+    assert metrics["coarse"] == detailed_metrics(evaluation, evaluation.intervals(count=10, seed=1))["coarse"]
+
+
 def test_a_prediction_of_zeros_alone_is_scored(frames, taxonomy):
     truth, systems = frames
     evaluation = Evaluation.from_tables(truth, systems[0] * 0, taxonomy)

@@ -92,7 +92,7 @@ def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> floa
     """
     table = reliability(truth, predicted)
     gaps = (table["predicted"] - table["observed"]).abs()
-    return float((gaps * table["count"]).sum() / table["count"].sum())
+    return float((gaps * table["count"]).sum() / max(1, table["count"].sum()))
 
 
 def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:

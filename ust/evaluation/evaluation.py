@@ -92,9 +92,12 @@ class Evaluation:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The levels that the system predicts: those with a probability above 0, or all if there is none."""
+        """The levels that the system predicts: those with a probability above 0, or all if there is none.
+
+        A level with labels that are not known, whose probabilities are 0, is taken as predicted.
+        """
         levels = self.taxonomy.levels
-        return tuple(level for level in levels if self.predicted[level].any()) or levels
+        return tuple(lv for lv in levels if self.predicted[lv].any() or (self.truth[lv] < 0).any()) or levels
 
     def counts(self, level: Level) -> list[Counts]:
         """Return the counts of each coarse category at its thresholds."""
