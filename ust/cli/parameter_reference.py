@@ -14,7 +14,8 @@ from pydantic_core import PydanticUndefined
 INTRODUCTION = """# Parameters
 
 All parameters of `params.yaml`, with their type, range and default. `params.yaml` holds the values that the
-pipeline sets. Every parameter that has a default may be left out. Made by `python -m ust.cli.parameter_reference`.
+pipeline sets. Parameters that have a default may be left out.
+`python -m ust.cli.parameter_reference` makes this page.
 """
 
 
