@@ -56,7 +56,7 @@ def circle(tmp_path_factory):
         if "ust review" in command or "benchmarks" in command:
             continue  # test_review.py; the simulation takes minutes
         if "dvc repro" in command:
-            names = ("metrics.json", "report.html", "predictions.csv")
+            names = ("metrics.json", "details.json", "report.html", "predictions.csv")
             said["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
         said[command] = here.shell(words)
         if command.startswith("ust init"):
@@ -74,7 +74,12 @@ def test_the_commands_do_what_the_page_says(circle):
     )
     clips = pd.read_csv(city / "clips.csv")
     assert set(clips["split"]) == {"train", "validate"}
-    metrics = json.loads((city / "metrics.json").read_text())
+    metrics = json.loads((city / "details.json").read_text())
+    headlines = json.loads((city / "metrics.json").read_text())
+    assert {split: list(levels) for split, levels in headlines.items()} == {
+        "train": ["fine", "coarse"], "validate": ["fine", "coarse"]
+    }  # fmt: skip
+    assert headlines["train"]["fine"].items() <= metrics["train"]["fine"].items()
     assert metrics["train"]["coarse"]["micro_auprc"] > metrics["train"]["constant"]["coarse"]["micro_auprc"]
     assert set(metrics["train"]["labels"]) == {"1_bell", "2_market", "3_tram", "2-1_cart", "2-2_voices"}
     assert metrics["clips"]["unlabelled"] == 5

@@ -1,7 +1,7 @@
 """Train a tagger on the clips of a project that ust init made, and report its performance.
 
-Writes model/ (for ust tag --system), report.html, metrics.json, predictions.csv, learning_curve.csv, and the
-intermediate folders features/ and models/.
+Writes model/ (for ust tag --system), report.html, metrics.json, details.json, predictions.csv,
+learning_curve.csv, and the intermediate folders features/ and models/.
 """
 
 import argparse
@@ -24,12 +24,14 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
 
     import pandas as pd
 
-    from ust.custom.project import CURVE, METRICS, MODELS, PACKED, PREDICTIONS, REPORT, read_settings
+    from ust.custom.project import CURVE, DETAILS, METRICS, MODELS, PACKED, PREDICTIONS, REPORT, read_settings
     from ust.custom.report import compute_metrics, render_report
     from ust.custom.training import train
     from ust.datasets.collection import Collection
+    from ust.evaluation.evaluation import headline_metrics
     from ust.evaluation.predictions import write_predictions
     from ust.tagging.audioset import fetch_weights
+    from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
     from ust.util.files import atomic_write
@@ -41,7 +43,7 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     result = train(collection, fetch_weights(args.folder), force=args.force, progress=progress)
     metrics = compute_metrics(result, bootstrap=settings.bootstrap, seed=2019)
     with atomic_folder(args.folder / PACKED, by="ust train", force=args.force) as folder:
-        pack(folder, name, result.folder, args.folder / MODELS / "features", {})
+        pack(folder, name, result.folder, args.folder / MODELS / PRETRAINED, {})
     predictions = pd.concat(result.predicted.values())
     values = predictions[list(result.taxonomy.labels)].to_numpy()
     write_predictions(args.folder / PREDICTIONS, list(predictions.index), values, result.taxonomy)
@@ -49,7 +51,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
         result.curve.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     with atomic_write(args.folder / REPORT) as partial:
         partial.write_text(render_report(name, collection, result, metrics, settings.mistakes), "utf-8")
-    write_json(args.folder / METRICS, metrics)
+    write_json(args.folder / DETAILS, metrics)
+    headlines = {split: headline_metrics(evaluation) for split, evaluation in result.evaluations.items()}
+    write_json(args.folder / METRICS, headlines)
     for split in result.evaluations:
         for level in result.taxonomy.levels:
             low, high = metrics[split]["ci95"]["sensors"][level]["micro_auprc"]

@@ -39,9 +39,8 @@ def learning_curve(
         ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
         levels that have positives).
     """
-    micro_auprc = flat_score(
-        output_labels(system.row.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy
-    )
+    truth = np.where(np.isnan(examples.targets), examples.targets, examples.targets > 0.5)
+    micro_auprc = flat_score(output_labels(system.row.outputs, work.taxonomy), truth, work.taxonomy)
     coarse = len(work.taxonomy.coarse)
     present = examples.targets > 0.5
     has_positives = {"coarse": present[:, :coarse].any(), "fine": present[:, coarse:].any()}

@@ -1,4 +1,4 @@
-"""The report of a custom tagger: metrics.json and a self-contained HTML page."""
+"""The report of a custom tagger: details.json and a self-contained HTML page."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def clip_spectrogram(samples: np.ndarray) -> bytes:
 
 
 def compute_metrics(result: TrainingResult, *, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Compute the content of metrics.json.
+    """Compute the content of details.json.
 
     Returns
     -------

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ust.annotations.labels import mask_unasked
 from ust.annotations.rules.config import read_rule
 from ust.annotations.taxonomy import Taxonomy
 from ust.custom.learning_curve import learning_curve
@@ -51,7 +52,7 @@ class TrainingResult:
     model : dict
         Content of ``model.json``.
     labels : pandas.DataFrame
-        Indexed by clip: ``split`` and the value of each label, in [0, 1].
+        Indexed by clip: ``split`` and the value of each label, in [0, 1] or NaN, see `aggregate_labels`.
     predicted : dict of str to pandas.DataFrame
         Probabilities by clip and label for each split: ``train`` (out-of-fold predictions) and, if they have
         clips, ``validate`` and ``pool`` (clips without labels).
@@ -179,7 +180,8 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1].
+        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1], or NaN if no
+        annotator was asked for it.
 
     Raises
     ------
@@ -191,8 +193,9 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
         raise UserError(
             f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
         )
-    labels = rule.aggregate(collection.annotations(), collection.taxonomy, settings)
-    return labels.set_index("audio_filename")
+    annotations = collection.annotations()
+    labels = rule.aggregate(annotations, collection.taxonomy, settings)
+    return mask_unasked(labels, annotations, collection.taxonomy).set_index("audio_filename")
 
 
 def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
@@ -250,6 +253,7 @@ def _predictions(
 def _evaluation(
     predicted: pd.DataFrame, labels: pd.DataFrame, collection: Collection, taxonomy: Taxonomy
 ) -> Evaluation:
-    truth = (labels.loc[predicted.index, list(taxonomy.labels)] > 0.5).astype(int)
+    truth = labels.loc[predicted.index, list(taxonomy.labels)]
+    truth = (truth > 0.5).astype(float).where(truth.notna())
     truth.insert(0, "sensor_id", collection.clips().loc[predicted.index, "sensor_id"])
     return Evaluation.from_tables(truth, predicted.round(6), taxonomy)
