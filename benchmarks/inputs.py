@@ -14,8 +14,8 @@ from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import load_audio
 from ust.datasets.synthetic.city import build_city, write_taxonomy
 from ust.features.extraction import extract
-from ust.features.feature import OnBatch
-from ust.features.registry import FEATURES, read_feature
+from ust.features.feature import Embed
+from ust.features.registry import FEATURES
 from ust.features.store import Row, find_rows, open_feature_files
 from ust.features.vggish.weights import random_variables, save_weights
 
@@ -41,7 +41,8 @@ class Bench:
     def __init__(self, folder: Path, device: torch.device, stack: ExitStack) -> None:
         self.folder, self.device, self.stack = folder, device, stack
         self.settings = {
-            name: read_feature(ROOT / "params.yaml", name)[1].model_dump() for name in ("logmel", "vggish")
+            "logmel": LOGMEL,
+            "vggish": {"batch_clips": 4, "final_relu": True, "precision": "float32"},
         }
         write_taxonomy(folder / "taxonomy.yaml")
         self.taxonomy = read_taxonomy(folder / "taxonomy.yaml")
@@ -72,18 +73,18 @@ class Bench:
 
         return call
 
-    def vggish(self) -> OnBatch:
+    def vggish(self) -> Embed:
         """The network of the feature, with its weights from files."""
         folder, feature = self.folder / "weights", FEATURES["vggish"]
         save_weights(folder, self.variables, weights="random")
-        return feature.on_batch(folder, feature.config_from(self.settings["vggish"]), self.device)
+        return feature.load(folder, feature.config_from(self.settings["vggish"]), self.device)
 
-    def extract(self, rows: list[Row], on_batch: OnBatch) -> None:
+    def extract(self, rows: list[Row], embed: Embed) -> None:
         """Both features of some rows, as the stages extract them."""
-        for name, network in (("logmel", None), ("vggish", on_batch)):
+        for name, network in (("logmel", None), ("vggish", embed)):
             path = self.folder / f"{name}.h5"
             path.unlink(missing_ok=True)  # or it would be taken from there
-            extract(path, name, FEATURES[name], rows, self.settings[name], on_batch=network)
+            extract(path, name, FEATURES[name], rows, self.settings[name], embed=network)
 
     @cached_property
     def features(self) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 import resampy
 import soundfile as sf
 
-from ust.features.efficientat import network as mn
+from ust.features import mn_logmel as mn
 from ust.features.vggish.embedding import postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,

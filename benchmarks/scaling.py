@@ -31,7 +31,7 @@ RULES = ("majority", "any", "fraction", "dawid_skene", "pooled")
 TAXONOMY = "data/raw/dcase-ust-taxonomy.yaml"
 RAW = f"data/raw/annotations.csv {TAXONOMY}"
 LABELS, PREDICTIONS = "data/labels/majority.csv", f"data/predictions/{CHECKPOINT}.csv"
-EXTRACT = "stages.extract {0} data/raw/audio data/augmented models/features/{0} data/features/{0}.h5"
+EXTRACT = "stages.extract {0} data/raw/audio data/augmented data/features/{0}.h5"
 STAGES = {
     "labels": f"stages.aggregate_labels majority {RAW} {LABELS}",
     "label rules": f"stages.label_quality {RAW} metrics/label_quality.json --details metrics/labels",
@@ -59,10 +59,7 @@ STAGES = {
         f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
     ),
 }
-BEFORE = (
-    "stages.weights logmel models/features/logmel",
-    "stages.weights vggish models/features/vggish",
-)
+BEFORE = ("stages.weights vggish models/pretrained/vggish",)
 
 
 def command(words: str, folder: Path) -> dict[str, float]:

@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     with atomic_write(args.out) as partial:
         yaml.default_flow_style = False
+        yaml.representer.ignore_aliases = lambda _: True  # which read_yaml refuses
         yaml.dump(content, partial)
     count = len(board["systems"]) + len(board["pairs"])
     log_done("%s: %d systems with %d seeds", args.out, count, len(board["seeds"]))

@@ -1,7 +1,8 @@
-"""Describe the data: label counts, how far annotators agree, and what a network is given of a clip."""
+"""Describe the data: label counts, agreement of annotators, and the features of one clip."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
@@ -16,7 +17,9 @@ def main() -> None:
     parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--clip", help="to draw, default: the one with the most labels")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the list of features")
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="for the names of the features"
+    )
     args = parse_args(parser)
 
     from ust.annotations.agreement import label_agreement, label_counts
@@ -28,7 +31,8 @@ def main() -> None:
     from ust.util.config import Name, read_sections
     from ust.util.files import atomic_write
 
-    (names,) = read_sections(args.params, features=dict[Name, str])
+    rows = dict[Name, dict[str, Any]]
+    spectrograms, embeddings = read_sections(args.params, spectrograms=rows, embeddings=rows)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
@@ -37,7 +41,7 @@ def main() -> None:
         "agreement": label_agreement(annotations, taxonomy),
     }
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
-    with open_feature_files(args.features, {name: name for name in names}) as features:
+    with open_feature_files(args.features, {name: name for name in [*spectrograms, *embeddings]}) as features:
         values = {name: file.read_clip(clip) for name, file in features.items()}
         attributes = {name: file.attributes for name, file in features.items()}
     present = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]

@@ -1,4 +1,4 @@
-"""Extract a feature of all clips and variants to HDF5."""
+"""Compute a feature of all clips and variants, a spectrogram or an embedding, to HDF5."""
 
 import argparse
 from functools import partial
@@ -9,13 +9,15 @@ from ust.cli.console import log_done, parse_args, parse_shard, progress
 
 
 def main() -> None:
-    """Write clip, variant, split and the feature, an array of one shape for each."""
+    """Write clip, variant and split of each row, and the feature, an array of one shape per row."""
     parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__)
-    parser.add_argument("feature", help="its section of params.yaml has the same name")
+    parser.add_argument("feature", help="a row of spectrograms or embeddings in params.yaml")
     parser.add_argument("audio", type=Path, help="folder with a folder per split")
     parser.add_argument("augmented", type=Path, help="folder of the stage augment")
-    parser.add_argument("weights", type=Path, help="folder of the stage weights")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
+    parser.add_argument(
+        "--network", type=Path, help="for an embedding, the folder of its network: that of the stage weights"
+    )
     parser.add_argument(
         "--shard",
         metavar="I/N",
@@ -30,12 +32,17 @@ def main() -> None:
     from ust.features.store import find_rows
     from ust.util.config import Compute, read_sections
 
-    _, settings = read_feature(args.params, args.feature)
+    row = read_feature(args.params, args.feature)
     (compute,) = read_sections(args.params, compute=Compute)
     extraction = Extraction(
-        args.feature, settings.model_dump(), args.audio, args.augmented, args.weights, args.out,
-        threads=compute.threads, device=compute.device,
-    )  # fmt: skip
+        row,
+        args.audio,
+        args.augmented,
+        args.network,
+        args.out,
+        threads=compute.threads,
+        device=compute.device,
+    )
     if share is None and compute.scheduler is not None:
         from ust.util.engines import run_shards
 
@@ -49,11 +56,11 @@ def main() -> None:
             pass
     rows, shape = extraction.run(share, progress=progress)
     weights = extraction.description.get("weights")
-    what = " × ".join(map(str, shape)) + (f", {weights} weights" if weights else "")
+    values = " × ".join(map(str, shape)) + (f", {weights} weights" if weights else "")
     if share is None:
-        log_done("%s: %d rows of %s", args.out, rows, what)
+        log_done("%s: %d rows of %s", args.out, rows, values)
     else:
-        log_done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, what)
+        log_done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, values)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def main() -> None:
         leaderboard_rows,
         recommend_system,
     )
+    from ust.tagging.locate import PRETRAINED
     from ust.tagging.tagger import Tagger, median_latency_ms
     from ust.util.config import Name, read_sections
     from ust.util.documents import read_json, write_json
@@ -55,8 +56,7 @@ def main() -> None:
         minutes = [read_json(path, made_by="compete")["minutes"] for path in trained]
         folder = args.models / str(board.seeds[0]) / checkpoints[name].model
         options = checkpoints[name].model_dump(exclude={"model"})
-        tagger = Tagger.load(folder, features=args.models / "features", **options)
-        outputs = tagger.system.metadata.get("outputs")
+        tagger = Tagger.load(folder, networks=args.models / PRETRAINED, **options)
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
             "train_minutes": round(sum(minutes) / len(places), 2),
@@ -64,7 +64,7 @@ def main() -> None:
             "parameters": count_parameters(tagger.system),
             "megabytes": round(weights / 1e6, 2),
         }
-        entries[name] = Entry(evaluations, cost, ("coarse",) if outputs == "coarse" else taxonomy.levels)
+        entries[name] = Entry(evaluations, cost)
     rows = leaderboard_rows(entries, against=board.against, bootstrap=board.bootstrap, seed=settings.seed)
     text = recommend_system(rows)
     with atomic_folder(args.out, by="leaderboard", force=args.force) as folder:

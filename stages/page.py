@@ -85,7 +85,7 @@ def main() -> None:
         doubtful_content(row, load_audio(args.audio / row["split"] / row["audio_filename"], SAMPLE_RATE))
         for _, row in rows.iterrows()
     ]
-    text = render_report(metrics, findings, clips, history, annotations, taxonomy, doubtful=doubtful)
+    text = render_report(metrics, findings, clips, history, taxonomy, doubtful=doubtful)
     with atomic_write(args.out) as partial:
         partial.write_text(text, "utf-8")
     log_done(

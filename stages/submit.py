@@ -12,11 +12,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.submit", description=__doc__)
     parser.add_argument("checkpoint", help="its name")
     parser.add_argument("predictions", type=Path, help="CSV of the stage predict")
-    parser.add_argument("metrics", type=Path, help="JSON of the stage evaluate")
+    parser.add_argument("metrics", type=Path, help="JSON of the stage evaluate with all metrics")
     parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="folder for the submission")
-    parser.add_argument("out_metrics", type=Path, help="JSON file to write the figures to")
+    parser.add_argument("out_metrics", type=Path, help="JSON file to write the headline metrics to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out_metrics"], replaces=["out"])
 
@@ -24,7 +24,8 @@ def main() -> None:
 
     from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.evaluation.submission import Submit, check_submission, submission_metadata, submission_metrics
+    from ust.evaluation.metrics import HEADLINES
+    from ust.evaluation.submission import Submit, check_submission, submission_metadata
     from ust.util.config import read_sections
     from ust.util.documents import read_json, write_json, write_yaml
     from ust.util.folders import atomic_folder
@@ -41,7 +42,9 @@ def main() -> None:
         metadata = submission_metadata(settings.label, settings.name, args.checkpoint, authors, metrics)
         write_yaml(out / f"{settings.label}.meta.yaml", metadata)
         check_submission(out, settings.label, list(truth["audio_filename"]), taxonomy)
-    write_json(args.out_metrics, {"system": args.checkpoint, **submission_metrics(metrics)})
+    levels = {level: metrics[level] for level in ("fine", "coarse") if level in metrics}
+    headlines = {level: {name: found[name] for name in HEADLINES} for level, found in levels.items()}
+    write_json(args.out_metrics, headlines)
     log_done("%s: %s, %d clips, checked, as %s", args.out, args.checkpoint, len(truth), settings.label)
 
 

@@ -51,7 +51,7 @@ def main() -> None:
         table_frame(others, baselines).to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     with atomic_folder(args.plots, by="table", force=args.force) as folder:
         history = combine_histories([args.history / f"{name}.csv" for name in systems])
-        tables = combine_curves(args.curves, metrics)
+        tables = combine_curves(args.curves, names)
         tables |= {f"training_{name}": table for name, table in split_by_metric(history).items()}
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")

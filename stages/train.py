@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument(
         "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
     )
-    parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
+    parser.add_argument("--dataset", type=Path, help="dataset.json of the stage download, to name the source")
     parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
     parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -181,7 +181,7 @@ def main() -> None:
             "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
             "features": {name: features[key].digest() for key, name in system.inputs.items()},
         }
-        if args.dataset:  # for the warning that tags of a system of synthetic sound mean nothing
+        if args.dataset:  # tags of a system that is trained on synthetic sound get a warning
             metadata["data_source"] = read_json(args.dataset, made_by="download")["source"]
         with _folders(args, identity) as (out, states), distributed.report_lost_processes():
             work = TrainingContext(

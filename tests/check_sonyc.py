@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
-from project import Project, clone, settings
+from project import Project, clone
 
 from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
@@ -57,17 +57,17 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--systems", nargs="+", choices=list(REPORT), default=list(REPORT), metavar="NAME")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args(words)
-    preset = (ROOT / "presets" / "report.txt").read_text().split()
     if (args.folder / ".dvc").is_dir():
         project = Project(args.folder)
     elif args.folder.exists() and any(args.folder.iterdir()):
         sys.exit(f"{args.folder}: is not empty, and no clone of an earlier run; name another with --folder")
     else:
-        project = clone(args.folder, settings([*preset, *REAL, *args.changes]))
+        project = clone(args.folder, {})
+        project.stage("preset", "report", *REAL, *args.changes)
     targets = [f"evaluate@{system}" for system in args.systems]
     if subprocess.run(["dvc", "repro", *targets], cwd=project.path, env=project.environment).returncode:
         sys.exit(f"{args.folder}: dvc repro has failed; the same command goes on from here")
-    metrics = {system: project.metrics(system) for system in args.systems}
+    metrics = {system: project.details(system) for system in args.systems}
     verdicts = []
     print("| system | figure | published | here | |", "| --- | --- | --- | --- | --- |", sep="\n")  # noqa: T201
     for system, figure, published, found, verdict in compare(metrics):

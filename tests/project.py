@@ -106,6 +106,9 @@ class Project:
     def metrics(self, system="cnn_vggish_coarse"):
         return json.loads((self.path / f"metrics/{system}.json").read_text())
 
+    def details(self, system="cnn_vggish_coarse"):
+        return json.loads((self.path / f"metrics/details/{system}.json").read_text())
+
 
 def change_params(source, target, changes):
     """Write a parameter file with some values changed."""

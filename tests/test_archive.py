@@ -50,7 +50,8 @@ def place(tmp_path_factory, taxonomy):
     """A system of log-mels, untrained, below models/, and a folder in/ of short recordings, some corrupt."""
     folder = tmp_path_factory.mktemp("archive")
     torch.manual_seed(0)
-    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    features = {"logmel": {"kind": "logmel", **LOGMEL}}
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": features}
     save_network(
         folder / "models" / "cnn", SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata)
     )

@@ -12,7 +12,7 @@ from project import change_params, ran
 from ruamel.yaml import YAML
 
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "export", "leaderboard", "tag", "tag_archive"}
+TOOLS = {"compare", "preset", "export", "leaderboard", "tag", "tag_archive"}
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 
 # Source that no stage declares: no result depends on the first two groups; parameters are named as such;
@@ -93,19 +93,21 @@ def graph(tmp_path_factory):
 def all_rows(tmp_path_factory):
     """The stages with rows for all label rules, features, architectures and recipes."""
     from ust.annotations.rules.registry import RULES
-    from ust.features.extraction import feature_source
     from ust.features.registry import FEATURES
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import RECIPES
 
     labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
     features = {
-        f"features.{name}": feature_source(feature).removeprefix("ust/features/")
-        for name, feature in FEATURES.items()
+        f"{'embeddings' if feature.network else 'spectrograms'}.{kind}_": {
+            "kind": kind,
+            "network": feature.network,
+        }
+        for kind, feature in FEATURES.items()
     }
-    row = {"features": ["mn_logmel"], "labels": "majority"}
+    row = {"features": ["mn_logmel_"], "labels": "majority"}
     known = {"train_baseline": {"frames"}, "train_head": {"head", "attention"}}
-    known |= {"train_finetune": {"mobilenet"}}
+    known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {
         f"systems.{recipe}_{architecture}": row | {"recipe": recipe, "architecture": architecture}
@@ -115,7 +117,7 @@ def all_rows(tmp_path_factory):
     }
     tree = row | {"recipe": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
-        "relabel.heard": {"rule": "relabel", "feature": "mn"},
+        "relabel.again": {"rule": "relabel", "feature": "mn_"},
         "hierarchies.code": tree,
         "ensembles.both": {"first": "cnn", "second": "cnn_vggish", "labels": "majority"},
     }
@@ -154,7 +156,11 @@ def test_no_stage_declares_source_that_none_of_its_rows_uses(all_rows):
         stage = name.split("@")[0]
         files = [dep for dep in dependencies if dep.endswith(".py")]
         # Files named after a row's keys are used by name, and so are the modules of sources and rules.
-        rows = {ROOT / dep for dep in files if re.search(r"training/train|rules/|features/[^/]+\.py", dep)}
+        rows = {
+            ROOT / dep
+            for dep in files
+            if re.search(r"training/(train|untrained)|rules/|features/[^/]+\.py", dep)
+        }
         rows |= {ROOT / dep for dep in files if dep.startswith("ust/models/") and stage.startswith("train")}
         rows |= sources([dep for dep in dependencies if not Path(dep).suffix])
         used[stage] = used.get(stage, set()) | imported_files({script(command)} | rows)
@@ -167,7 +173,7 @@ def test_a_command_names_its_data(graph):
     for name, (command, dependencies) in graph.items():
         words = set(command.split())
         for dep in dependencies:
-            if dep.split("/")[0] not in ("ust", "stages"):
+            if dep.split("/")[0] not in ("ust", "stages") and dep != PARAMS["data"]["path"]:
                 inside = {dep, *(parent.as_posix() for parent in Path(dep).parents)}
                 files = {word for word in words if word.startswith(f"{dep}/")}
                 assert inside & words or files, f"{name}: its command does not name {dep}"
@@ -200,8 +206,8 @@ def rests_on(graph, module: str) -> set[str]:
         ("ust/reports/tables.py", ("table", "page")),
         ("ust/datasets/synthetic/sounds.py", ("download",)),
         ("ust/annotations/rules/any.py", ("aggregate_labels@any", "label_quality")),
-        ("ust/features/logmel.py", ("weights@logmel", "extract@logmel", "page")),
-        ("ust/features/vggish/network.py", ("weights@vggish", "extract@vggish")),
+        ("ust/features/logmel.py", ("extract", "page")),
+        ("ust/features/vggish/network.py", ("weights@vggish", "embed")),
         ("ust/models/cnn.py", ("train@cnn",)),
         ("ust/models/cnn_vggish.py", ("train@cnn_vggish", "train@cnn_vggish_29", "train@cnn_vggish_8",
                                       "train_hierarchy")),
@@ -210,7 +216,7 @@ def rests_on(graph, module: str) -> set[str]:
         ("ust/training/train_hierarchical.py", ("train_hierarchy",)),
         ("ust/training/schedules.py", ("train", "train_hierarchy")),
         ("ust/models/systems.py", ("train", "train_hierarchy", "predict")),
-        ("ust/util/fast_layers.py", ("weights", "extract", "train", "train_hierarchy", "predict")),
+        ("ust/util/fast_layers.py", ("weights", "embed", "train", "train_hierarchy", "predict")),
     ],
 )  # fmt: skip
 def test_an_edited_module_makes_stale_the_stages_that_rest_on_it(graph, module, stages):
@@ -229,10 +235,10 @@ def data_of(graph, target: str) -> set[str]:
             parts = dep.split("/")
             kind, row = "/".join(parts[:2]), Path(parts[-1]).stem
             stage = {
-                "data/features": "extract",
+                "data/features": "extract" if f"extract@{row}" in graph else "embed",
                 "data/labels": "aggregate_labels",
                 "data/predictions": "predict",
-                "models/features": "weights",
+                "models/pretrained": "weights",
             }.get(kind)
             if parts[0] == "models" and stage is None:
                 stage, row = (
@@ -252,9 +258,9 @@ def test_a_system_takes_what_it_reads_alone(graph):
     """`dvc repro evaluate@cnn` runs no VGGish, baselines need no log-mels; labels wait for no feature."""
     cnn, baseline = data_of(graph, "evaluate@cnn"), data_of(graph, "evaluate@baseline_fine")
     assert {"extract@logmel", "train@cnn"} <= cnn
-    assert not cnn & {"extract@vggish", "weights@vggish", "aggregate_labels@any"}
-    assert {"extract@vggish", "train@baseline_fine"} <= baseline
-    assert not baseline & {"extract@logmel", "weights@logmel"}
+    assert not cnn & {"embed@vggish", "weights@vggish", "aggregate_labels@any"}
+    assert {"embed@vggish", "train@baseline_fine"} <= baseline
+    assert "extract@logmel" not in baseline
     assert data_of(graph, "aggregate_labels@majority") == {"aggregate_labels@majority", "download"}
 
 
@@ -293,7 +299,9 @@ def test_declared_params_are_what_the_script_reads(name):
         elif called == "read_rule":
             read |= {table + ".${key}"}
         elif called == "read_feature":
-            read |= {"${key}"}
+            read |= {f"{table}.${{key}}"}
+        elif called == "read_network":
+            read |= {"${item}"}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "kinds":
             read |= {key.value for key in node.value.keys}
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "params":
@@ -306,6 +314,8 @@ def test_declared_params_are_what_the_script_reads(name):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "compute"
         }
         read = read - {"compute"} | {f"compute.{key}" for key in taken}
+    if "network" not in stage["cmd"]:  # only embeddings depend on these
+        read -= {"compute.threads", "compute.device"} if name == "extract" else set()
     # DVC itself puts this one into the command line.
     assert set(stage.get("params", [])) - {"submission"} == read
 

@@ -113,16 +113,49 @@ def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, d
 
 
 def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
-    metrics = headline_metrics(evaluations[0], intervals)
+    metrics = detailed_metrics(evaluations[0], intervals)
+    headlines = headline_metrics(evaluations[0])
+    assert list(headlines) == ["fine", "coarse"]
     for level in ("fine", "coarse"):
+        assert list(headlines[level]) == ["micro_auprc", "micro_f1", "macro_auprc"]
+        assert headlines[level].items() <= metrics[level].items()
         for unit in ("clips", "sensors"):
             for name, (low, high) in metrics["ci95"][unit][level].items():
                 assert low < high
                 if name != "macro_auprc_present":  # in a resample other categories may be present
                     assert low - 0.05 < metrics[level][name] < high + 0.05
         assert len(metrics[level]["class_auprc"]) == 8
-        assert metrics["prevalence"][level]["micro_auprc"] < metrics[level]["micro_auprc"]
+        assert metrics["constant"][level]["micro_auprc"] < metrics[level]["micro_auprc"]
     json.dumps(metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("level", ["fine", "coarse"])
+def test_a_level_that_is_not_predicted_has_no_metrics(frames, evaluations, taxonomy, level):
+    """Such a system's columns hold zeros; it is compared with others at the other level alone."""
+    truth, systems = frames
+    predicted = systems[0].assign(**dict.fromkeys(getattr(taxonomy, level), 0.0))
+    evaluation = Evaluation.from_tables(truth, predicted, taxonomy)
+    (other,) = {"fine", "coarse"} - {level}
+    assert list(headline_metrics(evaluation)) == [other]
+    intervals = evaluation.intervals(count=10, seed=1)
+    metrics = detailed_metrics(evaluation, intervals)
+    assert (
+        metrics[other] == detailed_metrics(evaluations[0], evaluations[0].intervals(count=10, seed=1))[other]
+    )
+    for part in (metrics, *(metrics[key] for key in ("constant", "prevalence", "lrap", "categories"))):
+        assert other in part
+        assert level not in part
+    assert set(metrics["labels"]) == set(getattr(taxonomy, other))
+    assert not any(name.startswith(level) for name in curves(evaluation, intervals))
+    assert ("confusion" in curves(evaluation, intervals)) == (level == "fine")
+    found = compare_systems(evaluation, evaluations[1], unit="clips", count=10, seed=1)
+    assert {name.split(".")[0] for name in found} == {other}
+
+
+def test_a_prediction_of_zeros_alone_is_scored(frames, taxonomy):
+    truth, systems = frames
+    evaluation = Evaluation.from_tables(truth, systems[0] * 0, taxonomy)
+    assert list(headline_metrics(evaluation)) == ["fine", "coarse"]
 
 
 def test_details_of_every_label(evaluations, intervals, taxonomy):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conftest import ROOT
 from project import change_params, ran
 from test_pipeline import BASELINES, EXTRACTION, NETWORKS
 
@@ -39,12 +38,12 @@ def test_submissions_as_experiments_rerun_only_the_packaging(project):
 
 
 @pytest.mark.slow
-def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
-    """A queued experiment runs in a copy of the tracked files, from which ../city is somewhere else."""
+def test_a_queued_experiment_on_local_data(project):
+    """It runs in a copy of the tracked files, so the path of the data is absolute."""
     city = project.path.parent / "city"
     project.stage("download", city)
     (city / "dataset.json").unlink()
-    change = ("-S", "data.source=local", "-S", "data.path=../city")
+    change = ("-S", "data.source=local", "-S", f"data.path={city}")
     project.dvc("exp", "run", "--queue", "-n", "queued", *change, "evaluate@baseline_fine")
     project.dvc("queue", "start")
     status = ""
@@ -55,10 +54,10 @@ def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
         project.run("sleep", "1")
     assert "Success" in status, project.dvc("queue", "logs", "queued")
     (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
-    found = json.loads(project.run("git", "show", f"{reference}:metrics/baseline_fine.json"))
+    found = json.loads(project.run("git", "show", f"{reference}:metrics/details/baseline_fine.json"))
     assert found["rests_on"]["data_source"] == "local"
     # The same clips give the same figures, wherever they lie.
-    assert found["fine"] == project.metrics("baseline_fine")["fine"]
+    assert found["fine"] == project.details("baseline_fine")["fine"]
     project.dvc("queue", "stop")
 
 
@@ -74,12 +73,9 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(project):
 
 @pytest.mark.slow
 def test_the_reports_settings_for_one_epoch(project):
-    """presets/report.txt as docs/systems.md has it used, with the budget of a test."""
-    preset = (ROOT / "presets" / "report.txt").read_text().split()
-    assert preset[::2] == ["-S"] * (len(preset) // 2)
-    budget = ("-S", "train.max_epochs=1", "-S", "train.batch_size=32")
-    target = "evaluate@cnn_vggish_coarse"
-    output = project.dvc("exp", "run", "-n", "report", *preset, *budget, target)
+    """presets/report.yaml as docs/systems.md uses it, with the budget of a test."""
+    project.stage("preset", "report", "train.max_epochs=1")
+    output = project.dvc("exp", "run", "-n", "report", "evaluate@cnn_vggish_coarse")
     assert "data/augmented: 90 variants of 10 train clips" in output
     assert "models/cnn_vggish: trained on 100 rows" in output
     description = json.loads((project.path / "models/cnn_vggish/coarse/model.json").read_text())
@@ -93,25 +89,27 @@ def test_the_reports_settings_for_one_epoch(project):
 
 @pytest.mark.slow
 def test_heads_on_embeddings_by_their_preset(project):
-    """presets/mn.txt, with seeded weights: what is new is extracted and trained, and nothing else."""
-    preset = (ROOT / "presets" / "mn.txt").read_text().split()
-    budget = ("train_head.max_epochs=2", "train_head.folds=2", "relabel.heard.folds=2",
+    """presets/pretrained.yaml, with random weights: only the new features and systems are computed."""
+    budget = ("train_head.max_epochs=2", "train_head.folds=2", "relabel.votes_audio.folds=2",
               "train_finetune.max_epochs=1", "train_finetune.head_epochs=2")  # fmt: skip
     names = ("linear_mn", "windows_mn", "attention_mn", "finetune_mn")
-    both = (
-        "+ensembles.both={first:linear_mn,second:attention_mn,labels:heard}",
-        "+checkpoints.both={model:both}",
-    )
-    settings = [word for setting in (*budget, *both) for word in ("-S", setting)]
+    both = ("ensembles.both={first: linear_mn, second: attention_mn, labels: votes_audio}",
+            "checkpoints.both={model: both}")  # fmt: skip
+    project.stage("preset", "pretrained", *budget, *both)
     targets = [f"evaluate@{name}" for name in (*names, "both")]
-    output = project.dvc("exp", "run", "-n", "heads", *preset, *settings, *targets)
-    features = ("mn", "mn_frames", "mn_windows", "mn_logmel")
-    extracted = {f"{stage}@{name}" for stage in ("weights", "extract") for name in features}
+    output = project.dvc("exp", "run", "-n", "heads", *targets)
+    extracted = {
+        "weights@efficientat",
+        "extract@mn_logmel",
+        "embed@mn",
+        "embed@mn_frames",
+        "embed@mn_windows",
+    }
     systems = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
     systems |= {"ensemble@both", "predict@both", "evaluate@both"}
-    assert ran(output) == {"relabel@heard"} | extracted | systems
-    assert project.metrics("both")["rests_on"]["architecture"].startswith("average of ")
-    assert project.metrics("linear_mn")["rests_on"]["mn_weights"] == "random"
+    assert ran(output) == {"relabel@votes_audio"} | extracted | systems
+    assert project.details("both")["rests_on"]["architecture"].startswith("average of ")
+    assert project.details("linear_mn")["rests_on"]["mn_weights"] == "random"
     assert "linear_mn weight decay 10, out of fold" in output
     project.run("git", "checkout", "-q", ".")
     project.run("git", "clean", "-qfd", "metrics")

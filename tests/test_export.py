@@ -11,20 +11,18 @@ from conftest import RATE
 from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
-from ust.features.efficientat.feature import EfficientATEmbedding
-from ust.features.efficientat.windows import EfficientATWindows
+from ust.features.efficientat.weights import EfficientAT
 from ust.features.logmel import logmel
-from ust.features.registry import write_weights
+from ust.features.registry import write_network
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.head import Head
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
-from ust.tagging.export import compare_with_pytorch, export_onnx
+from ust.tagging.export import compare_with_pytorch, export_onnx, own_model_card
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.tagger import FrontEnd, Tagger
-from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -40,7 +38,7 @@ def clips(noise):
 
 @pytest.fixture
 def front_ends(tmp_path):
-    return {"logmel": FrontEnd.load(tmp_path, "logmel", LOGMEL, CPU)}
+    return {"logmel": FrontEnd.load(tmp_path, "logmel", {"kind": "logmel", **LOGMEL}, CPU)}
 
 
 def network(labels):
@@ -73,15 +71,10 @@ def test_logmel(clips, settings):
     np.testing.assert_allclose(found, wanted, atol=0.07)
 
 
-SEEDED = {"weights": "random", "checkpoint": None, "seed": 0, "batch_clips": 1}
-
-
 def linear(folder, taxonomy, feature, settings, size):
     """A linear head, calibrated, on the embeddings of a seeded MobileNet."""
-    write_weights(folder / "features" / feature, feature, settings, lambda source, checksum=None: None)
-    description = read_json(folder / "features" / feature / "feature.json", made_by="weights")
-    own = {"frames", "windows"} & set(description)
-    wanted = {key: description[key] for key in ("weights", "sha256", *own)}
+    network = write_network(folder / "pretrained" / "efficientat", "efficientat", EfficientAT(seed=0), None)
+    wanted = {"kind": feature, **network, **settings}
     torch.manual_seed(0)
     config = Head.Config(hidden_layers=0, hidden_size=8, dropout=0.0)
     labels = list(taxonomy.labels)
@@ -95,13 +88,11 @@ def linear(folder, taxonomy, feature, settings, size):
 
 @pytest.fixture
 def pretrained(tmp_path, taxonomy):
-    return linear(tmp_path, taxonomy, "mn", EfficientATEmbedding(**SEEDED, frames=False), 384)
+    return linear(tmp_path, taxonomy, "mn", {"frames": False}, 384)
 
 
 def test_a_system_of_what_stands_out(tmp_path, taxonomy, clips):
-    tagger = Tagger.load(
-        linear(tmp_path, taxonomy, "mn_windows", EfficientATWindows(**SEEDED, windows=4), 1295), fast=False
-    )
+    tagger = Tagger.load(linear(tmp_path, taxonomy, "mn_windows", {"windows": 4}, 1295), fast=False)
     export_onnx(tagger, tmp_path / "a.onnx", properties={})
     assert compare_with_pytorch(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
 
@@ -113,7 +104,7 @@ def test_a_pretrained_system(tmp_path, pretrained, clips):
 
 
 def test_a_system_in_a_folder(tmp_path, pretrained, clips):
-    pack(tmp_path / "packed", "own", pretrained, tmp_path / "features", {"threshold": 0.4})
+    pack(tmp_path / "packed", "own", pretrained, tmp_path / "pretrained", {"threshold": 0.4})
     wanted = Tagger.load(pretrained).predict(clips[0], RATE)
     np.testing.assert_array_equal(Tagger.from_pretrained(tmp_path / "packed").predict(clips[0], RATE), wanted)
 
@@ -161,3 +152,26 @@ def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
     assert (fine == 0).any() == (root == "coarse" or unselected == "zero")
     export_onnx(tagger, tmp_path / "b.onnx", properties={})
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_the_card_of_a_custom_tagger_describes_it_and_not_sonyc():
+    figures = {"micro_auprc": 0.9, "macro_auprc": 0.85, "micro_f1": 0.7, "calibration_error": 0.1}
+    interval = {key: [0.8, 0.95] for key in figures}
+    card = own_model_card(
+        metrics={"train": {"coarse": figures}},
+        details={"clips": {"train": 40}, "chance": {"train": {"coarse": {"micro_auprc": 0.25}}},
+                 "ci95": {"train": {"coarse": interval | {"micro_f1": None}}},
+                 "labels": {"Church bell": {"threshold": 0.4, "train": {"positives": 8, "auprc": None}}}},
+        names=("Church bell", "tram"), seconds=4.0, system="my-city", size=3_000_000, opset=20,
+        samples=441_000, sample_rate=44_100, features={"mn": {}},
+        labels={"coarse": ["1_Church bell", "2_tram"], "fine": []},
+        metadata={"architecture": "logistic regression", "versions": None, "calibration": {}},
+    )  # fmt: skip
+    for wrong in ("SONYC", "Tompkins", "volunteers", "Unknown", "not trained on padded"):
+        assert wrong not in card
+    assert "2 classes: Church bell, tram." in card
+    assert "| micro AUPRC | 0.900 [0.800, 0.950] |" in card
+    assert "| micro F1 at the thresholds | 0.700 |" in card
+    assert "| Church bell | 0.40 | 8 | – |" in card
+    assert "padded with silence, in training and here" in card
+    assert "| --- | --- |\n" in card  # tables without gaps

@@ -24,8 +24,8 @@ CITY = {
 STAGES = {
     "download": ("{out}",),
     "augment": ("raw/audio", "{out}"),
-    "extract logmel": ("raw/audio", "none", "features/logmel", "{out}"),
-    "extract vggish": ("raw/audio", "none", "features/vggish", "{out}"),
+    "extract logmel": ("raw/audio", "none", "{out}"),
+    "extract vggish": ("raw/audio", "none", "{out}", "--network", "pretrained/vggish"),
     "train": (SYSTEM, "features", "labels", RAW[1], "{out}", "{out}.csv"),
     "evaluate": ("predictions.csv", *RAW, "{out}", "--details", "{out}.details"),
 }  # fmt: skip
@@ -46,8 +46,8 @@ def work(tmp_path_factory):
     work = Project(folder)
     work.stage("download", "raw")
     work.stage("aggregate_labels", "majority", *RAW, "labels/majority.csv")
+    work.stage("weights", "vggish", "pretrained/vggish")
     for feature in ("logmel", "vggish"):
-        work.stage("weights", feature, f"features/{feature}")
         work.stage("extract", *words(f"extract {feature}", f"features/{feature}.h5"))
     work.stage("train", *words("train", f"models/{SYSTEM}"))
     work.stage("predict", SYSTEM, "models", "features", *RAW, "predictions.csv",
@@ -140,7 +140,7 @@ def test_a_clip_more_costs_one_clip(work, tmp_path):
     """Values are taken from the file that is there, by content: names do not matter, samples do."""
     shutil.copytree(work.path / "raw" / "audio", tmp_path / "audio")
     out = tmp_path / "logmel.h5"
-    extract = ("extract", "logmel", tmp_path / "audio", "none", "features/logmel")
+    extract = ("extract", "logmel", tmp_path / "audio", "none")
     work.stage(*extract, out)
     train = tmp_path / "audio" / "train"
     first, second = sorted(train.iterdir())[:2]
@@ -152,7 +152,9 @@ def test_a_clip_more_costs_one_clip(work, tmp_path):
     assert "7 of 8 clips are done" in output
     work.stage(*extract, tmp_path / "afresh.h5")
     assert out.read_bytes() == (tmp_path / "afresh.h5").read_bytes()
-    change_params(work.path / "params.yaml", tmp_path / "params.yaml", {"logmel.hop_length": 256})
+    change_params(
+        work.path / "params.yaml", tmp_path / "params.yaml", {"spectrograms.logmel.hop_length": 256}
+    )
     output = work.stage(*extract, out, "--params", tmp_path / "params.yaml")
     assert "are done" not in output
 
@@ -162,7 +164,7 @@ def test_good_clips_are_kept_when_one_is_bad(work, tmp_path):
     bad = sorted((tmp_path / "audio" / "train").iterdir())[3]
     whole = bad.read_bytes()
     bad.write_bytes(whole[:44])
-    extract = ("extract", "logmel", tmp_path / "audio", "none", "features/logmel", tmp_path / "l.h5")
+    extract = ("extract", "logmel", tmp_path / "audio", "none", tmp_path / "l.h5")
     output = work.stage(*extract, code=1)
     assert f"{bad}: holds no samples" in output
     bad.write_bytes(whole)
@@ -246,7 +248,7 @@ def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
     train[1] = tmp_path
     output = work.stage("train", *train, code=1)
     assert f"{path}: damaged" in output
-    assert "run the stage extract@logmel again" in output
+    assert "run the stage extract@logmel or embed@logmel again" in output
     output = work.stage("extract", *words("extract logmel", path))
     assert "of 8 clips are done" in output or damage == "truncated"
     assert path.read_bytes() == whole
@@ -287,7 +289,7 @@ def test_a_second_dvc_waits_or_says_so(tmp_path):
     assert len(list((project.path / "data/raw/audio").glob("*/*.wav"))) == 16
 
 
-KILLED_BY_DVC = ("download", "extract@logmel", "extract@vggish", f"train@{SYSTEM}", "evaluate@baseline_fine")
+KILLED_BY_DVC = ("download", "extract@logmel", "embed@vggish", f"train@{SYSTEM}", "evaluate@baseline_fine")
 
 
 @pytest.mark.slow

@@ -15,7 +15,17 @@ from conftest import RATE, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ust.audio.augmentation import augment, coloured_noise, is_selected, noise, pitch_shift, volume
+from ust.audio.augmentation import (
+    augment,
+    coloured_noise,
+    impulse_response,
+    is_selected,
+    noise,
+    pitch_shift,
+    sensor,
+    traffic_noise,
+    volume,
+)
 from ust.features.embeddings import read_embeddings
 from ust.features.logmel import logmel
 from ust.features.store import Row, find_rows, open_feature_files, open_features, write_features
@@ -113,6 +123,77 @@ def test_noise_has_the_level_asked_for():
     assert ratio == pytest.approx(-20, abs=1e-6)
 
 
+SENSOR = {
+    "low_cut": 120.0,
+    "high_cut": [4000.0, 4000.0],
+    "reverberation": [0.5, 0.5],
+    "snr_db": [100.0, 100.0],
+    "gain_db": [-20.0, -20.0],
+}
+
+
+def level_db(samples):
+    return 20 * np.log10(np.sqrt(np.mean(np.square(samples))))
+
+
+def test_a_sensor_attenuates_sounds_outside_its_band():
+    white = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
+    options = SENSOR | {"gain_db": [0.0, 0.0]}
+    out = sensor(white, RATE, **options, rng=np.random.default_rng(1))
+    power = np.abs(np.fft.rfft(out)) ** 2 / np.mean(np.abs(np.fft.rfft(white)) ** 2)
+    hertz = np.fft.rfftfreq(len(out), 1 / RATE)
+    within = power[(hertz > 200) & (hertz < 3000)].mean()
+    assert within == pytest.approx(1, rel=0.05)  # reverberation keeps the energy
+    for low, high in ((0, 60), (8000, 20_000)):
+        assert power[(hertz >= low) & (hertz < high)].mean() < 0.003 * within
+
+
+def test_the_gain_of_a_sensor_changes_the_level_by_as_much():
+    samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    quiet, loud = (
+        sensor(samples, RATE, **SENSOR | {"gain_db": [gain, gain]}, rng=np.random.default_rng(3))
+        for gain in (-30.0, -10.0)
+    )
+    np.testing.assert_allclose(loud, 10 * quiet)
+
+
+def test_a_sensor_never_clips():
+    samples = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    out = sensor(samples, RATE, **SENSOR | {"gain_db": [40.0, 40.0]}, rng=np.random.default_rng(3))
+    assert np.abs(out).max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("snr", [0.0, 12.0])
+def test_noise_of_a_sensor_has_the_drawn_ratio(snr):
+    """The same draws with and without noise; the wide band passes all of it."""
+    samples = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
+    wide = SENSOR | {"low_cut": 1.0, "high_cut": [22_000.0, 22_000.0], "gain_db": [0.0, 0.0]}
+    noisy, clean = (
+        sensor(samples, RATE, **wide | {"snr_db": [ratio, ratio]}, rng=np.random.default_rng(2))
+        for ratio in (snr, 200.0)
+    )
+    assert level_db(clean) - level_db(noisy - clean) == pytest.approx(snr, abs=0.5)
+
+
+def test_reverberation_decays_by_60_db_and_has_the_energy_of_the_direct_sound():
+    response = impulse_response(0.4, RATE, np.random.default_rng(0))
+    assert len(response) == round(0.4 * RATE)
+    assert np.sum(response**2) == pytest.approx(1)
+    assert response[0] ** 2 == pytest.approx(0.5)
+    parts = np.array_split(response[1:], 20)
+    slope = np.polyfit(np.arange(20) / 20, [level_db(part) for part in parts], 1)[0]
+    assert slope == pytest.approx(-60, abs=1.5)
+
+
+def test_traffic_noise_is_low_and_changes_its_level():
+    noise = traffic_noise(20 * RATE, RATE, np.random.default_rng(0))
+    assert np.sqrt(np.mean(noise**2)) == pytest.approx(1)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
+    assert power[(hertz > 25) & (hertz < 500)].sum() > 0.8 * power.sum()
+    assert np.ptp([level_db(part) for part in np.array_split(noise, 20)]) > 6
+
+
 def test_pitch_shift_moves_a_tone_by_the_drawn_semitones():
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)).astype(np.float32)
     steps = np.random.default_rng(5).uniform(-2, 2)
@@ -194,23 +275,21 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
         pass
 
 
-@pytest.mark.parametrize("feature", ["mn", "mn_logmel", "logmel64", "unknown"])
-def test_what_is_no_embedding_is_refused_by_what_the_feature_is(tmp_path, feature):
-    """Not by its name or shape: an embedding of as many axes is read, frames as their mean and maximum."""
+@pytest.mark.parametrize("network", [{"network": "efficientat"}, {}])
+def test_embeddings_are_read_and_spectrograms_refused(tmp_path, network):
+    """By the attributes of the file, not by its name or shape; frames give their mean and maximum."""
     values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     rows = [Row(f"{i}.wav", "original", "train", tmp_path) for i in range(3)]
-    path = tmp_path / f"{feature}.h5"
-    write_features(path, feature, rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes={})
-    if feature == "mn":
+    path = tmp_path / "mn.h5"
+    write_features(path, "mn", rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes=network)
+    if network:
         found = read_embeddings(tmp_path, "mn")
         wanted = np.concatenate([values.mean(axis=1), values.max(axis=1)], axis=1)
         np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
         assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
         return
-    with pytest.raises(
-        UserError, match=f"the feature {feature} is not an embedding; embeddings are vggish, mn"
-    ):
-        read_embeddings(tmp_path, feature)
+    with pytest.raises(UserError, match=r"mn\.h5: is a spectrogram; this label rule needs an embedding"):
+        read_embeddings(tmp_path, "mn")
 
 
 def test_the_cache_is_of_all_files_of_a_training_together(feature_files):

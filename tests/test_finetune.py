@@ -10,7 +10,7 @@ from tiny import CPU, Heard, sixteen
 from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
 from ust.features.efficientat.weights import prepare
-from ust.features.feature import FEATURE_FILE
+from ust.features.feature import NETWORK_FILE
 from ust.models.checkpoints import load_system, read_description
 from ust.models.cnn9 import CNN9
 from ust.models.examples import predict
@@ -93,12 +93,12 @@ def city(taxonomy):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A network of random weights, as the stage weights@mn_logmel writes it."""
+    """A network of random weights, as the stage weights@efficientat writes it."""
     from types import SimpleNamespace
 
-    folder = tmp_path_factory.mktemp("features") / "mn_logmel"
+    folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
     found = prepare(folder, SimpleNamespace(weights="random", seed=1), None)
-    write_json(folder / FEATURE_FILE, found)
+    write_json(folder / NETWORK_FILE, found)
     return folder.parent
 
 
@@ -115,7 +115,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     found = predict(load_system(work.out, taxonomy=work.taxonomy), city.validate, batch_size=2, device=CPU)
     there = city.validate.targets[:, 0] == 1
     assert found[there, 0].min() > found[~there, 0].max()
-    before = finetune.load_network(work.pretrained / "mn_logmel", 0.4)
+    before = finetune.load_network(work.pretrained / "efficientat", 0.4)
     after = load_system(work.out, taxonomy=work.taxonomy).classifier.network
     statistics = [name for name, _ in before.features.named_buffers() if "running" in name]
     first, second = before.features.state_dict(), after.pretrained.features.state_dict()
@@ -220,7 +220,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
         made[share] = load_system(
             tmp_path / str(share), taxonomy=work.taxonomy
         ).classifier.network.state_dict()
-    start = finetune.load_network(work.pretrained / "mn_logmel", 0.4).features.state_dict()
+    start = finetune.load_network(work.pretrained / "efficientat", 0.4).features.state_dict()
     for name, value in made[0.0].items():
         torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)
         if name.startswith("pretrained.features."):
@@ -231,7 +231,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
 
 def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained):
     network = TaggingMobileNet(CONFIG, 8, {"log_mel": (128, 1000)})
-    before = finetune.load_network(pretrained / "mn_logmel", 0.4)
+    before = finetune.load_network(pretrained / "efficientat", 0.4)
     network.load_pretrained(before)
     network.pretrained.eval()
     x = torch.randn(2, 128, 1000, generator=torch.Generator().manual_seed(0))
@@ -245,7 +245,7 @@ def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained)
 
 
 def test_weights_of_another_width_and_none_at_all_are_named(city, work):
-    with pytest.raises(UserError, match=r"a: width is 1, but mn_logmel has random, of width 0\.4"):
+    with pytest.raises(UserError, match=r"a: width is 1, but efficientat has random, of width 0\.4"):
         finetune.fit_finetuned(SYSTEM.model_copy(update={"width": 1.0}), city, work)
     with pytest.raises(UserError, match="a is fine-tuned: give --pretrained"):
         finetune.fit_finetuned(SYSTEM, city, replace(work, pretrained=None))

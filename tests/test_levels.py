@@ -15,7 +15,6 @@ from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.importing import taxonomy_from_classes
 from ust.evaluation.curves import curves
 from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
-from ust.evaluation.submission import submission_metrics
 from ust.models.outputs import complete_labels, groups_with_classifier, output_labels
 from ust.reports.tables import results_table, table_row
 from ust.util.documents import write_yaml
@@ -50,7 +49,7 @@ def test_levels_are_those_with_labels(taxonomy):
 def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation, taxonomy):
     """Fine figures are those of a taxonomy of these groups alone."""
     intervals = evaluation.intervals(count=10, seed=0)
-    metrics = headline_metrics(evaluation, intervals) | {"rests_on": {"outputs": "all"}}
+    metrics = detailed_metrics(evaluation, intervals) | {"rests_on": {}}
     for level in taxonomy.levels:
         groups = taxonomy.groups(level)
         members = [label for g in groups for label in (taxonomy.fine[i] for i in taxonomy.members(g))]
@@ -67,8 +66,8 @@ def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation
     for level in absent:
         assert level not in metrics
         assert level not in metrics["ci95"]["clips"]
-    assert set(submission_metrics(metrics)) == set(taxonomy.levels)
-    assert set(detailed_metrics(evaluation, intervals, None)["labels"]) == set(taxonomy.labels)
+    assert set(headline_metrics(evaluation)) == set(taxonomy.levels)
+    assert set(metrics["labels"]) == set(taxonomy.labels)
     assert not any(name.startswith(level) for level in absent for name in curves(evaluation, intervals))
     shown = table_row("a", metrics).values
     assert [value is None for value in shown] == [not taxonomy.fine] * 3 + [False] * 3

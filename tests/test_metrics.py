@@ -125,14 +125,41 @@ def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
     assert fine.micro_f1 == coarse.micro_f1 == 0
 
 
-def test_the_best_constant_is_each_labels_prevalence(annotated_truth):
+def test_the_constant_prediction_is_each_labels_share(annotated_truth):
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     constant = truth[labels] * 0 + (truth[labels] == 1).mean()
     wanted = Evaluation.from_tables(truth, constant, taxonomy)
-    found = Evaluation.from_tables(truth, truth[labels] * 0.0, taxonomy).prevalence()
+    found = Evaluation.from_tables(truth, truth[labels] * 0.0, taxonomy).constant()
     for level in ("fine", "coarse"):
         assert found.scores(level) == wanted.scores(level)
+        micro, f1, macro, categories = slow_score(
+            wanted.truth[level], wanted.predicted[level], taxonomy, level
+        )
+        scores = found.scores(level)
+        assert (scores.micro_auprc, scores.micro_f1, scores.macro_auprc) == pytest.approx((micro, f1, macro))
+        assert list(scores.class_auprc.values()) == pytest.approx(categories)
+
+
+def test_a_coarse_constant_scores_half_the_prevalence(annotated_truth):
+    """The official precision is 0 where nothing is predicted, so the area is a triangle."""
+    taxonomy, truth = annotated_truth
+    evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0.0 + 0.3, taxonomy)
+    shares = evaluation.prevalence("coarse")
+    for group, label in enumerate(taxonomy.coarse):
+        assert shares[taxonomy.coarse_name(group)] == pytest.approx((truth[label] == 1).mean())
+    areas = evaluation.constant().scores("coarse").class_auprc
+    for name, share in shares.items():
+        assert areas[name] == pytest.approx(share / 2)
+
+
+def test_the_fine_prevalence_of_a_category_counts_clips_with_any_of_its_labels(annotated_truth):
+    taxonomy, truth = annotated_truth
+    evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0.5, taxonomy)
+    for group in taxonomy.groups("fine"):
+        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        share = (truth[members] == 1).any(axis=1).mean()
+        assert evaluation.prevalence("fine")[taxonomy.coarse_name(group)] == pytest.approx(share)
 
 
 def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():

@@ -27,7 +27,7 @@ MISTAKES = {
     "one's own folder to export to": ("export {tmp}/precious", "precious.txt", "--force"),
     "all models": (f"train cnn {TRAIN} models {{tmp}}/c.csv", "models: train did not write", "--force"),
     "all data": (
-        f"submit cnn {PREDICTIONS} metrics/cnn.json {RAW} data {{tmp}}/m.json",
+        f"submit cnn {PREDICTIONS} metrics/details/cnn.json {RAW} data {{tmp}}/m.json",
         "lies in it",
         "another",
     ),
@@ -209,7 +209,7 @@ def material(project, tmp_path_factory):
     shutil.copy(project.path / PREDICTIONS, tmp / "wrong" / "cnn.json")
     local = {"data.source": "local", "data.path": "../nowhere"}
     for name, change in (
-        ("bands", {"logmel.n_mels": 64}),
+        ("bands", {"spectrograms.logmel.n_mels": 64}),
         ("frames", {"logmel.hop_length": 1024}),
         ("nowhere", local),
         ("several", {"checkpoints.cnn.model": "cnn_vggish"}),

@@ -12,15 +12,7 @@ import torch
 from conftest import RATE
 
 from ust.features.efficientat import feature, windows
-from ust.features.efficientat.network import (
-    BANDS,
-    FFT,
-    HIGHEST,
-    MobileNet,
-    log_mel,
-    mel_matrix,
-    round_channels,
-)
+from ust.features.efficientat.network import MobileNet, round_channels
 from ust.features.efficientat.weights import (
     RELEASED,
     load_network,
@@ -29,6 +21,7 @@ from ust.features.efficientat.weights import (
     random_weights,
     read_published,
 )
+from ust.features.mn_logmel import BANDS, FFT, HIGHEST, log_mel, mel_matrix
 from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -134,7 +127,7 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
     assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
     computed = feature.ExtractionConfig(weights="mn04_as", frames=frames)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
-    found = feature.on_batch(tmp_path, computed, CPU)(clips)
+    found = feature.load(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *feature.shape(computed))
     with torch.inference_mode():
         maps = load_network(tmp_path, 0.4).maps(torch.from_numpy(clips))
@@ -147,7 +140,7 @@ def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_p
     prepare(tmp_path, settings(seeded), bring)
     computed = windows.ExtractionConfig(weights="mn04_as", windows=4)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise**3)])
-    found = windows.on_batch(tmp_path, computed, CPU)(clips)
+    found = windows.load(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *windows.shape(computed)) == (2, 384 + 384 + 527)
     network = load_network(tmp_path, 0.4).eval()
     for clip, values in zip(torch.from_numpy(clips), found, strict=True):

@@ -48,13 +48,23 @@ def test_published_predictions_on_the_command_line(published_predictions, tmp_pa
     """As anyone would score a file: coarse truth, no params.yaml beside it."""
     monkeypatch.chdir(tmp_path)
     folder, truth, taxonomy = published_predictions
-    words = [folder / "output0.csv", truth, taxonomy, "out.json", "--split", "validate"]
+    words = [
+        folder / "output0.csv",
+        truth,
+        taxonomy,
+        "out.json",
+        "--split",
+        "validate",
+        "--details",
+        "details.json",
+    ]
     main(argv=list(map(str, words)))
     metrics = json.loads((tmp_path / "out.json").read_text())
+    details = json.loads((tmp_path / "details.json").read_text())
     official = json.loads((folder / "evaluation_output0.json").read_text())["coarse"]
-    assert "fine" not in metrics
+    assert list(metrics) == ["coarse"]
     assert metrics["coarse"]["micro_f1"] == round(official["micro_f1"], 10)
-    assert metrics["rests_on"]["clips"] == 538
+    assert details["rests_on"]["clips"] == 538
 
 
 def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
@@ -79,14 +89,43 @@ def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
         coarse_counts(truth.iloc[:, 3:].to_numpy(), predicted[:, :8], taxonomy), taxonomy.categories("coarse")
     )
     assert metrics["coarse"]["micro_auprc"] == pytest.approx(wanted.micro_auprc, abs=1e-9)
-    for content in (metrics, metrics["ci95"]["clips"], metrics["prevalence"], details["lrap"]):
+    for content in (metrics, details["ci95"]["clips"], details["prevalence"], details["lrap"]):
         assert "fine" not in content
-    assert metrics["rests_on"]["split"] == "test"
-    assert metrics["rests_on"]["coarse"] == "from_fine"
+    assert details["rests_on"]["split"] == "test"
+    assert details["rests_on"]["coarse"] == "from_fine"
     assert set(details["labels"]) == set(taxonomy.coarse)
     assert not list((tmp_path / "curves").glob("fine*"))
     lines = [record.getMessage() for record in caplog.records]
     assert "the fine level is not scored: truth.csv has no fine columns" in lines
+
+
+def test_a_system_without_fine_labels_is_scored_at_the_coarse_level(
+    tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
+):
+    """No fine columns, or zeros in them, as the stage predict writes for such a system."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, "ust")
+    rng = np.random.default_rng(0)
+    clips = [f"{i:02d}.wav" for i in range(20)]
+    truth = pd.DataFrame(rng.integers(0, 2, (20, 37)), columns=[f"{c}_presence" for c in taxonomy.labels])
+    keys = {"split": "test", "sensor_id": 1, "audio_filename": clips, "annotator_id": 0}
+    truth.assign(**keys).to_csv("truth.csv", index=False)
+    predicted = rng.random((20, 37)).round(6) * (np.arange(37) < 8)
+    write_predictions(tmp_path / "zeros.csv", clips, predicted, taxonomy)
+    pd.read_csv("zeros.csv").drop(columns=list(taxonomy.fine)).to_csv("none.csv", index=False)
+    written = []
+    for name in ("zeros", "none"):
+        main(argv=[f"{name}.csv", "truth.csv", str(taxonomy_file), f"{name}.json", "--split", "test"])
+        written.append(json.loads((tmp_path / f"{name}.json").read_text()))
+        lines = [record.getMessage() for record in caplog.records]
+        assert f"the fine level is not scored: {name}.csv has no fine probability above 0" in lines
+        assert not any(line.startswith(("fine ", "warning")) for line in lines)
+        assert any(
+            line.startswith("coarse  micro AUPRC") and "(constant prediction: " in line for line in lines
+        )
+        caplog.clear()
+    assert written[0] == written[1]
+    assert list(written[0]) == ["coarse"]
 
 
 def test_equal_recalls_stand_in_the_order_of_falling_threshold():

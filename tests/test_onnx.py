@@ -1,7 +1,6 @@
 """An ONNX file as a feature: it answers as it does alone, and one that is something else is named."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,7 +10,7 @@ from conftest import RATE
 from onnx import TensorProto, helper
 
 from ust.audio.resampling import resample
-from ust.features import onnx as feature
+from ust.features.onnx import feature
 from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -45,13 +44,13 @@ def bring(source, *, checksum=None):
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames):
     path = model(tmp_path / "a.onnx", frames=frames if frames > 1 else None)
-    settings = SimpleNamespace(**SETTINGS | {"frames": frames}, file=str(path))
+    settings = feature.ONNX(**SETTINGS | {"frames": frames}, file=str(path))
     found = feature.prepare(tmp_path / "out", settings, bring)
     assert found["weights"] == "a.onnx"
     computed = feature.ExtractionConfig(**SETTINGS | {"frames": frames})
     assert feature.shape(computed) == (3 * frames, 5)
     values = feature.process_clip(noise, RATE, computed)
-    embeddings = feature.on_batch(tmp_path / "out", computed, CPU)(np.stack([values, values[::-1]]))
+    embeddings = feature.load(tmp_path / "out", computed, CPU)(np.stack([values, values[::-1]]))
     assert embeddings.shape == (2, 3 * frames, 5)
     matrix = np.random.default_rng(0).standard_normal((48_000, 5 * frames)).astype(np.float32)
     samples = resample(noise, RATE, 16_000)[:144_000].reshape(3, 48_000)
@@ -94,7 +93,7 @@ def test_another_file_is_named(tmp_path, damage, message):
                    "double": {"kind": TensorProto.DOUBLE}}  # fmt: skip
         model(path, **options[damage])
     with pytest.raises(UserError) as error:
-        feature.prepare(tmp_path / "out", SimpleNamespace(**SETTINGS | change, file=str(path)), bring)
+        feature.prepare(tmp_path / "out", feature.ONNX(**SETTINGS | change, file=str(path)), bring)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert not (tmp_path / "out").exists()

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from project import change_params, settings
+from project import change_params
 from ruamel.yaml import YAML
 
+from stages import preset
 from ust.cli.parameters import SECTIONS, check_params
-from ust.features.logmel import LogMel
+from ust.features.registry import read_feature
 from ust.training.systems import read_system
 from ust.util.config import read_sections
 from ust.util.errors import UserError
@@ -36,11 +37,12 @@ def changed(tmp_path, name, value):
 
 
 def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
-    path, words = tmp_path / "report.yaml", (ROOT / "presets" / "report.txt").read_text().split()
-    change_params(ROOT / "params.yaml", path, settings(words))
+    path, folder = tmp_path / "report.yaml", str(ROOT / "presets")
+    preset.main(["report", "--presets", folder, "--params", str(ROOT / "params.yaml"), "--out", str(path)])
     names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
-    kinds = {name: SECTIONS[name] for name in names} | {"logmel": LogMel}
-    model, train, hierarchical, code, baseline, logmel = read_sections(path, **kinds)
+    kinds = {name: SECTIONS[name] for name in names}
+    model, train, hierarchical, code, baseline = read_sections(path, **kinds)
+    logmel = read_feature(path, "logmel").settings
     majority = check_params(path)["labels"]["majority"]
     network = model.cnn_vggish
     assert (majority["threshold"], network.conv_dropout, network.head_dropout) == (0.5, 0.5, 0.2)
@@ -73,11 +75,23 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("labels.any.rule", "all", "labels.any.rule: is 'all', should be one of majority, any, fraction"),
         ("labels.any", None, "labels.any: is None, should be a valid dictionary"),
         (
-            "features",
-            {"logmel": "logmel.py"},
-            "systems.cnn_vggish.features: vggish should be one of features",
+            "embeddings",
+            {},
+            "systems.cnn_vggish.features: vggish should be rows of spectrograms or embeddings",
         ),
-        ("features.mel", "mel.py", "features: there is no feature 'mel'"),
+        (
+            "spectrograms.mel",
+            {"kind": "mel"},
+            "spectrograms.mel.kind: is 'mel', should be one of logmel, mn_l",
+        ),
+        ("spectrograms.vggish", {"kind": "vggish"}, "should be one of logmel, mn_logmel"),
+        ("spectrograms.vggish", {"kind": "logmel"}, "embeddings.vggish: there is a spectrogram of that name"),
+        ("embeddings.vggish.network", "mn", "embeddings.vggish.network: is 'mn', should be 'vggish'"),
+        (
+            "embeddings.x",
+            {"kind": "onnx", "network": "onnx"},
+            "onnx: is missing, should be given: embeddings.x",
+        ),
         ("systems.cnn.features", ["logmel", "vggish"], "the architecture cnn takes 1, as its logmel"),
         ("systems.cnn.labels", "all", "systems.cnn.labels: is 'all', should be a row of labels"),
         ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
@@ -96,7 +110,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("checkpoints.cnn.pooling", "median", "checkpoints.cnn.pooling: is 'median', should be 'mean'"),
         ("submission", "cmm", "submission: is 'cmm', should be one of checkpoints: cnn, "),
         ("data.source", "zenodo", "data.source: is 'zenodo', should be 'synthetic', 'local'"),
-        ("data.source", "local", "needs data.path"),
+        ("data.path", None, "data.path: is None, should be a valid string"),
         ("vggish.checkpoint", "a.ckpt", "checkpoint and pca go together"),
         ("augment.noise.colours", ["mauve"], "augment.noise.colours.0: is 'mauve'"),
         ("augment.noise.level_db", [0.0, -10.0], "[lowest, highest]"),
@@ -124,10 +138,16 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
             {"recipe": "train_hierarchical"},
             "hierarchies.cnn: there is a system of that name",
         ),
-        ("logmel.n_mels", 64, "n_mels is 64, should be at least 108"),
-        ("logmel.n_mels", 96, "n_mels is 96, should be at least 108"),
-        ("logmel.hop_length", 1024, "give 431 frames, should be at least 528"),
+        ("spectrograms.logmel.n_mels", 64, "n_mels is 64, should be at least 108"),
+        ("spectrograms.logmel.n_mels", 96, "n_mels is 96, should be at least 108"),
+        ("spectrograms.logmel.hop_length", 1024, "give 431 frames, should be at least 528"),
         ("systems.baseline_fine.outputs", "all", "systems.baseline_fine.outputs: is 'all', should be 'fine'"),
+        (
+            "augment.sensor.reverberation",
+            [0.0, 0.5],
+            "reverberation: is [0.0, 0.5], should be greater than 0",
+        ),
+        ("augment.sensor.low_cut", 3000.0, "low_cut should be below high_cut"),
         ("augment.pitch_shift.semitones", 200.0, "semitones: is 200.0, should be less than or equal to 48"),
         (
             "augment.volume.gain_db",
@@ -168,7 +188,7 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
         ("windows", 501, "windows is 501, should be at most 500"),
     ):
         path = tmp_path / "params.yaml"
-        changes = {"features.mn_logmel": "efficientat", "systems.tuned": row | {key: value}}
+        changes = {"spectrograms.mn_logmel": {"kind": "mn_logmel"}, "systems.tuned": row | {key: value}}
         change_params(ROOT / "params.yaml", path, changes)
         if message:
             with pytest.raises(UserError) as error:
@@ -178,24 +198,17 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
             check_params(path)
 
 
-@pytest.mark.parametrize(
-    ("feature", "is_embedding"),
-    [("logmel", False), ("logmel64", False), ("mn_logmel", False), ("vggish", True), ("mn", True),
-     ("mn_frames", True), ("mn_windows", True)],
-)  # fmt: skip
-def test_a_rule_listens_to_embeddings_alone(tmp_path, feature, is_embedding):
+@pytest.mark.parametrize(("feature", "is_embedding"), [("logmel", False), ("mn", False), ("vggish", True)])
+def test_relabel_takes_embeddings_alone(tmp_path, feature, is_embedding):
     path = tmp_path / "params.yaml"
-    modules = {"vggish": "vggish", "logmel": "logmel.py", "logmel64": "logmel.py"}
-    heard = RELABEL | {"feature": feature}
-    changes = {f"features.{feature}": modules.get(feature, "efficientat"), "relabel.heard": heard}
-    change_params(ROOT / "params.yaml", path, changes)
+    change_params(ROOT / "params.yaml", path, {"relabel.again": RELABEL | {"feature": feature}})
     if is_embedding:
         check_params(path)
         return
     with pytest.raises(UserError) as error:
         check_params(path)
-    wanted = "should be an embedding of the clip; embeddings are vggish, mn, mn_frames, mn_windows, onnx"
-    assert f"relabel.heard.feature: is '{feature}', {wanted}" in str(error.value)
+    wanted = "should be a row of embeddings: vggish"
+    assert f"relabel.again.feature: is '{feature}', {wanted}" in str(error.value)
 
 
 def test_rules_are_compared_by_annotations_alone(tmp_path):
@@ -248,7 +261,7 @@ def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
 def log_mels_alone(path):
     """Write a parameter file with one feature and the one system that takes it."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
-    content |= {"features": {"logmel": "logmel.py"}, "hierarchies": {}, "submission": "cnn"}
+    content |= {"embeddings": {}, "hierarchies": {}, "submission": "cnn"}
     for table in ("systems", "checkpoints"):
         content[table] = {"cnn": content[table]["cnn"]}
     with path.open("w") as file:
@@ -268,12 +281,15 @@ def test_no_stage_depends_on_a_file_that_no_stage_makes(tmp_path):
             log_mels_alone(tmp_path / "params.yaml")
         check_params(tmp_path / "params.yaml")
         found = Repo(tmp_path).index.stages
-        assert any(stage.name == "extract@vggish" for stage in found) != one_feature
+        assert any(stage.name == "embed@vggish" for stage in found) != one_feature
         made = {Path(out.fs_path) for stage in found for out in stage.outs}
         for stage in found:
             for dep in stage.deps:
                 path = Path(dep.fs_path)
-                source = path.relative_to(tmp_path).parts[0] in ("ust", "stages", "params.yaml")
+                source = (
+                    path.relative_to(tmp_path).parts[0] in ("ust", "stages", "params.yaml")
+                    or path == tmp_path / "data/local"
+                )
                 if source or isinstance(dep, ParamsDependency):
                     continue
                 inside = [out for out in made if path in out.parents]  # all that is in a folder
@@ -287,4 +303,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
 def test_sizes_that_the_network_takes_are_taken(tmp_path, name, value):
-    assert check_params(changed(tmp_path, f"logmel.{name}", value))["logmel"][name] == value
+    assert (
+        check_params(changed(tmp_path, f"spectrograms.logmel.{name}", value))["spectrograms"]["logmel"][name]
+        == value
+    )

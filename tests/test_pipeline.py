@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ust.tagging.pretrained import find_model
 from ust.tagging.tagger import Tagger
 
-FEATURES = ("weights@logmel", "weights@vggish", "extract@logmel", "extract@vggish")
+FEATURES = ("weights@vggish", "weights@efficientat", "extract@logmel", "embed@vggish")
 LABELS = ("aggregate_labels@majority", "aggregate_labels@any")
 EXTRACTION = ("download", "augment", *FEATURES, *LABELS)
 NETWORKS = ("cnn", "cnn_vggish", "cnn_vggish_29", "cnn_vggish_8", "hierarchical", "hierarchical_negatives")
@@ -37,13 +37,15 @@ def test_everything_ran_and_nothing_is_left_to_do(project):
 def test_metrics_say_what_they_rest_on(project):
     for level in ("coarse", "fine"):
         metrics = project.metrics(f"cnn_vggish_{level}")
-        assert metrics["rests_on"]["data_source"] == "synthetic"
-        assert metrics["rests_on"]["vggish_weights"] == "random"
-        assert metrics["rests_on"]["clips"] == 6
-        for scored in ("fine", "coarse"):
-            assert 0 <= metrics[scored]["micro_auprc"] <= 1
-            assert len(metrics[scored]["class_auprc"]) == 8
-        details = json.loads((project.path / f"metrics/details/cnn_vggish_{level}.json").read_text())
+        details = project.details(f"cnn_vggish_{level}")
+        assert details["rests_on"]["data_source"] == "synthetic"
+        assert details["rests_on"]["vggish_weights"] == "random"
+        assert details["rests_on"]["clips"] == 6
+        assert set(metrics) == {"fine", "coarse"}
+        for scored, figures in metrics.items():
+            assert set(figures) == {"micro_auprc", "micro_f1", "macro_auprc"}
+            assert 0 <= figures["micro_auprc"] <= 1
+            assert len(details[scored]["class_auprc"]) == 8
         assert len(details["labels"]) == 37
         assert {path.stem for path in (project.path / f"metrics/curves/cnn_vggish_{level}").iterdir()} > {
             "fine"
@@ -157,10 +159,13 @@ TRAIN_OUTPUTS = ("{tmp}/m", "{tmp}/t.csv")
         ("aggregate_labels", ["any", RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
         ("aggregate_labels", ["all", *RAW, "{tmp}/l.csv"], "labels has no 'all'; it has majority, any"),
         ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
-        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "models/features/logmel", "{tmp}/l.h5"],
+        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"],
          "2 of 2 audio files cannot"),
-        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/l.h5"], "no feature 'mel'"),
-        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}", "{tmp}/v.h5"], "weights@vggish"),
+        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}/l.h5"], "no feature 'mel'"),
+        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5"],
+         "give --network, the folder of weights@v"),
+        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5", "--network", "{tmp}"],
+         "weights@vggish"),
         ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract@logmel makes it"),
         ("train", ["forest", "data/features", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
         ("table", ["{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],

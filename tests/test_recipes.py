@@ -69,7 +69,7 @@ def test_what_is_added_is_trained_scored_and_shown(place):
         assert list(apply(place, title)["checkpoints"]) == [name]
         place.run("git", "add", "-A")
     output = place.dvc("repro")
-    made = {"weights@pcen", "extract@pcen", "describe", "aggregate_labels@unanimous"}
+    made = {"extract@pcen", "describe", "aggregate_labels@unanimous"}
     stages = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
     assert ran(output) == LAST | made | stages
     table = (place.path / "metrics/table.md").read_text()
@@ -93,4 +93,4 @@ def test_a_source_brings_its_data(place, tmp_path):
     output = place.dvc("repro", "describe")
     assert "data/raw: 10 train clips, 6 validate clips" in output
     # The same clips as before: what was made of them is taken as it is.
-    assert {"download"} <= ran(output) <= {"download", "augment", "extract@logmel", "extract@vggish"}
+    assert {"download"} <= ran(output) <= {"download", "augment", "extract@logmel", "embed@vggish"}

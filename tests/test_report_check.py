@@ -16,7 +16,7 @@ from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 
 def published(**rests_on):
-    """Metrics as the stage evaluate writes them, of the report's own figures."""
+    """Detailed metrics as the stage evaluate writes them, of the report's own figures."""
     found = {system: {"fine": {}, "coarse": {}, "rests_on": REPORT_DATA | rests_on} for system in REPORT}
     for system, (_, values) in REPORT.items():
         for name, value in zip(COLUMNS, values, strict=True):
@@ -79,7 +79,7 @@ def test_it_runs_on_each_record_and_goes_on(tmp_path, server, version):
             assert f"these are of data_source sonyc-ust-v1, data_release {version}" in done.stderr
     assert "Running stage" in first.stdout
     assert "Running stage" not in second.stdout
-    rests_on = project.metrics("baseline_fine")["rests_on"]
+    rests_on = project.details("baseline_fine")["rests_on"]
     assert (rests_on["data_release"], rests_on["coarse"], rests_on["clips"]) == (version, "as_given", 6)
 
 

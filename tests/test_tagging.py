@@ -44,7 +44,8 @@ def tagger(tmp_path_factory, taxonomy):
     """A system of log-mels alone, untrained."""
     folder = tmp_path_factory.mktemp("models") / "cnn"
     torch.manual_seed(0)
-    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": {"logmel": LOGMEL}}
+    features = {"logmel": {"kind": "logmel", **LOGMEL}}
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": features}
     save_network(folder, SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata))
     return Tagger.load(folder)
 
@@ -454,14 +455,14 @@ def test_systems_by_name(tmp_path):
 
 
 def test_another_vggish_is_refused(tmp_path, taxonomy):
-    vggish = {"sha256": "0", "final_relu": True, "precision": "float32"}
+    vggish = {"kind": "vggish", "sha256": "0", "final_relu": True, "precision": "float32"}
     metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
-    metadata["features"] = {"logmel": LOGMEL, "vggish": vggish}
+    metadata["features"] = {"logmel": {"kind": "logmel", **LOGMEL}, "vggish": vggish}
     saved = SavedNetwork(CNNVGGish(CONFIG, 37), "cnn_vggish", CONFIG, list(taxonomy.labels), metadata)
     save_network(tmp_path / "cnn", saved)
     with pytest.raises(UserError, match="the stage weights@vggish makes it"):
         Tagger.load(tmp_path / "cnn")
-    (tmp_path / "features" / "vggish").mkdir(parents=True)
-    (tmp_path / "features" / "vggish" / "feature.json").write_text('{"sha256": "1"}')
+    (tmp_path / "pretrained" / "vggish").mkdir(parents=True)
+    (tmp_path / "pretrained" / "vggish" / "network.json").write_text('{"sha256": "1"}')
     with pytest.raises(UserError, match="not the vggish weights"):
         Tagger.load(tmp_path / "cnn")

@@ -64,7 +64,7 @@ def test_systems_are_chosen_predicted_and_scored_on_verified_clips(v2):
     assert v2.output.count("chosen on 3 clips") == 2
     assert v2.output.count("3 validate clips (2 more have not been verified)") == 2
     for name in SYSTEMS:
-        assert v2.metrics(name)["rests_on"]["clips"] == 3
+        assert v2.details(name)["rests_on"]["clips"] == 3
         predicted = pd.read_csv(v2.path / f"data/predictions/{name}.csv")["audio_filename"]
         assert len(predicted) == 3
         assert not set(predicted) & set(v2.unverified)
@@ -74,7 +74,7 @@ def test_the_submission_is_of_verified_clips(v2):
     assert "data/submission: cnn_vggish_8, 3 clips, checked" in v2.output
     output = pd.read_csv(v2.path / "data/submission/Lastname_LAB_task5_1.output.csv")
     assert len(output) == 3
-    assert v2.metrics("submission")["system"] == "cnn_vggish_8"
+    assert v2.metrics("submission") == v2.metrics("cnn_vggish_8")
 
 
 def test_predictions_of_all_clips_are_scored_on_the_verified(v2, tmp_path):

@@ -9,8 +9,8 @@ import soundfile as sf
 from ust.custom.speech import SpeechFilter
 from ust.datasets.collection import Collection
 from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
-from ust.features.efficientat.feature import EfficientATEmbedding
-from ust.features.registry import write_weights
+from ust.features.efficientat.weights import EfficientAT
+from ust.features.registry import write_network
 from ust.util.errors import UserError
 
 RELEASED = Path(__file__).parents[2] / "shared" / "weights" / "mn04_as_mAP_432.pt"
@@ -18,7 +18,7 @@ CHILDREN = Path(__file__).parents[2] / "shared" / "urban-audio" / "urbansound8k"
 
 
 def test_random_weights_hear_nobody(tmp_path):
-    with pytest.raises(UserError, match=r"set mn\.weights to mn04_as"):
+    with pytest.raises(UserError, match=r"set efficientat\.weights to mn04_as"):
         SpeechFilter(tmp_path, "random", 0.1)
 
 
@@ -27,10 +27,8 @@ def gate(tmp_path_factory):
     if not RELEASED.is_file():
         pytest.skip("the released weights are not here")
     folder = tmp_path_factory.mktemp("mn")
-    settings = EfficientATEmbedding(
-        weights="mn04_as", checkpoint=str(RELEASED), frames=False, seed=0, batch_clips=1
-    )
-    write_weights(folder, "mn", settings, lambda source, checksum=None: Path(source))
+    settings = EfficientAT(weights="mn04_as", checkpoint=str(RELEASED))
+    write_network(folder, "efficientat", settings, lambda source, checksum=None: Path(source))
     return SpeechFilter(folder, "mn04_as", 0.05)
 
 

@@ -13,7 +13,7 @@ from ust.audio import resampling
 from ust.audio.recordings import load_audio
 from ust.features import logmel as log_mel
 from ust.features.efficientat.weights import load_network, network_width
-from ust.features.registry import FEATURES, read_feature
+from ust.features.registry import FEATURES, NETWORKS, read_network
 from ust.features.vggish.network import CONVOLUTIONS, LINEARS, Embedder
 
 
@@ -63,13 +63,13 @@ def vggish_forward_bfloat16(bench: Bench) -> Pair:
 
 def extraction(bench: Bench) -> Pair:
     """From files to both features on disk."""
-    model, on_batch = peers.keras_vggish(bench.variables), bench.vggish()
+    model, embed = peers.keras_vggish(bench.variables), bench.vggish()
     pca = bench.variables["pca_eigen_vectors"], bench.variables["pca_means"]
     pickles = bench.folder / "pickles"
     pickles.mkdir()
     return Pair(
         "extraction", "soundfile, resampy, NumPy, TensorFlow, librosa, clip by clip; a pickle each",
-        lambda: bench.extract(bench.rows, on_batch),
+        lambda: bench.extract(bench.rows, embed),
         lambda: peers.chain([row.path for row in bench.rows], model, pca, pickles),
         "clip", per=len(bench.rows), rounds=3,
     )  # fmt: skip
@@ -78,11 +78,10 @@ def extraction(bench: Bench) -> Pair:
 def mn(bench: Bench) -> Pair:
     """A clip of EfficientAT's smallest published widths, from waveform to embedding."""
     feature = FEATURES["mn"]
-    settings = read_feature(ROOT / "params.yaml", "mn")[1]
-    folder = bench.folder / "mn"
-    feature.prepare(folder, settings, None)
-    computed = feature.config_from(settings.model_dump())
-    embed = feature.on_batch(folder, computed, bench.device)
+    folder, settings = bench.folder / "mn", feature.settings()
+    network = NETWORKS["efficientat"].prepare(folder, read_network(ROOT / "params.yaml", "efficientat"), None)
+    computed = feature.config_from(settings.model_dump() | network)
+    embed = feature.load(folder, computed, bench.device)
     plain = load_network(folder, network_width(computed.weights))
     clips, size = [load_audio(row.path, RATE) for row in bench.rows[:16]], settings.batch_clips
 

@@ -1,16 +1,21 @@
-"""Augmentation of the report, section 3.1: pitch shift, volume change, background noise."""
+"""Augmentation of train clips.
+
+Pitch shift, volume change and background noise are the report's (section 3.1). `sensor` simulates the
+microphone of a sensor far above the street.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import librosa
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from scipy.signal import butter, fftconvolve, sosfilt
 
 from ust.audio.recordings import SAMPLE_RATE, load_audio, write_sound
-from ust.util.config import Count, Interval, Section, Seed, Share
+from ust.util.config import Count, Interval, Positive, Section, Seed, Share
 from ust.util.seeding import random_stream
 
 # A pitch shift stretches the clip by 2^(semitones/12), then resamples it. Beyond four octaves the stretched
@@ -61,6 +66,31 @@ class Noise(Variant):
     level_db: Annotated[Interval, AfterValidator(_check_levels)]
 
 
+def _check_positive(interval: list[float]) -> list[float]:
+    if interval[0] <= 0:
+        raise ValueError("Input should be greater than 0")
+    return interval
+
+
+Positives = Annotated[Interval, AfterValidator(_check_positive)]
+
+
+class Sensor(Variant):
+    """Parameters of `sensor`, in Hz, seconds and dB."""
+
+    low_cut: Positive
+    high_cut: Positives
+    reverberation: Positives
+    snr_db: Annotated[Interval, AfterValidator(_check_levels)]
+    gain_db: Annotated[Interval, AfterValidator(_check_levels)]
+
+    @model_validator(mode="after")
+    def _check_band(self) -> Self:
+        if self.low_cut >= self.high_cut[0]:
+            raise ValueError("low_cut should be below high_cut")
+        return self
+
+
 class Augment(Section):
     """The section ``augment`` of params.yaml."""
 
@@ -68,10 +98,14 @@ class Augment(Section):
     pitch_shift: PitchShift
     volume: Volume
     noise: Noise
+    sensor: Sensor
 
 
 # Exponent p of noise whose power spectral density is proportional to f^-p.
 SPECTRAL_SLOPE = {"white": 0.0, "pink": 1.0, "brown": 2.0}
+FILTER_ORDER = 4
+LOWEST_TRAFFIC = 50.0  # Hz
+PASSING_DB, PASSING_S = 6.0, 2.0  # deviation and time scale of the level of traffic noise
 
 
 def pitch_shift(
@@ -123,7 +157,88 @@ def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
     return out / np.sqrt(np.mean(out**2))
 
 
-METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise}
+def sensor(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    low_cut: float,
+    high_cut: list[float],
+    reverberation: list[float],
+    snr_db: list[float],
+    gain_db: list[float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Simulate a distant sensor: reverberation, noise of the street, a narrow band, a low level.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+        Mono; full scale is ±1.
+    sample_rate : int
+        Hz.
+    low_cut : float
+        Lower edge of the microphone's band in Hz.
+    high_cut : list of float
+        Lowest and highest upper edge of the band in Hz; drawn uniformly on a logarithmic scale.
+    reverberation : list of float
+        Shortest and longest reverberation time in seconds; see `impulse_response`.
+    snr_db : list of float
+        Lowest and highest ratio of clip to noise in dB. The noise is `pink_noise` or `traffic_noise` and
+        is added before the band-pass.
+    gain_db : list of float
+        Lowest and highest gain in dB, limited so that no peak is clipped.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n,)]
+    """
+    distant = fftconvolve(samples, impulse_response(rng.uniform(*reverberation), sample_rate, rng))
+    distant = distant[: len(samples)]
+    background = (pink_noise, traffic_noise)[rng.integers(2)](len(samples), sample_rate, rng)
+    level = _rms(distant) * 10 ** (-rng.uniform(*snr_db) / 20)
+    upper = min(np.exp(rng.uniform(*np.log(high_cut))), 0.49 * sample_rate)
+    bandpass = butter(FILTER_ORDER, [low_cut, upper], "bandpass", fs=sample_rate, output="sos")
+    mixed = sosfilt(bandpass, distant + level * background)
+    gain = 10 ** (rng.uniform(*gain_db) / 20)
+    return mixed * min(gain, 1 / max(np.abs(mixed).max(), 1e-9))
+
+
+def impulse_response(seconds: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Generate an impulse response of unit energy with a reverberation time of `seconds`.
+
+    One half of the energy is direct sound, the other half is white noise that decays by 60 dB in this time.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(seconds * sample_rate,), float64]
+    """
+    n = max(2, round(seconds * sample_rate))
+    response = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
+    response[0] = np.sqrt(np.sum(response[1:] ** 2))
+    return response / np.sqrt(np.sum(response**2))
+
+
+def pink_noise(n: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Generate pink noise of unit RMS."""
+    return coloured_noise(n, "pink", rng)
+
+
+def traffic_noise(n: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Generate brown noise above 50 Hz, of unit RMS, whose level changes within seconds as vehicles pass."""
+    points = rng.normal(0, PASSING_DB, 2 + int(n / sample_rate / PASSING_S))
+    level_db = np.interp(np.arange(n) / sample_rate / PASSING_S, np.arange(len(points)), points)
+    highpass = butter(2, LOWEST_TRAFFIC, "highpass", fs=sample_rate, output="sos")
+    out = sosfilt(highpass, coloured_noise(n, "brown", rng)) * 10 ** (level_db / 20)
+    return out / _rms(out)
+
+
+def _rms(samples: np.ndarray) -> float:
+    """Return the root mean square, at least 1e-9."""
+    return max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1e-9)
+
+
+METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise, "sensor": sensor}
 
 
 def variant_names(method: str, copies: int) -> list[str]:

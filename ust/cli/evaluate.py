@@ -24,12 +24,12 @@ def parse_arguments(prog: str, argv: Sequence[str] | None) -> argparse.Namespace
         help="CSV with ground truth (annotator_id 0): annotations.csv, or one without fine columns or split",
     )
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="JSON file to write the headline figures to")
+    parser.add_argument("out", type=Path, help="JSON file to write the headline metrics to")
     parser.add_argument(
         "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
     )
     parser.add_argument(
-        "--details", type=Path, help="JSON file to write all figures to, those of each label included"
+        "--details", type=Path, help="JSON file to write all metrics to: intervals, labels, provenance"
     )
     parser.add_argument("--curves", type=Path, help="folder to write the tables of the plots to")
     parser.add_argument(
@@ -85,7 +85,7 @@ def provenance(
 
 
 def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = None) -> None:
-    """Write the headline figures and, on request, all figures and the tables of the plots."""
+    """Write the headline metrics and, on request, all metrics and the tables of the plots."""
     args = parse_arguments(prog, argv)
 
     from ust.annotations.annotations import read_coarse_mode, read_ground_truth
@@ -104,21 +104,21 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
-    metrics = headline_metrics(evaluation, intervals)
-    metrics["rests_on"] = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    about = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    model = read_json(args.model / "model.json", made_by="train") if args.model else {}
+    thresholds = model.get("about", {}).get("thresholds")
+    if args.details and thresholds is None and args.labels:
+        thresholds = train_thresholds(args.train_predictions, args.labels, taxonomy)
+    metrics = detailed_metrics(evaluation, intervals, thresholds)
     if args.details:
-        model = read_json(args.model / "model.json", made_by="train") if args.model else {}
-        thresholds = model.get("about", {}).get("thresholds")
-        if thresholds is None:
-            thresholds = args.labels and train_thresholds(args.train_predictions, args.labels, taxonomy)
-        every = detailed_metrics(evaluation, intervals, thresholds) | calibration_errors(evaluation, model)
-        write_json(args.details, metrics | every)
+        every = metrics | calibration_errors(evaluation, model) | {"rests_on": about}
+        write_json(args.details, every)
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
         with atomic_write(args.curves / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-    write_json(args.out, metrics)
+    write_json(args.out, headline_metrics(evaluation))
 
-    for key, value in metrics["rests_on"].items():
+    for key, value in about.items():
         if key.endswith("_weights") and value == "random":
             name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
             log.warning(
@@ -126,15 +126,21 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
                 name,
                 name,
             )
-    if evaluation.taxonomy.levels != taxonomy.levels:
-        log.info("the fine level is not scored: %s has no fine columns", args.annotations)
-    for level in evaluation.taxonomy.levels:
+    for level in taxonomy.levels:
+        if level not in evaluation.taxonomy.levels:
+            log.info("the %s level is not scored: %s has no %s columns", level, args.annotations, level)
+        elif level not in evaluation.levels:
+            log.info(
+                "the %s level is not scored: %s has no %s probability above 0",
+                *(level, args.predictions, level),
+            )
+    for level in evaluation.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
-        constant = metrics["prevalence"][level]["micro_auprc"]
         log.info(
-            "%-6s  micro AUPRC %.4f [%.4f, %.4f]  micro F1 %.4f  macro AUPRC %.4f  (prevalence: %.4f)",
+            "%-6s  micro AUPRC %.4f [%.4f, %.4f]  micro F1 %.4f  macro AUPRC %.4f  "
+            "(constant prediction: %.4f)",
             *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
-            *(metrics[level]["macro_auprc"], constant),
+            *(metrics[level]["macro_auprc"], metrics["constant"][level]["micro_auprc"]),
         )
     left = f" ({len(others)} more have not been verified)" if others else ""
     log_done("%s: %d %s clips%s", args.out, len(truth), split, left)

@@ -156,14 +156,14 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
     """Return the speech filter, with the weights that the project's params.yaml names."""
     from tempfile import TemporaryDirectory
 
-    from ust.cli.train import weights_fetcher
     from ust.custom.project import PARAMS
     from ust.custom.speech import SpeechFilter
-    from ust.features.registry import read_feature, write_weights
+    from ust.features.registry import read_network, write_network
+    from ust.tagging.audioset import fetch_weights
 
-    _, settings = read_feature(folder / PARAMS, "mn")
+    settings = read_network(folder / PARAMS, "efficientat")
     with TemporaryDirectory() as scratch:
-        write_weights(Path(scratch), "mn", settings, weights_fetcher(folder))
+        write_network(Path(scratch), "efficientat", settings, fetch_weights(folder))
         return SpeechFilter(Path(scratch), settings.weights, threshold)
 
 

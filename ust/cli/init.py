@@ -45,7 +45,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     from ust.custom.project import create_project
     from ust.datasets.formats.class_folders import list_classes
     from ust.datasets.importing import taxonomy_from_classes
-    from ust.features.efficientat.feature import EfficientATEmbedding
+    from ust.features.efficientat.weights import EfficientAT
     from ust.util.documents import read_yaml
     from ust.util.errors import UserError, bullet_list
     from ust.util.names import printable
@@ -56,7 +56,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     else:
         named = list_classes(args.source) if args.source else args.classes.split(",")
         taxonomy = taxonomy_from_classes(text for text in named if text.strip())
-    allowed = EfficientATEmbedding.model_fields["weights"].annotation.__args__
+    allowed = EfficientAT.model_fields["weights"].annotation.__args__
     if args.weights not in allowed:
         raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")
     if args.checkpoint and not args.checkpoint.is_file():

@@ -1,18 +1,17 @@
 """All of params.yaml, checked at once: a mistake in the last stage's section stops the first stage."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from ust.annotations.rules.config import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
 from ust.datasets.registry import Data
 from ust.evaluation.config import Evaluate
 from ust.evaluation.submission import Submit
-from ust.features.embeddings import list_embeddings
-from ust.features.extraction import feature_source
-from ust.features.registry import FEATURES
+from ust.features.registry import NETWORKS, FeatureRow, parse_feature
+from ust.features.registry import TABLES as FEATURE_TABLES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
 from ust.training.ensemble import Pair
@@ -23,14 +22,15 @@ from ust.util.documents import read_yaml
 from ust.util.errors import shorten
 
 Rows = dict[Name, dict[str, Any]]
-OF_EMBEDDINGS = ("embedding", "frames", "vggish")  # inputs of networks; the others are of spectrograms
+EMBEDDING_INPUTS = ("embedding", "frames", "vggish")  # inputs of networks; the others are spectrograms
 SECTIONS: dict[str, Any] = {
     "data": Data,
     "labels": Rows,
     "relabel": Rows,
     "label_quality": LabelQuality,
     "augment": Augment,
-    "features": Annotated[dict[Name, str], Field(min_length=1)],
+    "spectrograms": Rows,
+    "embeddings": Rows,
     "model": Model,
     "systems": Rows,
     "hierarchies": Rows,
@@ -62,30 +62,37 @@ def check_params_content(path: Path, content: dict[str, Any]) -> None:
     """Check what is in a parameter file, or is to be, as `check_params` does."""
     fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
     fields["leaderboard"] = (Leaderboard | None, None)  # which its own parameter file has
-    # A feature that is not extracted needs no section.
-    fields |= {name: (feature.settings | None, None) for name, feature in FEATURES.items()}
+    # A network that computes no embedding needs no section.
+    fields |= {name: (network.settings | None, None) for name, network in NETWORKS.items()}
     model = create_model("Params", __base__=Section, **fields)
     try:
         params = model.model_validate(content)
     except ValidationError as error:
         raise parameter_error(path, explain_validation_error(error, model)) from None
-    of_systems, held_out = _systems(params)
-    problems = [*_features(params), *_labels(params), *of_systems]
-    problems += [*_ensembles(params, held_out), *_checkpoints(params)]
+    features, problems = _features(params)
+    problems += _labels(params)
+    system_problems, with_folds = _systems(params, features)
+    problems += [*system_problems, *_ensembles(params, with_folds), *_checkpoints(params)]
     if problems:
         raise parameter_error(path, problems)
 
 
-def _features(params: Any) -> list[str]:
+def _features(params: Any) -> tuple[dict[str, FeatureRow | None], list[str]]:
+    """Return the rows of spectrograms and embeddings by name, None for a wrong one, and their problems."""
+    features: dict[str, FeatureRow | None] = {}
     problems = []
-    for name, where in params.features.items():
-        if name not in FEATURES:
-            problems.append(f"features: there is no feature {name!r}; there are {', '.join(FEATURES)}")
-        elif (source := feature_source(FEATURES[name]).removeprefix("ust/features/")) != where:
-            problems.append(f"features.{name}: is {where!r}, should be {source!r}, where its code is")
-        elif getattr(params, name) is None:
-            problems.append(f"{name}: is missing, should be given: it is one of features")
-    return problems
+    for table in FEATURE_TABLES:
+        for name, row in getattr(params, table).items():
+            if name in features:
+                problems.append(f"{table}.{name}: there is a spectrogram of that name; give it another")
+            features[name], row_problems = parse_feature(table, name, row)
+            problems += row_problems
+            network = row_problems or features[name].feature.network
+            if not row_problems and network and getattr(params, network) is None:
+                problems.append(f"{network}: is missing, should be given: {table}.{name} uses the network")
+    if not features:
+        problems.append("spectrograms: is empty, and so is embeddings; should have a feature")
+    return features, problems
 
 
 def _labels(params: Any) -> list[str]:
@@ -99,18 +106,18 @@ def _labels(params: Any) -> list[str]:
         if name in params.labels
     ]
     for name, row in params.relabel.items():
-        if "feature" in row and row["feature"] not in params.features:
-            problems.append(f"relabel.{name}.feature: is {row['feature']!r}, should be one of features")
-        elif "feature" in row and not FEATURES[row["feature"]].is_embedding:
-            wanted = f"should be an embedding of the clip; {list_embeddings(FEATURES)}"
-            problems.append(f"relabel.{name}.feature: is {row['feature']!r}, {wanted}")
+        if "feature" in row and row["feature"] not in params.embeddings:
+            rows = ", ".join(params.embeddings) or "there is none"
+            problems.append(
+                f"relabel.{name}.feature: is {row['feature']!r}, should be a row of embeddings: {rows}"
+            )
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
     return problems
 
 
-def _systems(params: Any) -> tuple[list[str], set[str]]:
-    """What is wrong with systems, and those that keep out-of-fold predictions."""
+def _systems(params: Any, features: dict[str, FeatureRow | None]) -> tuple[list[str], set[str]]:
+    """Return the problems of systems, and the names of those that save out-of-fold predictions."""
     problems: list[str] = []
     held_out: set[str] = set()
     unfit: dict[str, list[str]] = {}
@@ -125,9 +132,9 @@ def _systems(params: Any) -> tuple[list[str], set[str]]:
             system, found = complete_system(table, name, row, defaults)
             problems += found
             if system is not None:
-                problems += _has(params, where, system)
+                problems += _has(params, features, where, system)
                 held_out |= {name} if system.has_folds else set()
-                unfit.setdefault(_fits(params, system), []).append(name)
+                unfit.setdefault(_fits(params, features, system), []).append(name)
     unfit.pop("", None)
     problems += [f"{problem} (of {shorten(names)})" for problem, names in unfit.items()]
     return problems, held_out
@@ -157,29 +164,33 @@ def _ensembles(params: Any, held_out: set[str]) -> list[str]:
     return problems
 
 
-def _has(params: Any, where: str, system: Any) -> list[str]:
+def _has(params: Any, features: dict[str, FeatureRow | None], where: str, system: Any) -> list[str]:
     """Whether a system's labels and features are there."""
     if system.labels not in params.labels and system.labels not in params.relabel:
         return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
     if getattr(params.model, system.architecture) is None:
         return [f"model.{system.architecture}: is missing, should be given, if only as {{}}"]
-    if missing := [name for name in system.features if name not in params.features]:
-        return [f"{where}.features: {', '.join(missing)} should be one of features"]
+    if missing := [name for name in system.features if name not in features]:
+        return [f"{where}.features: {', '.join(missing)} should be rows of spectrograms or embeddings"]
     return []
 
 
-def _fits(params: Any, system: Any) -> str:
-    """What of its features a system cannot take; empty where there is nothing to say."""
+def _fits(params: Any, features: dict[str, FeatureRow | None], system: Any) -> str:
+    """Return the reason for which a system cannot take its features; empty if it can."""
     shapes = {}
     for name, feature in system.inputs.items():
-        settings = getattr(params, feature, None)
-        if feature not in FEATURES or settings is None:
-            return ""  # which is said of the feature itself
-        if FEATURES[feature].is_embedding != (name in OF_EMBEDDINGS):
+        row = features.get(feature)
+        network = row and row.feature.network
+        if row is None or (network and getattr(params, network) is None):
+            return ""  # reported for the feature itself
+        if row.feature.is_embedding != (name in EMBEDDING_INPUTS):
             kinds = ("an embedding", "a spectrogram")
-            is_one, wanted = kinds if FEATURES[feature].is_embedding else kinds[::-1]
-            return f"the feature {feature} is {is_one}, the architecture {system.architecture} takes {wanted}"
-        shapes[name] = FEATURES[feature].shape(FEATURES[feature].config_from(settings.model_dump()))
+            actual, expected = kinds if row.feature.is_embedding else kinds[::-1]
+            return (
+                f"the feature {feature} is {actual}, the architecture {system.architecture} takes {expected}"
+            )
+        settings = row.settings.model_dump() | (getattr(params, network).model_dump() if network else {})
+        shapes[name] = row.feature.shape(row.feature.config_from(settings))
     try:
         system.check_shapes(shapes)
     except ValueError as error:

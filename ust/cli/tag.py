@@ -1,4 +1,6 @@
-"""Tag recordings of any length, rate and number of channels with a trained system.
+"""Tag recordings of any length, rate and number of channels.
+
+Without a trained system, the published network mn04_as tags them by AudioSet's classes (--system audioset).
 
 A recording is reported under its path relative to the given folder, or its file name. If two recordings would
 have the same name, all are reported under their paths relative to the common parent of the arguments.
@@ -25,7 +27,16 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that select a trained system."""
     parser.add_argument(
         "--system",
-        help="name of a checkpoint, folder below --models, or packed folder; default: submission of --params",
+        help="name of a checkpoint, folder below --models, exported folder, project of ust init, or audioset "
+        "(no training); default: submission of --params, or audioset if nothing is trained",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file with the published weights for audioset, instead of a download"
+    )
+    parser.add_argument(
+        "--classes",
+        choices=("audioset",),
+        help="with the system audioset, predict AudioSet's 527 classes instead of SONYC-UST's labels",
     )
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the trained systems")
     parser.add_argument(
@@ -69,29 +80,43 @@ class SystemSelection(NamedTuple):
 def resolve_system(args: argparse.Namespace) -> SystemSelection:
     """Return the system that the command-line options select."""
     from ust.models.checkpoints import Checkpoint
+    from ust.tagging import audioset
+    from ust.tagging.locate import is_project, locate
     from ust.tagging.pretrained import find_model, is_packed, unpack
     from ust.util.config import Compute, Name, read_sections
 
     name, rows = args.system, {}
-    packed = name is not None and is_packed(Path(name))
     compute = Compute(
         threads=2, device="auto", processes=1, synchronise=True, scheduler=None, shard_clips=1000
     )
-    if args.params.exists() and not packed:
+    if name is None and (args.checkpoint or args.classes):
+        name = audioset.NAME
+    if name is None and is_project(args.params.parent):
+        name = str(args.params.parent)
+    outside = name is not None and (is_packed(Path(name)) or is_project(Path(name)))
+    if args.params.exists() and not outside and not is_project(args.params.parent):
         kinds: dict[str, Any] = {
             "submission": Name,
             "checkpoints": dict[Name, Checkpoint],
             "compute": Compute,
         }
         submission, rows, compute = read_sections(args.params, **kinds)
-        name = name or submission
+        if name is None and any(args.models.glob("**/model.json")):
+            name = submission
     if name is None:
-        raise UserError(f"{args.params}: no such file, so --system is needed: a folder below --models")
-    if packed:
-        folder, _, inference_options = unpack(Path(name))
+        log.info("no system is trained here; tagging by %s", audioset.NAME)
+        name = audioset.NAME
+    if args.classes and name != audioset.NAME:
+        raise UserError(f"--classes {args.classes} is for the system {audioset.NAME}, not for {name}")
+    row = rows.get(name, Checkpoint(model="none"))
+    trained = args.models / (row.model if name in rows else name) / "model.json"
+    if name == audioset.NAME and (args.checkpoint or args.classes or not trained.is_file()):
+        folder = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
+        return SystemSelection(name, unpack(folder)[0], {}, compute)
+    if outside or args.checkpoint:
+        folder, _, inference_options = locate(name, checkpoint=args.checkpoint)
         return SystemSelection(Path(name).resolve().name, folder, inference_options, compute)
     folder = find_model(args.models, name, {each: row.model for each, row in rows.items()})
-    row = rows.get(name, Checkpoint(model="none"))
     return SystemSelection(name, folder, row.model_dump(exclude={"model"}), compute)
 
 

@@ -13,6 +13,8 @@ SYSTEM = "own"
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
 FEATURES, MODELS, PACKED, PREDICTIONS = "features", "models", "model", "predictions.csv"
 CURVE, REPORT, METRICS = "learning_curve.csv", "report.html", "metrics.json"
+DETAILS = "details.json"
+GITIGNORE = "/audio\n/report.html\n"
 
 
 class ReportSettings(Section):
@@ -33,7 +35,7 @@ class ComputeSettings(Section):
 def create_project(
     folder: Path, taxonomy: dict[str, Any], *, weights: str = "mn04_as", checkpoint: str | None = None
 ) -> Collection:
-    """Create a project: the taxonomy, params.yaml and dvc.yaml.
+    """Create a project: the taxonomy, params.yaml, dvc.yaml and .gitignore.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def create_project(
     taxonomy : dict
         Content of the taxonomy file.
     weights : str
-        Weights of the pretrained network, for the section ``mn``.
+        Weights of the pretrained network, for the section ``efficientat``.
     checkpoint : str, optional
         File with these weights, relative to the folder.
 
@@ -58,6 +60,8 @@ def create_project(
     for name in (PARAMS, PIPELINE):
         with atomic_write(folder / name) as partial:
             partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
+    with atomic_write(folder / ".gitignore") as partial:
+        partial.write_text(GITIGNORE, "utf-8")
     return Collection.create(folder, taxonomy)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ust.audio.recordings import CLIP_SECONDS
-from ust.features.efficientat.network import log_mel
 from ust.features.efficientat.weights import RANDOM, load_network, network_width
+from ust.features.mn_logmel import log_mel
 from ust.util.errors import UserError
 
 # AudioSet's classes of people speaking: Speech, Male speech, Female speech, Child speech, Conversation,
@@ -38,7 +38,7 @@ class SpeechFilter:
 
     def __init__(self, folder: Path, weights: str, threshold: float) -> None:
         if weights == RANDOM:
-            raise UserError("random weights cannot detect speech: set mn.weights to mn04_as")
+            raise UserError("random weights cannot detect speech: set efficientat.weights to mn04_as")
         self.network = load_network(folder, network_width(weights)).eval()
         self.threshold = threshold
 

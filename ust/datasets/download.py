@@ -6,6 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import pooch
 import requests
@@ -66,8 +67,10 @@ def download_file(
     try:
         return Path(downloads.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout)))
     except requests.exceptions.RequestException as error:
+        unreachable = isinstance(error, requests.exceptions.ConnectionError)  # has a long text of its own
+        reason = f"no connection to {urlsplit(url).netloc}" if unreachable else str(error)
         raise UserError(
-            f"{url}: the download failed {retries + 1} times, last with: {error}; "
+            f"{url}: the download failed {retries + 1} times, last with: {reason}; "
             "run the same command again when the connection is back"
         ) from None
     except ValueError as error:

@@ -43,6 +43,17 @@ def slug(text: str) -> str:
     return re.sub(r"[\W_]+", "-", nfc(text).strip().lower()).strip("-")
 
 
+def class_name(text: str) -> str:
+    """Return a class name as the user wrote it, without characters that a file name cannot have.
+
+    Examples
+    --------
+    >>> class_name(" Church_bell  (big) ")
+    'Church_bell (big)'
+    """
+    return re.sub(r"[/\\\x00-\x1f]+", "-", " ".join(nfc(text).split()))
+
+
 def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     """Return a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``.
 
@@ -50,7 +61,7 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     ----------
     classes : iterable of str
         Names such as "tram", or "market: voices" for a fine class of the coarse class "market". The coarse
-        class need not be listed.
+        class need not be listed. Names that differ only in case or punctuation are the same class.
 
     Raises
     ------
@@ -62,19 +73,23 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     >>> taxonomy_from_classes(["tram", "market: voices", "market: cart"])
     {'coarse': {1: 'tram', 2: 'market'}, 'fine': {2: {1: 'voices', 2: 'cart'}}}
     """
-    groups: dict[str, list[str]] = {}
+    names: dict[str, str] = {}  # of coarse classes, by slug
+    members: dict[str, list[str]] = {}
     seen: set[tuple[str, ...]] = set()
     for text in classes:
-        parts = [slug(part) for part in text.split(":")]
-        if len(parts) > 2 or not all(parts):
+        parts = [class_name(part) for part in text.split(":")]
+        slugs = tuple(map(slug, parts))
+        if len(parts) > 2 or not all(slugs):
             raise UserError(
                 f"the class {text!r} should be a name, or two names with a colon: 'market: voices'"
             )
-        if tuple(parts) in seen:
+        if slugs in seen:
             raise UserError(f"the class {text!r} is listed twice")
-        seen.add(tuple(parts))
+        seen.add(slugs)
         coarse, *fine = parts
-        groups[coarse] = [*groups.get(coarse, []), *fine]
+        names.setdefault(slugs[0], coarse)
+        members[slugs[0]] = [*members.get(slugs[0], []), *fine]
+    groups = {names[key]: fine for key, fine in members.items()}
     if not groups or sum(map(len, groups.values())) + len(groups) > MAX_CLASSES:
         raise UserError(f"there should be at least one class, and at most {MAX_CLASSES}")
     numbered = list(enumerate(groups.items(), start=1))

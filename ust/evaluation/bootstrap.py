@@ -5,6 +5,7 @@ counts of the next higher threshold, which leaves the area under the curve uncha
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -15,7 +16,9 @@ from ust.util.seeding import random_stream
 
 UNITS = ("clips", "sensors")
 CONFIDENCE = 0.95
-BATCH = 32  # resamples at a time: their counts at all thresholds stay in a core's cache
+# Thresholds of all categories times resamples of a batch, so that their counts fit in a core's cache.
+BATCH_CELLS = 80_000
+HIDDEN = np.int32(2**30)  # above every count
 
 
 def draw_resamples(sensors: np.ndarray, *, unit: str, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -69,35 +72,24 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
         ``micro_auprc``, ``micro_f1``, ``macro_auprc``, ``macro_auprc_present``, and ``class_auprc`` of
         [shape=(resamples, categories)].
     """
-    thresholds = np.concatenate([events.thresholds for events in categories])
-    order = np.argsort(-thresholds, kind="stable")
-    descending = thresholds[order]
-    # Equal thresholds count together.
-    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
-    at_half = last_at_least(descending[last], DECISION_THRESHOLD)
-    matrices = [_matrices(events) for events in categories]
-    clips = len(categories[0].missed)
+    maps = _CountMaps.from_categories(categories)
+    at_half = last_at_least(maps.thresholds, DECISION_THRESHOLD)
+    positive = np.stack([events.positive for events in categories]).astype(np.int32)
+    size = max(1, BATCH_CELLS // maps.merge.shape[1])
     results, draws = [], iter(draws)
-    while batch := list(islice(draws, BATCH)):
-        weights = np.stack([np.bincount(draw, minlength=clips) for draw in batch], axis=1).astype(np.float64)
-        counts = [
-            _counts(events, event_matrices, weights)
-            for events, event_matrices in zip(categories, matrices, strict=True)
-        ]
-        curves = [precision_recall_from_counts(*category_counts) for category_counts in counts]
-        areas = np.stack([_areas(*curve) for curve in curves], axis=1)
-        present = np.stack([events.positive @ weights > 0 for events in categories], axis=1)
-        # Changes of each category's counts at its thresholds, summed over categories in descending order.
-        micro = []
-        for counts_by_category in zip(*counts, strict=True):
-            changes = [np.diff(count, axis=0, prepend=0.0) for count in counts_by_category]
-            micro.append(np.cumsum(np.concatenate(changes)[order], axis=0)[last])
+    while batch := list(islice(draws, size)):
+        copies = [np.bincount(draw, minlength=positive.shape[1]) for draw in batch]
+        weights = np.stack(copies, axis=1).astype(np.int32)
+        counts = maps.counts(weights)
+        areas = _areas(*precision_recall_from_counts(*counts), maps.starts).T
+        micro = [np.cumsum(maps.merge @ count, axis=0, dtype=np.int32) for count in counts]
         precision, recall = precision_recall_from_counts(*micro)
         p, r = precision[at_half], recall[at_half]
         defined = (p > 0) & (r > 0)
+        present = (positive @ weights > 0).T
         results.append(
             {
-                "micro_auprc": _areas(precision, recall),
+                "micro_auprc": _areas(precision, recall, np.array([0]))[0],
                 "micro_f1": np.where(defined, 2 * p * r / np.where(defined, p + r, 1), 0.0),
                 "macro_auprc": areas.mean(axis=1),
                 "macro_auprc_present": (areas * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1),
@@ -107,40 +99,113 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
     return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
-def _matrices(events: Events) -> tuple[csr_array, ...]:
-    """Return sparse maps from clip weights to count changes and predictions [shape=(thresholds, clips)].
+@dataclass(frozen=True)
+class _CountMaps:
+    """Linear maps from the weights of clips to the counts of a level.
 
-    The last one maps them to the weight of the predictions at each threshold.
+    A row is a threshold of a category; the rows of all categories follow each other.
+
+    Attributes
+    ----------
+    starts : numpy.ndarray [shape=(categories,), int64]
+        First row of each category.
+    gains : tuple of scipy.sparse.csr_array [shape=(rows, clips)]
+        Changes of true positives, false positives and false negatives from the row above. The first row of
+        a category also has the false negatives when nothing is predicted.
+    predictions : scipy.sparse.csr_array [shape=(rows, clips)]
+        Number of predicted values at the row's threshold.
+    has_intermediate : tuple of bool
+        By category, see `ust.evaluation.metrics.Events`.
+    thresholds : numpy.ndarray [shape=(thresholds,)]
+        Distinct thresholds of all categories, descending.
+    merge : scipy.sparse.csr_array [shape=(thresholds, rows)]
+        From the counts of all rows to the changes of their sum over categories at each distinct threshold.
     """
-    shape = len(events.thresholds), len(events.missed)
-    matrices = [
-        csr_array((gain.astype(float), (events.threshold_index, events.clip)), shape) for gain in events.gains
-    ]
-    places, clips = events.predictions
-    return *matrices, csr_array((np.ones(len(places)), (places, clips)), shape)
 
+    starts: np.ndarray
+    gains: tuple[csr_array, csr_array, csr_array]
+    predictions: csr_array
+    has_intermediate: tuple[bool, ...]
+    thresholds: np.ndarray
+    merge: csr_array
 
-def _counts(
-    events: Events, matrices: tuple[csr_array, ...], weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return weighted true and false positives and false negatives [shape=(thresholds, resamples)]."""
-    *gains, predictions = matrices
-    tp, fp, fn_change = (np.cumsum(gain @ weights, axis=0) for gain in gains)
-    if events.has_intermediate:
-        drawn = predictions @ weights > 0  # whether a clip of the threshold was drawn
-        drawn[0] = True
-        # Counts are monotonic in the threshold: positives grow as it falls, false negatives shrink.
-        tp, fp, fn_change = (
-            np.maximum.accumulate(np.where(drawn, x, 0), axis=0) for x in (tp, fp, -fn_change)
+    @classmethod
+    def from_categories(cls, categories: list[Events]) -> "_CountMaps":
+        """Build the maps of a level."""
+        clips = np.arange(len(categories[0].missed))
+        starts = np.cumsum([0, *(len(events.thresholds) for events in categories)])
+        starts, size = starts[:-1], starts[-1]
+        by_start = list(zip(starts, categories, strict=True))
+        row = np.concatenate([start + events.threshold_index for start, events in by_start])
+        clip = np.concatenate([events.clip for events in categories])
+        tp, fp, fn = np.concatenate([events.gains for events in categories], axis=1)
+        # All false negatives of a clip when nothing is predicted are a change in the first row.
+        fn = np.concatenate([fn, *(events.missed for events in categories)])
+        fn_row = np.append(row, np.repeat(starts, len(clips)))
+        fn_clip = np.append(clip, np.tile(clips, len(starts)))
+        predicted_row = np.concatenate([start + events.predictions[0] for start, events in by_start])
+        predicted_clip = np.concatenate([events.predictions[1] for events in categories])
+        thresholds = np.concatenate([events.thresholds for events in categories])
+        ascending, place = np.unique(-thresholds, return_inverse=True)
+        # The change from the row above of the same category, at the place of the row's threshold.
+        rows, later = np.arange(size), np.setdiff1d(np.arange(size), starts)
+        changes = np.repeat([1, -1], [size, len(later)])
+        return cls(
+            starts,
+            (
+                _sparse(tp, row, clip, (size, len(clips))),
+                _sparse(fp, row, clip, (size, len(clips))),
+                _sparse(fn, fn_row, fn_clip, (size, len(clips))),
+            ),
+            _sparse(np.ones(len(predicted_row)), predicted_row, predicted_clip, (size, len(clips))),
+            tuple(events.has_intermediate for events in categories),
+            -ascending,
+            _sparse(
+                changes, np.append(place, place[later]), np.append(rows, later - 1), (len(ascending), size)
+            ),
         )
-        fn_change = -fn_change
-    return tp, fp, events.missed @ weights + fn_change
+
+    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return weighted true and false positives and false negatives [shape=(rows, resamples)].
+
+        Parameters
+        ----------
+        weights : numpy.ndarray [shape=(clips, resamples), int32]
+        """
+        tp, fp, fn = (gain @ weights for gain in self.gains)
+        if any(self.has_intermediate):
+            hidden = HIDDEN * (self.predictions @ weights == 0)
+            hidden[self.starts] = 0  # a category always has the threshold 1
+        ends = [*self.starts[1:], len(tp)]
+        for start, end, has_intermediate in zip(self.starts, ends, self.has_intermediate, strict=True):
+            rows = slice(start, end)
+            for count in (tp, fp, fn):
+                np.cumsum(count[rows], axis=0, out=count[rows])
+            if has_intermediate:
+                # Positives grow as the threshold falls, false negatives shrink. An undrawn row takes the
+                # counts of the drawn row above.
+                np.maximum.accumulate(tp[rows] - hidden[rows], axis=0, out=tp[rows])
+                np.maximum.accumulate(fp[rows] - hidden[rows], axis=0, out=fp[rows])
+                np.minimum.accumulate(fn[rows] + hidden[rows], axis=0, out=fn[rows])
+        return tp, fp, fn
 
 
-def _areas(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """Return the area under each curve [shape=(thresholds, resamples)], as `area_under_curve` computes it.
+def _sparse(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """Return a sparse matrix of sums; sums of integers are several times faster than those of floats."""
+    matrix = csr_array((values.astype(np.int32), (rows, columns)), shape)
+    matrix.eliminate_zeros()
+    return matrix
 
-    Recall never falls as the threshold falls, so the points need no sorting.
+
+def _areas(precision: np.ndarray, recall: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the area under each curve [shape=(curves, resamples)], as `area_under_curve` computes it.
+
+    The points of the curves [shape=(rows, resamples)] follow each other, from the rows `starts` on. Recall
+    never falls as the threshold falls, so the points need no sorting.
     """
-    inner = ((precision[1:] + precision[:-1]) * np.diff(recall, axis=0)).sum(axis=0)
-    return (inner + (1 + precision[0]) * recall[0] + precision[-1] * (1 - recall[-1])) / 2
+    last = np.append(starts[1:], len(recall)) - 1
+    doubled = np.empty_like(recall)
+    doubled[1:] = (precision[1:] + precision[:-1]) * np.diff(recall, axis=0)
+    doubled[starts] = (1 + precision[starts]) * recall[starts]
+    areas = np.add.reduceat(doubled, starts, axis=0)
+    return (areas + precision[last] * (1 - recall[last])) / 2

@@ -26,13 +26,14 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
     Returns
     -------
     dict of str to pandas.DataFrame
-        For each level: ``<level>`` (threshold, recall, precision, f1; micro-averaged),
-        ``<level>_categories`` (category, threshold, recall, precision), ``<level>_bars`` (category, auprc,
-        low, high), ``<level>_reliability`` (predicted, observed, count); and ``confusion`` (actual,
-        predicted), the most probable category for each category in a clip's ground truth.
+        For each level that the system predicts: ``<level>`` (threshold, recall, precision, f1;
+        micro-averaged), ``<level>_categories`` (category, threshold, recall, precision), ``<level>_bars``
+        (category, auprc, low, high), ``<level>_reliability`` (predicted, observed, count). With the coarse
+        level also ``confusion`` (actual, predicted), the most probable category for each category in a clip's
+        ground truth.
     """
     tables = {}
-    for level in evaluation.taxonomy.levels:
+    for level in evaluation.levels:
         counts = evaluation.counts(level)
         scores = evaluation.scores(level)
         tables[level] = _curve(micro_counts(counts), f1=True)
@@ -52,7 +53,8 @@ def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]])
             }
         )
         tables[f"{level}_reliability"] = reliability(evaluation.truth[level], evaluation.predicted[level])
-    tables["confusion"] = confusion(evaluation)
+    if "coarse" in evaluation.levels:
+        tables["confusion"] = confusion(evaluation)
     return tables
 
 
@@ -105,7 +107,7 @@ def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = No
     dict
         ``ece``; for a calibrated system also ``ece_uncalibrated`` of the levels that its calibration covers.
     """
-    levels = evaluation.taxonomy.levels
+    levels = evaluation.levels
     truth, predicted = evaluation.truth, evaluation.predicted
     errors = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
     content = (model or {}).get("about", {}).get("calibration")

@@ -14,6 +14,7 @@ from ust.annotations.annotations import FROM_FINE, CoarseMode, read_ground_truth
 from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
 from ust.evaluation.bootstrap import UNITS, bootstrap_scores, confidence_interval, draw_resamples
 from ust.evaluation.metrics import (
+    HEADLINES,
     Counts,
     Scores,
     coarse_events,
@@ -26,7 +27,7 @@ from ust.evaluation.predictions import read_predictions
 log = logging.getLogger("ust")
 EVENTS = {"fine": fine_events, "coarse": coarse_events}
 Figures = dict[str, float]
-HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc", "macro_auprc_present")
+FIGURES = (*HEADLINES, "macro_auprc_present")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Evaluation:
         """
         if not set(taxonomy.fine) & set(truth.columns):
             taxonomy = replace(taxonomy, fine=(), group=())
-        labels = {"fine": list(taxonomy.fine), "coarse": list(taxonomy.coarse)}
+        labels, coarse = list(taxonomy.labels), len(taxonomy.coarse)
+        y = (truth[labels].to_numpy() == 1).astype(np.int8)
+        p = predicted[labels].to_numpy(np.float64)
         return cls(
             taxonomy,
             truth["sensor_id"].to_numpy(),
-            {level: (truth[names] == 1).to_numpy(np.int8) for level, names in labels.items()},
-            {level: predicted[names].to_numpy(np.float64) for level, names in labels.items()},
+            {"fine": y[:, coarse:], "coarse": y[:, :coarse]},
+            {"fine": p[:, coarse:], "coarse": p[:, :coarse]},
         )
 
     @classmethod
@@ -69,17 +72,25 @@ class Evaluation:
     ) -> "Evaluation":
         """Read a CSV of predictions for the clips of `truth`; rows for the clips in `others` are ignored.
 
-        A label without a column is taken as 0, with a warning.
+        A label without a column is taken as 0, with a warning if the file has others of its level.
 
         Raises
         ------
         UserError
             As `ust.evaluation.predictions.read_predictions`.
         """
-        predicted, missing = read_predictions(path, list(truth["audio_filename"]), taxonomy, others=others)
-        if missing:
-            log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(missing))
+        predicted, missing = read_predictions(path, truth["audio_filename"].tolist(), taxonomy, others=others)
+        for names in (taxonomy.coarse, taxonomy.fine):
+            absent = [name for name in names if name in missing]
+            if 0 < len(absent) < len(names):
+                log.warning("warning: %s has no column for %s; taken as 0", path, ", ".join(absent))
         return cls.from_tables(truth, predicted, taxonomy)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that the system predicts: those with a probability above 0, or all if there is none."""
+        levels = self.taxonomy.levels
+        return tuple(level for level in levels if self.predicted[level].any()) or levels
 
     def counts(self, level: Level) -> list[Counts]:
         """Return the counts of each coarse category at its thresholds."""
@@ -93,22 +104,31 @@ class Evaluation:
         """Return ground truth, predictions and taxonomy of a level."""
         return self.truth[level], self.predicted[level], self.taxonomy
 
-    def prevalence(self) -> "Evaluation":
-        """Evaluate the best constant prediction: each label's share of positives in these clips."""
-        constant = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
-        return replace(self, predicted=constant)
+    def prevalence(self, level: Level) -> dict[str, float]:
+        """Return the share of clips with each coarse category of a level, by its name."""
+        scores = self.scores(level)
+        return {name: count / len(self.truth[level]) for name, count in scores.class_positives.items()}
+
+    def constant(self) -> "Evaluation":
+        """Evaluate a constant prediction: for every clip, each label's share of positives in these clips.
+
+        Its class AUPRC is half the prevalence: the official precision is 0 where nothing is predicted, so
+        the area under the curve is a triangle.
+        """
+        shares = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
+        return replace(self, predicted=shares)
 
     def headlines(self) -> Figures:
-        """Return the headline metrics of all levels, named ``level.metric``."""
-        scores_by_level = {level: self.scores(level) for level in self.taxonomy.levels}
+        """Return the official metrics of the levels that the system predicts, named ``level.metric``."""
+        scores_by_level = {level: self.scores(level) for level in self.levels}
         return {
             f"{level}.{name}": getattr(scores, name)
             for level, scores in scores_by_level.items()
-            for name in HEADLINES
+            for name in FIGURES
         }
 
     def bootstrap_metrics(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
-        """Compute the headline metrics and class AUPRCs of a level on each resample.
+        """Compute the official metrics and class AUPRCs of a level on each resample.
 
         Returns
         -------
@@ -127,9 +147,7 @@ class Evaluation:
         for unit in UNITS:
             draws = list(draw_resamples(self.sensors, unit=unit, count=count, seed=seed))
             values = {
-                name: v
-                for level in self.taxonomy.levels
-                for name, v in self.bootstrap_metrics(draws, level).items()
+                name: v for level in self.levels for name, v in self.bootstrap_metrics(draws, level).items()
             }
             result[unit] = {name: round_floats(confidence_interval(v)) for name, v in values.items()}
         return result
@@ -165,7 +183,7 @@ def evaluate(
     Returns
     -------
     dict
-        See `headline_metrics`.
+        See `detailed_metrics`.
 
     Raises
     ------
@@ -175,40 +193,24 @@ def evaluate(
     labels = read_taxonomy(Path(taxonomy))
     truth, others = read_ground_truth(Path(annotations), labels, split, coarse)
     evaluation = Evaluation.read(Path(predictions), truth, labels, others=others)
-    return headline_metrics(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
+    return detailed_metrics(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
 
 
-def headline_metrics(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Collect the metrics file: official metrics, those of a constant prediction, and intervals.
-
-    Returns
-    -------
-    dict
-        ``fine`` (if there are such labels) and ``coarse``, each with `HEADLINES` and ``class_auprc``;
-        ``prevalence`` and ``ci95`` (by unit), each with the levels' `HEADLINES`.
-    """
-    metrics: dict[str, Any] = {}
-    levels = evaluation.taxonomy.levels
-    for level in levels:
-        scores = evaluation.scores(level)
-        metrics[level] = {name: round_floats(getattr(scores, name)) for name in HEADLINES}
-        metrics[level]["class_auprc"] = round_floats(scores.class_auprc)
-    constant = evaluation.prevalence()
-    metrics["prevalence"] = {
-        level: {name: round_floats(getattr(constant.scores(level), name)) for name in HEADLINES}
-        for level in levels
+def headline_metrics(evaluation: Evaluation) -> dict[str, Figures]:
+    """Return the `HEADLINES` of each level that the system predicts, the content of the metrics file."""
+    scores_by_level = {level: evaluation.scores(level) for level in evaluation.levels}
+    return {
+        level: {name: round_floats(getattr(scores, name)) for name in HEADLINES}
+        for level, scores in scores_by_level.items()
     }
-    metrics["ci95"] = {
-        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in HEADLINES} for level in levels}
-        for unit, unit_intervals in intervals.items()
-    }
-    return metrics
 
 
 def detailed_metrics(
-    evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]], thresholds: dict[str, float] | None
+    evaluation: Evaluation,
+    intervals: dict[str, dict[str, list[float]]],
+    thresholds: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Collect the metrics of every label and category, for the detailed metrics file.
+    """Collect all metrics of a system, the content of the detailed metrics file.
 
     Parameters
     ----------
@@ -221,35 +223,55 @@ def detailed_metrics(
     Returns
     -------
     dict
-        ``labels``: for each label its positives, average precision, ROC AUC (null without positives or
-        without negatives), threshold and F1; ``categories``: by level and coarse name, the number of
-        positive clips, AUPRC and confidence intervals; ``lrap``: label-ranking average precision of each
-        level over the clips with at least one label.
+        ``fine`` and ``coarse`` (the levels that the system predicts), each with `FIGURES` and
+        ``class_auprc``; ``constant``: the same of a constant prediction (`Evaluation.constant`);
+        ``prevalence``: by level, the share of clips with each category; ``ci95``: by unit, the intervals of
+        each level's `FIGURES`; ``lrap``: label-ranking average precision of each level over the clips with at
+        least one label; ``categories``: by level and coarse name, the number of positive clips, AUPRC and
+        confidence intervals; ``labels``: for each label its positives, average precision, ROC AUC (null
+        without positives or without negatives), threshold and F1.
     """
-    labels: dict[str, Any] = {}
-    for level, names in (("coarse", evaluation.taxonomy.coarse), ("fine", evaluation.taxonomy.fine)):
-        for column, label in enumerate(names):
-            y, p = evaluation.truth[level][:, column], evaluation.predicted[level][:, column]
-            labels[label] = _label_metrics(y, p, None if thresholds is None else thresholds[label])
-    categories: dict[str, Any] = {}
-    levels = evaluation.taxonomy.levels
-    for level in levels:
-        scores = evaluation.scores(level)
-        categories[level] = {
-            name: {
-                "positives": scores.class_positives[name],
-                "auprc": round_floats(area),
-                "ci95": {
-                    unit: unit_intervals[f"{level}.class_auprc.{name}"]
-                    for unit, unit_intervals in intervals.items()
-                },
-            }
-            for name, area in scores.class_auprc.items()
-        }
+    levels = evaluation.levels
+    metrics: dict[str, Any] = {level: _level_metrics(evaluation.scores(level)) for level in levels}
+    constant = evaluation.constant()
+    metrics["constant"] = {level: _level_metrics(constant.scores(level)) for level in levels}
+    metrics["prevalence"] = {level: round_floats(evaluation.prevalence(level)) for level in levels}
+    metrics["ci95"] = {
+        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in FIGURES} for level in levels}
+        for unit, unit_intervals in intervals.items()
+    }
+    metrics["lrap"] = {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in levels}
+    metrics["categories"] = {level: _category_metrics(evaluation, level, intervals) for level in levels}
+    metrics["labels"] = {
+        label: _label_metrics(y, p, None if thresholds is None else thresholds[label])
+        for level, labels in (("coarse", evaluation.taxonomy.coarse), ("fine", evaluation.taxonomy.fine))
+        if level in levels
+        for label, y, p in zip(labels, evaluation.truth[level].T, evaluation.predicted[level].T, strict=True)
+    }
+    return metrics
+
+
+def _level_metrics(scores: Scores) -> dict[str, Any]:
+    """Return the official metrics of a level and its class AUPRCs."""
+    figures = {name: getattr(scores, name) for name in FIGURES}
+    return round_floats(figures | {"class_auprc": scores.class_auprc})
+
+
+def _category_metrics(
+    evaluation: Evaluation, level: Level, intervals: dict[str, dict[str, list[float]]]
+) -> dict[str, Any]:
+    """Return positives, AUPRC and confidence intervals of each category of a level, by its name."""
+    scores = evaluation.scores(level)
     return {
-        "lrap": {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in levels},
-        "categories": categories,
-        "labels": labels,
+        name: {
+            "positives": scores.class_positives[name],
+            "auprc": round_floats(area),
+            "ci95": {
+                unit: unit_intervals[f"{level}.class_auprc.{name}"]
+                for unit, unit_intervals in intervals.items()
+            },
+        }
+        for name, area in scores.class_auprc.items()
     }
 
 
@@ -296,7 +318,7 @@ def round_floats(value: Any) -> Any:
 def compare_systems(
     first: Evaluation, second: Evaluation, *, unit: str, count: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Compare two systems by a paired bootstrap, on the same resamples.
+    """Compare two systems by a paired bootstrap, on the same resamples, at the levels that both predict.
 
     Returns
     -------
@@ -305,19 +327,18 @@ def compare_systems(
         ``difference`` (first minus second), its ``ci95``, and ``first_ahead``, the share of resamples in
         which the first is better (ties count half).
     """
-
     draws = list(draw_resamples(first.sensors, unit=unit, count=count, seed=seed))
     firsts, seconds = first.headlines(), second.headlines()
     spreads = [
         {
             name: values
-            for level in system.taxonomy.levels
+            for level in system.levels
             for name, values in system.bootstrap_metrics(draws, level).items()
         }
         for system in (first, second)
     ]
     result = {}
-    for name in firsts:
+    for name in [name for name in firsts if name in seconds]:
         difference = spreads[0][name] - spreads[1][name]
         a, b = firsts[name], seconds[name]
         ahead = np.mean((difference > 0) + 0.5 * (difference == 0))

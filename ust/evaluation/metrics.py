@@ -21,6 +21,7 @@ import numpy as np
 
 from ust.annotations.taxonomy import Taxonomy
 
+HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc")  # of each level, in the metrics files
 LOWEST_THRESHOLD = 0.01
 DECISION_THRESHOLD = 0.5
 
@@ -222,53 +223,64 @@ def last_at_least(descending: np.ndarray, value: float) -> int:
     return int(np.searchsorted(-descending, -value, side="right")) - 1
 
 
-def _thresholds(predicted: np.ndarray) -> np.ndarray:
-    """Return the distinct predictions from `LOWEST_THRESHOLD` on, and 1, in descending order."""
-    values = np.unique(predicted)
-    return np.unique(np.append(values[values >= LOWEST_THRESHOLD], 1.0))[::-1]
-
-
 def _events(truth: np.ndarray, truth_x: np.ndarray, predicted: np.ndarray, predicted_x: np.ndarray) -> Events:
     """Compute events from complete labels (clips, k) and the incomplete label (clips,) of a category."""
-    thresholds = _thresholds(predicted)
-    clips = np.arange(len(truth))
-    clip_of_value = np.broadcast_to(clips[:, None], truth.shape)
+    thresholds, index = _threshold_indices(predicted)
+    never = len(thresholds)
     any_truth = truth.any(axis=1)
-    only_x, neither = truth_x & ~any_truth, ~truth_x & ~any_truth
+    only_x = truth_x & ~any_truth
+    has_intermediate = bool(truth_x.any() or predicted_x.max(initial=0.0) >= LOWEST_THRESHOLD)
     wrong = ~truth & ~truth_x[:, None]
-    # A clip's highest prediction in the group, and the highest of its correct labels. Between these two
-    # thresholds a label of the group is predicted, but no correct one.
-    highest = np.maximum(predicted.max(axis=1, initial=0.0), predicted_x)
-    highest_right = np.where(truth, predicted, -1.0).max(axis=1, initial=-1.0)
-    # Without a label of the group in the truth, a predicted X is a false positive unless all complete
-    # labels are predicted too.
-    all_predicted = np.minimum(predicted.min(axis=1, initial=np.inf), predicted_x)
-    kinds = [  # values, clips, and changes of true positives, false positives and false negatives
-        (predicted[truth], clip_of_value[truth], (1, 0, -1)),
-        (predicted[wrong], clip_of_value[wrong], (0, 1, 0)),
-        (highest[truth_x], clips[truth_x], (1, 0, 0)),
-        (highest_right[truth_x], clips[truth_x], (-1, 0, 0)),
-        (highest[only_x], clips[only_x], (0, 0, -1)),
-        (predicted_x[neither], clips[neither], (0, 1, 0)),
-        (all_predicted[neither], clips[neither], (0, -1, 0)),
+    kinds = [  # threshold indices, clips, and changes of true positives, false positives and false negatives
+        (index[truth], np.nonzero(truth)[0], (1, 0, -1)),
+        (index[wrong], np.nonzero(wrong)[0], (0, 1, 0)),
     ]
-    values = np.concatenate([kind[0] for kind in kinds])
-    threshold_index = _threshold_indices(values, thresholds)
-    reached = threshold_index < len(thresholds)
+    if has_intermediate:
+        # The index of the highest threshold that a value reaches falls as the value rises.
+        index_x = never - np.searchsorted(thresholds[::-1], predicted_x, side="right")
+        clips = np.arange(len(truth))
+        neither = ~truth_x & ~any_truth
+        # A clip's highest prediction in the group, and the highest of its correct labels. Between these two
+        # thresholds a label of the group is predicted, but no correct one.
+        highest = np.minimum(index.min(axis=1, initial=never), index_x)
+        highest_right = np.where(truth, index, never).min(axis=1, initial=never)
+        # Without a label of the group in the truth, a predicted X is a false positive unless all complete
+        # labels are predicted too.
+        all_predicted = np.maximum(index.max(axis=1, initial=0), index_x)
+        kinds += [
+            (highest[truth_x], clips[truth_x], (1, 0, 0)),
+            (highest_right[truth_x], clips[truth_x], (-1, 0, 0)),
+            (highest[only_x], clips[only_x], (0, 0, -1)),
+            (index_x[neither], clips[neither], (0, 1, 0)),
+            (all_predicted[neither], clips[neither], (0, -1, 0)),
+        ]
+    threshold_index = np.concatenate([kind[0] for kind in kinds])
+    clip = np.concatenate([kind[1] for kind in kinds])
     gains = np.repeat([kind[2] for kind in kinds], [len(kind[0]) for kind in kinds], axis=0).T
-    predictions = np.stack([_threshold_indices(predicted.ravel(), thresholds), clip_of_value.ravel()])
+    reached = threshold_index < never
+    predicted_index, predicted_clip = index.ravel(), np.arange(index.size) // max(index.shape[1], 1)
+    counted = predicted_index < never
     return Events(
         thresholds,
         threshold_index[reached],
-        np.concatenate([kind[1] for kind in kinds])[reached],
+        clip[reached],
         gains[:, reached],
         missed=truth.sum(axis=1) + only_x,
         positive=truth_x | any_truth,
-        predictions=predictions[:, predictions[0] < len(thresholds)],
-        has_intermediate=bool(truth_x.any() or predicted_x.max(initial=0.0) >= LOWEST_THRESHOLD),
+        predictions=np.stack([predicted_index[counted], predicted_clip[counted]]),
+        has_intermediate=has_intermediate,
     )
 
 
-def _threshold_indices(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return the index of the highest threshold that each value reaches; ``len(thresholds)`` if none."""
-    return len(thresholds) - np.searchsorted(thresholds[::-1], values, side="right")
+def _threshold_indices(predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a category's thresholds and the index of the highest one that each prediction reaches.
+
+    The thresholds are the distinct predictions from `LOWEST_THRESHOLD` on, and 1, in descending order. The
+    index of a lower prediction is the number of thresholds.
+    """
+    values, place = np.unique(predicted, return_inverse=True)
+    thresholds = values[values >= LOWEST_THRESHOLD][::-1]
+    first = int(not len(thresholds) or thresholds[0] < 1)
+    index = len(values) - 1 - place.reshape(predicted.shape) + first
+    thresholds = np.concatenate([[1.0][:first], thresholds])
+    return thresholds, np.minimum(index, len(thresholds))

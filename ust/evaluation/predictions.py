@@ -1,6 +1,7 @@
 """Reading and writing predictions in the official submission layout."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,35 +65,39 @@ def read_predictions(
         If the file is another kind of table, or has no label column or a misspelt one. Also if clips are
         missing, unexpected or duplicated, or values are not in [0, 1]; the message lists them.
     """
-    table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": str})
-    table.columns = table.columns.map(nfc)
+    table = read_csv(path, hint="the stage predict makes it", dtype={"audio_filename": object})
+    table.columns = [nfc(name) for name in table.columns]
     missing = _check_columns(path, table, taxonomy)
-    others = list(others)
-    spelling = {nfc(name): name for name in (*others, *clips)} | {name: name for name in (*others, *clips)}
-    names = (
-        table["audio_filename"].map(str).map(lambda name: spelling.get(name, spelling.get(nfc(name), name)))
-    )
+    known = {name: name for name in (*others, *clips)}
+    spelling = {nfc(name): name for name in known} | known
+    names = [
+        spelling.get(name) or spelling.get(nfc(name), name) for name in map(str, table["audio_filename"])
+    ]
+    rows = {name: row for row, name in enumerate(names)}
+    twice = [name for name, count in Counter(names).items() if count > 1] if len(rows) < len(names) else []
     problems = [
         f"{len(affected)} clip(s) {problem}: {shorten(affected)}"
         for affected, problem in (
-            (sorted(set(clips) - set(names)), "of the split are missing"),
-            (sorted(set(names) - {*clips, *others}), "are not the split's"),
-            (sorted(set(names[names.duplicated()])), "are there more than once"),
+            (sorted(set(clips) - set(rows)), "of the split are missing"),
+            (sorted(set(rows) - set(known)), "are not the split's"),
+            (sorted(twice), "are there more than once"),
         )
         if affected
     ]
-    label_columns = table[[label for label in taxonomy.labels if label in table.columns]]
-    if not all(map(pd.api.types.is_numeric_dtype, label_columns.dtypes)):
-        label_columns = label_columns.apply(pd.to_numeric, errors="coerce")
-    values = label_columns.to_numpy(np.float64)
+    labels = list(taxonomy.labels)
+    columns = [column for column, label in enumerate(labels) if label not in missing]
+    predicted = table[[labels[column] for column in columns]]
+    if not all(map(pd.api.types.is_numeric_dtype, predicted.dtypes)):
+        predicted = predicted.apply(pd.to_numeric, errors="coerce")
+    values = np.zeros((len(table), len(labels)))
+    values[:, columns] = predicted
     for column, row in np.argwhere(~((values >= 0) & (values <= 1)).T):
-        label = label_columns.columns[column]
+        label = labels[column]
         problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
         raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
-    rows = pd.Index(names).get_indexer(clips)
-    predictions = pd.DataFrame(values[rows], pd.Index(clips, name="audio_filename"), label_columns.columns)
-    return predictions.reindex(columns=list(taxonomy.labels), fill_value=0.0), missing
+    values = values[[rows[clip] for clip in clips]]
+    return pd.DataFrame(values, pd.Index(clips, name="audio_filename"), labels), missing
 
 
 def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[str]:
@@ -104,8 +109,9 @@ def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[
         raise UserError(f"{path}: these are labels (it has split), {wanted}")
     if "audio_filename" not in table.columns:
         raise UserError(f"{path}: column 'audio_filename' is missing; this {wanted}")
-    missing = [label for label in taxonomy.labels if label not in table.columns]
-    unknown = [str(name) for name in table.columns if name not in ("audio_filename", *taxonomy.labels)]
+    columns, labels = list(map(str, table.columns)), ("audio_filename", *taxonomy.labels)
+    missing = [label for label in taxonomy.labels if label not in columns]
+    unknown = [name for name in columns if name not in labels]
     hints = []
     for name in unknown:
         near = difflib.get_close_matches(name, missing, n=1) or [

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.evaluation.metrics import HEADLINES
 from ust.evaluation.predictions import read_predictions
 from ust.util.config import Name, Section
 from ust.util.documents import read_yaml
@@ -31,18 +32,6 @@ class Submit(Section):
     authors: Annotated[list[Author], Field(min_length=1)]
 
 
-FIGURES = ("micro_auprc", "micro_f1", "macro_auprc")
-
-
-def submission_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Select the official metrics from those of the stage evaluate, without confidence intervals."""
-    return {
-        level: {name: metrics[level][name] for name in (*FIGURES, "class_auprc")}
-        for level in ("fine", "coarse")
-        if level in metrics
-    }
-
-
 def submission_metadata(
     label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
 ) -> dict[str, Any]:
@@ -59,7 +48,7 @@ def submission_metadata(
     authors : list of dict
         The corresponding author first.
     metrics : dict
-        Metrics of the stage evaluate.
+        Detailed metrics of the stage evaluate.
     """
     rests_on = metrics["rests_on"]
     return {
@@ -76,7 +65,11 @@ def submission_metadata(
             "data_source": rests_on.get("data_source"),
             "split": rests_on["split"],
             "clips": rests_on["clips"],
-            **submission_metrics(metrics),
+            **{
+                level: {name: metrics[level][name] for name in (*HEADLINES, "class_auprc")}
+                for level in ("fine", "coarse")
+                if level in metrics
+            },
         },
     }
 

@@ -23,8 +23,8 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from ust.audio.recordings import BadAudio, fit_length, read_recording
-from ust.features.feature import FEATURE_FILE, Feature, OnBatch
-from ust.features.registry import FEATURES
+from ust.features.feature import NETWORK_FILE, Embed, Feature
+from ust.features.registry import FeatureRow
 from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, write_features
 from ust.util.digests import ROOT, digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
@@ -131,7 +131,8 @@ class FeatureCache:
 BATCH, CHUNK = 4, 64  # clips per task, clips in memory
 # The source that every value depends on, beside its feature's own.
 SOURCES = (
-    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py", "ust/audio/containers.py",
+    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
+    "ust/features/mn_logmel.py", "ust/audio/containers.py",
     "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
     "ust/util/fast_layers.py", "ust/util/seeding.py", "ust/util/winograd.py",
 )  # fmt: skip
@@ -148,7 +149,7 @@ def extract(
     settings: Mapping[str, Any],
     *,
     provenance: Mapping[str, str] | None = None,
-    on_batch: OnBatch | None = None,
+    embed: Embed | None = None,
     conditions: Mapping[str, Any] | None = None,
     share: tuple[int, int] | None = None,
     progress: Progress = silent,
@@ -165,10 +166,10 @@ def extract(
     rows : list of Row
         Sorted.
     settings : mapping
-        The feature's section of params.yaml.
+        The feature's row of params.yaml and the description of its network.
     provenance : mapping, optional
-        Name and digest of the network's weights, stored as attributes of the file.
-    on_batch : callable, optional
+        Kind of the feature and, for an embedding, name and digest of the weights: attributes of the file.
+    embed : callable, optional
         The feature's network, if it has one.
     conditions : mapping, optional
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
@@ -220,8 +221,8 @@ def extract(
         results: Results = compute_clips(
             feature, extraction_config, sorted(content_by_row), name, progress, run
         )
-        if on_batch is not None:
-            results = embed_batches(results, on_batch, settings["batch_clips"])
+        if embed is not None:
+            results = embed_batches(results, embed, settings["batch_clips"])
         try:
             for row, value in results:
                 cache.store(content_by_row[row], value)
@@ -272,7 +273,7 @@ def compute_clips(
         raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{bullet_list(bad)}")
 
 
-def embed_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
+def embed_batches(results: Results, embed: Embed, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
     """Run a network on batches of clips; yield each clip's row and value.
 
     The last batch is padded with zeros. The order of summation depends on the batch size, and a clip's value
@@ -282,7 +283,7 @@ def embed_batches(results: Results, on_batch: OnBatch, clips: int) -> Iterator[t
     while batch := list(islice(results, clips)):
         rows, values = zip(*batch, strict=True)
         empty = [np.zeros_like(values[0])] * (clips - len(values))
-        yield from zip(rows, on_batch(np.stack([*values, *empty])), strict=False)
+        yield from zip(rows, embed(np.stack([*values, *empty])), strict=False)
 
 
 def _run_parallel(
@@ -332,29 +333,28 @@ def _content_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Extraction:
-    """The extraction of one feature: settings, audio folders, weights and output file.
+    """The extraction of one feature: settings, audio folders, network and output file.
 
     Attributes
     ----------
-    name : str
-        Name of the feature.
-    settings : dict
-        Its section of params.yaml.
-    audio, augmented, weights, out : Path
+    row : FeatureRow
+        The feature's row of params.yaml.
+    audio, augmented, out : Path
         As in the stage extract.
+    network : Path or None
+        Folder that the stage weights wrote, for an embedding.
     threads : int
-        Threads of the feature's network.
+        Threads of the network.
     device : str
         See `ust.util.device.prepare_device`.
     rows : tuple of Row or None
         The clips to extract; None for all clips in the folders.
     """
 
-    name: str
-    settings: dict[str, Any]
+    row: FeatureRow
     audio: Path
     augmented: Path
-    weights: Path
+    network: Path | None
     out: Path
     threads: int
     device: str
@@ -362,38 +362,55 @@ class Extraction:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """The description of the network that the stage weights wrote; empty for a feature without one."""
-        return read_json(self.weights / FEATURE_FILE, made_by=f"weights@{self.name}")
+        """The description of the network that the stage weights wrote; empty for a spectrogram.
+
+        Raises
+        ------
+        UserError
+            If the folder of the network is not given, or is another network's.
+        """
+        name = self.row.feature.network
+        if name is None:
+            return {}
+        if self.network is None:
+            raise UserError(f"{self.row.name} is an embedding: give --network, the folder of weights@{name}")
+        description = read_json(self.network / NETWORK_FILE, made_by=f"weights@{name}")
+        if description.get("network") != name:
+            raise UserError(f"{self.network}: is not the network {name}; weights@{name} writes it")
+        return description
 
     @property
     def absolute_address(self) -> "Extraction":
         """The same extraction with absolute paths, for workers in another folder."""
-        places = ("audio", "augmented", "weights", "out")
-        return replace(self, **{name: getattr(self, name).resolve() for name in places})
+        places = {name: getattr(self, name) for name in ("audio", "augmented", "network", "out")}
+        return replace(self, **{name: path and path.resolve() for name, path in places.items()})
 
     def run(
         self, share: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
         """Extract all rows, or a share (see `extract`); return their number and the shape of a value."""
-        feature = FEATURES[self.name]
-        provenance = {key: self.description[key] for key in ("weights", "sha256") if key in self.description}
-        network: dict[str, Any] = {"provenance": provenance}
-        if feature.on_batch:
+        feature = self.row.feature
+        settings = self.row.settings.model_dump() | self.description
+        provenance = {"kind": self.row.kind}
+        provenance |= {
+            key: self.description[key] for key in ("network", "weights", "sha256") if key in self.description
+        }
+        embedding: dict[str, Any] = {"provenance": provenance}
+        if feature.load:
             from ust.util.device import prepare_device
 
             device = prepare_device(device=self.device, threads=self.threads)
-            extraction_config = feature.config_from(self.settings)
-            network |= {
-                "on_batch": feature.on_batch(self.weights, extraction_config, device),
+            embedding |= {
+                "embed": feature.load(self.network, feature.config_from(settings), device),
                 "conditions": {
-                    "batch_clips": self.settings["batch_clips"],
+                    "batch_clips": settings["batch_clips"],
                     "threads": self.threads,
                     "device": device.type,
                 },
             }
         rows = find_rows(self.audio, self.augmented) if self.rows is None else list(self.rows)
         shape = extract(
-            self.out, self.name, feature, rows, self.settings, share=share, progress=progress, **network
+            self.out, self.row.name, feature, rows, settings, share=share, progress=progress, **embedding
         )
         return len(rows), shape
 

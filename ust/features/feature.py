@@ -1,4 +1,4 @@
-"""The interface of a feature: a fixed-shape array computed from each clip."""
+"""The interface of features, arrays of one shape computed from each clip, and of the networks they use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,46 +9,62 @@ import numpy as np
 
 from ust.util.config import Section
 
-FEATURE_FILE = "feature.json"
-OnBatch = Callable[[np.ndarray], np.ndarray]
+NETWORK_FILE = "network.json"
+Embed = Callable[[np.ndarray], np.ndarray]
 
 
 class FetchFile(Protocol):
-    """Download or locate a file of a feature's weights."""
+    """Download or locate a file of a network's weights."""
 
     def __call__(self, source: str, *, checksum: str | None = None) -> Path:
         """Return the local path of a file, downloading URLs and checking `checksum`."""
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A feature, the entries of `ust.features.registry.FEATURES`.
+class Network:
+    """A pretrained network, an entry of `ust.features.registry.NETWORKS`.
 
     Attributes
     ----------
     settings : type
-        The feature's section of params.yaml.
+        The network's section of params.yaml.
+    prepare : callable
+        Writes the weights to a folder, from the settings and a `FetchFile`. Returns the description of the
+        network: ``weights`` (their name), ``sha256``, and the settings that embeddings depend on.
+    """
+
+    settings: type[Section]
+    prepare: Callable[[Path, Any, FetchFile], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A kind of feature, an entry of `ust.features.registry.FEATURES`.
+
+    Attributes
+    ----------
+    settings : type
+        The parameters of a row of ``spectrograms`` or ``embeddings``, beside ``kind`` and ``network``.
     extraction_config : type
-        The settings that a value depends on; stored with the values.
+        The parameters that a value depends on, from the row and the network's description. They are stored
+        with the values.
     dtype : str
         Type as stored: float16, float32 or uint8.
     shape : callable
         Takes an extraction config and returns the shape of a clip's value.
     process_clip : callable
-        Takes mono samples, their rate in Hz and an extraction config. Returns the clip's value or, if the
-        feature has a network, the network's input. Runs in a worker process.
+        Takes mono samples, their rate in Hz and an extraction config. Returns the clip's value or, for an
+        embedding, the network's input. Runs in a worker process.
     is_embedding : bool
         Whether the value is an embedding of the clip, or one for each of its frames, rather than a
         spectrogram.
     packages : tuple of str
         Packages whose versions a value depends on.
-    prepare : callable, optional
-        Writes the network's weights to a folder, from the settings and a `FetchFile`. Returns their name and
-        digest.
-    on_batch : callable, optional
-        Loads the network from the folder of its weights, an extraction config and a device. Returns a
-        function from the stacked results of `process_clip` to the clips' values. The settings then have
-        ``batch_clips``.
+    network : str, optional
+        The key in `ust.features.registry.NETWORKS` of the network that computes the embedding.
+    load : callable, optional
+        Loads that network from its folder, an extraction config and a device. Returns a function from the
+        stacked results of `process_clip` to the clips' values. The settings then have ``batch_clips``.
     """
 
     settings: type[Section]
@@ -58,11 +74,11 @@ class Feature:
     process_clip: Callable[[np.ndarray, int, Any], np.ndarray]
     is_embedding: bool
     packages: tuple[str, ...]
-    prepare: Callable[[Path, Any, FetchFile], dict[str, str]] | None = None
-    on_batch: Callable[[Path, Any, Any], OnBatch] | None = None
+    network: str | None = None
+    load: Callable[[Path, Any, Any], Embed] | None = None
 
     def config_from(self, settings: Mapping[str, Any]) -> Any:
-        """Select the settings that a value depends on, from a section or from stored attributes."""
+        """Select the extraction config from a row and its network's description, or from attributes."""
         return self.extraction_config(
             **{name: settings[name] for name in self.extraction_config.model_fields}
         )

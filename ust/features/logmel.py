@@ -19,12 +19,16 @@ RANGE_DB = np.float32(80)
 
 
 class LogMel(Section):
-    """Settings of the feature, the arguments of `logmel`."""
+    """Settings of the kind ``logmel``, the arguments of `logmel`. The defaults are the report's."""
 
-    sample_rate: Annotated[int, Field(ge=8000, le=192000)]
-    n_fft: Annotated[int, Field(ge=16)]
-    hop_length: Count
-    n_mels: Count
+    sample_rate: Annotated[int, Field(ge=8000, le=192000)] = 44_100
+    """Hz."""
+    n_fft: Annotated[int, Field(ge=16)] = 2048
+    """Length of the Fourier transform and its Hann window, in samples."""
+    hop_length: Count = 512
+    """Step between frames, in samples."""
+    n_mels: Count = 128
+    """Number of mel bands."""
 
 
 def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> np.ndarray:

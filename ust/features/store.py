@@ -227,7 +227,8 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
             missing = [key for key in (*KEYS, CONTENT, name) if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
                 raise UserError(
-                    f"{path}: not a file of the stage extract@{name}: has no {', '.join(missing)}"
+                    f"{path}: not a file of the stage extract@{name} or embed@{name}: "
+                    f"has no {', '.join(missing)}"
                 )
             keys = {key: file[key].asstr()[:] for key in (*KEYS, CONTENT)}
             values, attributes = file[name], dict(file.attrs)
@@ -238,11 +239,13 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
             row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:]))
             cached = values[: int(cache_gib * 2**30 / row_bytes)]
         except FileNotFoundError:
-            raise UserError(f"{path}: no such file; the stage extract@{name} makes it") from None
+            raise UserError(
+                f"{path}: no such file; the stage extract@{name} or embed@{name} makes it"
+            ) from None
         except DAMAGED as error:
             if path.is_dir() or not h5py.is_hdf5(path):
                 raise UserError(
-                    f"{path}: not an HDF5 file, should be one of the stage extract@{name}"
+                    f"{path}: not an HDF5 file, should be one of the stage extract@{name} or embed@{name}"
                 ) from None
             raise UserError(f"{path}: damaged ({error}); {_rerun_hint(name)}") from None
         yield Features(path, name, **keys, values=values, attributes=attributes, cached=cached)
@@ -250,7 +253,7 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
 
 def _rerun_hint(name: str) -> str:
     """Return the advice for a damaged file."""
-    return f"delete it and run the stage extract@{name} again"
+    return f"delete it and run the stage extract@{name} or embed@{name} again"
 
 
 @contextmanager
@@ -298,5 +301,5 @@ def check_same_rows(first: Features, second: Features) -> None:
         if not np.array_equal(getattr(first, key), getattr(second, key)):
             raise UserError(
                 f"{first.path} and {second.path} are of different clips or variants; "
-                f"run extract@{first.name} and extract@{second.name} on the same audio"
+                f"extract both from the same audio"
             )

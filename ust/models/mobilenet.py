@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.features.efficientat.network import BANDS, MobileNet, embedding_size
+from ust.features.efficientat.network import MobileNet, embedding_size
 from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
+from ust.features.mn_logmel import BANDS
 from ust.models.layers import HeadConfig, PerceptronHead
 from ust.util.config import Positive, Whole
 

@@ -22,7 +22,8 @@ def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
 def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:
     """Complete a network's outputs to probabilities of all labels.
 
-    A missing coarse probability is the maximum over its group's fine ones. A missing fine probability is 0.
+    A missing coarse probability is the maximum over its group's fine ones. A missing fine probability is 0,
+    and so is that of a group without fine labels.
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
     columns = dict.fromkeys(taxonomy.labels, torch.zeros_like(outputs[:, 0]))
     columns |= zip(labels, outputs.unbind(1), strict=True)
     for group, label in enumerate(taxonomy.coarse):
-        if label not in labels:
-            members = [columns[taxonomy.fine[index]] for index in taxonomy.members(group)]
+        members = [columns[taxonomy.fine[index]] for index in taxonomy.members(group)]
+        if label not in labels and members:
             columns[label] = torch.stack(members, dim=1).amax(dim=1)
     return torch.stack([columns[label] for label in taxonomy.labels], dim=1)
 

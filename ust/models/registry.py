@@ -14,6 +14,7 @@ from torch import nn
 
 from ust.models import (
     attention,
+    audioset,
     cnn,
     cnn9,
     cnn_mn,
@@ -31,6 +32,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "frames": frames.FrameClassifier,
     "head": head.Head,
     "attention": attention.Attention,
+    "audioset": audioset.AudioSet,
     "mobilenet": mobilenet.TaggingMobileNet,
     "cnn9": cnn9.CNN9,
     "mobilenetv2": mobilenetv2.MobileNetV2,

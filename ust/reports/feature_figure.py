@@ -13,7 +13,7 @@ from ust.audio.recordings import CLIP_SECONDS
 from ust.features.vggish.embedding import QUANTISE_RANGE, dequantise
 
 PATCH_SECONDS = 0.96
-BANDS_FIRST = ("mn_logmel",)  # a spectrogram although its file has no hop_length
+SPECTROGRAM_WITHOUT_HOP = "mn_logmel"  # kind of a spectrogram whose file has no hop_length
 
 
 def draw_features(
@@ -26,19 +26,22 @@ def draw_features(
     values : mapping of str to numpy.ndarray
         By feature, as stored.
     attributes : mapping of str to mapping
-        Attributes of each feature's file. A log-mel's ``sample_rate`` and ``hop_length`` give its axes.
+        Attributes of each feature's file. Its ``kind`` selects the drawing; ``sample_rate`` and
+        ``hop_length`` of a log-mel give its axes.
     title : str
     """
-    heights = [3 if "hop_length" in attributes[name] or name in BANDS_FIRST else 2 for name in values]
+    kinds = {name: attributes[name]["kind"] for name in values}
+    heights = [2 if "network" in attributes[name] else 3 for name in values]
     figure = Figure(figsize=(9, 1.4 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(values), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (name, value) in zip(axes, values.items(), strict=True):
         if "hop_length" in attributes[name]:
             _draw_spectrogram(figure, axis, name, value, attributes[name])
-        elif name == "vggish":
+        elif kinds[name] == "vggish":
             _draw_vggish(figure, axis, value)
         else:
-            _draw_values(figure, axis, name, value)
+            bands = kinds[name] == SPECTROGRAM_WITHOUT_HOP
+            _draw_values(figure, axis, name, value if bands else np.atleast_2d(value).T, bands=bands)
     axes[0].set_title(title)
     axes[-1].set(xlabel="time [s]", xlim=(0, CLIP_SECONDS))
     return figure
@@ -72,13 +75,12 @@ def _draw_vggish(figure: Figure, axis: Axes, value: np.ndarray) -> None:
     axis.set(ylabel="VGGish: dimension")
 
 
-def _draw_values(figure: Figure, axis: Axes, name: str, value: np.ndarray) -> None:
-    """Draw any other feature over the clip; an embedding of the whole clip [shape=(n,)] is one column."""
-    rows = value if name in BANDS_FIRST else np.atleast_2d(value).T
+def _draw_values(figure: Figure, axis: Axes, name: str, rows: np.ndarray, *, bands: bool) -> None:
+    """Draw any other feature [shape=(bands or dimensions, time)]; a clip's embedding is one column."""
     image = axis.imshow(
         rows.astype(np.float32),
         aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
         extent=(0, CLIP_SECONDS, -0.5, len(rows) - 0.5),
     )  # fmt: skip
     figure.colorbar(image, ax=axis)
-    axis.set(ylabel=f"{name}: {'band' if name in BANDS_FIRST else 'dimension'}")
+    axis.set(ylabel=f"{name}: {'band' if bands else 'dimension'}")

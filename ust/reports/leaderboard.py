@@ -52,13 +52,15 @@ class Entry:
         One for each seed, on the same clips.
     cost : mapping
         ``train_minutes, ms_per_clip, parameters, megabytes``.
-    levels : tuple of str
-        The levels that the system predicts.
     """
 
     evaluations: list[Evaluation]
     cost: Mapping[str, float]
-    levels: tuple[str, ...]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that the system predicts."""
+        return self.evaluations[0].levels
 
 
 def leaderboard_rows(

@@ -188,7 +188,6 @@ def render_report(
     findings: list[Finding],
     clips: Mapping[str, dict[str, Any]],
     history: pd.DataFrame,
-    annotations: pd.DataFrame,
     taxonomy: Taxonomy,
     *,
     doubtful: Sequence[Mapping[str, Any]] = (),
@@ -198,13 +197,12 @@ def render_report(
     Parameters
     ----------
     metrics : mapping of str to dict
-        Metrics of the stage evaluate, by system.
+        Detailed metrics of the stage evaluate, by system.
     findings : list of Finding
     clips : mapping of str to dict
         Result of `clip_content` for each clip in the findings.
     history : pandas.DataFrame
         Learning curves: ``system``, ``epoch`` and one column per metric.
-    annotations : pandas.DataFrame
     taxonomy : Taxonomy
     doubtful : sequence of mapping
         Results of `doubtful_content`, the labels to review.
@@ -228,7 +226,7 @@ def render_report(
             "vggish": weights[0] if weights else "no",
         },
         results=results_table(metrics),
-        classes=classes_table(metrics, prevalence(annotations, metadata["split"], taxonomy)),
+        classes=classes_table(metrics),
         charts=[
             {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
         ],
@@ -245,15 +243,6 @@ def render_report(
             "clips": clips,
         },
     )
-
-
-def prevalence(annotations: pd.DataFrame, split: str, taxonomy: Taxonomy) -> dict[str, float]:
-    """Return the share of a split's clips with ground truth that have each coarse class, by its name."""
-    rows = annotations[(annotations["split"] == split) & (annotations["annotator_id"] == GROUND_TRUTH)]
-    return {
-        taxonomy.coarse_name(group): float((rows[label] == 1).mean())
-        for group, label in enumerate(taxonomy.coarse)
-    }
 
 
 def render_page(**content: Any) -> str:

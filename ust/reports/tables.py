@@ -15,6 +15,11 @@ SPREAD = (
     "Another seed moves any of these figures; differences below that spread, and within the intervals, "
     "mean nothing."
 )
+CONSTANT = "constant prediction"
+CONSTANT_NOTE = (
+    "The constant prediction is each label's share of positives, the same for every clip; its official AUPRC "
+    "is below that share."
+)
 FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
 COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
 HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
@@ -50,22 +55,9 @@ class Row:
         return self.system if self.converged else f"{self.system} {MARK}"
 
 
-def levels(metrics: dict[str, Any]) -> tuple[str, ...]:
-    """Return the levels that a system predicts, from the metrics of the stage evaluate."""
-    outputs = metrics["rests_on"].get("outputs")
-    return tuple(
-        level for level in ("fine", "coarse") if level in metrics and outputs in (None, "all", "fine", level)
-    )
-
-
 def table_row(system: str, metrics: dict[str, Any]) -> Row:
-    """Build the row of a system from the metrics of the stage evaluate."""
-    predicted = levels(metrics)
-    values = tuple(
-        metrics[level][figure] if level in predicted else None
-        for level in ("fine", "coarse")
-        for figure in FIGURES
-    )
+    """Build the row of a system from the detailed metrics of the stage evaluate."""
+    values = tuple(metrics.get(level, {}).get(figure) for level in ("fine", "coarse") for figure in FIGURES)
     return Row(system, values, metrics["rests_on"].get("converged", True))
 
 
@@ -153,7 +145,7 @@ Metrics = dict[str, Any]
 
 
 def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
-    """Build the page's table of headline metrics with intervals, ending with the best constant prediction."""
+    """Build the page's table of headline metrics with intervals, ending with a constant prediction."""
     rows = []
     for system, system_metrics in metrics.items():
         intervals = system_metrics["ci95"]["clips"]
@@ -163,35 +155,31 @@ def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
             cells.append(_cell(value, None if value is None else intervals[level][figure]))
         rows.append({"system": table_row(system, system_metrics).name, "cells": cells})
     _mark_best(rows)
-    prevalence = next(iter(metrics.values()))["prevalence"]
+    scores = {level: found for m in metrics.values() for level, found in m["constant"].items()}
     constant = [
-        _cell(prevalence.get(level, {}).get(figure))
+        _cell(scores.get(level, {}).get(figure))
         for level, _, figure in (column.partition("_") for column in COLUMNS)
     ]
-    note = f"{MARK}: {UNCONVERGED}. {SPREAD}"
-    return {"columns": HEADERS, "rows": [*rows, {"system": "prevalence", "cells": constant}], "note": note}
+    note = f"{MARK}: {UNCONVERGED}. {SPREAD} {CONSTANT_NOTE}"
+    return {"columns": HEADERS, "rows": [*rows, {"system": CONSTANT, "cells": constant}], "note": note}
 
 
-def classes_table(metrics: dict[str, Metrics], prevalence: dict[str, float]) -> dict[str, Any]:
+def classes_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Build the page's table of coarse AUPRC by class and system.
 
-    Parameters
-    ----------
-    metrics : dict
-        By system.
-    prevalence : dict of str to float
-        The share of clips that have each class.
+    It ends with the AUPRC of a constant prediction and the share of clips that have each class.
     """
-    rows = [
-        {
-            "system": system,
-            "cells": [_cell(system_metrics["coarse"]["class_auprc"][name]) for name in prevalence],
-        }
-        for system, system_metrics in metrics.items()
-    ]
+    first = next(iter(metrics.values()))
+    names = list(first["prevalence"]["coarse"])
+
+    def row(system: str, areas: Mapping[str, float]) -> dict[str, Any]:
+        return {"system": system, "cells": [_cell(areas[name]) for name in names]}
+
+    rows = [row(system, found["coarse"]["class_auprc"]) for system, found in metrics.items()]
     _mark_best(rows)
-    rows.append({"system": "prevalence", "cells": [_cell(share) for share in prevalence.values()]})
-    return {"columns": [name.replace("-", " ") for name in prevalence], "rows": rows}
+    rows.append(row(CONSTANT, first["constant"]["coarse"]["class_auprc"]))
+    rows.append(row("share of clips (prevalence)", first["prevalence"]["coarse"]))
+    return {"columns": [name.replace("-", " ") for name in names], "rows": rows}
 
 
 def _cell(value: float | None, interval: list[float] | None = None) -> dict[str, Any]:
@@ -212,24 +200,22 @@ def _mark_best(rows: list[dict[str, Any]]) -> None:
             cell["best"] = cell["value"] is not None and cell["value"] == max(values)
 
 
-def combine_curves(folder: Path, metrics: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Concatenate evaluation tables (`ust.evaluation.curves.curves`) over the systems that predict the level.
+def combine_curves(folder: Path, systems: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Concatenate the evaluation tables (`ust.evaluation.curves.curves`) of all systems, by file name.
 
     Parameters
     ----------
     folder : Path
         Holds a folder of CSV files for each system.
-    metrics : mapping of str to dict
-        Metrics of the stage evaluate, by system.
+    systems : iterable of str
+        Names of the systems.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for system, system_metrics in metrics.items():
+    for system in systems:
         for path in sorted((folder / system).glob("*.csv")):
-            level = path.stem.split("_")[0]
-            if level == "confusion" or level in levels(system_metrics):
-                table = read_csv(path)
-                table.insert(0, "system", system)
-                tables.setdefault(path.stem, []).append(table)
+            table = read_csv(path)
+            table.insert(0, "system", system)
+            tables.setdefault(path.stem, []).append(table)
     return {name: pd.concat(parts) for name, parts in tables.items()}
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE
 from ust.audio.resampling import MAX_PHASES, MIN_PHASES, polyphase_weights
-from ust.features.efficientat import network as mn
+from ust.features import mn_logmel as mn
 from ust.features.efficientat.feature import load_folded_network
 from ust.features.efficientat.windows import window_max_pool
 from ust.features.vggish.embedding import QUANTISE_RANGE
@@ -139,7 +139,7 @@ class VGGishEmbedding(nn.Module):
 
 
 class MobileNetLogMel(nn.Module):
-    """Compute `ust.features.efficientat.network.log_mel` of clips (batch, samples)."""
+    """Compute `ust.features.mn_logmel.log_mel` of clips (batch, samples)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,13 +240,11 @@ def _mn_logmel(folder: Path, config: Any) -> nn.Module:
     return HalfPrecision(MobileNetLogMel())
 
 
-# For each feature, a function from the folder of its weights and its extraction settings to a module.
+# For each kind of feature, a function from its network's folder and its extraction settings to a module.
 FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {
     "logmel": _logmel,
-    "logmel64": _logmel,
     "vggish": _vggish,
     "mn": _mn,
-    "mn_frames": _mn,
     "mn_windows": _mn_windows,
     "mn_logmel": _mn_logmel,
 }

@@ -51,7 +51,7 @@ def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
 def model_id(folder: Path, inference_options: Mapping[str, object]) -> str:
     """Return an identifier for the predictions of a system: 16 hexadecimal digits.
 
-    It changes with the files of the system, among them the checksums of its feature weights, and with the
+    It changes with the files of the system, among them the checksums of its pretrained networks, and with the
     inference options.
 
     Parameters
@@ -67,12 +67,12 @@ def model_id(folder: Path, inference_options: Mapping[str, object]) -> str:
 
 
 PACKAGE = "ust.json"
-FORMAT = 1
-SYSTEM, FEATURES = "system", "features"
+FORMAT = 2
+SYSTEM, NETWORKS = "system", "pretrained"
 
 
-def pack(out: Path, name: str, system: Path, features: Path, inference_options: Mapping[str, Any]) -> None:
-    """Copy a trained system and the weights of its features into a folder.
+def pack(out: Path, name: str, system: Path, networks: Path, inference_options: Mapping[str, Any]) -> None:
+    """Copy a trained system and its pretrained networks into a folder.
 
     ``ust.json`` in that folder holds the inference options and the SHA-256 of each file.
 
@@ -84,8 +84,8 @@ def pack(out: Path, name: str, system: Path, features: Path, inference_options: 
         Name of the system.
     system : Path
         Folder of the system or, for a flat network, of one of its checkpoints.
-    features : Path
-        Folder with the weights of the features.
+    networks : Path
+        Folder of the pretrained networks.
     inference_options : mapping
         Post-processing options of `ust.models.checkpoints.load_system`.
 
@@ -94,17 +94,19 @@ def pack(out: Path, name: str, system: Path, features: Path, inference_options: 
     UserError
         If the system's description does not list its features.
     """
-    inputs = read_description(system).get("about", {}).get("inputs")
-    if not isinstance(inputs, dict) or not inputs:
+    features = read_description(system).get("about", {}).get("features")
+    if not isinstance(features, dict) or not features:
         raise UserError(f"{system / MODEL_FILE}: does not list the system's features; train it again")
     # Weights and descriptions only: out-of-fold predictions and manifests are not needed for inference.
     for path in sorted(system.rglob("*")):
         if path.suffix in (".json", ".safetensors") and not path.name.startswith("."):
             _copy(path, out / SYSTEM / path.relative_to(system))
-    for feature in sorted(set(inputs.values())):
-        for path in sorted((features / feature).rglob("*")):
+    for network in sorted(
+        {attributes["network"] for attributes in features.values() if "network" in attributes}
+    ):
+        for path in sorted((networks / network).rglob("*")):
             if path.is_file():
-                _copy(path, out / FEATURES / feature / path.relative_to(features / feature))
+                _copy(path, out / NETWORKS / path.relative_to(networks))
     files = {
         path.relative_to(out).as_posix(): file_digest(path)
         for path in sorted(out.rglob("*"))
@@ -137,8 +139,8 @@ def unpack(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
     -------
     system : Path
         Folder of the system.
-    features : Path
-        Folder with the weights of its features.
+    networks : Path
+        Folder of its pretrained networks.
     inference_options : dict
         Post-processing options of `ust.models.checkpoints.load_system`.
 
@@ -164,4 +166,4 @@ def unpack(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
             raise UserError(f"{path}: is missing; copy the folder again")
         if file_digest(path) != expected:
             raise UserError(f"{path}: not what was packed (its SHA-256 differs); copy the folder again")
-    return folder / SYSTEM, folder / FEATURES, inference_options
+    return folder / SYSTEM, folder / NETWORKS, inference_options

@@ -15,12 +15,11 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
-from ust.datasets.download import cache_folder
-from ust.features.feature import FEATURE_FILE, OnBatch
+from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
 from ust.models.systems import System
-from ust.tagging.pretrained import is_packed, unpack
+from ust.tagging.locate import locate
 from ust.util.accelerate import accelerate
 from ust.util.documents import read_json
 from ust.util.errors import UserError
@@ -77,20 +76,20 @@ class FrontEnd:
 
     Attributes
     ----------
-    name : str
-        Name of the feature in `FEATURES`.
-    folder : Path
-        Folder with the weights of the feature's network, if it has one.
+    kind : str
+        Kind of the feature, a key of `FEATURES`.
+    folder : Path or None
+        Folder of the network's weights; None for a spectrogram.
     config : Section
         Extraction settings, those that determine the values.
-    on_batch : callable or None
-        The feature's network: from a batch of per-clip values to features. None for features without one.
+    embed : callable or None
+        The network: from a batch of its inputs to embeddings. None for a spectrogram.
     """
 
-    name: str
-    folder: Path
+    kind: str
+    folder: Path | None
     config: Any
-    on_batch: OnBatch | None
+    embed: Embed | None
 
     @classmethod
     def load(cls, folder: Path, name: str, attributes: dict[str, Any], device: torch.device) -> "FrontEnd":
@@ -99,53 +98,59 @@ class FrontEnd:
         Parameters
         ----------
         folder : Path
-            Folder with a subfolder of weights for each feature.
+            Folder with a subfolder for each pretrained network.
         name : str
             Name of the feature.
         attributes : dict
             Attributes of the feature file the system was trained with.
         device : torch.device
-            Device the feature's network runs on.
+            Device the network runs on.
 
         Raises
         ------
         UserError
-            If the feature is unknown, or its weights are missing, damaged or not those used in training.
+            If the kind of feature is unknown, or the weights are missing, damaged or not those used in
+            training.
         """
-        if name not in FEATURES:
-            raise UserError(f"the system takes a feature {name!r}, which is not here")
-        feature, weights = FEATURES[name], folder / name
+        kind = attributes["kind"]
+        if kind not in FEATURES:
+            raise UserError(f"the system takes the feature {name}, whose kind {kind!r} is not here")
+        feature = FEATURES[kind]
         config = feature.config_from(attributes)
-        if feature.on_batch is None:
-            return cls(name, weights, config, None)
-        description = read_json(weights / FEATURE_FILE, made_by=f"weights@{name}")
+        if feature.network is None:
+            return cls(kind, None, config, None)
+        weights = folder / feature.network
+        description = read_json(weights / NETWORK_FILE, made_by=f"weights@{feature.network}")
         if description.get("sha256") != attributes["sha256"]:
-            raise UserError(f"{weights}: not the {name} weights that the system was trained with")
-        return cls(name, weights, config, feature.on_batch(weights, config, device))
+            raise UserError(f"{weights}: not the {feature.network} weights that the system was trained with")
+        return cls(kind, weights, config, feature.load(weights, config, device))
+
+    @property
+    def feature(self) -> Feature:
+        """The entry of the kind in `FEATURES`."""
+        return FEATURES[self.kind]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one clip's feature."""
-        return FEATURES[self.name].shape(self.config)
+        return self.feature.shape(self.config)
 
     @property
     def dtype(self) -> str:
         """Data type in which the feature is stored."""
-        return FEATURES[self.name].dtype
+        return self.feature.dtype
 
     def in_float32(self) -> "FrontEnd":
         """Return this front end with its network in float32, whatever precision extraction used."""
         if getattr(self.config, "precision", "float32") == "float32":
             return self
         config = self.config.model_copy(update={"precision": "float32"})
-        on_batch = FEATURES[self.name].on_batch
-        return replace(self, config=config, on_batch=on_batch and on_batch(self.folder, config, CPU))
+        return replace(self, config=config, embed=self.feature.load(self.folder, config, CPU))
 
     def __call__(self, clips: list[np.ndarray], sample_rate: int) -> np.ndarray:
         """Return the feature [shape=(clips, …)] of mono ten-second clips, in its storage data type."""
-        feature = FEATURES[self.name]
-        values = np.stack([feature.process_clip(clip, sample_rate, self.config) for clip in clips])
-        return values if self.on_batch is None else self.on_batch(values)
+        values = np.stack([self.feature.process_clip(clip, sample_rate, self.config) for clip in clips])
+        return values if self.embed is None else self.embed(values)
 
 
 class Tagger:
@@ -182,48 +187,61 @@ class Tagger:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path_or_name: str | Path,
         *,
-        features: str | Path | None = None,
+        networks: str | Path | None = None,
+        checkpoint: str | Path | None = None,
         device: torch.device = CPU,
         fast: bool = True,
         **inference_options: Any,
     ) -> "Tagger":
-        """Load a system from the folder that the stage train wrote.
+        """Load a system.
 
         Parameters
         ----------
-        path : str or Path
-            Folder of the system. Flat networks have a folder for each checkpoint:
-            ``models/cnn_vggish/coarse``.
-        features : str or Path, optional
-            Folder with the weights of the features; by default the folder ``features`` beside the system.
+        path_or_name : str or Path
+            One of these:
+
+            - the folder of a system that the stage train wrote; flat networks have a folder for each
+              checkpoint, such as ``models/cnn_vggish/coarse``;
+            - a folder that ``ust export --format folder`` or ``ust train`` wrote, or its name below
+              ``models`` in the cache (``$UST_CACHE``); the SHA-256 of every file is checked;
+            - a project of ``ust init``; before it is trained, its classes are tagged by AudioSet's;
+            - ``"audioset"``: SONYC-UST's labels by AudioSet's classes, without training. The weights are
+              downloaded to the cache when they are first needed.
+        networks : str or Path, optional
+            Folder of the pretrained networks; by default the one that belongs to the system.
+        checkpoint : str or Path, optional
+            File with the published weights for ``"audioset"``, instead of downloading them.
         device : torch.device
             Device for the networks of the system and of its features.
         fast : bool
             Replace layers by faster equivalents (`ust.util.accelerate`).
         **inference_options
             Post-processing: ``threshold``, ``unselected``, ``pooling`` and ``coarse_at_least_fine`` of
-            `ust.models.checkpoints.load_system`.
+            `ust.models.checkpoints.load_system`; by default those that were exported with the system.
 
         Raises
         ------
         UserError
-            If a file is missing or damaged, or the feature weights are not those used in training.
+            If there is no such system, a file is missing, damaged or differs from the exported one, or the
+            feature weights are not those used in training.
 
         Examples
         --------
+        >>> tagger = Tagger.load("audioset")  # doctest: +SKIP
+        >>> tagger("street.wav")  # doctest: +SKIP
         >>> tagger = Tagger.load("models/cnn_vggish/coarse")  # doctest: +SKIP
         >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
-        path = Path(path)
-        system = load_system(path, **inference_options)
+        path, own_networks, options = locate(path_or_name, checkpoint=checkpoint and Path(checkpoint))
+        system = load_system(path, **options | inference_options)
         try:
             inputs = {
                 name: (feature, system.metadata["features"][feature])
                 for name, feature in system.metadata["inputs"].items()
             }
-            folder = Path(features) if features else find_feature_weights(path)
+            folder = Path(networks) if networks else own_networks
             front_ends = {
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in inputs.items()
@@ -235,32 +253,9 @@ class Tagger:
         return cls(accelerate(system) if fast else system, front_ends, device=device)
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, *, device: torch.device = CPU) -> "Tagger":
-        """Load a system from a folder that ``ust export --format folder`` or ``ust train`` wrote.
-
-        The SHA-256 of every file is checked. DVC, TensorFlow and the stages are not needed.
-
-        Parameters
-        ----------
-        path_or_name : str or Path
-            The folder, or its name below ``models`` in the cache folder (``$UST_CACHE``).
-        device : torch.device
-            Device for the networks.
-
-        Raises
-        ------
-        UserError
-            If the folder does not exist, or a file is missing or differs from the packed one.
-
-        Examples
-        --------
-        >>> tagger = Tagger.from_pretrained("my-city/model")  # doctest: +SKIP
-        >>> tagger("street.flac")  # doctest: +SKIP
-        """
-        cached = cache_folder() / "models" / path_or_name
-        folder = cached if not is_packed(Path(path_or_name)) and is_packed(cached) else Path(path_or_name)
-        system, features, inference_options = unpack(folder)
-        return cls.load(system, features=features, **inference_options, device=device)
+    def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> "Tagger":
+        """Load a system, under the name that other libraries use; the same as `load`."""
+        return cls.load(path_or_name, **options)
 
     def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
         """Tag a recording and return a table.
@@ -467,20 +462,6 @@ class Tagger:
         probabilities = self.probabilities(features)
         probabilities[[not mono.any() for mono in monos]] = 0
         return probabilities, features
-
-
-def find_feature_weights(path: Path) -> Path:
-    """Return the folder ``features`` beside a system's folder, or beside the parent of a checkpoint's folder.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of a system or of one of its checkpoints.
-    """
-    for folder in (path.parent, path.parent.parent):
-        if (folder / "features").is_dir():
-            return folder / "features"
-    return path.parent / "features"
 
 
 WARM_UP = 2  # recordings tagged before the clock starts

@@ -44,7 +44,7 @@ def apply_mixup(
 
 
 DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale
-OFFSET = 1e-5  # power, in the log-mels of `ust.features.efficientat.network.log_mel`
+OFFSET = 1e-5  # power, in the log-mels of `ust.features.mn_logmel.log_mel`
 LOUDEST, QUIETEST = 3.0, -8.0  # dB: range of the gain of an overlaid sound
 AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et al., section 4.1
 

@@ -8,6 +8,7 @@ from ust.training import (
     train_head,
     train_hierarchical,
     train_hierarchical_code,
+    untrained,
 )
 from ust.training.config import Recipe
 
@@ -19,4 +20,5 @@ RECIPES: dict[str, Recipe] = {
     "train_baseline": train_baseline.RECIPE,
     "train_head": train_head.RECIPE,
     "train_finetune": train_finetune.RECIPE,
+    "untrained": untrained.RECIPE,
 }

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ust.features.efficientat.weights import load_network, network_width
-from ust.features.feature import FEATURE_FILE
+from ust.features.feature import NETWORK_FILE
 from ust.models.checkpoints import (
     SavedNetwork,
     build_initialized,
@@ -50,6 +50,8 @@ from ust.util.device import seed_torch
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
+
+NETWORK = "efficientat"
 
 
 class FineTuning(Section):
@@ -221,16 +223,13 @@ def _train(
 
 def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, name: str) -> torch.nn.Module:
     """Build the network with the pretrained weights of the stage weights and a new head."""
-    (feature,) = system.features
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stages weights")
-    folder = context.pretrained / feature
-    weights = read_json(folder / FEATURE_FILE, made_by=f"weights@{feature}").get("weights")
-    if weights is None:
-        raise UserError(f"{context.name}: the feature {feature} has no network to fine-tune; take mn_logmel")
+    folder = context.pretrained / NETWORK
+    weights = read_json(folder / NETWORK_FILE, made_by=f"weights@{NETWORK}")["weights"]
     if network_width(weights) != system.width:
         raise UserError(
-            f"{context.name}: width is {system.width:g}, but {feature} has {weights}, "
+            f"{context.name}: width is {system.width:g}, but {NETWORK} has {weights}, "
             f"of width {network_width(weights):g}; set the row's width to that"
         )
     outputs = examples.targets.shape[1]

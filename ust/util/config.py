@@ -37,7 +37,7 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2), AfterValida
 class Section(BaseModel):
     """Base class of a section of a parameter file; unknown keys and values of the wrong type are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 def read_sections(path: Path, **kinds: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""EfficientAT's embeddings as a feature: one per clip, or one per frame of a third of a second."""
+"""EfficientAT's embedding as a feature: one per clip, or one per frame of a third of a second."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,14 +8,22 @@ import numpy as np
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ust.audio.recordings import CLIP_SECONDS
-from ust.features.efficientat.network import BLOCKS, HOP, SAMPLE_RATE, MobileNet, embedding_size, log_mel
-from ust.features.efficientat.weights import RANDOM, RELEASED, load_network, network_width, prepare
-from ust.features.feature import Feature, OnBatch
-from ust.util.config import Count, Section, Seed
+from ust.features.efficientat.network import BLOCKS, MobileNet, embedding_size
+from ust.features.efficientat.weights import RANDOM, RELEASED, load_network, network_width
+from ust.features.feature import Embed, Feature
+from ust.features.mn_logmel import FRAMES, log_mel
+from ust.util.config import Count, Section
 
-LOG_MEL_FRAMES = CLIP_SECONDS * SAMPLE_RATE // HOP
 STRIDES = (2, *(block.stride for block in BLOCKS))
+
+
+class Settings(Section):
+    """Settings of the kind ``mn``."""
+
+    frames: bool = False
+    """Whether to give an embedding for each third of a second, instead of one for the clip."""
+    batch_clips: Count = 8
+    """Clips that go through the network at once."""
 
 
 class ExtractionConfig(Section):
@@ -25,38 +33,30 @@ class ExtractionConfig(Section):
     frames: bool
 
 
-class EfficientATEmbedding(ExtractionConfig):
-    """Settings of the features ``mn`` and ``mn_frames``."""
-
-    checkpoint: str | None
-    seed: Seed
-    batch_clips: Count
-
-
-def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+def process_clip(samples: np.ndarray, sample_rate: int, config: ExtractionConfig) -> np.ndarray:
     """Return the network's input for a clip [shape=(128, 1000), float32]."""
     return log_mel(samples, sample_rate)
 
 
-def shape(settings: ExtractionConfig) -> tuple[int, ...]:
+def shape(config: ExtractionConfig) -> tuple[int, ...]:
     """Return the size of an embedding, after the number of frames if there is one for each."""
-    size = embedding_size(network_width(settings.weights))
-    frames = LOG_MEL_FRAMES
+    size = embedding_size(network_width(config.weights))
+    frames = FRAMES
     for stride in STRIDES:
         frames = -(-frames // stride)
-    return (frames, size) if settings.frames else (size,)
+    return (frames, size) if config.frames else (size,)
 
 
-def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
+def load(folder: Path, config: ExtractionConfig, device: torch.device) -> Embed:
     """Load the network; return a function that embeds the log-mels of several clips."""
-    features = load_folded_network(folder, settings.weights).features.to(
+    features = load_folded_network(folder, config.weights).features.to(
         device, memory_format=torch.channels_last
     )
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             maps = features(torch.from_numpy(log_mels).to(device).unsqueeze(1))
-            means = maps.mean(dim=2).transpose(1, 2) if settings.frames else maps.mean(dim=(2, 3))
+            means = maps.mean(dim=2).transpose(1, 2) if config.frames else maps.mean(dim=(2, 3))
             return means.float().cpu().numpy()
 
     return embed
@@ -80,13 +80,13 @@ def fold_batch_norms(network: torch.nn.Module) -> None:
 
 
 FEATURE = Feature(
-    EfficientATEmbedding,
+    Settings,
     ExtractionConfig,
     "float32",
     shape,
     process_clip,
     is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
-    prepare=prepare,
-    on_batch=on_batch,
+    network="efficientat",
+    load=load,
 )

@@ -3,15 +3,17 @@
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ust.features.efficientat.network import BANDS, MobileNet
-from ust.features.feature import FetchFile
+from ust.features.efficientat.network import HIDDEN, MobileNet, embedding_size
+from ust.features.feature import FetchFile, Network
+from ust.features.mn_logmel import BANDS
+from ust.util.config import Section, Seed
 from ust.util.digests import file_digest
 from ust.util.errors import UserError, bullet_list
 from ust.util.seeding import fill_normal, random_stream
@@ -37,6 +39,17 @@ NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EO
                     KeyError, AttributeError, ImportError, IndexError)  # fmt: skip
 
 
+class EfficientAT(Section):
+    """The section ``efficientat`` of params.yaml."""
+
+    weights: Literal[(*RELEASED, RANDOM)] = RANDOM
+    """Released weights, trained on AudioSet (``mn01_as`` to ``mn40_as``), or ``random``."""
+    checkpoint: str | None = None
+    """The release's .pt file, relative to the project; null downloads it."""
+    seed: Seed = 2019
+    """Seed of random weights."""
+
+
 def network_width(weights: str) -> float:
     """Return the width of the network that the named weights belong to.
 
@@ -48,19 +61,8 @@ def network_width(weights: str) -> float:
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
-def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml selects.
-
-    Parameters
-    ----------
-    folder : Path
-    settings : ust.features.efficientat.feature.EfficientATEmbedding
-    fetch_file : FetchFile
-
-    Returns
-    -------
-    dict
-        ``weights`` and ``sha256``.
+def prepare(folder: Path, settings: EfficientAT, fetch_file: FetchFile) -> dict[str, str]:
+    """Write the weights that params.yaml selects; return ``weights`` and ``sha256``.
 
     Raises
     ------
@@ -89,29 +91,7 @@ def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
         If the file is missing or damaged, holds anything but tensors, or belongs to another network.
     """
     expected = state_shapes(width)
-    try:
-        size = path.stat().st_size
-        size_limit = sum(4 * torch.Size(shape).numel() for shape in expected.values()) + SPARE
-        if size > size_limit:
-            raise UserError(
-                f"{path}: is {size:,} bytes long, should be at most {size_limit:,}: of another network"
-            )
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; mn.checkpoint names the one that mn.weights says, or null to download it"
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
-    except NOT_A_STATE_DICT as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"
-        ) from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
-    ):
-        raise UserError(f"{path}: refused: should be a state dict of tensors, and nothing else")
+    tensors = _read_tensors(path, width)
     shapes = {str(name): tuple(tensor.shape) for name, tensor in tensors.items()}
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [f"there is no {name} in it" for name in shapes if name not in expected]
@@ -128,6 +108,51 @@ def read_published(path: Path, width: float) -> dict[str, torch.Tensor]:
     if problems:
         raise UserError(f"{path}: not the MobileNet of width {width}:\n{bullet_list(problems, limit=5)}")
     return tensors
+
+
+def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
+    """Read a state dict of tensors that is no larger than that of a network."""
+    try:
+        size = path.stat().st_size
+        size_limit = sum(4 * torch.Size(shape).numel() for shape in state_shapes(width).values()) + SPARE
+        if size > size_limit:
+            raise UserError(
+                f"{path}: is {size:,} bytes long, should be at most {size_limit:,}: of another network"
+            )
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; efficientat.checkpoint should name the released weights, or be null"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
+    except NOT_A_STATE_DICT as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"
+        ) from None
+    if not isinstance(tensors, dict) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
+        raise UserError(f"{path}: refused: should be a state dict of tensors, and nothing else")
+    return tensors
+
+
+def released_name(path: Path) -> str:
+    """Return the name of the released weights that a state dict has the width of.
+
+    Raises
+    ------
+    UserError
+        As `read_published`; also if no released network has that width.
+    """
+    tensors = _read_tensors(path, max(map(network_width, RELEASED)))
+    layer = tensors.get("classifier.2.weight")
+    for name in RELEASED:
+        width = network_width(name)
+        if layer is not None and layer.shape == (int(HIDDEN * width), embedding_size(width)):
+            return name
+    raise UserError(f"{path}: not the weights of a MobileNet of EfficientAT's release: {', '.join(RELEASED)}")
 
 
 def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
@@ -183,3 +208,6 @@ def load_network(folder: Path, width: float) -> MobileNet:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: damaged ({reason}); run the stage weights@{folder.name} again") from None
     return network.eval()
+
+
+NETWORK = Network(EfficientAT, prepare)

@@ -9,28 +9,31 @@ import torch
 from pydantic import Field
 
 from ust.features.efficientat.feature import FEATURE as EMBEDDING
-from ust.features.efficientat.feature import LOG_MEL_FRAMES, load_folded_network
+from ust.features.efficientat.feature import load_folded_network
 from ust.features.efficientat.network import CLASSES, MobileNet, embedding_size
 from ust.features.efficientat.weights import RANDOM, RELEASED, network_width
-from ust.features.feature import OnBatch
-from ust.util.config import Count, Section, Seed
+from ust.features.feature import Embed
+from ust.features.mn_logmel import FRAMES
+from ust.util.config import Count, Section
+
+# Adjacent windows that make a clip. Each has at least two frames, as the step is half a window.
+Windows = Annotated[int, Field(ge=1, le=FRAMES // 2)]
+
+
+class Settings(Section):
+    """Settings of the kind ``mn_windows``."""
+
+    windows: Windows = 4
+    """Adjacent windows that make a clip; windows that overlap their neighbours by half are added."""
+    batch_clips: Count = 8
+    """Clips that go through the network at once."""
 
 
 class ExtractionConfig(Section):
-    """Settings that the values depend on; `windows` is the number of adjacent windows that make a clip."""
+    """Settings that a value depends on."""
 
     weights: Literal[(*RELEASED, RANDOM)]
-    windows: Annotated[
-        int, Field(ge=1, le=LOG_MEL_FRAMES // 2)
-    ]  # at least two frames each: the step is half a window
-
-
-class EfficientATWindows(ExtractionConfig):
-    """Settings of the feature ``mn_windows``."""
-
-    checkpoint: str | None
-    seed: Seed
-    batch_clips: Count
+    windows: Windows
 
 
 def window_max_pool(
@@ -74,23 +77,21 @@ def window_max_pool_size(width: float) -> int:
     return 2 * embedding_size(width) + CLASSES
 
 
-def shape(settings: ExtractionConfig) -> tuple[int, ...]:
+def shape(config: ExtractionConfig) -> tuple[int, ...]:
     """Return the number of values of a clip."""
-    return (window_max_pool_size(network_width(settings.weights)),)
+    return (window_max_pool_size(network_width(config.weights)),)
 
 
-def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
+def load(folder: Path, config: ExtractionConfig, device: torch.device) -> Embed:
     """Load the network; return a function from log-mels of several clips to their pooled values."""
-    network = load_folded_network(folder, settings.weights).to(device, memory_format=torch.channels_last)
+    network = load_folded_network(folder, config.weights).to(device, memory_format=torch.channels_last)
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            pooled = window_max_pool(network, torch.from_numpy(log_mels).to(device), settings.windows)
+            pooled = window_max_pool(network, torch.from_numpy(log_mels).to(device), config.windows)
             return pooled.float().cpu().numpy()
 
     return embed
 
 
-FEATURE = replace(
-    EMBEDDING, settings=EfficientATWindows, extraction_config=ExtractionConfig, shape=shape, on_batch=on_batch
-)
+FEATURE = replace(EMBEDDING, settings=Settings, extraction_config=ExtractionConfig, shape=shape, load=load)

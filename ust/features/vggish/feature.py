@@ -1,19 +1,24 @@
 """VGGish embeddings as a feature: ten per clip, of 0.96 s each, quantised to 8 bits."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import model_validator
 
-from ust.features.feature import Feature, OnBatch
+from ust.features.feature import Embed, Feature
 from ust.features.vggish.embedding import EMBEDDING
 from ust.features.vggish.network import Embedder, log_mel_patches
-from ust.features.vggish.weights import load_weights, prepare
-from ust.util.config import Count, Precision, Section, Seed
+from ust.features.vggish.weights import load_weights
+from ust.util.config import Count, Precision, Section
 
 EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
+
+
+class Settings(Section):
+    """Settings of the kind ``vggish``."""
+
+    batch_clips: Count = 4
+    """Clips that go through the network at once."""
 
 
 class ExtractionConfig(Section):
@@ -23,37 +28,20 @@ class ExtractionConfig(Section):
     precision: Precision
 
 
-class VGGish(ExtractionConfig):
-    """Settings of the feature ``vggish``."""
-
-    weights: Literal["audioset", "random"]
-    checkpoint: str | None
-    pca: str | None
-    seed: Seed
-    batch_clips: Count
-
-    @model_validator(mode="after")
-    def _both_files(self) -> "VGGish":
-        """Check that both files are given, or neither."""
-        if (self.checkpoint is None) != (self.pca is None):
-            raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
-        return self
-
-
-def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConfig) -> np.ndarray:
+def process_clip(samples: np.ndarray, sample_rate: int, config: ExtractionConfig) -> np.ndarray:
     """Return the network's input for a clip [shape=(10, 96, 64), float32]."""
     return log_mel_patches(samples, sample_rate)
 
 
-def shape(settings: ExtractionConfig) -> tuple[int, int]:
+def shape(config: ExtractionConfig) -> tuple[int, int]:
     """Return the number of embeddings of a clip and their size."""
     return EXAMPLES_PER_CLIP, EMBEDDING
 
 
-def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
+def load(folder: Path, config: ExtractionConfig, device: torch.device) -> Embed:
     """Load the network; return a function that embeds the patches of several clips."""
     embedder = Embedder(
-        load_weights(folder), final_relu=settings.final_relu, device=device, precision=settings.precision
+        load_weights(folder), final_relu=config.final_relu, device=device, precision=config.precision
     )
 
     def embed(patches: np.ndarray) -> np.ndarray:
@@ -63,13 +51,13 @@ def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> 
 
 
 FEATURE = Feature(
-    VGGish,
+    Settings,
     ExtractionConfig,
     "uint8",
     shape,
     process_clip,
     is_embedding=True,
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
-    prepare=prepare,
-    on_batch=on_batch,
+    network="vggish",
+    load=load,
 )

@@ -3,14 +3,15 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ust.features.feature import FetchFile
+from ust.features.feature import FetchFile, Network
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,
@@ -21,6 +22,7 @@ from ust.features.vggish.network import (
     build_empty_network,
     log_mel_patches,
 )
+from ust.util.config import Precision, Section, Seed
 from ust.util.digests import file_digest
 from ust.util.errors import UserError, bullet_list
 from ust.util.seeding import fill_normal, random_stream
@@ -151,19 +153,32 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
         )
 
 
-def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml selects.
+class VGGish(Section):
+    """The section ``vggish`` of params.yaml."""
 
-    Parameters
-    ----------
-    folder : Path
-    settings : ust.features.vggish.feature.VGGish
-    fetch_file : FetchFile
+    weights: Literal["audioset", "random"] = "random"
+    """``audioset``: the published network, downloaded or read from the two files below."""
+    checkpoint: str | None = None
+    """vggish_model.ckpt, relative to the project."""
+    pca: str | None = None
+    """vggish_pca_params.npz, relative to the project."""
+    seed: Seed = 2019
+    """Seed of random weights."""
+    final_relu: bool = True
+    """Apply ReLU after the last layer, as in the 2019 release; the later release does not."""
+    precision: Precision = "float32"
+    """Precision of the network's matrix products."""
 
-    Returns
-    -------
-    dict
-        ``weights`` and ``sha256``.
+    @model_validator(mode="after")
+    def _both_files(self) -> "VGGish":
+        """Check that both files are given, or neither."""
+        if (self.checkpoint is None) != (self.pca is None):
+            raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
+        return self
+
+
+def prepare(folder: Path, settings: VGGish, fetch_file: FetchFile) -> dict[str, Any]:
+    """Write the weights that params.yaml selects; return the description of the network.
 
     Raises
     ------
@@ -186,7 +201,11 @@ def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str
             if not custom_files:
                 raise
             log.warning("warning: %s", error)
-    return save_weights(folder, variables, weights=settings.weights)
+    return {
+        **save_weights(folder, variables, weights=settings.weights),
+        "final_relu": settings.final_relu,
+        "precision": settings.precision,
+    }
 
 
 def save_weights(folder: Path, variables: dict[str, np.ndarray], *, weights: str) -> dict[str, str]:
@@ -243,3 +262,6 @@ def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
     patches = patches + rng.normal(0, 0.7, (n, 1, MEL_BANDS)) + rng.normal(0, 0.7, (n, EXAMPLE_FRAMES, 1))
     patches = patches + rng.normal(0, 0.3, (n, EXAMPLE_FRAMES, MEL_BANDS))
     return np.maximum(patches, np.log(0.01)).astype(np.float32)
+
+
+NETWORK = Network(VGGish, prepare)

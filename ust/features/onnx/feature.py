@@ -1,6 +1,6 @@
 """Embeddings from any ONNX model that takes a waveform, such as PANNs, YAMNet, BEATs or BirdNET.
 
-The feature is not in the default parameters: add ``onnx`` to ``features`` and give it a section ``onnx``.
+The default parameters do not use it: add the section ``onnx`` and a row of ``embeddings``.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
-from ust.features.feature import Feature, FetchFile, OnBatch
+from ust.features.feature import Embed, Feature, FetchFile, Network
 from ust.util.config import Count, Section
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
@@ -44,10 +44,17 @@ class ExtractionConfig(Section):
 
 
 class ONNX(ExtractionConfig):
-    """Settings of the feature."""
+    """The section ``onnx`` of params.yaml."""
 
     file: str
-    batch_clips: Count
+    """The ONNX file, relative to the project."""
+
+
+class Settings(Section):
+    """Settings of the kind ``onnx``."""
+
+    batch_clips: Count = 8
+    """Clips that go through the network at once."""
 
 
 def window_count(settings: ExtractionConfig) -> int:
@@ -69,19 +76,10 @@ def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConf
     return whole.reshape(-1, settings.samples)
 
 
-def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str]:
+def prepare(folder: Path, settings: ONNX, fetch_file: FetchFile) -> dict[str, Any]:
     """Copy the model into a folder, after checking that its input and output match the settings.
 
-    Parameters
-    ----------
-    folder : Path
-    settings : ONNX
-    fetch_file : FetchFile
-
-    Returns
-    -------
-    dict
-        ``weights``, the file's name, and ``sha256``.
+    Returns the description of the network; its ``weights`` are the file's name.
 
     Raises
     ------
@@ -92,7 +90,8 @@ def prepare(folder: Path, settings: Any, fetch_file: FetchFile) -> dict[str, str
     run_session(open_session(path), np.zeros((2, settings.samples), np.float32), path, settings)
     with atomic_write(folder / MODEL_FILE) as partial:
         shutil.copyfile(path, partial)
-    return {"weights": path.name, "sha256": file_digest(folder / MODEL_FILE)}
+    config = ExtractionConfig(**{name: getattr(settings, name) for name in ExtractionConfig.model_fields})
+    return {"weights": path.name, "sha256": file_digest(folder / MODEL_FILE), **config.model_dump()}
 
 
 def open_session(path: Path) -> Any:
@@ -144,7 +143,7 @@ def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: Extract
     return outputs.reshape(expected).astype(np.float32)
 
 
-def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> OnBatch:
+def load(folder: Path, settings: ExtractionConfig, device: torch.device) -> Embed:
     """Load the model; return a function that embeds the windows of several clips."""
     path = folder / MODEL_FILE
     model = open_session(path)
@@ -156,14 +155,15 @@ def on_batch(folder: Path, settings: ExtractionConfig, device: torch.device) -> 
     return embed
 
 
+NETWORK = Network(ONNX, prepare)
 FEATURE = Feature(
-    ONNX,
+    Settings,
     ExtractionConfig,
     "float32",
     shape,
     process_clip,
     is_embedding=True,
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
-    prepare=prepare,
-    on_batch=on_batch,
+    network="onnx",
+    load=load,
 )

@@ -1,0 +1,103 @@
+"""Set parameters in params.yaml: those of files in presets/, and single ones as NAME.OF.PARAMETER=VALUE.
+
+python -m stages.preset pretrained efficientat.weights=mn04_as
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import run_stage
+from ust.cli.console import log_done, parse_args
+
+
+def merge(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Update mappings within mappings, in place; a row that is set to null is removed from its table."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(content.get(key), dict):
+            merge(content[key], value)
+        elif value is None and isinstance(content.get(key), dict):
+            del content[key]
+        else:
+            content[key] = value
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """Parse NAME.OF.PARAMETER=VALUE, whose value is YAML, to nested mappings.
+
+    Examples
+    --------
+    >>> parse_setting("train.lr=0.01")
+    {'train': {'lr': 0.01}}
+    """
+    from ruamel.yaml import YAML, YAMLError
+
+    from ust.util.errors import UserError
+
+    name, _, value = text.partition("=")
+    try:
+        parsed = YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise UserError(f"{text}: its value is not YAML ({' '.join(str(error).split())})") from None
+    for part in reversed(name.split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the parameter file, with its comments, after checking it."""
+    parser = argparse.ArgumentParser(prog="python -m stages.preset", description=__doc__)
+    parser.add_argument("changes", nargs="+", help="name of a file in presets, or NAME.OF.PARAMETER=VALUE")
+    parser.add_argument("--presets", type=Path, default=Path("presets"), help="folder of the presets")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read")
+    parser.add_argument("--out", type=Path, help="file to write, default: the one that is read")
+    args = parse_args(parser, argv=argv)
+
+    from ruamel.yaml import YAML
+
+    from ust.cli.parameters import check_params_content
+    from ust.util.documents import read_yaml
+    from ust.util.errors import UserError
+    from ust.util.files import atomic_write
+
+    yaml = YAML()  # keeps comments and styles
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+
+    def load(path: Path) -> Any:
+        read_yaml(path)  # explains a file that is missing or no YAML
+        return yaml.load(path.read_text("utf-8"))
+
+    content = load(args.params)
+    for change in args.changes:
+        if "=" in change:
+            merge(content, parse_setting(change))
+            continue
+        path = args.presets / f"{change}.yaml"
+        if not path.is_file():
+            names = ", ".join(sorted(file.stem for file in args.presets.glob("*.yaml"))) or "none"
+            raise UserError(f"there is no preset {change!r}; {args.presets} has {names}")
+        merge(content, load(path))
+    out = args.out or args.params
+    plain = YAML(typ="safe").load(_dump(yaml, content))
+    check_params_content(out, plain)
+    with atomic_write(out) as partial:
+        partial.write_text(_dump(yaml, content), "utf-8")
+    log_done("%s: set %s", out, ", ".join(args.changes))
+
+
+def _dump(yaml: Any, content: dict[str, Any]) -> str:
+    """Return a document as text."""
+    import io
+
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    run_stage(main)

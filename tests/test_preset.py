@@ -1,0 +1,59 @@
+"""The stage preset: parameters set from files and single settings, with all else kept."""
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from stages import preset
+from ust.cli.parameters import check_params
+from ust.util.errors import UserError
+
+
+def set_parameters(tmp_path, *changes):
+    """Run it on a copy of params.yaml; return the new content."""
+    out = tmp_path / "params.yaml"
+    preset.main([*changes, "--presets", str(ROOT / "presets"), "--params", str(ROOT / "params.yaml"),
+                 "--out", str(out)])  # fmt: skip
+    return check_params(out)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
+def test_every_preset_is_valid_and_sets_what_it_says(tmp_path, name):
+    def contains(content, wanted):
+        for key, value in wanted.items():
+            if isinstance(value, dict):
+                contains(content[key], value)
+            else:
+                assert content.get(key) == value
+
+    wanted = YAML(typ="safe").load((ROOT / "presets" / f"{name}.yaml").read_text("utf-8"))
+    contains(set_parameters(tmp_path, name), wanted)
+
+
+def test_comments_stay_and_settings_come_last(tmp_path):
+    content = set_parameters(tmp_path, "report", "train.lr=0.5", "data.release=null", "systems.cnn.seed=3")
+    assert (content["train"]["lr"], content["train"]["batch_size"]) == (0.5, 32)
+    assert content["data"]["release"] is None
+    assert content["systems"]["cnn"]["seed"] == 3
+    comments = [line.partition("#")[2] for line in (ROOT / "params.yaml").read_text("utf-8").splitlines()]
+    text = (tmp_path / "params.yaml").read_text("utf-8")
+    assert all(comment in text for comment in comments)
+
+
+def test_a_row_set_to_null_is_removed(tmp_path):
+    content = set_parameters(tmp_path, "checkpoints.cnn=null", "systems.cnn=null")
+    assert "cnn" not in content["systems"] | content["checkpoints"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("reprot", "there is no preset 'reprot'; .*presets has pretrained, report"),
+        ("train.lr=-1", "train.lr: is -1, should be greater than 0"),
+        ("train.lr=[", "its value is not YAML"),
+    ],
+)
+def test_a_wrong_change_leaves_the_file_as_it_was(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        set_parameters(tmp_path, change)
+    assert not (tmp_path / "params.yaml").exists()

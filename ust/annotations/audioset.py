@@ -1,0 +1,188 @@
+"""AudioSet's classes: names and typical logits, and the classes that stand for labels of a taxonomy."""
+
+import csv
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ust.annotations.taxonomy import Taxonomy
+from ust.util.documents import read_yaml
+
+FOLDER = Path(__file__).parent
+# Ratio of difflib from which names are similar. Short names never are: "cart" would be similar to "car".
+SIMILAR, SHORTEST = 0.82, 6
+
+ClassesByLabel = dict[str, list[str]]
+
+
+@cache
+def class_indices() -> dict[str, int]:
+    """Return the index of each of AudioSet's 527 classes by name, in the order of the network's logits.
+
+    Examples
+    --------
+    >>> class_indices()["Jackhammer"], len(class_indices())
+    (420, 527)
+    """
+    return {row["name"]: int(row["index"]) for row in _table()}
+
+
+@cache
+def typical_logits() -> np.ndarray:
+    """Return how readily the network predicts each class [shape=(527,), float32].
+
+    It is the median of the class's highest logit in windows of 2.5 s, over 600 city clips, by mn04_as. The
+    script ``benchmarks/audioset.py`` computes it.
+    """
+    return np.array([float(row["typical_logit"]) for row in _table()], np.float32)
+
+
+def _table() -> list[dict[str, str]]:
+    """Read the names, which are those of Gemmeke et al., ICASSP 2017, and the typical logits."""
+    with (FOLDER / "audioset_classes.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def _sonyc_classes() -> ClassesByLabel:
+    return read_yaml(FOLDER / "audioset_labels.yaml")
+
+
+def sonyc_taxonomy() -> Taxonomy:
+    """Return the taxonomy of SONYC-UST.
+
+    Examples
+    --------
+    >>> len(sonyc_taxonomy().coarse), len(sonyc_taxonomy().fine)
+    (8, 29)
+    """
+    labels = list(_sonyc_classes())
+    coarse = [label for label in labels if "-" not in label.split("_")[0]]
+    fine = [label for label in labels if label not in coarse]
+    numbers = [label.split("_")[0] for label in coarse]
+    return Taxonomy(tuple(coarse), tuple(fine), tuple(numbers.index(label.split("-")[0]) for label in fine))
+
+
+def audioset_taxonomy() -> Taxonomy:
+    """Return a taxonomy with a coarse label for each of AudioSet's classes, such as ``0_Speech``."""
+    return Taxonomy(tuple(f"{index}_{name}" for name, index in class_indices().items()), (), ())
+
+
+def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
+    """Return the AudioSet classes of each label of a taxonomy, none for labels without a match.
+
+    Labels of SONYC-UST have the classes of ``audioset_labels.yaml``, others those of `match_classes`. Other
+    coarse labels also have the classes of their fine labels.
+
+    Parameters
+    ----------
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    dict of str to list of str
+        Coarse labels first.
+
+    Examples
+    --------
+    >>> classes_of_labels(Taxonomy(("1_tram", "2_siren"), (), ()))
+    {'1_tram': [], '2_siren': ['Siren']}
+    """
+    known = _sonyc_classes()
+    classes = {label: list(known.get(label) or match_classes(label)) for label in taxonomy.labels}
+    for group, label in enumerate(taxonomy.coarse):
+        if label not in known:
+            of_fine = (classes[taxonomy.fine[index]] for index in taxonomy.members(group))
+            classes[label] = list(
+                dict.fromkeys([*classes[label], *(name for names in of_fine for name in names)])
+            )
+    return classes
+
+
+def match_classes(label: str) -> list[str]:
+    """Return the AudioSet classes whose names match a label's, by the first of these rules that finds any.
+
+    1. A name of the class has the same words, such as "car horn" and "Vehicle horn, car horn, honking".
+    2. A name of the class is similar, such as "jack hammer" and "Jackhammer".
+    3. The class has all of the label's words, such as "horn" and "Train horn".
+    4. The label has all of the class's words, such as "street music" and "Music". Of several such
+       classes, those with most words are returned.
+
+    Words are compared without their endings.
+
+    Parameters
+    ----------
+    label : str
+        A label such as ``2-1_church-bell``, or a name.
+
+    Examples
+    --------
+    >>> match_classes("1_church-bells"), match_classes("street music"), match_classes("tram")
+    (['Church bell'], ['Music'], [])
+    """
+    text = re.sub(r"^[0-9]+(-[0-9A-Za-z]+)?_", "", label).lower()
+    words, letters = _words(text), _letters(text)
+    parts = {name: _parts(name) for name in class_indices()}
+    if exact := [name for name in parts if words in map(_words, parts[name])]:
+        return exact
+    if len(letters) >= SHORTEST and (
+        similar := [n for n in parts if _similarity(letters, parts[n]) >= SIMILAR]
+    ):
+        return similar
+    if wider := [name for name in parts if words and words <= _words(name)]:
+        return wider
+    common = {
+        name: max((len(_words(part)) for part in parts[name] if _words(part) <= words), default=0)
+        for name in parts
+    }
+    most = max(common.values())
+    return [name for name, count in common.items() if most and count == most]
+
+
+def _parts(name: str) -> list[str]:
+    """Return a class's name and those it is made of: "Bee, wasp, etc.", "Bee", "wasp" and "etc."."""
+    plain = re.sub(r"\(.*?\)", "", name)
+    return list(dict.fromkeys(part.strip() for part in (name, plain, *plain.split(","))))
+
+
+@cache
+def _words(text: str) -> frozenset[str]:
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return frozenset(re.sub(r"(?<=...)(ing|es|e|s)$", "", word) for word in words)
+
+
+@cache
+def _letters(text: str) -> str:
+    return re.sub(r"[\W\d_]+", "", text.lower())
+
+
+def _similarity(letters: str, parts: list[str]) -> float:
+    """Return the highest ratio of similarity to one of the names."""
+    return max(difflib.SequenceMatcher(None, letters, _letters(part)).ratio() for part in parts)
+
+
+def check_classes(classes: Mapping[str, Iterable[str]]) -> None:
+    """Check that every class exists and that at least one label has one.
+
+    Parameters
+    ----------
+    classes : mapping of str to iterable of str
+        Names of AudioSet classes by label.
+
+    Raises
+    ------
+    ValueError
+        Naming a label with an unknown class, and the most similar class.
+    """
+    known = class_indices()
+    for label, names in classes.items():
+        for name in names:
+            if name not in known:
+                (near,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
+                raise ValueError(f"classes.{label}: AudioSet has no class {name!r}; did you mean {near!r}?")
+    if not any(classes.values()):
+        raise ValueError("classes: no label has any; name at least one AudioSet class of one label")

@@ -1,0 +1,104 @@
+"""EfficientAT's log-mel spectrogram, the input of its MobileNets, as a feature.
+
+References
+----------
+Schmid, Koutini & Widmer, Efficient Large-Scale Audio Tagging via Transformer-to-CNN Knowledge Distillation,
+ICASSP 2023.
+"""
+
+from functools import cache
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ust.audio.recordings import CLIP_SECONDS
+from ust.audio.resampling import resample
+from ust.features.feature import Feature
+from ust.features.mel import mel_spectrum
+from ust.util.config import Section
+
+SAMPLE_RATE = 32_000
+FFT, WINDOW, HOP, BANDS, HIGHEST = 1024, 800, 320, 128, 15_000.0
+PRE_EMPHASIS, OFFSET = 0.97, 1e-5
+FRAMES = CLIP_SECONDS * SAMPLE_RATE // HOP
+
+
+class Settings(Section):
+    """The feature has no settings."""
+
+
+def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Compute the network's input.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray [shape=(n,)]
+        Mono, more than 1024 samples at 32 kHz.
+    sample_rate : int
+        Hz; resampled to 32 kHz by resampy if different.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(128, frames), float32]
+        (ln(power + 1e-5) + 4.5) / 5 of Kaldi's mel bands, frames of 10 ms.
+    """
+    samples = resample(np.asarray(samples, np.float32), sample_rate, SAMPLE_RATE)
+    emphasised = samples[1:] - np.float32(PRE_EMPHASIS) * samples[:-1]
+    padded = np.pad(emphasised, FFT // 2, mode="reflect")
+    # The window is centred in the FFT frame; the zeros on both sides of it are left out.
+    inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
+    mel = mel_spectrum(inner, hann(), mel_bands(), n_fft=FFT, hop=HOP)
+    return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
+
+
+@cache
+def hann() -> np.ndarray:
+    """Return Kaldi's symmetric Hann window."""
+    return np.hanning(WINDOW).astype(np.float32)
+
+
+@cache
+def mel_bands() -> csr_array:
+    """Return `mel_matrix` as a sparse matrix."""
+    return csr_array(mel_matrix())
+
+
+def mel_matrix() -> np.ndarray:
+    """Return Kaldi's mel filter bank from 0 to 15 kHz: triangles linear in mel, not normalised.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(128, 513), float32]
+        The last bin, at 16 kHz, has no weight.
+    """
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+    bins = mel(np.arange(FFT // 2) * SAMPLE_RATE / FFT)
+    edges = np.linspace(0, mel(HIGHEST), BANDS + 2)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    weights = np.maximum(0, np.minimum(rising, falling))
+    return np.pad(weights, ((0, 0), (0, 1))).astype(np.float32)
+
+
+def process_clip(samples: np.ndarray, sample_rate: int, config: Settings) -> np.ndarray:
+    """Return the log-mel of a clip [shape=(128, 1000), float16]."""
+    return log_mel(samples, sample_rate).astype(np.float16)
+
+
+def shape(config: Settings) -> tuple[int, int]:
+    """Return the bands and frames of a clip."""
+    return BANDS, FRAMES
+
+
+FEATURE = Feature(
+    Settings,
+    Settings,
+    "float16",
+    shape,
+    process_clip,
+    is_embedding=False,
+    packages=("numpy", "resampy", "scipy", "soundfile"),
+)

@@ -1,0 +1,1 @@
+"""Embeddings from any ONNX model that takes a waveform."""

@@ -1,0 +1,110 @@
+"""The architecture ``audioset``: labels as groups of AudioSet's classes, without training."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ust.annotations.audioset import (
+    check_classes,
+    class_indices,
+    classes_of_labels,
+    typical_logits,
+)
+from ust.annotations.taxonomy import Taxonomy
+from ust.features.efficientat.network import CLASSES
+from ust.util.config import Positive, Section, Weight
+
+
+class AudioSet(nn.Module):
+    """Logits of labels from the AudioSet logits of a clip's windows, the last 527 values of ``mn_windows``.
+
+    The odds of a label are the sum of the odds of its classes. The network predicts some classes, such as
+    music, more readily than others; a share of each class's typical logit is subtracted to correct for that.
+
+    Parameters
+    ----------
+    config : AudioSet.Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Shape of each input of a clip.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("embedding",)
+    of_frames: ClassVar[bool] = False
+
+    class Config(Section):
+        """Settings of the architecture.
+
+        Attributes
+        ----------
+        classes : dict of str to list of str, optional
+            AudioSet classes of each output; by default those of the taxonomy's labels.
+        typical : float
+            Share of a class's typical logit that is subtracted.
+        scale, shift : float
+            Calibration of all labels together.
+        """
+
+        classes: dict[str, list[str]] | None = None
+        typical: Weight = 0.5
+        scale: Positive = 0.72
+        shift: float = -1.43
+
+        @property
+        def description(self) -> str:
+            """Name of the architecture, for metrics and model cards."""
+            return "groups of AudioSet's classes, without training"
+
+    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        check_classes(config.classes or {})
+        known = class_indices()
+        members = torch.zeros(outputs, CLASSES)
+        for row, names in zip(members, config.classes.values(), strict=True):
+            row[[known[name] for name in names]] = 1
+        self.register_buffer("members", members)
+        self.register_buffer("offsets", config.typical * torch.tensor(typical_logits()))
+        self.scale, self.shift = config.scale, config.shift
+
+    @staticmethod
+    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the input ends with logits of AudioSet's classes; else raise ValueError."""
+        shape = shapes["embedding"]
+        if len(shape) != 1 or shape[0] <= CLASSES:
+            raise ValueError(
+                f"the feature is {' × '.join(map(str, shape))} a clip, should end with {CLASSES} logits: "
+                "take mn_windows"
+            )
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, outputs) of the values of ``mn_windows`` (batch, size)."""
+        logits = embedding[:, -CLASSES:].float() - self.offsets
+        of_labels = logits.unsqueeze(1).masked_fill(self.members == 0, -torch.inf)
+        return self.scale * torch.logsumexp(of_labels, dim=2) + self.shift
+
+
+def complete_config(config: AudioSet.Config, taxonomy: Taxonomy, labels: Sequence[str]) -> AudioSet.Config:
+    """Return the settings of a network for those of the labels that have AudioSet classes.
+
+    Parameters
+    ----------
+    config : AudioSet.Config
+        Without ``classes``, they are those of `classes_of_labels`.
+    taxonomy : Taxonomy
+    labels : sequence of str
+        Labels to predict.
+
+    Raises
+    ------
+    ValueError
+        If ``classes`` names a label or a class that does not exist, or none of the labels has classes.
+    """
+    given = classes_of_labels(taxonomy) if config.classes is None else config.classes
+    if unknown := [label for label in given if label not in taxonomy.labels]:
+        raise ValueError(f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}")
+    classes = {label: list(given[label]) for label in labels if given.get(label)}
+    check_classes(classes)
+    return config.model_copy(update={"classes": classes})

@@ -1,0 +1,167 @@
+"""The system ``audioset`` made of published weights alone, without pipeline, training or labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ust.annotations.audioset import audioset_taxonomy, classes_of_labels, sonyc_taxonomy
+from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.datasets.download import cache_folder, download_file
+from ust.datasets.source import TAXONOMY
+from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientAT, released_name
+from ust.features.feature import FetchFile
+from ust.features.registry import FEATURES, write_network
+from ust.models.audioset import AudioSet, complete_config
+from ust.models.checkpoints import SavedNetwork, save_network
+from ust.tagging.pretrained import FORMAT, is_packed, pack
+from ust.util.config import Section, read_sections
+from ust.util.digests import digest, file_digest, versions
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError
+from ust.util.folders import atomic_folder
+
+NAME, FEATURE, NETWORK = "audioset", "mn_windows", "efficientat"
+DEFAULTS = EfficientAT(weights="mn04_as")
+PARAMS = "params.yaml"
+RETRIES = 2  # a user waits for this download
+
+
+class OwnClasses(Section):
+    """The section ``audioset`` of a project's params.yaml: the AudioSet classes of each label."""
+
+    classes: dict[str, list[str]]
+
+
+def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = False) -> Path:
+    """Return a packed folder with the system ``audioset``, which is made in the cache when first needed.
+
+    Parameters
+    ----------
+    checkpoint : Path, optional
+        File with the weights of a MobileNet of EfficientAT's release; by default ``mn04_as``, downloaded.
+    every_class : bool
+        Predict AudioSet's 527 classes instead of the labels of SONYC-UST.
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be downloaded, or the file is none of them.
+    """
+    settings = DEFAULTS
+    if checkpoint is not None:
+        settings = settings.model_copy(
+            update={"weights": released_name(checkpoint), "checkpoint": str(checkpoint)}
+        )
+    if not every_class:
+        taxonomy = sonyc_taxonomy()
+        return _prepare(
+            NAME,
+            taxonomy,
+            classes_of_labels(taxonomy),
+            settings,
+            fetch_weights(Path(), option="--checkpoint"),
+        )
+    taxonomy = audioset_taxonomy()
+    classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
+    plain = {"typical": 0.0, "scale": 1.0, "shift": 0.0}  # AudioSet's own probabilities
+    return _prepare(NAME, taxonomy, classes, settings, fetch_weights(Path(), option="--checkpoint"), **plain)
+
+
+def prepare_project(folder: Path) -> Path:
+    """Return a packed folder with a system for the classes of a project that has not been trained.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder made by ``ust init``. The section ``audioset`` of its params.yaml has the AudioSet classes of
+        each label; without that section they are matched by name.
+
+    Raises
+    ------
+    UserError
+        If a parameter is wrong, no label has AudioSet classes, or the weights are not available.
+    """
+    path = folder / PARAMS
+    taxonomy = read_taxonomy(folder / TAXONOMY)
+    (settings,) = read_sections(path, efficientat=EfficientAT)
+    classes = classes_of_labels(taxonomy)
+    if NAME in read_yaml(path):
+        (own,) = read_sections(path, **{NAME: OwnClasses})
+        classes = own.classes
+    try:
+        return _prepare(folder.resolve().name, taxonomy, classes, settings, fetch_weights(folder))
+    except ValueError as error:
+        raise UserError(f"{path}: audioset.{error}") from None
+
+
+def _prepare(
+    name: str,
+    taxonomy: Taxonomy,
+    classes: Mapping[str, Sequence[str]],
+    settings: EfficientAT,
+    fetch: FetchFile,
+    **calibration: float,
+) -> Path:
+    own = AudioSet.Config(classes={label: list(names) for label, names in classes.items()}, **calibration)
+    config = complete_config(own, taxonomy, taxonomy.labels)
+    weights = _locate_weights(settings, fetch)
+    settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
+    feature = FEATURES[FEATURE]
+    extraction_config = feature.config_from(feature.settings().model_dump() | settings.model_dump())
+    shapes = {"embedding": feature.shape(extraction_config)}
+    content = file_digest(weights) if weights else f"seed {settings.seed}"
+    parts = str(FORMAT), name, content, str(asdict(taxonomy)), str(extraction_config), str(config)
+    out = cache_folder() / "models" / f"{NAME}-{digest(*parts)[:16]}"
+    if is_packed(out):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch, atomic_folder(out, by=NAME) as packed:
+        networks, system = Path(scratch, "pretrained"), Path(scratch, NAME)
+        network = write_network(networks / NETWORK, NETWORK, settings, lambda path, **_: Path(path))
+        metadata = {
+            "architecture": config.description,
+            "versions": versions("numpy", "torch"),
+            "taxonomy": asdict(taxonomy),
+            "inputs": {"embedding": FEATURE},
+            "features": {FEATURE: {"kind": FEATURE} | network | extraction_config.model_dump()},
+        }
+        classifier = AudioSet(config, len(config.classes), shapes)
+        save_network(system, SavedNetwork(classifier, NAME, config, list(config.classes), metadata, shapes))
+        pack(packed, name, system, networks, {})
+    return out
+
+
+def _locate_weights(settings: EfficientAT, fetch: FetchFile) -> Path | None:
+    """Return the file of published weights, downloaded if necessary; None for random weights."""
+    if settings.weights == RANDOM:
+        return None
+    if settings.checkpoint is not None:
+        path = fetch(settings.checkpoint)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file, should be the weights {settings.weights}")
+        return path
+    file, checksum = RELEASED[settings.weights]
+    return fetch(f"{RELEASE}/{file}", checksum=f"sha256:{checksum}" if checksum else None)
+
+
+def fetch_weights(folder: Path, *, option: str = "efficientat.checkpoint of params.yaml") -> FetchFile:
+    """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache.
+
+    Parameters
+    ----------
+    folder : Path
+    option : str
+        The setting that can name the file instead, for the message of a failed download.
+    """
+
+    def fetch(source: str, *, checksum: str | None = None) -> Path:
+        if "://" not in source:
+            return folder / source
+        name, cache = source.rpartition("/")[2], cache_folder() / NETWORK
+        try:
+            return download_file(source, cache, name=name, checksum=checksum, retries=RETRIES)
+        except UserError as error:
+            raise UserError(f"{error}, save the file as {cache / name}, or name it by {option}") from None
+
+    return fetch
