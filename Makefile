@@ -4,7 +4,8 @@
 # make check-sonyc   the published figures, too?       make lint       style, known vulnerabilities
 # make docs          the documentation as a site
 # make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
-# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../../city" sets parameters)
+# make experiments   headline metrics of all experiments
+# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
@@ -14,7 +15,7 @@ COMPILE := $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || t
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test test-fast test-slow check-repro check-sonyc table bench leaderboard lint docs clean pins
+.PHONY: repro test test-fast test-slow check-repro check-sonyc table experiments bench leaderboard lint docs clean pins
 
 # The challenge's baseline and the report's first system come first, so that there is something to look at.
 repro: $(VENV)/installed
@@ -41,12 +42,14 @@ table: $(VENV)/installed
 	dvc repro --quiet table
 	@cat metrics/table.md
 
+experiments: $(VENV)/installed
+	@dvc exp show --json | python -m stages.experiments
+
 bench: $(VENV)/installed
 	python -m benchmarks
 
 leaderboard: $(VENV)/installed
-	python -m leaderboard.settings $(SET)
-	cd leaderboard && PYTHONPATH=.. dvc repro
+	python -m stages.leaderboard $(SET)
 	@cat leaderboard/board/table.md
 
 lint: $(VENV)/installed

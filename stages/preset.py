@@ -45,21 +45,14 @@ def parse_setting(text: str) -> dict[str, Any]:
     return parsed
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the parameter file, with its comments, after checking it."""
-    parser = argparse.ArgumentParser(prog="python -m stages.preset", description=__doc__)
-    parser.add_argument("changes", nargs="+", help="name of a file in presets, or NAME.OF.PARAMETER=VALUE")
-    parser.add_argument("--presets", type=Path, default=Path("presets"), help="folder of the presets")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read")
-    parser.add_argument("--out", type=Path, help="file to write, default: the one that is read")
-    args = parse_args(parser, argv=argv)
+def apply_changes(params: Path, presets: Path, changes: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return a parameter file with presets and settings applied: its text, with comments, and its content."""
+    import io
 
     from ruamel.yaml import YAML
 
-    from ust.cli.parameters import check_params_content
     from ust.util.documents import read_yaml
     from ust.util.errors import UserError
-    from ust.util.files import atomic_write
 
     yaml = YAML()  # keeps comments and styles
     yaml.width = 120
@@ -72,31 +65,39 @@ def main(argv: Sequence[str] | None = None) -> None:
         read_yaml(path)  # explains a file that is missing or no YAML
         return yaml.load(path.read_text("utf-8"))
 
-    content = load(args.params)
-    for change in args.changes:
+    content = load(params)
+    for change in changes:
         if "=" in change:
             merge(content, parse_setting(change))
             continue
-        path = args.presets / f"{change}.yaml"
+        path = presets / f"{change}.yaml"
         if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in args.presets.glob("*.yaml"))) or "none"
-            raise UserError(f"there is no preset {change!r}; {args.presets} has {names}")
+            names = ", ".join(sorted(file.stem for file in presets.glob("*.yaml"))) or "none"
+            raise UserError(f"{change}: should be NAME.OF.PARAMETER=VALUE or a preset; {presets} has {names}")
         merge(content, load(path))
-    out = args.out or args.params
-    plain = YAML(typ="safe").load(_dump(yaml, content))
-    check_params_content(out, plain)
-    with atomic_write(out) as partial:
-        partial.write_text(_dump(yaml, content), "utf-8")
-    log_done("%s: set %s", out, ", ".join(args.changes))
-
-
-def _dump(yaml: Any, content: dict[str, Any]) -> str:
-    """Return a document as text."""
-    import io
-
     stream = io.StringIO()
     yaml.dump(content, stream)
-    return stream.getvalue()
+    return stream.getvalue(), YAML(typ="safe").load(stream.getvalue())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the parameter file, with its comments, after checking it."""
+    parser = argparse.ArgumentParser(prog="python -m stages.preset", description=__doc__)
+    parser.add_argument("changes", nargs="+", help="name of a file in presets, or NAME.OF.PARAMETER=VALUE")
+    parser.add_argument("--presets", type=Path, default=Path("presets"), help="folder of the presets")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read")
+    parser.add_argument("--out", type=Path, help="file to write, default: the one that is read")
+    args = parse_args(parser, argv=argv)
+
+    from ust.cli.parameters import check_params_content
+    from ust.util.files import atomic_write
+
+    text, content = apply_changes(args.params, args.presets, args.changes)
+    out = args.out or args.params
+    check_params_content(out, content)
+    with atomic_write(out) as partial:
+        partial.write_text(text, "utf-8")
+    log_done("%s: set %s", out, ", ".join(args.changes))
 
 
 if __name__ == "__main__":

@@ -114,13 +114,9 @@ def main() -> None:
     parser.add_argument(
         "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
     )
-    parser.add_argument("--dataset", type=Path, help="dataset.json of the stage download, to name the source")
-    parser.add_argument("--seed", type=int, help="instead of the one of params.yaml")
-    parser.add_argument("--timing", type=Path, help="JSON file to write the minutes to")
+    parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["history", "timing"], replaces=["out"])
-
-    import time
+    args = parse_args(parser, writes=["history"], replaces=["out"])
 
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
@@ -134,7 +130,7 @@ def main() -> None:
     from ust.util.config import Compute, read_sections
     from ust.util.device import prepare_device
     from ust.util.digests import source_digest
-    from ust.util.documents import read_json, write_json
+    from ust.util.documents import read_json
     from ust.util.errors import UserError
 
     (compute,) = read_sections(args.params, compute=Compute)
@@ -152,8 +148,6 @@ def main() -> None:
             "%s: the recipe %s trains in one process; compute.processes is %d",
             args.system, system.recipe, compute.processes,
         )  # fmt: skip
-    if args.seed is not None:
-        system = system.model_copy(update={"seed": args.seed})
     if getattr(system, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
@@ -188,13 +182,9 @@ def main() -> None:
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
-            started = time.monotonic()
             recipe.fit(system, data, work)
-            minutes = (time.monotonic() - started) / 60
         if distributed.rank() == 0:
             history.write(args.history)
-    if args.timing and distributed.rank() == 0:
-        write_json(args.timing, {"minutes": minutes})
     log_done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))
 
 

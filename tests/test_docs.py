@@ -32,7 +32,7 @@ NOT_RUN = {
     "python -m benchmarks": "the same",
     "make check-sonyc": "needs a network and days; test_report_check.py runs it on a tiny city",
     "make leaderboard": "takes an hour; test_leaderboard.py runs two systems",
-    "python -m leaderboard": "the same",
+    "python -m stages.leaderboard": "the same",
     "source .venv/bin/activate": "is in place",
     "mkdocs serve": "does not end",
     "sonyc-ust-v": "needs a network and a day",

@@ -1,17 +1,19 @@
-"""The leaderboard: its figures by hand, its settings, and its pipeline on a tiny city."""
+"""The leaderboard: metrics by definition, a row per seed, the workspace, and a run on a tiny city."""
 
 import json
-import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from project import TINY
+from project import TINY, clone, ran
 
-from leaderboard import settings
+from stages import from_project, leaderboard, preset, run_stage
+from ust.cli.parameters import check_params, check_params_content
 from ust.evaluation.evaluation import Evaluation
 from ust.reports.leaderboard import Entry, leaderboard_markdown, leaderboard_rows, recommend_system
-from ust.util.documents import read_yaml
+from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 COST = {"train_minutes": 1.0, "ms_per_clip": 20.0, "parameters": 10, "megabytes": 0.1}
@@ -63,92 +65,185 @@ def test_means_ranges_and_paired_intervals(entries):
     assert {line.count("|") for line in table.splitlines()} == {11}
 
 
-def test_another_value_in_a_recipe_makes_its_trainings_stale_and_no_others(tmp_path, monkeypatch):
-    """As `make leaderboard SET=train_finetune.max_epochs=30` after a run, by DVC's own account."""
+PRESETS = ["pretrained", "leaderboard"]
+PAIR = "ensembles.{}={{first: {}, second: {}, labels: majority}}"
+
+
+def parameters(*changes):
+    """The parameters of a leaderboard."""
+    _, params = preset.apply_changes(ROOT / "params.yaml", ROOT / "presets", [*PRESETS, *changes])
+    check_params_content(Path("params.yaml"), params)
+    return params
+
+
+def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
+    params = parameters("leaderboard.seeds=[5,6]")
+    repeated = leaderboard.repeat_over_seeds(params)
+    check_params_content(Path("params.yaml"), repeated)
+    systems = params["leaderboard"]["systems"]
+    assert repeated["checkpoints"].keys() == {f"{name}-{seed}" for name in systems for seed in (5, 6)}
+    assert repeated["checkpoints"]["cnn_vggish_coarse-6"] == {"model": "cnn_vggish-6/coarse"}
+    assert repeated["ensembles"]["ensemble_mn-5"] == {
+        "first": "finetune_mn-5", "second": "windows_mn-5", "labels": "votes_audio"
+    }  # fmt: skip
+    assert "cnn-5" not in repeated["systems"]  # a row of params.yaml that the leaderboard does not compare
+    for name, row in repeated["systems"].items():
+        system, _, seed = name.rpartition("-")
+        expected = params["systems"][system] | ({} if system == "audioset" else {"seed": int(seed)})
+        assert row == expected
+    unchanged = params.keys() - {
+        "leaderboard",
+        "submission",
+        "systems",
+        "hierarchies",
+        "ensembles",
+        "checkpoints",
+    }
+    assert all(repeated[name] == params[name] for name in unchanged)
+
+
+def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
+    changes = [PAIR.format("two", "mlp_mn", "linear_mn"), PAIR.format("three", "two", "windows_mn"),
+               "checkpoints.three={model: three}", "leaderboard.against=three"]  # fmt: skip
+    repeated = leaderboard.repeat_over_seeds(
+        parameters(*changes, "leaderboard.seeds=[7]", "leaderboard.systems=[three, hierarchical]")
+    )
+    check_params_content(Path("params.yaml"), repeated)
+    assert list(repeated["ensembles"]) == [
+        "two-7",
+        "three-7",
+    ]  # members first, as ensembles refer to rows above
+    assert repeated["hierarchies"]["hierarchical-7"]["flat"] == "cnn_vggish-7/coarse"
+    assert repeated["hierarchies"]["hierarchical-7"]["seed"] == 7
+    assert repeated["systems"].keys() == {f"{name}_mn-7" for name in ("mlp", "linear", "windows")} | {
+        "cnn_vggish-7"
+    }
+    stages = leaderboard.training_stages(repeated, "three-7")
+    trained = {f"train@{name}_mn-7" for name in ("mlp", "linear", "windows")}
+    assert stages == trained | {"ensemble@two-7", "ensemble@three-7"}
+    assert leaderboard.training_stages(repeated, "hierarchical-7") == {
+        "train_hierarchy@hierarchical-7", "train@cnn_vggish-7"
+    }  # fmt: skip
+
+
+@pytest.fixture
+def linked(tmp_path, monkeypatch):
+    """A folder with links to the project's files, as working folder."""
+    for name in ("dvc.yaml", ".dvcignore", "stages", "ust", "presets", "params.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_changed_section(linked):
+    """As `make leaderboard SET=train_finetune.max_epochs=30` after a run."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
-    shutil.copy(ROOT / "leaderboard" / "dvc.yaml", tmp_path)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
-    params = tmp_path / "params.yaml"
+    work = leaderboard.WORKSPACE
 
-    def compete(*changes):
-        """The parameters of each training, by its name."""
-        settings.main(["--out", str(params), *changes])
-        stages = [stage for stage in Repo(tmp_path).index.stages if stage.name.startswith("compete@")]
-        found = {}
-        for stage in stages:
-            (dependency,) = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-            dependency.save()
-            found[stage.name] = dependency
-        return found
+    def trainings(*changes):
+        """The parameter dependency of each training."""
+        leaderboard.prepare_workspace(work, leaderboard.repeat_over_seeds(parameters(*changes)))
+        with Repo(str(work)) as repo:
+            stages = [stage for stage in repo.index.stages if stage.name.startswith("train@")]
+        return {
+            stage.name: dependency
+            for stage in stages
+            for dependency in stage.deps
+            if isinstance(dependency, ParamsDependency)
+        }
 
-    Repo.init(tmp_path, no_scm=True)
-    before = compete()
-    content = read_yaml(params)
-    recipes = {name: content["systems"][name]["recipe"] for name in content["leaderboard"]["systems"]}
-    assert len(before) == len(recipes) * len(content["leaderboard"]["seeds"])
-    sections = set(recipes.values())
+    before = trainings()
+    for dependency in before.values():
+        dependency.save()
+    params = parameters()
+    recipes = {
+        f"train@{name}-{seed}": params["systems"][name]["recipe"]
+        for name in params["systems"]
+        for seed in params["leaderboard"]["seeds"]
+    }
+    assert before.keys() == {
+        name for name in recipes if not name.startswith(("train@cnn-", "train@cnn_vggish_"))
+    }
+    sections = {recipes[name] for name in before} - {"untrained"}
     assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
     for recipe in sections:
-        settings.main(["--out", str(params), f"{recipe}.max_epochs=77"])
+        trainings(f"{recipe}.max_epochs=77")
         stale = {name for name, dependency in before.items() if dependency.status()}
-        wanted = {system for system, of_system in recipes.items() if of_system == recipe}
-        assert stale == {name for name in before if name.split("@")[1].rsplit("-", 1)[0] in wanted}
+        assert stale == {name for name in before if recipes[name] == recipe}
+    trainings("leaderboard.seeds=[2019,1,2,3]")
+    assert not any(dependency.status() for dependency in before.values())
 
 
-def test_a_system_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"leaderboard\.systems: 'forest' should be one of systems: cnn_vgg"):
-        settings.main(["--out", str(tmp_path / "params.yaml"), "leaderboard.systems=[forest]"])
+def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch):
+    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters())
+    monkeypatch.chdir(leaderboard.WORKSPACE)
+    assert from_project("../city") == linked.parent / "city"
+    assert check_params(Path("params.yaml"))["data"]["source"] == "synthetic"
 
 
-def test_a_pipeline_of_its_own_on_a_tiny_city(project, tmp_path):
-    """Two systems with two seeds; a second run does nothing; what is asked of settings that are wrong."""
-    place = project.path
-    tiny = [f"{name}={value}" for name, value in TINY.items() if not name.startswith(("systems", "hier"))]
-    others = ("logmel", "logmel64", "vggish", "mn_frames", "mn_windows", "mn_logmel")
-    tiny += [f"features.{name}=null" for name in others]
-    tiny += ["leaderboard.seeds=[1,2]", "leaderboard.timed_clips=2"]
-    tiny += ["leaderboard.systems=[mlp_mn,linear_mn]", "leaderboard.against=mlp_mn"]
-    tiny += [
-        "leaderboard.bootstrap=10",
-        "relabel.heard.folds=2",
-        "train_head.folds=2",
-        "train_head.max_epochs=2",
-    ]
-    kept = ("mlp_mn", "linear_mn")
-    gone = (
-        "cnn_vggish_coarse", "baseline_fine", "baseline_coarse", "attention_mn", "finetune_mn", "windows_mn",
-        "cnn_mn", "kong_cnn9", "adapa_mobilenetv2",
-    )  # fmt: skip
-    tiny += [f"{table}.{name}=null" for table in ("systems", "checkpoints") for name in gone]
-    tiny += ["submission=linear_mn", "ensembles.ensemble_mn.first=linear_mn"]
-    tiny += ["ensembles.ensemble_mn.second=mlp_mn"]
-    try:
-        project.run("python", "-m", "leaderboard.settings", *tiny)
-        project.environment = project.environment | {"PYTHONPATH": ".."}
-        project.path = place / "leaderboard"
-        output = project.run("dvc", "repro")
-        assert "Running stage 'table'" in output
-        rows = json.loads((project.path / "board/results.json").read_text())
-        assert {row["system"] for row in rows} == {*kept, "ensemble_mn"}
-        assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 for row in rows)
-        minutes, weights = (
-            {row["system"]: row[key] for row in rows} for key in ("train_minutes", "parameters")
-        )
-        assert minutes["ensemble_mn"] == pytest.approx(sum(minutes[name] for name in kept), abs=0.02)
-        assert weights["ensemble_mn"] == sum(weights[name] for name in kept)
-        assert (project.path / "board/cost.png").stat().st_size > 5000
-        assert "up to date" in project.run("dvc", "repro")
-    finally:
-        project.path = place
-        project.environment = {k: v for k, v in project.environment.items() if k != "PYTHONPATH"}
-        for name in ("data", "models", "results", "board"):
-            shutil.rmtree(place / "leaderboard" / name, ignore_errors=True)
-        for name in ("params.yaml", "dvc.lock"):
-            (place / "leaderboard" / name).unlink(missing_ok=True)
-    message = project.run("python", "-m", "leaderboard.settings", "data.source", code=1)
-    assert "data.source: should be NAME.OF.PARAMETER=VALUE" in message
-    message = project.run("python", "-m", "leaderboard.settings", "leaderboard.seeds=[]", code=1)
-    assert "leaderboard.seeds" in message
-    assert not (place / "leaderboard" / "params.yaml").exists()
+@pytest.mark.parametrize("stage", ["train@cnn-1", "../dvc.yaml:train@cnn-1"])
+def test_the_duration_of_a_stage_run_by_dvc_is_saved_outside_its_outputs(linked, monkeypatch, stage):
+    monkeypatch.setenv("DVC_STAGE", stage)
+    monkeypatch.setenv("DVC_ROOT", str(linked))
+    with pytest.raises(SystemExit) as done:
+        run_stage(lambda: None)
+    assert done.value.code == 0
+    saved = read_json(linked / ".dvc" / "tmp" / "durations" / "train@cnn-1.json", made_by="train")
+    assert 0 <= saved["seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "leaderboard.systems=[forest]",
+            r"leaderboard\.systems: has 'forest', should have rows of checkpoints: cnn,",
+        ),
+        (
+            "leaderboard.systems=[mlp_mn]",
+            r"leaderboard\.against: is 'cnn_vggish_coarse', should be one of .*: mlp_mn",
+        ),
+        ("leaderboard.seeds=[]", r"leaderboard\.seeds: "),
+        ("data.source", r"data\.source: should be NAME\.OF\.PARAMETER=VALUE or a preset"),
+    ],
+)
+def test_a_wrong_change_stops_before_the_workspace_is_written(linked, change, message):
+    with pytest.raises(UserError, match=message):
+        leaderboard.main([change])
+    assert not leaderboard.WORKSPACE.exists()
+
+
+def test_a_failed_pipeline_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 255))
+    with pytest.raises(
+        UserError, match="dvc repro has failed with exit code 255; run the same command again"
+    ):
+        leaderboard.run_pipeline(tmp_path)
+
+
+def test_a_run_on_a_tiny_city(tmp_path):
+    """Two heads and their ensemble, with two seeds; a second run trains nothing."""
+    project = clone(tmp_path / "project", TINY)
+    changes = ["leaderboard.seeds=[1,2]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
+               "leaderboard.systems=[mlp_mn, linear_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
+               "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
+               "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
+    output = project.stage("leaderboard", *changes)
+    rows = [f"{name}-{seed}" for name in ("mlp_mn", "linear_mn") for seed in (1, 2)]
+    assert {f"train@{row}" for row in rows} | {"ensemble@ensemble_mn-1", "ensemble@ensemble_mn-2"} <= ran(
+        output
+    )
+    assert not any("vggish" in stage or "logmel" in stage for stage in ran(output))
+    results = json.loads((project.path / "leaderboard/board/results.json").read_text())
+    rows = {row["system"]: row for row in results}
+    assert rows.keys() == {"mlp_mn", "linear_mn", "ensemble_mn"}
+    assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 and row["train_minutes"] > 0 for row in results)
+    members = rows["mlp_mn"], rows["linear_mn"]
+    assert rows["ensemble_mn"]["train_minutes"] > sum(row["train_minutes"] for row in members) - 0.02
+    assert rows["ensemble_mn"]["parameters"] == sum(row["parameters"] for row in members)
+    assert (project.path / "leaderboard/board/cost.png").stat().st_size > 5000
+    assert "Take " in (project.path / "leaderboard/board/table.md").read_text()
+    assert not ran(project.stage("leaderboard", *changes, "leaderboard.bootstrap=20"))
+    assert not project.run("git", "status", "--short")

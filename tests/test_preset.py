@@ -17,8 +17,8 @@ def set_parameters(tmp_path, *changes):
     return check_params(out)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
-def test_every_preset_is_valid_and_sets_what_it_says(tmp_path, name):
+@pytest.mark.parametrize("names", [["pretrained"], ["report"], ["pretrained", "leaderboard"]])
+def test_a_preset_is_valid_and_all_its_values_are_set(tmp_path, names):
     def contains(content, wanted):
         for key, value in wanted.items():
             if isinstance(value, dict):
@@ -26,8 +26,12 @@ def test_every_preset_is_valid_and_sets_what_it_says(tmp_path, name):
             else:
                 assert content.get(key) == value
 
-    wanted = YAML(typ="safe").load((ROOT / "presets" / f"{name}.yaml").read_text("utf-8"))
-    contains(set_parameters(tmp_path, name), wanted)
+    wanted = YAML(typ="safe").load((ROOT / "presets" / f"{names[-1]}.yaml").read_text("utf-8"))
+    contains(set_parameters(tmp_path, *names), wanted)
+
+
+def test_there_are_three_presets():
+    assert {path.stem for path in (ROOT / "presets").iterdir()} == {"pretrained", "report", "leaderboard"}
 
 
 def test_comments_stay_and_settings_come_last(tmp_path):
@@ -48,7 +52,10 @@ def test_a_row_set_to_null_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("reprot", "there is no preset 'reprot'; .*presets has pretrained, report"),
+        (
+            "reprot",
+            "reprot: should be NAME.OF.PARAMETER=VALUE or a preset; .* leaderboard, pretrained, report",
+        ),
         ("train.lr=-1", "train.lr: is -1, should be greater than 0"),
         ("train.lr=[", "its value is not YAML"),
     ],

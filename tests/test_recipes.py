@@ -9,7 +9,7 @@ from conftest import ROOT
 from project import ran
 from ruamel.yaml import YAML
 
-from leaderboard.settings import merge
+from stages.preset import merge
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 TITLES = ("A system", "An architecture", "A feature", "A label rule", "A data source")

@@ -61,7 +61,7 @@ def check_params(path: Path) -> dict[str, Any]:
 def check_params_content(path: Path, content: dict[str, Any]) -> None:
     """Check what is in a parameter file, or is to be, as `check_params` does."""
     fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
-    fields["leaderboard"] = (Leaderboard | None, None)  # which its own parameter file has
+    fields["leaderboard"] = (Leaderboard | None, None)  # in presets/leaderboard.yaml only
     # A network that computes no embedding needs no section.
     fields |= {name: (network.settings | None, None) for name, network in NETWORKS.items()}
     model = create_model("Params", __base__=Section, **fields)
@@ -73,6 +73,7 @@ def check_params_content(path: Path, content: dict[str, Any]) -> None:
     problems += _labels(params)
     system_problems, with_folds = _systems(params, features)
     problems += [*system_problems, *_ensembles(params, with_folds), *_checkpoints(params)]
+    problems += _leaderboard(params)
     if problems:
         raise parameter_error(path, problems)
 
@@ -209,4 +210,21 @@ def _checkpoints(params: Any) -> list[str]:
     if params.submission not in params.checkpoints:
         there = ", ".join(params.checkpoints)
         problems.append(f"submission: is {params.submission!r}, should be one of checkpoints: {there}")
+    return problems
+
+
+def _leaderboard(params: Any) -> list[str]:
+    if params.leaderboard is None:
+        return []
+    systems, rows = params.leaderboard.systems, ", ".join(params.checkpoints)
+    problems = [
+        f"leaderboard.systems: has {name!r}, should have rows of checkpoints: {rows}"
+        for name in systems
+        if name not in params.checkpoints
+    ]
+    if params.leaderboard.against not in systems:
+        problems.append(
+            f"leaderboard.against: is {params.leaderboard.against!r}, should be one of leaderboard.systems: "
+            f"{', '.join(systems)}"
+        )
     return problems

@@ -147,6 +147,39 @@ class LabelResolver:
         return self._find(text) if renamed is None else renamed
 
 
+def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
+    """Return a pattern for `--group` if most names of recordings share their beginning with another name.
+
+    Such are the slices of one source: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``.
+
+    Returns
+    -------
+    pattern : str
+        For the part of a name before the first hyphen or underscore.
+    example : list of str
+        Two of the names that share it.
+
+    Examples
+    --------
+    >>> related_names(["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"])
+    ('^([^-]+)-', ['134717-0-0-1.wav', '134717-0-0-23.wav'])
+    >>> related_names(["tram-1.wav", "tram-2.wav", "tram-3.wav", "bell.wav"]) is None
+    True
+    """
+    names = sorted(set(names))
+    for separator in "-_":
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            before, found, _ = name.partition(separator)
+            groups.setdefault(before if found else name, []).append(name)
+        families = [members for members in groups.values() if len(members) > 1]
+        shared = sum(map(len, families))
+        # One beginning that nearly all have is a word, not a source.
+        if len(families) > 1 and shared >= len(names) / 2 and max(map(len, families)) <= len(names) / 2:
+            return f"^([^{separator}]+){separator}", families[0][:2]
+    return None
+
+
 def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int) -> dict[str, str]:
     """Split groups of clips into train and validate, stratified by class.
 

@@ -18,28 +18,13 @@ PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
 
 
 class Leaderboard(Section):
-    """Settings of the leaderboard, the section ``leaderboard`` of leaderboard/params.yaml."""
+    """Settings of the leaderboard, the section ``leaderboard`` of presets/leaderboard.yaml."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     bootstrap: Annotated[int, Field(ge=10)]
     against: Name  # the system that all others are compared with
     timed_clips: Count
-    systems: Annotated[list[Name], Field(min_length=1)]
-    pairs: list[dict[str, Name]]  # rows of ensembles, each with its name
-    # For dvc.yaml: system, seed and recipe of each training.
-    runs: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all systems and ensembles."""
-        return [*self.systems, *(pair["name"] for pair in self.pairs)]
-
-    def members(self, name: str) -> list[str]:
-        """Return the systems to train for `name`: itself, or the members of an ensemble."""
-        for pair in self.pairs:
-            if pair["name"] == name:
-                return [*self.members(pair["first"]), *self.members(pair["second"])]
-        return [name]
+    systems: Annotated[list[Name], Field(min_length=1)]  # rows of checkpoints
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""The leaderboard: every system with several seeds on one data set, as a pipeline of its own."""
