@@ -89,9 +89,8 @@ def create_app(
             for group, coarse in enumerate(collection.taxonomy.coarse)
         ]
         predictions = {clip: predicted.get(clip, {}) for clip in queue}
-        names = dict(zip(labels, collection.taxonomy.names, strict=True))
         annotators = [name for name in collection.annotators() if name]
-        data = {"groups": groups, "names": names, "clips": list(queue), "predicted": predictions,
+        data = {"groups": groups, "clips": list(queue), "predicted": predictions,
                 "annotators": annotators}  # fmt: skip
         name = collection.folder.resolve().name
         page = render_template(TEMPLATE, html=True, name=name, nonce=nonce, token=token, data=data)
