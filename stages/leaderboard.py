@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file
+from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file, from_project
 from stages.preset import apply_changes
 from ust.cli.console import log, log_done, parse_args, progress, run_command
 
@@ -71,7 +71,7 @@ def training_stages(params: Mapping[str, Any], model: str) -> set[str]:
     return {f"{TRAINED_BY[table]}@{name}"}.union(*parts)
 
 
-def prepare_workspace(work: Path, params: dict[str, Any]) -> None:
+def prepare_workspace(work: Path, params: Mapping[str, Any]) -> None:
     """Make a DVC project in which the project's pipeline runs with other parameters."""
     from ust.util.documents import write_yaml
     from ust.util.files import atomic_write
@@ -81,8 +81,10 @@ def prepare_workspace(work: Path, params: dict[str, Any]) -> None:
     for name in LINKS:
         if not (work / name).is_symlink():
             (work / name).symlink_to(Path("..", "..", name))
+    # DVC takes the dependency data.path relative to the workspace, the stages relative to the project.
+    data = params["data"] | {"path": str(from_project(params["data"]["path"]))}
     with atomic_write(work / PARAMS) as partial:
-        write_yaml(partial, params)
+        write_yaml(partial, {**params, "data": data})
 
 
 def run_pipeline(work: Path) -> None:

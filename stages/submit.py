@@ -24,7 +24,7 @@ def main() -> None:
 
     from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.evaluation.evaluation import HEADLINES
+    from ust.evaluation.metrics import HEADLINES
     from ust.evaluation.submission import Submit, check_submission, submission_metadata
     from ust.util.config import read_sections
     from ust.util.documents import read_json, write_json, write_yaml

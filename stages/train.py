@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument(
         "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
     )
+    parser.add_argument("--dataset", type=Path, help="dataset.json of the stage download, to name the source")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["history"], replaces=["out"])
 
@@ -174,9 +175,8 @@ def main() -> None:
             "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
             "features": {name: features[key].digest() for key, name in system.inputs.items()},
         }
-        dataset = args.taxonomy.with_name("dataset.json")
-        if dataset.exists():  # the source of the data, for the warning that its tags may mean nothing
-            metadata["data_source"] = read_json(dataset, made_by="download")["source"]
+        if args.dataset:  # tags of a system that is trained on synthetic sound get a warning
+            metadata["data_source"] = read_json(args.dataset, made_by="download")["source"]
         with _folders(args, identity) as (out, states), distributed.report_lost_processes():
             work = TrainingContext(
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,

@@ -38,12 +38,12 @@ def test_submissions_as_experiments_rerun_only_the_packaging(project):
 
 
 @pytest.mark.slow
-def test_a_queued_experiment_on_local_data_of_a_relative_path(project):
-    """A queued experiment runs in a copy of the tracked files, from which ../city is somewhere else."""
+def test_a_queued_experiment_on_local_data(project):
+    """It runs in a copy of the tracked files, so the path of the data is absolute."""
     city = project.path.parent / "city"
     project.stage("download", city)
     (city / "dataset.json").unlink()
-    change = ("-S", "data.source=local", "-S", "data.path=../city")
+    change = ("-S", "data.source=local", "-S", f"data.path={city}")
     project.dvc("exp", "run", "--queue", "-n", "queued", *change, "evaluate@baseline_fine")
     project.dvc("queue", "start")
     status = ""

@@ -177,10 +177,11 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
 
 
 def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch):
-    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters())
+    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters("data.path=../city"))
     monkeypatch.chdir(leaderboard.WORKSPACE)
-    assert from_project("../city") == linked.parent / "city"
-    assert check_params(Path("params.yaml"))["data"]["source"] == "synthetic"
+    assert from_project("../weights.pt") == linked.parent / "weights.pt"  # such as efficientat.checkpoint
+    path = check_params(Path("params.yaml"))["data"]["path"]  # DVC and the stage download read it
+    assert Path(path) == from_project(path) == linked.parent / "city"
 
 
 @pytest.mark.parametrize("stage", ["train@cnn-1", "../dvc.yaml:train@cnn-1"])

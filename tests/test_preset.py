@@ -35,9 +35,9 @@ def test_there_are_three_presets():
 
 
 def test_comments_stay_and_settings_come_last(tmp_path):
-    content = set_parameters(tmp_path, "report", "train.lr=0.5", "data.path=null", "systems.cnn.seed=3")
+    content = set_parameters(tmp_path, "report", "train.lr=0.5", "data.release=null", "systems.cnn.seed=3")
     assert (content["train"]["lr"], content["train"]["batch_size"]) == (0.5, 32)
-    assert content["data"]["path"] is None
+    assert content["data"]["release"] is None
     assert content["systems"]["cnn"]["seed"] == 3
     comments = [line.partition("#")[2] for line in (ROOT / "params.yaml").read_text("utf-8").splitlines()]
     text = (tmp_path / "params.yaml").read_text("utf-8")

@@ -20,12 +20,6 @@ class Folder(Section):
     validate_: Rate = Field(alias="validate")
 
 
-def require_path(data: Any) -> None:
-    """Raise ValueError unless ``data.path`` is set."""
-    if not data.path:
-        raise ValueError("source 'folder' needs data.path, a folder with a folder for each class")
-
-
 def fetch(place: Destination, data: Any) -> Summary:
     """Cut the recordings of ``data.path`` into clips, label them by their folders, and split them."""
     root = place.resolve_path(data.path)
@@ -53,4 +47,4 @@ def fetch(place: Destination, data: Any) -> Summary:
     )
 
 
-SOURCE = Source(fetch, settings=Folder, check=require_path)
+SOURCE = Source(fetch, settings=Folder)

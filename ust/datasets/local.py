@@ -153,12 +153,6 @@ def _write_without(source: Path, target: Path, clips: set[str]) -> None:
     table[~table["audio_filename"].str.strip().isin(clips)].to_csv(target, index=False, lineterminator="\n")
 
 
-def require_path(data: Any) -> None:
-    """Raise ValueError unless ``data.path`` is set."""
-    if not data.path:
-        raise ValueError("source 'local' needs data.path, the folder that holds annotations.csv")
-
-
 def fetch(place: Destination, data: Any) -> Summary:
     """Link the data set in ``data.path``."""
     root = place.resolve_path(data.path)
@@ -173,4 +167,4 @@ def fetch(place: Destination, data: Any) -> Summary:
     )
 
 
-SOURCE = Source(fetch, check=require_path)
+SOURCE = Source(fetch)

@@ -27,11 +27,16 @@ Version = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(
 class _Data(Section):
     """The section ``data`` without the settings of single sources."""
 
-    source: Literal[tuple(SOURCES)]
-    path: str | None
-    release: Version | None = None  # None: the source's latest
+    source: Literal[tuple(SOURCES)] = "synthetic"
+    """Where the clips come from."""
+    path: str = "data/local"
+    """Folder that the sources ``local`` and ``folder`` read, relative to the project."""
+    release: Version | None = None
+    """Release of a SONYC-UST data set; null for the latest."""
     coarse: CoarseMode = FROM_FINE
-    on_bad_audio: Literal["fail", "skip"]
+    """``from_fine``: coarse labels are the maximum of their fine labels; ``as_given``: as published."""
+    on_bad_audio: Literal["fail", "skip"] = "fail"
+    """Whether unusable recordings stop the stage or are left out."""
 
     @model_validator(mode="after")
     def _check_source(self) -> "_Data":

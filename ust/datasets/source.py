@@ -74,7 +74,7 @@ class Source:
     settings : type, optional
         Class of the source's own settings, ``data.<source>`` in params.yaml.
     check : callable, optional
-        Raises ValueError if the section lacks a parameter that the source needs.
+        Raises ValueError if a parameter of the section does not fit the source.
     latest : str, optional
         The version for ``data.release: null``; None if the source has no releases.
     """

@@ -14,6 +14,7 @@ from ust.annotations.annotations import FROM_FINE, CoarseMode, read_ground_truth
 from ust.annotations.taxonomy import Level, Taxonomy, read_taxonomy
 from ust.evaluation.bootstrap import UNITS, bootstrap_scores, confidence_interval, draw_resamples
 from ust.evaluation.metrics import (
+    HEADLINES,
     Counts,
     Scores,
     coarse_events,
@@ -26,7 +27,6 @@ from ust.evaluation.predictions import read_predictions
 log = logging.getLogger("ust")
 EVENTS = {"fine": fine_events, "coarse": coarse_events}
 Figures = dict[str, float]
-HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc")
 FIGURES = (*HEADLINES, "macro_auprc_present")
 
 

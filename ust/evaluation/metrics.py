@@ -21,6 +21,7 @@ import numpy as np
 
 from ust.annotations.taxonomy import Taxonomy
 
+HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc")  # of each level, in the metrics files
 LOWEST_THRESHOLD = 0.01
 DECISION_THRESHOLD = 0.5
 

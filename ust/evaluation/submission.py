@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.evaluation import HEADLINES
+from ust.evaluation.metrics import HEADLINES
 from ust.evaluation.predictions import read_predictions
 from ust.util.config import Name, Section
 from ust.util.documents import read_yaml

@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.annotations.taxonomy import Taxonomy
-from ust.features.efficientat.audioset import (
+from ust.annotations.audioset import (
     check_classes,
     class_indices,
     classes_of_labels,
     typical_logits,
 )
+from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.util.config import Positive, Section, Weight
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ust.annotations.audioset import audioset_taxonomy, classes_of_labels, sonyc_taxonomy
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
-from ust.features.efficientat.audioset import audioset_taxonomy, classes_of_labels, sonyc_taxonomy
 from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientAT, released_name
 from ust.features.feature import FetchFile
 from ust.features.registry import FEATURES, write_network
