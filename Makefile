@@ -4,6 +4,7 @@
 # make check-sonyc   the published figures, too?       make lint       style, known vulnerabilities
 # make docs          the documentation as a site
 # make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
+# make experiments   headline metrics of all experiments
 # make leaderboard   all systems, several seeds (SET="data.source=local data.path=../city" sets parameters)
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ COMPILE := $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || t
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: repro test test-fast test-slow check-repro check-sonyc table bench leaderboard lint docs clean pins
+.PHONY: repro test test-fast test-slow check-repro check-sonyc table experiments bench leaderboard lint docs clean pins
 
 # The challenge's baseline and the report's first system come first, so that there is something to look at.
 repro: $(VENV)/installed
@@ -40,6 +41,9 @@ check-repro: $(VENV)/installed
 table: $(VENV)/installed
 	dvc repro --quiet table
 	@cat metrics/table.md
+
+experiments: $(VENV)/installed
+	@dvc exp show --json | python -m stages.experiments
 
 bench: $(VENV)/installed
 	python -m benchmarks

@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument(
         "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
     )
-    parser.add_argument("--dataset", type=Path, help="dataset.json of the stage download, to name the source")
+    parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["history"], replaces=["out"])
 

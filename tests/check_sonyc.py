@@ -3,8 +3,8 @@
     python tests/check_sonyc.py [--folder ../check-sonyc] [--systems NAME ...] [-S NAME=VALUE ...]
 
 Needs network, 20 GB of disk and, for the report's 300 epochs, a GPU or days: the data set and VGGish are
-downloaded, presets/report.yaml is set. The clone in the folder is kept, and the same command goes on where it
-was ended. The published figures rest on version 0.1 of the data set with its coarse labels as they were
+downloaded and presets/report.yaml is applied. The clone in the folder is kept, and the same command goes on
+where it was ended. The published figures rest on version 0.1 of the data set with its coarse labels as
 published, so that this is what runs; with another release or data.coarse (-S) the figures are printed and not
 compared. Exit code 1 when a figure is further than 0.01 from the published one, or none could be compared.
 """

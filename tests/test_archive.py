@@ -30,12 +30,12 @@ from tiny import ALONE
 
 from ust.archive.filesystems import filesystem
 from ust.archive.folder import Archive
-from ust.archive.query import find_label, parse_condition, run_query
+from ust.archive.query import GROUPINGS, find_label, parse_condition, run_query, summarize
 from ust.archive.recordings import SCHEMA, find_recordings
 from ust.archive.times import read_times
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.reports.heat_map import heat_map_png
+from ust.reports.archive_report import heat_map_png, hours_by_day, overview_page, overview_text
 from ust.tagging.tagger import Tagger
 from ust.util import engines
 from ust.util.errors import UserError
@@ -354,7 +354,8 @@ def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypat
         (("in", "unreached", "--scheduler", "tcp://127.0.0.1:9"), "cannot be reached"),
         (("in", "out", "--shard", "3/2"), "should be I/N"),
         (("in", "out", "--hop", "20"), "hop is 20.0"),
-        (("alone", "out", "--embeddings"), "--embeddings and --threshold need audio"),
+        (("alone", "out", "--embeddings"), "--embeddings needs audio"),
+        (("in", "out", "--threshold", "50"), "--threshold: is 50, should be a probability from 0 to 1"),
         (("wrong.csv", "out"), "should have path"),
         (("negative.csv", "out"), "row 2: start is -1"),
     ],
@@ -404,12 +405,181 @@ def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "siren", "siren >", "siren > high", "siren > 0.5 and", "(siren > 0.5", "siren > 0.5)", "> 0.5",
-     "siren > 0.5; drop table tags", "siren > 0.5 or nosuch > 1", "1-X > 0.5 siren > 0.5", "'x' > 1"],
+    ["", "siren >", "siren > high", "siren > 0.5 and", "(siren > 0.5", "siren > 0.5)", "> 0.5",
+     "siren > 0.5; drop table tags", "siren > 0.5 or nosuch > 1", "1-X > 0.5 siren > 0.5", "path",
+     "siren > 0,8", "siren > 0.5 -- x", "exists (from windows)", "hour(sensor) > 3",
+     "exists (select * from read_csv('/etc/passwd'))", "sensor in (select 'a' from read_text('/etc/passwd'))",
+     "siren > 0.5) union select * from (tags"],
 )  # fmt: skip
 def test_conditions_that_are_not_understood(taxonomy, text):
     with pytest.raises(UserError):
         parse_condition(text, taxonomy.labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("engine > 80", "80"), ("engine > -1", "-1"), ("0.2 < engine and 5 > engine", "5"),
+     ("engine between 0.1 and 10", "10"), ('hour < 6 and "1_engine" <= 1.5', "1.5")],
+)  # fmt: skip
+def test_probabilities_are_compared_with_probabilities(taxonomy, text, number):
+    with pytest.raises(UserError, match=f"has {number}, but probabilities are from 0 to 1"):
+        parse_condition(text, taxonomy.labels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["siren", "not siren and (engine or hour < 6)", "weekday = 5 and sensor = 'sensor1'",
+     "day = '2024-03-02'", "greatest(siren, engine) > 0.5", "siren between 0.5 and 0.51 or music",
+     "month = '2024-03' and time is null",
+     "path like '%sensor0%' and not engine", "week = '2024-W09' or 0.49 < engine"],
+)  # fmt: skip
+def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy, text):
+    """Against pandas, whose expressions differ in these words only."""
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    thresholds = {"5-3_siren": 0.505, "1_engine": 0.495, "6_music": 0.5}
+    names = {"siren": "5-3_siren", "engine": "1_engine", "music": "6_music"}
+    siren, engine = (rows[names[name]].astype(float) for name in ("siren", "engine"))
+    has = {name: rows[label] >= np.float32(thresholds[label]) for name, label in names.items()}
+    time, sensor, path = rows["time"], rows["sensor"], rows["path"]
+    hour = time.dt.hour
+    wanted = {
+        "siren": has["siren"],
+        "not siren and (engine or hour < 6)": ~has["siren"] & (has["engine"] | (hour < 6)),
+        "weekday = 5 and sensor = 'sensor1'": (time.dt.day_of_week == 4) & (sensor == "sensor1"),
+        "day = '2024-03-02'": time.dt.strftime("%Y-%m-%d") == "2024-03-02",
+        "greatest(siren, engine) > 0.5": np.maximum(siren, engine) > 0.5,
+        "siren between 0.5 and 0.51 or music": siren.between(0.5, 0.51) | has["music"],
+        "month = '2024-03' and time is null": time.isna(),
+        "path like '%sensor0%' and not engine": path.str.contains("sensor0") & ~has["engine"],
+        "week = '2024-W09' or 0.49 < engine": (time.dt.isocalendar().week == 9) | (engine > 0.49),
+    }[text]
+    condition = parse_condition(text, taxonomy.labels, thresholds)
+    counts, _ = run_query(Archive(str(tagged)), condition)
+    assert counts["matching"].tolist() == [wanted.sum()]
+
+
+def test_events_of_a_query_are_those_of_the_archive(place, tagged, taxonomy):
+    """Those that tag-archive wrote, for each label: their number, their minutes, and when they begin."""
+    events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
+    archive = Archive(str(tagged))
+    for label in ("1_engine", "5-3_siren", "6_music", "8_dog"):
+        counts, _ = run_query(archive, parse_condition(label, taxonomy.labels), by=["day", "sensor"])
+        wanted = events[events["label"] == label]
+        assert counts["events"].sum() == len(wanted)
+        assert counts["minutes"].sum() == pytest.approx(wanted["duration"].sum() / 60)
+        assert counts["hours"].sum() == pytest.approx((19 * 2 + 25) / 3600)
+        keys = [wanted["time"].dt.normalize().rename("day"), wanted["sensor"]]
+        by = wanted.groupby(keys)["label"].size()
+        found = counts.set_index(["day", "sensor"])["events"]
+        assert found[found > 0].sort_index().to_dict() == by.sort_index().to_dict()
+
+
+def test_overlapping_windows_are_one_event(tmp_path, taxonomy):
+    """Windows of 10 s every 5 s: two that match, one that does not, one that begins where the last ended."""
+    rows = [("a", 0, 0.9), ("a", 5, 0.8), ("a", 10, 0.1), ("a", 20, 0.7), ("b", 0, 0.9), ("a", 15, 0.6)]
+    table = {"path": [row[0] for row in rows], "start": [float(row[1]) for row in rows],
+             "duration": [10.0] * 6, "sensor": [None] * 6, "time": pa.nulls(6, pa.timestamp("us")),
+             "model": ["m"] * 6, "1_engine": pa.array([row[2] for row in rows], pa.float32())}  # fmt: skip
+    archive = Archive(str(tmp_path / "out"))
+    archive.create({"labels": ["1_engine"]})
+    (tmp_path / "out" / "tags").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "out" / "tags" / "00000.parquet")
+    counts, _ = run_query(archive, parse_condition("engine", ["1_engine"]))
+    row = counts.iloc[0]
+    assert (row["windows"], row["matching"], row["events"]) == (6, 5, 2)
+    assert row["minutes"] * 60 == pytest.approx(30 + 10)
+    assert row["hours"] * 3600 == pytest.approx(30 + 10)
+    nothing, none = run_query(archive, parse_condition("engine > 0.95", ["1_engine"]), by=list(GROUPINGS))
+    assert nothing["matching"].sum() == 0
+    assert none.empty
+    overview = summarize(archive, ["1_engine"])
+    assert (overview.recordings, overview.sensors, overview.first) == (2, 0, None)
+    assert overview.labels.loc["1_engine", ["recordings", "events", "minutes"]].tolist() == [2, 2, 40 / 60]
+    assert "times unknown" in overview_text(overview)
+    assert overview.clearest["probability"].round(3).tolist() == [0.9, 0.9, 0.8]
+
+
+def test_a_class_may_be_named_as_a_column_is(place, tmp_path):
+    from ust.annotations.taxonomy import Taxonomy
+    from ust.archive.shard import column_names
+
+    assert column_names(Taxonomy(("1_tram", "2_Bell"), (), ())) == ("tram", "Bell")
+    assert column_names(Taxonomy(("1_tram", "2_Path"), (), ())) == ("1_tram", "2_Path")
+
+
+def test_an_overview_counts_what_the_tables_hold(place, tagged, taxonomy):
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    overview = summarize(Archive(str(tagged)), taxonomy.labels, top=2)
+    assert (overview.recordings, overview.sensors) == (20, 3)
+    assert overview.hours == pytest.approx(63 / 3600)
+    assert str(overview.first) == "2024-03-01 00:30:00"
+    present = rows[list(taxonomy.labels)] >= 0.5
+    shares = present.mean().sort_values(ascending=False)
+    assert overview.labels["share"].tolist() == pytest.approx(shares[shares > 0][:12].tolist())
+    for label, row in overview.labels.iterrows():
+        assert row["recordings"] == rows["path"][present[label]].nunique()
+        best = overview.clearest[overview.clearest["label"] == label]["probability"].tolist()
+        assert best == pytest.approx(rows[label].nlargest(2).tolist())
+        hourly = rows.assign(present=present[label]).groupby(rows["time"].dt.floor("h"))["present"].mean()
+        assert overview.by_hour[label].tolist() == pytest.approx(hourly.tolist())
+    said = ust(place, "query", "alone", "--page", "all.html", "--csv", "all.csv")
+    assert "20 recordings, 0.02 hours, 3 sensors, 2024-03-01 00:30 to 2024-03-02 19:30 UTC" in said
+    assert pd.read_csv(place / "all.csv")["label"].tolist() == list(overview.labels.index)
+    page = (place / "all.html").read_text()
+    assert page.count("<audio") == len(overview.labels)
+    assert "data:audio/mpeg;base64," in page
+    assert "http" not in page
+    sound = next(iter((place / "in").rglob("*.wav")))
+    moved = overview.clearest.assign(path=str(sound.with_name("gone.wav")))
+    from dataclasses import replace
+
+    assert "cannot be read" in overview_page("alone", replace(overview, clearest=moved), "a warning")
+
+
+def test_long_times_are_shown_by_weekday():
+    days = pd.to_datetime(["2024-03-04", "2024-03-11", "2024-05-07"])
+    names, shares = hours_by_day(pd.DataFrame({"day": days, "hour": 3, "share": [0.2, 0.4, 1.0]}), "share")
+    assert names[:2] == ["Mon", "Tue"]
+    assert shares[:2, 3].tolist() == pytest.approx([0.3, 1.0])
+    assert np.isnan(shares[2]).all()
+    names, shares = hours_by_day(pd.DataFrame({"day": days[:2], "hour": 3, "share": [0.2, 0.4]}), "share")
+    assert (len(names), names[-1]) == (8, "2024-03-11")
+    assert shares[0, 3] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("engine > 0.999999",), "No window matches the condition."),
+        (("engine", "--png", "x.pdf"), "--png is x.pdf, should end with .png"),
+        (("--by", "hour"), "--by and --png need a condition"),
+        (("engine", "--by", "minute"), "should be any of hour"),
+        (("engine", "--top", "0"), "should be at least 1"),
+    ],
+)
+def test_what_a_query_says_of_nothing_and_of_wrong_options(place, tagged, words, wanted):
+    code = 0 if "999999" in words[0] else 1
+    assert wanted in ust(place, "query", "alone", *words, code=code)
+
+
+def test_unknown_times_and_a_warning_are_said(place, tmp_path):
+    shutil.copy(next((place / "in").rglob("20240301_003000.wav")), tmp_path / "take.wav")
+    said = ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
+    description = Archive(str(tmp_path / "out")).description()
+    assert description["warning"] is None
+    assert description["thresholds"]["1_engine"] == 0.5
+    said = ust(place, "query", tmp_path / "out", "engine >= 0")
+    assert "unknown" in said
+    assert "NaT" not in said + ust(place, "query", tmp_path / "out")
+    assert "no recording's time is known" in ust(
+        place, "query", tmp_path / "out", "engine", "--png", "a.png", code=1
+    )
+    content = (tmp_path / "out" / "archive.json").read_text()
+    (tmp_path / "out" / "archive.json").write_text(content.replace('"warning": null', '"warning": "made up"'))
+    for words in ((), ("engine",)):
+        said = ust(place, "query", tmp_path / "out", *words, "--page", tmp_path / "a.html")
+        assert "warning: cnn: made up" in said
+        assert "Warning: made up." in (tmp_path / "a.html").read_text()
 
 
 def test_labels_are_found_by_what_only_they_have(taxonomy):
@@ -551,7 +721,7 @@ def test_a_folder_with_brackets_is_tagged_and_asked(place):
     (place / "a::b [1]").mkdir()
     shutil.copy(sound, place / "a::b [1]")
     ust(place, "tag-archive", "a::b [1]", "tagged::[1]", "--system", "cnn")
-    assert "tagged::[1]: 1 of 1 windows" in ust(place, "query", "tagged::[1]", "engine >= 0")
+    assert "tagged::[1]: 1 of 1 window" in ust(place, "query", "tagged::[1]", "engine >= 0")
     shutil.rmtree(place / "a::b [1]")
 
 
@@ -709,7 +879,7 @@ def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tm
 
 def test_the_map_is_a_picture():
     counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
-    assert heat_map_png(counts, "siren > 0.8").startswith(b"\x89PNG")
+    assert heat_map_png(counts, "share", "siren > $0.8").startswith(b"\x89PNG")
 
 
 def test_query_writes_its_page(place, tagged):
@@ -718,4 +888,4 @@ def test_query_writes_its_page(place, tagged):
     assert "data:image/png;base64," in page
     assert "http" not in page
     assert pd.read_csv(place / "a.csv")["windows"].sum() == 22
-    assert "should be any of hour" in ust(place, "query", "alone", "engine > 0.1", "--by", "minute", code=1)
+    assert page.count("<audio") == 10

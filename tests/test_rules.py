@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from ust.annotations.rules import pooled
 from ust.annotations.rules.fraction import estimate_fraction
-from ust.annotations.rules.pooled import Pooled, combine_coarse, estimate_pooled, fit_annotator_model
+from ust.annotations.rules.pooled import (
+    Pooled,
+    combine_coarse,
+    estimate_pooled,
+    fit_annotator_model,
+    logit,
+    sigmoid,
+)
 from ust.annotations.rules.registry import RULES
 from ust.annotations.rules.relabel import Relabel, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
@@ -98,6 +106,61 @@ def test_pooled_recovers_the_truth_better_than_the_fraction(taxonomy):
         for values in (votes.fraction(), estimate_pooled(votes, POOLED))
     ]
     assert errors[1] < 0.2 * errors[0]
+
+
+def fit_by_rows(votes, options):
+    """The model of `fit_annotator_model` fitted with an array of all votes, row by row and label by label."""
+    typical = logit(np.array([options.false_alarm, options.sensitivity]))
+    deviation, correlation = np.array(options.annotator_deviation), options.correlation
+    precision = np.linalg.inv(np.outer(deviation, deviation) * [[1, correlation], [correlation, 1]])
+    label_precision = 1 / np.square(options.label_deviation)
+    asked, yes = (votes.presence != -1).astype(float), (votes.presence == 1).astype(float)
+    own = np.clip(votes.fraction(), 0.02, 0.9)
+    theta, effect = np.tile(typical, (yes.shape[1], 1)), np.zeros((len(votes.annotators), 2))
+    for _ in range(options.iterations):
+        weights = np.stack([1 - own[votes.clip], own[votes.clip]]) * asked
+
+        def rates(theta, effect):
+            return sigmoid(theta.T[:, None, :] + effect[votes.annotator].T[:, :, None])
+
+        for _ in range(2):
+            p = rates(theta, effect)
+            gradient = (weights * (yes - p)).sum(axis=1).T - (theta - typical) * label_precision
+            curvature = (weights * p * (1 - p)).sum(axis=1).T + label_precision
+            theta = theta + np.clip(gradient / curvature, -1, 1)
+            p = rates(theta, effect)
+            gradient, curvature = np.zeros((2, *effect.shape))
+            np.add.at(gradient, votes.annotator, (weights * (yes - p)).sum(axis=2).T)
+            np.add.at(curvature, votes.annotator, (weights * p * (1 - p)).sum(axis=2).T)
+            for annotator, own_effect in enumerate(effect.copy()):
+                hessian = np.diag(curvature[annotator]) + precision
+                step = np.linalg.solve(hessian, gradient[annotator] - precision @ own_effect)
+                effect[annotator] = own_effect + np.clip(step, -1, 1)
+        false, hit = sigmoid(typical + effect)[votes.annotator].T[:, :, None]
+        excess = (asked * (hit - false) * (yes - false)).sum(axis=0)
+        expected = np.clip(excess / np.maximum((asked * (hit - false) ** 2).sum(axis=0), 1e-5), 1e-5, 1)
+        prevalence = (own.mean(axis=0) + options.anchor * expected) / (1 + options.anchor)
+        prior = pooled._prior(np.clip(prevalence, 1e-5, 1 - 1e-5), own, votes.taxonomy, options.coupling)
+        p = rates(theta, effect)
+        ratio = np.where(yes == 1, np.log(p[1] / p[0]), np.log((1 - p[1]) / (1 - p[0]))) * asked
+        evidence = np.zeros_like(own)
+        np.add.at(evidence, votes.clip, ratio)
+        own = sigmoid(prior + evidence)
+    return own, theta, effect
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["annotated", "many not asked"])
+def test_the_model_is_that_of_all_votes_row_by_row(annotated, odd):
+    annotations, taxonomy = annotated
+    if odd:
+        names, rng = list(taxonomy.labels), np.random.default_rng(0)
+        annotations = annotations.copy()
+        values = annotations[names].to_numpy()
+        annotations[names] = np.where(rng.random(values.shape) < 0.4, -1, values)
+    votes = collect_votes(annotations, taxonomy)
+    options = POOLED.model_copy(update={"iterations": 6})
+    for found, wanted in zip(fit_annotator_model(votes, options), fit_by_rows(votes, options), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_random_annotator_has_no_weight(taxonomy):

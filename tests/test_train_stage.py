@@ -134,3 +134,11 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     keep = {"train", "train_augmented", "train_hierarchical", "train_hierarchical_code"}
     assert {name for name in RECIPES if f"`{name}`" in going_on} == keep
     assert {name for name in RECIPES if f"`{name}`" in again} == set(RECIPES) - keep
+
+
+def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
+    (tmp_path / "dataset.json").write_text('{"source": "synthetic"}')
+    _, _, context = trained("cnn_vggish", {}, "--dataset", tmp_path / "dataset.json")[0]
+    assert context.metadata["data_source"] == "synthetic"
+    _, _, context = trained("cnn_vggish", {})[0]
+    assert "data_source" not in context.metadata

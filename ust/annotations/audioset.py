@@ -75,8 +75,8 @@ def audioset_taxonomy() -> Taxonomy:
 def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
     """Return the AudioSet classes of each label of a taxonomy, none for labels without a match.
 
-    Labels of SONYC-UST have the classes of ``audioset_labels.yaml``, others those of `match_classes`. Other
-    coarse labels also have the classes of their fine labels.
+    Labels with a name of SONYC-UST's have the classes of ``audioset_labels.yaml``, others those of
+    `match_classes`; of these, coarse labels also have the classes of their fine labels.
 
     Parameters
     ----------
@@ -89,13 +89,15 @@ def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
 
     Examples
     --------
-    >>> classes_of_labels(Taxonomy(("1_tram", "2_siren"), (), ()))
-    {'1_tram': [], '2_siren': ['Siren']}
+    >>> classes_of_labels(Taxonomy(("1_tram", "2_jackhammer"), (), ()))
+    {'1_tram': [], '2_jackhammer': ['Jackhammer']}
     """
-    known = _sonyc_classes()
-    classes = {label: list(known.get(label) or match_classes(label)) for label in taxonomy.labels}
+    known = {_plain(label): classes for label, classes in _sonyc_classes().items()}
+    classes = {
+        label: list(known.get(_plain(label)) or match_classes(_plain(label))) for label in taxonomy.labels
+    }
     for group, label in enumerate(taxonomy.coarse):
-        if label not in known:
+        if _plain(label) not in known:
             of_fine = (classes[taxonomy.fine[index]] for index in taxonomy.members(group))
             classes[label] = list(
                 dict.fromkeys([*classes[label], *(name for names in of_fine for name in names)])
@@ -103,7 +105,12 @@ def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
     return classes
 
 
-def match_classes(label: str) -> list[str]:
+def _plain(label: str) -> str:
+    """Return a label without its number."""
+    return label.split("_", 1)[1]
+
+
+def match_classes(name: str) -> list[str]:
     """Return the AudioSet classes whose names match a label's, by the first of these rules that finds any.
 
     1. A name of the class has the same words, such as "car horn" and "Vehicle horn, car horn, honking".
@@ -116,31 +123,29 @@ def match_classes(label: str) -> list[str]:
 
     Parameters
     ----------
-    label : str
-        A label such as ``2-1_church-bell``, or a name.
+    name : str
+        Name of a label, such as ``church-bell``.
 
     Examples
     --------
-    >>> match_classes("1_church-bells"), match_classes("street music"), match_classes("tram")
+    >>> match_classes("church-bells"), match_classes("street music"), match_classes("tram")
     (['Church bell'], ['Music'], [])
     """
-    text = re.sub(r"^[0-9]+(-[0-9A-Za-z]+)?_", "", label).lower()
-    words, letters = _words(text), _letters(text)
-    parts = {name: _parts(name) for name in class_indices()}
-    if exact := [name for name in parts if words in map(_words, parts[name])]:
+    words, letters = _words(name), _letters(name)
+    parts = {each: _parts(each) for each in class_indices()}
+    if exact := [each for each in parts if words in map(_words, parts[each])]:
         return exact
-    if len(letters) >= SHORTEST and (
-        similar := [n for n in parts if _similarity(letters, parts[n]) >= SIMILAR]
-    ):
+    ratios = {each: _similarity(letters, parts[each]) for each in parts} if len(letters) >= SHORTEST else {}
+    if similar := [each for each, ratio in ratios.items() if ratio >= SIMILAR]:
         return similar
-    if wider := [name for name in parts if words and words <= _words(name)]:
+    if wider := [each for each in parts if words and words <= _words(each)]:
         return wider
-    common = {
-        name: max((len(_words(part)) for part in parts[name] if _words(part) <= words), default=0)
-        for name in parts
+    within = {
+        each: max((len(_words(part)) for part in parts[each] if _words(part) <= words), default=0)
+        for each in parts
     }
-    most = max(common.values())
-    return [name for name, count in common.items() if most and count == most]
+    most = max(within.values())
+    return [each for each, count in within.items() if most and count == most]
 
 
 def _parts(name: str) -> list[str]:

@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from ust.util.errors import UserError
+from ust.util.names import restore_name
 
 
 def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
@@ -74,6 +76,16 @@ def explain_errors(address: str) -> Iterator[None]:
                 "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from None
         raise UserError(f"{address}: {_reason(error)}") from error
+
+
+@contextmanager
+def open_recording_file(address: str) -> Iterator[BinaryIO]:
+    """Open a recording of an archive, whose name may have bytes that are not UTF-8 escaped."""
+    fs, path = filesystem(address)
+    if "\\x" in path and not fs.exists(path):
+        path = restore_name(path)
+    with explain_errors(address), fs.open(path, "rb") as file:
+        yield file
 
 
 def _reason(error: BaseException) -> str:

@@ -1,98 +1,139 @@
-"""Queries over a tagged archive, run by DuckDB on its Parquet files."""
+"""Queries over a tagged archive, run by DuckDB on its Parquet files.
+
+A condition is an SQL expression over the columns of a window: its labels, ``path``, ``sensor``, ``time``
+(UTC), ``start``, ``duration``, ``hour``, ``day``, ``weekday``, ``week`` and ``month``. DuckDB parses it; here
+labels are looked up, labels without a comparison get their thresholds, and probabilities are checked.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ust.archive.folder import TAGS, Archive
 from ust.util.errors import UserError
 
-TOKENS = re.compile(r"\s*(?:(>=|<=|>|<)|(\()|(\))|(\d*\.?\d+(?![\w-]))|\"([^\"]+)\"|([\w./-]+))")
-# Groupings for counts, as SQL expressions over a row of tags.
+# Columns that a condition may name and counts may be grouped by, as SQL expressions over a row of tags.
 GROUPINGS = {
     "hour": 'hour("time")',
     "day": 'cast("time" as date)',
     "weekday": 'isodow("time")',
+    "week": "strftime(\"time\", '%G-W%V')",
     "month": "strftime(\"time\", '%Y-%m')",
     "sensor": "sensor",
     "path": "path",
 }
+COLUMNS = {*GROUPINGS, "time", "start", "duration", "model"}
+TOKEN = re.compile(
+    r"""\s*(?: (?P<text>'[^']*') | (?P<quoted>"[^"]+")
+    | (?P<number>-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?(?![\w.-])) | (?P<word>[\w./-]*[^\W\d][\w./-]*)
+    | (?P<operator><=|>=|<>|!=|==|[-=<>+*/%]) | (?P<other>.) )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+LOGIC = {"and", "or", "not", "(", ")"}  # beside these a label alone means that it is present
+KEYWORDS = {
+    *LOGIC,
+    "between",
+    "in",
+    "is",
+    "like",
+    "ilike",
+    "null",
+    "true",
+    "false",
+    "date",
+    "timestamp",
+    "interval",
+}
+MOST_FREQUENT = 12  # labels that an overview describes in detail
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on probabilities, as SQL.
-
-    Attributes
-    ----------
-    sql : str
-        Expression with a placeholder for each number.
-    numbers : list of float
-        Values of the placeholders.
-    labels : list of str
-        Labels in the condition, in order of appearance.
-    """
+    """A condition on windows, as SQL, and the labels in it in order of appearance."""
 
     sql: str
-    numbers: list[float]
     labels: list[str]
 
 
-def parse_condition(text: str, labels: Sequence[str]) -> Condition:
-    """Parse a condition such as ``siren > 0.8 and not (dog >= 0.5 or music >= 0.5)``.
+def parse_condition(
+    text: str, labels: Sequence[str], thresholds: Mapping[str, float] | None = None
+) -> Condition:
+    """Parse a condition such as ``siren > 0.8 and not (dog or music >= 0.5) and hour < 6``.
 
     Parameters
     ----------
     text : str
-        Comparisons of labels with numbers (> >= < <=), joined by and, or, not and parentheses. A label may be
-        abbreviated to a part that is unique among the labels, in quotes if it contains spaces.
+        An SQL expression. A label may be abbreviated to a part that is unique among the labels, in double
+        quotes if it contains spaces. A label without a comparison means that its threshold is reached.
     labels : sequence of str
         The labels of the archive.
+    thresholds : mapping of str to float, optional
+        By label; by default 0.5.
 
     Raises
     ------
     UserError
-        If the condition has a syntax error or an unknown label.
+        If DuckDB cannot parse the condition, a label or column is unknown, or a label is compared with a
+        number that is no probability.
+
+    Examples
+    --------
+    >>> parse_condition("siren and hour < 6", ["5-3_siren"], {"5-3_siren": 0.7}).sql
+    '("5-3_siren" >= 0.7::float) and hour < 6'
     """
-    sql, numbers, used_labels = [], [], []
-    position, expected, depth = 0, "label", 0
-    text = text.strip()
-    while position < len(text):
-        match = TOKENS.match(text, position)
-        if match is None:
-            raise _not_understood(text, f"at {text[position:]!r}")
-        position = match.end()
-        comparison, opening, closing, number, quoted, word = match.groups()
-        lower = (word or "").lower()
-        if expected == "label" and (opening or lower == "not"):
-            depth += bool(opening)
-            sql.append("(" if opening else "not")
-        elif expected == "label" and (quoted or word or number):
-            label = find_label(quoted or word or number, labels)
-            used_labels.append(label)
-            sql.append(_quoted(label))
-            expected = "comparison"
-        elif expected == "comparison" and comparison:
-            sql.append(comparison)
-            expected = "number"
-        elif expected == "number" and number:
-            sql.append("?")
-            numbers.append(float(number))
-            expected = "and"
-        elif expected == "and" and closing and depth:
-            depth -= 1
-            sql.append(")")
-        elif expected == "and" and lower in ("and", "or"):
-            sql.append(lower)
-            expected = "label"
+    tokens = [(match.lastgroup, match.group().strip()) for match in TOKEN.finditer(text.strip())]
+    found: dict[int, str] = {}
+    for index, (kind, token) in enumerate(tokens):
+        is_function = tokens[index + 1 : index + 2] == [("other", "(")] and token.lower() not in KEYWORDS
+        if kind == "quoted" or (kind == "word" and token.lower() not in KEYWORDS and not is_function):
+            name = token.strip('"')
+            if name.lower() not in COLUMNS:
+                found[index] = find_label(name, labels)
+    words = [token.lower() for _, token in tokens]
+    sql, in_function = [], []
+    for index, (_, token) in enumerate(tokens):
+        if token == "(":
+            in_function.append(
+                index > 0 and tokens[index - 1][0] == "word" and words[index - 1] not in KEYWORDS
+            )
+        elif token == ")" and in_function:
+            in_function.pop()
+        if index not in found:
+            sql.append(token)
+            continue
+        label = _quoted(found[index])
+        before, after = words[max(index - 1, 0) : index], words[index + 1 : index + 2]
+        in_between = "between" in words[max(index - 3, 0) : index]
+        if {*before, *after} <= LOGIC and not any(in_function) and not in_between:
+            sql.append(_reaches(found[index], thresholds))
         else:
-            raise _not_understood(text, f"at {match.group().strip()!r}, where there should be a {expected}")
-    if expected != "and" or depth:
-        raise _not_understood(text, f"at its end, where there should be a {')' if depth else expected}")
-    return Condition(" ".join(sql), numbers, used_labels)
+            _check_probabilities(tokens, index, text)
+            sql.append(label)
+    condition = Condition(
+        " ".join(sql).replace("( ", "(").replace(" )", ")"), list(dict.fromkeys(found.values()))
+    )
+    row = dict.fromkeys(labels, 0.0) | {
+        "path": "a",
+        "sensor": "a",
+        "model": "a",
+        "start": 0.0,
+        "duration": 0.0,
+    }
+    with _database() as database:
+        _create_view(database, pd.DataFrame([row | {"time": pd.Timestamp(2024, 1, 1)}]))
+        try:
+            database.table("windows").filter(condition.sql).fetchall()
+        except duckdb.Error as error:
+            raise UserError(
+                f"the condition {text!r} is not understood ({_reason(error)}); it should be like: "
+                "siren > 0.8 and hour < 6"
+            ) from None
+    return condition
 
 
 def find_label(text: str, labels: Sequence[str]) -> str:
@@ -112,7 +153,8 @@ def find_label(text: str, labels: Sequence[str]) -> str:
     def plain(name: str) -> str:
         return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
-    for matches in (lambda label: label == text, lambda label: plain(label).split(" ", 1)[-1] == plain(text),
+    for matches in (lambda label: label == text, lambda label: plain(label) == plain(text),
+                    lambda label: plain(label).split(" ", 1)[-1] == plain(text),
                     lambda label: plain(text) in plain(label)):  # fmt: skip
         matching = [label for label in labels if matches(label)]
         if len(matching) == 1:
@@ -125,7 +167,9 @@ def find_label(text: str, labels: Sequence[str]) -> str:
 def run_query(
     archive: Archive, condition: Condition, *, by: Sequence[str] = (), top: int = 10
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count the windows that match a condition, and list the best matching ones.
+    """Count the windows and events that match a condition, and list the best matching windows.
+
+    An event is a section of a recording in which consecutive windows match.
 
     Parameters
     ----------
@@ -139,8 +183,9 @@ def run_query(
     Returns
     -------
     counts : pandas.DataFrame
-        `by`, ``windows`` (number tagged), ``matching`` (number that match), ``share``.
-    clips : pandas.DataFrame
+        `by`, ``windows`` (number tagged), ``matching`` (number that match), ``share``, ``hours`` (tagged),
+        ``events`` (counted where they begin), ``minutes`` (duration of the events), ``events_per_hour``.
+    windows : pandas.DataFrame
         ``path``, ``start``, ``duration``, ``sensor``, ``time`` and the labels of the condition, sorted by
         the first label, highest probability first.
 
@@ -152,30 +197,208 @@ def run_query(
     unknown = [name for name in by if name not in GROUPINGS]
     if unknown:
         raise UserError(f"--by has {unknown[0]!r}, should be any of {', '.join(GROUPINGS)}")
-    # DuckDB streams the batches, so the archive need not fit in memory.
-    with duckdb.connect() as database:
-        database.register("tags", archive.dataset(TAGS))
-        keys = ", ".join(f"{GROUPINGS[name]} as {_quoted(name)}" for name in by)
-        names = ", ".join(_quoted(name) for name in by)
+    names = ", ".join(map(_quoted, by))
+    labels = ", ".join(map(_quoted, condition.labels))
+    with _open(archive) as database:
         counts = database.execute(
-            f"select {keys + ',' if keys else ''} count(*) as windows, "
-            f"count(*) filter (where {condition.sql}) as matching from tags "
-            + (f"group by {names} order by {names} nulls last" if by else ""),
-            condition.numbers,
+            f"with {_marked({'hit': condition.sql})} "
+            f"select {names + ',' if names else ''} count(*) as windows, {_sums('hit')} from marked "
+            + (f"group by {names} order by {names} nulls last" if by else "")
         ).df()
-        counts["share"] = (counts["matching"] / counts["windows"].clip(lower=1)).round(6)
-        labels = ", ".join(_quoted(label) for label in dict.fromkeys(condition.labels))
-        clips = database.execute(
-            f"select path, start, duration, sensor, time, {labels} from tags where {condition.sql} "
-            f"order by {_quoted(condition.labels[0])} desc, path, start limit {int(top)}",
-            condition.numbers,
+        windows = database.execute(
+            f"select path, start, duration, sensor, time {',' + labels if labels else ''} from windows "
+            f"where ({condition.sql}\n) "
+            f"order by {_quoted(condition.labels[0]) + ' desc,' if labels else ''} path, start "
+            f"limit {int(top)}"
         ).df()
-    return counts, clips
+    counts.insert(len(by) + 2, "share", (counts["matching"] / counts["windows"].clip(lower=1)).round(6))
+    counts["events_per_hour"] = (counts["events"] / counts["hours"].where(counts["hours"] > 0)).round(3)
+    return counts, windows
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Summary of an archive.
+
+    Attributes
+    ----------
+    recordings, sensors : int
+    hours : float
+        Duration of the tagged sound.
+    first, last : pandas.Timestamp or None
+        Times of the first and the last window, in UTC.
+    labels : pandas.DataFrame
+        The most frequent labels in descending order of their share, as index; ``recordings`` in which the
+        label reaches its threshold, ``share`` of the windows, ``events``, ``minutes``, ``events_per_hour``.
+    by_hour : pandas.DataFrame
+        ``day``, ``hour``, ``hours`` (tagged), and the share of the windows that each of these labels has.
+    clearest : pandas.DataFrame
+        For each label of the archive the windows with the highest probabilities: ``label``, ``probability``,
+        ``path``, ``start``, ``duration``, ``sensor``, ``time``.
+    """
+
+    recordings: int
+    sensors: int
+    hours: float
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+    labels: pd.DataFrame
+    by_hour: pd.DataFrame
+    clearest: pd.DataFrame
+
+
+def summarize(
+    archive: Archive, labels: Sequence[str], thresholds: Mapping[str, float] | None = None, *, top: int = 3
+) -> Overview:
+    """Summarize an archive: its size, its most frequent labels, when they occur and where they are clearest.
+
+    Parameters
+    ----------
+    archive : Archive
+    labels : sequence of str
+        The labels of the archive.
+    thresholds : mapping of str to float, optional
+        By label; by default 0.5.
+    top : int
+        Number of the clearest windows to list for each label.
+
+    Raises
+    ------
+    UserError
+        If no shard is finished.
+    """
+    hits = [_reaches(label, thresholds) for label in labels]
+    with _open(archive) as database:
+        fields = "path := path, start := start, duration := duration, sensor := sensor, time := time"
+        columns = [f"count(*) filter ({hit}), arg_max(struct_pack({fields}), {_quoted(label)}, {int(top)}), "
+                   f"max({_quoted(label)}, {int(top)})"
+                   for label, hit in zip(labels, hits, strict=True)]  # fmt: skip
+        totals = database.execute(f"select count(*), {', '.join(columns)} from windows").fetchone()
+        windows, counts = totals[0], np.array(totals[1::3])
+        frequent = [index for index in np.argsort(-counts, kind="stable")[:MOST_FREQUENT] if counts[index]]
+        marked = _marked({f"hit{index}": hits[index] for index in frequent})
+        sums = [_sums(f"hit{index}", f"{index}") for index in frequent]
+        whole = database.execute(
+            f"with {marked} select count(distinct path) as recordings, count(distinct sensor) as sensors, "
+            f"min(time) as first, max(time) as last, {', '.join([*sums, _hours()])} from marked"
+        ).df()
+        shares = [f"avg(hit{index}::int) as {_quoted(labels[index])}" for index in frequent]
+        by_hour = database.execute(
+            f"with {marked} select day, hour, {', '.join([_hours(), *shares])} from marked "
+            "where time is not null group by day, hour order by day, hour"
+        ).df()
+    row = whole.iloc[0]
+    hours = float(row["hours"])
+    table = pd.DataFrame(
+        {
+            "recordings": [int(row[f"recordings{index}"]) for index in frequent],
+            "share": [counts[index] / windows for index in frequent],
+            "events": [int(row[f"events{index}"]) for index in frequent],
+            "minutes": [row[f"minutes{index}"] for index in frequent],
+            "events_per_hour": [row[f"events{index}"] / max(hours, 1e-9) for index in frequent],
+        },
+        index=pd.Index([labels[index] for index in frequent], name="label"),
+    )
+    clearest = [
+        {"label": label, "probability": probability} | window
+        for label, places, highest in zip(labels, totals[2::3], totals[3::3], strict=True)
+        for window, probability in zip(places or (), highest or (), strict=True)
+    ]
+    first, last = (None if pd.isna(row[name]) else row[name] for name in ("first", "last"))
+    return Overview(
+        int(row["recordings"]),
+        int(row["sensors"]),
+        hours,
+        first,
+        last,
+        table,
+        by_hour,
+        pd.DataFrame(clearest),
+    )
+
+
+@contextmanager
+def _database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database in memory that can read nothing but what is registered."""
+    with duckdb.connect(config={"enable_external_access": False}) as database:
+        yield database
+
+
+@contextmanager
+def _open(archive: Archive) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the tags as the view ``windows``; DuckDB streams them, so they need not fit in memory."""
+    with _database() as database:
+        _create_view(database, archive.dataset(TAGS))
+        try:
+            yield database
+        except duckdb.Error as error:
+            raise UserError(f"{archive.address}: the query failed: {_reason(error)}") from None
+
+
+def _create_view(database: duckdb.DuckDBPyConnection, tags: object) -> None:
+    database.register("tags", tags)
+    keys = ", ".join(f"{sql} as {name}" for name, sql in GROUPINGS.items() if sql != name)
+    database.execute(f"create temp view windows as select *, {keys} from tags")
+
+
+def _marked(conditions: Mapping[str, str]) -> str:
+    """Return a table expression of the windows with, for each condition, the end of its last match before.
+
+    ``before`` is the end of the windows before in the same recording, whether they match or not.
+    """
+    keys = ", ".join(["path", "start", "sensor", "time", "hour", "day", "weekday", "week", "month"])
+    hits = "".join(f", coalesce(({sql}\n), false) as {name}" for name, sql in conditions.items())
+    before = "over (partition by path order by start rows between unbounded preceding and 1 preceding)"
+    ends = "".join(f', max("end") filter ({name}) {before} as {name}_before' for name in conditions)
+    return (
+        f'hits as (select {keys}, start + duration as "end"{hits} from windows), '
+        f'marked as (select *, max("end") {before} as before{ends} from hits)'
+    )
+
+
+def _sums(hit: str, suffix: str = "") -> str:
+    """Return the columns that count the matching windows and the events of a condition."""
+    begins = f"{hit} and ({hit}_before is null or start > {hit}_before + 1e-6)"
+    seconds = f'greatest(0, "end" - greatest(start, coalesce({hit}_before, start)))'
+    columns = [
+        f"count(*) filter ({hit}) as matching{suffix}",
+        f"count(*) filter ({begins}) as events{suffix}",
+        f"coalesce(sum({seconds}) filter ({hit}), 0) / 60 as minutes{suffix}",
+    ]
+    columns.append(_hours() if not suffix else f"count(distinct path) filter ({hit}) as recordings{suffix}")
+    return ", ".join(columns)
+
+
+def _hours() -> str:
+    """Return the column of the tagged hours, in which overlapping windows count once."""
+    return 'coalesce(sum(greatest(0, "end" - greatest(start, coalesce(before, start)))), 0) / 3600 as hours'
+
+
+def _check_probabilities(tokens: Sequence[tuple[str | None, str]], index: int, text: str) -> None:
+    """Refuse a label that is compared with a number outside [0, 1]."""
+    comparisons = ("<", ">", "<=", ">=", "=", "==", "<>", "!=")
+    after = [token for _, token in tokens[index + 1 : index + 5]]
+    numbers = []
+    if after and after[0] in comparisons:
+        numbers += tokens[index + 2 : index + 3]
+    if after and after[0].lower() == "between":
+        numbers += [*tokens[index + 2 : index + 3], *tokens[index + 4 : index + 5]]
+    if index > 1 and tokens[index - 1][1] in comparisons:
+        numbers.append(tokens[index - 2])
+    for kind, token in numbers:
+        if kind == "number" and not 0 <= float(token) <= 1:
+            raise UserError(f"the condition {text!r} has {token}, but probabilities are from 0 to 1")
+
+
+def _reaches(label: str, thresholds: Mapping[str, float] | None) -> str:
+    """Return the condition that a label reaches its threshold, in the precision of the probabilities."""
+    return f"({_quoted(label)} >= {(thresholds or {}).get(label, 0.5)!r}::float)"
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Return the first line of DuckDB's message without the kind of error."""
+    return str(error).split("\n")[0].split(": ", 1)[-1]
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _not_understood(text: str, where: str) -> UserError:
-    return UserError(f"the condition {text!r} is not understood {where}; it should be like: siren > 0.8")

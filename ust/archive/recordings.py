@@ -54,9 +54,8 @@ def find_recordings(source: str) -> pa.Table:
         if PurePosixPath(path).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(path)):
             table = _read_manifest(fs, path, source)
         else:
-            exists = fs.exists(
-                path
-            )  # an existing path is no pattern, even with special characters in its name
+            exists = fs.exists(path)
+            # An existing path is no pattern, even with special characters in its name.
             pattern = not exists and any(character in path for character in "*?[")
             if not pattern and not exists:
                 raise FileNotFoundError

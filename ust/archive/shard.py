@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
-from ust.archive.filesystems import explain_errors, filesystem
+from ust.annotations.taxonomy import Taxonomy
+from ust.archive.filesystems import open_recording_file
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
 from ust.tagging.formats import find_events
-from ust.tagging.tagger import Tagger
+from ust.tagging.tagger import Tagger, Window
 from ust.util.device import prepare_device
 from ust.util.errors import UserError
-from ust.util.names import restore_name
 
 ROWS_PER_WRITE = 1024
 MAX_REASONS = 20  # failures whose reasons are reported to the terminal
@@ -42,7 +41,7 @@ class ShardJob:
     window, hop : float
         Duration of a window and distance between window starts, in seconds.
     threshold : float or None
-        Lowest probability of an event; None writes no events.
+        Lowest probability of an event; None takes each label's own threshold.
     embeddings : bool
         Write the features, too.
     source_archive : str or None
@@ -138,8 +137,7 @@ def _tag_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: di
     metadata = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
     warnings: list[str] = []
     try:
-        fs, location = filesystem(path)
-        with explain_errors(path), fs.open(_existing_name(fs, location), "rb") as raw:
+        with open_recording_file(path) as raw:
             windows = list(
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
@@ -155,20 +153,27 @@ def _tag_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: di
         out[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
     for window in windows:
         row = metadata | _span(recording["time"], window.start, window.end)
-        out[TAGS].add(row | dict(zip(tagger.taxonomy.labels, window.probabilities.tolist(), strict=True)))
+        out[TAGS].add(
+            row | dict(zip(column_names(tagger.taxonomy), window.probabilities.tolist(), strict=True))
+        )
         if job.embeddings:
             features = {name: value.ravel() for name, value in window.features.items()}
             out[EMBEDDINGS].add(row | features | {"silent": not window.probabilities.any()})
-    if job.threshold is not None:
-        for label, start, end, highest in find_events(windows, tagger.taxonomy, job.threshold):
-            out[EVENTS].add(
-                metadata | _span(recording["time"], start, end) | {"label": label, "probability": highest}
-            )
+    _add_events(job, tagger, windows, metadata, recording["time"], out)
 
 
-def _existing_name(fs: AbstractFileSystem, path: str) -> str:
-    """Undo the escapes of names that are not UTF-8, which Parquet strings cannot hold."""
-    return restore_name(path) if "\\x" in path and not fs.exists(path) else path
+def _add_events(
+    job: ShardJob,
+    tagger: Tagger,
+    windows: list[Window],
+    metadata: dict[str, Any],
+    time: datetime | None,
+    out: dict[str, RowBuffer],
+) -> None:
+    """Add the events of a recording that begins at a time."""
+    thresholds = tagger.thresholds if job.threshold is None else job.threshold
+    for label, start, end, highest in find_events(windows, tagger.taxonomy, thresholds):
+        out[EVENTS].add(metadata | _span(time, start, end) | {"label": label, "probability": highest})
 
 
 def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, RowBuffer]) -> None:
@@ -178,6 +183,7 @@ def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, Ro
         out[FAILURES].add(row, f"{row['path']}: {row['reason']}")
     for row in source.read(WARNINGS, shard).to_pylist() if source.has_file(WARNINGS, shard) else ():
         out[WARNINGS].add(row)
+    windows: dict[str, tuple[dict[str, Any], list[Window]]] = {}
     for batch in source.read(EMBEDDINGS, shard).to_batches(max_chunksize=EMBEDDINGS_PER_BATCH):
         features = {
             name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *front_end.shape)
@@ -186,9 +192,21 @@ def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, Ro
         predicted = tagger.probabilities(features)
         predicted[batch["silent"].to_numpy(zero_copy_only=False)] = 0
         spans = batch.select([name for name, _ in SPAN]).to_pylist()
-        for row, probabilities in zip(spans, predicted.tolist(), strict=True):
-            labels = dict(zip(tagger.taxonomy.labels, probabilities, strict=True))
+        for row, probabilities in zip(spans, predicted, strict=True):
+            labels = dict(zip(column_names(tagger.taxonomy), probabilities.tolist(), strict=True))
             out[TAGS].add(row | {"model": job.model_id} | labels)
+            window = Window(row["start"], row["start"] + row["duration"], probabilities)
+            windows.setdefault(row["path"], (row, []))[1].append(window)
+    for path, (row, of_recording) in windows.items():
+        metadata = {"path": path, "sensor": row["sensor"], "model": job.model_id}
+        time = row["time"] and row["time"] - timedelta(seconds=row["start"])
+        _add_events(job, tagger, of_recording, metadata, time, out)
+
+
+def column_names(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """Return the columns of the labels: their names, or with their numbers if a name is another column's."""
+    reserved = {name for name, _ in SPAN} | {"hour", "day", "weekday", "week", "month"}
+    return taxonomy.labels if reserved & {name.lower() for name in taxonomy.names} else taxonomy.names
 
 
 def _span(time: datetime | None, start: float, end: float) -> dict[str, Any]:
@@ -203,12 +221,11 @@ def _span(time: datetime | None, start: float, end: float) -> dict[str, Any]:
 def _schemas(job: ShardJob, tagger: Tagger) -> dict[str, pa.Schema]:
     """Return the schemas of the files of a shard."""
     schemas = {
-        TAGS: pa.schema([*SPAN, *((label, pa.float32()) for label in tagger.taxonomy.labels)]),
+        TAGS: pa.schema([*SPAN, *((name, pa.float32()) for name in column_names(tagger.taxonomy))]),
         FAILURES: pa.schema([("path", pa.string()), ("start", pa.float64()), ("reason", pa.string())]),
         WARNINGS: pa.schema([("path", pa.string()), ("start", pa.float64()), ("warning", pa.string())]),
+        EVENTS: pa.schema([*SPAN, ("label", pa.string()), ("probability", pa.float32())]),
     }
-    if job.threshold is not None:
-        schemas[EVENTS] = pa.schema([*SPAN, ("label", pa.string()), ("probability", pa.float32())])
     if job.embeddings:
         columns = [
             (name, pa.list_(pa.from_numpy_dtype(np.dtype(front_end.dtype)), int(np.prod(front_end.shape))))

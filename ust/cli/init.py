@@ -42,7 +42,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
 
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.suffixes import conversion_hint, list_recordings
-    from ust.custom.project import create_project
+    from ust.custom.project import PARAMS, create_project
     from ust.datasets.formats.class_folders import list_classes
     from ust.datasets.importing import taxonomy_from_classes
     from ust.features.efficientat.weights import EfficientAT
@@ -62,12 +62,17 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     if args.checkpoint and not args.checkpoint.is_file():
         raise UserError(f"{args.checkpoint}: no such file")
     place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
-    collection = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
+    collection, classes = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
     unreadable = [
         (path, conversion_hint(str(path))) for path in (list_recordings(args.source) if args.source else ())
     ]
     if lines := [f"{printable(path)}: {reason}" for path, reason in unreadable if reason]:
         log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
+    lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in classes.items()]
+    log.info(
+        "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
+        args.folder / PARAMS, bullet_list(lines),
+    )  # fmt: skip
     log_done(
         "%s: %d classes; add clips by ust import %s SOURCE",
         args.folder,

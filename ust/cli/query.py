@@ -1,71 +1,113 @@
-"""Query a tagged archive: how many windows match a condition, when and where.
+"""Summarize a tagged archive, or count the windows and events that match a condition.
 
-ust query OUT "siren > 0.8 and not music > 0.5" --by hour,sensor
+ust query OUT
+ust query OUT siren --by day,hour --csv siren.csv
+ust query OUT "siren > 0.8 and not music and hour < 6" --page siren.html
 
-A label may be abbreviated to any part that is unique among the labels; quote parts that contain spaces.
+Without a condition: number of recordings, hours and sensors, the most frequent labels, when they occur and
+where they are clearest. A condition is an SQL expression over the labels, sensor, path, time (UTC), hour,
+day, weekday, week and month. A label alone means that it reaches its threshold. It may be abbreviated to any
+part that is unique among the labels; put parts with spaces in double quotes.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ust.cli.console import log_done, parse_args
-from ust.util.errors import UserError
+from ust.cli.console import log, log_done, parse_args, progress
+from ust.util.errors import UserError, plural
+
+if TYPE_CHECKING:
+    from ust.archive.folder import Archive
 
 
 def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
-    """Print the counts and the windows with the highest probabilities."""
+    """Print an overview of the archive, or the counts and the best windows of a condition."""
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("archive", metavar="OUT", help="archive that ust tag-archive wrote")
     parser.add_argument(
-        "condition", metavar="CONDITION", help='for example "siren > 0.8 and not music > 0.5"'
+        "condition", metavar="CONDITION", nargs="?", help='for example "siren > 0.8 and not music"'
     )
     parser.add_argument(
         "--by",
         default="",
-        help="count for each hour, day, weekday, month (UTC), sensor or path; separate several by commas",
+        help="count for each hour, day, weekday, week, month (UTC), sensor or path; several with commas",
     )
     parser.add_argument(
-        "--top", type=int, default=10, help="number of best matching windows to list, default 10"
+        "--top", type=int, help="number of best windows to list, default 10; of an overview for each label, 1"
     )
     parser.add_argument("--csv", type=Path, help="CSV file to write the counts to")
     parser.add_argument("--png", type=Path, help="PNG file to write a heat map to, hours against days")
-    parser.add_argument("--page", type=Path, help="HTML file to write the whole result to")
+    parser.add_argument("--page", type=Path, help="HTML file with heat maps and players to write")
     args = parse_args(parser, writes=["csv", "png", "page"], argv=argv)
-    if args.top < 1:
+    if args.top is not None and args.top < 1:
         parser.error(f"--top is {args.top}, should be at least 1")
+    for option, suffix in (("csv", ".csv"), ("png", ".png"), ("page", ".html")):
+        path = getattr(args, option)
+        if path is not None and path.suffix.lower() != suffix:
+            parser.error(f"--{option} is {path}, should end with {suffix}")
+    if args.condition is None and (args.by or args.png):
+        parser.error("--by and --png need a condition, such as siren")
 
     from ust.archive.folder import Archive
-    from ust.archive.query import parse_condition, run_query
-    from ust.util.files import atomic_write
 
     archive = Archive(args.archive)
     description = archive.description()
     if description is None:
         raise UserError(f"{args.archive}: no tagged archive; ust tag-archive makes one")
-    condition = parse_condition(args.condition, description["labels"])
-    counts, clips = run_query(
-        archive, condition, by=[name for name in args.by.split(",") if name], top=args.top
-    )
-    sys.stdout.write(f"{counts.to_string(index=False)}\n\n{clips.to_string(index=False)}\n")
-    if args.csv:
-        with atomic_write(args.csv) as partial:
-            counts.to_csv(partial, index=False)
-    if args.png or args.page:
-        from ust.reports.heat_map import heat_map_png, render_query_page
+    if description.get("warning"):
+        log.warning("warning: %s: %s", description["system"], description["warning"])
+    (_summarize if args.condition is None else _query)(args, archive, description)
 
+
+def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[str, Any]) -> None:
+    """Print the overview and write its files."""
+    from ust.archive.query import summarize
+    from ust.reports.archive_report import overview_page, overview_text
+
+    overview = summarize(archive, description["labels"], description.get("thresholds"), top=args.top or 1)
+    sys.stdout.write(overview_text(overview, description["source"]))
+    if args.csv:
+        _write(args.csv, overview.labels.to_csv())
+    if args.page:
+        name, warning = archive.root.rpartition("/")[2], description.get("warning")
+        _write(args.page, overview_page(name, overview, warning, progress=progress))
+    log_done("%s: tagged by %s", args.archive, description["system"])
+
+
+def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, Any]) -> None:
+    """Print the result of a query and write its files."""
+    from ust.archive.query import parse_condition, run_query
+    from ust.reports.archive_report import heat_map_png, query_page, query_text
+    from ust.util.files import atomic_write
+
+    condition = parse_condition(args.condition, description["labels"], description.get("thresholds"))
+    by = [name for name in args.by.split(",") if name]
+    counts, windows = run_query(archive, condition, by=by, top=args.top or 10)
+    sys.stdout.write(query_text(counts, windows, description["source"]))
+    if args.csv:
+        _write(args.csv, counts.to_csv(index=False))
+    if args.png or args.page:
         by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
-        dated = by_hour.dropna(subset=["day"])
-        if args.png and dated.empty:
+        if args.png and by_hour["day"].isna().all():
             raise UserError(f"{args.archive}: no recording's time is known, so there is no heat map to draw")
-        picture = None if dated.empty else heat_map_png(dated, args.condition)
         if args.png:
             with atomic_write(args.png) as partial:
-                partial.write_bytes(picture)
+                partial.write_bytes(heat_map_png(by_hour, "share", args.condition))
         if args.page:
-            with atomic_write(args.page) as partial:
-                partial.write_text(render_query_page(args.condition, counts, clips, picture), "utf-8")
-    log_done("%s: %d of %d windows", args.archive, counts["matching"].sum(), counts["windows"].sum())
+            warning = description.get("warning")
+            page = query_page(args.condition, counts, windows, by_hour, warning, progress=progress)
+            _write(args.page, page)
+    matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
+    log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))
+
+
+def _write(path: Path, text: str) -> None:
+    from ust.util.files import atomic_write
+
+    with atomic_write(path) as partial:
+        partial.write_text(text, "utf-8")

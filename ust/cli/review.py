@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ust.cli.console import log, log_done, parse_args
+from ust.cli.console import log, log_done, parse_args, progress
+from ust.util.errors import UserError
 
 
 def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
@@ -20,7 +21,7 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="folder made by ust init")
     parser.add_argument(
         "--by", choices=("uncertain", "disputed", "random"),
-        help="uncertain: the unlabelled clips the tagger is least certain of (default once it is trained); "
+        help="uncertain: the unlabelled clips the tagger is least certain of, the default; "
         "disputed: labelled clips it disagrees with; random: unlabelled clips at random",
     )  # fmt: skip
     parser.add_argument("--number", type=int, default=50, help="number of clips, default 50")
@@ -37,19 +38,22 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     import webbrowser
 
     from ust.custom.active_learning import load_review_state, select_clips
-    from ust.custom.project import PREDICTIONS
+    from ust.custom.project import PACKED
     from ust.custom.server import create_app, serve
+    from ust.custom.zero_shot import tag_collection
     from ust.datasets.collection import Collection
+    from ust.tagging.pretrained import is_packed
 
     collection = Collection(args.folder)
+    if not is_packed(args.folder / PACKED) and len(collection.clips()):
+        try:
+            tag_collection(collection, progress=progress)
+        except UserError as error:
+            log.warning("%s: clips cannot be tagged before training: %s", args.folder, error)
     names, state, predicted = load_review_state(collection)
     by = args.by or ("uncertain" if predicted else "random")
     if by != "random" and not predicted:
-        log.warning(
-            "%s: has no %s yet, so clips are selected at random; run ust train first",
-            args.folder,
-            PREDICTIONS,
-        )
+        log.warning("%s: there are no tags yet, so clips are selected at random", args.folder)
         by = "random"
     queue = select_clips(by, names, state, count=args.number, seed=args.seed)
     token = secrets.token_urlsafe(24)

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, parse_shard, progress
-from ust.cli.tag import add_system_options, resolve_system
-from ust.util.errors import UserError, bullet_list
+from ust.cli.tag import add_system_options, add_threshold_option, resolve_system
+from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import printable
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument(
         "--hop", type=float, default=10.0, help="seconds between the starts of windows, default 10"
     )
-    parser.add_argument(
-        "--threshold", type=float, help="also write events: sections where a label reaches this probability"
-    )
+    add_threshold_option(parser, "of an event")
     parser.add_argument(
         "--embeddings",
         action="store_true",
@@ -91,14 +89,15 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     failures = sum(shard.failures for shard in shards)
     incomplete = sum(shard.warnings for shard in shards)
     log_done(
-        "%s: %d recordings, %d windows, %d recordings could not be tagged",
+        "%s: %s, %s, %s could not be tagged; summarize it by ust query %s",
         args.out,
-        sum(shard.recordings for shard in shards),
-        sum(shard.rows for shard in shards),
-        failures,
+        plural(sum(shard.recordings for shard in shards), "recording"),
+        plural(sum(shard.rows for shard in shards), "window"),
+        plural(failures, "recording"),
+        args.out,
     )
     if incomplete:
-        log.warning("%d recordings are incomplete; %s/warnings lists them", incomplete, args.out)
+        log.warning("incomplete: %s; %s/warnings lists them", plural(incomplete, "recording"), args.out)
     if failures:
         reasons = [reason for shard in shards for reason in shard.reasons]
         raise UserError(
@@ -119,7 +118,7 @@ def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any])
 
     existing = existing | {"source": absolute(existing["source"])}  # relative in older archives
     for key in description:
-        if existing.get(key) != description[key]:
+        if key != "warning" and key in existing and existing[key] != description[key]:
             raise UserError(
                 f"{out}: was created with another {key.replace('_', ' ')} ({existing.get(key)}, now "
                 f"{description[key]}); name another folder"
@@ -130,7 +129,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     """Return the job, the description of the archive, and the section compute."""
     from ust.archive.filesystems import absolute
     from ust.archive.folder import Archive
-    from ust.archive.shard import ShardJob
+    from ust.archive.shard import ShardJob, column_names
     from ust.tagging.pretrained import model_id
     from ust.tagging.tagger import Tagger, check_window
 
@@ -140,11 +139,15 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     changes = {"scheduler": args.scheduler, "shard_clips": args.shard_clips}
     compute = compute.model_copy(update={key: value for key, value in changes.items() if value})
     tagger = Tagger.load(folder, **inference_options)  # a broken system should fail before the first shard
+    if tagger.warning:
+        log.warning("warning: %s: %s", name, tagger.warning)
     check_window(args.window, args.hop)
     metadata = tagger.system.metadata
     inputs = {
         key: {"feature": name, **metadata["features"][name]} for key, name in metadata["inputs"].items()
     }
+    columns = list(column_names(tagger.taxonomy))
+    thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)
     description = {
         "source": printable(absolute(args.source)),
         "system": name,
@@ -152,14 +155,16 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         "window": args.window,
         "hop": args.hop,
         "threshold": args.threshold,
+        "thresholds": dict(zip(columns, thresholds, strict=True)),
         "embeddings": inputs if args.embeddings else None,
-        "labels": list(tagger.taxonomy.labels),
+        "labels": columns,
+        "warning": tagger.warning,
     }
     source = _read_source_archive(args, inputs)
     if source is not None:
         description |= {key: source[key] for key in ("window", "hop")}
-        if args.embeddings or args.threshold is not None:
-            raise UserError("--embeddings and --threshold need audio, but SOURCE is an archive")
+        if args.embeddings:
+            raise UserError("--embeddings needs audio, but SOURCE is an archive")
     job = ShardJob(
         archive=Archive(args.out).absolute_address,
         model=str(folder.resolve()),

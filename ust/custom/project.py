@@ -1,8 +1,11 @@
 """The project folder of a custom tagger: its files and settings."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
+from ust.annotations.audioset import classes_of_labels
 from ust.datasets.collection import Collection
 from ust.util.config import Count, Section, Whole, read_sections
 from ust.util.documents import render_template
@@ -32,8 +35,11 @@ class ComputeSettings(Section):
 
 def create_project(
     folder: Path, taxonomy: dict[str, Any], *, weights: str = "mn04_as", checkpoint: str | None = None
-) -> Collection:
+) -> tuple[Collection, dict[str, list[str]]]:
     """Create a project: the taxonomy, params.yaml and dvc.yaml.
+
+    The section ``audioset`` of params.yaml has the AudioSet classes that match the name of each label. They
+    tag the collection until the project is trained.
 
     Parameters
     ----------
@@ -46,6 +52,12 @@ def create_project(
     checkpoint : str, optional
         File with these weights, relative to the folder.
 
+    Returns
+    -------
+    collection : Collection
+    classes : dict of str to list of str
+        The AudioSet classes of each label; none for labels that match no name.
+
     Raises
     ------
     UserError
@@ -54,11 +66,24 @@ def create_project(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not empty; name another folder")
     templates = Path(__file__).parent
-    content = {"weights": weights, "checkpoint": "null" if checkpoint is None else checkpoint}
+    collection = Collection.create(folder, taxonomy)
+    classes = classes_of_labels(collection.taxonomy)
+    content = {
+        "weights": weights,
+        "checkpoint": "null" if checkpoint is None else checkpoint,
+        "classes": {
+            _scalar(label): f"[{', '.join(map(_scalar, names))}]" for label, names in classes.items()
+        },
+    }
     for name in (PARAMS, PIPELINE):
         with atomic_write(folder / name) as partial:
             partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
-    return Collection.create(folder, taxonomy)
+    return collection, classes
+
+
+def _scalar(name: str) -> str:
+    """Return a name as YAML, in quotes where it needs them."""
+    return name if re.fullmatch(r"\w[\w -]*(\([\w -]+\))?", name) else json.dumps(name, ensure_ascii=False)
 
 
 def read_settings(folder: Path) -> tuple[ReportSettings, ComputeSettings]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin
 import numpy as np
 
 from ust.util.digests import digest
@@ -62,9 +61,6 @@ def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
 
 KEYS = ("clip", "variant", "split")
 CONTENT = "content"
-# Byte shuffling improves compression. Zstandard reads twice as fast as gzip at the same size. The checksum
-# detects flipped bits.
-CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.SHUFFLE)
 SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
 DTYPES = (np.float16, np.float32, np.uint8)
 # Exceptions that h5py raises for a corrupt file.
@@ -131,9 +127,9 @@ def write_features(
         for key in KEYS:
             file.create_dataset(key, data=[getattr(row, key) for row in rows], dtype=text)
         file.create_dataset(CONTENT, data=contents, dtype=text)
-        data = file.create_dataset(
-            name, (len(rows), *shape), dtype, chunks=(1, *shape), fletcher32=True, **CODEC
-        )
+        # Not compressed: decompressing a row takes longer than reading a pickle (docs/benchmarks.md). The
+        # checksum detects flipped bits.
+        data = file.create_dataset(name, (len(rows), *shape), dtype, chunks=(1, *shape), fletcher32=True)
         for index, value in enumerate(values):
             # HDF5 crashes on a full disk; it also writes when it closes the file.
             check_space(partial, 2 * data.dtype.itemsize * value.size + SPARE + len(rows) * SPARE_PER_ROW)

@@ -20,8 +20,8 @@ from ust.util.config import Positive, Section, Weight
 class AudioSet(nn.Module):
     """Logits of labels from the AudioSet logits of a clip's windows, the last 527 values of ``mn_windows``.
 
-    The odds of a label are the sum of the odds of its classes. The network predicts some classes, such as
-    music, more readily than others; a share of each class's typical logit is subtracted to correct for that.
+    The odds of a label are the sum of the odds of its classes. The network predicts some labels, such as
+    music, more readily than others; a share of each label's typical logit is subtracted to correct for that.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ class AudioSet(nn.Module):
         classes : dict of str to list of str, optional
             AudioSet classes of each output; by default those of the taxonomy's labels.
         typical : float
-            Share of a class's typical logit that is subtracted.
+            Share of a label's typical logit that is subtracted.
         scale, shift : float
             Calibration of all labels together.
         """
 
         classes: dict[str, list[str]] | None = None
         typical: Weight = 0.5
-        scale: Positive = 0.72
-        shift: float = -1.43
+        scale: Positive = 0.82
+        shift: float = -0.81
 
         @property
         def description(self) -> str:
@@ -66,7 +66,8 @@ class AudioSet(nn.Module):
         for row, names in zip(members, config.classes.values(), strict=True):
             row[[known[name] for name in names]] = 1
         self.register_buffer("members", members)
-        self.register_buffer("offsets", config.typical * torch.tensor(typical_logits()))
+        typical = torch.tensor(typical_logits())
+        self.register_buffer("typical", config.typical * self._sum_odds(typical.unsqueeze(0))[0])
         self.scale, self.shift = config.scale, config.shift
 
     @staticmethod
@@ -81,9 +82,13 @@ class AudioSet(nn.Module):
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, outputs) of the values of ``mn_windows`` (batch, size)."""
-        logits = embedding[:, -CLASSES:].float() - self.offsets
+        logits = self._sum_odds(embedding[:, -CLASSES:].float())
+        return self.scale * (logits - self.typical) + self.shift
+
+    def _sum_odds(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the logits of labels (batch, outputs) whose odds are the sums of those of their classes."""
         of_labels = logits.unsqueeze(1).masked_fill(self.members == 0, -torch.inf)
-        return self.scale * torch.logsumexp(of_labels, dim=2) + self.shift
+        return torch.logsumexp(of_labels, dim=2)
 
 
 def complete_config(config: AudioSet.Config, taxonomy: Taxonomy, labels: Sequence[str]) -> AudioSet.Config:

@@ -1,5 +1,6 @@
 """The report's Tables 3 and 4 from metrics, next to the published values, and tables over all systems."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 
 from ust.util.tables import read_csv
 
+WIDTH = 110  # of the notes below the tables, so that they fit into a terminal
 MARK = "†"
 UNCONVERGED = "still getting better when its epochs were over; more would change its place"
 SPREAD = (
@@ -117,11 +119,11 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
             + _grid(mark_best(report, report_against))
         )
-    parts.append(
-        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every "
-        "system.\n"
-        f"{MARK}: {UNCONVERGED}. {SPREAD}"
+    marks = (
+        "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system."
     )
+    notes = (marks, f"{MARK}: {UNCONVERGED}. {SPREAD}")
+    parts.append("\n".join(textwrap.fill(note, WIDTH) for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,8 +138,10 @@ def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
 
 
 def _grid(cells: list[list[str]]) -> str:
-    """Format cells as a Markdown table with a header."""
-    lines = [["system", *HEADERS], ["---"] * (1 + len(HEADERS)), *cells]
+    """Format cells as a Markdown table with a header that fits into a terminal."""
+    first, *others = FIGURES.values()
+    header = ["system", *(name for level in ("fine", "coarse") for name in (f"{level}: {first}", *others))]
+    lines = [header, ["---"] * len(header), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

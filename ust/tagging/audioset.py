@@ -1,11 +1,10 @@
 """The system ``audioset`` made of published weights alone, without pipeline, training or labels."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ust.annotations.audioset import audioset_taxonomy, classes_of_labels, sonyc_taxonomy
+from ust.annotations.audioset import audioset_taxonomy, sonyc_taxonomy
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
@@ -16,7 +15,7 @@ from ust.models.audioset import AudioSet, complete_config
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.tagging.pretrained import FORMAT, is_packed, pack
 from ust.util.config import Section, read_sections
-from ust.util.digests import digest, file_digest, versions
+from ust.util.digests import digest, file_digest, source_digest, versions
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
@@ -53,19 +52,14 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
         settings = settings.model_copy(
             update={"weights": released_name(checkpoint), "checkpoint": str(checkpoint)}
         )
-    if not every_class:
-        taxonomy = sonyc_taxonomy()
-        return _prepare(
-            NAME,
-            taxonomy,
-            classes_of_labels(taxonomy),
-            settings,
-            fetch_weights(Path(), option="--checkpoint"),
-        )
-    taxonomy = audioset_taxonomy()
-    classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
-    plain = {"typical": 0.0, "scale": 1.0, "shift": 0.0}  # AudioSet's own probabilities
-    return _prepare(NAME, taxonomy, classes, settings, fetch_weights(Path(), option="--checkpoint"), **plain)
+    taxonomy, config = sonyc_taxonomy(), AudioSet.Config()
+    if every_class:
+        taxonomy = audioset_taxonomy()
+        classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
+        config = AudioSet.Config(
+            classes=classes, typical=0.0, scale=1.0, shift=0.0
+        )  # AudioSet's probabilities
+    return _prepare(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
 
 
 def prepare_project(folder: Path) -> Path:
@@ -85,12 +79,12 @@ def prepare_project(folder: Path) -> Path:
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
     (settings,) = read_sections(path, efficientat=EfficientAT)
-    classes = classes_of_labels(taxonomy)
+    config = AudioSet.Config()
     if NAME in read_yaml(path):
         (own,) = read_sections(path, **{NAME: OwnClasses})
-        classes = own.classes
+        config = AudioSet.Config(classes=own.classes)
     try:
-        return _prepare(folder.resolve().name, taxonomy, classes, settings, fetch_weights(folder))
+        return _prepare(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
     except ValueError as error:
         raise UserError(f"{path}: audioset.{error}") from None
 
@@ -98,21 +92,25 @@ def prepare_project(folder: Path) -> Path:
 def _prepare(
     name: str,
     taxonomy: Taxonomy,
-    classes: Mapping[str, Sequence[str]],
+    config: AudioSet.Config,
     settings: EfficientAT,
     fetch: FetchFile,
-    **calibration: float,
 ) -> Path:
-    own = AudioSet.Config(classes={label: list(names) for label, names in classes.items()}, **calibration)
-    config = complete_config(own, taxonomy, taxonomy.labels)
+    config = complete_config(config, taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
     feature = FEATURES[FEATURE]
     extraction_config = feature.config_from(feature.settings().model_dump() | settings.model_dump())
     shapes = {"embedding": feature.shape(extraction_config)}
-    content = file_digest(weights) if weights else f"seed {settings.seed}"
-    parts = str(FORMAT), name, content, str(asdict(taxonomy)), str(extraction_config), str(config)
-    out = cache_folder() / "models" / f"{NAME}-{digest(*parts)[:16]}"
+    classifier = AudioSet(config, len(config.classes), shapes)
+    # All that the folder's content depends on, so that another version of this code makes another folder.
+    key = digest(
+        str(FORMAT), name, str(asdict(taxonomy)), str(config), str(extraction_config),
+        file_digest(weights) if weights else f"seed {settings.seed}",
+        source_digest("ust/features/efficientat"),
+        *(tensor.numpy().tobytes() for tensor in classifier.state_dict().values()),
+    )  # fmt: skip
+    out = cache_folder() / "models" / f"{NAME}-{key[:16]}"
     if is_packed(out):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +124,6 @@ def _prepare(
             "inputs": {"embedding": FEATURE},
             "features": {FEATURE: {"kind": FEATURE} | network | extraction_config.model_dump()},
         }
-        classifier = AudioSet(config, len(config.classes), shapes)
         save_network(system, SavedNetwork(classifier, NAME, config, list(config.classes), metadata, shapes))
         pack(packed, name, system, networks, {})
     return out

@@ -21,7 +21,8 @@ from ust.util.errors import UserError
 class IterativeRule(EstimateConfig):
     """Parameters of the rule."""
 
-    iterations: Count
+    iterations: Count = 100
+    """Iterations of expectation-maximisation."""
 
 
 def _import_crowd_kit() -> Any:

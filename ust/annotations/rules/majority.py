@@ -12,6 +12,9 @@ from ust.annotations.taxonomy import Taxonomy
 class Majority(EstimateConfig):
     """Parameters of the rule."""
 
+    soft: bool = False
+    """Whether the labels of train clips are the fractions of votes, instead of 0 or 1."""
+
 
 def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
     """Aggregate annotations to labels by the report's rule.

@@ -20,10 +20,12 @@ expectation–maximisation, in time linear in the number of annotations.
   labels.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 from ust.annotations.taxonomy import Taxonomy
@@ -39,14 +41,22 @@ Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 class Pooled(EstimateConfig):
     """Parameters of the rule; pairs are for false alarms and sensitivity."""
 
-    iterations: Count
-    false_alarm: Factor
-    sensitivity: Factor
-    label_deviation: Pair  # prior standard deviation of logits between labels
-    annotator_deviation: Pair  # prior standard deviation of logits between annotators
-    correlation: Annotated[float, Field(gt=-1, lt=1)]  # between an annotator's two effects
-    anchor: Weight
-    coupling: Share
+    iterations: Count = 40
+    """Iterations of expectation-maximisation."""
+    false_alarm: Factor = 0.018
+    """Probability that a typical volunteer marks a typical label that is absent."""
+    sensitivity: Factor = 0.5
+    """Probability that a typical volunteer marks a typical label that is present."""
+    label_deviation: Pair = Field([1.0, 0.5])
+    """Prior standard deviation between labels, of logits."""
+    annotator_deviation: Pair = Field([1.0, 1.0])
+    """Prior standard deviation between volunteers, of logits."""
+    correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5
+    """Prior correlation of a volunteer's two effects."""
+    anchor: Weight = 1.0
+    """Weight of the prevalence that the votes imply at the typical rates."""
+    coupling: Share = 0.2
+    """Share of the prior of a fine label that comes from its group."""
 
 
 def estimate_pooled(votes: Votes, settings: Pooled) -> np.ndarray:
@@ -72,35 +82,88 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
     between = np.array([[1, settings.correlation], [settings.correlation, 1]])
     precision = np.linalg.inv(deviation[:, None] * between * deviation)
     label_precision = 1 / np.square(settings.label_deviation)
-    asked = (votes.presence != -1).astype(float)
-    yes = (votes.presence == 1).astype(float)
+    sums = _VoteSums.from_votes(votes)
     own = np.clip(votes.fraction(), 0.02, 0.9)
-    theta = np.tile(typical, (yes.shape[1], 1))
+    all_asked, all_yes = sums.by_annotator(np.ones_like(own))
+    theta = np.tile(typical, (own.shape[1], 1))
     effect = np.zeros((len(votes.annotators), 2))
     for _ in range(settings.iterations):
-        posterior = own[votes.clip]
-        weights = np.stack([1 - posterior, posterior]) * asked
+        # Expected numbers of votes, and of positive ones, on absent and on present labels.
+        present = sums.by_annotator(own)
+        asked, yes = (
+            np.stack([total - p, p]) for total, p in zip((all_asked, all_yes), present, strict=True)
+        )
         for _ in range(NEWTON_STEPS):
-            residual, curvature = _derivatives(theta, effect, votes, yes, weights)
+            residual, curvature = _derivatives(theta, effect, asked, yes)
             gradient = residual.sum(axis=1).T - (theta - typical) * label_precision
             step = gradient / (curvature.sum(axis=1).T + label_precision)
             theta = theta + np.clip(step, -MAX_STEP, MAX_STEP)
 
-            residual, curvature = _derivatives(theta, effect, votes, yes, weights)
-            per_row = residual.sum(axis=2), curvature.sum(axis=2)
-            gradient, diagonal = (
-                np.stack([votes.sum_by_annotator(v) for v in values], 1) for values in per_row
-            )
-            hessian = diagonal[:, :, None] * np.eye(2) + precision
-            step = np.linalg.solve(hessian, (gradient - effect @ precision)[:, :, None])[:, :, 0]
+            residual, curvature = _derivatives(theta, effect, asked, yes)
+            gradient = residual.sum(axis=2).T - effect @ precision
+            hessian = curvature.sum(axis=2).T[:, :, None] * np.eye(2) + precision
+            step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
             effect = effect + np.clip(step, -MAX_STEP, MAX_STEP)
-        expected = _expected_prevalence(sigmoid(typical + effect)[votes.annotator], yes, asked)
+        expected = _expected_prevalence(sigmoid(typical + effect), all_asked, all_yes)
         prevalence = (own.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
         prior = _prior(
             np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE), own, votes.taxonomy, settings.coupling
         )
-        own = sigmoid(prior + votes.sum_by_clip(asked * _evidence(theta, effect, votes, yes)))
+        own = sigmoid(prior + sums.by_clip(*_evidence(theta, effect)))
     return own, theta, effect
+
+
+@dataclass(frozen=True)
+class _VoteSums:
+    """Sums over the votes of annotators or clips, in time and memory linear in the annotations.
+
+    Most votes are negative, so they are stored as the number of rows of each annotator and clip, the positive
+    votes, and the votes that were not asked for.
+
+    Attributes
+    ----------
+    rows : scipy.sparse.csr_array [shape=(annotators, clips)]
+        Number of rows.
+    yes, unasked : tuple of numpy.ndarray [shape=(votes,)]
+        Annotator, clip and label of each positive vote, and of each vote that was not asked for.
+    """
+
+    rows: csr_array
+    yes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    unasked: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def from_votes(cls, votes: Votes) -> "_VoteSums":
+        """Collect the votes."""
+
+        def find(value: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            row, label = np.nonzero(votes.presence == value)
+            return votes.annotator[row], votes.clip[row], label
+
+        shape = len(votes.annotators), len(votes.clips)
+        rows = csr_array((np.ones(len(votes.clip)), (votes.annotator, votes.clip)), shape)
+        return cls(rows, find(1), find(-1))
+
+    def by_annotator(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sum values (clips, labels) over each annotator's asked and positive votes (annotators, labels)."""
+        shape = self.rows.shape[0], values.shape[1]
+        asked = self.rows @ values - _sum_cells(values, self.unasked, take=1, to=0, shape=shape)
+        return asked, _sum_cells(values, self.yes, take=1, to=0, shape=shape)
+
+    def by_clip(self, asked: np.ndarray, yes: np.ndarray) -> np.ndarray:
+        """Sum values (annotators, labels) of asked votes and of positive votes over clips (clips, labels)."""
+        shape = self.rows.shape[1], asked.shape[1]
+        total = self.rows.T @ asked - _sum_cells(asked, self.unasked, take=0, to=1, shape=shape)
+        return total + _sum_cells(yes, self.yes, take=0, to=1, shape=shape)
+
+
+def _sum_cells(
+    values: np.ndarray, votes: tuple[np.ndarray, ...], *, take: int, to: int, shape: tuple[int, int]
+) -> np.ndarray:
+    """Sum, by label, values of the votes' annotators (take=0) or clips (take=1) over the others (to)."""
+    label = votes[2]
+    cells = np.bincount(votes[to] * shape[1] + label, values[votes[take], label], shape[0] * shape[1])
+    return cells.reshape(shape)
 
 
 def combine_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
@@ -126,15 +189,15 @@ def combine_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     return combined
 
 
-def _expected_prevalence(rates: np.ndarray, yes: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Estimate each label's prevalence by least squares.
+def _expected_prevalence(rates: np.ndarray, asked: np.ndarray, yes: np.ndarray) -> np.ndarray:
+    """Estimate each label's prevalence by least squares from numbers of votes (annotators, labels).
 
-    `rates` has the false-alarm rate and sensitivity of each row's annotator [shape=(rows, 2)]. An annotator
+    `rates` has the false-alarm rate and sensitivity of each annotator [shape=(annotators, 2)]. An annotator
     with equal rates has no weight.
     """
     false, gain = rates[:, [0]], rates[:, [1]] - rates[:, [0]]
-    prevalence = (asked * gain * (yes - false)).sum(axis=0) / np.maximum(
-        (asked * gain**2).sum(axis=0), MIN_PREVALENCE
+    prevalence = (gain * (yes - false * asked)).sum(axis=0) / np.maximum(
+        (gain**2 * asked).sum(axis=0), MIN_PREVALENCE
     )
     return np.clip(prevalence, MIN_PREVALENCE, 1)
 
@@ -149,23 +212,29 @@ def _prior(prevalence: np.ndarray, own: np.ndarray, taxonomy: Taxonomy, coupling
     return prior
 
 
-def _logits(theta: np.ndarray, effect: np.ndarray, votes: Votes) -> np.ndarray:
-    """Return the logits of a positive vote for an absent and a present label [shape=(2, rows, labels)]."""
-    return theta.T[:, None, :] + effect[votes.annotator].T[:, :, None]
+def _logits(theta: np.ndarray, effect: np.ndarray) -> np.ndarray:
+    """Return each annotator's logits of a positive vote, for an absent and a present label.
+
+    The result has [shape=(2, annotators, labels)].
+    """
+    return theta.T[:, None, :] + effect.T[:, :, None]
 
 
 def _derivatives(
-    theta: np.ndarray, effect: np.ndarray, votes: Votes, yes: np.ndarray, weights: np.ndarray
+    theta: np.ndarray, effect: np.ndarray, asked: np.ndarray, yes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return first and negative second derivatives of the expected log-likelihood in the logits."""
-    p = sigmoid(_logits(theta, effect, votes))
-    return weights * (yes - p), weights * p * (1 - p)
+    p = sigmoid(_logits(theta, effect))
+    return yes - asked * p, asked * p * (1 - p)
 
 
-def _evidence(theta: np.ndarray, effect: np.ndarray, votes: Votes, yes: np.ndarray) -> np.ndarray:
-    """Return the log-likelihood ratio of present to absent for each vote [shape=(rows, labels)]."""
-    absent, present = _logits(theta, effect, votes)
-    return yes * (present - absent) + np.logaddexp(0, absent) - np.logaddexp(0, present)
+def _evidence(theta: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log-likelihood ratios of present to absent: of any vote, and what a positive one adds to it.
+
+    Both have [shape=(annotators, labels)]; the first is the ratio of a negative vote.
+    """
+    absent, present = _logits(theta, effect)
+    return np.logaddexp(0, absent) - np.logaddexp(0, present), present - absent
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -31,10 +31,14 @@ LIMIT = 1e-4  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 class Relabel(Pooled):
     """Parameters of the rule: those of ``pooled`` and of the classifier."""
 
-    feature: Name  # of embeddings; of several per clip, the mean and the maximum are used
-    penalty: Positive  # of the ridge regression, per dimension of the embedding
-    folds: Annotated[int, Field(ge=2)]  # grouped by sensor
-    rounds: Annotated[int, Field(ge=1, le=3)]
+    feature: Name
+    """Row of ``embeddings``; of several embeddings per clip, the mean and the maximum are used."""
+    penalty: Positive = 1.0
+    """Penalty of the ridge regression, per dimension of the embedding."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Cross-validation folds, which keep sensors apart."""
+    rounds: Annotated[int, Field(ge=1, le=3)] = 3
+    """How often the classifier is fitted to the labels and the labels are estimated again."""
 
 
 def estimate_relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:

@@ -25,14 +25,22 @@ LIMIT = 1e-5  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 class Verified(Pooled):
     """Parameters of the rule: those of ``pooled`` and of the trees."""
 
-    seed: Seed
-    forests: Count  # models with different seeds, averaged
-    trees: Count
-    rate: Positive
-    leaves: Annotated[int, Field(ge=2)]
-    smallest_leaf: Count
-    l2: Weight
-    features: Annotated[float, Field(gt=0, le=1)]  # fraction of the inputs considered for each split
+    seed: Seed = 2019
+    """Seed of the boosted trees."""
+    forests: Count = 3
+    """Models with different seeds, which are averaged."""
+    trees: Count = 100
+    """Trees per model."""
+    rate: Positive = 0.05
+    """Learning rate of boosting."""
+    leaves: Annotated[int, Field(ge=2)] = 8
+    """Largest number of leaves of a tree."""
+    smallest_leaf: Count = 30
+    """Fewest clips in a leaf."""
+    l2: Weight = 5.0
+    """L2 penalty on the values of leaves."""
+    features: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Fraction of the inputs considered for each split."""
 
 
 def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:

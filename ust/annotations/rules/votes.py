@@ -18,8 +18,10 @@ DIGITS = 6  # decimals of soft labels
 class EstimateConfig(Section):
     """Parameters that turn probabilities into labels."""
 
-    threshold: Rate
-    soft: bool
+    threshold: Rate = 0.5
+    """A label is positive if its probability is above this."""
+    soft: bool = True
+    """Whether the labels of train clips are the probabilities, instead of 0 or 1."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""Print the headline metrics of all experiments: changed parameters, and the systems that they changed.
+
+    dvc exp show --json | python -m stages.experiments
+
+`dvc exp show` has a column for each metric of each system. This table has a row for each system, so that it
+fits into a terminal. A commit is followed by its experiments, each with the parameters and the systems whose
+values differ from the commit's.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from ust.cli.console import parse_args, run_command
+from ust.util.errors import UserError
+
+LEVELS = ("fine", "coarse")
+HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc")
+HEADERS = ("micro AUPRC", "micro F1", "macro AUPRC")
+Metrics = dict[str, dict[str, dict[str, float]]]
+
+
+def main() -> None:
+    """Read the JSON from standard input and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parse_args(parser)
+    try:
+        shown = json.load(sys.stdin)
+    except ValueError:
+        raise UserError("standard input: is not JSON, should be the output of dvc exp show --json") from None
+    sys.stdout.write("\n".join(experiment_lines(shown)) + "\n")
+
+
+def experiment_lines(shown: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table, at most 120 characters long except for those of many parameters.
+
+    Parameters
+    ----------
+    shown : list of dict
+        Output of ``dvc exp show --json``: commits, each with its experiments.
+    """
+    lines = [
+        f"{'':28}{'fine':37}coarse",
+        f"  {'system':26}{''.join(f'{header:>11} ' for header in HEADERS)} "
+        f"{''.join(f'{header:>11} ' for header in HEADERS)}".rstrip(),
+    ]
+    for commit in shown:
+        if commit["rev"] == "workspace" or commit.get("data") is None:
+            continue
+        params, metrics = _params(commit["data"]), _metrics(commit["data"])
+        experiments = list(_experiments(commit))
+        different: set[str] = set()
+        parts = []
+        for name, state, data in experiments:
+            if data is None:
+                parts.append([f"{name}: {state}"])
+                continue
+            found = _metrics(data)
+            systems = [system for system in found if found[system] != metrics.get(system)]
+            different |= set(systems)
+            changes = "".join(f"  {change}" for change in _changes(params, _params(data)))
+            parts.append([f"{name}:{changes}", *(_row(system, found[system]) for system in systems)])
+        own = [_row(system, metrics[system]) for system in metrics if system in different or not experiments]
+        lines += ["", f"{commit.get('name') or commit['rev'][:7]} (commit)", *own]
+        for part in parts:
+            lines += ["", *part]
+    return lines
+
+
+def _experiments(commit: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any] | None]]:
+    """Yield name, state and data of each experiment; the data of one that has no result is None."""
+    for experiment in commit.get("experiments") or ():
+        last = experiment["revs"][0]
+        name = experiment.get("name") or last.get("name") or last["rev"][:7]
+        state = (experiment.get("executor") or {}).get("state") or "no result"
+        yield name, state, last.get("data")
+
+
+def _params(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters by dotted name."""
+
+    def flatten(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in section.items():
+            if isinstance(value, dict):
+                yield from flatten(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    files = (content.get("data") or {} for content in (data.get("params") or {}).values())
+    return {name: value for content in files for name, value in flatten(content, "")}
+
+
+def _metrics(data: Mapping[str, Any]) -> Metrics:
+    """Return the metrics of each system, by level and name."""
+    files = {
+        PurePosixPath(path).stem: content.get("data") or {}
+        for path, content in (data.get("metrics") or {}).items()
+    }
+    return {name: found for name, found in files.items() if set(found) & set(LEVELS) and name != "submission"}
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield ``NAME=VALUE`` for each parameter that differs from the commit's."""
+    for name in [*after, *(name for name in before if name not in after)]:
+        if before.get(name) != after.get(name):
+            yield (
+                f"{name}={json.dumps(after[name], ensure_ascii=False)}"
+                if name in after
+                else f"{name} removed"
+            )
+
+
+def _row(system: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the line of a system; a level that it does not predict is empty."""
+    cells = (
+        "".join(f"{metrics[level][name]:11.3f} " if level in metrics else f"{'–':>11} " for name in HEADLINES)
+        for level in LEVELS
+    )
+    return f"  {system:26}{' '.join(cells)}".rstrip()
+
+
+if __name__ == "__main__":
+    run_command(main)

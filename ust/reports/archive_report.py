@@ -1,0 +1,276 @@
+"""Overviews of tagged archives and results of queries, as text and as self-contained HTML pages."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ust.archive.filesystems import open_recording_file
+from ust.archive.query import Overview
+from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE, read_windows
+from ust.audio.resampling import resample
+from ust.reports.media import clip_mp3, clip_png, data_uri
+from ust.util.documents import render_template
+from ust.util.errors import UserError, plural
+
+HOURS = 24
+LEVELS = " ▁▂▃▄▅▆▇█"
+MAX_DAYS = 31  # a longer time is shown by weekday
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+UNKNOWN = "unknown"
+HEADINGS = {"events_per_hour": "events/hour", "probability": "p"}
+
+
+def describe_size(overview: Overview) -> str:
+    """Return a line with the number of recordings, hours and sensors, and the time they cover."""
+    if overview.first is None:
+        covered = "times unknown"
+    else:
+        covered = f"{overview.first:%Y-%m-%d %H:%M} to {overview.last:%Y-%m-%d %H:%M} UTC"
+    sizes = plural(overview.recordings, "recording"), plural(overview.sensors, "sensor")
+    return f"{sizes[0]}, {overview.hours:,.2f} hours, {sizes[1]}, {covered}"
+
+
+def overview_text(overview: Overview, folder: str = "") -> str:
+    """Format an overview for the terminal, with paths relative to the folder of the recordings."""
+    if overview.labels.empty:
+        return f"{describe_size(overview)}\n\nNo label reaches its threshold.\n"
+    parts = [
+        describe_size(overview),
+        "The most frequent labels, by the share of the windows in which they reach their threshold:\n"
+        + format_table(overview.labels.reset_index()),
+    ]
+    days, shares = hours_by_day(overview.by_hour, overview.labels.index[0])
+    if len(days):
+        hours = "".join(f"{hour:<6}" for hour in range(0, HOURS, 6))
+        rows = [f"{day:<10}  {''.join(map(_level, row))}" for day, row in zip(days, shares, strict=True)]
+        parts.append(
+            f"Share of the windows with {overview.labels.index[0]} by hour (UTC); · tagged without, blank "
+            "not tagged:\n" + "\n".join([f"{'':<10}  {hours}", *rows])
+        )
+    clearest = overview.clearest.groupby("label", sort=False).head(1)
+    clearest = _relative(clearest[clearest["label"].isin(overview.labels.index)], folder)
+    parts.append("Where each of them is clearest:\n" + format_table(clearest.drop(columns="duration")))
+    return "\n\n".join(parts) + "\n"
+
+
+def query_text(counts: pd.DataFrame, windows: pd.DataFrame, folder: str = "") -> str:
+    """Format the result of a query for the terminal, with paths relative to the folder of the recordings."""
+    best = format_table(_relative(windows, folder)) if len(windows) else "No window matches the condition."
+    return f"{format_table(counts)}\n\n{best}\n"
+
+
+def _relative(windows: pd.DataFrame, folder: str) -> pd.DataFrame:
+    """Return windows with paths relative to a folder."""
+    prefix = f"{folder.rstrip('/')}/"
+    return windows.assign(path=[path.removeprefix(prefix) for path in windows["path"]])
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Format a table as text: numbers with at most three decimals, unknown values as "unknown"."""
+    cells = _cells(table)
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    widths = [max(map(len, [name, *cells[name]])) for name in cells]
+    align = [str.rjust if number else str.ljust for number in numeric]
+    lines = [cells.columns, *cells.itertuples(index=False)]
+    return "\n".join(
+        "  ".join(pad(text, width) for text, width, pad in zip(line, widths, align, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the texts of a table's cells, with headings as its columns."""
+
+    def texts(column: pd.Series) -> list[str]:
+        if pd.api.types.is_float_dtype(column):
+            whole = (column.dropna() % 1 == 0).all() and column.name != "probability"
+            return [UNKNOWN if np.isnan(each) else f"{each:.{0 if whole else 3}f}" for each in column]
+        cut = " 00:00:00" if column.name == "day" else ""
+        return [UNKNOWN if pd.isna(each) else str(each).removesuffix(cut) for each in column]
+
+    columns = {HEADINGS.get(str(name), str(name)): texts(table[name]) for name in table}
+    return pd.DataFrame(columns, dtype=str)
+
+
+def _level(share: float) -> str:
+    """Draw a share as a character: blank if unknown, a dot if 0."""
+    return " " if np.isnan(share) else LEVELS[int(np.ceil(share * 8))] if share > 0 else "·"
+
+
+def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
+    """Arrange shares by day and hour; if they cover more than 31 days, by weekday.
+
+    Parameters
+    ----------
+    by_hour : pandas.DataFrame
+        ``day``, ``hour`` and the column.
+    column : str
+        Column of the shares.
+
+    Returns
+    -------
+    days : list of str
+    shares : numpy.ndarray [shape=(days, 24)]
+        NaN where there are no recordings.
+    """
+    dated = by_hour.dropna(subset=["day"])
+    if dated.empty:
+        return [], np.zeros((0, HOURS))
+    days = pd.to_datetime(dated["day"])
+    if (days.max() - days.min()).days >= MAX_DAYS:
+        names: Sequence[str] = WEEKDAYS
+        rows = days.dt.day_of_week
+    else:
+        every = pd.date_range(days.min(), days.max(), freq="D")
+        names, rows = [f"{day:%Y-%m-%d}" for day in every], pd.Series(every.get_indexer(days), days.index)
+    shares = dated[column].groupby([rows, dated["hour"].astype(int)]).mean().unstack()
+    return list(names), shares.reindex(index=range(len(names)), columns=range(HOURS)).to_numpy(float)
+
+
+def heat_map_png(by_hour: pd.DataFrame, column: str, title: str) -> bytes:
+    """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday).
+
+    Parameters
+    ----------
+    by_hour : pandas.DataFrame
+        ``day``, ``hour`` and the column. Hours without recordings have no row and are grey.
+    column : str
+        Column of the shares.
+    title : str
+    """
+    days, shares = hours_by_day(by_hour, column)
+    with mpl.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(3.5 + 0.3 * len(days), 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_facecolor("#d0d0d0")
+        highest = np.nanmax(shares) or 1.0
+        image = axes.imshow(shares.T, aspect="auto", origin="lower", vmin=0, vmax=highest, cmap="viridis")
+        step = max(1, len(days) // 12)
+        axes.set_xticks(range(0, len(days), step), days[::step], rotation=45, ha="right")
+        axes.set_yticks(range(0, HOURS, 3), [f"{hour:02}:00" for hour in range(0, HOURS, 3)])
+        axes.set_title(title, parse_math=False, wrap=True)
+        axes.set(ylabel="hour of the day (UTC)", xlabel="grey: no recordings")
+        figure.colorbar(image, label="share of windows")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def overview_page(
+    name: str,
+    overview: Overview,
+    warning: str | None,
+    *,
+    progress: Callable[..., Iterable] = lambda x, **_: x,
+) -> str:
+    """Render an overview as a self-contained HTML page with heat maps, and players of the clearest windows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the archive.
+    overview : Overview
+    warning : str or None
+        Text at the top of the page.
+    progress : callable
+        Wraps the windows whose sound is read.
+    """
+    frequent = list(overview.labels.index)
+    dated = frequent[:6] if overview.by_hour["day"].notna().any() else []
+    chosen = overview.clearest[overview.clearest["label"].isin(frequent)]
+    return _render(
+        f"{name}: overview", warning, describe_size(overview),
+        maps=[(label, heat_map_png(overview.by_hour, label, label)) for label in dated],
+        tables=[("The most frequent labels", overview.labels.reset_index())],
+        heading="Where they are clearest", windows=chosen, progress=progress,
+        note="Labels count as present where their probability reaches their threshold. Share: of the "
+        "windows. Events: sections in which consecutive windows have the label.",
+    )  # fmt: skip
+
+
+def query_page(
+    condition: str,
+    counts: pd.DataFrame,
+    windows: pd.DataFrame,
+    by_hour: pd.DataFrame,
+    warning: str | None,
+    *,
+    progress: Callable[..., Iterable] = lambda x, **_: x,
+) -> str:
+    """Render the result of a query as a self-contained HTML page with players of the best windows.
+
+    Parameters
+    ----------
+    condition : str
+    counts, windows : pandas.DataFrame
+        Results of `ust.archive.query.run_query`.
+    by_hour : pandas.DataFrame
+        Its counts by day and hour, for the heat map.
+    warning : str or None
+        Text at the top of the page.
+    progress : callable
+        Wraps the windows whose sound is read.
+    """
+    dated = by_hour["day"].notna().any()
+    return _render(
+        condition, warning, "",
+        maps=[(condition, heat_map_png(by_hour, "share", condition))] if dated else [],
+        tables=[("How often", counts)], heading="Where it is clearest", windows=windows, progress=progress,
+        note="" if dated else "The times of the recordings are unknown.",
+    )  # fmt: skip
+
+
+def _render(
+    title: str,
+    warning: str | None,
+    size: str,
+    *,
+    maps: list[tuple[str, bytes]],
+    tables: list[tuple[str, pd.DataFrame]],
+    heading: str,
+    windows: pd.DataFrame,
+    note: str,
+    progress: Callable[..., Iterable],
+) -> str:
+    rows = windows.to_dict("records")
+    texts = _cells(windows.drop(columns=["path"])).to_dict("records")
+    read = progress(zip(rows, texts, strict=True), total=len(rows), description="clips", unit="clip")
+    return render_template(
+        Path(__file__).with_name("archive.html.jinja"),
+        html=True,
+        title=title,
+        warning=warning,
+        size=size,
+        note=note,
+        maps=[(name, data_uri(picture, "image/png")) for name, picture in maps],
+        tables=[(name, _cells(table)) for name, table in tables],
+        heading=heading,
+        clips=[_clip(row, text) for row, text in read],
+    )
+
+
+def _clip(window: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
+    """Return the name, facts, picture and sound of a window; without the last two if it cannot be read."""
+    path = str(window["path"])
+    clip: dict[str, Any] = {"name": PurePosixPath(path).name, "path": path, "facts": texts}
+    try:
+        with open_recording_file(path) as file:
+            _, _, samples, rate = next(
+                read_windows(
+                    file, path, window=CLIP_SECONDS, hop=CLIP_SECONDS, start=float(window["start"]),
+                    duration=float(window["duration"]), warn=lambda _: None,
+                )
+            )  # fmt: skip
+    except UserError:
+        return clip
+    samples = resample(samples, rate, SAMPLE_RATE)
+    return clip | {
+        "picture": data_uri(clip_png(samples, SAMPLE_RATE), "image/png"),
+        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
+    }
