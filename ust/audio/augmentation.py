@@ -31,39 +31,39 @@ def _check_levels(levels: list[float]) -> list[float]:
 
 
 class Variant(Section):
-    """Parameters of every kind of variant.
+    """Parameters of every kind of variant."""
 
-    Attributes
-    ----------
-    enabled : bool
-    proportion : float
-        Fraction of the clips that get a variant, in [0, 1].
-    copies : int
-        Number of variants per clip.
-    """
-
-    enabled: bool
-    proportion: Share
-    copies: Count
+    enabled: bool = False
+    """Whether to write such variants of the train clips."""
+    proportion: Share = 1.0
+    """Fraction of the train clips that get a variant."""
+    copies: Count = 1
+    """Number of variants per clip, with separate random draws."""
 
 
 class PitchShift(Variant):
     """Parameters of `pitch_shift`."""
 
-    semitones: Annotated[float, Field(gt=0, le=MAX_SEMITONES)]
+    semitones: Annotated[float, Field(gt=0, le=MAX_SEMITONES)] = 2.0
+    """The shift is drawn between minus and plus this."""
 
 
 class Volume(Variant):
     """Parameters of `volume`."""
 
-    gain_db: Annotated[float, Field(gt=0, le=MAX_GAIN_DB)]
+    gain_db: Annotated[float, Field(gt=0, le=MAX_GAIN_DB)] = 10.0
+    """The gain is drawn between minus and plus this."""
 
 
 class Noise(Variant):
     """Parameters of `noise`; levels are in dB relative to the clip's RMS."""
 
-    colours: Annotated[list[Literal["white", "pink", "brown"]], Field(min_length=1)]
-    level_db: Annotated[Interval, AfterValidator(_check_levels)]
+    colours: Annotated[list[Literal["white", "pink", "brown"]], Field(min_length=1)] = Field(
+        ["white", "pink", "brown"]
+    )
+    """Noise colours to choose from."""
+    level_db: Annotated[Interval, AfterValidator(_check_levels)] = Field([-20.0, -10.0])
+    """Range of the noise level, relative to the clip's RMS."""
 
 
 def _check_positive(interval: list[float]) -> list[float]:
@@ -78,11 +78,16 @@ Positives = Annotated[Interval, AfterValidator(_check_positive)]
 class Sensor(Variant):
     """Parameters of `sensor`, in Hz, seconds and dB."""
 
-    low_cut: Positive
-    high_cut: Positives
-    reverberation: Positives
-    snr_db: Annotated[Interval, AfterValidator(_check_levels)]
-    gain_db: Annotated[Interval, AfterValidator(_check_levels)]
+    low_cut: Positive = 120.0
+    """Lower cutoff frequency of the sensor, in Hz."""
+    high_cut: Positives = Field([3000.0, 8000.0])
+    """Range of its upper cutoff frequency, in Hz."""
+    reverberation: Positives = Field([0.2, 0.8])
+    """Range of the reverberation time, in seconds."""
+    snr_db: Annotated[Interval, AfterValidator(_check_levels)] = Field([0.0, 12.0])
+    """Range of the level of the clip above pink or traffic noise."""
+    gain_db: Annotated[Interval, AfterValidator(_check_levels)] = Field([-40.0, 0.0])
+    """Range of the gain."""
 
     @model_validator(mode="after")
     def _check_band(self) -> Self:
@@ -94,7 +99,8 @@ class Sensor(Variant):
 class Augment(Section):
     """The section ``augment`` of params.yaml."""
 
-    seed: Seed
+    seed: Seed = 2019
+    """Seed of all draws."""
     pitch_shift: PitchShift
     volume: Volume
     noise: Noise

@@ -16,8 +16,10 @@ from ust.util.errors import UserError, bullet_list
 class Folder(Section):
     """The section ``data.folder`` of params.yaml."""
 
-    seed: Seed
-    validate_: Rate = Field(alias="validate")
+    seed: Seed = 2019
+    """Seed of the split."""
+    validate_: Rate = Field(0.2, alias="validate")
+    """Share of the clips in the split validate."""
 
 
 def fetch(place: Destination, data: Any) -> Summary:

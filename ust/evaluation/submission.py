@@ -28,8 +28,11 @@ class Submit(Section):
     """Settings of the stage submit, the content of the metadata file."""
 
     label: Name
+    """Last name of the corresponding author, institute, task and number, joined by underscores."""
     name: str
+    """Name of the system."""
     authors: Annotated[list[Author], Field(min_length=1)]
+    """The authors, each with lastname, firstname, email and affiliation; the corresponding one first."""
 
 
 def submission_metadata(

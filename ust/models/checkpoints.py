@@ -40,17 +40,24 @@ class Checkpoint(Section):
     """A row of ``checkpoints`` in params.yaml: a trained model and its inference options."""
 
     model: ModelPath
+    """Folder of the trained model below ``models``; a flat system has the checkpoints coarse and fine."""
     threshold: Share = 0.5
+    """Of a hierarchy: a group's network runs if its coarse probability is above this, or is the highest."""
     unselected: Literal["keep", "zero"] = "keep"
+    """Fine probabilities of the groups that do not run: the root's, or 0."""
     pooling: Literal["mean", "max", "softmax"] = "mean"
+    """How a classifier of frames combines the frames of a clip."""
     coarse_at_least_fine: bool = False
+    """Whether coarse probabilities are raised to the highest of their fine ones."""
 
 
 class Predict(Section):
     """Settings of the stage predict."""
 
-    split: Literal[SPLITS]
-    batch_size: Count
+    split: Literal[SPLITS] = "validate"
+    """Split to predict."""
+    batch_size: Count = 64
+    """Clips per batch."""
 
 
 @dataclass(frozen=True)

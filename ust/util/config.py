@@ -109,9 +109,15 @@ def _parameter_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 class Compute(Section):
     """The section ``compute`` of params.yaml."""
 
-    threads: Count
-    device: Literal["auto", "cpu", "cuda"]
-    processes: Count
-    synchronise: bool
-    scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None
-    shard_clips: Count
+    threads: Count = 2
+    """Threads of PyTorch; rounding depends on them, so they are needed to reproduce a run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of networks; auto is the GPU if there is one."""
+    processes: Count = 1
+    """Processes that train one network together, for trainers that support it."""
+    synchronise: bool = True
+    """Whether batch norms use the batch of all processes."""
+    scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None = None
+    """Where shards are computed: null for this machine, or on Dask: local:N, tcp://host:8786 or slurm."""
+    shard_clips: Count = 1000
+    """Recordings per shard."""

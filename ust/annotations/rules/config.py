@@ -25,12 +25,18 @@ from ust.util.errors import UserError
 class LabelQuality(Section):
     """The section ``label_quality``: the rules to compare with the first of them, and the split to use."""
 
-    split: Literal[SPLITS]
-    bootstrap: Count
-    seed: Seed
-    doubtful: Count  # number of doubtful clips to list for each label
-    annotators: Name  # the row of `rules` whose model rates the annotators
-    rules: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # rows as in the section labels
+    split: Literal[SPLITS] = "validate"
+    """Split whose ground truth the rules are compared with."""
+    bootstrap: Count = 1000
+    """Resamples of the clips for the 95 % intervals."""
+    seed: Seed = 2019
+    """Seed of the resamples."""
+    doubtful: Count = 5
+    """Doubtful clips to list for each label, where the annotator model and the majority differ most."""
+    annotators: Name = "pooled"
+    """Row of ``rules`` whose model rates the annotators."""
+    rules: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """Rows as in ``labels``; all are compared with the first."""
 
 
 def read_label_quality(path: Path) -> tuple[LabelQuality, dict[str, tuple[Rule, Section]]]:

@@ -93,9 +93,12 @@ def write_taxonomy(path: Path) -> None:
 class Synthetic(Section):
     """The section ``data.synthetic`` of params.yaml."""
 
-    seed: Seed
-    train: Count
-    validate_: Count = Field(alias="validate")
+    seed: Seed = 2019
+    """Seed of the sounds and of the annotators."""
+    train: Count = 128
+    """Number of train clips; SONYC-UST v1 has 2,351."""
+    validate_: Count = Field(64, alias="validate")
+    """Number of validate clips; SONYC-UST v1 has 443."""
 
 
 def fetch(place: Destination, data: Any) -> Summary:

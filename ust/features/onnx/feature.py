@@ -23,24 +23,16 @@ MODEL_FILE = "model.onnx"
 
 
 class ExtractionConfig(Section):
-    """Settings that an embedding depends on, besides the model file.
-
-    Attributes
-    ----------
-    sample_rate : int
-        Hz.
-    samples : int
-        Length of the model's input. A clip is cut into as many windows of this length as fit, at least one.
-    frames : int
-        Embeddings per window.
-    size : int
-        Values per embedding.
-    """
+    """Settings that an embedding depends on, besides the model file."""
 
     sample_rate: Annotated[int, Field(ge=1000, le=192_000)]
+    """Hz."""
     samples: Count
+    """Length of the model's input. A clip is cut into as many windows of this length as fit, at least one."""
     frames: Count
+    """Embeddings per window."""
     size: Count
+    """Values per embedding."""
 
 
 class ONNX(ExtractionConfig):
