@@ -44,6 +44,8 @@ def find_row(params: Mapping[str, Any], model: str) -> tuple[str, str]:
 
 def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters with one row per seed for each system of the leaderboard, and no other rows."""
+    from ust.training.registry import RECIPES
+
     rows: dict[str, dict[str, Any]] = {table: {} for table in (*TRAINED_BY, "checkpoints")}
 
     def add(table: str, name: str, seed: int) -> None:
@@ -51,7 +53,7 @@ def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
         for key in row.keys() & set(MODEL_KEYS):
             add(*find_row(params, row[key]), seed)  # before this row: an ensemble follows its members
             row[key] = name_with_seed(row[key], seed)
-        if "seed" in params.get(row.get("recipe"), {}):
+        if "recipe" in row and "seed" in RECIPES[row["recipe"]].settings.model_fields:
             row["seed"] = seed
         rows[table][name_with_seed(name, seed)] = row
 

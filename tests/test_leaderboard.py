@@ -102,6 +102,12 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
     assert all(repeated[name] == params[name] for name in unchanged)
 
 
+def test_the_seed_of_a_section_that_leaves_it_out_is_set():
+    params = parameters("leaderboard.seeds=[5]")
+    del params["train"]["seed"]
+    assert leaderboard.repeat_over_seeds(params)["systems"]["cnn_mn-5"]["seed"] == 5
+
+
 def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     changes = [PAIR.format("two", "mlp_mn", "linear_mn"), PAIR.format("three", "two", "windows_mn"),
                "checkpoints.three={model: three}", "leaderboard.against=three"]  # fmt: skip
