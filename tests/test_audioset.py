@@ -175,14 +175,14 @@ def test_a_group_without_classes_has_no_probability():
 @pytest.mark.parametrize("outputs", ["all", "coarse"])
 def test_the_trainer_saves_a_system_without_training(tmp_path, taxonomy, outputs):
     row = UntrainedRow(
-        trainer="untrained", architecture="audioset", features=["mn_windows"], labels="majority", outputs=outputs
+        trainer="untrained", architecture="audioset", features=["mn_windows"], labels="majority",
+        outputs=outputs,
     )  # fmt: skip
     system = System(row, AudioSet.Config(), UntrainedSettings())
     data = SimpleNamespace(train=SimpleNamespace(shapes=SHAPES))
     about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": vars(taxonomy)}
-    context = TrainingContext(
-        "audioset", taxonomy, torch.device("cpu"), tmp_path / "out", None, about, None, None
-    )
+    cpu, out = torch.device("cpu"), tmp_path / "out"
+    context = TrainingContext("audioset", taxonomy, cpu, out, None, about, None, None)
     save_untrained(system, data, context)
     values = torch.from_numpy(np.random.default_rng(0).normal(-4, 3, (3, SHAPES["embedding"][0]))).float()
     found = load_system(tmp_path / "out")(embedding=values)
