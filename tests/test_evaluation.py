@@ -1,12 +1,11 @@
 """Error bars, comparisons, per-label figures and the tables behind the plots."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run_stage
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -261,9 +260,8 @@ def test_compare_on_the_command_line(frames, taxonomy, taxonomy_file, tmp_path):
     (tmp_path / "params.yaml").write_text(params, "utf-8")
     words = [tmp_path / "a.csv", tmp_path / "b.csv", "--annotations", tmp_path / "annotations.csv"]
     words += ["--taxonomy", taxonomy_file, "--params", tmp_path / "params.yaml", "--out", tmp_path / "c.json"]
-    command = [sys.executable, "-m", "stages.compare", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "first ahead in 100.0 %" in done.stderr
+    code, _, errors = run_stage("compare", words, ROOT)
+    assert code == 0, errors
+    assert "first ahead in 100.0 %" in errors
     (pair,) = json.loads((tmp_path / "c.json").read_text())
     assert pair["figures"]["coarse.micro_auprc"]["difference"] > 0

@@ -6,7 +6,7 @@ import pytest
 from conftest import aggregate, aggregate_any
 
 from ust.annotations.annotations import clips_without_ground_truth
-from ust.training.trainer import positive_weights
+from ust.training.losses import positive_weights
 
 
 def obvious(rows, label, threshold, soft, split):

@@ -58,7 +58,7 @@ def circle(tmp_path_factory):
         if "dvc repro" in command:
             names = ("metrics.json", "report.html", "predictions.csv")
             said["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
-        said[command] = here.run("bash", "-c", words)
+        said[command] = here.shell(words)
         if command.startswith("ust init"):
             shorter = {"train_head.max_epochs": 12, "own.curve_seeds": 1, "own.mistakes": 2}
             params = folder / "my-city" / "params.yaml"
@@ -186,7 +186,7 @@ def test_a_wrong_parameter_is_named(circle):
     before = params.read_text()
     try:
         params.write_text(before.replace("folds: 5", "folds: many"))
-        assert "train_head.folds: is 'many'" in here.run("ust", "train", "my-city", code=1)
+        assert "train_head.folds: is 'many'" in here.ust("train", "my-city", code=1)
     finally:
         params.write_text(before)
 

@@ -1,23 +1,22 @@
 """Learning curves: scores with fewer training clips, and extrapolation to more."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ust.models.examples import Examples
 from ust.models.outputs import output_labels
-from ust.training.flat import flat_score
-from ust.training.train_head import predict_out_of_fold
-from ust.training.work import TrainingContext
+from ust.training.context import TrainingContext
+from ust.training.train import flat_score
+from ust.training.train_head import HeadSystem, predict_out_of_fold
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 MIN_ERROR = 1e-3  # smallest distance of a score from 1, as its logarithm is taken
 
 
 def learning_curve(
-    system: Any, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
+    system: HeadSystem, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
 ) -> pd.DataFrame:
     """Score out-of-fold predictions of heads that are trained on a share of the recordings.
 
@@ -41,7 +40,7 @@ def learning_curve(
         levels that have positives).
     """
     micro_auprc = flat_score(
-        output_labels(system.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy
+        output_labels(system.row.outputs, work.taxonomy), examples.targets > 0.5, work.taxonomy
     )
     coarse = len(work.taxonomy.coarse)
     present = examples.targets > 0.5
@@ -56,7 +55,7 @@ def learning_curve(
     rows = []
     tasks = [(seed, share) for seed in range(seeds) for share in SHARES]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):
-        clips = round(share * len(examples) * (system.folds - 1) / system.folds)
+        clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
         # The full set does not depend on the seed, so it is trained only once.
         rows.append({"seed": seed, "clips": clips, "score": score(share, seed if share < 1 else 0)})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])

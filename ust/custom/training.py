@@ -22,10 +22,11 @@ from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
 from ust.tagging.locate import PRETRAINED
+from ust.training.context import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.training.cross_validation import OUT_OF_FOLD
-from ust.training.systems import read_system
+from ust.training.registry import read_system
 from ust.training.train_head import fit_head
-from ust.training.work import TrainingContext, TrainingData, check_inputs, describe_model
+from ust.training.trainer import Epoch
 from ust.util.accelerate import accelerate
 from ust.util.device import prepare_device
 from ust.util.documents import read_json
@@ -72,10 +73,10 @@ class TrainingResult:
 class _NoReports:
     """Listener that reports nothing, as the training takes only seconds."""
 
-    def on_epoch(self, node: str, epoch: Any) -> None:
+    def on_epoch(self, node: str, epoch: Epoch) -> None:
         pass
 
-    def on_resume(self, node: str, epochs: list[Any]) -> None:
+    def on_resume(self, node: str, epochs: list[Epoch]) -> None:
         pass
 
 
@@ -114,7 +115,7 @@ def train(
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate_labels(collection, system.labels)
+    labels = aggregate_labels(collection, system.row.labels)
     sensors = collection.clips()["sensor_id"].astype(str).to_dict()
     groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]
     count = len(np.unique(groups))
@@ -123,9 +124,9 @@ def train(
             f"{folder}: {len(groups)} labelled train clips of {count} recordings; at least "
             f"{MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are useful"
         )
-    system = system.model_copy(update={"folds": min(system.folds, count)})
+    system = system.with_training(folds=min(system.training.folds, count))
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
-        (feature,) = system.features
+        (feature,) = system.row.features
         row = read_feature(folder / PARAMS, feature)
         name = row.feature.network
         network = models / PRETRAINED / name
@@ -142,18 +143,20 @@ def train(
         )
         extraction.run(progress=progress)
         device = prepare_device(device=compute.device, threads=compute.threads)
-        with open_feature_files(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
+        with open_feature_files(
+            folder / FEATURES, system.inputs, cache_gib=system.training.cache_gib
+        ) as features:
             check_inputs(SYSTEM, system, features)
             data = _data(labels, features, taxonomy, sensors)
             metadata = describe_model(system, taxonomy, features)
             out = models / SYSTEM
             work = TrainingContext(
-                SYSTEM, taxonomy, device, out, models, metadata, None, _NoReports(), progress
+                SYSTEM, taxonomy, device, out, None, metadata, None, _NoReports(), progress
             )
             fit_head(system, data, work)
             predicted = _predictions(out, features, data, labels, taxonomy, device)
             model = read_json(out / "model.json", made_by="train")
-            decay = model["about"].get("weight_decay", system.weight_decay[0])
+            decay = model["about"].get("weight_decay", system.training.weight_decay[0])
             curve = learning_curve(system, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {
         split: _evaluation(table, labels, collection, taxonomy)
