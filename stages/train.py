@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,7 +77,8 @@ def key(
         "name": args.system,
         "system": system.to_dict(),
         "data": [digest(*parts) for parts in contents],
-        "files": [file_digest(path) for path in (args.taxonomy, *root, *pretrained)],
+        "files": [file_digest(path) for path in (args.taxonomy, *root)],
+        "pretrained": [file_digest(path) for path in pretrained],
         "compute": [threads, device, *parallel],
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
@@ -100,7 +101,7 @@ def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Pa
             yield Path(scratch), states
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the models of a system and its learning curves."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
     parser.add_argument("system", help="a row of systems, hierarchies or pretrained in params.yaml")
@@ -120,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["history"], replaces=["out"])
+    args = parse_args(parser, writes=["history"], replaces=["out"], argv=argv)
 
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
@@ -147,7 +148,8 @@ def main() -> None:
     if compute.processes > 1 and trainer.several_processes:
         parallel = (compute.processes, compute.synchronise)
         if not distributed.is_launched():
-            distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
+            arguments = sys.argv[1:] if argv is None else argv
+            distributed.launch(compute.processes, ["-m", "stages.train", *arguments])
             return
     elif compute.processes > 1:
         if distributed.launch_rank():

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 # Before NumPy and PyTorch are imported: the tests run two at a time.
@@ -69,6 +70,14 @@ def aggregate(annotations, taxonomy, *, threshold, soft):
 def aggregate_any(annotations, taxonomy):
     """Labels by the challenge baseline's."""
     return RULES["any"].aggregate(annotations, taxonomy, Anyone())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers():
+    """After each module, stop joblib's worker processes, which stay in the folder of their start."""
+    yield
+    if "commands" in sys.modules:
+        sys.modules["commands"].stop_workers()
 
 
 @pytest.fixture(scope="session")

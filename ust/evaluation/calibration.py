@@ -69,21 +69,23 @@ def fit_calibration(
     predicted : numpy.ndarray [shape=(clips, labels)]
         Probabilities of clips that the network was not trained on, such as out-of-fold predictions.
     targets : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1.
+        From 0 to 1; NaN, which is left out, if a label is not known.
     prior : numpy.ndarray [shape=(clips, labels)], optional
         Logits of a classifier that was trained on other data.
     """
     from scipy.optimize import minimize  # slow to import: half a second for every training
 
     y = np.asarray(targets, np.float64)
+    known, y = ~np.isnan(y), np.nan_to_num(y)
     terms = [_logit(predicted), np.ones(y.shape)] + ([] if prior is None else [np.asarray(prior, np.float64)])
     x = np.stack(terms)  # (terms, clips, labels)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         shared, deviations = parameters[: len(x)], parameters[len(x) :].reshape(len(x), -1)
         logits = (x * (shared[:, None] + deviations)[:, None]).sum(axis=0)
-        value = (np.logaddexp(0, logits) - y * logits).sum() + REGULARIZATION / 2 * (deviations**2).sum()
-        gradient = (x * (_sigmoid(logits) - y)).sum(axis=1)
+        value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
+        value += REGULARIZATION / 2 * (deviations**2).sum()
+        gradient = (x * known * (_sigmoid(logits) - y)).sum(axis=1)
         of_deviations = gradient + REGULARIZATION * deviations
         return value, np.concatenate([gradient.sum(axis=1), of_deviations.ravel()])
 
@@ -131,7 +133,7 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     Parameters
     ----------
     truth : numpy.ndarray [shape=(clips, labels)]
-        A soft label counts as positive above 0.5.
+        A soft label counts as positive above 0.5. NaN is left out.
     predicted : numpy.ndarray [shape=(clips, labels)]
         Probabilities.
     labels : list of str
@@ -144,14 +146,14 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     """
     thresholds = {}
     for column, label in enumerate(labels):
-        y = truth[:, column] > 0.5
-        order = np.argsort(-predicted[:, column], kind="stable")
-        values = predicted[order, column]
+        known = ~np.isnan(truth[:, column])
+        y, p = truth[known, column] > 0.5, predicted[known, column]
+        order = np.argsort(-p, kind="stable")
+        values = p[order]
         tp = np.cumsum(y[order])
         f1 = 2 * tp / (np.arange(1, len(y) + 1) + y.sum())
         last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
-        best = int(np.argmax(np.where(last, f1, -1)))
-        thresholds[label] = float(values[best]) if y.any() else 0.5
+        thresholds[label] = float(values[np.argmax(np.where(last, f1, -1))]) if y.any() else 0.5
     return thresholds
 
 

@@ -43,9 +43,9 @@ class AudioSet(nn.Module):
         """AudioSet classes of each output; null for those of ust/annotations/audioset_labels.yaml."""
         typical: Weight = 0.5
         """Share of a label's typical logit that is subtracted."""
-        scale: Positive = 0.82
+        scale: Positive = 0.81
         """Scale of the logits of all labels, for calibration."""
-        shift: float = -0.81
+        shift: float = -0.86
         """Shift of the logits of all labels, for calibration."""
 
         @property
