@@ -50,10 +50,10 @@ def bring(collection, said, tmp_path, **options):
 
 
 def test_classes_are_labels(collection):
-    assert collection.taxonomy.labels == ("1_tram", "2_church-bell", "3_market", "3-1_voices", "3-2_cart")
+    assert collection.taxonomy.labels == ("1_tram", "2_church bell", "3_market", "3-1_voices", "3-2_cart")
     labels = LabelResolver(collection.taxonomy, {"Glocke": "church bell", "wind": ""})
-    for text, label in {"Church_Bell": "2_church-bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
-                        "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church-bell",
+    for text, label in {"Church_Bell": "2_church bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
+                        "MARKET": "3_market", "3-1_voices": "3-1_voices", "glocke": "2_church bell",
                         "wind": "", "dog": None}.items():  # fmt: skip
         assert labels.resolve(text) == label
     with pytest.raises(UserError, match="there is no class 'dog'"):
