@@ -12,7 +12,7 @@ import soundfile as sf
 from conftest import RATE, ROOT
 from pages import blocks, commands
 
-ELSEWHERE = "your-sounds.md"  # test_own.py runs its commands, in a folder with recordings
+ELSEWHERE = "your-sounds.md"  # test_project.py runs its commands, in a folder with recordings
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != ELSEWHERE)]
 # Pages whose commands train, export or tag again and again.
 LONG = (
