@@ -20,6 +20,7 @@ from ust.training.augmentation import apply_mixup
 from ust.training.config import FlatRow, System
 from ust.training.context import TrainingContext, training_data
 from ust.training.cross_validation import group_folds
+from ust.training.losses import known_cross_entropy
 from ust.util.errors import UserError
 
 ROW = {"trainer": "train_head", "labels": "any", "outputs": "all"}
@@ -90,6 +91,35 @@ def test_validate_chooses_nothing(data, work, tmp_path):
         (folder / "weights.safetensors").read_bytes() for folder in (work.out, tmp_path / "other")
     )
     assert first == second
+
+
+def test_the_loss_is_of_known_targets():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.tensor([[1.0, 0.0, 0.5]] * 6)
+    targets[::2, 1] = torch.nan
+    loss = known_cross_entropy(logits, targets)
+    loss.backward()
+    p, known = logits.sigmoid(), ~targets.isnan()
+    by_hand = -(targets * p.log() + (1 - targets) * (1 - p).log())
+    torch.testing.assert_close(loss, by_hand[known].mean())
+    assert (logits.grad[~known] == 0).all()
+    assert (logits.grad[known] != 0).all()
+
+
+def test_a_head_is_trained_on_known_labels(data, work, tmp_path):
+    """A label that is known for half of the clips is tuned and calibrated by them; one that never is, too."""
+    made, _ = data
+    targets = made.train.targets.copy()
+    targets[::2, 3] = targets[:, 5] = np.nan
+    changed = replace(made, train=made.train.subset(slice(None), targets))
+    heads.fit_head(HEAD, changed, work)
+    about = read_description(work.out)["about"]
+    assert np.isfinite(list(about["thresholds"].values())).all()
+    assert np.isfinite([about["calibration"]["scale"], about["calibration"]["shift"]]).all()
+    probabilities = predict(load_system(work.out), made.validate, batch_size=20, device=CPU)
+    right = (probabilities > 0.5) == (made.validate.targets > 0.5)
+    assert np.isfinite(probabilities).all()
+    assert right[:, 3].mean() > 0.6
 
 
 def test_the_weight_decay_with_the_best_score_out_of_fold_is_taken(data, work, monkeypatch):

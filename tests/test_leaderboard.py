@@ -103,6 +103,12 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
     assert all(repeated[name] == params[name] for name in unchanged)
 
 
+def test_the_seed_of_a_section_that_leaves_it_out_is_set():
+    params = parameters("leaderboard.seeds=[5]")
+    del params["train"]["seed"]
+    assert leaderboard.repeat_over_seeds(params)["systems"]["cnn_mn-5"]["seed"] == 5
+
+
 def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     changes = [PAIR.format("two", "mlp_mn", "linear_mn"), PAIR.format("three", "two", "windows_mn"),
                "checkpoints.three={model: three}", "leaderboard.against=three"]  # fmt: skip
@@ -178,10 +184,11 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
 
 
 def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch):
-    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters())
+    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters("data.path=../city"))
     monkeypatch.chdir(leaderboard.WORKSPACE)
-    assert from_project("../city") == linked.parent / "city"
-    assert check_params(Path("params.yaml"))["data"]["source"] == "synthetic"
+    assert from_project("../weights.pt") == linked.parent / "weights.pt"  # such as efficientat.checkpoint
+    path = check_params(Path("params.yaml"))["data"]["path"]  # DVC and the stage download read it
+    assert Path(path) == from_project(path) == linked.parent / "city"
 
 
 @pytest.mark.parametrize("stage", ["train@cnn-1", "../dvc.yaml:train@cnn-1"])

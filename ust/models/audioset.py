@@ -40,13 +40,13 @@ class AudioSet(nn.Module):
         """Settings of the architecture."""
 
         classes: dict[str, list[str]] | None = None
-        """AudioSet classes of each output; null for those of ust/annotations/audioset_labels.yaml."""
+        """AudioSet classes of each label; null: those of ``ust/annotations/audioset_labels.yaml``."""
         typical: Weight = 0.5
-        """Share of a label's typical logit that is subtracted."""
+        """Share of a label's typical logit that is subtracted from its logit."""
         scale: Positive = 0.81
-        """Scale of the logits of all labels, for calibration."""
+        """Calibration of all labels together: factor of the logits."""
         shift: float = -0.86
-        """Shift of the logits of all labels, for calibration."""
+        """Calibration of all labels together: added to the scaled logits."""
 
         @property
         def description(self) -> str:

@@ -66,7 +66,7 @@ class Examples(Batches):
     rows : numpy.ndarray [shape=(n,), int64]
         Row indices into each file.
     targets : numpy.ndarray [shape=(n, labels), float32]
-        Label values from 0 to 1.
+        Label values from 0 to 1; NaN if not known, which only `ust.training.train_head` allows.
     sensors : mapping of str to str
         The sensor_id of each clip, needed for folds that keep sensors apart.
     """

@@ -78,6 +78,12 @@ def tagging_loss(
     return terms.mean()
 
 
+def known_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of the targets that are known; the others are NaN [shape=(batch, labels)]."""
+    known = ~torch.isnan(targets)
+    return functional.binary_cross_entropy_with_logits(logits[known], targets[known])
+
+
 def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
     """Return, for each label, the column of its group's ``-X`` label.
 

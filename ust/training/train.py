@@ -156,16 +156,19 @@ def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Scor
     labels : list of str
         Labels of the network's outputs.
     truth : numpy.ndarray [shape=(n, all labels)]
-        Ground truth, coarse first. Fine labels may be missing if the network does not predict them.
+        Ground truth, coarse first; NaN where a label is not known. Fine labels may be missing if the network
+        does not predict them.
     taxonomy : Taxonomy
     """
     k = len(taxonomy.coarse)
+    known = ~np.isnan(truth)
     has_fine = bool(set(labels) & set(taxonomy.fine))
 
     def score_outputs(outputs: np.ndarray) -> dict[str, float]:
         # Rounded as in prediction files, so that ties are the same.
         completed = complete_labels(torch.tensor(outputs), labels, taxonomy).numpy()
-        predicted = completed.astype(np.float64).round(6)
+        predicted = completed.astype(np.float64).round(6)[:, : truth.shape[1]]
+        predicted = np.where(known, predicted, 0)  # no threshold counts a 0
         counts = {"coarse": coarse_counts(truth[:, :k], predicted[:, :k], taxonomy)}
         if has_fine:
             counts["fine"] = fine_counts(truth[:, k:], predicted[:, k:], taxonomy)

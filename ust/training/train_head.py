@@ -103,8 +103,9 @@ def choose_weight_decay(
     decay : float
     predictions : numpy.ndarray [shape=(n, outputs)]
     """
-    labels = output_labels(system.row.outputs, context.taxonomy)
-    score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
+    labels, targets = output_labels(system.row.outputs, context.taxonomy), examples.targets
+    truth = np.where(np.isnan(targets), targets, targets > 0.5)
+    score = flat_score(labels, truth, context.taxonomy)
     decays = system.training.weight_decay
     candidates = []
     for decay in context.progress(decays, total=len(decays), description="folds"):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -20,7 +19,7 @@ from ust.models.examples import Batch, Batches, TensorExamples, batch_bounds, pr
 from ust.models.systems import CalibratedClassifier
 from ust.training import distributed
 from ust.training.augmentation import apply_mixup
-from ust.training.losses import Loss
+from ust.training.losses import Loss, known_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule
 from ust.util.config import Precision
 from ust.util.device import seed_torch
@@ -208,7 +207,7 @@ class Trainer:
     name: str
     device: torch.device
     monitor: Monitor | None = None
-    best: str | None = "highest"
+    best: Literal["highest", "lowest"] | None = "highest"
     stop_patience: int | None = None
     restore_best: bool = False
     augment: Augment | None = None
@@ -480,7 +479,7 @@ def fit_classifier(
     head : torch.nn.Module
         Its `standardised` layer is fitted first.
     examples : TensorExamples
-        Embeddings, in the memory of the device.
+        Embeddings, in the memory of the device; targets are NaN where a label is not known.
     name : str
         Names the random streams, to distinguish this head from others of the system.
     seed : int
@@ -511,7 +510,7 @@ def fit_classifier(
         return {key: x}, targets
 
     return Trainer(
-        network=head, examples=examples, loss=functional.binary_cross_entropy_with_logits,
+        network=head, examples=examples, loss=known_cross_entropy,
         optimizer=partial(torch.optim.AdamW, weight_decay=weight_decay),
         schedule=CosineSchedule(lr, warm_up=0.0, epochs=max_epochs), batch_size=batch_size,
         max_epochs=max_epochs, seed=seed, name=name, device=values.device, augment=augment,
