@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,16 +173,15 @@ def test_a_group_without_classes_has_no_probability():
 
 
 @pytest.mark.parametrize("outputs", ["all", "coarse"])
-def test_the_trainer_saves_a_system_without_training(tmp_path, taxonomy, outputs):
-    row = UntrainedRow(
-        trainer="untrained", architecture="audioset", features=["mn_windows"], labels="majority",
-        outputs=outputs,
-    )  # fmt: skip
+def test_the_recipe_saves_a_system_without_training(tmp_path, taxonomy, outputs):
+    row = {"trainer": "untrained", "architecture": "audioset", "features": ["mn_windows"]}
+    row = UntrainedRow(**row, labels="majority", outputs=outputs)
     system = System(row, AudioSet.Config(), UntrainedSettings())
     data = SimpleNamespace(train=SimpleNamespace(shapes=SHAPES))
-    about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": vars(taxonomy)}
-    cpu, out = torch.device("cpu"), tmp_path / "out"
-    context = TrainingContext("audioset", taxonomy, cpu, out, None, about, None, None)
+    about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": asdict(taxonomy)}
+    context = TrainingContext(
+        "audioset", taxonomy, torch.device("cpu"), tmp_path / "out", tmp_path, about, None, None
+    )
     save_untrained(system, data, context)
     values = torch.from_numpy(np.random.default_rng(0).normal(-4, 3, (3, SHAPES["embedding"][0]))).float()
     found = load_system(tmp_path / "out")(embedding=values)
@@ -192,7 +191,7 @@ def test_the_trainer_saves_a_system_without_training(tmp_path, taxonomy, outputs
     known = slice(None) if outputs == "all" else slice(0, 8)
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-5)
     assert found.shape == (3, 37)
-    bad = replace(system, network=AudioSet.Config(classes={"1_engine": ["Motor"]}))
+    bad = System(row, AudioSet.Config(classes={"1_engine": ["Motor"]}), UntrainedSettings())
     with pytest.raises(
         UserError, match=r"systems\.audioset\.classes\.1_engine: AudioSet has no class 'Motor'"
     ):
