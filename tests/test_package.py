@@ -52,7 +52,7 @@ def test_a_wheel_holds_the_library_with_its_templates_and_tables_and_nothing_els
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.jinja")}
-    assert len(templates) == 7
+    assert len(templates) == 9
     tables = {"ust/annotations/audioset_classes.csv", "ust/annotations/audioset_labels.yaml"}
     assert names == modules | templates | tables
 
