@@ -132,6 +132,13 @@ def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     }  # fmt: skip
 
 
+def test_a_root_that_is_no_system_is_named():
+    params = parameters("leaderboard.systems=[cnn_vggish_coarse, hierarchical]",
+                        "hierarchies.hierarchical.flat=forest/coarse")  # fmt: skip
+    with pytest.raises(UserError, match="'forest/coarse' should begin with a row of systems, hierarchies"):
+        leaderboard.repeat_over_seeds(params)
+
+
 @pytest.fixture
 def linked(tmp_path, monkeypatch):
     """A folder with links to the project's files, as working folder."""
