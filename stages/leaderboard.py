@@ -19,7 +19,13 @@ from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file, from_project
 from stages.preset import apply_changes
 from ust.cli.console import log, log_done, parse_args, progress, run_command
 
-TRAINED_BY = {"systems": "train", "hierarchies": "train_hierarchy", "ensembles": "ensemble"}  # table: stage
+# The stage that trains the rows of each table.
+TRAINED_BY = {
+    "systems": "train",
+    "hierarchies": "train_hierarchy",
+    "pretrained": "train_pretrained",
+    "ensembles": "ensemble",
+}
 MODEL_KEYS = ("flat", "first", "second", "model")  # keys of rows that name a trained model
 LINKS = ("dvc.yaml", ".dvcignore", "stages", "ust")  # of the project, in the workspace
 
@@ -49,7 +55,6 @@ def find_row(params: Mapping[str, Any], model: str) -> tuple[str, str]:
 
 def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters with one row per seed for each system of the leaderboard, and no other rows."""
-    from ust.training.registry import RECIPES
 
     rows: dict[str, dict[str, Any]] = {table: {} for table in (*TRAINED_BY, "checkpoints")}
 
@@ -58,7 +63,7 @@ def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
         for key in (key for key in MODEL_KEYS if key in row):
             add(*find_row(params, row[key]), seed)  # before this row: an ensemble follows its members
             row[key] = name_with_seed(row[key], seed)
-        if "recipe" in row and "seed" in RECIPES[row["recipe"]].settings.model_fields:
+        if row.get("trainer", "untrained") != "untrained":
             row["seed"] = seed
         rows[table][name_with_seed(name, seed)] = row
 

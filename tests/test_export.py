@@ -19,7 +19,7 @@ from ust.models.cnn import CNN
 from ust.models.head import Head
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
-from ust.tagging.export import compare_with_pytorch, export_onnx
+from ust.tagging.export import compare_with_pytorch, export_onnx, own_model_card
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.tagger import FrontEnd, Tagger
@@ -152,3 +152,26 @@ def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
     assert (fine == 0).any() == (root == "coarse" or unselected == "zero")
     export_onnx(tagger, tmp_path / "b.onnx", properties={})
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_the_card_of_a_custom_tagger_describes_it_and_not_sonyc():
+    figures = {"micro_auprc": 0.9, "macro_auprc": 0.85, "micro_f1": 0.7, "calibration_error": 0.1}
+    interval = {key: [0.8, 0.95] for key in figures}
+    card = own_model_card(
+        metrics={"train": {"coarse": figures}},
+        details={"clips": {"train": 40}, "chance": {"train": {"coarse": {"micro_auprc": 0.25}}},
+                 "ci95": {"train": {"coarse": interval | {"micro_f1": None}}},
+                 "labels": {"Church bell": {"threshold": 0.4, "train": {"positives": 8, "auprc": None}}}},
+        names=("Church bell", "tram"), seconds=4.0, system="my-city", size=3_000_000, opset=20,
+        samples=441_000, sample_rate=44_100, features={"mn": {}},
+        labels={"coarse": ["1_Church bell", "2_tram"], "fine": []},
+        metadata={"architecture": "logistic regression", "versions": None, "calibration": {}},
+    )  # fmt: skip
+    for wrong in ("SONYC", "Tompkins", "volunteers", "Unknown", "not trained on padded"):
+        assert wrong not in card
+    assert "2 classes: Church bell, tram." in card
+    assert "| micro AUPRC | 0.900 [0.800, 0.950] |" in card
+    assert "| micro F1 at the thresholds | 0.700 |" in card
+    assert "| Church bell | 0.40 | 8 | – |" in card
+    assert "padded with silence, in training and here" in card
+    assert "| --- | --- |\n" in card  # tables without gaps

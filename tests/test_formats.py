@@ -282,3 +282,20 @@ def test_ambiguous_recordings_are_not_guessed(tmp_path):
     assert not any(said.certain for said in doubtful)
     assert "may be a/1.wav, b/1.wav" in found.problems[0]
     assert len(list_recordings(tmp_path)) == 2
+
+
+def test_recordings_that_lie_elsewhere_are_one_line(tmp_path, street):
+    """Thirty-six lines about three recordings that are not beside the table, and one about one that is."""
+    rows = [f"field{index % 3}.wav,tram,{index},{index + 1}" for index in range(36)]
+    (tmp_path / "t.csv").write_text(
+        "path,label,start,end\n" + "\n".join([*rows, "street.wav,tram,0,1"]) + "\n"
+    )
+    found = read(tmp_path / "t.csv")
+    assert found.annotations == [Annotation(street, "tram", 0.0, 1.0)]
+    (problem,) = found.problems
+    assert problem.startswith(f"3 recordings of 36 lines not found in {tmp_path}: field0.wav, field1.wav, ")
+    assert problem.endswith("--audio FOLDER sets the folder of the recordings")
+    (tmp_path / "t.csv").write_text("path,label\nfield0.wav,tram\n")
+    (problem,) = read(tmp_path / "t.csv").problems
+    assert "line 2: there is no recording 'field0.wav'" in problem
+    assert "--audio FOLDER" in problem

@@ -568,7 +568,7 @@ def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
 
 def test_labels_compare_in_nfc(tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "Straßenbähn") for form in ("NFC", "NFD"))
-    assert taxonomy_from_classes([nfd]) == taxonomy_from_classes([nfc]) == {"coarse": {1: "straßenbähn"}}
+    assert taxonomy_from_classes([nfd]) == taxonomy_from_classes([nfc]) == {"coarse": {1: "Straßenbähn"}}
     collection = Collection.create(tmp_path / "city", taxonomy_from_classes([nfc]))
     street = write_sound(tmp_path / "street.wav", 10)
     given = {"split": "train", "validate": 0, "seed": 0}
@@ -576,7 +576,7 @@ def test_labels_compare_in_nfc(tmp_path):
     added.problems += import_recordings(collection, [Annotation(street, "Bähn")], tmp_path, renamed={
         unicodedata.normalize("NFD", "Bähn"): nfd}, **given).problems  # fmt: skip
     assert added.problems == []
-    assert presence(collection, "1_straßenbähn") == [1]
+    assert presence(collection, "1_Straßenbähn") == [1]
 
 
 def test_local_data_sets_and_predictions_find_names_in_nfc(tmp_path, taxonomy_file):
@@ -627,3 +627,40 @@ def test_class_folders_may_hold_recordings_beside_folders(tmp_path, loose):
     write_sound(tmp_path / "a" / "dog" / loose, 1)
     init("ust init", [str(tmp_path / "city"), "--from", str(tmp_path / "a"), "--weights", "random"])
     assert Collection(tmp_path / "city").taxonomy.labels == ("1_dog", "1-1_barking")
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"], "^([^-]+)-"),
+        (["a_1.wav", "a_2.wav", "b_1.wav", "b_2.wav", "c_1.wav"], "^([^_]+)_"),
+        (["tram-1.wav", "tram-2.wav", "tram-3.wav", "bell.wav"], None),
+        (["1.wav", "2.wav", "3.wav"], None),
+        ([], None),
+    ],
+)
+def test_slices_of_one_source_are_recognised(names, pattern):
+    from ust.datasets.importing import related_names
+
+    found = related_names(names)
+    assert (found and found[0]) == pattern
+
+
+def test_the_import_proposes_a_group(tmp_path, caplog, monkeypatch):
+    from ust.cli import console, import_
+
+    monkeypatch.setattr(console.log, "propagate", True)
+    Collection.create(tmp_path / "city", taxonomy_from_classes(["tram", "bell"]))
+    for name in ("tram/134-0-1.wav", "tram/134-0-2.wav", "bell/90-3-0.wav", "bell/90-3-1.wav"):
+        path = tmp_path / "sounds" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, 0.1 * np.random.default_rng(len(caplog.records)).standard_normal(16_000), 8000)
+    words = [str(tmp_path / "city"), str(tmp_path / "sounds")]
+    import_.main("ust import", words)
+    assert "such as 134-0-1.wav and 134-0-2.wav" in caplog.text
+    assert "--group '^([^-]+)-'" in caplog.text
+    caplog.clear()
+    import_.main("ust import", [*words, "--group", "^([^-]+)-"])
+    assert "--group" not in caplog.text
+    with pytest.raises(UserError, match="--unlabelled"):
+        import_.main("ust import", [*words, "--format", "nothing"])

@@ -146,3 +146,27 @@ def test_it_is_installed_into_a_bare_environment(wheel, tmp_path):
     assert done.returncode == 0
     size = sum(path.stat().st_size for path in (tmp_path / "venv").rglob("*") if path.is_file())
     assert size < 1.6e9
+
+
+def test_a_missing_package_names_its_extra():
+    """Each module of an extra, by the name of its package; the commands that need it say so."""
+    import re
+    import tomllib
+
+    from ust.cli.console import EXTRAS, missing_package
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    packages = {"crowdkit": "crowd-kit", "dask_jobqueue": "dask-jobqueue"}
+    for module, extra in EXTRAS.items():
+        names = {re.split(r"[>=<\\[]", each)[0] for each in project["optional-dependencies"][extra]}
+        assert packages.get(module, module) in names
+        assert missing_package(f"{module}.sub").endswith(f'pip install "urban-sound-tagging[{extra}]"')
+    assert "make .venv" in missing_package("numpy")
+
+
+def test_the_program_tells_its_version(monkeypatch, capsys):
+    from ust.cli import program
+
+    monkeypatch.setattr("sys.argv", ["ust", "--version"])
+    program.dispatch()
+    assert capsys.readouterr().out == "ust 1.0.0\n"

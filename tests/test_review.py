@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import soundfile as sf
+from commands import run_ust
 from conftest import ROOT
 
 from ust.custom.active_learning import STRATEGIES, ReviewState, select_clips
@@ -59,9 +60,9 @@ def test_an_answer_is_written_in_the_layout_of_sonyc(client, collection, queue):
     assert (found.status_code, found.json) == (200, {"saved": queue[2]})
     (row,) = collection.annotations().to_dict("records")
     assert row == {"split": "train", "sensor_id": queue[2].split("_")[0], "audio_filename": queue[2],
-                   "annotator_id": 1, "1_tram": -1, "2_market": 0, "2-1_voices": 1}  # fmt: skip
+                   "annotator_id": 1, "1_tram": -1, "2_market": -1, "2-1_voices": 1}  # fmt: skip
     said = client.get(f"/answers?token={TOKEN}&annotator=Ada").json
-    assert said == {queue[2]: {"1_tram": "unsure", "2_market": "no", "2-1_voices": "yes"}}
+    assert said == {queue[2]: {"1_tram": "unsure", "2-1_voices": "yes"}}  # what is not answered is not asked
     assert client.get(f"/answers?token={TOKEN}&annotator=Bo").json == {}
 
 
@@ -95,12 +96,14 @@ def test_a_form_of_another_page_can_do_nothing(client, collection, queue):
 
 @pytest.mark.parametrize("body", [
     b"", b"{", b"[]", b"5", b'{"clip": "x"}', json.dumps(answer("../annotations.csv")).encode(),
-    json.dumps(answer("x")).encode(), "no-name", "long-name", "other-label", "other-answer", "nested",
+    json.dumps(answer("x")).encode(), "no-answer", "no-name", "long-name", "other-label", "other-answer",
+    "nested",
 ])  # fmt: skip
 def test_what_is_no_answer_is_refused(client, collection, queue, body):
     if isinstance(body, str):
         body = json.dumps({
-            "no-name": answer(queue[0], " "), "long-name": answer(queue[0], "x" * 200),
+            "no-answer": answer(queue[0]) | {"answers": {}}, "no-name": answer(queue[0], " "),
+            "long-name": answer(queue[0], "x" * 200),
             "other-label": answer(queue[0], **{"9_x": "yes"}),
             "other-answer": answer(queue[0], **{"1_tram": "5"}),
             "nested": answer(queue[0], **{"1_tram": [["yes"]]}),
@@ -231,7 +234,7 @@ def test_two_browsers(collection, queue):
         for browser, who in zip(browsers, ("Ada", "../<script>alert(1)</script>"), strict=True):
             browser.get(address)
             browser.find_element(By.ID, "annotator").send_keys(who, Keys.ENTER)
-        for browser, keys in zip(browsers, ("1", "33"), strict=True):
+        for browser, keys in zip(browsers, ("1n", "333"), strict=True):
             body = browser.find_element(By.TAG_NAME, "body")
             body.send_keys(*keys, Keys.ENTER)
             WebDriverWait(browser, 10).until(
@@ -254,21 +257,53 @@ def test_two_browsers(collection, queue):
     numbers = collection.annotators()
     rows = collection.annotations().set_index("annotator_id")
     assert rows.loc[numbers["Ada"], ["1_tram", "2-1_voices"]].tolist() == [1, 0]
-    assert rows.loc[numbers["../<script>alert(1)</script>"], ["1_tram", "2-1_voices"]].tolist() == [0, -1]
+    assert rows.loc[numbers["../<script>alert(1)</script>"], ["1_tram", "2-1_voices"]].tolist() == [-1, -1]
     assert len(rows) == 2
+
+
+def test_every_label_of_sonyc_has_a_key():
+    page = (ROOT / "ust" / "custom" / "review.html.jinja").read_text()
+    (keys,) = re.findall(r'const keys = "(\w+)"', page)
+    assert len(set(keys)) == len(keys) >= 37
+    assert "n" not in keys  # no to all others
+
+
+def test_a_later_import_fills_what_was_not_asked_but_not_what_is_in_doubt(client, collection, queue):
+    post(client, answer(queue[0], **{"1_tram": "unsure", "2-1_voices": "no"}))
+    assert collection.unsure("Ada") == {queue[0]: ["1_tram"]}
+    from ust.datasets.presence import NOT_NAMED
+
+    statuses = dict.fromkeys(collection.taxonomy.labels, NOT_NAMED)
+    collection.merge({(queue[0], "Ada"): statuses}, source="labels.csv")
+    (row,) = collection.annotations().to_dict("records")
+    assert [row[label] for label in ("1_tram", "2_market", "2-1_voices")] == [-1, 0, 0]
+
+
+def test_the_server_keeps_its_port_so_that_browsers_know_the_name(collection, queue, monkeypatch):
+    """Browsers store it by port; another server gets a free one, and pages list the known names."""
+    from ust.custom import server
+
+    free = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    monkeypatch.setattr(server, "DEFAULT_PORT", free.server_port)
+    free.server_close()
+    first = serve(create_app(collection, queue, {}, token=TOKEN))
+    second = serve(create_app(collection, queue, {}, token=TOKEN))
+    assert first.server_port == server.DEFAULT_PORT != second.server_port
+    for each in (first, second):
+        each.server_close()
+
+
+def test_the_page_knows_the_annotators(client, queue):
+    post(client, answer(queue[0], "Grace"))
+    page = client.get(f"/?token={TOKEN}").text
+    assert '"annotators": ["Grace"]' in page
 
 
 def test_the_program_says_what_is_wrong(collection, tmp_path):
     def ust(*words):
-        found = subprocess.run(
-            [sys.executable, "-m", "ust", "review", *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in found.stderr
-        return found.returncode, found.stderr
+        code, _, errors = run_ust(["review", *words], ROOT)
+        assert "Traceback" not in errors
+        return code, errors
 
     code, text = ust(str(tmp_path))
     assert code == 1

@@ -16,6 +16,13 @@ from ust.util.errors import UserError
 from ust.util.names import printable
 
 T = TypeVar("T")
+# The extra of pyproject.toml that has a module's package.
+EXTRAS = {
+    "crowdkit": "crowd", "dask": "archive", "dask_jobqueue": "cluster", "distributed": "archive",
+    "duckdb": "archive", "flask": "own", "fsspec": "archive", "onnx": "onnx", "onnxruntime": "onnx",
+    "onnxscript": "onnx", "pyarrow": "archive", "sounddevice": "microphone", "tensorflow": "tensorflow",
+    "werkzeug": "own",
+}  # fmt: skip
 log = logging.getLogger("ust")
 LEVELS = {"quiet": logging.WARNING, "normal": logging.INFO, "verbose": logging.DEBUG}
 _started = time.monotonic()
@@ -163,6 +170,19 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     return "".join(pieces).encode("ascii", "backslashreplace").decode(), error.end
 
 
+def missing_package(module: str) -> str:
+    """Return how to install the package of a module: the extra that has it, or the project's environment."""
+    name = module.split(".")[0]
+    found = f"{sys.executable} does not have the package {name}"
+    extra = EXTRAS.get(name)
+    if extra:
+        return f'{found}; install it by pip install "urban-sound-tagging[{extra}]"'
+    return (
+        f"{found}. Activate the project's environment (make .venv && source .venv/bin/activate), or install "
+        "the package by pip install urban-sound-tagging, then run the command again."
+    )
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run the main function of a command; report errors the user can fix as one message and exit code 1.
 
@@ -186,18 +206,15 @@ def run_command(main: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("ust", "stages"):
             raise
-        sys.exit(
-            f"error: {sys.executable} does not have the package {error.name}. Activate the project's "
-            "environment (make .venv && source .venv/bin/activate), then run the command again."
-        )
+        sys.exit(f"error: {missing_package(error.name)}")
     except OSError as error:
         log.debug("", exc_info=True)
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
         log.error(
-            "interrupted; run the same command to continue: finished clips are kept, networks resume after "
-            "their last epoch (heads, fine-tuning and the baseline start again)"
+            "interrupted; run the same command to continue: finished clips are kept, trainings resume after "
+            "their last saved epoch"
         )
         sys.exit(130)
     sys.exit(0)

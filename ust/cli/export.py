@@ -18,11 +18,11 @@ MODEL, CARD = "model.onnx", "MODEL_CARD.md"
 def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = None) -> None:
     """Write a folder with model.onnx and MODEL_CARD.md, or with a packed system."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; the system is --system")
     add_system_options(parser)
     parser.add_argument("--format", choices=("onnx", "folder"), default="onnx")
     parser.add_argument(
-        "--audio", type=Path, default=Path("data/raw/audio/validate"), help="folder of clips for the check"
+        "--audio", type=Path, help="folder of clips for the check, default: validate's, or the project's own"
     )
     parser.add_argument("--clips", type=int, default=16, help="largest number of clips to check, default 16")
     parser.add_argument(
@@ -37,7 +37,15 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         return
 
     from ust.audio.recordings import SAMPLE_RATE, load_audio
-    from ust.tagging.export import OPSET, compare_with_pytorch, export_onnx, model_card
+    from ust.custom.project import DETAILS, METRICS
+    from ust.datasets.collection import AUDIO, Collection
+    from ust.tagging.export import (
+        OPSET,
+        compare_with_pytorch,
+        export_onnx,
+        model_card,
+        own_model_card,
+    )
     from ust.tagging.front_ends import SAMPLES
     from ust.tagging.tagger import Tagger
     from ust.util.accelerate import accelerate
@@ -48,10 +56,13 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
     # and compared with the faster ones, which the other commands use.
     system, plain, threads = load_tagger(args, device="cpu", float32=True, fast=False)
     tagger = Tagger(accelerate(copy.deepcopy(plain.system)), plain.front_ends)
-    clips = sorted(path for path in args.audio.glob("*") if path.is_file())[: args.clips]
+    project = _find_project(args)
+    system = project.resolve().name if project else system
+    audio = args.audio or (project / AUDIO if project else Path("data/raw/audio/validate"))
+    clips = sorted(path for path in audio.glob("*") if path.is_file())[: args.clips]
     if not clips:
         raise UserError(
-            f"{args.audio}: no clips to check with; run the stage download, or name a folder by --audio"
+            f"{audio}: no clips to check with; run the stage download, or name a folder by --audio"
         )
 
     with atomic_folder(args.out, by="export", force=args.force) as partial:
@@ -62,14 +73,24 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         checked = progress(samples, total=len(samples), description="checking")
         result = compare_with_pytorch(model, tagger, checked, threads=threads)
         metadata = tagger.system.metadata
-        metrics, dataset = args.metrics / f"{system}.json", args.dataset
-        card = model_card(
-            metrics=read_json(metrics, made_by="evaluate") if metrics.is_file() else None,
-            dataset=read_json(dataset, made_by="download") if dataset.is_file() else None,
-            system=system, metadata={"versions": None} | metadata, labels=metadata["taxonomy"],
-            size=model.stat().st_size, opset=OPSET, samples=SAMPLES, sample_rate=SAMPLE_RATE,
-            features=metadata["features"],
-        )  # fmt: skip
+        content = {
+            "system": system, "metadata": {"versions": None} | metadata, "labels": metadata["taxonomy"],
+            "size": model.stat().st_size, "opset": OPSET, "samples": SAMPLES, "sample_rate": SAMPLE_RATE,
+            "features": metadata["features"],
+        }  # fmt: skip
+        if project:
+            lengths = Collection(project).clips()[["start", "end"]].astype(float)
+            card = own_model_card(
+                metrics=read_json(project / METRICS, made_by="ust train"),
+                details=read_json(project / DETAILS, made_by="ust train"),
+                names=tagger.taxonomy.names, seconds=(lengths["end"] - lengths["start"]).median(), **content,
+            )  # fmt: skip
+        else:
+            metrics, dataset = args.metrics / f"{system}.json", args.dataset
+            card = model_card(
+                metrics=read_json(metrics, made_by="evaluate") if metrics.is_file() else None,
+                dataset=read_json(dataset, made_by="download") if dataset.is_file() else None, **content,
+            )  # fmt: skip
         (partial / CARD).write_text(card, "utf-8")
     log.info(
         "on %d clips: probabilities differ by at most %.1e given the same embeddings, %.1e end to end; "
@@ -79,6 +100,16 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         result.onnx_ms, result.pytorch_ms,
     )  # fmt: skip
     log_done("%s: %s, %.0f MB", args.out, MODEL, (args.out / MODEL).stat().st_size / 1e6)
+
+
+def _find_project(args: argparse.Namespace) -> Path | None:
+    """Return the project of ust init whose own tagger is exported, None for other systems."""
+    from ust.custom.project import DETAILS
+    from ust.tagging.locate import is_project
+
+    named = Path(args.system) if args.system else args.params.parent
+    found = next((folder for folder in (named, named.parent) if is_project(folder)), None)
+    return found if found and (found / DETAILS).is_file() else None
 
 
 def _pack(args: argparse.Namespace) -> None:

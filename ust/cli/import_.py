@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import nfc
 
 if TYPE_CHECKING:
@@ -108,16 +108,20 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
         else:
             name = args.format or detect_format(args.source)
             if name not in FORMATS:
-                raise UserError(f"--format is {name!r}, should be one of {', '.join(FORMATS)}")
+                raise UserError(
+                    f"--format is {name!r}, should be one of {', '.join(FORMATS)}; recordings without labels "
+                    "are imported by --unlabelled"
+                )
             import_options = ImportOptions(
                 args.audio, parse_pairs("--column", args.column), args.separator, tuple(args.validate_fold)
             )
             read = FORMATS[name].read(args.source, import_options)
             problems += read.problems
             if problems and not read.usable:
-                log_list(problems, "entries could not be used")
+                log_list(problems, "entry could not be used", "entries could not be used")
                 raise UserError(f"{args.source}: nothing of it could be used")
             annotations = assign_groups(read.annotations, args.group) if args.group else read.annotations
+            _propose_group(annotations, args.split)
             result = import_recordings(
                 collection, annotations, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
@@ -127,23 +131,38 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
     problems += result.problems
     for text in result.warnings:
         log.warning("%s", text)
-    log_list(problems, "entries could not be used")
-    log_list(result.contradictions, "contradictions")
+    log_list(problems, "entry could not be used", "entries could not be used")
+    log_list(result.contradictions, "contradiction", "contradictions")
     known = f", {result.known} known before" if result.known else ""
     if result.clips or result.known:
-        log_done("%s: %d new clips%s", args.folder, result.clips, known)
+        log_done("%s: %s%s", args.folder, plural(result.clips, "new clip"), known)
     if result.unreadable:
         listing = bullet_list(result.unreadable, limit=10_000)
         raise UserError(
-            f"{len(result.unreadable)} recordings cannot be read, the others are used:\n{listing}"
+            f"{plural(len(result.unreadable), 'recording')} cannot be read, the others are used:\n{listing}"
         )
     if not result.clips and not result.known:
         raise UserError(f"{args.source}: nothing of it could be used")
 
 
-def log_list(lines: list[str], title: str) -> None:
-    """Log a warning with a list of lines, unless the list is empty."""
+def _propose_group(annotations: "list[Annotation]", split: str | None) -> None:
+    """Warn if recordings without a group have names like slices of one source, which a split would divide."""
+    from ust.datasets.importing import related_names
+
+    names = [each.path.name for each in annotations if not each.group and not each.split]
+    if split is None and (related := related_names(names)):
+        pattern, (first, second) = related
+        log.warning(
+            "many recordings share the beginning of their names, such as %s and %s; if these are of one "
+            "source, use --group '%s', so that a source is not divided between train and validate",
+            first, second, pattern,
+        )  # fmt: skip
+
+
+def log_list(lines: list[str], one: str, several: str) -> None:
+    """Log a warning with a list of lines and their number, unless the list is empty."""
     if lines:
+        title = one if len(lines) == 1 else several
         log.warning("%d %s:\n%s", len(lines), title, bullet_list(lines, limit=10_000))
 
 

@@ -1,7 +1,10 @@
 """The program `ust`: the commands that work without the pipeline."""
 
 import sys
+import tomllib
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ust.cli.console import run_command
 from ust.util.errors import UserError
@@ -25,12 +28,26 @@ COMMANDS = {
 def usage() -> str:
     """Return the help text of the program."""
     lines = [f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: ust COMMAND …; ust COMMAND --help lists the options of a command", *lines])
+    return "\n".join(
+        ["usage: ust COMMAND …; ust COMMAND --help lists the options of a command; ust --version", *lines]
+    )
+
+
+def package_version() -> str:
+    """Return the version of the installed package, or that of pyproject.toml beside the source."""
+    try:
+        return version("urban-sound-tagging")
+    except PackageNotFoundError:
+        text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8")
+        return str(tomllib.loads(text)["project"]["version"])
 
 
 def dispatch() -> None:
     """Run the command named on the command line."""
     name, *argv = sys.argv[1:] or ["--help"]
+    if name == "--version":
+        sys.stdout.write(f"ust {package_version()}\n")
+        return
     if name in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
         return

@@ -25,13 +25,13 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
         "disputed: labelled clips it disagrees with; random: unlabelled clips at random",
     )  # fmt: skip
     parser.add_argument("--number", type=int, default=50, help="number of clips, default 50")
-    parser.add_argument("--port", type=int, default=0, help="port of the server, by default any free one")
+    parser.add_argument("--port", type=int, help="port of the server, by default 8737, or a free one")
     parser.add_argument("--seed", type=int, default=2019, help="seed of the random selection, default 2019")
     parser.add_argument(
         "--no-browser", action="store_true", help="print the address without opening a browser"
     )
     args = parse_args(parser, argv=argv)
-    if args.number < 1 or not 0 <= args.port < 65536:
+    if args.number < 1 or (args.port is not None and not 0 <= args.port < 65536):
         parser.error("--number should be at least 1, and --port from 0 to 65535")
 
     import secrets

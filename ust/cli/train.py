@@ -1,7 +1,7 @@
 """Train a tagger on the clips of a project that ust init made, and report its performance.
 
-Writes model/ (for ust tag --system), report.html, metrics.json, predictions.csv, learning_curve.csv, and the
-intermediate folders features/ and models/.
+Writes model/ (for ust tag --system), report.html, metrics.json, details.json, predictions.csv,
+learning_curve.csv, and the intermediate folders features/ and models/.
 """
 
 import argparse
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ust.cli.console import log, log_done, parse_args, progress
+from ust.util.errors import plural
 
 
 def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
@@ -24,12 +25,14 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
 
     import pandas as pd
 
-    from ust.custom.project import CURVE, METRICS, MODELS, PACKED, PREDICTIONS, REPORT, read_settings
-    from ust.custom.report import compute_metrics, render_report
+    from ust.custom.metrics import compute_metrics
+    from ust.custom.project import CURVE, DETAILS, METRICS, MODELS, PACKED, PREDICTIONS, REPORT, read_settings
+    from ust.custom.report import render_report
     from ust.custom.training import train
     from ust.datasets.collection import Collection
     from ust.evaluation.predictions import write_predictions
     from ust.tagging.audioset import fetch_weights
+    from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
     from ust.util.files import atomic_write
@@ -39,30 +42,34 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     settings, _ = read_settings(args.folder)
     name = args.folder.resolve().name
     result = train(collection, fetch_weights(args.folder), force=args.force, progress=progress)
-    metrics = compute_metrics(result, bootstrap=settings.bootstrap, seed=2019)
+    metrics, details = compute_metrics(result, bootstrap=settings.bootstrap, seed=2019)
     with atomic_folder(args.folder / PACKED, by="ust train", force=args.force) as folder:
-        pack(folder, name, result.folder, args.folder / MODELS / "features", {})
+        pack(folder, name, result.folder, args.folder / MODELS / PRETRAINED, {})
     predictions = pd.concat(result.predicted.values())
     values = predictions[list(result.taxonomy.labels)].to_numpy()
     write_predictions(args.folder / PREDICTIONS, list(predictions.index), values, result.taxonomy)
     with atomic_write(args.folder / CURVE) as partial:
         result.curve.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     with atomic_write(args.folder / REPORT) as partial:
-        partial.write_text(render_report(name, collection, result, metrics, settings.mistakes), "utf-8")
+        partial.write_text(
+            render_report(name, collection, result, metrics, details, settings.mistakes), "utf-8"
+        )
     write_json(args.folder / METRICS, metrics)
+    write_json(args.folder / DETAILS, details)
     for split in result.evaluations:
         for level in result.taxonomy.levels:
-            low, high = metrics[split]["ci95"]["sensors"][level]["micro_auprc"]
+            figures, interval = metrics[split][level], details["ci95"][split][level]["micro_auprc"]
             log.info(
-                "%-22s %-6s micro AUPRC %.3f [%.3f, %.3f]  calibration error %.3f",
-                "train, out of fold:" if split == "train" else f"{split}:", level,
-                metrics[split][level]["micro_auprc"], low, high, metrics[split]["ece"][level],
+                "%-22s %-6s micro AUPRC %.3f%s  micro F1 %.3f  calibration error %.3f",
+                "train, out of fold:" if split == "train" else f"{split}:", level, figures["micro_auprc"],
+                " [{:.3f}, {:.3f}]".format(*interval) if interval else "", figures["micro_f1"],
+                figures["calibration_error"],
             )  # fmt: skip
     if metrics["twice_the_clips"]:
-        log.info("twice the clips would give about %.2f (%.2f to %.2f)", *metrics["twice_the_clips"])
+        log.info("twice the clips would give a micro AUPRC of about %.2f", metrics["twice_the_clips"])
     log_done(
-        "%s: %d labelled clips; use it by ust tag --system %s RECORDING",
+        "%s: %s; use it by ust tag --system %s RECORDING",
         args.folder,
-        len(result.labels),
+        plural(len(result.labels), "labelled clip"),
         args.folder / PACKED,
     )

@@ -15,7 +15,9 @@ from ust.util.files import atomic_write
 SYSTEM = "own"
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
 FEATURES, MODELS, PACKED, PREDICTIONS = "features", "models", "model", "predictions.csv"
-CURVE, REPORT, METRICS = "learning_curve.csv", "report.html", "metrics.json"
+CURVE, REPORT = "learning_curve.csv", "report.html"
+METRICS, DETAILS = "metrics.json", "details.json"  # headline metrics, and all
+GITIGNORE = "/audio\n/report.html\n"
 
 
 class ReportSettings(Section):
@@ -36,7 +38,7 @@ class ComputeSettings(Section):
 def create_project(
     folder: Path, taxonomy: dict[str, Any], *, weights: str = "mn04_as", checkpoint: str | None = None
 ) -> tuple[Collection, dict[str, list[str]]]:
-    """Create a project: the taxonomy, params.yaml and dvc.yaml.
+    """Create a project: the taxonomy, params.yaml, dvc.yaml and .gitignore.
 
     The section ``audioset`` of params.yaml has the AudioSet classes that match the name of each label. They
     tag the collection until the project is trained.
@@ -78,6 +80,8 @@ def create_project(
     for name in (PARAMS, PIPELINE):
         with atomic_write(folder / name) as partial:
             partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
+    with atomic_write(folder / ".gitignore") as partial:
+        partial.write_text(GITIGNORE, "utf-8")
     return collection, classes
 
 

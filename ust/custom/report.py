@@ -1,58 +1,36 @@
-"""The report of a custom tagger: metrics.json and a self-contained HTML page."""
+"""The report of a custom tagger: a self-contained HTML page."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from ust.audio.recordings import SAMPLE_RATE, load_audio
-from ust.custom.learning_curve import extrapolate_to_twice_the_clips
-from ust.custom.project import SYSTEM
-from ust.custom.training import UNLABELLED, TrainingResult
+from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE, read_windows
+from ust.audio.resampling import resample
+from ust.custom.training import TrainingResult
 from ust.datasets.collection import Collection
 from ust.evaluation.calibration import Calibration
-from ust.evaluation.curves import calibration_errors, reliability
-from ust.evaluation.evaluation import detailed_metrics
-from ust.features.logmel import logmel
-from ust.reports.media import clip_mp3, data_uri, render_svg, spectrogram_png
-from ust.reports.page import find_examples
+from ust.evaluation.curves import reliability
+from ust.models.checkpoints import provenance_warning
+from ust.reports.media import clip_mp3, clip_png, data_uri, render_svg
 from ust.util.documents import render_template
 
-SPECTROGRAM = {"n_fft": 1024, "hop_length": 512, "n_mels": 96}
 
-
-def clip_spectrogram(samples: np.ndarray) -> bytes:
-    """Draw the log-mel spectrogram of a clip at 44.1 kHz, as PNG."""
-    return spectrogram_png(logmel(samples, sample_rate=SAMPLE_RATE, **SPECTROGRAM))
-
-
-def compute_metrics(result: TrainingResult, *, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Compute the content of metrics.json.
-
-    Returns
-    -------
-    dict
-        ``train`` (out-of-fold predictions) and, if the split exists, ``validate``: the metrics of the stage
-        evaluate and calibration errors. ``clips``: number of clips of each split. ``twice_the_clips``:
-        extrapolated score with its range over seeds, or null.
-    """
-    metrics: dict[str, Any] = {}
-    for split, evaluation in result.evaluations.items():
-        intervals = evaluation.intervals(count=bootstrap, seed=seed)
-        thresholds = result.model["about"].get("thresholds")
-        metrics[split] = detailed_metrics(evaluation, intervals, thresholds)
-        metrics[split] |= calibration_errors(evaluation, result.model)
-    extrapolated = extrapolate_to_twice_the_clips(result.curve)
-    counts = {split: len(table) for split, table in result.predicted.items()}
-    return metrics | {
-        "clips": {"unlabelled" if split == UNLABELLED else split: count for split, count in counts.items()},
-        "twice_the_clips": None if extrapolated is None else [round(value, 4) for value in extrapolated],
-    }
+def read_clip(path: Path) -> np.ndarray:
+    """Read a clip of at most ten seconds at 44.1 kHz, without padding."""
+    _, _, samples, rate = next(read_windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS))
+    return resample(samples, rate, SAMPLE_RATE)
 
 
 def render_report(
-    name: str, collection: Collection, result: TrainingResult, metrics: dict[str, Any], mistakes: int
+    name: str,
+    collection: Collection,
+    result: TrainingResult,
+    metrics: dict[str, Any],
+    details: dict[str, Any],
+    mistakes: int,
 ) -> str:
     """Render the report as one HTML file without external resources.
 
@@ -64,78 +42,98 @@ def render_report(
         The clips.
     result : TrainingResult
         The trained tagger and its predictions.
-    metrics : dict
-        As `compute_metrics` returns them.
+    metrics, details : dict
+        As `ust.custom.metrics.compute_metrics` returns them.
     mistakes : int
         Largest number of misclassified clips to show.
     """
-    labels = list(result.taxonomy.labels)
-    counts = (result.labels.loc[result.predicted["train"].index, labels] > 0.5).sum()
-    rows = []
-    for label in labels:
-        by_split = {split: metrics[split]["labels"][label] for split in result.evaluations}
-        rows.append(
-            {
-                "label": label,
-                "fine": label in result.taxonomy.fine,
-                "clips": int(counts[label]),
-                "threshold": by_split["train"].get("threshold"),
-                "splits": [
-                    (figure["average_precision"], figure.get("f1_at_threshold"))
-                    for figure in by_split.values()
-                ],
-            }
-        )
+    fine = set(result.taxonomy.names[len(result.taxonomy.coarse) :])
+    rows = [row | {"label": label, "fine": label in fine} for label, row in details["labels"].items()]
     return render_template(
         Path(__file__).parent / "report.html.jinja",
         html=True,
         name=name,
         metrics=metrics,
+        details=details,
+        warning=provenance_warning(result.model["about"]),
         levels=result.taxonomy.levels,
         splits=list(result.evaluations),
         rows=rows,
-        curve=None if result.curve.empty else _curve(result),
+        curve=None if result.curve.empty else _curve(result.curve, metrics["twice_the_clips"]),
         reliability=_reliability(result),
         findings=_findings(collection, result, mistakes),
     )
 
 
+def find_mistakes(
+    labels: pd.DataFrame, predicted: pd.DataFrame, thresholds: dict[str, float], count: int
+) -> list[dict[str, Any]]:
+    """Return the most confident mistakes at the thresholds of the labels, at most one for each clip.
+
+    Parameters
+    ----------
+    labels, predicted : pandas.DataFrame
+        Values in [0, 1] and probabilities, by clip and label.
+    thresholds : dict of str to float
+    count : int
+        Largest number of mistakes.
+
+    Returns
+    -------
+    list of dict
+        ``clip``, ``label``, ``kind`` ("false alarm" or "miss"), ``probability`` and ``threshold``.
+    """
+    mistakes: dict[str, dict[str, Any]] = {}
+    true = labels[list(thresholds)].to_numpy() > 0.5
+    p = predicted[list(thresholds)].to_numpy()
+    wrong = (p >= np.array(list(thresholds.values()))) != true
+    confidence = np.where(wrong, np.where(true, 1 - p, p), -1.0)
+    names = list(thresholds)
+    for place in np.argsort(-confidence, axis=None, kind="stable")[: wrong.sum()]:
+        row, column = np.unravel_index(place, wrong.shape)
+        clip, label = str(predicted.index[row]), names[column]
+        mistake = {
+            "clip": clip, "label": label, "kind": "miss" if true[row, column] else "false alarm",
+            "probability": float(p[row, column]), "threshold": thresholds[label],
+        }  # fmt: skip
+        mistakes.setdefault(clip, mistake)
+    return list(mistakes.values())[:count]
+
+
 def _findings(collection: Collection, result: TrainingResult, count: int) -> list[dict[str, Any]]:
-    """Return the most confident mistakes of the tagger, at most one for each clip."""
-    out_of_fold = result.predicted["train"]
-    labels = result.labels.loc[out_of_fold.index]
-    wrong = find_examples(SYSTEM, "train", labels, out_of_fold, result.taxonomy, mistakes=count, hits=0)
-    by_clip = {}
-    for finding in sorted(wrong, key=lambda finding: (-finding.confidence, finding.clip)):
-        by_clip.setdefault(finding.clip, finding)
+    """Return mistakes of the out-of-fold predictions with pictures and sounds."""
+    stored = result.model["about"].get("thresholds", {})
+    names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
+    predicted = result.predicted["train"]
+    thresholds = {label: stored.get(label, 0.5) for label in names}
     findings = []
-    for finding in list(by_clip.values())[:count]:
-        samples = load_audio(collection.clip_path(finding.clip), SAMPLE_RATE)
+    for mistake in find_mistakes(result.labels.loc[predicted.index], predicted, thresholds, count):
+        samples = read_clip(collection.clip_path(mistake["clip"]))
         findings.append(
-            {
-                "clip": finding.clip,
-                "label": finding.label,
-                "kind": finding.kind,
-                "probability": finding.probability,
-                "picture": data_uri(clip_spectrogram(samples), "image/png"),
+            mistake
+            | {
+                "label": names[mistake["label"]],
+                "picture": data_uri(clip_png(samples, SAMPLE_RATE), "image/png"),
                 "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
             }
         )
     return findings
 
 
-def _curve(result: TrainingResult) -> str:
+def _curve(curve: pd.DataFrame, extrapolated: float | None) -> str:
     def draw(axes: Axes) -> None:
-        for _, rows in result.curve.groupby("seed"):
-            axes.plot(rows["clips"], rows["score"], marker=".", alpha=0.7, color="C0")
-        extrapolated = extrapolate_to_twice_the_clips(result.curve)
+        mean = curve.groupby("clips")["score"].mean()
+        axes.plot(curve["clips"], curve["score"], ".", color="C0", alpha=0.5, label="a random subset")
+        axes.plot(mean.index, mean, color="C0", label="mean")
         if extrapolated is not None:
-            last = result.curve["clips"].max()
-            middle, low, high = extrapolated
-            axes.errorbar(2 * last, middle, [[middle - low], [high - middle]], fmt="o", mfc="none", capsize=3)
+            last = mean.index[-1]
+            axes.plot([last, 2 * last], [mean.iloc[-1], extrapolated], "--", color="C1")
+            axes.plot(2 * last, extrapolated, "o", color="C1", mfc="none", label="extrapolated")
         axes.set(xscale="log", xlabel="training clips", ylabel="micro AUPRC, out of fold")
+        axes.set_xticks([*mean.index, *([2 * mean.index[-1]] if extrapolated is not None else [])])
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_formatter("")
+        axes.legend(framealpha=0)
 
     return render_svg(draw, "curve")
 
@@ -146,7 +144,7 @@ def _reliability(result: TrainingResult) -> str:
     truth, after = evaluation.truth[level], evaluation.predicted[level]
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color="#888888", linewidth=1)
+        axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="ideal")
         content = result.model["about"].get("calibration")
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
         curves = {"calibrated" if content else "not calibrated": after}

@@ -10,16 +10,17 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, jsonify, request
 
-from ust.audio.recordings import SAMPLE_RATE, BadAudio, load_audio
-from ust.custom.report import clip_spectrogram
+from ust.audio.recordings import SAMPLE_RATE, BadAudio
+from ust.custom.report import read_clip
 from ust.datasets.collection import Collection
-from ust.reports.media import clip_mp3
+from ust.reports.media import clip_mp3, clip_png
 from ust.util.documents import render_template
 from ust.util.errors import UserError
 
 HOSTS = ("127.0.0.1", "localhost")
 ANSWERS = {"yes": 1, "no": 0, "unsure": -1}
 TOKEN = "X-UST-Token"
+DEFAULT_PORT = 8737
 MAX_REQUEST_BYTES = 2**16
 TEMPLATE = Path(__file__).parent / "review.html.jinja"
 
@@ -88,7 +89,9 @@ def create_app(
             for group, coarse in enumerate(collection.taxonomy.coarse)
         ]
         predictions = {clip: predicted.get(clip, {}) for clip in queue}
-        data = {"groups": groups, "clips": list(queue), "predicted": predictions}
+        annotators = [name for name in collection.annotators() if name]
+        data = {"groups": groups, "clips": list(queue), "predicted": predictions,
+                "annotators": annotators}  # fmt: skip
         name = collection.folder.resolve().name
         page = render_template(TEMPLATE, html=True, name=name, nonce=nonce, token=token, data=data)
         response = Response(page, mimetype="text/html")
@@ -104,11 +107,11 @@ def create_app(
         if name not in known or kind not in ("sound", "picture"):
             abort(404)
         try:
-            samples = load_audio(collection.clip_path(name), SAMPLE_RATE)
+            samples = read_clip(collection.clip_path(name))
         except BadAudio:
             abort(404)
         if kind == "picture":
-            return Response(clip_spectrogram(samples), mimetype="image/png")
+            return Response(clip_png(samples, SAMPLE_RATE), mimetype="image/png")
         return Response(clip_mp3(samples, SAMPLE_RATE), mimetype="audio/mpeg")
 
     @app.get("/answers")
@@ -145,32 +148,40 @@ def _parse_answer(content: bytes, known: set[str], labels: list[str]) -> tuple[s
         raise UserError(f"there is no label {min(map(str, unknown))!r}")
     if wrong := [value for value in answers.values() if value not in list(ANSWERS)]:
         raise UserError(f"an answer is {str(wrong[0])!r}, should be yes, no or unsure")
-    return clip, annotator.strip(), {label: ANSWERS[answers.get(label, "no")] for label in labels}
+    if not answers:
+        raise UserError("no label is answered yet")
+    return clip, annotator.strip(), {label: ANSWERS[answers[label]] for label in labels if label in answers}
 
 
 def _read_answers(collection: Collection, annotator: str, known: set[str]) -> dict[str, dict[str, str]]:
-    """Read the answers of an annotator from annotations.csv, by clip and label."""
+    """Read the answers of an annotator, by clip and label; labels that are not answered are left out."""
     number = collection.annotators().get(annotator)
     if number is None:
         return {}
-    names = {value: name for name, value in ANSWERS.items()}
     table = collection.annotations()
     rows = table[(table["annotator_id"] == number) & table["audio_filename"].isin(known)]
-    return {
-        str(row["audio_filename"]): {label: names[int(row[label])] for label in collection.taxonomy.labels}
-        for row in rows.to_dict("records")
-    }
+    unsure = collection.unsure(annotator)
+    answers = {}
+    for row in rows.to_dict("records"):
+        clip = str(row["audio_filename"])
+        answers[clip] = {
+            label: "yes" if row[label] == 1 else "no" if row[label] == 0 else "unsure"
+            for label in collection.taxonomy.labels
+            if row[label] != -1 or label in unsure.get(clip, ())
+        }
+    return answers
 
 
-def serve(app: Flask, port: int) -> Any:
+def serve(app: Flask, port: int | None = None) -> Any:
     """Create a server of the application on 127.0.0.1.
 
     Parameters
     ----------
     app : Flask
         The application.
-    port : int
-        TCP port; 0 selects a free one.
+    port : int, optional
+        TCP port; 0 selects a free one. By default `DEFAULT_PORT`, or a free one if another server uses it. On
+        the same port a browser remembers the annotator's name.
 
     Returns
     -------
@@ -187,9 +198,9 @@ def serve(app: Flask, port: int) -> Any:
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log the token
-    try:
-        return make_server(HOSTS[0], port, app, threaded=True)
-    except (OSError, SystemExit):
-        raise UserError(
-            f"port {port} cannot be used; choose another by --port, or 0 for any free one"
-        ) from None
+    for candidate in (port,) if port is not None else (DEFAULT_PORT, 0):
+        try:
+            return make_server(HOSTS[0], candidate, app, threaded=True)
+        except (OSError, SystemExit):
+            continue
+    raise UserError(f"port {port} cannot be used; choose another by --port, or 0 for any free one")

@@ -171,7 +171,7 @@ class Collection:
         Parameters
         ----------
         annotations : sequence of (clip, annotator, presence)
-            Presence by label: 1 present, 0 absent, -1 not asked or unsure. Missing labels are -1.
+            Presence by label: 1 present, 0 absent, -1 unsure. Missing labels are stored as -1, not asked.
         """
         stored = _StoredAnnotations(self)
         for clip, annotator, presence in annotations:
@@ -179,6 +179,15 @@ class Collection:
             implied = {REVIEW: dict.fromkeys(unsure, IN_DOUBT)}
             stored.replace(clip, annotator, presence, implied, keep_empty=True)
         stored.write()
+
+    def unsure(self, annotator: str) -> dict[str, list[str]]:
+        """Return the labels that an annotator was unsure of in a review, by clip; other -1 are not asked."""
+        number = str(self.annotators().get(annotator))
+        return {
+            clip: [label for label, status in sources.get(REVIEW, {}).items() if status == IN_DOUBT]
+            for (clip, stored), sources in _StoredAnnotations(self).implied.items()
+            if stored == number
+        }
 
     def merge(
         self, statuses: Mapping[tuple[str, str], Statuses], *, source: str = "", replace: bool = False

@@ -43,6 +43,17 @@ def slug(text: str) -> str:
     return re.sub(r"[\W_]+", "-", nfc(text).strip().lower()).strip("-")
 
 
+def class_name(text: str) -> str:
+    """Return a class name as the user wrote it, without characters that a file name cannot have.
+
+    Examples
+    --------
+    >>> class_name(" Church_bell  (big) ")
+    'Church_bell (big)'
+    """
+    return re.sub(r"[/\\\x00-\x1f]+", "-", " ".join(nfc(text).split()))
+
+
 def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     """Return a taxonomy in the layout of ``dcase-ust-taxonomy.yaml``.
 
@@ -50,7 +61,7 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     ----------
     classes : iterable of str
         Names such as "tram", or "market: voices" for a fine class of the coarse class "market". The coarse
-        class need not be listed.
+        class need not be listed. Names that differ only in case or punctuation are the same class.
 
     Raises
     ------
@@ -62,19 +73,23 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     >>> taxonomy_from_classes(["tram", "market: voices", "market: cart"])
     {'coarse': {1: 'tram', 2: 'market'}, 'fine': {2: {1: 'voices', 2: 'cart'}}}
     """
-    groups: dict[str, list[str]] = {}
+    names: dict[str, str] = {}  # of coarse classes, by slug
+    members: dict[str, list[str]] = {}
     seen: set[tuple[str, ...]] = set()
     for text in classes:
-        parts = [slug(part) for part in text.split(":")]
-        if len(parts) > 2 or not all(parts):
+        parts = [class_name(part) for part in text.split(":")]
+        slugs = tuple(map(slug, parts))
+        if len(parts) > 2 or not all(slugs):
             raise UserError(
                 f"the class {text!r} should be a name, or two names with a colon: 'market: voices'"
             )
-        if tuple(parts) in seen:
+        if slugs in seen:
             raise UserError(f"the class {text!r} is listed twice")
-        seen.add(tuple(parts))
+        seen.add(slugs)
         coarse, *fine = parts
-        groups[coarse] = [*groups.get(coarse, []), *fine]
+        names.setdefault(slugs[0], coarse)
+        members[slugs[0]] = [*members.get(slugs[0], []), *fine]
+    groups = {names[key]: fine for key, fine in members.items()}
     if not groups or sum(map(len, groups.values())) + len(groups) > MAX_CLASSES:
         raise UserError(f"there should be at least one class, and at most {MAX_CLASSES}")
     numbered = list(enumerate(groups.items(), start=1))
@@ -130,6 +145,39 @@ class LabelResolver:
         """Return the label of a class name; "" if it is mapped to no class, None if it is unknown."""
         renamed = self._renamed.get(slug(text))
         return self._find(text) if renamed is None else renamed
+
+
+def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
+    """Return a pattern for `--group` if most names of recordings share their beginning with another name.
+
+    Such are the slices of one source: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``.
+
+    Returns
+    -------
+    pattern : str
+        For the part of a name before the first hyphen or underscore.
+    example : list of str
+        Two of the names that share it.
+
+    Examples
+    --------
+    >>> related_names(["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"])
+    ('^([^-]+)-', ['134717-0-0-1.wav', '134717-0-0-23.wav'])
+    >>> related_names(["tram-1.wav", "tram-2.wav", "tram-3.wav", "bell.wav"]) is None
+    True
+    """
+    names = sorted(set(names))
+    for separator in "-_":
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            before, found, _ = name.partition(separator)
+            groups.setdefault(before if found else name, []).append(name)
+        families = [members for members in groups.values() if len(members) > 1]
+        shared = sum(map(len, families))
+        # One beginning that nearly all have is a word, not a source.
+        if len(families) > 1 and shared >= len(names) / 2 and max(map(len, families)) <= len(names) / 2:
+            return f"^([^{separator}]+){separator}", families[0][:2]
+    return None
 
 
 def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int) -> dict[str, str]:

@@ -114,7 +114,7 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
     for node in model.graph.node:  # the exporter notes stack traces with paths of this machine
         del node.metadata_props[:]
         node.doc_string = ""
-    labels = {"labels": json.dumps(tagger.taxonomy.labels), "sample_rate": str(SAMPLE_RATE)}
+    labels = {"labels": json.dumps(tagger.taxonomy.names), "sample_rate": str(SAMPLE_RATE)}
     onnx.helper.set_model_props(model, properties | labels)
     with atomic_write(path) as partial:
         onnx.save(model, partial)
@@ -218,7 +218,7 @@ def compare_with_pytorch(
     return result
 
 
-TEMPLATE = "model_card.md.jinja"
+TEMPLATE, OWN_TEMPLATE = "model_card.md.jinja", "own_model_card.md.jinja"
 
 
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
@@ -243,3 +243,50 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
 
     path = Path(__file__).parent / TEMPLATE
     return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)
+
+
+def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
+    """Return the model card of a custom tagger as Markdown.
+
+    Parameters
+    ----------
+    metrics, details : dict
+        Contents of metrics.json and details.json of its project.
+    **content
+        The other variables of the template ``own_model_card.md.jinja``.
+    """
+
+    def figure(split: str, level: str, key: str) -> str:
+        interval = details["ci95"][split][level][key]
+        return f"{metrics[split][level][key]:.3f}" + (
+            " [{:.3f}, {:.3f}]".format(*interval) if interval else ""
+        )
+
+    places = [(split, level) for split, levels in details["chance"].items() for level in levels]
+    titles = {
+        "micro_auprc": "micro AUPRC",
+        "macro_auprc": "macro AUPRC",
+        "micro_f1": "micro F1 at the thresholds",
+    }
+    rows = [[title, *(figure(*place, key) for place in places)] for key, title in titles.items()]
+    chance = [f"{details['chance'][split][level]['micro_auprc']:.3f}" for split, level in places]
+    heads = [f"{level}, {'out of fold' if split == 'train' else split}" for split, level in places]
+    classes = [
+        [name, f"{row['threshold']:.2f}", str(row["train"]["positives"]),
+         "–" if row["train"]["auprc"] is None else f"{row['train']['auprc']:.3f}"]
+        for name, row in details["labels"].items()
+    ]  # fmt: skip
+    validate = details["clips"].get("validate")
+    return render_template(
+        Path(__file__).parent / OWN_TEMPLATE,
+        details=details,
+        validate=f"; {validate} validate clips were kept apart" if validate else "",
+        figures=_table(["", *heads], [*rows, ["micro AUPRC by chance", *chance]]),
+        classes=_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
+        **content,
+    )
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows])

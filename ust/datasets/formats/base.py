@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ust.audio.suffixes import list_recordings
-from ust.util.errors import UserError, shorten
+from ust.util.errors import UserError, plural, shorten
 from ust.util.names import find_file, nfc
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
@@ -80,10 +80,15 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class MissingRecording:
-    """Result of a failed search for a recording: the reason, and the recordings that the name may mean."""
+    """Result of a failed search for a recording: the reason, and the recordings that the name may mean.
+
+    `name` and `folder` are set if there is no such recording in the folder.
+    """
 
     reason: str
     candidates: tuple[Path, ...] = ()
+    name: str = ""
+    folder: str = ""
 
 
 @dataclass
@@ -100,6 +105,20 @@ class ImportedLabels:
 
     annotations: list[Annotation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _missing: dict[str, tuple[int, list[str], int]] = field(default_factory=dict, repr=False)
+
+    def _add_missing(self, where: str, missing: MissingRecording) -> None:
+        """Add a recording that its folder does not have; all of one folder share a line of `problems`."""
+        index, names, lines = self._missing.get(missing.folder, (len(self.problems), [], 0))
+        names = names if missing.name in names else [*names, missing.name]
+        self._missing[missing.folder] = index, names, lines + 1
+        if index == len(self.problems):
+            self.problems.append(f"{where}: {missing.reason}")
+        else:
+            self.problems[index] = (
+                f"{plural(len(names), 'recording')} of {lines + 1} lines not found in {missing.folder}: "
+                f"{shorten(names)}; --audio FOLDER sets the folder of the recordings"
+            )
 
     @property
     def usable(self) -> bool:
@@ -136,6 +155,9 @@ class ImportedLabels:
         annotator, group, split : str
             See `Annotation`.
         """
+        if isinstance(recording, MissingRecording) and recording.folder and not problem:
+            self._add_missing(where, recording)
+            return
         if isinstance(recording, MissingRecording):
             self.problems.append(f"{where}: {problem and f'{problem}; '}{recording.reason}")
             self.annotations += [
@@ -210,7 +232,8 @@ class RecordingIndex:
         if candidates:
             names = shorten([str(path.relative_to(self.folder)) for path in candidates])
             return MissingRecording(f"{name!r} may be {names}", tuple(candidates))
-        return MissingRecording(f"there is no recording {name!r} in {self.folder}")
+        reason = f"there is no recording {name!r} in {self.folder}; --audio FOLDER sets another folder"
+        return MissingRecording(reason, name=name, folder=str(self.folder))
 
 
 def _common_tail(first: list[str], second: tuple[str, ...]) -> int:

@@ -82,7 +82,8 @@ def _split(fold: str, options: ImportOptions) -> str:
 
 def _find_recording(folder: Path, name: str) -> Path | MissingRecording:
     """Return the recording with a relative name."""
-    return find_file(folder, name) or MissingRecording(f"there is no recording {folder / name}")
+    reason = f"there is no recording {folder / name}; --audio FOLDER sets another folder"
+    return find_file(folder, name) or MissingRecording(reason, name=name, folder=str(folder))
 
 
 def read_esc50(path: Path, options: ImportOptions) -> ImportedLabels:

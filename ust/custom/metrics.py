@@ -1,0 +1,199 @@
+"""Metrics of a custom tagger: AUPRC (average precision), F1 at its thresholds, bootstrap intervals."""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from ust.custom.training import UNLABELLED, TrainingResult, extrapolate_to_twice_the_clips
+from ust.evaluation.curves import calibration_errors
+from ust.evaluation.evaluation import Evaluation
+from ust.util.seeding import random_stream
+
+CONFIDENCE = 0.95
+MIN_POSITIVES = 10  # fewer positives give no interval
+BATCH = 100  # resamples at a time, to bound memory
+
+
+def compute_metrics(
+    result: TrainingResult, *, bootstrap: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute the contents of metrics.json and details.json.
+
+    Returns
+    -------
+    metrics : dict
+        For each split (``train``: out-of-fold predictions) and level ``micro_auprc``, ``macro_auprc``,
+        ``micro_f1`` and ``calibration_error``; ``twice_the_clips``: extrapolated micro AUPRC, or null.
+    details : dict
+        ``clips`` by split; by split and level ``ci95`` (null with too few positives) and ``chance`` (AUPRC of
+        a constant prediction); ``labels``: threshold and, by split, positives, AUPRC and F1 of each label.
+    """
+    stored = result.model["about"].get("thresholds", {})
+    metrics: dict[str, Any] = {}
+    details: dict[str, Any] = {
+        "clips": {{UNLABELLED: "unlabelled"}.get(split, split): len(table)
+                  for split, table in result.predicted.items()},
+        "ci95": {}, "chance": {}, "ece_uncalibrated": {},
+        "labels": {name: {"threshold": stored.get(label, 0.5)}
+                   for label, name in zip(result.taxonomy.labels, result.taxonomy.names, strict=True)},
+    }  # fmt: skip
+    names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
+    for split, evaluation in result.evaluations.items():
+        calibration = calibration_errors(evaluation, result.model)
+        details["ece_uncalibrated"][split] = calibration.get("ece_uncalibrated", {})
+        metrics[split], details["ci95"][split], details["chance"][split] = {}, {}, {}
+        for level in evaluation.taxonomy.levels:
+            labels = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
+            thresholds = np.array([stored.get(label, 0.5) for label in labels])
+            truth, predicted, known = _known_cells(evaluation, level)
+            figures = scores(truth, predicted, thresholds, np.ones((1, len(truth))))
+            headlines = {name: float(figures[name][0]) for name in ("micro_auprc", "macro_auprc", "micro_f1")}
+            metrics[split][level] = headlines | {"calibration_error": calibration["ece"][level]}
+            details["chance"][split][level] = {
+                "micro_auprc": float(truth.sum() / max(known.sum(), 1)),
+                "macro_auprc": float(
+                    (truth.sum(axis=0) / np.maximum(known.sum(axis=0), 1))[truth.any(axis=0)].mean()
+                )
+                if truth.any()
+                else 0.0,
+            }
+            details["ci95"][split][level] = _intervals(
+                evaluation, level, thresholds, headlines, count=bootstrap, seed=seed
+            )
+            for column, label in enumerate(labels):
+                details["labels"][names[label]][split] = {
+                    "positives": int(truth[:, column].sum()),
+                    "auprc": _number(figures["class_auprc"][0, column]),
+                    "f1": _number(figures["class_f1"][0, column]),
+                }
+    metrics["twice_the_clips"] = extrapolate_to_twice_the_clips(result.curve)
+    return _rounded(metrics), _rounded(details)
+
+
+def scores(
+    truth: np.ndarray, predicted: np.ndarray, thresholds: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Compute the metrics of a level for several weightings of the clips.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray [shape=(clips, labels)]
+    thresholds : numpy.ndarray [shape=(labels,)]
+    weights : numpy.ndarray [shape=(weightings, clips)]
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``micro_auprc``, ``macro_auprc`` (mean over the labels with positives) and ``micro_f1``
+        [shape=(weightings,)]; ``class_auprc`` and ``class_f1`` [shape=(weightings, labels)], NaN without
+        positives.
+    """
+    labels = truth.shape[1]
+    areas = np.stack(
+        [average_precision(truth[:, k], predicted[:, k], weights) for k in range(labels)], axis=1
+    )
+    positive = predicted >= thresholds
+    tp, either = weights @ (positive & truth), weights @ (positive.astype(int) + truth)
+    occurs = weights @ truth > 0
+    return {
+        "micro_auprc": average_precision(
+            truth.ravel(), predicted.ravel(), np.repeat(weights, labels, axis=1)
+        ),
+        "macro_auprc": np.nansum(areas, axis=1) / np.maximum(occurs.sum(axis=1), 1),
+        "micro_f1": 2 * tp.sum(axis=1) / np.maximum(either.sum(axis=1), 1),
+        "class_auprc": areas,
+        "class_f1": np.where(occurs, 2 * tp / np.maximum(either, 1), np.nan),
+    }
+
+
+def average_precision(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute the average precision of one label for several weightings of the clips.
+
+    It is `sklearn.metrics.average_precision_score`: precision, weighted by the increase of recall, so that
+    a constant prediction scores the share of positives.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray [shape=(clips,)]
+    weights : numpy.ndarray [shape=(weightings, clips)]
+
+    Returns
+    -------
+    numpy.ndarray [shape=(weightings,)]
+        NaN without positives.
+    """
+    order = np.argsort(-predicted, kind="stable")
+    ordered, weights = predicted[order], weights[:, order]
+    last = np.append(ordered[1:] < ordered[:-1], True)  # equal predictions count together
+    tp = np.cumsum(weights * truth[order], axis=1)[:, last]
+    precision = tp / np.maximum(np.cumsum(weights, axis=1)[:, last], 1e-12)
+    with np.errstate(invalid="ignore"):
+        return (np.diff(tp, axis=1, prepend=0) * precision).sum(axis=1) / tp[:, -1]
+
+
+def _intervals(
+    evaluation: Evaluation,
+    level: str,
+    thresholds: np.ndarray,
+    figures: dict[str, float],
+    *,
+    count: int,
+    seed: int,
+) -> dict[str, list[float] | None]:
+    """Resample recordings and return the interval of each figure, None with too few positives."""
+    truth, predicted, _ = _known_cells(evaluation, level)
+    if truth.sum() < MIN_POSITIVES:
+        return dict.fromkeys(figures)
+    recordings, recording = np.unique(evaluation.sensors, return_inverse=True)
+    rng = random_stream(seed, "bootstrap", "sensors")
+    size = len(recordings)
+    drawn = rng.multinomial(size, np.full(size, 1 / size), size=count)[:, recording].astype(float)
+    resampled = [
+        scores(truth, predicted, thresholds, drawn[start : start + BATCH]) for start in range(0, count, BATCH)
+    ]
+    return {
+        name: bias_corrected_interval(np.concatenate([each[name] for each in resampled]), figure)
+        for name, figure in figures.items()
+    }
+
+
+def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | None:
+    """Return the bias-corrected 95 % interval of a figure from its resampled values.
+
+    Resampled AUPRCs are biased, since duplicates of a clip rank alike; plain percentiles may even leave out
+    the figure itself. None if the figure lies outside 95 % of the values, as with too few clips.
+
+    References
+    ----------
+    Efron, Better Bootstrap Confidence Intervals, JASA 1987.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    below = float(np.mean(values < figure) + np.mean(values == figure) / 2)
+    if not tail < below < 1 - tail:
+        return [figure, figure] if (values == figure).all() else None
+    bias, z = norm.ppf(below), norm.ppf(1 - tail)
+    low, high = np.quantile(values, [norm.cdf(2 * bias - z), norm.cdf(2 * bias + z)])
+    return [min(float(low), figure), max(float(high), figure)]
+
+
+def _known_cells(evaluation: Evaluation, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return truth, predictions and where the truth is known [shape=(clips, labels)].
+
+    Unknown labels count as absent and are ranked last, so that they change no metric.
+    """
+    known = ~np.isnan(evaluation.truth[level].astype(float))
+    return evaluation.truth[level] == 1, np.where(known, evaluation.predicted[level], -1.0), known
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Round every number to four decimals."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
