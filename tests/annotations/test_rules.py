@@ -5,12 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-<<<<<<< HEAD:tests/test_rules.py
-from ruamel.yaml import YAML
 from scipy.optimize import minimize
-=======
 from volunteers import POOLED, ROWS, crowd, people
->>>>>>> main:tests/annotations/test_rules.py
 
 from ust.annotations.rules import pooled
 from ust.annotations.rules.fraction import estimate_fraction
@@ -27,13 +23,7 @@ from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError
 
-<<<<<<< HEAD:tests/test_rules.py
-ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
-POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
 LISTENING = {"listener": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rounds": 3}
-=======
-LISTENING = {"feature": "mn", "penalty": 1.0, "folds": 2, "rounds": 3}
->>>>>>> main:tests/annotations/test_rules.py
 
 
 def options(name):
