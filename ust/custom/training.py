@@ -188,12 +188,12 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the rule needs embeddings.
+        If the rule needs a listener.
     """
     rule, settings = read_rule(collection.folder / PARAMS, name)
-    if rule.needs_embeddings:
+    if rule.has_listener:
         raise UserError(
-            f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
+            f"{collection.folder / PARAMS}: the rule of {name} needs a listener; choose another rule"
         )
     annotations = collection.annotations()
     labels = rule.aggregate(annotations, collection.taxonomy, settings)

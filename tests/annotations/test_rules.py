@@ -3,15 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
+from scipy.optimize import minimize
+from volunteers import POOLED, ROWS, crowd, people
 
 from ust.annotations.rules import pooled
 from ust.annotations.rules.fraction import estimate_fraction
 from ust.annotations.rules.pooled import (
-    Pooled,
     combine_coarse,
     estimate_pooled,
     fit_annotator_model,
@@ -24,9 +23,7 @@ from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError
 
-ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
-POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
-LISTENING = {"feature": "mn", "penalty": 1.0, "folds": 2, "rounds": 3}
+LISTENING = {"listener": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rounds": 3}
 
 
 def options(name):
@@ -34,38 +31,6 @@ def options(name):
     if name == "relabel":
         return Relabel(**dict(POOLED), **LISTENING)
     return RULES[name].settings(**{key: value for key, value in ROWS[name].items() if key != "rule"})
-
-
-def people(taxonomy, votes, split="train"):
-    """Annotations from (clip, annotator, {label: presence}); the rest is 0, the name has the sensor."""
-    rows = []
-    for clip, annotator, said in votes:
-        row = {"split": split, "sensor_id": clip[:2], "audio_filename": clip, "annotator_id": annotator}
-        row |= dict.fromkeys(taxonomy.labels, 0)
-        for label, value in said.items():
-            row[label] = value
-            group = label.split("-")[0]
-            if value == 1 and group in "12345678":
-                row[next(name for name in taxonomy.coarse if name.startswith(f"{group}_"))] = 1
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def crowd(taxonomy, *, clips=120, seed=0, coins=0):
-    """Votes of three careful volunteers a clip, and of `coins` who toss one; and the truth."""
-    rng, tosses = np.random.default_rng(seed), np.random.default_rng(seed + 1)
-    fine = list(taxonomy.fine)
-    votes, truth = [], []
-    for index in sorted(range(clips), key=lambda index: (index % 6, index)):  # as their names are sorted
-        there = {fine[i] for i in rng.choice(len(fine), rng.integers(0, 3), replace=False)}
-        truth.append([label in there for label in fine])
-        name = f"{index % 6:02d}_{index:06d}.wav"
-        for _ in range(3):
-            heard = {label: 1 for label in there if rng.random() < 0.7}
-            votes.append((name, int(rng.integers(1, 30)), heard))
-        for coin in range(coins):
-            votes.append((name, 1000 + coin, {label: int(tosses.random() < 0.5) for label in fine}))
-    return people(taxonomy, votes), np.array(truth)
 
 
 def test_the_fraction_counts_asked_annotators_only(taxonomy):
@@ -81,7 +46,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     annotations, truth = crowd(taxonomy)
     extra = {}
     names = collect_votes(annotations, taxonomy).clips
-    if RULES[name].needs_embeddings:
+    if RULES[name].has_listener:
         extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     agreed[list(taxonomy.fine)] = truth.astype(int)
@@ -253,7 +218,7 @@ class TestRelabel:
         votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(2)
         sounds = truth @ rng.normal(size=(truth.shape[1], 40)) + 0.3 * rng.normal(size=(len(truth), 40))
-        found = estimate_relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
+        found = estimate_relabel(votes, options("relabel"), embeddings=pd.DataFrame(sounds, votes.clips))
         fine = slice(len(taxonomy.coarse), None)
         before, after = (np.abs(v[:, fine] - truth).mean() for v in (estimate_pooled(votes, POOLED), found))
         assert after < 0.7 * before
@@ -265,17 +230,56 @@ class TestRelabel:
         sounds = pd.DataFrame(np.random.default_rng(2).normal(size=(len(votes.clips), 8)), votes.clips)
         other = sounds.copy()
         other.loc[votes.clips[votes.split == "validate"]] = 7.0
-        a, b = (estimate_relabel(votes, options("relabel"), table) for table in (sounds, other))
+        a, b = (estimate_relabel(votes, options("relabel"), embeddings=table) for table in (sounds, other))
         np.testing.assert_array_equal(a, b)
         scored = votes.split == "validate"
         np.testing.assert_array_equal(a[scored], estimate_pooled(votes, POOLED)[scored])
+
+    def test_predictions_add_evidence_to_the_votes(self, taxonomy):
+        """By the definition: Platt-scaled log odds less those of the prevalence, in one round."""
+        annotations, truth = crowd(taxonomy)
+        votes = collect_votes(annotations, taxonomy)
+        rng = np.random.default_rng(3)
+        fine = slice(len(taxonomy.coarse), None)
+        values = rng.uniform(0.05, 0.2, (len(votes.clips), len(taxonomy.labels)))
+        values[:, fine] = np.where(truth, rng.uniform(0.3, 0.9, truth.shape), values[:, fine])
+        predictions = pd.DataFrame(values, votes.clips, list(taxonomy.labels))
+        once = options("relabel").model_copy(update={"rounds": 1})
+        found = estimate_relabel(votes, once, predictions=predictions)
+        voted = estimate_pooled(votes, POOLED)
+        column = int(np.argmax(truth.sum(axis=0))) + len(taxonomy.coarse)
+        score, label = np.log(values[:, column] / (1 - values[:, column])), voted[:, column]
+        score = (score - score.mean()) / score.std()
+
+        def loss(parameters):
+            logits = parameters[0] * score + parameters[1]
+            return (np.logaddexp(0, logits) - label * logits).sum() + parameters[0] ** 2 / 2
+
+        scale, shift = minimize(loss, [1.0, 0.0]).x
+        odds = np.log(label / (1 - label)) + scale * score + shift
+        odds -= np.log(label.mean() / (1 - label.mean()))
+        np.testing.assert_allclose(found[:, column], 1 / (1 + np.exp(-odds)), atol=2e-3)
+        before, after = (np.abs(v[:, fine] - truth).mean() for v in (voted, found))
+        assert after < 0.7 * before
+
+    def test_predictions_may_be_of_some_clips_and_some_labels(self, taxonomy):
+        annotations, _ = crowd(taxonomy)
+        votes = collect_votes(annotations, taxonomy)
+        values = np.random.default_rng(2).uniform(size=(20, len(taxonomy.labels)))
+        values[:, 5] = 0.0  # a label that the file does not have
+        predictions = pd.DataFrame(values, votes.clips[:20], list(taxonomy.labels))
+        found = estimate_relabel(votes, options("relabel"), predictions=predictions)
+        voted = estimate_pooled(votes, POOLED)
+        np.testing.assert_array_equal(found[20:], voted[20:])
+        np.testing.assert_allclose(found[:20, 5], voted[:20, 5], atol=0.01)
+        assert not np.allclose(found[:20, 6], voted[:20, 6], atol=0.01)
 
     def test_too_few_sensors_for_the_folds(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.zeros((len(votes.clips), 2)), votes.clips)
         with pytest.raises(UserError, match=r"of 6 sensor\(s\), too few for 9 folds; set folds lower"):
-            estimate_relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
+            estimate_relabel(votes, options("relabel").model_copy(update={"folds": 9}), embeddings=sounds)
 
 
 class TestVerified:
