@@ -24,11 +24,11 @@ def read(folder: Path) -> tuple:
     from ust.datasets.collection import Collection
     from ust.features.store import open_feature_files
     from ust.models.examples import select_examples
-    from ust.training.systems import read_system
+    from ust.training.registry import read_system
 
     collection = Collection(folder)
     system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate_labels(collection, system.labels)
+    labels = aggregate_labels(collection, system.row.labels)
     columns = list(collection.taxonomy.labels)
     sensors = collection.clips()["sensor_id"].to_dict()
     parts = []
@@ -52,16 +52,19 @@ class Learner:
         import torch
 
         from ust.models.checkpoints import build_initialized
+        from ust.models.examples import TensorExamples
         from ust.training.trainer import fit_classifier
 
-        system = self.system
+        system, settings = self.system, self.system.training
         shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
         outputs = self.y.shape[1]
-        network = build_initialized(system.architecture, system.config, outputs, shapes, system.seed, name)
-        steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
-        steps["mixup_alpha"] = system.mixup
-        values, targets = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
-        fit_classifier(network, values, targets, name=name, weight_decay=self.decay, **steps)
+        network = build_initialized(
+            system.row.architecture, system.network, outputs, shapes, settings.seed, name
+        )
+        steps = {key: getattr(settings, key) for key in ("lr", "batch_size", "max_epochs", "seed", "mixup")}
+        values = dict.fromkeys(system.inputs, torch.from_numpy(self.x[rows]))
+        examples = TensorExamples(values, torch.from_numpy(self.y[rows]))
+        fit_classifier(network, examples, name=name, weight_decay=self.decay, **steps)
         return network.eval()
 
     def __call__(self, rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
@@ -87,7 +90,7 @@ class Learner:
 def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: int) -> list[float]:
     """Scores on validate after each batch of labels."""
     from ust.custom.active_learning import STRATEGIES, ReviewState
-    from ust.training.flat import flat_score
+    from ust.training.train import flat_score
     from ust.util.seeding import random_stream
 
     score = flat_score(list(learner.taxonomy.labels), validate[1] > 0.5, learner.taxonomy)

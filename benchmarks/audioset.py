@@ -23,6 +23,7 @@ from ust.annotations.audioset import class_indices, classes_of_labels
 from ust.annotations.taxonomy import read_taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet
+from ust.models.outputs import raise_coarse_to_fine
 from ust.tagging.audioset import prepare_audioset
 from ust.tagging.tagger import Tagger, fit_length, read_recording
 
@@ -71,7 +72,7 @@ def main() -> None:
         config = AudioSet.Config(classes=classes_of_labels(taxonomy), typical=share, scale=1.0, shift=0.0)
         network = AudioSet(config, len(taxonomy.labels), {"embedding": (CLASSES + 1,)})
         network.typical.copy_(share * network._sum_odds(torch.from_numpy(typical).unsqueeze(0))[0])
-        values = network(torch.from_numpy(logits)).numpy()
+        values = raise_coarse_to_fine(network(torch.from_numpy(logits)), taxonomy).numpy()
         coarse = average_precision_score(targets[:, :k].ravel(), values[:, :k].ravel())
         fine = average_precision_score(targets[:, k:].ravel(), values[:, k:].ravel())
         fit = LogisticRegression(C=1e6).fit(values[:, occurs].reshape(-1, 1), targets[:, occurs].ravel())

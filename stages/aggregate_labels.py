@@ -1,13 +1,14 @@
 """Aggregate what the annotators said to one label vector per clip, by a rule of params.yaml."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write split, audio_filename, then the labels, coarse first."""
     parser = argparse.ArgumentParser(prog="python -m stages.aggregate_labels", description=__doc__)
     parser.add_argument("labels", help="a row of labels in params.yaml")
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out"])
+    args = parse_args(parser, writes=["out"], argv=argv)
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.rules.config import read_rule

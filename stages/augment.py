@@ -1,19 +1,20 @@
 """Write augmented variants of train clips: pitch shift, volume change, background noise."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args, progress
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the chosen variants below the output folder; an empty folder when none is enabled."""
     parser = argparse.ArgumentParser(prog="python -m stages.augment", description=__doc__)
     parser.add_argument("audio", type=Path, help="folder with train/")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"], argv=argv)
 
     from joblib import Parallel, delayed
 

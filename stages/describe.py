@@ -1,6 +1,7 @@
 """Describe the data: label counts, agreement of annotators, and the features of one clip."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write label_counts.csv, agreement.csv and features.png, the report's Figure 1."""
     parser = argparse.ArgumentParser(prog="python -m stages.describe", description=__doc__)
     parser.add_argument("annotations", type=Path, help="annotations.csv")
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="for the names of the features"
     )
-    args = parse_args(parser)
+    args = parse_args(parser, argv=argv)
 
     from ust.annotations.agreement import label_agreement, label_counts
     from ust.annotations.annotations import read_annotations, read_coarse_mode

@@ -2,13 +2,14 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import from_project, run_stage
 from ust.cli.console import log, log_done, parse_args, progress
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write annotations.csv, dcase-ust-taxonomy.yaml, dataset.json and audio/<split>/."""
     parser = argparse.ArgumentParser(prog="python -m stages.download", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write")
@@ -18,7 +19,7 @@ def main() -> None:
         default=os.environ.get("UST_ZENODO") or "https://zenodo.org",
         help="a mirror's address, by default $UST_ZENODO",
     )
-    args = parse_args(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"], argv=argv)
 
     from dataclasses import asdict
 

@@ -1,20 +1,21 @@
-"""Average trained systems, by shares that suit their out-of-fold predictions of the train clips."""
+"""Average trained systems, with weights fitted on their out-of-fold predictions of the train clips."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
-    """Write a folder that is read as any other system is, of copies of its members."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the folder of an ensemble, with copies of its members."""
     parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__)
     parser.add_argument("members", type=Path, nargs="+", help="folders of the stages train and ensemble")
     parser.add_argument("labels", type=Path, help="CSV of the stage aggregate_labels")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="folder for the ensemble")
-    args = parse_args(parser, replaces=["out"])
+    args = parse_args(parser, replaces=["out"], argv=argv)
 
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy

@@ -10,7 +10,7 @@ values differ from the commit's.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,14 +23,14 @@ HEADERS = ("micro AUPRC", "micro F1", "macro AUPRC")
 Metrics = dict[str, dict[str, dict[str, float]]]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the JSON from standard input and print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.experiments",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parse_args(parser)
+    parse_args(parser, argv=argv)
     try:
         shown = json.load(sys.stdin)
     except ValueError:

@@ -1,6 +1,7 @@
 """Compute a feature of all clips and variants, a spectrogram or an embedding, to HDF5."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from stages import run_stage
 from ust.cli.console import log_done, parse_args, parse_shard, progress
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write clip, variant and split of each row, and the feature, an array of one shape per row."""
     parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__)
     parser.add_argument("feature", help="a row of spectrograms or embeddings in params.yaml")
@@ -24,7 +25,7 @@ def main() -> None:
         help="compute one share of N; a run without this writes the file",
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out"])
+    args = parse_args(parser, writes=["out"], argv=argv)
     share = parse_shard(args.shard)
 
     from ust.features.extraction import Extraction, extract_shard

@@ -1,13 +1,14 @@
 """Score rules of label aggregation against the ground truth, from the volunteers' votes alone."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log, log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write each rule's figures, and with --details what a curator of the data would look at."""
     parser = argparse.ArgumentParser(prog="python -m stages.label_quality", description=__doc__)
     parser.add_argument("annotations", type=Path, help="annotations.csv")
@@ -19,7 +20,7 @@ def main() -> None:
     )
     parser.add_argument("--without-seconds", action="store_true", help="so that equal runs write equal files")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out"])
+    args = parse_args(parser, writes=["out"], argv=argv)
 
     import time
 

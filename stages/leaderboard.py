@@ -19,7 +19,13 @@ from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file
 from stages.preset import apply_changes
 from ust.cli.console import log, log_done, parse_args, progress, run_command
 
-TRAINED_BY = {"systems": "train", "hierarchies": "train_hierarchy", "ensembles": "ensemble"}  # table: stage
+# The stage that trains the rows of each table.
+TRAINED_BY = {
+    "systems": "train",
+    "hierarchies": "train_hierarchy",
+    "pretrained": "train_pretrained",
+    "ensembles": "ensemble",
+}
 MODEL_KEYS = ("flat", "first", "second", "model")  # keys of rows that name a trained model
 LINKS = ("dvc.yaml", ".dvcignore", "stages", "ust")  # of the project, in the workspace
 
@@ -51,7 +57,7 @@ def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
         for key in row.keys() & set(MODEL_KEYS):
             add(*find_row(params, row[key]), seed)  # before this row: an ensemble follows its members
             row[key] = name_with_seed(row[key], seed)
-        if "seed" in params.get(row.get("recipe"), {}):
+        if "seed" in params.get(row.get("trainer"), {}):
             row["seed"] = seed
         rows[table][name_with_seed(name, seed)] = row
 

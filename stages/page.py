@@ -1,13 +1,14 @@
 """Write the page: figures, learning curves, and each system's mistakes and hits to see and to hear."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args, progress
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.page", description=__doc__)
     parser.add_argument("out", type=Path, help="HTML file to write")
@@ -25,12 +26,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
     parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    return parse_args(parser, writes=["out"])
+    return parse_args(parser, writes=["out"], argv=argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write one page that needs nothing else."""
-    args = arguments()
+    args = arguments(argv)
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.labels import read_labels
@@ -52,7 +53,7 @@ def main() -> None:
 
     params = read_yaml(args.params)
     systems = list(params["checkpoints"])
-    trained = [*params["systems"], *params["hierarchies"]]
+    trained = [*params["systems"], *params["hierarchies"], *params["pretrained"]]
     history = combine_histories([args.history / f"{name}.csv" for name in trained])
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))

@@ -1,13 +1,14 @@
 """Predict the labels of a split with a trained system, in the official submission layout."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write audio_filename, the 29 fine columns and the 8 coarse ones."""
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
     parser.add_argument("checkpoint", help="a row of checkpoints in params.yaml")
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out", "train"])
+    args = parse_args(parser, writes=["out", "train"], argv=argv)
 
     from ust.annotations.annotations import AS_GIVEN, read_annotations
     from ust.annotations.labels import scorable_clips

@@ -1,13 +1,14 @@
 """Package a checkpoint's predictions as a submission to the challenge, and check the package."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write <label>.output.csv and <label>.meta.yaml, and the official figures."""
     parser = argparse.ArgumentParser(prog="python -m stages.submit", description=__doc__)
     parser.add_argument("checkpoint", help="its name")
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the submission")
     parser.add_argument("out_metrics", type=Path, help="JSON file to write the headline metrics to")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["out_metrics"], replaces=["out"])
+    args = parse_args(parser, writes=["out_metrics"], replaces=["out"], argv=argv)
 
     import shutil
 

@@ -1,13 +1,14 @@
 """Set the figures of all systems side by side: the report's Tables 3 and 4, and a CSV for each plot."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write table.md, table.csv, and the plots' tables with a column that names the system."""
     parser = argparse.ArgumentParser(prog="python -m stages.table", description=__doc__)
     parser.add_argument("metrics", type=Path, help="folder of the CHECKPOINT.json with details")
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("csv", type=Path, help="file to write")
     parser.add_argument("plots", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the names of all rows")
-    args = parse_args(parser, writes=["markdown", "csv"], replaces=["plots"])
+    args = parse_args(parser, writes=["markdown", "csv"], replaces=["plots"], argv=argv)
 
     from ust.reports.tables import (
         combine_curves,
@@ -32,16 +33,16 @@ def main() -> None:
     from ust.util.folders import atomic_folder
 
     params = read_yaml(args.params)
-    systems = params["systems"] | params["hierarchies"]
+    systems = params["systems"] | params["hierarchies"] | params["pretrained"]
     names = list(params["checkpoints"])
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in names}
-    recipes = {
-        name: systems.get(row["model"].split("/")[0], {}).get("recipe", "ensemble")
+    trainers = {
+        name: systems.get(row["model"].split("/")[0], {}).get("trainer", "ensemble")
         for name, row in params["checkpoints"].items()
     }
     rows = {name: table_row(name, found) for name, found in metrics.items()}
-    baselines = [rows[name] for name in names if recipes[name] == "train_baseline"]
-    others = [rows[name] for name in names if recipes[name] != "train_baseline"]
+    baselines = [rows[name] for name in names if trainers[name] == "train_baseline"]
+    others = [rows[name] for name in names if trainers[name] != "train_baseline"]
 
     metadata = metrics[names[0]]["rests_on"]
     text = f"{metadata['clips']} {metadata['split']} clips of the data source '{metadata.get('data_source')}'"

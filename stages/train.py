@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,52 +14,54 @@ from stages import run_stage
 from ust.cli.console import log, log_done, parse_args, progress
 
 if TYPE_CHECKING:
-    from ust.training.config import SystemConfig
-    from ust.training.work import TrainingData
+    from ust.training.config import System
+    from ust.training.context import TrainingData
+    from ust.training.trainer import Epoch
 
 
 class History:
-    """What each epoch of each network came to, as a table, and a line of the log for each."""
+    """Learning curves of all networks, as a table; logs one line per epoch."""
 
     def __init__(self, system: str) -> None:
         self.system, self.rows = system, []
 
-    def on_epoch(self, node: str, epoch: Any) -> None:
-        """Add an epoch, and say how it went."""
+    def on_epoch(self, node: str, epoch: "Epoch") -> None:
+        """Add an epoch and log its figures."""
         self._add(node, epoch)
         text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
-    def on_resume(self, node: str, epochs: list[Any]) -> None:
-        """Add the epochs that a training goes on from."""
+    def on_resume(self, node: str, epochs: "list[Epoch]") -> None:
+        """Add the epochs before a resumed training."""
         for epoch in epochs:
             self._add(node, epoch)
         log.info("%s: going on after epoch %d", node or self.system, len(epochs))
 
-    def _add(self, node: str, epoch: Any) -> None:
+    def _add(self, node: str, epoch: "Epoch") -> None:
         network = f"{self.system}/{node}" if node else self.system
         self.rows.append({"network": network, "epoch": epoch.number, **epoch.figures()})
 
     def write(self, path: Path) -> None:
-        """Write ``network, epoch`` and the figures."""
+        """Write a CSV file with the columns ``network``, ``epoch`` and the figures."""
         import pandas as pd
 
         from ust.util.files import atomic_write
 
         with atomic_write(path) as partial:
-            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network: a root of another's
+            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network was trained
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def key(
     args: argparse.Namespace,
-    system: "SystemConfig",
+    system: "System",
     data: "TrainingData",
     threads: int,
     device: str,
     *parallel: Any,
 ) -> str:
-    """Stands for all that the training depends on: what is left of one with another is not gone on from."""
+    """Return a digest of everything that the training depends on; a state with another one is not resumed."""
+    from ust.features.feature import NETWORK_FILE
     from ust.util.digests import digest, file_digest, source_digest, versions
 
     contents = [
@@ -67,13 +69,15 @@ def key(
         for each in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
-    groups = data.train.groups.tolist() if system.has_folds else []
+    # The description of a pretrained network has the digest of its weights.
+    pretrained = [args.pretrained / NETWORK_FILE] if args.pretrained else []
+    groups = data.train.groups.tolist() if system.training.has_folds else []
     settings = {
         "sensors": digest(*groups),
         "name": args.system,
-        "system": system.model_dump(),
+        "system": system.to_dict(),
         "data": [digest(*parts) for parts in contents],
-        "files": [file_digest(path) for path in (args.taxonomy, *root)],
+        "files": [file_digest(path) for path in (args.taxonomy, *root, *pretrained)],
         "compute": [threads, device, *parallel],
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
@@ -82,7 +86,7 @@ def key(
 
 @contextmanager
 def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Path]]:
-    """The folders for the models and for states; other processes than the first write no models."""
+    """Yield the folders for models and for states; only the first process writes into them."""
     from ust.training import distributed
     from ust.util.folders import resumable_folder
 
@@ -96,10 +100,10 @@ def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Pa
             yield Path(scratch), states
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the models of a system and its learning curves."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
-    parser.add_argument("system", help="a row of systems or hierarchies in params.yaml")
+    parser.add_argument("system", help="a row of systems, hierarchies or pretrained in params.yaml")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("labels", type=Path, help="folder of the stages aggregate_labels")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
@@ -109,24 +113,28 @@ def main() -> None:
         "--root", type=Path, help="of a hierarchy with a flat root: that network's checkpoint"
     )
     parser.add_argument(
-        "--pretrained", type=Path, help="folder of the stages weights, of a network that is fine-tuned"
+        "--pretrained", type=Path, help="folder of the stage weights, for a system of a pretrained network"
     )
     parser.add_argument(
-        "--annotations", type=Path, help="annotations.csv, for a recipe whose folds keep sensors apart"
+        "--annotations", type=Path, help="annotations.csv, for a trainer whose folds keep sensors apart"
     )
     parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parse_args(parser, writes=["history"], replaces=["out"])
+    args = parse_args(parser, writes=["history"], replaces=["out"], argv=argv)
 
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.store import open_feature_files
     from ust.training import distributed
-    from ust.training.hierarchical import check_root
-    from ust.training.registry import RECIPES
-    from ust.training.systems import read_system
-    from ust.training.work import TrainingContext, check_inputs, describe_model, training_data
+    from ust.training.context import (
+        TrainingContext,
+        check_inputs,
+        check_root,
+        describe_model,
+        training_data,
+    )
+    from ust.training.registry import TRAINERS, read_system
     from ust.util.config import Compute, read_sections
     from ust.util.device import prepare_device
     from ust.util.digests import source_digest
@@ -135,44 +143,45 @@ def main() -> None:
 
     (compute,) = read_sections(args.params, compute=Compute)
     system = read_system(args.params, args.system)
-    recipe, parallel = RECIPES[system.recipe], ()
-    if compute.processes > 1 and recipe.several_processes:
+    trainer, parallel = TRAINERS[system.row.trainer], ()
+    if compute.processes > 1 and trainer.several_processes:
         parallel = (compute.processes, compute.synchronise)
         if not distributed.is_launched():
-            distributed.launch(compute.processes, ["-m", "stages.train", *sys.argv[1:]])
+            arguments = sys.argv[1:] if argv is None else argv
+            distributed.launch(compute.processes, ["-m", "stages.train", *arguments])
             return
     elif compute.processes > 1:
         if distributed.launch_rank():
-            return  # torchrun started several, of which the first trains
+            return  # of the processes that torchrun started, only the first trains
         log.info(
-            "%s: the recipe %s trains in one process; compute.processes is %d",
-            args.system, system.recipe, compute.processes,
+            "%s: %s trains in one process; compute.processes is %d",
+            args.system, system.row.trainer, compute.processes,
         )  # fmt: skip
-    if getattr(system, "root", None) == "flat":
+    if getattr(system.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():
-            log.setLevel(logging.CRITICAL)  # the first one speaks for all
+            log.setLevel(logging.CRITICAL)  # only the first process logs
     taxonomy = read_taxonomy(args.taxonomy)
-    labels = read_labels(args.labels / f"{system.labels}.csv", taxonomy)
+    labels = read_labels(args.labels / f"{system.row.labels}.csv", taxonomy)
 
     sensors = {}
-    if system.has_folds:
+    if system.training.has_folds:
         if args.annotations is None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
-    cache_gib = system.cache_gib / distributed.world_size()  # each process keeps rows of its own
+    cache_gib = system.training.cache_gib / distributed.world_size()  # each process caches its own rows
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
         data = training_data(system, labels, features, taxonomy, sensors)
         identity = key(args, system, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(system, taxonomy, features)
         metadata["digests"] = {
-            "architecture": source_digest(f"ust/models/{system.architecture}.py", "ust/models/layers.py"),
+            "architecture": source_digest(f"ust/models/{system.row.architecture}.py", "ust/models/layers.py"),
             "features": {name: features[key].digest() for key, name in system.inputs.items()},
         }
         if args.dataset:  # tags of a system that is trained on synthetic sound get a warning
@@ -182,7 +191,7 @@ def main() -> None:
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
-            recipe.fit(system, data, work)
+            trainer.fit(system, data, work)
         if distributed.rank() == 0:
             history.write(args.history)
     log_done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))

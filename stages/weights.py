@@ -1,13 +1,14 @@
 """Write the weights of a pretrained network, downloaded or random, and their description."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages import from_project, run_stage
 from ust.cli.console import log_done, parse_args
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the weights and network.json, which names them."""
     parser = argparse.ArgumentParser(prog="python -m stages.weights", description=__doc__)
     parser.add_argument(
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--mirror", help="address of a folder that has the files to download")
-    args = parse_args(parser)
+    args = parse_args(parser, argv=argv)
 
     from ust.datasets.download import cache_folder, download_file
     from ust.features.registry import read_network, write_network

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 # Before NumPy and PyTorch are imported: the tests run two at a time.
@@ -69,6 +70,14 @@ def aggregate(annotations, taxonomy, *, threshold, soft):
 def aggregate_any(annotations, taxonomy):
     """Labels by the challenge baseline's."""
     return RULES["any"].aggregate(annotations, taxonomy, Anyone())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers():
+    """After each module, stop joblib's worker processes, which stay in the folder of their start."""
+    yield
+    if "commands" in sys.modules:
+        sys.modules["commands"].stop_workers()
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +207,7 @@ def tables(taxonomy):
 def data(stored, tables, taxonomy):
     from tiny import FLAT
 
-    from ust.training.work import training_data
+    from ust.training.context import training_data
 
     return training_data(FLAT, tables[0], stored, taxonomy)
 
@@ -209,7 +218,7 @@ def work(tmp_path, taxonomy, monkeypatch):
     import torch
     from tiny import CPU, Heard, Tiny
 
-    from ust.training.work import TrainingContext
+    from ust.training.context import TrainingContext
 
     heard = Heard()
 

@@ -1,14 +1,17 @@
 """A clone of the project with a tiny city, and commands in it."""
 
 import fcntl
+import filecmp
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from commands import run_python, run_stage, run_ust
 from conftest import ROOT
 from ruamel.yaml import YAML
 
@@ -96,7 +99,40 @@ class Project:
         return self.run("dvc", *words, code=code)
 
     def stage(self, name, *words, code=0):
-        return self.run("python", "-m", f"stages.{name}", *map(str, words), code=code)
+        """Run a stage in this process, or as a process where the clone's source was edited."""
+        if not self.has_this_source():
+            return self.run("python", "-m", f"stages.{name}", *map(str, words), code=code)
+        return self._checked(run_stage(name, words, self.path, self.environment), f"stages.{name}", code)
+
+    def ust(self, *words, code=0):
+        """Run a command of the program `ust` in this process."""
+        return self._checked(run_ust(words, self.path, self.environment), "ust", code)
+
+    def python(self, source):
+        """Run a program in this process."""
+        return self._checked(run_python(source, self.path, self.environment), source, 0)
+
+    def shell(self, command):
+        """Run a command line: stages and `ust` in this process where the shell has nothing else to do."""
+        words = [] if set(command) & set("|&;<>$`*?~#\n") else shlex.split(command)
+        if words[:2] == ["python", "-m"] and words[2].startswith("stages."):
+            return self.stage(words[2].removeprefix("stages."), *words[3:])
+        if words[:1] == ["ust"]:
+            return self.ust(*words[1:])
+        return self.run("bash", "-euo", "pipefail", "-c", command)
+
+    def has_this_source(self):
+        """Whether the folder holds the same source as the tests import, by links or as copies."""
+        return self.path == ROOT or all(
+            (self.path / file).is_file() and filecmp.cmp(self.path / file, ROOT / file)
+            for file in source_files(ROOT) | source_files(self.path)
+        )
+
+    @staticmethod
+    def _checked(done, name, code):
+        found, out, err = done
+        assert found == code, f"{name}\n{out}\n{err}"
+        return out + err
 
     def outs(self, target):
         """What a stage writes."""
@@ -108,6 +144,11 @@ class Project:
 
     def details(self, system="cnn_vggish_coarse"):
         return json.loads((self.path / f"metrics/details/{system}.json").read_text())
+
+
+def source_files(root):
+    """The source of a clone, relative to it."""
+    return {path.relative_to(root) for folder in ("stages", "ust") for path in (root / folder).rglob("*.py")}
 
 
 def change_params(source, target, changes):

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import COMMON, CPU, STAGNATION, Heard, fit, sixteen
+from tiny import COMMON, CPU, STAGNATION, Heard, changed, fit, sixteen, trainer
 
-from ust.training.config import system_model
-from ust.training.systems import complete_system
-from ust.training.train_augmented import Augmented, AugmentedConfig, AugmentedExamples
-from ust.training.work import TrainingContext
+from ust.models.cnn9 import CNN9
+from ust.training.config import System
+from ust.training.context import TrainingContext
+from ust.training.registry import build_system
+from ust.training.train_augmented import AugmentedRow, AugmentedSettings, augment_log_mels
 
-ROW = {"recipe": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
+ROW = {"trainer": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
        "outputs": "coarse"}  # fmt: skip
 AMOUNTS = {"scale": 0.1, "shift": 0.1, "erase": 0.5, "mixup": 0.2}
 SECTION = COMMON | STAGNATION | AMOUNTS | {"batch_size": 4, "max_epochs": 3}
-SYSTEM = system_model(AugmentedConfig, "cnn9", Augmented)(**ROW, **SECTION)
+SYSTEM = System(AugmentedRow(**ROW), CNN9.Config(), AugmentedSettings(**SECTION))
 
 
 @pytest.fixture
@@ -27,35 +28,39 @@ def data(taxonomy):
     return sixteen(SYSTEM, "logmel", x, taxonomy)
 
 
-def varied(data, **changes):
-    system = SYSTEM.model_copy(update=changes)
-    return AugmentedExamples(data.train.features, data.train.rows, data.train.targets, recipe=system)
+def batch(data, indices, **changes):
+    """The log-mels and targets of a batch, as they are trained on."""
+    system = changed(SYSTEM, changes)
+    loop = trainer(torch.nn.Linear(1, 1), data.train, system, augment_stream="batch")
+    inputs, targets = data.train.batch(indices, CPU)
+    rng = loop._augment_stream(indices)
+    inputs, targets = augment_log_mels(inputs, targets, rng, settings=system.training)
+    return inputs["logmel"], targets
 
 
 def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
     chosen = np.array([3, 1, 7, 5])
-    examples = varied(data)
-    (first, targets), (_, others) = (examples.batch(each, CPU) for each in (chosen, chosen[::-1].copy()))
-    again, same = varied(data).batch(chosen, CPU)
-    assert torch.equal(first["logmel"], again["logmel"])
+    (first, targets), (_, others) = (batch(data, each) for each in (chosen, chosen[::-1].copy()))
+    again, same = batch(data, chosen)
+    assert torch.equal(first, again)
     assert torch.equal(targets, same)
     assert not torch.allclose(targets, others.flip(0))
     plain, labels = data.train.batch(chosen, CPU)
-    assert not torch.allclose(first["logmel"], plain["logmel"].float())
+    assert not torch.allclose(first, plain["logmel"].float())
     assert not torch.equal(targets, labels)
-    seeds = [varied(data, seed=seed).batch(chosen, CPU)[0]["logmel"] for seed in (1, 2)]
+    seeds = [batch(data, chosen, seed=seed)[0] for seed in (1, 2)]
     assert not torch.allclose(*seeds)
 
 
 def test_each_amount_of_nothing_leaves_the_clips_as_they_are(data):
     nothing = dict.fromkeys(AMOUNTS, 0.0)
     plain, labels = data.train.batch(np.arange(4), CPU)
-    found, targets = varied(data, **nothing).batch(np.arange(4), CPU)
-    assert torch.equal(found["logmel"], plain["logmel"].float())
+    found, targets = batch(data, np.arange(4), **nothing)
+    assert torch.equal(found, plain["logmel"].float())
     assert torch.equal(targets, labels)
     for name in AMOUNTS:
-        changed, _ = varied(data, **nothing | {name: 0.9}).batch(np.arange(4), CPU)
-        assert not torch.allclose(changed["logmel"], plain["logmel"].float()), name
+        varied, _ = batch(data, np.arange(4), **nothing | {name: 0.9})
+        assert not torch.allclose(varied, plain["logmel"].float()), name
 
 
 class Killed(Exception):
@@ -104,7 +109,7 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
 
     monkeypatch.setattr(TrainingContext, "network", watched)
     metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
-    system = SYSTEM.model_copy(update={"max_epochs": 1})
+    system = changed(SYSTEM, {"max_epochs": 1})
     fit(
         system, data, TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
     )
@@ -116,10 +121,10 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
 
 
 def test_it_takes_one_feature():
-    defaults = SECTION | {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
-    assert complete_system("systems", "a", ROW, defaults)[1] == []
+    content = {"train_augmented": SECTION, "model": {}}
+    assert build_system("systems", "a", ROW, content)[1] == []
     row = ROW | {"architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
-    system, problems = complete_system("systems", "a", row, defaults)
+    system, problems = build_system("systems", "a", row, content)
     assert system is None
-    wanted = "should be one feature, a log-mel, which this recipe augments"
+    wanted = "should be one feature, a log-mel, which this trainer augments"
     assert problems == [f"systems.a.features: is ['logmel', 'vggish'], {wanted}"]

@@ -1,13 +1,12 @@
 """The benchmarks run and say what they should; how fast anything is, is not tested."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
+import torch
 
 from benchmarks import scaling
+from benchmarks.__main__ import main
 from benchmarks.timing import Pair, measure
 
 
@@ -27,22 +26,19 @@ def test_a_pair_is_measured_and_its_ratio_is_the_peers_over_ours():
     assert {"name", "peer", "ours_s", "peer_s", "ratio", "limit_fraction"} <= set(result)
 
 
-def run(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_a_benchmark_runs_by_name(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--one", "evaluation"])
+    monkeypatch.setattr("benchmarks.__main__.prepare_device", lambda **_: torch.device("cpu"))
+    main()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["name"] == "evaluation"
 
 
-def test_a_benchmark_runs_by_name():
-    done = run("--one", "evaluation")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["name"] == "evaluation"
-
-
-def test_an_unknown_name_is_refused():
-    done = run("speed")
-    assert done.returncode == 2
-    assert "there is no benchmark speed" in done.stderr
+def test_an_unknown_name_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "speed"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "there is no benchmark speed" in capsys.readouterr().err
 
 
 def test_slopes_and_what_the_real_data_sets_would_take():

@@ -32,6 +32,16 @@ def test_what_was_done_to_probabilities_is_found():
     assert expected_calibration_error(y, sigmoid(z * scale + shift)) > 0.05
 
 
+def test_clips_without_known_labels_change_nothing():
+    rng = np.random.default_rng(2)
+    p, y = rng.random((300, 4)), (rng.random((300, 4)) < 0.4).astype(float)
+    unknown = np.arange(300) % 3 == 0
+    masked = np.where(unknown[:, None], np.nan, y)
+    found, wanted = fit_calibration(p, masked), fit_calibration(p[~unknown], y[~unknown])
+    np.testing.assert_allclose(found.scale, wanted.scale, rtol=1e-6)
+    np.testing.assert_allclose(found.shift, wanted.shift, rtol=1e-5, atol=1e-7)
+
+
 def test_a_rare_label_is_calibrated_as_the_others_are():
     rng = np.random.default_rng(1)
     z = rng.normal(0, 2, (4000, 8))

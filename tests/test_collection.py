@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ust.cli.import_ import main as import_command
+from ust.custom.project import create_project
+from ust.custom.training import aggregate_labels
 from ust.datasets.collection import Collection
 from ust.datasets.formats.base import ABSENT, UNKNOWN, Annotation
 from ust.datasets.importing import (
@@ -228,6 +230,22 @@ def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_pa
     table = collection.annotations()
     row = table[table["annotator_id"] == 1].iloc[0]
     assert {label: int(row[label]) for label in answer} == answer
+
+
+def test_what_nobody_was_asked_for_is_not_absent(tmp_path, record):
+    """A reviewer answered for one class of the first clip, and for none of the second."""
+    create_project(tmp_path / "city", taxonomy_from_classes(CLASSES))
+    collection = Collection(tmp_path / "city")
+    import_unlabelled(collection, [record()], tmp_path)
+    first, second, third = collection.clips().index
+    everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
+    answers = [(first, {"1_tram": 1}), (second, {"1_tram": UNKNOWN}), (third, everything)]
+    collection.upsert_annotations([(clip, "me", answer) for clip, answer in answers])
+    labels = aggregate_labels(collection, "majority")
+    assert list(labels.index) == [first, third]
+    assert labels.loc[first, "1_tram"] == 1
+    assert labels.loc[first].drop(["split", "1_tram"]).isna().all()
+    assert (labels.loc[third].drop("split") == 0).all()
 
 
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])

@@ -12,7 +12,7 @@ from project import change_params, ran
 from ruamel.yaml import YAML
 
 # Scripts beside the stages that no pipeline runs.
-TOOLS = {"compare", "preset", "export", "leaderboard", "tag", "tag_archive"}
+TOOLS = {"compare", "experiments", "preset", "export", "leaderboard", "tag", "tag_archive"}
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 
 # Source that no stage declares: no result depends on the first two groups; parameters are named as such;
@@ -91,11 +91,11 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def all_rows(tmp_path_factory):
-    """The stages with rows for all label rules, features, architectures and recipes."""
+    """The stages with rows for all label rules, features, architectures and trainers."""
     from ust.annotations.rules.registry import RULES
     from ust.features.registry import FEATURES
     from ust.models.registry import ARCHITECTURES
-    from ust.training.registry import RECIPES
+    from ust.training.registry import TRAINERS
 
     labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
     features = {
@@ -110,12 +110,13 @@ def all_rows(tmp_path_factory):
     known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {
-        f"systems.{recipe}_{architecture}": row | {"recipe": recipe, "architecture": architecture}
-        for recipe in RECIPES
-        for architecture in known.get(recipe, flat)
-        if "hierarchical" not in recipe
+        f"{TRAINERS[trainer].row.table}.{trainer}_{architecture}": row
+        | {"trainer": trainer, "architecture": architecture, "network": "efficientat"}
+        for trainer in TRAINERS
+        for architecture in known.get(trainer, flat)
+        if "hierarchical" not in trainer
     }
-    tree = row | {"recipe": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
+    tree = row | {"trainer": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
         "relabel.again": {"rule": "relabel", "feature": "mn_"},
         "hierarchies.code": tree,
@@ -213,6 +214,7 @@ def rests_on(graph, module: str) -> set[str]:
                                       "train_hierarchy")),
         ("ust/models/frames.py", ("train@baseline_fine", "train@baseline_coarse")),
         ("ust/training/train_baseline.py", ("train@baseline_fine", "train@baseline_coarse")),
+        ("ust/training/train.py", ("train", "train_hierarchy")),
         ("ust/training/train_hierarchical.py", ("train_hierarchy",)),
         ("ust/training/schedules.py", ("train", "train_hierarchy")),
         ("ust/models/systems.py", ("train", "train_hierarchy", "predict")),
@@ -289,7 +291,9 @@ def test_declared_params_are_what_the_script_reads(name):
         if called == "read_sections":
             read |= {word.arg for word in node.keywords if word.arg}
         elif called == "read_system":
-            read |= {"model.${item.architecture}", "${item.recipe}", table + ".${key}"}
+            read |= {"model.${item.architecture}", "${item.trainer}", table + ".${key}"}
+            # The settings of a hierarchy complete those of its section.
+            read |= {"train"} if table == "hierarchies" else set()
         elif called == "read_label_quality":
             read |= {"label_quality"}
         elif called == "read_coarse_mode":
@@ -321,7 +325,7 @@ def test_declared_params_are_what_the_script_reads(name):
 
 
 def test_every_system_is_predicted_and_the_submission_is_a_checkpoint():
-    rows = PARAMS["systems"].keys() | PARAMS["hierarchies"].keys()
+    rows = PARAMS["systems"].keys() | PARAMS["hierarchies"].keys() | PARAMS["pretrained"].keys()
     assert {row["model"].split("/")[0] for row in PARAMS["checkpoints"].values()} == rows
     assert PARAMS["submission"] in PARAMS["checkpoints"]
 

@@ -85,11 +85,7 @@ def place(project):
 
 def run_page(place, page):
     for command in runnable(page):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=place.path, env=place.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{page.name}: {command}\n{done.stdout}\n{done.stderr}"
+        place.shell(command)
     place.run("git", "checkout", "-q", ".")
     place.dvc("checkout", "-q", "--force")
     place.dvc("exp", "remove", "-q", "--all-commits")
@@ -115,7 +111,7 @@ def test_long_pages_have_commands_that_are_run():
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda p: p.name)
 def test_python_of_a_page(place, page):
     for block in blocks(page, "python"):
-        place.run("python", "-c", block)
+        place.python(block)
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Error bars, comparisons, per-label figures and the tables behind the plots."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run_stage
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.calibration import best_thresholds
-from ust.evaluation.curves import confusion, curves, reliability
+from ust.evaluation.curves import calibration_errors, confusion, curves, reliability
 from ust.evaluation.evaluation import Evaluation, compare_systems, detailed_metrics, headline_metrics
 from ust.evaluation.predictions import write_predictions
 
@@ -152,6 +151,46 @@ def test_a_level_that_is_not_predicted_has_no_metrics(frames, evaluations, taxon
     assert {name.split(".")[0] for name in found} == {other}
 
 
+def test_clips_without_known_labels_change_no_metric(frames, taxonomy):
+    truth, systems = frames
+    labels = list(taxonomy.labels)
+    unknown = np.arange(80) % 4 == 0
+    part = truth.astype(dict.fromkeys(labels, float))
+    part.loc[unknown, labels] = np.nan
+    masked = Evaluation.from_tables(part, systems[0], taxonomy)
+    left = Evaluation.from_tables(truth[~unknown], systems[0][~unknown], taxonomy)
+    found, wanted = (detailed_metrics(each, each.intervals(count=10, seed=1)) for each in (masked, left))
+    for key in ("fine", "coarse", "constant", "prevalence", "lrap", "labels"):
+        assert found[key] == wanted[key]
+    assert calibration_errors(masked) == calibration_errors(left)
+    assert confusion(masked)["actual"].ne("none").sum() == confusion(left)["actual"].ne("none").sum()
+
+
+def test_a_label_that_is_not_known_is_left_out_of_its_class(frames, taxonomy):
+    truth, systems = frames
+    unknown = np.arange(80) % 3 == 0
+    part = truth.assign(**{"1_engine": truth["1_engine"].where(~unknown)})
+    found = Evaluation.from_tables(part, systems[0], taxonomy)
+    left = Evaluation.from_tables(truth[~unknown], systems[0][~unknown], taxonomy)
+    all_known = Evaluation.from_tables(truth, systems[0], taxonomy)
+    areas = found.scores("coarse").class_auprc
+    assert areas["engine"] == left.scores("coarse").class_auprc["engine"]
+    assert areas["music"] == all_known.scores("coarse").class_auprc["music"]
+    assert found.prevalence("coarse")["engine"] == left.prevalence("coarse")["engine"]
+
+
+def test_a_level_of_which_nothing_is_known_has_figures_in_json(frames, taxonomy):
+    truth, systems = frames
+    part = truth.assign(**dict.fromkeys(taxonomy.fine, np.nan))
+    evaluation = Evaluation.from_tables(part, systems[0], taxonomy)
+    metrics = detailed_metrics(evaluation, evaluation.intervals(count=10, seed=1))
+    metrics |= calibration_errors(evaluation)
+    json.dumps(metrics, allow_nan=False)
+    assert metrics["fine"]["micro_auprc"] == metrics["ece"]["fine"] == 0
+    assert metrics["labels"]["1-1_small-sounding-engine"]["roc_auc"] is None
+    assert metrics["coarse"] == detailed_metrics(evaluation, evaluation.intervals(count=10, seed=1))["coarse"]
+
+
 def test_a_prediction_of_zeros_alone_is_scored(frames, taxonomy):
     truth, systems = frames
     evaluation = Evaluation.from_tables(truth, systems[0] * 0, taxonomy)
@@ -193,6 +232,14 @@ def test_best_thresholds_against_trying_all(pairs):
         return
     tried = {t: f1_score(truth[:, 0], predicted[:, 0] >= t) for t in np.unique(predicted)}
     assert f1_score(truth[:, 0], predicted[:, 0] >= found) == pytest.approx(max(tried.values()))
+
+
+def test_thresholds_leave_out_what_is_not_known():
+    truth = np.array([[1.0], [np.nan], [0.0], [1.0], [np.nan]])
+    predicted = np.array([[0.9], [0.8], [0.5], [0.4], [0.95]])
+    known = ~np.isnan(truth[:, 0])
+    assert best_thresholds(truth, predicted, ["a"]) == best_thresholds(truth[known], predicted[known], ["a"])
+    assert best_thresholds(truth * np.nan, predicted, ["a"]) == {"a": 0.5}
 
 
 def test_comparison_with_itself_is_a_draw(evaluations):
@@ -261,9 +308,8 @@ def test_compare_on_the_command_line(frames, taxonomy, taxonomy_file, tmp_path):
     (tmp_path / "params.yaml").write_text(params, "utf-8")
     words = [tmp_path / "a.csv", tmp_path / "b.csv", "--annotations", tmp_path / "annotations.csv"]
     words += ["--taxonomy", taxonomy_file, "--params", tmp_path / "params.yaml", "--out", tmp_path / "c.json"]
-    command = [sys.executable, "-m", "stages.compare", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "first ahead in 100.0 %" in done.stderr
+    code, _, errors = run_stage("compare", words, ROOT)
+    assert code == 0, errors
+    assert "first ahead in 100.0 %" in errors
     (pair,) = json.loads((tmp_path / "c.json").read_text())
     assert pair["figures"]["coarse.micro_auprc"]["difference"] > 0

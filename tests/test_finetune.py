@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import CPU, Heard, sixteen
+from tiny import CPU, Heard, changed, sixteen
 
 from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
@@ -19,19 +19,24 @@ from ust.models.mobilenetv2 import MobileNetV2
 from ust.models.registry import ARCHITECTURES
 from ust.training import losses
 from ust.training import train_finetune as finetune
-from ust.training.config import system_model
+from ust.training.config import PretrainedRow, System
+from ust.training.context import TrainingContext
 from ust.training.train_baseline import loss_mask
-from ust.training.work import TrainingContext
+from ust.training.trainer import Trainer
 from ust.util.documents import write_json
 from ust.util.errors import UserError
 
-SYSTEM = system_model(finetune.FinetuneConfig, "mobilenet", finetune.FineTuning)(
-    recipe="train_finetune", architecture="mobilenet", features=["mn_logmel"], labels="any", outputs="coarse",
-    width=0.4, windows=0, hidden_layers=0, hidden_size=8, dropout=0.0, seed=2019, head_lr=0.01,
-    head_weight_decay=0.1, head_epochs=30, lr=0.001, weight_decay=0.0, warm_up=0.1, batch_size=4,
-    max_epochs=2, mixup=0.3, overlay=0.3, gain_db=3.0, roll=True, mask_bands=16, mask_frames=20,
-    average=0.0, interpolate=1.0, focal_gamma=0.0, label_smoothing=0.0, mask_unknown=False, balance=0.0,
-    folds=0, stop_patience=0, calibrate=True, cache_gib=0.0,
+SYSTEM = System(
+    PretrainedRow(
+        trainer="train_finetune", network="efficientat", architecture="mobilenet", features=["mn_logmel"],
+        labels="any", outputs="coarse",
+    ),
+    TaggingMobileNet.Config(hidden_size=8),
+    finetune.FinetuneSettings(
+        head_lr=0.01, head_weight_decay=0.1, head_epochs=30, lr=0.001, weight_decay=0.0, batch_size=4,
+        max_epochs=2, mixup=0.3, overlay=0.3, gain_db=3.0, mask_bands=16, mask_frames=20, interpolate=1.0,
+        cache_gib=0.0,
+    ),
 )  # fmt: skip
 
 CONFIG = TaggingMobileNet.Config(width=0.4, windows=4, hidden_layers=0, hidden_size=8, dropout=0.0)
@@ -99,14 +104,14 @@ def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
     found = prepare(folder, SimpleNamespace(weights="random", seed=1), None)
     write_json(folder / NETWORK_FILE, found)
-    return folder.parent
+    return folder
 
 
 @pytest.fixture
 def work(taxonomy, tmp_path, pretrained):
     metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
     return TrainingContext(
-        "a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard(), pretrained=pretrained
+        "a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard(), pretrained=pretrained
     )
 
 
@@ -115,7 +120,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     found = predict(load_system(work.out, taxonomy=work.taxonomy), city.validate, batch_size=2, device=CPU)
     there = city.validate.targets[:, 0] == 1
     assert found[there, 0].min() > found[~there, 0].max()
-    before = finetune.load_network(work.pretrained / "efficientat", 0.4)
+    before = finetune.load_network(work.pretrained, 0.4)
     after = load_system(work.out, taxonomy=work.taxonomy).classifier.network
     statistics = [name for name, _ in before.features.named_buffers() if "running" in name]
     first, second = before.features.state_dict(), after.pretrained.features.state_dict()
@@ -126,7 +131,7 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, work, tmp_path, average):
-    system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
+    system = changed(SYSTEM, {"average": average, "max_epochs": 1})
     other = city.validate.subset(slice(2), 1 - city.validate.targets[:2])
     places = [tmp_path / "one", tmp_path / "two"]
     for place, data in zip(places, (city, replace(city, validate=other)), strict=True):
@@ -137,10 +142,10 @@ def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, w
 
 def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city, work, tmp_path):
     """Each fold by a network that has not heard its sensors; calibrated by them, not the weights changed."""
-    system = SYSTEM.model_copy(update={"max_epochs": 1})
+    system = changed(SYSTEM, {"max_epochs": 1})
     for folds in (0, 2):
         place = replace(work, out=tmp_path / str(folds))
-        finetune.fit_finetuned(system.model_copy(update={"folds": folds}), city, place)
+        finetune.fit_finetuned(changed(system, {"folds": folds}), city, place)
     first, second = ((tmp_path / each / "weights.safetensors").read_bytes() for each in "02")
     assert first == second
     assert not (tmp_path / "0" / "out_of_fold.csv").exists()
@@ -154,57 +159,56 @@ def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city,
 def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, monkeypatch):
     """Fold 0 is best after two epochs, fold 1 after four; of all clips it learns three, the median."""
     losses = {0: [0.5, 0.4, 0.45, 0.41], 1: [0.5, 0.4, 0.45, 0.3, 0.35, 0.35]}
-    asked, weights = [], []
+    asked, held = [], []
 
     def loss(found, targets):
         fold = 0 if len(asked) < 4 else 1
-        asked.append((fold, targets.sum(dim=0)))
-        return torch.tensor(losses[fold][sum(each == fold for each, _ in asked) - 1])
+        asked.append(
+            (fold, {name: value.clone() for name, value in running[-1].trained.state_dict().items()})
+        )
+        return {"validation_loss": losses[fold][sum(each == fold for each, _ in asked) - 1]}
 
-    saved = finetune._copy_weights
+    running = []
+    real_fit = Trainer.fit
 
-    def copied(network):
-        weights.append(saved(network))
-        return weights[-1]
+    def fit(self):
+        running.append(self)
+        return real_fit(self)
 
-    monkeypatch.setattr(finetune.functional, "binary_cross_entropy", loss)
-    monkeypatch.setattr(finetune, "_copy_weights", copied)
-    held = []
+    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(finetune, "_cross_entropy", loss)
     cross_fit = finetune.cross_val_predict
 
-    def watched(system, examples, work, train):
+    def watched(folds, examples, work, train):
         def remembered(rest, fold, number):
             network = train(rest, fold, number)
-            held.append(({*rest.clips} & {*fold.clips}, saved(network)))
+            held.append(({*rest.clips} & {*fold.clips}, network.state_dict()))
             return network
 
-        return cross_fit(system, examples, work, remembered)
+        return cross_fit(folds, examples, work, remembered)
 
     monkeypatch.setattr(finetune, "cross_val_predict", watched)
-    system = SYSTEM.model_copy(update={"max_epochs": 9, "folds": 2, "stop_patience": 2})
+    system = changed(SYSTEM, {"max_epochs": 9, "folds": 2, "stop_patience": 2})
     finetune.fit_finetuned(system, city, work)
     assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6
     assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3]
     assert read_description(work.out)["about"]["epoch"] == 3
-    # What was copied: the start, epochs 1 and 2; the start, 1, 2 and 4; the start.
-    assert len(weights) == 3 + 4 + 1
-    for (common, found), best in zip(held, (weights[2], weights[6]), strict=True):
+    for (common, found), best in zip(held, (asked[1][1], asked[4 + 3][1]), strict=True):
         assert not common
         assert all(torch.equal(found[name], value) for name, value in best.items())
 
 
 def test_stopping_early_needs_folds():
-    values = SYSTEM.model_dump() | {"stop_patience": 2}
     with pytest.raises(ValueError, match=r"stop_patience is 2, but folds is 0.*set folds to 2 or more"):
-        type(SYSTEM).model_validate(values)
-    assert type(SYSTEM).model_validate(values | {"folds": 2}).has_folds
+        finetune.FinetuneSettings(stop_patience=2)
+    assert finetune.FinetuneSettings(stop_patience=2, folds=2).has_folds
 
 
 def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
     """With the last ones alone they are the plain ones; otherwise not."""
     made = {}
     for average in (0.0, 1e-9, 0.9):
-        system = SYSTEM.model_copy(update={"average": average, "max_epochs": 1})
+        system = changed(SYSTEM, {"average": average, "max_epochs": 1})
         finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(average)))
         network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).classifier.network
         made[average] = network.pretrained.features.state_dict()["0.0.weight"]
@@ -215,12 +219,12 @@ def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
 def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
     made = {}
     for share in (0.0, 0.5, 1.0):
-        system = SYSTEM.model_copy(update={"interpolate": share, "max_epochs": 1})
+        system = changed(SYSTEM, {"interpolate": share, "max_epochs": 1})
         finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(share)))
         made[share] = load_system(
             tmp_path / str(share), taxonomy=work.taxonomy
         ).classifier.network.state_dict()
-    start = finetune.load_network(work.pretrained / "efficientat", 0.4).features.state_dict()
+    start = finetune.load_network(work.pretrained, 0.4).features.state_dict()
     for name, value in made[0.0].items():
         torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)
         if name.startswith("pretrained.features."):
@@ -231,7 +235,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
 
 def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained):
     network = TaggingMobileNet(CONFIG, 8, {"log_mel": (128, 1000)})
-    before = finetune.load_network(pretrained / "efficientat", 0.4)
+    before = finetune.load_network(pretrained, 0.4)
     network.load_pretrained(before)
     network.pretrained.eval()
     x = torch.randn(2, 128, 1000, generator=torch.Generator().manual_seed(0))
@@ -246,7 +250,7 @@ def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained)
 
 def test_weights_of_another_width_and_none_at_all_are_named(city, work):
     with pytest.raises(UserError, match=r"a: width is 1, but efficientat has random, of width 0\.4"):
-        finetune.fit_finetuned(SYSTEM.model_copy(update={"width": 1.0}), city, work)
+        finetune.fit_finetuned(changed(SYSTEM, {"width": 1.0}), city, work)
     with pytest.raises(UserError, match="a is fine-tuned: give --pretrained"):
         finetune.fit_finetuned(SYSTEM, city, replace(work, pretrained=None))
 

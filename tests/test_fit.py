@@ -5,18 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import ALONE, BASELINE, CODE, CPU, FLAT, HIERARCHY, fit, is_of_epoch, script
+from tiny import ALONE, BASELINE, CODE, CPU, FLAT, HIERARCHY, changed, fit, is_of_epoch
 
 from ust.models.checkpoints import SavedNetwork, load_system, read_description, save_network, update_metadata
 from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import OTHER
 from ust.models.systems import FrameSystem
-from ust.training import flat, hierarchical
+from ust.training import train as flat
 from ust.training import train_baseline as baseline
-from ust.training.flat import flat_score
+from ust.training import train_hierarchical as hierarchical
+from ust.training.train import flat_score
 from ust.training.trainer import Trainer
 from ust.util.errors import UserError
+
+
+def script(scores):
+    """A score that goes by a script, epoch by epoch."""
+    left = iter(scores)
+    return lambda outputs: next(left)
 
 
 class TestFlat:
@@ -25,8 +32,8 @@ class TestFlat:
     def test_each_level_keeps_the_weights_of_its_best_epoch(self, data, work, monkeypatch):
         scores = [(0.1, 0.1), (0.3, 0.2), (0.2, 0.4), (0.25, 0.3)]
         scores = [{"coarse": c, "fine": f} for c, f in scores]
-        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores))
-        fit(FLAT.model_copy(update={"max_epochs": 4, "patience": 1}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(scores))
+        fit(changed(FLAT, {"max_epochs": 4, "patience": 1}), data, work)
         weights = work.callbacks.weights
         assert len(weights) == 4
         for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
@@ -44,16 +51,16 @@ class TestFlat:
         assert not list(work.out.glob("*.safetensors"))
 
     def test_a_coarse_network_has_a_coarse_checkpoint_alone(self, data, work):
-        fit(FLAT.model_copy(update={"outputs": "coarse", "max_epochs": 1}), data, work)
+        fit(changed(FLAT, {"outputs": "coarse", "max_epochs": 1}), data, work)
         assert [path.name for path in work.out.iterdir()] == ["coarse"]
         assert read_description(work.out / "coarse")["labels"] == list(work.taxonomy.coarse)
 
     def test_a_training_goes_on_and_says_so(self, data, work, monkeypatch):
         scores = [{"coarse": 0.1 * i, "fine": 0.1} for i in range(1, 5)]
-        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores[:2]))
-        fit(FLAT.model_copy(update={"max_epochs": 2}), data, work)
-        monkeypatch.setattr(flat, "flat_score", lambda *_: script(*scores[2:]))
-        fit(FLAT.model_copy(update={"max_epochs": 4}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(scores[:2]))
+        fit(changed(FLAT, {"max_epochs": 2}), data, work)
+        monkeypatch.setattr(flat, "flat_score", lambda *_: script(scores[2:]))
+        fit(changed(FLAT, {"max_epochs": 4}), data, work)
         assert work.callbacks.resumed == [("", [1, 2])]
         assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3, 4]
         assert read_description(work.out / "coarse")["about"]["epoch"] == 4
@@ -78,7 +85,7 @@ class TestHierarchy:
         return tmp_path / "flat"
 
     def test_the_root_is_a_copy_of_the_flat_network(self, data, work, root):
-        fit(HIERARCHY.model_copy(update={"max_epochs": 1}), data, replace(work, root=root))
+        fit(changed(HIERARCHY, {"max_epochs": 1}), data, replace(work, root=root))
         for name in ("weights.safetensors", "model.json"):
             assert (work.out / "root" / name).read_bytes() == (root / name).read_bytes()
         description = read_description(work.out)
@@ -97,11 +104,11 @@ class TestHierarchy:
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
         update_metadata(root, converged=converged)
         change = {"max_epochs": 3, "patience": 1}
-        fit(HIERARCHY.model_copy(update=change), data, replace(work, root=root))
+        fit(changed(HIERARCHY, change), data, replace(work, root=root))
         assert read_description(work.out)["about"]["converged"] is converged
 
     def test_a_root_of_its_own_has_the_coarse_outputs(self, data, work):
-        fit(HIERARCHY.model_copy(update={"max_epochs": 1, "root": "own"}), data, work)
+        fit(changed(HIERARCHY, {"max_epochs": 1, "root": "own"}), data, work)
         assert read_description(work.out / "root")["labels"] == list(work.taxonomy.coarse)
         assert "coarse" in read_description(work.out / "root")["about"]
         assert "fine" in read_description(work.out / "1_engine")["about"]
@@ -123,7 +130,7 @@ class TestHierarchy:
     def test_each_node_keeps_its_best_epoch(self, data, work, monkeypatch):
         scores = iter([0.1, 0.3, 0.2] * 7)
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
-        fit(HIERARCHY.model_copy(update={"max_epochs": 3, "root": "own", "patience": 0}), data, work)
+        fit(changed(HIERARCHY, {"max_epochs": 3, "root": "own", "patience": 0}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
@@ -138,8 +145,8 @@ class TestHierarchy:
 
     def test_by_the_authors_code_each_node_keeps_its_lowest_loss(self, data, work, monkeypatch):
         losses = iter([0.3, 0.1, 0.2] * 7)
-        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
-        fit(CODE.model_copy(update={"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
+        monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(losses))
+        fit(changed(CODE, {"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
@@ -177,16 +184,13 @@ class TestBaseline:
 
     def test_its_best_checkpoint_is_kept(self, data, work, monkeypatch):
         losses = iter([0.5, 0.3, 0.4, 0.6])
-        real = baseline._loss
         calls = []
 
-        def scripted(network, frames, targets, mask, l2):
-            if torch.is_inference_mode_enabled():
-                calls.append({name: value.clone() for name, value in network.state_dict().items()})
-                return torch.tensor(next(losses))
-            return real(network, frames, targets, mask, l2)
+        def scripted(self, *_):
+            calls.append({name: value.clone() for name, value in self.network.state_dict().items()})
+            return next(losses)
 
-        monkeypatch.setattr(baseline, "_loss", scripted)
+        monkeypatch.setattr(Trainer, "mean_loss", scripted)
         fit(BASELINE, data, work)
         assert [is_of_epoch(work.out, weights) for weights in calls] == [False, True, False, False]
         metadata = read_description(work.out)["about"]
@@ -196,7 +200,7 @@ class TestBaseline:
         system = load_system(work.out, pooling="max", taxonomy=work.taxonomy)
         assert isinstance(system, FrameSystem)
         assert (system.classifier.labels, system.pooling) == (
-            baseline.outputs(BASELINE, work.taxonomy),
+            baseline.baseline_labels("fine", work.taxonomy),
             "max",
         )
 
@@ -209,18 +213,18 @@ class TestBaseline:
 
         def weights(lr):
             kept = []
-            recipe = BASELINE.model_copy(update={"max_epochs": 1, "lr": lr, "standardize": True})
+            system = changed(BASELINE, {"max_epochs": 1, "lr": lr, "standardize": True})
             options = {"device": CPU, "name": "b", "on_epoch": lambda _, network: kept.append(network)}
-            baseline.train_baseline(part, part, taxonomy, recipe, **options)
+            baseline.train_baseline(part, part, taxonomy, system, **options)
             return kept[0].layers.output.weight.detach()
 
         moved = (weights(0.01) - weights(1e-30)).abs().amax(dim=1) > 1e-6
-        labels = baseline.outputs(BASELINE, taxonomy)
+        labels = baseline.baseline_labels("fine", taxonomy)
         assert moved.tolist() == [not label.startswith("1-") for label in labels]
 
     def test_its_l2_is_the_challenges_beside_a_summed_loss(self, taxonomy):
         assert baseline.summed_terms(BASELINE, taxonomy) == 16 * 23
-        assert baseline.summed_terms(BASELINE.model_copy(update={"outputs": "coarse"}), taxonomy) == 1
+        assert baseline.summed_terms(changed(BASELINE, {"outputs": "coarse"}), taxonomy) == 1
 
     def test_its_frames_are_shuffled(self, data, taxonomy, monkeypatch):
         seen = []
@@ -232,9 +236,9 @@ class TestBaseline:
             return real(self, vggish)
 
         monkeypatch.setattr(FrameClassifier, "forward", forward)
-        recipe = BASELINE.model_copy(update={"max_epochs": 2, "batch_size": 1000})
+        system = changed(BASELINE, {"max_epochs": 2, "batch_size": 1000})
         options = {"device": CPU, "name": "b", "on_epoch": lambda *_: None}
-        baseline.train_baseline(data.train, data.validate, taxonomy, recipe, **options)
+        baseline.train_baseline(data.train, data.validate, taxonomy, system, **options)
         first, second = seen
         assert sorted(first) == sorted(second)
         assert first != second

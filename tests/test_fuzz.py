@@ -30,7 +30,7 @@ from ust.features.vggish.weights import read_checkpoint, variable_shapes
 from ust.models.checkpoints import SavedNetwork, load_system, save_network
 from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
-from ust.training.systems import read_system
+from ust.training.registry import read_system
 from ust.util.errors import UserError
 
 MEBIBYTES = 1024

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold
-from tiny import CPU, Heard, Stored
+from tiny import CPU, Heard, Stored, changed
 
 from ust.models.attention import Attention
 from ust.models.checkpoints import load_system, read_description
@@ -17,21 +17,19 @@ from ust.models.head import Head
 from ust.models.layers import Standardize
 from ust.training import train_head as heads
 from ust.training.augmentation import apply_mixup
-from ust.training.config import system_model
+from ust.training.config import FlatRow, System
+from ust.training.context import TrainingContext, training_data
 from ust.training.cross_validation import group_folds
-from ust.training.work import TrainingContext, training_data
+from ust.training.losses import known_cross_entropy
 from ust.util.errors import UserError
 
-SETTINGS = {
-    "seed": 2019, "lr": 0.01, "batch_size": 16, "max_epochs": 20, "weight_decay": [0.01, 1.0], "folds": 3,
-    "calibrate": True, "mixup": 0.0, "cache_gib": 0.0, "labels": "any", "outputs": "all",
-    "recipe": "train_head",
-}  # fmt: skip
-HEAD = system_model(heads.HeadConfig, "head", heads.Heads)(
-    **SETTINGS, architecture="head", features=["mn"], hidden_layers=0, hidden_size=8, dropout=0.0
+ROW = {"trainer": "train_head", "labels": "any", "outputs": "all"}
+SETTINGS = heads.HeadSettings(
+    lr=0.01, batch_size=16, max_epochs=20, weight_decay=[0.01, 1.0], folds=3, cache_gib=0.0
 )
-ATTENTION = system_model(heads.HeadConfig, "attention", heads.Heads)(
-    **SETTINGS, architecture="attention", features=["mn_frames"], dropout=0.0
+HEAD = System(FlatRow(architecture="head", features=["mn"], **ROW), Head.Config(hidden_size=8), SETTINGS)
+ATTENTION = System(
+    FlatRow(architecture="attention", features=["mn_frames"], **ROW), Attention.Config(dropout=0.0), SETTINGS
 )
 
 
@@ -64,7 +62,7 @@ def data(taxonomy):
 @pytest.fixture
 def work(taxonomy, tmp_path):
     metadata = {"inputs": {}, "features": {}}
-    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["head", "attention"])
@@ -77,7 +75,7 @@ def test_it_learns_and_is_loaded_as_it_was(data, work, kind):
     right = (found > 0.5) == (data[kind].validate.targets > 0.5)
     assert right.mean() > 0.68  # 0.6 is what a constant gets
     metadata = read_description(work.out)["about"]
-    assert metadata["weight_decay"] in system.weight_decay
+    assert metadata["weight_decay"] in system.training.weight_decay
     assert [epoch.number for _, epoch in work.callbacks.epochs] == list(range(1, 21))
     first, last = (epoch.loss for _, epoch in (work.callbacks.epochs[0], work.callbacks.epochs[-1]))
     assert last < first
@@ -95,11 +93,40 @@ def test_validate_chooses_nothing(data, work, tmp_path):
     assert first == second
 
 
+def test_the_loss_is_of_known_targets():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.tensor([[1.0, 0.0, 0.5]] * 6)
+    targets[::2, 1] = torch.nan
+    loss = known_cross_entropy(logits, targets)
+    loss.backward()
+    p, known = logits.sigmoid(), ~targets.isnan()
+    by_hand = -(targets * p.log() + (1 - targets) * (1 - p).log())
+    torch.testing.assert_close(loss, by_hand[known].mean())
+    assert (logits.grad[~known] == 0).all()
+    assert (logits.grad[known] != 0).all()
+
+
+def test_a_head_is_trained_on_known_labels(data, work, tmp_path):
+    """A label that is known for half of the clips is tuned and calibrated by them; one that never is, too."""
+    made, _ = data
+    targets = made.train.targets.copy()
+    targets[::2, 3] = targets[:, 5] = np.nan
+    changed = replace(made, train=made.train.subset(slice(None), targets))
+    heads.fit_head(HEAD, changed, work)
+    about = read_description(work.out)["about"]
+    assert np.isfinite(list(about["thresholds"].values())).all()
+    assert np.isfinite([about["calibration"]["scale"], about["calibration"]["shift"]]).all()
+    probabilities = predict(load_system(work.out), made.validate, batch_size=20, device=CPU)
+    right = (probabilities > 0.5) == (made.validate.targets > 0.5)
+    assert np.isfinite(probabilities).all()
+    assert right[:, 3].mean() > 0.6
+
+
 def test_the_weight_decay_with_the_best_score_out_of_fold_is_taken(data, work, monkeypatch):
     made, _ = data
     scores = iter([0.2, 0.7, 0.3])
     monkeypatch.setattr(heads, "flat_score", lambda *_: lambda outputs: {"coarse": next(scores, 0.0)})
-    system = HEAD.model_copy(update={"weight_decay": [0.0, 0.5, 2.0], "max_epochs": 1})
+    system = changed(HEAD, {"weight_decay": [0.0, 0.5, 2.0], "max_epochs": 1})
     heads.fit_head(system, made, work)
     assert read_description(work.out)["about"]["weight_decay"] == 0.5
 
@@ -109,12 +136,12 @@ def test_out_of_fold_predictions_are_of_networks_that_have_not_seen_the_sensor(d
     seen = []
     real = heads._train
 
-    def train(examples, system, decay, work, name, on_epoch=lambda *_: None):
+    def train(examples, system, decay, work, name, **options):
         seen.append((name, {clip[:2] for clip in examples.clips}))
-        return real(examples, system, decay, work, name, on_epoch)
+        return real(examples, system, decay, work, name, **options)
 
     monkeypatch.setattr(heads, "_train", train)
-    heads.fit_head(HEAD.model_copy(update={"max_epochs": 1}), made, work)
+    heads.fit_head(changed(HEAD, {"max_epochs": 1}), made, work)
     everyone = {f"{i:02d}" for i in range(8)}
     assert [name for name, _ in seen] == [f"a fold {i}" for i in range(3)] * 2 + ["a"]
     assert seen[-1][1] == everyone
@@ -148,12 +175,12 @@ def test_folds_keep_the_sensors_of_the_annotations_apart_whatever_names_say(data
     seen = []
     real = heads._train
 
-    def watched(examples, *args):
+    def watched(examples, *args, **options):
         seen.append(set(examples.clips))
-        return real(examples, *args)
+        return real(examples, *args, **options)
 
     monkeypatch.setattr(heads, "_train", watched)
-    heads.fit_head(HEAD.model_copy(update={"max_epochs": 1}), replace(made, train=train), work)
+    heads.fit_head(changed(HEAD, {"max_epochs": 1}), replace(made, train=train), work)
     groups = np.array([sensors[clip] for clip in train.clips])
     wanted = [set(train.clips[rest]) for rest, _ in GroupKFold(3).split(groups, groups=groups)]
     assert seen[:3] == wanted

@@ -105,7 +105,7 @@ def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
     assert {path.name for path in (tmp_path / "details").iterdir()} == {
         "annotators.csv", "doubtful.csv", "reliability.csv"
     }  # fmt: skip
-    message = project.run("python", "-m", "stages.label_quality", *words, "--split", "train", code=1)
+    message = project.stage("label_quality", *words, "--split", "train", code=1)
     assert "the split 'train' has no ground-truth rows" in message
 
 

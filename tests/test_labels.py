@@ -6,7 +6,8 @@ import pytest
 from conftest import aggregate, aggregate_any
 
 from ust.annotations.annotations import clips_without_ground_truth
-from ust.training.trainer import positive_weights
+from ust.annotations.labels import mask_unasked
+from ust.training.losses import positive_weights
 
 
 def obvious(rows, label, threshold, soft, split):
@@ -99,6 +100,28 @@ def test_train_clips_are_labelled_by_their_volunteers_whatever_the_truth_is(taxo
     votes += [("train", "b.wav", -1, 1), ("train", "b.wav", 0, 1)]
     labels = aggregate(table(taxonomy, votes), taxonomy, threshold=0.5, soft=False)
     assert labels["8_dog"].tolist() == [0, 1]
+
+
+def test_labels_that_nobody_was_asked_for_are_masked(annotated):
+    annotations, taxonomy = annotated
+    names = list(taxonomy.labels)
+    rng = np.random.default_rng(0)
+    annotations = annotations.copy()
+    annotations.loc[:, names] = np.where(rng.random(annotations[names].shape) < 0.6, -1, annotations[names])
+    silent = annotations["audio_filename"].iloc[0]
+    annotations.loc[annotations["audio_filename"] == silent, names] = -1
+    labels = aggregate(annotations, taxonomy, threshold=0.5, soft=False)
+    masked = mask_unasked(labels, annotations, taxonomy)
+    assert set(labels["audio_filename"]) - set(masked["audio_filename"]) >= {silent}
+    rows = dict(list(annotations.groupby("audio_filename")))
+    before = labels.set_index("audio_filename")
+    for _, row in masked.iterrows():
+        clip = row["audio_filename"]
+        for label in names:
+            if (rows[clip][label] == -1).all():
+                assert np.isnan(row[label])
+            else:
+                assert row[label] == before.loc[clip, label]
 
 
 def test_anyone_counts_by_the_baselines_rule(taxonomy):

@@ -96,6 +96,7 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
         "submission",
         "systems",
         "hierarchies",
+        "pretrained",
         "ensembles",
         "checkpoints",
     }
@@ -158,20 +159,20 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
     for dependency in before.values():
         dependency.save()
     params = parameters()
-    recipes = {
-        f"train@{name}-{seed}": params["systems"][name]["recipe"]
+    trainers = {
+        f"train@{name}-{seed}": params["systems"][name]["trainer"]
         for name in params["systems"]
         for seed in params["leaderboard"]["seeds"]
     }
     assert before.keys() == {
-        name for name in recipes if not name.startswith(("train@cnn-", "train@cnn_vggish_"))
+        name for name in trainers if not name.startswith(("train@cnn-", "train@cnn_vggish_"))
     }
-    sections = {recipes[name] for name in before} - {"untrained"}
+    sections = {trainers[name] for name in before} - {"untrained"}
     assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
-    for recipe in sections:
-        trainings(f"{recipe}.max_epochs=77")
+    for trainer in sections:
+        trainings(f"{trainer}.max_epochs=77")
         stale = {name for name, dependency in before.items() if dependency.status()}
-        assert stale == {name for name in before if recipes[name] == recipe}
+        assert stale == {name for name in before if trainers[name] == trainer}
     trainings("leaderboard.seeds=[2019,1,2,3]")
     assert not any(dependency.status() for dependency in before.values())
 

@@ -10,16 +10,17 @@ import pytest
 import torch
 from conftest import ROOT
 from project import change_params
-from tiny import BASELINE, CODE, CONFIG, CPU, FLAT, HIERARCHY, fit
+from tiny import BASELINE, CODE, CONFIG, CPU, FLAT, HIERARCHY, changed, fit
 from torch import nn
 
 from stages import train as stage
+from ust.features.feature import NETWORK_FILE
 from ust.models.cnn_vggish import CNNVGGish
-from ust.training import flat, plateau
-from ust.training.registry import RECIPES
-from ust.training.stagnation import Stagnation
-from ust.training.systems import read_system
-from ust.training.work import TrainingContext, training_data
+from ust.training.context import TrainingContext, training_data
+from ust.training.registry import TRAINERS, read_system
+from ust.training.train import TrainSettings
+from ust.training.train_hierarchical_code import CodeSettings
+from ust.training.trainer import Epoch, Trainer
 from ust.util.accelerate import accelerate
 
 NAMES = ("system", "data", "work")
@@ -56,23 +57,28 @@ class TestWhatIsLearnt:
     def test_a_flat_network_learns_the_targets_of_its_own_outputs(self, data, work, monkeypatch, outputs):
         seen = {}
 
-        def capture(task, recipe, score):
-            seen.update(network=task.network, examples=task.train, validate=task.validate, score=score)
+        def capture(self):
+            seen["trainer"] = self
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(flat, "train_on_stagnation", capture)
-        system = FLAT.model_copy(update={"outputs": outputs})
+        monkeypatch.setattr(Trainer, "fit", capture)
+        predicted = []
+        monkeypatch.setattr(
+            Trainer, "predict", lambda self, examples, _: predicted.append(examples) or perfect
+        )
         with pytest.raises(KeyboardInterrupt):
-            fit(system, data, work)
+            fit(changed(FLAT, {"outputs": outputs}), data, work)
+        trainer = seen["trainer"]
         columns = {"all": slice(0, 37), "fine": slice(8, 37), "coarse": slice(0, 8)}[outputs]
-        np.testing.assert_array_equal(seen["examples"].targets, data.train.targets[:, columns])
-        np.testing.assert_array_equal(seen["examples"].rows, data.train.rows)
-        np.testing.assert_array_equal(seen["validate"].targets, data.validate.targets)
-        assert seen["network"].layer.out_features == seen["examples"].targets.shape[1]
-        perfect = seen["score"](data.validate.targets[:, columns])
-        assert perfect["coarse"] == 1 or outputs == "fine"
-        assert ("fine" in perfect) == (outputs != "coarse")
-        assert perfect.get("fine", 1) == 1
+        np.testing.assert_array_equal(trainer.examples.targets, data.train.targets[:, columns])
+        np.testing.assert_array_equal(trainer.examples.rows, data.train.rows)
+        assert trainer.network.layer.out_features == trainer.examples.targets.shape[1]
+        perfect = data.validate.targets[:, columns]
+        scores = trainer.monitor(trainer)
+        np.testing.assert_array_equal(predicted[0].targets, data.validate.targets)
+        assert scores["coarse"] == 1 or outputs == "fine"
+        assert ("fine" in scores) == (outputs != "coarse")
+        assert scores.get("fine", 1) == 1
 
     def test_the_script_reads_each_label_file_as_what_it_is(
         self, feature_files, tables, taxonomy_file, tmp_path, monkeypatch
@@ -88,8 +94,8 @@ class TestWhatIsLearnt:
             seen.update(zip(NAMES, given, strict=True))
             seen["work"].callbacks.rows.append({"network": "a", "epoch": 1})
 
-        for name, recipe in RECIPES.items():
-            monkeypatch.setitem(RECIPES, name, replace(recipe, fit=capture))
+        for name, trainer in TRAINERS.items():
+            monkeypatch.setitem(TRAINERS, name, replace(trainer, fit=capture))
         for system, table, rows in (("cnn", tables[0], 11), ("baseline_fine", tables[1], 10)):
             words = [
                 tmp_path,
@@ -149,7 +155,7 @@ def test_initial_weights_follow_the_seed_and_the_name():
     system = FLAT
     assert torch.equal(weights(system, "a"), weights(system, "a"))
     assert not torch.equal(weights(system, "a"), weights(system, "b"))
-    assert not torch.equal(weights(system, "a"), weights(system.model_copy(update={"seed": 1}), "a"))
+    assert not torch.equal(weights(system, "a"), weights(changed(system, {"seed": 1}), "a"))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +164,7 @@ def test_initial_weights_follow_the_seed_and_the_name():
      ({"fusion": "bilinear", "vggish_scale": "whitened"}, "whitened")],
 )  # fmt: skip
 def test_embeddings_are_raw_with_bilinear_fusion_unless_said_otherwise(change, wanted):
-    config = FLAT.model_copy(update=change).config
+    config = changed(FLAT, change).network
     assert config.scale == wanted
     with torch.device("meta"):
         assert CNNVGGish(config, 37).scale == wanted
@@ -166,7 +172,7 @@ def test_embeddings_are_raw_with_bilinear_fusion_unless_said_otherwise(change, w
 
 
 def test_curves_of_a_run_that_goes_on_have_all_epochs(tmp_path):
-    epochs = [plateau.Epoch(number, 1.0 / number, 2.0, 0.1, best=False) for number in (1, 2, 3)]
+    epochs = [Epoch(number, 1.0 / number, {"validation_loss": 2.0}, 0.1) for number in (1, 2, 3)]
     history = stage.History("a")
     history.on_resume("node", epochs[:2])
     history.on_epoch("node", epochs[2])
@@ -183,9 +189,11 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         file.digest = lambda name=name: name
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "model.json").write_text("{}")
+    (tmp_path / "vggish").mkdir()
+    (tmp_path / "vggish" / NETWORK_FILE).write_text("{}")
 
-    def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a"):
-        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root)
+    def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a", pretrained=None):
+        args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, pretrained=pretrained)
         return stage.key(args, system, data, threads, device)
 
     other = data.train.subset(slice(None), 1 - data.train.targets)
@@ -195,11 +203,12 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         key(replace(data, train=other)),
         key(replace(data, train=fewer)),
         key(replace(data, validate=other)),
-        key(system=FLAT.model_copy(update={"lr": 0.1})),
+        key(system=changed(FLAT, {"lr": 0.1})),
         key(root=tmp_path / "root"),
         key(threads=2),
         key(device="cuda"),
         key(name="b"),
+        key(pretrained=tmp_path),
     ]
     assert key() == keys[0]
     assert len(set(keys)) == len(keys)
@@ -209,16 +218,17 @@ def test_the_preset_and_the_defaults_give_every_system(tmp_path):
     change_params(
         ROOT / "params.yaml",
         tmp_path / "p.yaml",
-        {"hierarchies.hierarchical.recipe": "train_hierarchical_code"},
+        {"hierarchies.hierarchical.trainer": "train_hierarchical_code"},
     )
-    system = read_system(tmp_path / "p.yaml", "hierarchical")
-    assert isinstance(system, plateau.Plateau)
-    assert (system.lr, system.pos_weight_power, system.reduce_patience, system.reduce_factor) == (
+    settings = read_system(tmp_path / "p.yaml", "hierarchical").training
+    assert isinstance(settings, CodeSettings)
+    assert (settings.lr, settings.pos_weight_power, settings.reduce_patience, settings.reduce_factor) == (
         0.001,
         0.0,
         5,
         0.1,
     )
     text = read_system(ROOT / "params.yaml", "hierarchical")
-    assert isinstance(text, Stagnation)
-    assert (text.schedule, text.patience, text.root, text.flat) == ("cosine", 10, "flat", "cnn_vggish/coarse")
+    assert isinstance(text.training, TrainSettings)
+    assert (text.training.schedule, text.training.patience) == ("cosine", 10)
+    assert (text.row.root, text.row.flat) == ("flat", "cnn_vggish/coarse")

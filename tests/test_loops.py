@@ -5,16 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import CODE, FLAT, Tiny, task, train
+from tiny import CODE, FLAT, Tiny, changed, train, train_on_plateau, trainer
 from torch.nn import functional
 
-from ust.training import plateau, stagnation
-from ust.training.state import TrainingState
-from ust.training.trainer import Trainer
+from ust.training.trainer import Epoch, Trainer, TrainingState, epochs_since_best
+from ust.util.errors import UserError
 
 
 class TestStagnation:
-    """The report's recipe."""
+    """The report's system."""
 
     def test_the_rate_and_the_optimiser_start_afresh_when_nothing_improves(self, data):
         """Patience 1: the rate changes after two epochs without a new best, and again, and returns."""
@@ -26,8 +25,8 @@ class TestStagnation:
 
         state.write = write
         scores = [{"coarse": 0.5, "fine": 0.5}] + [{"coarse": 0.5, "fine": 0.4}] * 9
-        recipe = FLAT.model_copy(update={"max_epochs": 10})
-        epochs = train(Tiny(37), data, recipe, *scores, state=state)
+        system = changed(FLAT, {"max_epochs": 10})
+        epochs = train(Tiny(37), data, system, *scores, state=state)
         rates = [0.01] * 3 + [0.001] * 2 + [0.01] * 2 + [0.002] * 2 + [0.0004]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], rates, rtol=1e-9)
         assert [epoch.restarts for epoch in epochs] == [0] * 5 + [1] * 5
@@ -38,14 +37,14 @@ class TestStagnation:
     def test_a_step_moves_by_the_rate_of_its_epoch(self, data):
         """A fresh Adam moves each weight by the rate: what is reported is what the optimiser has."""
         network, moved, before = Tiny(37), [], {}
-        recipe = FLAT.model_copy(update={"batch_size": 12, "patience": 0, "max_epochs": 3})
+        system = changed(FLAT, {"batch_size": 12, "patience": 0, "max_epochs": 3})
 
         def on_epoch(epoch):
             moved.append((network.layer.bias.detach() - before["bias"]).abs().max().item())
             before["bias"] = network.layer.bias.detach().clone()
 
         before["bias"] = network.layer.bias.detach().clone()
-        train(network, data, recipe, *[{"coarse": 0.5}] + [{"coarse": 0.1}] * 2, on_epoch=on_epoch)
+        train(network, data, system, *[{"coarse": 0.5}] + [{"coarse": 0.1}] * 2, on_epoch=on_epoch)
         # After the second epoch the rate is a tenth; the third is the first of a fresh optimiser.
         assert moved[0] == pytest.approx(0.01, rel=1e-3)
         assert moved[2] == pytest.approx(0.001, rel=1e-3)
@@ -59,7 +58,7 @@ class TestStagnation:
 
         monkeypatch.setattr(torch.optim.Adam, "step", stepping)
         change = {"schedule": "cosine", "lr": 0.3, "warm_up": 0.2, "max_epochs": 3, "batch_size": 6}
-        epochs = train(Tiny(37), data, FLAT.model_copy(update=change), *[{"coarse": 0.1}] * 3)
+        epochs = train(Tiny(37), data, changed(FLAT, change), *[{"coarse": 0.1}] * 3)
         assert len(data.train) == 12  # two steps an epoch
         assert max(rates) == 0.3  # after a warm-up of 0.2 × 6 steps: one
         wanted = 0.3 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2
@@ -70,7 +69,7 @@ class TestStagnation:
     @pytest.mark.parametrize("schedule", ["stagnation", "cosine"])
     def test_a_training_that_was_ended_comes_to_the_same(self, data, schedule, tmp_path):
         change = {"schedule": schedule, "max_epochs": 6, "patience": 0}
-        recipe, path = FLAT.model_copy(update=change), tmp_path / "state.safetensors"
+        system, path = changed(FLAT, change), tmp_path / "state.safetensors"
         scores = [{"coarse": 0.1}] * 6
 
         def network():
@@ -78,23 +77,23 @@ class TestStagnation:
             return Tiny(37, dropout=0.5)
 
         whole, parts = network(), network()
-        wanted = train(whole, data, recipe, *scores)
+        wanted = train(whole, data, system, *scores)
 
         def ended(epoch):
             if epoch.number == 4:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train(network(), data, recipe, *scores, state=TrainingState.read(path), on_epoch=ended)
-        found = train(parts, data, recipe, *scores[:3], state=TrainingState.read(path))
+            train(network(), data, system, *scores, state=TrainingState.read(path), on_epoch=ended)
+        found = train(parts, data, system, *scores[:3], state=TrainingState.read(path))
         assert found == wanted
         for name, value in whole.state_dict().items():
             torch.testing.assert_close(parts.state_dict()[name], value, rtol=0, atol=0)
 
     def test_best_are_new_highest_scores_of_a_level_and_ties_are_not(self, data):
         scores = [(0.2, 0.0), (0.2, 0.1), (0.3, 0.1), (0.1, 0.1), (0.3, 0.2)]
-        recipe = FLAT.model_copy(update={"max_epochs": 5})
-        epochs = train(Tiny(37), data, recipe, *[{"coarse": c, "fine": f} for c, f in scores])
+        system = changed(FLAT, {"max_epochs": 5})
+        epochs = train(Tiny(37), data, system, *[{"coarse": c, "fine": f} for c, f in scores])
         assert [epoch.best for epoch in epochs] == [("coarse", "fine"), ("fine",), ("coarse",), (), ("fine",)]
         assert [epoch.scores["coarse"] for epoch in epochs] == [0.2, 0.2, 0.3, 0.1, 0.3]
         assert epochs[1].figures() == {
@@ -108,19 +107,17 @@ class TestStagnation:
     @pytest.mark.parametrize(("last", "patience", "wanted"), [(3, 1, False), (2, 1, True), (2, 2, False)])
     def test_stagnant_is_more_than_the_patience_ago(self, last, patience, wanted):
         def epoch(number, *best):
-            return stagnation.Epoch(number, 0.0, {}, 0.01, 0, best)
+            return Epoch(number, 0.0, {}, 0.01, 0, best)
 
         epochs = [epoch(1, "fine", "coarse"), epoch(2), epoch(3, "coarse"), epoch(4)]
         epochs[last - 1] = replace(epochs[last - 1], best=("fine",))
-        assert stagnation.has_converged(epochs, "fine", patience) == wanted
+        assert (epochs_since_best(epochs, "fine") > patience) == wanted
 
     def test_the_state_is_kept_after_every_epoch_and_its_epochs_are_given_back(self, data, tmp_path):
         scores = [{"coarse": 0.1 * i} for i in range(1, 9)]
         whole = train(Tiny(37), data, FLAT, *scores)
         path, network, heard = tmp_path / "s.safetensors", Tiny(37), []
-        train(
-            network, data, FLAT.model_copy(update={"max_epochs": 5}), *scores, state=TrainingState.read(path)
-        )
+        train(network, data, changed(FLAT, {"max_epochs": 5}), *scores, state=TrainingState.read(path))
         state = TrainingState.read(path)
         assert [entry["number"] for entry in state.epochs] == [1, 2, 3, 4, 5]
         found = train(Tiny(37), data, FLAT, *scores[5:], state=state, on_epoch=heard.append)
@@ -134,11 +131,11 @@ class TestTrainer:
 
     def test_every_epoch_has_all_examples_in_another_order(self, data):
         network = Tiny(37)
-        trainer = Trainer(task(network, data.train), FLAT)
+        loop = trainer(network, data.train, FLAT)
         orders = []
         for number in (1, 2, 3):
             network.seen.clear()
-            trainer.epoch(number)
+            loop.train_epoch(number)
             assert [len(batch) for batch in network.seen] == [8, 4]
             orders.append([int(row) for batch in network.seen for row in batch])
         rows = sorted(int(row) for row in data.train.rows)
@@ -147,36 +144,36 @@ class TestTrainer:
 
     @pytest.mark.parametrize(("change", "same"), [({}, True), ({"seed": 1}, False)])
     def test_the_order_and_the_dropout_follow_the_seed(self, data, change, same):
-        def run(recipe, name="a"):
+        def run(system, name="a"):
             torch.manual_seed(0)
             network = Tiny(37, dropout=0.5)
-            loss = Trainer(task(network, data.train, name=name), recipe).epoch(1)
+            loss = trainer(network, data.train, system, name=name).train_epoch(1)
             return network.seen, loss
 
-        first, second = run(FLAT), run(FLAT.model_copy(update=change))
+        first, second = run(FLAT), run(changed(FLAT, change))
         assert (first == second) == same
         assert run(FLAT, "another") != first
 
     def test_the_loss_is_the_mean_of_weighted_cross_entropy(self, data):
         network = Tiny(37)
-        recipe = FLAT.model_copy(update={"batch_size": 12, "pos_weight_power": 0.5})
+        system = changed(FLAT, {"batch_size": 12, "pos_weight_power": 0.5})
         targets = data.train.targets.astype(np.float64)
         weight = ((12 - targets.sum(0)) / targets.sum(0)) ** 0.5
         with torch.no_grad():
             p = torch.sigmoid(network(None, torch.from_numpy(data.train.features["vggish"][data.train.rows])))
         p = p.numpy().astype(np.float64)
         wanted = -(weight * targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
-        trainer = Trainer(task(network, data.train), recipe)
-        assert trainer.loss(data.train) == pytest.approx(wanted, rel=1e-5)
-        assert trainer.epoch(1) == pytest.approx(wanted, rel=1e-5)
+        loop = trainer(network, data.train, system)
+        assert loop.mean_loss(data.train, 16) == pytest.approx(wanted, rel=1e-5)
+        assert loop.train_epoch(1) == pytest.approx(wanted, rel=1e-5)
 
     def test_a_loss_on_other_examples_drops_nothing_out_and_changes_nothing(self, data):
         network = Tiny(37, dropout=0.9)
-        trainer = Trainer(task(network, data.train), FLAT)
-        trainer.epoch(1)
+        loop = trainer(network, data.train, FLAT)
+        loop.train_epoch(1)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         random = torch.get_rng_state()
-        losses = {trainer.loss(data.validate) for _ in range(3)}
+        losses = {loop.mean_loss(data.validate, 16) for _ in range(3)}
         assert len(losses) == 1
         assert torch.equal(torch.get_rng_state(), random)
         for name, value in network.state_dict().items():
@@ -195,26 +192,87 @@ def fit_weights(targets):
     return ((len(targets) - positives) / positives) ** 0.1
 
 
+class TestKeptWeights:
+    """Moving averages, the best epoch, modules that are not trained."""
+
+    def test_the_weights_of_the_last_best_epoch_are_restored(self, data):
+        network, weights = Tiny(37), []
+        losses = iter([0.5, 0.4, 0.6, 0.4, 0.7])
+
+        def monitor(loop):
+            weights.append(network.layer.weight.detach().clone())
+            return {"validation_loss": next(losses)}
+
+        options = {"monitor": monitor, "best": "lowest", "stop_patience": 3, "restore_best": True}
+        epochs = trainer(network, data.train, FLAT, **options).fit()
+        assert [epoch.best for epoch in epochs] == [("validation_loss",)] * 2 + [()] * 3
+        assert torch.equal(network.layer.weight, weights[1])
+        assert not torch.equal(network.layer.weight, weights[4])
+
+    def test_the_average_is_of_the_weights_after_each_step(self, data):
+        network, steps = Tiny(37), []
+        step = torch.optim.Adam.step
+
+        class Recording(torch.optim.Adam):
+            def step(self, *given):
+                step(self, *given)
+                steps.append(network.layer.weight.detach().clone())
+
+        loop = trainer(network, data.train, changed(FLAT, {"max_epochs": 2}), average=0.75)
+        loop.optimizer = Recording
+        loop._reset_optimizer()
+        loop.fit()
+        wanted = steps[0]
+        for weights in steps[1:]:
+            wanted = 0.75 * wanted + 0.25 * weights
+        torch.testing.assert_close(loop.trained.layer.weight.detach(), wanted)
+        assert loop.trained is not network
+
+    def test_a_value_that_is_only_recorded_chooses_nothing(self, data):
+        options = {"monitor": lambda _: {"coarse": 0.5}, "best": None}
+        epochs = trainer(Tiny(37), data.train, changed(FLAT, {"max_epochs": 2}), **options).fit()
+        assert [(epoch.best, epoch.scores) for epoch in epochs] == [((), {"coarse": 0.5})] * 2
+
+    def test_a_validation_loss_that_is_not_finite_ends_the_training(self, data):
+        options = {"monitor": lambda _: {"validation_loss": float("nan")}, "best": "lowest"}
+        with pytest.raises(UserError, match="the loss is no longer finite in epoch 1"):
+            trainer(Tiny(37), data.train, FLAT, **options).fit()
+
+    def test_frozen_modules_stay_in_evaluation_mode(self, data):
+        network, modes = Tiny(37, dropout=0.5), []
+        network.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
+        trainer(network, data.train, FLAT, frozen=[network.dropout]).train_epoch(1)
+        trainer(network, data.train, FLAT).train_epoch(1)
+        assert modes == [False] * 2 + [True] * 2
+
+    def test_a_sampler_gives_the_order(self, data):
+        network = Tiny(37)
+        trainer(network, data.train, FLAT, sampler=lambda rng: np.array([3, 3, 1])).train_epoch(1)
+        rows = data.train.rows[[3, 3, 1]].tolist()
+        assert [int(row) for batch in network.seen for row in batch] == rows
+
+
 class TestPlateau:
     """The authors' code."""
 
     def test_the_rate_falls_and_training_stops(self, data, monkeypatch):
         losses = iter([1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.9, 0.9])
-        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(losses))
-        recipe = CODE.model_copy(update={"max_epochs": 20, "reduce_patience": 1, "stop_patience": 4})
-        epochs = plateau.train_on_plateau(task(Tiny(37), data.train, data.validate), recipe)
-        assert [epoch.best for epoch in epochs] == [True, True, False, False, False, False]
+        monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(losses))
+        system = changed(CODE, {"max_epochs": 20, "reduce_patience": 1, "stop_patience": 4})
+        epochs = train_on_plateau(Tiny(37), data.train, data.validate, system)
+        assert [bool(epoch.best) for epoch in epochs] == [True, True, False, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01] * 4 + [0.001] * 2)
         assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
-        assert plateau.stopped_early(epochs, 4)
-        assert not plateau.stopped_early(epochs, 5)
-        assert epochs[0].figures() == {"loss": epochs[0].loss, "validation_loss": 1.0, "lr": 0.01}
+        assert epochs_since_best(epochs) == 4
+        assert epochs[0].figures() == {
+            "loss": epochs[0].loss, "validation_loss": 1.0, "lr": 0.01, "restarts": 0
+        }  # fmt: skip
 
     def test_it_goes_on_where_it_stopped(self, data, tmp_path):
         def run(epochs, state=None):
             torch.manual_seed(0)
-            network, recipe = Tiny(37, dropout=0.3), CODE.model_copy(update={"max_epochs": epochs})
-            found = plateau.train_on_plateau(task(network, data.train, data.validate, state=state), recipe)
+            network, system = Tiny(37, dropout=0.3), changed(CODE, {"max_epochs": epochs})
+            found = train_on_plateau(network, data.train, data.validate, system, state=state)
             return network.state_dict(), found
 
         wanted, whole = run(6)

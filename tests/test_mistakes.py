@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import RATE, ROOT
+from commands import run_stage
+from conftest import RATE
 from project import change_params
 
 RAW = "data/raw/annotations.csv data/raw/dcase-ust-taxonomy.yaml"
@@ -269,23 +268,17 @@ def test_no_disk_or_no_rights(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["noise.wav"], "params.yaml: no such file, so --system is needed"),
-        (["noise.wav", "--params", "{params}"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn"], "models: no such folder; run this in the project's folder"),
+        (["--system", "cnn", "--params", "{params}"], "models: no such folder; run this in the project's"),
+        (["--checkpoint", "noise.wav"], "noise.wav: refused: not a state dict of tensors alone"),
     ],
 )
 def test_outside_the_project(project, tmp_path, material, words, part):
     """Where neither parameters nor pipeline are: it says where to go, or what to name."""
     shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
     words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.tag", *words],
-        cwd=tmp_path,
-        env=project.environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert part in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    code, _, errors = run_stage("tag", words, tmp_path, project.environment)
+    assert code == 1
+    assert part in errors
+    assert len(errors.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["noise.wav"]

@@ -17,7 +17,7 @@ from ust.models.cnn_mn import CNNEmbedding
 from ust.models.cnn_vggish import CNNVGGish
 from ust.models.frames import FrameClassifier
 from ust.models.layers import TABLE_1, minimum_size, output_size
-from ust.training.schedules import CosineSchedule, StagnationSchedule, warmup_cosine
+from ust.training.schedules import CosineSchedule, StagnationSchedule
 from ust.util.accelerate import accelerate
 from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, correlation_matrices
 from ust.util.winograd import WinogradConv2d
@@ -291,7 +291,7 @@ def test_schedule_against_the_description():
     rates = []
     for epoch in range(1, 150):
         rates.append(schedule.lr)
-        fresh = schedule.step(improved=epoch == 1)
+        fresh = schedule.step(improved=epoch == 1, scores={})
         assert fresh == (epoch > 1 and (epoch - 1) % 11 == 0)
     # Epoch 1 improves; every eleven stagnant epochs the rate changes: × 0.1 to 1e-5, whose tenth is 1e-6:
     # back to 0.01 with × 0.2, down to 0.01 × 0.2⁵ = 3.2e-6, whose fifth is 6.4e-7: back with × 0.3.
@@ -304,14 +304,14 @@ def test_schedule_against_the_description():
 
 def test_schedule_counts_anew_after_a_new_best():
     schedule = StagnationSchedule(initial_lr=1.0, patience=2, reduce_factor=0.5, min_lr=1e-3, factor_step=0.1)
-    changed = [schedule.step(improved=i in (0, 3)) for i in range(8)]
+    changed = [schedule.step(improved=i in (0, 3), scores={}) for i in range(8)]
     assert changed == [False, False, False, False, False, False, True, False]
 
 
 def test_the_factor_stays_below_1():
     schedule = StagnationSchedule(initial_lr=1.0, patience=0, reduce_factor=0.5, min_lr=0.9, factor_step=0.3)
     for _ in range(5):
-        schedule.step(improved=False)
+        schedule.step(improved=False, scores={})
     assert schedule.reduce_factor == 0.9
     assert schedule.lr == 1.0
 
@@ -325,7 +325,7 @@ def test_when_the_rate_returns(restart, epochs):
     found = []
     for epoch in range(1, 250):
         before = schedule.restarts
-        schedule.step(improved=epoch == 1)
+        schedule.step(improved=epoch == 1, scores={})
         found += [epoch] if schedule.restarts > before else []
     assert found == epochs
 
@@ -334,10 +334,12 @@ def test_when_the_rate_returns(restart, epochs):
 @pytest.mark.parametrize("warm_up", [0.0, 0.01, 0.1, 0.25, 0.5, 0.99])
 def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
     """Exactly; before it the rate rises by equal parts of lr, after it falls as a cosine towards 0."""
-    schedule = CosineSchedule(0.004, warm_up)
+    schedule = CosineSchedule(0.004, warm_up, epochs=1)
     rates = np.array([schedule.step_lr(step, steps) for step in range(steps)])
+    by_epochs = CosineSchedule(0.004, warm_up, epochs=steps)
+    np.testing.assert_array_equal(rates, [by_epochs.step_lr(step, 1) for step in range(steps)])
     assert schedule.lr == rates[-1] > 0
-    assert not schedule.step(improved=False)
+    assert not schedule.step(improved=False, scores={})
     last = max(round(warm_up * steps), 1) - 1  # of the warm-up
     assert rates.max() == rates[last] == 0.004
     np.testing.assert_allclose(rates[: last + 1], 0.004 * np.arange(1, last + 2) / (last + 1))
@@ -348,8 +350,9 @@ def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
 def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    schedule = CosineSchedule(0.3, 0.0, epochs=4)
     for step in range(20):
-        assert 0.3 * warmup_cosine(step, 20, 0.0) == pytest.approx(annealing.get_last_lr()[0])
+        assert schedule.step_lr(step, 5) == pytest.approx(annealing.get_last_lr()[0])
         optimizer.step()
         annealing.step()
 
@@ -357,7 +360,7 @@ def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
 def test_a_schedule_goes_on_where_it_was():
     first = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
     for _ in range(5):
-        first.step(improved=False)
+        first.step(improved=False, scores={})
     second = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
     second.load_state_dict(first.state_dict())
     assert first == second

@@ -56,9 +56,9 @@ def circle(tmp_path_factory):
         if "ust review" in command or "benchmarks" in command:
             continue  # test_review.py; the simulation takes minutes
         if "dvc repro" in command:
-            names = ("metrics.json", "report.html", "predictions.csv")
+            names = ("metrics.json", "details.json", "report.html", "predictions.csv")
             said["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
-        said[command] = here.run("bash", "-c", words)
+        said[command] = here.shell(words)
         if command.startswith("ust init"):
             shorter = {"train_head.max_epochs": 12, "own.curve_seeds": 1, "own.mistakes": 2}
             params = folder / "my-city" / "params.yaml"
@@ -189,7 +189,7 @@ def test_a_wrong_parameter_is_named(circle):
     before = params.read_text()
     try:
         params.write_text(before.replace("folds: 5", "folds: many"))
-        assert "train_head.folds: is 'many'" in here.run("ust", "train", "my-city", code=1)
+        assert "train_head.folds: is 'many'" in here.ust("train", "my-city", code=1)
     finally:
         params.write_text(before)
 

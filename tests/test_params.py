@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from stages import preset
 from ust.cli.parameters import SECTIONS, check_params
 from ust.features.registry import read_feature
-from ust.training.systems import read_system
+from ust.models.registry import ARCHITECTURES
+from ust.training.registry import TRAINERS, read_system
 from ust.util.config import read_sections
 from ust.util.errors import UserError
 
@@ -39,25 +40,27 @@ def changed(tmp_path, name, value):
 def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
     path, folder = tmp_path / "report.yaml", str(ROOT / "presets")
     preset.main(["report", "--presets", folder, "--params", str(ROOT / "params.yaml"), "--out", str(path)])
-    names = ("model", "train", "train_hierarchical", "train_hierarchical_code", "train_baseline")
-    kinds = {name: SECTIONS[name] for name in names}
-    model, train, hierarchical, code, baseline = read_sections(path, **kinds)
     logmel = read_feature(path, "logmel").settings
     majority = check_params(path)["labels"]["majority"]
-    network = model.cnn_vggish
+    cnn, cnn_vggish = (read_system(path, name) for name in ("cnn", "cnn_vggish"))
+    network, train = cnn_vggish.network, cnn_vggish.training
     assert (majority["threshold"], network.conv_dropout, network.head_dropout) == (0.5, 0.5, 0.2)
-    assert (model.cnn.conv_dropout, model.cnn.head_dropout) == (0.5, 0.2)
+    assert (cnn.network.conv_dropout, cnn.network.head_dropout) == (0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
     assert (train.optimizer, train.schedule, network.fusion) == ("adam", "stagnation", "bilinear")
-    for name, epochs in (("hierarchical", 300), ("hierarchical_negatives", 300)):
-        of_row = read_system(path, name)
-        assert (of_row.lr, of_row.batch_size, of_row.max_epochs) == (0.01, 32, epochs)
     # By the text the networks of a hierarchy are trained as any; by the code of June 2019 otherwise.
-    assert hierarchical.model_dump() == train.model_dump()
+    assert train.max_epochs == 300
+    for name in ("hierarchical", "hierarchical_negatives"):
+        assert read_system(path, name).training == train
+    code_path = tmp_path / "code.yaml"
+    change_params(path, code_path, {"hierarchies.hierarchical.trainer": "train_hierarchical_code"})
+    code = read_system(code_path, "hierarchical").training
+    baseline = read_system(path, "baseline_fine")
     assert (code.optimizer, code.lr, code.pos_weight_power) == ("adam", 0.001, 0)
     assert (code.reduce_factor, code.reduce_patience) == (0.1, 5)
-    assert (baseline.l2, baseline.stop_patience, baseline.hidden_layers) == (1e-5, 20, 0)
+    assert (baseline.training.l2, baseline.training.stop_patience) == (1e-5, 20)
+    assert baseline.network.hidden_layers == 0
     assert (logmel.sample_rate, logmel.n_fft, logmel.hop_length, logmel.n_mels) == (44100, 2048, 512, 128)
 
 
@@ -101,9 +104,9 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
             "should be one of cnn, cnn_vggish, cnn_mn, head, attention",
         ),
         (
-            "systems.cnn.recipe",
+            "systems.cnn.trainer",
             "train_head",
-            "systems.cnn.architecture: is 'cnn', should be 'head' or 'attention'",
+            "architecture: is 'cnn', should be one of head, attention, the architectures of train_head",
         ),
         ("evaluate.labels", "all", "evaluate.labels: is 'all', should be a row of labels"),
         ("checkpoints.cnn.model", "cmm/coarse", "checkpoints.cnn.model: is 'cmm/coarse', should begin with"),
@@ -117,9 +120,9 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("compute", None, "compute: is None"),
         ("systems.cnn.lr", -1.0, "systems.cnn.lr: is -1.0, should be greater than 0"),
         (
-            "systems.cnn.recipe",
+            "systems.cnn.trainer",
             "train_forest",
-            "systems.cnn.recipe: is 'train_forest', should be one of train",
+            "systems.cnn.trainer: is 'train_forest', should be one of train",
         ),
         (
             "systems.cnn_vggish.fusoin",
@@ -128,14 +131,14 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ),
         ("hierarchies.hierarchical.outputs", "all", "hierarchical.outputs: there is no such parameter"),
         (
-            "hierarchies.hierarchical.recipe",
+            "hierarchies.hierarchical.trainer",
             "train",
             "is 'train', should be one of train_hierarchical, train_hierarchical_code",
         ),
         ("hierarchies.hierarchical.flat", "../x", "hierarchies.hierarchical.flat: is '../x'"),
         (
             "hierarchies.cnn",
-            {"recipe": "train_hierarchical"},
+            {"trainer": "train_hierarchical"},
             "hierarchies.cnn: there is a system of that name",
         ),
         ("spectrograms.logmel.n_mels", 64, "n_mels is 64, should be at least 108"),
@@ -161,7 +164,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
             ["logmel"],
             "logmel is a spectrogram, the architecture frames tak",
         ),
-        ("systems.a/b", {"recipe": "train"}, "systems.a/b"),
+        ("systems.a/b", {"trainer": "train"}, "systems.a/b"),
         ("submission", "../x", "submission: is '../x'"),
     ],
 )
@@ -175,9 +178,9 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, 
 def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
     """Checked before any work: of the 128 bands, the 1000 frames, the windows."""
     row = {
-        "recipe": "train_finetune", "architecture": "mobilenet", "features": ["mn_logmel"],
-        "labels": "majority", "outputs": "all", "width": 0.4, "windows": 0, "hidden_layers": 0,
-        "hidden_size": 8, "dropout": 0.0,
+        "trainer": "train_finetune", "network": "efficientat", "architecture": "mobilenet",
+        "features": ["mn_logmel"], "labels": "majority", "outputs": "all", "width": 0.4, "windows": 0,
+        "hidden_layers": 0, "hidden_size": 8, "dropout": 0.0,
     }  # fmt: skip
     for key, value, message in (
         ("mask_bands", 128, ""),
@@ -188,7 +191,7 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
         ("windows", 501, "windows is 501, should be at most 500"),
     ):
         path = tmp_path / "params.yaml"
-        changes = {"spectrograms.mn_logmel": {"kind": "mn_logmel"}, "systems.tuned": row | {key: value}}
+        changes = {"spectrograms.mn_logmel": {"kind": "mn_logmel"}, "pretrained.tuned": row | {key: value}}
         change_params(ROOT / "params.yaml", path, changes)
         if message:
             with pytest.raises(UserError) as error:
@@ -218,14 +221,14 @@ def test_rules_are_compared_by_annotations_alone(tmp_path):
     assert "label_quality.rules.heard.rule: is 'relabel', which needs embeddings" in str(error.value)
 
 
-def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
-    row = {"recipe": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
+def test_a_row_is_completed_from_its_trainer_and_the_model(tmp_path):
+    row = {"trainer": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
     row |= {"labels": "majority", "outputs": "fine", "lr": 0.5, "seed": None}
     path = changed(tmp_path, "systems.cnn_vggish", row)
     system = read_system(path, "cnn_vggish")
-    assert (system.outputs, system.lr, system.fusion) == ("fine", 0.5, "concat")
+    assert (system.row.outputs, system.training.lr, system.network.fusion) == ("fine", 0.5, "concat")
     (train,) = read_sections(path, train=SECTIONS["train"])
-    assert (system.seed, system.patience) == (train.seed, train.patience)
+    assert (system.training.seed, system.training.patience) == (train.seed, train.patience)
     assert read_system(path, "cnn").description == "CNN"
     assert read_system(path, "hierarchical").description.startswith("local classifier")
     assert read_system(path, "baseline_fine").description.startswith("logistic")
@@ -233,12 +236,80 @@ def test_a_row_is_completed_from_its_recipe_and_the_model(tmp_path):
         read_system(path, "forest")
 
 
+def test_the_networks_of_a_hierarchy_are_trained_as_train_but_for_what_is_set(tmp_path):
+    """A row goes before its trainer's section, that before the section it inherits from."""
+    path = tmp_path / "params.yaml"
+    changes = {"train.lr": 0.5, "train.seed": 7, "train_hierarchical.lr": 0.25, "train.max_epochs": 9}
+    change_params(ROOT / "params.yaml", path, changes)
+    system = read_system(path, "hierarchical")
+    assert (system.training.seed, system.training.lr) == (7, 0.25)
+    assert (system.training.max_epochs, system.training.batch_size) == (5, 4)
+    assert read_system(path, "cnn").training.lr == 0.5
+    change_params(ROOT / "params.yaml", path, {"train.lr": -1})
+    with pytest.raises(UserError) as error:
+        read_system(path, "hierarchical")
+    assert "train.lr: is -1" in str(error.value)
+    assert "hierarchical" not in str(error.value)
+
+
+def test_params_yaml_has_the_defaults():
+    """But for the hierarchy's epochs: what a class says of a setting is what params.yaml does."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+    for name, trainer in TRAINERS.items():
+        wanted = {"max_epochs": 5} if name == "train_hierarchical" else {}
+        assert trainer.settings(**content[name]) == trainer.settings(**wanted)
+    for name, section in content["model"].items():
+        config = ARCHITECTURES[name].Config
+        assert config(**section) == config()
+
+
+def test_every_setting_is_explained_and_has_one_owner():
+    """Each has a line at its definition; a row's key is either the network's or the trainer's."""
+    kinds = [trainer.settings for trainer in TRAINERS.values()]
+    kinds += [network.Config for network in ARCHITECTURES.values()]
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            assert field.description, f"{kind.__qualname__}.{name}"
+    for trainer in TRAINERS.values():
+        for architecture in trainer.trains:
+            parts = (trainer.row, ARCHITECTURES[architecture].Config, trainer.settings)
+            names = [name for kind in parts for name in kind.model_fields]
+            assert len(names) == len(set(names)), architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "model.cnn",
+            {"conv_dropuot": 0.5},
+            "model.cnn.conv_dropuot: there is no such parameter; did you mean",
+        ),
+        ("model.cnn", {"conv_dropout": 2.0}, "model.cnn.conv_dropout: is 2.0, should be less than 1"),
+        ("model.cnn", None, "model.cnn: is None, should be a valid dictionary"),
+        (
+            "model.cnn_vgish",
+            {},
+            "model.cnn_vgish: there is no such parameter; did you mean model.cnn_vggish?",
+        ),
+        ("model", [], "model: is []"),
+    ],
+)
+def test_a_wrong_setting_of_an_architecture_is_named(tmp_path, name, value, message):
+    path = tmp_path / "params.yaml"
+    change_params(ROOT / "params.yaml", path, {name: value})
+    for read in (check_params, lambda path: read_system(path, "cnn")):
+        with pytest.raises(UserError) as error:
+            read(path)
+        assert message in str(error.value)
+
+
 def test_all_wrong_parameters_are_listed_at_once(tmp_path):
-    path = changed(tmp_path, "train", {"lr": 0})
+    path = changed(tmp_path, "train", {"lr": 0, "rate": 1})
     with pytest.raises(UserError) as error:
         check_params(path)
     assert "train.lr: is 0" in str(error.value)
-    assert "train.patience: is missing" in str(error.value)
+    assert "train.rate: there is no such parameter" in str(error.value)
 
 
 def test_numbers_as_dvc_writes_them(tmp_path):

@@ -60,10 +60,9 @@ class Small(torch.nn.Module):
 
 def gradients(size, *, synchronised=True, batch=None):
     """Of the last step, what the batch norm has seen, and the loss, of an epoch, of one batch by default."""
-    from tiny import FLAT
+    from tiny import FLAT, changed, trainer
 
     from ust.models.examples import Examples
-    from ust.training.trainer import Task, Trainer
 
     torch.manual_seed(0)
     network = Small()
@@ -71,9 +70,8 @@ def gradients(size, *, synchronised=True, batch=None):
         convert_sync_batchnorm(network)
     targets = (np.random.default_rng(1).random((size, 3)) < 0.4).astype(np.float32)
     examples = Examples({"x": Stored(size)}, np.arange(size), targets)
-    recipe = FLAT.model_copy(update={"batch_size": batch or size, "lr": 0.0})
-    trainer = Trainer(Task(network, examples, examples, torch.device("cpu"), "a", lambda _: None), recipe)
-    loss = trainer.epoch(1)
+    system = changed(FLAT, {"batch_size": batch or size, "lr": 0.0})
+    loss = trainer(network, examples, system).train_epoch(1)
     found = {name: parameter.grad for name, parameter in network.named_parameters()}
     found |= {name: buffer.float() for name, buffer in network.named_buffers()}
     return found | {"loss": torch.tensor(loss)}
@@ -197,10 +195,10 @@ def test_another_number_of_processes_than_torchrun_started(two):
 
 
 @pytest.mark.slow
-def test_recipes_of_one_process_train_in_one_and_say_so(two):
+def test_trainers_of_one_process_train_in_one_and_say_so(two):
     """Once, and the stage writes its model."""
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]
-    said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
+    said = "baseline_fine: train_baseline trains in one process; compute.processes is 2"
     output = two.run(*words)
     assert output.count(said) == 1
     assert "trained on" in output

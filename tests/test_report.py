@@ -45,6 +45,15 @@ def test_the_most_confident_mistakes_and_hits(tables, taxonomy):
     assert [f.confidence for f in found] == pytest.approx([0.8, 0.7, 0.9])
 
 
+def test_a_label_that_is_not_known_is_no_mistake(tables, taxonomy):
+    labels, predicted = tables
+    labels.loc["c.wav", "1_engine"] = np.nan
+    found = find_examples("s", "validate", labels, predicted, taxonomy, mistakes=2, hits=2)
+    assert [(f.clip, f.kind) for f in found] == [
+        ("b.wav", "miss"), ("d.wav", "false alarm"), ("a.wav", "hit")
+    ]  # fmt: skip
+
+
 def test_few_clips_are_shared_fairly():
     def finding(rank, clip, system):
         return Finding(rank, clip, "validate", system, "1_engine", "hit", 0.9 - 0.1 * rank)

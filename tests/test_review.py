@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import soundfile as sf
+from commands import run_ust
 from conftest import ROOT
 
 from ust.custom.active_learning import STRATEGIES, ReviewState, select_clips
@@ -300,15 +301,9 @@ def test_the_page_knows_the_annotators(client, queue):
 
 def test_the_program_says_what_is_wrong(collection, tmp_path):
     def ust(*words):
-        found = subprocess.run(
-            [sys.executable, "-m", "ust", "review", *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in found.stderr
-        return found.returncode, found.stderr
+        code, _, errors = run_ust(["review", *words], ROOT)
+        assert "Traceback" not in errors
+        return code, errors
 
     code, text = ust(str(tmp_path))
     assert code == 1

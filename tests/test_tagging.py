@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tracemalloc
 from dataclasses import asdict
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from commands import run_ust
 from conftest import RATE, ROOT
 from ruamel.yaml import YAML
 from tiny import ALONE, CONFIG
@@ -119,17 +119,16 @@ def test_listening_to_standard_input(tagger, tmp_path, noise):
         SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(tagger.taxonomy.labels), tagger.system.metadata),
     )
     raw = (noise * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes() + b"x"
-    command = [sys.executable, "-m", "ust", "listen", "--system", "cnn", "--threshold", "0"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, input=raw, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    words = ["listen", "--system", "cnn", "--threshold", "0"]
+    code, output, errors = run_ust(words, tmp_path, stdin=raw)
+    assert code == 0, errors
+    rows = list(csv.DictReader(io.StringIO(output)))
     assert [row["label"] for row in rows] == list(tagger.taxonomy.labels)
     found = [float(row["probability"]) for row in rows]
     np.testing.assert_allclose(found, tagger.predict(noise, RATE), atol=1e-3)
-    nothing = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, env=environment)
-    assert nothing.returncode == 1
-    assert b"no samples arrived" in nothing.stderr
+    code, _, errors = run_ust(words, tmp_path)
+    assert code == 1
+    assert "no samples arrived" in errors
 
 
 def test_rate_and_channels_do_not_matter(tagger, noise):

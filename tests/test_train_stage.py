@@ -1,4 +1,4 @@
-"""The stage train: in how many processes a recipe trains, and where its folds' sensors come from."""
+"""The stage train: in how many processes a trainer trains, and where its folds' sensors come from."""
 
 import logging
 import sys
@@ -14,11 +14,11 @@ from stages import train as stage
 from ust.cli import console
 from ust.features import store as stage_store
 from ust.training import distributed
-from ust.training.registry import RECIPES
+from ust.training.registry import TRAINERS
 from ust.util.errors import UserError
 
 HEAD = {
-    "recipe": "train_head", "architecture": "attention", "features": ["vggish"], "labels": "any",
+    "trainer": "train_head", "architecture": "attention", "features": ["vggish"], "labels": "any",
     "outputs": "coarse", "dropout": 0.1,
 }  # fmt: skip
 
@@ -39,8 +39,8 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
     rows.insert(1, "sensor_id", [i % 4 for i in range(14)])
     rows.assign(annotator_id=1).to_csv(tmp_path / "annotations.csv", index=False)
     calls = []
-    for name, recipe in RECIPES.items():
-        monkeypatch.setitem(RECIPES, name, replace(recipe, fit=lambda *given: calls.append(given)))
+    for name, trainer in TRAINERS.items():
+        monkeypatch.setitem(TRAINERS, name, replace(trainer, fit=lambda *given: calls.append(given)))
 
     def run(system, changes, *words):
         calls.clear()
@@ -55,7 +55,7 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
     return run
 
 
-def test_recipes_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
+def test_trainers_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
     """compute.processes is for all systems; those that cannot use it stop nothing."""
     launched = []
     monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
@@ -63,7 +63,7 @@ def test_recipes_of_one_process_train_in_one_and_say_so(trained, monkeypatch, ca
     monkeypatch.setattr(console.log, "propagate", True)
     two = {"compute.processes": 2}
     assert len(trained("baseline_fine", two)) == 1
-    said = "baseline_fine: the recipe train_baseline trains in one process; compute.processes is 2"
+    said = "baseline_fine: train_baseline trains in one process; compute.processes is 2"
     assert [record.getMessage() for record in caplog.records].count(said) == 1
     assert launched == []
     assert len(trained("cnn", two)) == 0  # but in each of the two that are started
@@ -116,7 +116,7 @@ def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
 
 
 def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
-    """Trainings of heads, fine-tuning and the baseline keep no state."""
+    """All trainers resume: tested in test_loops.py, test_resume.py and test_augmented.py."""
 
     def interrupted():
         raise KeyboardInterrupt
@@ -126,14 +126,9 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     with pytest.raises(SystemExit) as end:
         console.run_command(interrupted)
     assert end.value.code == 130
-    assert "(heads, fine-tuning and the baseline start again)" in caplog.text
+    assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    text = text[text.index("The recipes `train`") :].partition("start again")[0]
-    going_on, *_, again = text.split(". ")
-    # Tested in test_fit.py and test_augmented.py.
-    keep = {"train", "train_augmented", "train_hierarchical", "train_hierarchical_code"}
-    assert {name for name in RECIPES if f"`{name}`" in going_on} == keep
-    assert {name for name in RECIPES if f"`{name}`" in again} == set(RECIPES) - keep
+    assert "All trainers save weights" in text
 
 
 def test_a_model_records_where_its_data_comes_from(trained, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from tiny import BASELINE as TINY_BASELINE
-from tiny import CODE, CONFIG, CPU, FLAT, task
+from tiny import CODE, CONFIG, CPU, FLAT, changed, train_on_plateau, trainer
 
 from ust.annotations.labels import read_labels
 from ust.features.store import open_feature_files
@@ -18,25 +18,26 @@ from ust.models.examples import predict, select_examples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import complete_labels, output_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, FrameSystem, HierarchicalSystem, pool_frames
-from ust.training import hierarchical
 from ust.training import train_baseline as baseline
-from ust.training.flat import flat_score
-from ust.training.plateau import train_on_plateau
-from ust.training.stagnation import train_on_stagnation
-from ust.training.state import TrainingState
-from ust.training.trainer import Trainer, positive_weights
+from ust.training import train_hierarchical as hierarchical
+from ust.training.losses import positive_weights
+from ust.training.train import flat_score
+from ust.training.trainer import Trainer, TrainingState, monitor_scores
 from ust.util.accelerate import accelerate
 from ust.util.errors import UserError
 
 INPUTS = {"logmel": "logmel", "vggish": "vggish"}
 COMMON = {"seed": 2019, "lr": 0.01, "batch_size": 4, "pos_weight_power": 0.1, "precision": "float32"}
-RECIPE = FLAT.model_copy(update=COMMON | {"max_epochs": 2, "patience": 10, "min_lr": 1e-6})
-HIERARCHICAL = CODE.model_copy(
-    update=COMMON | {"root": "own", "max_epochs": 30, "optimizer": "rmsprop", "reduce_patience": 1,
-                     "reduce_factor": 0.2, "stop_patience": 3}
-)  # fmt: skip
-BASELINE = TINY_BASELINE.model_copy(
-    update={"lr": 0.001, "max_epochs": 400, "stop_patience": 5, "l2": 1e-5, "standardize": True}
+SYSTEM = changed(FLAT, COMMON | {"max_epochs": 2, "patience": 10, "min_lr": 1e-6})
+HIERARCHICAL = changed(
+    CODE,
+    COMMON
+    | {"root": "own", "max_epochs": 30, "optimizer": "rmsprop", "reduce_patience": 1}
+    | {"reduce_factor": 0.2, "stop_patience": 3},
+)
+BASELINE = changed(
+    TINY_BASELINE,
+    {"lr": 0.001, "max_epochs": 400, "stop_patience": 5, "l2": 1e-5, "standardize": True},
 )
 
 
@@ -108,12 +109,12 @@ def test_batches_follow_the_order_and_none_has_one_example(examples):
     np.testing.assert_array_equal(targets, train_set.targets[order])
 
 
-def train_flat(network, examples, taxonomy, recipe, **options):
-    """As `ust.training.flat.fit_flat` does, without keeping anything."""
+def train_flat(network, examples, taxonomy, system, **options):
+    """As `ust.training.train.fit_flat` does, without keeping anything."""
     train_set, validate = examples
-    labels = output_labels(recipe.outputs, taxonomy)
-    score = flat_score(labels, validate.targets, taxonomy)
-    return train_on_stagnation(task(network, train_set, validate, **options), recipe, score)
+    score = flat_score(output_labels(system.row.outputs, taxonomy), validate.targets, taxonomy)
+    monitor = monitor_scores(validate, score, 2 * system.training.batch_size)
+    return trainer(network, train_set, system, monitor=monitor, **options).fit()
 
 
 def network_of(outputs=37, **changes):
@@ -126,7 +127,7 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
         torch.manual_seed(0)
         network = network_of()
         epochs = []
-        train_flat(network, examples, taxonomy, RECIPE, on_epoch=epochs.append)
+        train_flat(network, examples, taxonomy, SYSTEM, on_epoch=epochs.append)
         return network, epochs
 
     network, epochs = run()
@@ -157,12 +158,12 @@ def killed_after(number):
 def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, optimizer):
     # No patience and a rate that is soon too small: the rate is reduced and restarted on the way.
     changes = {"optimizer": optimizer, "max_epochs": 5, "patience": 0, "min_lr": 1e-3}
-    recipe = RECIPE.model_copy(update=changes)
+    system = changed(SYSTEM, changes)
 
     def run(state, on_epoch):
         torch.manual_seed(0)
         network = network_of()
-        train_flat(network, examples, taxonomy, recipe, on_epoch=on_epoch, state=state)
+        train_flat(network, examples, taxonomy, system, on_epoch=on_epoch, state=state)
         return network.state_dict()
 
     undisturbed = []
@@ -182,14 +183,14 @@ def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, op
 
 
 def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_path):
-    recipe = HIERARCHICAL.model_copy(update={"max_epochs": 4, "reduce_patience": 0})
+    system = changed(HIERARCHICAL, {"max_epochs": 4, "reduce_patience": 0})
     node = next(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
 
     def run(state, on_epoch):
         torch.manual_seed(0)
         network = network_of(8)
         options = {"name": node.name, "on_epoch": on_epoch, "state": state}
-        train_on_plateau(task(network, node.train, node.monitored, **options), recipe)
+        train_on_plateau(network, node.train, node.monitored, system, **options)
         return network.state_dict()
 
     wanted = run(None, lambda _: None)
@@ -209,8 +210,8 @@ def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
     train_set = replace(train_set, targets=train_set.targets[:, :8])
     epochs = []
     network = network_of(8)
-    recipe = RECIPE.model_copy(update={"outputs": "coarse", "max_epochs": 1})
-    train_flat(network, (train_set, validate), taxonomy, recipe, on_epoch=epochs.append)
+    system = changed(SYSTEM, {"outputs": "coarse", "max_epochs": 1})
+    train_flat(network, (train_set, validate), taxonomy, system, on_epoch=epochs.append)
     assert epochs[0].best == ("coarse",)
 
 
@@ -219,7 +220,7 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
     with torch.no_grad():
         network.head[-1].bias.fill_(float("inf"))
     with pytest.raises(UserError, match="a smaller lr may help"):
-        train_flat(network, examples, taxonomy, RECIPE, on_epoch=lambda _: None)
+        train_flat(network, examples, taxonomy, SYSTEM, on_epoch=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -227,12 +228,12 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
-    recipe = RECIPE.model_copy(update={"optimizer": optimizer, "precision": precision, "lr": 0.001})
+    system = changed(SYSTEM, {"optimizer": optimizer, "precision": precision, "lr": 0.001})
     torch.manual_seed(0)
     network = network_of()
-    trainer = Trainer(task(network, examples[0]), recipe)
-    assert type(trainer.optimizer) is kind
-    losses = [trainer.epoch(number) for number in (1, 2, 3)]
+    loop = trainer(network, examples[0], system)
+    assert type(loop.optimizer(network.parameters(), lr=0.1)) is kind
+    losses = [loop.train_epoch(number) for number in (1, 2, 3)]
     assert losses[-1] < losses[0]
     assert all(parameter.dtype is torch.float32 for parameter in network.parameters())
 
@@ -249,10 +250,10 @@ def test_one_step_of_adam_is_the_definition(examples):
     y = batch[1].double()
     loss = -(weights * y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
     gradients = torch.autograd.grad(loss, [network.head[-1].weight])[0]
-    recipe = RECIPE.model_copy(update={"batch_size": len(train_set)})
+    system = changed(SYSTEM, {"batch_size": len(train_set)})
     network.load_state_dict(before, strict=False)
-    trainer = Trainer(task(network, train_set), recipe)
-    assert trainer.epoch(1) == pytest.approx(loss.item(), rel=1e-4)
+    loop = trainer(network, train_set, system)
+    assert loop.train_epoch(1) == pytest.approx(loss.item(), rel=1e-4)
     moved = network.head[-1].weight.detach() - before["head.7.weight"]
     clear = gradients.abs() > 1e-4
     torch.testing.assert_close(moved[clear], -0.01 * gradients.float().sign()[clear], rtol=1e-2, atol=1e-5)
@@ -364,13 +365,13 @@ class TestHierarchical:
     def test_the_rate_falls_on_a_plateau_and_training_stops(self, examples, taxonomy, monkeypatch):
         """Validation losses by script: epochs 1 and 2 improve, then nothing does."""
         script = iter([1.0, 0.5] + [0.7] * 20)
-        monkeypatch.setattr(Trainer, "loss", lambda self, examples: next(script))
-        monkeypatch.setattr(Trainer, "epoch", lambda self, number: 0.0)
+        monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(script))
+        monkeypatch.setattr(Trainer, "train_epoch", lambda self, number: 0.0)
         epochs = []
         network = network_of(8)
-        assert train_on_plateau(task(network, *examples, on_epoch=epochs.append), HIERARCHICAL) == epochs
+        assert train_on_plateau(network, *examples, HIERARCHICAL, on_epoch=epochs.append) == epochs
         # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
-        assert [epoch.best for epoch in epochs] == [True, True, False, False, False]
+        assert [bool(epoch.best) for epoch in epochs] == [True, True, False, False, False]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
 
     def test_saved_and_loaded_it_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
@@ -412,14 +413,14 @@ class TestBaseline:
     """Logistic regression of frames."""
 
     def test_outputs_are_the_known_fine_labels_or_the_coarse(self, taxonomy):
-        fine = baseline.outputs(BASELINE, taxonomy)
+        fine = baseline.baseline_labels("fine", taxonomy)
         assert len(fine) == 23
         assert not any("-X_" in label for label in fine)
-        coarse = baseline.outputs(BASELINE.model_copy(update={"outputs": "coarse"}), taxonomy)
+        coarse = baseline.baseline_labels("coarse", taxonomy)
         assert coarse == list(taxonomy.coarse)
 
     def test_the_loss_of_a_group_is_masked_where_its_x_label_is_there(self, taxonomy):
-        columns = baseline.outputs(BASELINE, taxonomy)
+        columns = baseline.baseline_labels("fine", taxonomy)
         targets = np.zeros((2, 37), np.float32)
         targets[1, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1
         mask = baseline.loss_mask(targets, columns, taxonomy)
@@ -431,10 +432,8 @@ class TestBaseline:
     def test_it_is_scikit_learns_logistic_regression(self, examples, taxonomy, outputs):
         """Trained to the end, its weights are those of the same regularised problem."""
         l2 = 0.01 if outputs == "coarse" else 0.01 * 70 * 23
-        recipe = BASELINE.model_copy(
-            update={"outputs": outputs, "l2": l2, "lr": 0.01, "batch_size": 70, "max_epochs": 3000,
-                    "stop_patience": 3000}
-        )  # fmt: skip
+        whole = {"batch_size": 70, "max_epochs": 3000, "stop_patience": 3000}
+        system = changed(BASELINE, {"outputs": outputs, "l2": l2, "lr": 0.01} | whole)
         train_set, validate = examples
         targets = train_set.targets.copy()
         x_labels = [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]
@@ -445,8 +444,8 @@ class TestBaseline:
         def keep(epoch, network):
             kept["network"] = network
 
-        baseline.train_baseline(train_set, validate, taxonomy, recipe, device=CPU, name="b", on_epoch=keep)
-        labels = baseline.outputs(recipe, taxonomy)
+        baseline.train_baseline(train_set, validate, taxonomy, system, device=CPU, name="b", on_epoch=keep)
+        labels = baseline.baseline_labels(outputs, taxonomy)
         frames = train_set.features["vggish"][train_set.rows].reshape(-1, 128).astype(np.float64)
         standardised = (frames - frames.mean(axis=0)) / frames.std(axis=0)
         layer = kept["network"].layers.output
@@ -472,9 +471,9 @@ class TestBaseline:
             on_epoch=lambda epoch, _: epochs.append(epoch),
         )
         assert len(epochs) < 400
-        losses = [epoch.validation_loss for epoch in epochs]
+        losses = [epoch.scores["validation_loss"] for epoch in epochs]
         best = int(np.argmin(losses))
-        assert len(losses) == best + 1 + BASELINE.stop_patience
+        assert len(losses) == best + 1 + BASELINE.training.stop_patience
         assert epochs[best].best
         assert not any(epoch.best for epoch in epochs[best + 1 :])
 

@@ -1,6 +1,7 @@
 """Networks and data so small that every step of a training can be looked at."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,42 +11,51 @@ from torch import nn
 
 from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
-from ust.training import plateau, stagnation
-from ust.training.config import FlatConfig, HierarchyConfig, system_model
-from ust.training.registry import RECIPES
-from ust.training.train_baseline import Baseline, BaselineConfig
-from ust.training.trainer import Task
-from ust.training.work import training_data
+from ust.models.frames import FrameClassifier
+from ust.training.config import FlatRow, HierarchyRow, System
+from ust.training.context import training_data
+from ust.training.registry import TRAINERS
+from ust.training.schedules import PlateauSchedule
+from ust.training.train import TrainSettings, network_trainer
+from ust.training.train_baseline import BaselineRow, BaselineSettings
+from ust.training.train_hierarchical_code import CodeSettings
+from ust.training.trainer import TrainingState, monitor_loss
+from ust.util.progress import silent
 
 CPU = torch.device("cpu")
-NETWORK = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
-COMMON = {
-    "seed": 2019, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "pos_weight_power": 0.1,
-    "precision": "float32", "cache_gib": 0.0,
-}  # fmt: skip
-STAGNATION = {
-    "max_epochs": 8, "patience": 1, "reduce_factor": 0.1, "min_lr": 1e-4, "factor_step": 0.1,
-    "restart": "reached", "schedule": "stagnation", "warm_up": 0.2,
-}  # fmt: skip
+COMMON = {"lr": 0.01, "cache_gib": 0.0}
+STAGNATION = {"max_epochs": 8, "patience": 1, "min_lr": 1e-4, "schedule": "stagnation", "warm_up": 0.2}
 ROW = {"architecture": "cnn_vggish", "features": ["logmel", "vggish"], "labels": "majority"}
-CONFIG = CNNVGGish.Config(**NETWORK)
-ALONE = CNN.Config(conv_dropout=0.5, head_dropout=0.2)
-FLAT = system_model(FlatConfig, "cnn_vggish", stagnation.Stagnation)(
-    **ROW, **NETWORK, **COMMON, **STAGNATION, recipe="train", outputs="all"
-)
+CONFIG = CNNVGGish.Config(conv_dropout=0.5)
+ALONE = CNN.Config(conv_dropout=0.5)
+FLAT = System(FlatRow(trainer="train", outputs="all", **ROW), CONFIG, TrainSettings(**COMMON, **STAGNATION))
 TREE = {"root": "flat", "flat": "a/coarse", "negatives": False}
-HIERARCHY = system_model(HierarchyConfig, "cnn_vggish", stagnation.Stagnation)(
-    **ROW, **NETWORK, **COMMON, **STAGNATION, **TREE, recipe="train_hierarchical"
+HIERARCHY = System(HierarchyRow(trainer="train_hierarchical", **ROW, **TREE), CONFIG, FLAT.training)
+CODE = System(
+    HierarchyRow(trainer="train_hierarchical_code", **ROW, **TREE),
+    CONFIG,
+    CodeSettings(
+        **COMMON, batch_size=8, pos_weight_power=0.1, max_epochs=6, reduce_patience=2, stop_patience=3
+    ),
 )
-CODE = system_model(HierarchyConfig, "cnn_vggish", plateau.Plateau)(
-    **ROW, **NETWORK, **COMMON, **TREE, recipe="train_hierarchical_code", max_epochs=6, reduce_patience=2,
-    reduce_factor=0.1, stop_patience=3,
-)  # fmt: skip
-BASELINE = system_model(BaselineConfig, "frames", Baseline)(
-    recipe="train_baseline", architecture="frames", features=["vggish"], labels="any", outputs="fine",
-    seed=2019, lr=0.01, batch_size=16, max_epochs=6, stop_patience=2, l2=0.0, standardize=False,
-    hidden_layers=0, hidden_size=16,
-)  # fmt: skip
+BASELINE = System(
+    BaselineRow(
+        trainer="train_baseline", architecture="frames", features=["vggish"], labels="any", outputs="fine"
+    ),
+    FrameClassifier.Config(hidden_size=16),
+    BaselineSettings(lr=0.01, batch_size=16, max_epochs=6, stop_patience=2, l2=0.0, standardize=False),
+)
+
+
+def changed(system, changes):
+    """A system with some of its row, its network's settings and its trainer's."""
+    parts = {name: getattr(system, name) for name in ("row", "network", "training")}
+    fields = {name: type(part).model_fields for name, part in parts.items()}
+    assert all(any(key in known for known in fields.values()) for key in changes)
+    for name, part in parts.items():
+        own = {key: value for key, value in changes.items() if key in fields[name]}
+        parts[name] = part.model_copy(update=own)
+    return System(**parts)
 
 
 class Tiny(nn.Module):
@@ -114,21 +124,34 @@ def script(*scores):
     return lambda outputs: next(left)
 
 
-def task(network, train, validate=None, *, name="a", on_epoch=lambda _: None, state=None):
-    """What a trainer is given."""
-    state = {} if state is None else {"state": state}
-    return Task(network, train, train if validate is None else validate, CPU, name, on_epoch, **state)
+def trainer(network, train, system, *, name="a", state=None, **options):
+    """A trainer of a network of the report."""
+    given = {"schedule": system.training.build_schedule()} if "schedule" not in options else {}
+    return network_trainer(
+        network, train, system.training, SimpleNamespace(device=CPU, progress=silent), name=name,
+        state=state or TrainingState(), **given, **options,
+    )  # fmt: skip
 
 
-def train(network, data, recipe, *scores, **options):
-    return stagnation.train_on_stagnation(
-        task(network, data.train, data.validate, **options), recipe, script(*scores)
-    )
+def train(network, data, system, *scores, **options):
+    """Train by scores of a script, one for each epoch."""
+    script = iter(scores)
+    return trainer(network, data.train, system, monitor=lambda _: next(script), **options).fit()
+
+
+def train_on_plateau(network, train, validate, system, **options):
+    """Train as by the authors' code."""
+    settings = system.training
+    schedule = PlateauSchedule(settings.lr, settings.reduce_patience, settings.reduce_factor)
+    return trainer(
+        network, train, system, schedule=schedule, monitor=monitor_loss(validate, 2 * settings.batch_size),
+        best="lowest", stop_patience=settings.stop_patience, **options,
+    ).fit()  # fmt: skip
 
 
 def fit(system, data, work):
-    """Train a system by its recipe."""
-    RECIPES[system.recipe].fit(system, data, work)
+    """Train a system by its trainer."""
+    TRAINERS[system.row.trainer].fit(system, data, work)
 
 
 def is_of_epoch(folder, weights):

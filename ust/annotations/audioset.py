@@ -113,10 +113,11 @@ def _plain(label: str) -> str:
 def match_classes(name: str) -> list[str]:
     """Return the AudioSet classes whose names match a label's, by the first of these rules that finds any.
 
-    1. A name of the class has the same words, such as "car horn" and "Vehicle horn, car horn, honking".
-    2. A name of the class is similar, such as "jack hammer" and "Jackhammer".
-    3. The class has all of the label's words, such as "horn" and "Train horn".
-    4. The label has all of the class's words, such as "street music" and "Music". Of several such
+    1. A name of the class is the same, such as "car horn" and "Vehicle horn, car horn, honking".
+    2. It has the same words, such as "crying baby" and "Baby cry".
+    3. It is similar, such as "air conditioner" and "Air conditioning".
+    4. The class has all of the label's words, such as "horn" and "Train horn".
+    5. The label has all of the class's words, such as "street music" and "Music". Of several such
        classes, those with most words are returned.
 
     Words are compared without their endings.
@@ -133,8 +134,10 @@ def match_classes(name: str) -> list[str]:
     """
     words, letters = _words(name), _letters(name)
     parts = {each: _parts(each) for each in class_indices()}
-    if exact := [each for each in parts if words in map(_words, parts[each])]:
-        return exact
+    if same := [each for each in parts if letters in map(_letters, parts[each])]:
+        return same
+    if same := [each for each in parts if words in map(_words, parts[each])]:
+        return same
     ratios = {each: _similarity(letters, parts[each]) for each in parts} if len(letters) >= SHORTEST else {}
     if similar := [each for each, ratio in ratios.items() if ratio >= SIMILAR]:
         return similar
@@ -187,7 +190,7 @@ def check_classes(classes: Mapping[str, Iterable[str]]) -> None:
     for label, names in classes.items():
         for name in names:
             if name not in known:
-                (near,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
+                near, *_ = match_classes(name) or difflib.get_close_matches(name, known, cutoff=0)
                 raise ValueError(f"classes.{label}: AudioSet has no class {name!r}; did you mean {near!r}?")
     if not any(classes.values()):
         raise ValueError("classes: no label has any; name at least one AudioSet class of one label")

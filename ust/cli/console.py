@@ -213,8 +213,8 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
         log.error(
-            "interrupted; run the same command to continue: finished clips are kept, networks resume after "
-            "their last epoch (heads, fine-tuning and the baseline start again)"
+            "interrupted; run the same command to continue: finished clips are kept, trainings resume after "
+            "their last saved epoch"
         )
         sys.exit(130)
     sys.exit(0)

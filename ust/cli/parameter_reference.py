@@ -25,18 +25,23 @@ def parameter_reference() -> str:
     from ust.cli.parameters import SECTIONS
     from ust.features.registry import FEATURES, NETWORKS
     from ust.models.registry import ARCHITECTURES
-    from ust.training.registry import RECIPES
+    from ust.training.registry import TRAINERS
 
     parts = [INTRODUCTION, "## Sections\n"]
     for name, kind in SECTIONS.items():
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and name not in RECIPES and name != "model":
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, BaseModel)
+            and name not in TRAINERS
+            and name != "model"
+        ):
             parts += _chapter(name, kind)
     groups: dict[str, dict[str, Any]] = {
         "Pretrained networks": {name: network.settings for name, network in NETWORKS.items()},
         "Kinds of features": {name: feature.settings for name, feature in FEATURES.items()},
         "Label rules": {name: rule.settings for name, rule in RULES.items()},
         "Architectures": {name: network.Config for name, network in ARCHITECTURES.items()},
-        "Trainers": {name: trainer.settings for name, trainer in RECIPES.items()},
+        "Trainers": {name: trainer.settings for name, trainer in TRAINERS.items()},
     }
     for title, kinds in groups.items():
         parts.append(f"## {title}\n")

@@ -14,9 +14,9 @@ from ust.features.registry import NETWORKS, FeatureRow, parse_feature
 from ust.features.registry import TABLES as FEATURE_TABLES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
+from ust.training.config import System
 from ust.training.ensemble import Pair
-from ust.training.registry import RECIPES
-from ust.training.systems import TABLES, Model, architecture_defaults, complete_system, recipe_of
+from ust.training.registry import TABLES, TRAINERS, build_system, check_networks
 from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
 from ust.util.documents import read_yaml
 from ust.util.errors import shorten
@@ -31,9 +31,10 @@ SECTIONS: dict[str, Any] = {
     "augment": Augment,
     "spectrograms": Rows,
     "embeddings": Rows,
-    "model": Model,
+    "model": dict[Name, Any],
     "systems": Rows,
     "hierarchies": Rows,
+    "pretrained": Rows,
     "ensembles": dict[Name, Pair],
     "checkpoints": dict[Name, Checkpoint],
     "predict": Predict,
@@ -41,7 +42,7 @@ SECTIONS: dict[str, Any] = {
     "submission": Name,
     "submit": Submit,
     "compute": Compute,
-    **{name: recipe.settings for name, recipe in RECIPES.items()},
+    **{name: trainer.settings for name, trainer in TRAINERS.items()},
 }
 
 
@@ -65,13 +66,16 @@ def check_params_content(path: Path, content: dict[str, Any]) -> None:
     # A network that computes no embedding needs no section.
     fields |= {name: (network.settings | None, None) for name, network in NETWORKS.items()}
     model = create_model("Params", __base__=Section, **fields)
+    problems = check_networks(content["model"]) if isinstance(content.get("model"), dict) else []
     try:
         params = model.model_validate(content)
     except ValidationError as error:
-        raise parameter_error(path, explain_validation_error(error, model)) from None
+        problems = explain_validation_error(error, model) + problems
+    if problems:
+        raise parameter_error(path, problems)
     features, problems = _features(params)
     problems += _labels(params)
-    system_problems, with_folds = _systems(params, features)
+    system_problems, with_folds = _systems(params, content, features)
     problems += [*system_problems, *_ensembles(params, with_folds), *_checkpoints(params)]
     problems += _leaderboard(params)
     if problems:
@@ -117,10 +121,12 @@ def _labels(params: Any) -> list[str]:
     return problems
 
 
-def _systems(params: Any, features: dict[str, FeatureRow | None]) -> tuple[list[str], set[str]]:
+def _systems(
+    params: Any, content: dict[str, Any], features: dict[str, FeatureRow | None]
+) -> tuple[list[str], set[str]]:
     """Return the problems of systems, and the names of those that save out-of-fold predictions."""
     problems: list[str] = []
-    held_out: set[str] = set()
+    with_folds: set[str] = set()
     unfit: dict[str, list[str]] = {}
     names: set[str] = set()
     for table in TABLES:
@@ -129,21 +135,20 @@ def _systems(params: Any, features: dict[str, FeatureRow | None]) -> tuple[list[
             if name in names:
                 problems.append(f"{where}: there is a system of that name; give it another")
             names.add(name)
-            defaults = architecture_defaults(params.model, row) | dict(getattr(params, recipe_of(table, row)))
-            system, found = complete_system(table, name, row, defaults)
-            problems += found
+            system, row_problems = build_system(table, name, row, content)
+            problems += row_problems
             if system is not None:
-                problems += _has(params, features, where, system)
-                held_out |= {name} if system.has_folds else set()
-                unfit.setdefault(_fits(params, features, system), []).append(name)
+                problems += _check_names(params, features, where, system)
+                with_folds |= {name} if system.training.has_folds else set()
+                unfit.setdefault(_check_shapes(params, features, system), []).append(name)
     unfit.pop("", None)
     problems += [f"{problem} (of {shorten(names)})" for problem, names in unfit.items()]
-    return problems, held_out
+    return problems, with_folds
 
 
-def _ensembles(params: Any, held_out: set[str]) -> list[str]:
+def _ensembles(params: Any, with_folds: set[str]) -> list[str]:
     problems = []
-    known = {*params.systems, *params.hierarchies}
+    known = {name for table in TABLES for name in getattr(params, table)}
     for name, row in params.ensembles.items():
         where = f"ensembles.{name}"
         if name in known:
@@ -154,42 +159,44 @@ def _ensembles(params: Any, held_out: set[str]) -> list[str]:
             problems.append(f"{where}.second: is {row.second!r}, should be another than first")
         for key in ("first", "second"):
             member = getattr(row, key)
-            if member in held_out:
+            if member in with_folds:
                 continue
             reason = "keeps no out-of-fold predictions" if member in known else "is no system"
             problems.append(
                 f"{where}.{key}: is {member!r}, which {reason}; should be a system of train_head, one of "
                 "train_finetune with folds, or an ensemble above this one"
             )
-        held_out = held_out | {name}
+        with_folds = with_folds | {name}
     return problems
 
 
-def _has(params: Any, features: dict[str, FeatureRow | None], where: str, system: Any) -> list[str]:
-    """Whether a system's labels and features are there."""
-    if system.labels not in params.labels and system.labels not in params.relabel:
-        return [f"{where}.labels: is {system.labels!r}, should be a row of labels"]
-    if getattr(params.model, system.architecture) is None:
-        return [f"model.{system.architecture}: is missing, should be given, if only as {{}}"]
-    if missing := [name for name in system.features if name not in features]:
+def _check_names(
+    params: Any, features: dict[str, FeatureRow | None], where: str, system: System
+) -> list[str]:
+    """Return what is wrong with the names of labels, features and architecture in a row."""
+    row = system.row
+    if row.labels not in params.labels and row.labels not in params.relabel:
+        return [f"{where}.labels: is {row.labels!r}, should be a row of labels"]
+    if row.architecture not in params.model:
+        return [f"model.{row.architecture}: is missing, should be given, if only as {{}}"]
+    if missing := [name for name in row.features if name not in features]:
         return [f"{where}.features: {', '.join(missing)} should be rows of spectrograms or embeddings"]
     return []
 
 
-def _fits(params: Any, features: dict[str, FeatureRow | None], system: Any) -> str:
-    """Return the reason for which a system cannot take its features; empty if it can."""
+def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: System) -> str:
+    """Return why a system cannot take its features; "" if it can, or if a feature itself is wrong."""
     shapes = {}
     for name, feature in system.inputs.items():
         row = features.get(feature)
         network = row and row.feature.network
         if row is None or (network and getattr(params, network) is None):
-            return ""  # reported for the feature itself
+            return ""
         if row.feature.is_embedding != (name in EMBEDDING_INPUTS):
             kinds = ("an embedding", "a spectrogram")
-            actual, expected = kinds if row.feature.is_embedding else kinds[::-1]
-            return (
-                f"the feature {feature} is {actual}, the architecture {system.architecture} takes {expected}"
-            )
+            is_one, wanted = kinds if row.feature.is_embedding else kinds[::-1]
+            architecture = system.row.architecture
+            return f"the feature {feature} is {is_one}, the architecture {architecture} takes {wanted}"
         settings = row.settings.model_dump() | (getattr(params, network).model_dump() if network else {})
         shapes[name] = row.feature.shape(row.feature.config_from(settings))
     try:
@@ -200,10 +207,10 @@ def _fits(params: Any, features: dict[str, FeatureRow | None], system: Any) -> s
 
 
 def _checkpoints(params: Any) -> list[str]:
-    systems = {*params.systems, *params.hierarchies, *params.ensembles}
+    systems = {name for table in (*TABLES, "ensembles") for name in getattr(params, table)}
     problems = [
-        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems, hierarchies or "
-        "ensembles"
+        f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems, hierarchies, "
+        "pretrained or ensembles"
         for name, row in params.checkpoints.items()
         if row.model.split("/")[0] not in systems
     ]

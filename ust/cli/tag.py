@@ -84,6 +84,7 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     from ust.tagging.locate import is_project, locate
     from ust.tagging.pretrained import find_model, is_packed, unpack
     from ust.util.config import Compute, Name, read_sections
+    from ust.util.documents import read_yaml
 
     name, rows = args.system, {}
     compute = Compute(
@@ -94,7 +95,7 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     if name is None and is_project(args.params.parent):
         name = str(args.params.parent)
     outside = name is not None and (is_packed(Path(name)) or is_project(Path(name)))
-    if args.params.exists() and not outside and not is_project(args.params.parent):
+    if args.params.exists() and not outside and "checkpoints" in read_yaml(args.params):
         kinds: dict[str, Any] = {
             "submission": Name,
             "checkpoints": dict[Name, Checkpoint],
@@ -111,8 +112,9 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     row = rows.get(name, Checkpoint(model="none"))
     trained = args.models / (row.model if name in rows else name) / "model.json"
     if name == audioset.NAME and (args.checkpoint or args.classes or not trained.is_file()):
-        folder = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
-        return SystemSelection(name, unpack(folder)[0], {}, compute)
+        packed = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
+        folder, _, inference_options = unpack(packed)
+        return SystemSelection(name, folder, inference_options, compute)
     if outside or args.checkpoint:
         folder, _, inference_options = locate(name, checkpoint=args.checkpoint)
         return SystemSelection(Path(name).resolve().name, folder, inference_options, compute)

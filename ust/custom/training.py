@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import average_precision_score
 
+from ust.annotations.labels import mask_unasked
 from ust.annotations.rules.config import read_rule
 from ust.annotations.taxonomy import Taxonomy
 from ust.custom.project import FEATURES, MODELS, PARAMS, SYSTEM, read_settings
@@ -22,10 +23,11 @@ from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
 from ust.tagging.locate import PRETRAINED
+from ust.training.context import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.training.cross_validation import OUT_OF_FOLD
-from ust.training.systems import read_system
-from ust.training.train_head import fit_head, predict_out_of_fold
-from ust.training.work import TrainingContext, TrainingData, check_inputs, describe_model
+from ust.training.registry import read_system
+from ust.training.train_head import HeadSystem, fit_head, predict_out_of_fold
+from ust.training.trainer import Epoch
 from ust.util.accelerate import accelerate
 from ust.util.device import prepare_device
 from ust.util.documents import read_json
@@ -52,7 +54,7 @@ class TrainingResult:
     model : dict
         Content of ``model.json``.
     labels : pandas.DataFrame
-        Indexed by clip: ``split`` and the value of each label, in [0, 1].
+        Indexed by clip: ``split`` and the value of each label, in [0, 1] or NaN, see `aggregate_labels`.
     predicted : dict of str to pandas.DataFrame
         Probabilities by clip and label for each split: ``train`` (out-of-fold predictions) and, if they have
         clips, ``validate`` and ``pool`` (clips without labels).
@@ -74,10 +76,10 @@ class TrainingResult:
 class _NoReports:
     """Listener that reports nothing, as the training takes only seconds."""
 
-    def on_epoch(self, node: str, epoch: Any) -> None:
+    def on_epoch(self, node: str, epoch: Epoch) -> None:
         pass
 
-    def on_resume(self, node: str, epochs: list[Any]) -> None:
+    def on_resume(self, node: str, epochs: list[Epoch]) -> None:
         pass
 
 
@@ -116,7 +118,7 @@ def train(
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate_labels(collection, system.labels)
+    labels = aggregate_labels(collection, system.row.labels)
     sensors = collection.clips()["sensor_id"].astype(str).to_dict()
     groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]
     count = len(np.unique(groups))
@@ -125,9 +127,9 @@ def train(
             f"{folder}: {len(groups)} labelled train clips of {count} recordings; at least "
             f"{MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are useful"
         )
-    system = system.model_copy(update={"folds": min(system.folds, count)})
+    system = system.with_training(folds=min(system.training.folds, count))
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
-        (feature,) = system.features
+        (feature,) = system.row.features
         row = read_feature(folder / PARAMS, feature)
         name = row.feature.network
         network = models / PRETRAINED / name
@@ -144,18 +146,20 @@ def train(
         )
         extraction.run(progress=progress)
         device = prepare_device(device=compute.device, threads=compute.threads)
-        with open_feature_files(folder / FEATURES, system.inputs, cache_gib=system.cache_gib) as features:
+        with open_feature_files(
+            folder / FEATURES, system.inputs, cache_gib=system.training.cache_gib
+        ) as features:
             check_inputs(SYSTEM, system, features)
             data = _data(labels, features, taxonomy, sensors)
             metadata = describe_model(system, taxonomy, features)
             out = models / SYSTEM
             work = TrainingContext(
-                SYSTEM, taxonomy, device, out, models, metadata, None, _NoReports(), progress
+                SYSTEM, taxonomy, device, out, None, metadata, None, _NoReports(), progress
             )
             fit_head(system, data, work)
             predicted = _predictions(out, features, data, labels, taxonomy, device)
             model = read_json(out / "model.json", made_by="train")
-            decay = model["about"].get("weight_decay", system.weight_decay[0])
+            decay = model["about"].get("weight_decay", system.training.weight_decay[0])
             curve = learning_curve(system, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {
         split: _evaluation(table, labels, collection, taxonomy)
@@ -178,7 +182,8 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1].
+        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1], or NaN if no
+        annotator was asked for it.
 
     Raises
     ------
@@ -190,8 +195,9 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
         raise UserError(
             f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
         )
-    labels = rule.aggregate(collection.annotations(), collection.taxonomy, settings)
-    return labels.set_index("audio_filename")
+    annotations = collection.annotations()
+    labels = rule.aggregate(annotations, collection.taxonomy, settings)
+    return mask_unasked(labels, annotations, collection.taxonomy).set_index("audio_filename")
 
 
 def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
@@ -249,13 +255,14 @@ def _predictions(
 def _evaluation(
     predicted: pd.DataFrame, labels: pd.DataFrame, collection: Collection, taxonomy: Taxonomy
 ) -> Evaluation:
-    truth = (labels.loc[predicted.index, list(taxonomy.labels)] > 0.5).astype(int)
+    truth = labels.loc[predicted.index, list(taxonomy.labels)]
+    truth = (truth > 0.5).astype(float).where(truth.notna())
     truth.insert(0, "sensor_id", collection.clips().loc[predicted.index, "sensor_id"])
     return Evaluation.from_tables(truth, predicted.round(6), taxonomy)
 
 
 def learning_curve(
-    system: Any, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
+    system: HeadSystem, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
 ) -> pd.DataFrame:
     """Score out-of-fold predictions of heads that are trained on a share of the recordings.
 
@@ -278,16 +285,18 @@ def learning_curve(
         ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
         levels that have positives).
     """
-    present = examples.targets > 0.5
+    known, present = ~np.isnan(examples.targets), examples.targets > 0.5
     coarse = len(work.taxonomy.coarse)
     levels = [part for part in (slice(coarse), slice(coarse, None)) if present[:, part].any()]
 
     rows = []
     tasks = [(seed, share) for share in CURVE_SHARES for seed in range(seeds if share < 1 else min(seeds, 1))]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):
-        clips = round(share * len(examples) * (system.folds - 1) / system.folds)
+        clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
         predicted = predict_out_of_fold(system, examples, decay, work, share=share, seed=seed)
-        areas = [average_precision_score(present[:, k].ravel(), predicted[:, k].ravel()) for k in levels]
+        areas = [
+            average_precision_score(present[:, k][known[:, k]], predicted[:, k][known[:, k]]) for k in levels
+        ]
         rows.append({"seed": seed, "clips": clips, "score": float(np.mean(areas)) if areas else 0.0})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])
 

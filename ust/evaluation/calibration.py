@@ -62,20 +62,21 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     predicted : numpy.ndarray [shape=(clips, labels)]
         Probabilities of clips that the network was not trained on, such as out-of-fold predictions.
     targets : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1.
+        From 0 to 1; NaN, which is left out, if a label is not known.
     """
     from scipy.optimize import minimize  # slow to import: half a second for every training
 
     z, y = _logit(predicted), np.asarray(targets, np.float64)
+    known, y = ~np.isnan(y), np.nan_to_num(y)
     labels = z.shape[1]
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, shift = parameters[0], parameters[1]
         label_scale, label_shift = parameters[2 : 2 + labels], parameters[2 + labels :]
         logits = z * (scale + label_scale) + shift + label_shift
-        value = (np.logaddexp(0, logits) - y * logits).sum()
+        value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
         value += REGULARIZATION / 2 * (label_scale @ label_scale + label_shift @ label_shift)
-        error = _sigmoid(logits) - y
+        error = known * (_sigmoid(logits) - y)
         by_scale, by_shift = (error * z).sum(axis=0), error.sum(axis=0)
         label_gradients = [by_scale + REGULARIZATION * label_scale, by_shift + REGULARIZATION * label_shift]
         return value, np.concatenate([[by_scale.sum(), by_shift.sum()], *label_gradients])
@@ -94,7 +95,7 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     Parameters
     ----------
     truth : numpy.ndarray [shape=(clips, labels)]
-        A soft label counts as positive above 0.5.
+        A soft label counts as positive above 0.5. NaN is left out.
     predicted : numpy.ndarray [shape=(clips, labels)]
         Probabilities.
     labels : list of str
@@ -107,14 +108,14 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     """
     thresholds = {}
     for column, label in enumerate(labels):
-        y = truth[:, column] > 0.5
-        order = np.argsort(-predicted[:, column], kind="stable")
-        values = predicted[order, column]
+        known = ~np.isnan(truth[:, column])
+        y, p = truth[known, column] > 0.5, predicted[known, column]
+        order = np.argsort(-p, kind="stable")
+        values = p[order]
         tp = np.cumsum(y[order])
         f1 = 2 * tp / (np.arange(1, len(y) + 1) + y.sum())
         last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
-        best = int(np.argmax(np.where(last, f1, -1)))
-        thresholds[label] = float(values[best]) if y.any() else 0.5
+        thresholds[label] = float(values[np.argmax(np.where(last, f1, -1))]) if y.any() else 0.5
     return thresholds
 
 

@@ -64,7 +64,7 @@ def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     Parameters
     ----------
     truth, predicted : numpy.ndarray [shape=(clips, labels)]
-        Pooled over all labels.
+        Pooled over all labels; a truth of -1 is left out.
 
     Returns
     -------
@@ -72,8 +72,10 @@ def reliability(truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
         ``predicted`` (mean probability), ``observed`` (share of positives) and ``count`` of each bin that is
         not empty.
     """
-    bins = np.minimum((predicted.ravel() * BINS).astype(int), BINS - 1)
-    table = pd.DataFrame({"bin": bins, "predicted": predicted.ravel(), "observed": truth.ravel() == 1})
+    known = truth >= 0
+    truth, predicted = truth[known], predicted[known]
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    table = pd.DataFrame({"bin": bins, "predicted": predicted, "observed": truth == 1})
     grouped = table.groupby("bin").agg(
         predicted=("predicted", "mean"), observed=("observed", "mean"), count=("observed", "size")
     )
@@ -90,7 +92,7 @@ def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> floa
     """
     table = reliability(truth, predicted)
     gaps = (table["predicted"] - table["observed"]).abs()
-    return float((gaps * table["count"]).sum() / table["count"].sum())
+    return float((gaps * table["count"]).sum() / max(1, table["count"].sum()))
 
 
 def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def confusion(evaluation: Evaluation) -> pd.DataFrame:
     names = [evaluation.taxonomy.coarse_name(g) for g in range(truth.shape[1])]
     rows = []
     for y, p in zip(truth, predicted, strict=True):
-        actual = [name for name, present in zip(names, y, strict=True) if present] or [NONE]
+        actual = [name for name, present in zip(names, y, strict=True) if present == 1] or [NONE]
         rows += [(name, names[int(np.argmax(p))]) for name in actual]
     return pd.DataFrame(rows, columns=["actual", "predicted"])
 

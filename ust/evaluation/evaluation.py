@@ -40,7 +40,8 @@ class Evaluation:
     sensors : numpy.ndarray [shape=(clips,)]
         The sensor that recorded each clip.
     truth, predicted : dict of str to numpy.ndarray [shape=(clips, labels)]
-        By level: 1 where the label is present, and probabilities.
+        By level: 1 where the label is present, 0 where it is absent, -1 where it is not known; and
+        probabilities. Where a label is not known, the probability is 0, which no official metric counts.
     """
 
     taxonomy: Taxonomy
@@ -52,13 +53,16 @@ class Evaluation:
     def from_tables(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
         """Build an evaluation from two tables with a column per label and the same clips as rows.
 
-        `truth` also has ``sensor_id``. If it has no fine label, only the coarse level is evaluated.
+        `truth` also has ``sensor_id``. A label counts as present if it is 1. If it is NaN, it is not known,
+        and left out of all metrics. If `truth` has no fine label, only the coarse level is evaluated.
         """
         if not set(taxonomy.fine) & set(truth.columns):
             taxonomy = replace(taxonomy, fine=(), group=())
         labels, coarse = list(taxonomy.labels), len(taxonomy.coarse)
-        y = (truth[labels].to_numpy() == 1).astype(np.int8)
-        p = predicted[labels].to_numpy(np.float64)
+        y, p = truth[labels].to_numpy(), predicted[labels].to_numpy(np.float64)
+        y, unknown = (y == 1).astype(np.int8), y != y
+        if unknown.any():
+            y, p = np.where(unknown, np.int8(-1), y), np.where(unknown, 0.0, p)
         return cls(
             taxonomy,
             truth["sensor_id"].to_numpy(),
@@ -88,9 +92,12 @@ class Evaluation:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The levels that the system predicts: those with a probability above 0, or all if there is none."""
+        """The levels that the system predicts: those with a probability above 0, or all if there is none.
+
+        A level with labels that are not known, whose probabilities are 0, is taken as predicted.
+        """
         levels = self.taxonomy.levels
-        return tuple(level for level in levels if self.predicted[level].any()) or levels
+        return tuple(lv for lv in levels if self.predicted[lv].any() or (self.truth[lv] < 0).any()) or levels
 
     def counts(self, level: Level) -> list[Counts]:
         """Return the counts of each coarse category at its thresholds."""
@@ -105,9 +112,16 @@ class Evaluation:
         return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self, level: Level) -> dict[str, float]:
-        """Return the share of clips with each coarse category of a level, by its name."""
-        scores = self.scores(level)
-        return {name: count / len(self.truth[level]) for name, count in scores.class_positives.items()}
+        """Return the share of clips with a label of each coarse category, by the category's name.
+
+        Clips of which no label of the category is known are not counted.
+        """
+        shares = {}
+        for group in self.taxonomy.groups(level):
+            truth = self.truth[level][:, self.taxonomy.members(group) if level == "fine" else [group]]
+            positive, known = (truth == 1).any(axis=1), (truth >= 0).any(axis=1)
+            shares[self.taxonomy.coarse_name(group)] = float(positive.sum() / max(known.sum(), 1))
+        return shares
 
     def constant(self) -> "Evaluation":
         """Evaluate a constant prediction: for every clip, each label's share of positives in these clips.
@@ -115,8 +129,11 @@ class Evaluation:
         Its class AUPRC is half the prevalence: the official precision is 0 where nothing is predicted, so
         the area under the curve is a triangle.
         """
-        shares = {level: np.broadcast_to((y == 1).mean(axis=0), y.shape) for level, y in self.truth.items()}
-        return replace(self, predicted=shares)
+        constant = {}
+        for level, y in self.truth.items():
+            share = (y == 1).sum(axis=0) / np.maximum((y >= 0).sum(axis=0), 1)
+            constant[level] = np.where(y >= 0, share, 0.0)
+        return replace(self, predicted=constant)
 
     def headlines(self) -> Figures:
         """Return the official metrics of the levels that the system predicts, named ``level.metric``."""
@@ -243,7 +260,7 @@ def detailed_metrics(
     metrics["lrap"] = {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in levels}
     metrics["categories"] = {level: _category_metrics(evaluation, level, intervals) for level in levels}
     metrics["labels"] = {
-        label: _label_metrics(y, p, None if thresholds is None else thresholds[label])
+        label: _label_metrics(y[y >= 0], p[y >= 0], None if thresholds is None else thresholds[label])
         for level, labels in (("coarse", evaluation.taxonomy.coarse), ("fine", evaluation.taxonomy.fine))
         if level in levels
         for label, y, p in zip(labels, evaluation.truth[level].T, evaluation.predicted[level].T, strict=True)
@@ -297,10 +314,11 @@ def _label_metrics(truth: np.ndarray, predicted: np.ndarray, threshold: float | 
 
 def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     """Return the label-ranking average precision over clips with a label; None if there are none."""
-    labelled = truth.any(axis=1)
+    present = truth == 1
+    labelled = present.any(axis=1)
     if not labelled.any():
         return None
-    return round_floats(float(label_ranking_average_precision_score(truth[labelled], predicted[labelled])))
+    return round_floats(float(label_ranking_average_precision_score(present[labelled], predicted[labelled])))
 
 
 def round_floats(value: Any) -> Any:

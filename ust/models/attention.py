@@ -35,7 +35,8 @@ class Attention(nn.Module):
     class Config(Section):
         """Settings of the architecture."""
 
-        dropout: Rate
+        dropout: Rate = 0.5
+        """Dropout rate of the embeddings' values, each dropped in all frames of a clip at once."""
 
         @property
         def description(self) -> str:

@@ -34,24 +34,19 @@ class AudioSet(nn.Module):
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
     of_frames: ClassVar[bool] = False
+    has_training: ClassVar[bool] = False
 
     class Config(Section):
-        """Settings of the architecture.
-
-        Attributes
-        ----------
-        classes : dict of str to list of str, optional
-            AudioSet classes of each output; by default those of the taxonomy's labels.
-        typical : float
-            Share of a label's typical logit that is subtracted.
-        scale, shift : float
-            Calibration of all labels together.
-        """
+        """Settings of the architecture."""
 
         classes: dict[str, list[str]] | None = None
+        """AudioSet classes of each label; null: those of ``ust/annotations/audioset_labels.yaml``."""
         typical: Weight = 0.5
-        scale: Positive = 0.82
-        shift: float = -0.81
+        """Share of a label's typical logit that is subtracted from its logit."""
+        scale: Positive = 0.81
+        """Calibration of all labels together: factor of the logits."""
+        shift: float = -0.86
+        """Calibration of all labels together: added to the scaled logits."""
 
         @property
         def description(self) -> str:

@@ -28,8 +28,10 @@ class CNNVGGish(SpectralCNN):
     class Config(Dropouts):
         """Settings of the architecture."""
 
-        fusion: Literal["concat", "bilinear"]
-        vggish_scale: Literal["whitened", "raw"] | None
+        fusion: Literal["concat", "bilinear"] = "concat"
+        """Fusion of both inputs: "concat" (the report's text) or "bilinear" (its Table 2)."""
+        vggish_scale: Literal["whitened", "raw"] | None = None
+        """Scale of the embeddings: "whitened" (-2 to 2), "raw" (0 to 255); None: raw with bilinear."""
 
         @property
         def scale(self) -> str:

@@ -13,8 +13,50 @@ from ust.util.errors import UserError, bullet_list, shorten
 Batch = dict[str, torch.Tensor]
 
 
+class Batches:
+    """Base class of examples that are read in batches.
+
+    A subclass implements ``__len__`` and ``batch``, which returns the inputs by name and the targets of the
+    examples at some indices, on a device.
+    """
+
+    def batches(
+        self, size: int, *, order: np.ndarray | None = None, device: torch.device
+    ) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Yield batches of inputs and targets, read on demand."""
+        order = np.arange(len(self)) if order is None else order
+        for start, end in batch_bounds(len(order), size):
+            yield self.batch(order[start:end], device)
+
+
 @dataclass(frozen=True)
-class Examples:
+class TensorExamples(Batches):
+    """Inputs and targets in memory.
+
+    Attributes
+    ----------
+    inputs : mapping of str to torch.Tensor [shape=(n, …)]
+        By input of the network.
+    targets : torch.Tensor [shape=(n, labels)]
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
+        """Return the inputs and targets of the examples at `indices`."""
+        rows = torch.from_numpy(indices).to(self.targets.device)
+        return (
+            {name: values[rows].to(device) for name, values in self.inputs.items()},
+            self.targets[rows].to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Examples(Batches):
     """Rows of feature files with their targets.
 
     Attributes
@@ -24,7 +66,7 @@ class Examples:
     rows : numpy.ndarray [shape=(n,), int64]
         Row indices into each file.
     targets : numpy.ndarray [shape=(n, labels), float32]
-        Label values from 0 to 1.
+        Label values from 0 to 1; NaN if not known, which only `ust.training.train_head` allows.
     sensors : mapping of str to str
         The sensor_id of each clip, needed for folds that keep sensors apart.
     """
@@ -67,14 +109,6 @@ class Examples:
     def subset(self, indices: np.ndarray | slice, targets: np.ndarray) -> "Examples":
         """Return the examples at `indices` (integers, a mask or a slice), with other targets."""
         return replace(self, rows=self.rows[indices], targets=targets)
-
-    def batches(
-        self, size: int, *, order: np.ndarray | None = None, device: torch.device
-    ) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Yield batches of inputs and targets, read from the files on demand."""
-        order = np.arange(len(self)) if order is None else order
-        for start, end in batch_bounds(len(order), size):
-            yield self.batch(order[start:end], device)
 
     def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
         """Read the inputs and targets of the examples at `indices`."""
@@ -147,7 +181,7 @@ def select_examples(
 
 
 def predict(
-    module: Callable[..., torch.Tensor], examples: Examples, *, batch_size: int, device: torch.device
+    module: Callable[..., torch.Tensor], examples: Batches, *, batch_size: int, device: torch.device
 ) -> np.ndarray:
     """Return the module's outputs for all examples [shape=(n, …)], in their order."""
     with torch.inference_mode():

@@ -30,8 +30,10 @@ class FrameClassifier(nn.Module):
     class Config(Section):
         """Settings of the architecture; without hidden layers it is logistic regression."""
 
-        hidden_layers: Whole
-        hidden_size: Count
+        hidden_layers: Whole = 0
+        """Number of hidden layers; 0 is logistic regression."""
+        hidden_size: Count = 128
+        """Size of each hidden layer."""
 
         @property
         def description(self) -> str:

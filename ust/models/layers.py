@@ -107,8 +107,10 @@ def build_head(outputs: int, dropout: float) -> nn.Sequential:
 class Dropouts(Section):
     """Dropout rates of the convolutions and the head."""
 
-    conv_dropout: Rate
-    head_dropout: Rate
+    conv_dropout: Rate = 0.2
+    """Dropout rate after each block of convolutions, for few epochs. The report's is 0.5."""
+    head_dropout: Rate = 0.2
+    """Dropout rate after each hidden layer of the head."""
 
 
 class SpectralCNN(nn.Module):
@@ -207,9 +209,12 @@ class Standardize(nn.Module):
 class HeadConfig(Section):
     """Settings of a `PerceptronHead`; no hidden layers give logistic regression."""
 
-    hidden_layers: Whole
-    hidden_size: Count
-    dropout: Rate
+    hidden_layers: Whole = 0
+    """Number of hidden layers; 0 is logistic regression."""
+    hidden_size: Count = 256
+    """Size of each hidden layer."""
+    dropout: Rate = 0.0
+    """Dropout rate after each hidden layer."""
 
 
 class PerceptronHead(nn.Module):

@@ -31,8 +31,10 @@ class TaggingMobileNet(nn.Module):
     class Config(HeadConfig):
         """Width of the network, number of windows (0 for none), and settings of the head."""
 
-        width: Positive
-        windows: Whole
+        width: Positive = 0.4
+        """Width of the network, as that of its pretrained weights."""
+        windows: Whole = 0
+        """Number of windows side by side whose embeddings are pooled by their maximum; 0 for none."""
 
         @property
         def description(self) -> str:

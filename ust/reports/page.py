@@ -65,7 +65,7 @@ def find_examples(
     ----------
     system, split : str
     labels : pandas.DataFrame
-        Label values from 0 to 1, indexed by clip.
+        Label values from 0 to 1, indexed by clip; NaN if not known.
     predicted : pandas.DataFrame
         Probabilities of the same clips.
     taxonomy : Taxonomy
@@ -75,9 +75,11 @@ def find_examples(
     findings = []
     for label in taxonomy.coarse:
         p = predicted[label].to_numpy(np.float64)
-        true, predicted_positive = labels[label].to_numpy() > THRESHOLD, p > THRESHOLD
+        values = labels[label].to_numpy(np.float64)
+        true, predicted_positive = values > THRESHOLD, p > THRESHOLD
         confidence = np.where(predicted_positive, p, 1 - p)
-        for candidates, limit in ((true != predicted_positive, mistakes), (true & predicted_positive, hits)):
+        mistaken = (true != predicted_positive) & ~np.isnan(values)
+        for candidates, limit in ((mistaken, mistakes), (true & predicted_positive, hits)):
             chosen = np.flatnonzero(candidates)
             # Ties are ordered by clip name.
             order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:limit]

@@ -22,6 +22,7 @@ from ust.util.folders import atomic_folder
 
 NAME, FEATURE, NETWORK = "audioset", "mn_windows", "efficientat"
 DEFAULTS = EfficientAT(weights="mn04_as")
+INFERENCE_OPTIONS = {"coarse_at_least_fine": True}
 PARAMS = "params.yaml"
 RETRIES = 2  # a user waits for this download
 
@@ -105,7 +106,7 @@ def _prepare(
     classifier = AudioSet(config, len(config.classes), shapes)
     # All that the folder's content depends on, so that another version of this code makes another folder.
     key = digest(
-        str(FORMAT), name, str(asdict(taxonomy)), str(config), str(extraction_config),
+        str(FORMAT), name, str(INFERENCE_OPTIONS), str(asdict(taxonomy)), str(config), str(extraction_config),
         file_digest(weights) if weights else f"seed {settings.seed}",
         source_digest("ust/features/efficientat"),
         *(tensor.numpy().tobytes() for tensor in classifier.state_dict().values()),
@@ -125,7 +126,7 @@ def _prepare(
             "features": {FEATURE: {"kind": FEATURE} | network | extraction_config.model_dump()},
         }
         save_network(system, SavedNetwork(classifier, NAME, config, list(config.classes), metadata, shapes))
-        pack(packed, name, system, networks, {})
+        pack(packed, name, system, networks, INFERENCE_OPTIONS)
     return out
 
 

@@ -13,6 +13,7 @@ BAR_WIDTH = 20  # characters
 TIMELINE_WIDTH = 60  # characters
 EIGHTHS, LEVELS = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
 MIN_FINE_PROBABILITY = 0.1  # the table omits fine labels that stay below
+MANY, MOST_PROBABLE = 50, 20  # of more coarse labels than the first, the table has as many as the second
 
 TaggedRecordings = dict[str, list[Window]]
 Threshold = float | np.ndarray  # of all labels, or of each
@@ -21,7 +22,8 @@ Threshold = float | np.ndarray  # of all labels, or of each
 def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
     """Format tags for the terminal: each label's highest probability and, for several windows, a timeline.
 
-    A tick marks the labels that reach their threshold.
+    A tick marks the labels that reach their threshold. Of more than 50 coarse labels, the 20 most probable
+    are listed.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def _recording(name: str, windows: list[Window], taxonomy: Taxonomy, thresholds:
     several = len(windows) > 1
     title = f"{name}  {_clock(windows[-1].end)}"
     lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
-    for group in np.argsort(-highest[:k], kind="stable"):
+    for group in np.argsort(-highest[:k], kind="stable")[: MOST_PROBABLE if k > MANY else k]:
         lines.append(_line(taxonomy.coarse_name(group), probabilities[:, group], thresholds[group], several))
         fine = sorted(taxonomy.members(group), key=lambda index: -highest[k + index])
         for index in fine:

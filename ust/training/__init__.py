@@ -1,1 +1,1 @@
-"""Training of systems: recipes, schedules, cross-validation and resuming."""
+"""Training of systems: trainers, schedules, cross-validation and resuming."""

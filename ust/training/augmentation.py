@@ -1,7 +1,5 @@
 """Augmentation of log-mel spectrograms and embeddings in batches, and selection of a network's targets."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch.nn import functional
@@ -11,9 +9,9 @@ from ust.models.examples import Examples
 from ust.models.outputs import output_labels
 
 
-def select_outputs(system: Any, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
-    """Return the labels of a system's outputs, and the examples with only these targets."""
-    labels = output_labels(system.outputs, taxonomy)
+def select_outputs(outputs: str, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
+    """Return the labels of a network's outputs, and the examples with only these targets."""
+    labels = output_labels(outputs, taxonomy)
     columns = [taxonomy.labels.index(label) for label in labels]
     return labels, examples.subset(slice(None), examples.targets[:, columns])
 

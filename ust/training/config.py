@@ -1,54 +1,111 @@
-"""Settings of a system: its row in params.yaml, completed by the settings of architecture and recipe."""
+"""Systems: a row of params.yaml with the settings of its architecture and its trainer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from ust.models.registry import ARCHITECTURES
-from ust.util.config import ModelPath, Name, Section
+from ust.util.config import ModelPath, Name, Section, Seed, Weight
 
 
-class SystemConfig(Section):
-    """All settings of a system: its row, and the settings of its architecture and recipe.
+class Row(Section):
+    """The keys of a row that are not settings of its architecture or trainer."""
 
-    Attributes
-    ----------
-    recipe : str
-        Name of the recipe in `ust.training.registry.RECIPES`.
-    architecture : str
-        Name of the architecture in `ust.models.registry.ARCHITECTURES`.
-    features : list of str
-        Features of the network, in the order of its ``inputs``.
-    labels : str
-        Row of ``labels`` with the training targets.
-    """
-
-    recipe: Name
+    trainer: Name
+    """Name of the trainer in `ust.training.registry.TRAINERS`."""
     architecture: Literal[tuple(ARCHITECTURES)]
+    """Name of the architecture in `ust.models.registry.ARCHITECTURES`."""
     features: Annotated[list[Name], Field(min_length=1)]
+    """Features of the network, in the order of the architecture's inputs."""
     labels: Name
-    variants: ClassVar[bool] = True  # whether augmented variants are training examples
-    of_frames: ClassVar[bool] = False  # whether the network classifies frames instead of clips
-    form: ClassVar[str] = "{}"  # format of the description, given the architecture's
+    """Row of ``labels`` with the training targets."""
+
+    table: ClassVar[str] = "systems"  # the section of params.yaml with such rows
+    description: ClassVar[str] = "{}"  # format of the system's description, given the architecture's
+    variants: ClassVar[bool] = True  # whether augmented variants of the clips are training examples
+
+
+class FlatRow(Row):
+    """A row of ``systems``: a single network."""
+
+    outputs: Literal["all", "fine", "coarse"]
+    """Labels that the network predicts: all 37, the 29 fine ones or the 8 coarse ones."""
+
+
+class PretrainedRow(FlatRow):
+    """A row of ``pretrained``: a network that starts from the weights of a pretrained one."""
+
+    network: Name
+    """The pretrained network, a section of params.yaml."""
+
+    table: ClassVar[str] = "pretrained"
+
+
+class HierarchyRow(Row):
+    """A row of ``hierarchies``: a root network and a network for each group."""
+
+    root: Literal["flat", "own"]
+    """"flat" takes the network `flat` as root, "own" trains one for the coarse labels."""
+    flat: ModelPath
+    """Checkpoint of the flat network, below ``models/``."""
+    negatives: bool
+    """Train the networks of groups on all clips, with another output for those of other groups."""
+
+    table: ClassVar[str] = "hierarchies"
+    description: ClassVar[str] = "local classifier per parent node, each a {}"
+
+
+class TrainingSettings(Section):
+    """Base class of the settings of a trainer."""
+
+    seed: Seed = 2019
+    """Seed of initial weights, order, augmentation and dropout."""
+    cache_gib: Weight = 4.0
+    """GiB of features kept in memory, all files together; others are read in every epoch."""
 
     @property
     def has_folds(self) -> bool:
         """Whether training saves out-of-fold predictions of the train clips."""
         return False
 
-    @property
-    def config(self) -> Any:
-        """Settings of the architecture."""
-        kind = ARCHITECTURES[self.architecture].Config
-        return kind(**{name: getattr(self, name) for name in kind.model_fields})
+    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the settings suit the network's settings and the shapes of its inputs.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter to change.
+        """
+
+
+RowT = TypeVar("RowT", bound=Row)
+SettingsT = TypeVar("SettingsT", bound=TrainingSettings)
+
+
+@dataclass(frozen=True)
+class System(Generic[RowT, SettingsT]):
+    """All settings of a system.
+
+    Attributes
+    ----------
+    row : Row
+        A `FlatRow` or a `HierarchyRow`.
+    network : Section
+        Settings of the architecture, its class ``Config``.
+    training : TrainingSettings
+        Settings of the trainer.
+    """
+
+    row: RowT
+    network: Section
+    training: SettingsT
 
     @property
     def description(self) -> str:
         """Description of the system for metrics and model cards."""
-        return self.form.format(self.config.description)
+        return self.row.description.format(self.network.description)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -59,16 +116,17 @@ class SystemConfig(Section):
         ValueError
             If the architecture has another number of inputs.
         """
-        names = ARCHITECTURES[self.architecture].inputs
-        if len(names) != len(self.features):
+        architecture, features = self.row.architecture, self.row.features
+        names = ARCHITECTURES[architecture].inputs
+        if len(names) != len(features):
             raise ValueError(
-                f"features are {', '.join(self.features)}; the architecture {self.architecture} takes "
-                f"{len(names)}, as its {', '.join(names)}"
+                f"features are {', '.join(features)}; the architecture {architecture} takes {len(names)}, as "
+                f"its {', '.join(names)}"
             )
-        return dict(zip(names, self.features, strict=True))
+        return dict(zip(names, features, strict=True))
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check, before any training, that network and recipe accept features of these shapes.
+        """Check, before any training, that network and trainer accept features of these shapes.
 
         Parameters
         ----------
@@ -80,50 +138,53 @@ class SystemConfig(Section):
         ValueError
             Naming the parameter to change.
         """
-        ARCHITECTURES[self.architecture].check(shapes)
+        ARCHITECTURES[self.row.architecture].check(shapes)
+        self.training.check(self.network, shapes)
 
+    def with_training(self, **settings: Any) -> "System[RowT, SettingsT]":
+        """Return the system with other settings of its trainer, which are not validated."""
+        return replace(self, training=self.training.model_copy(update=settings))
 
-class FlatConfig(SystemConfig):
-    """A row of ``systems``: a single network."""
-
-    outputs: Literal["all", "fine", "coarse"]
-
-
-class HierarchyConfig(SystemConfig):
-    """A row of ``hierarchies``: a root network and a network for each group."""
-
-    root: Literal["flat", "own"]
-    flat: ModelPath
-    negatives: bool
-    form: ClassVar[str] = "local classifier per parent node, each a {}"
-
-
-@cache
-def system_model(row: type[SystemConfig], architecture: str, recipe: type[Section]) -> type[SystemConfig]:
-    """Combine the settings of row, architecture and recipe into one class, to validate them together."""
-    config = ARCHITECTURES[architecture].Config
-    bases = (row, recipe) if issubclass(recipe, config) else (row, config, recipe)
-    return create_model("System", __base__=bases)
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings, by part."""
+        return {name: getattr(self, name).model_dump() for name in ("row", "network", "training")}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A way of training.
+class SystemTrainer:
+    """A way of training a system.
 
     Attributes
     ----------
     row : type
-        What a row of ``systems`` or ``hierarchies`` says.
+        Class of its rows, which names their table in params.yaml.
     settings : type
-        The recipe's section of params.yaml, which has its name.
+        Class of its section of params.yaml, which has the trainer's name.
     fit : callable
-        Trains a system and writes its models; takes `ust.training.work.TrainingData` and
-        `ust.training.work.TrainingContext`, too.
+        Trains a system and writes its models; takes a `System`, `ust.training.context.TrainingData` and
+        `ust.training.context.TrainingContext`.
+    architectures : tuple of str, optional
+        Architectures that it trains; by default all that classify clips.
+    inherits : str, optional
+        Trainer whose section completes its own.
     several_processes : bool
         Whether ``compute.processes`` can train one of its networks together; the others train in one.
     """
 
-    row: type[SystemConfig]
-    settings: type[Section]
-    fit: Callable[..., None]
+    row: type[Row]
+    settings: type[TrainingSettings]
+    fit: Callable[[System, Any, Any], None]
+    architectures: tuple[str, ...] | None = None
+    inherits: str | None = None
     several_processes: bool = False
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """Names of the architectures that it trains."""
+        if self.architectures:
+            return self.architectures
+        return tuple(
+            name
+            for name, network in ARCHITECTURES.items()
+            if not network.of_frames and getattr(network, "has_training", True)
+        )

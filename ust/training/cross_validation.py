@@ -12,7 +12,7 @@ from ust.features.store import ORIGINAL
 from ust.models.examples import Examples, predict
 from ust.models.outputs import complete_labels
 from ust.models.systems import CalibratedClassifier
-from ust.training.work import TrainingContext
+from ust.training.context import TrainingContext
 from ust.util.errors import UserError
 
 
@@ -40,7 +40,7 @@ def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np
     [2 3] [0 1]
     [0 1] [2 3]
     """
-    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all recipes
+    from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all trainers
 
     group_count = len(np.unique(groups))
     if group_count < count:
@@ -54,7 +54,7 @@ OUT_OF_FOLD = "out_of_fold.csv"
 
 
 def cross_val_predict(
-    system: Any,
+    folds: int,
     examples: Examples,
     context: TrainingContext,
     train: Callable[[Examples, Examples, int], torch.nn.Module],
@@ -63,8 +63,8 @@ def cross_val_predict(
 
     Parameters
     ----------
-    system : SystemConfig
-        With ``folds``.
+    folds : int
+        Number of folds.
     examples : Examples
         With targets of the network's outputs.
     context : TrainingContext
@@ -78,7 +78,7 @@ def cross_val_predict(
         Probabilities.
     """
     held_out = np.zeros(examples.targets.shape, np.float32)
-    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, system.folds)):
+    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, folds)):
         others, this = (examples.subset(which, examples.targets[which]) for which in (train_rows, held_rows))
         held_out[held_rows] = predict_probabilities(train(others, this, number), this, context)
     return held_out
@@ -92,7 +92,13 @@ def predict_probabilities(
 
 
 def fold_metadata(
-    predictions: np.ndarray, examples: Examples, labels: list[str], system: Any, context: TrainingContext
+    predictions: np.ndarray,
+    examples: Examples,
+    labels: list[str],
+    context: TrainingContext,
+    *,
+    folds: int,
+    calibrate: bool,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
@@ -107,24 +113,26 @@ def fold_metadata(
         With targets of all labels.
     labels : list of str
         Labels of the network's outputs.
-    system : SystemConfig
-        With ``folds`` and ``calibrate``.
     context : TrainingContext
+    folds : int
+        Number of folds of the predictions.
+    calibrate : bool
+        Whether to fit a calibration.
 
     Returns
     -------
     dict
-        ``thresholds`` by label and, if `system` calibrates, ``calibration``.
+        ``thresholds`` by label and, with `calibrate`, ``calibration``.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
     clips, groups = examples.clips[original], examples.groups[original]
     predictions, targets = predictions[original], examples.targets[original]
     metadata: dict[str, Any] = {}
-    if system.calibrate:
+    if calibrate:
         metadata["calibration"] = fit_calibration(predictions, targets[:, columns]).to_dict()
         uncalibrated, predictions = predictions, predictions.copy()
-        for rest, fold in group_folds(groups, system.folds):
+        for rest, fold in group_folds(groups, folds):
             predictions[fold] = fit_calibration(uncalibrated[rest], targets[rest][:, columns])(
                 uncalibrated[fold]
             )

@@ -1,12 +1,47 @@
-"""Loss and class-balanced sampling for fine-tuning."""
+"""Losses, weights of labels, and class-balanced sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy, is_incomplete
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits and targets
+
+
+def positive_weights(targets: np.ndarray, power: float) -> np.ndarray:
+    """Return (negatives / positives) ** power for each label; 1 for a label that lacks either.
+
+    Parameters
+    ----------
+    targets : numpy.ndarray [shape=(n, labels)]
+        From 0 to 1; a soft label counts as that share of a positive.
+    power : float
+        The report's is 0.1; 0 gives equal weights.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(labels,)]
+
+    Examples
+    --------
+    >>> positive_weights(np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), 1.0)
+    array([3., 1.])
+    """
+    positive = targets.sum(axis=0, dtype=np.float64)
+    negative = len(targets) - positive
+    has_both = (positive > 0) & (negative > 0)
+    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=has_both)
+    return ratio**power
+
+
+def weighted_cross_entropy(targets: np.ndarray, power: float, device: torch.device) -> Loss:
+    """Return the mean binary cross-entropy, with the positive terms weighted by `positive_weights`."""
+    weights = torch.from_numpy(positive_weights(targets, power)).float().to(device)
+    return partial(functional.binary_cross_entropy_with_logits, pos_weight=weights)
 
 
 def tagging_loss(
@@ -41,6 +76,12 @@ def tagging_loss(
     if gamma:
         terms = terms * (torch.sigmoid(logits) - targets).abs() ** gamma
     return terms.mean()
+
+
+def known_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of the targets that are known; the others are NaN [shape=(batch, labels)]."""
+    known = ~torch.isnan(targets)
+    return functional.binary_cross_entropy_with_logits(logits[known], targets[known])
 
 
 def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:

@@ -1,5 +1,13 @@
-"""The registry of training recipes: each is in the module of its name."""
+"""The trainers by name, each in the module of its name, and reading of systems from a parameter file."""
 
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ust.models.registry import ARCHITECTURES
 from ust.training import (
     train,
     train_augmented,
@@ -10,15 +18,144 @@ from ust.training import (
     train_hierarchical_code,
     untrained,
 )
-from ust.training.config import Recipe
+from ust.training.config import System, SystemTrainer
+from ust.util.config import Section, explain_validation_error, parameter_error, read_sections
+from ust.util.documents import read_yaml
+from ust.util.errors import UserError
 
-RECIPES: dict[str, Recipe] = {
-    "train": train.RECIPE,
-    "train_augmented": train_augmented.RECIPE,
-    "train_hierarchical": train_hierarchical.RECIPE,
-    "train_hierarchical_code": train_hierarchical_code.RECIPE,
-    "train_baseline": train_baseline.RECIPE,
-    "train_head": train_head.RECIPE,
-    "train_finetune": train_finetune.RECIPE,
-    "untrained": untrained.RECIPE,
+TRAINERS: dict[str, SystemTrainer] = {
+    "train": train.TRAINER,
+    "train_augmented": train_augmented.TRAINER,
+    "train_hierarchical": train_hierarchical.TRAINER,
+    "train_hierarchical_code": train_hierarchical_code.TRAINER,
+    "train_baseline": train_baseline.TRAINER,
+    "train_head": train_head.TRAINER,
+    "train_finetune": train_finetune.TRAINER,
+    "untrained": untrained.TRAINER,
 }
+TABLES = ("systems", "hierarchies", "pretrained")
+
+
+def read_system(path: Path, name: str) -> System:
+    """Read a system from a parameter file.
+
+    Settings that its row leaves out or sets to null are taken from the section ``model`` and the section of
+    its trainer and, where these leave them out, from the classes of the settings.
+
+    Raises
+    ------
+    UserError
+        If there is no such system, or a parameter of it is wrong.
+    """
+    content = read_yaml(path)
+    rows = {table: content.get(table) for table in TABLES}
+    tables = {key: table for table, some in rows.items() if isinstance(some, dict) for key in some}
+    if name not in tables:
+        raise UserError(f"{path}: systems has no {name!r}; it has {', '.join(map(str, tables))}")
+    table = tables[name]
+    row = rows[table][name]
+    read_sections(path, **{key: TRAINERS[key].settings for key in section_names(trainer_name(table, row))})
+    problems = check_networks(content.get("model", {}))
+    if not problems:
+        system, problems = build_system(table, name, row, content)
+    if problems:
+        raise parameter_error(path, problems)
+    return system
+
+
+def trainer_name(table: str, row: Any) -> str:
+    """Return the name of a row's trainer; the table's first one if the row names none of the table."""
+    known = table_trainers(table)
+    name = row.get("trainer") if isinstance(row, dict) else None
+    return name if name in known else known[0]
+
+
+def table_trainers(table: str) -> list[str]:
+    """Return the names of the trainers of a table."""
+    return [name for name, trainer in TRAINERS.items() if trainer.row.table == table]
+
+
+def section_names(trainer: str) -> list[str]:
+    """Return the sections with the settings of a trainer; a later one takes precedence."""
+    inherited = TRAINERS[trainer].inherits
+    return [inherited, trainer] if inherited else [trainer]
+
+
+def check_networks(model: Any) -> list[str]:
+    """Return one line per wrong parameter of the section ``model``, which has a section per architecture."""
+    if not isinstance(model, dict):
+        return [f"model: is {model!r}, should be a mapping of architectures"]
+    problems = []
+    for name, section in model.items():
+        if name not in ARCHITECTURES:
+            problems.append(_unknown_parameter(name, list(ARCHITECTURES), "model"))
+            continue
+        kind = ARCHITECTURES[name].Config
+        try:
+            kind.model_validate(section)
+        except ValidationError as error:
+            where = f"model.{name}"
+            problems += explain_validation_error(error, kind, where + "." * isinstance(section, dict))
+    return problems
+
+
+def build_system(
+    table: str, name: str, row: Any, content: Mapping[str, Any]
+) -> tuple[System | None, list[str]]:
+    """Build a system from its row and the valid sections of its architecture and trainer.
+
+    Parameters
+    ----------
+    table : {"systems", "hierarchies", "pretrained"}
+    name : str
+    row : dict
+    content : mapping
+        The parameter file; its section ``model`` and that of the trainer are valid.
+
+    Returns
+    -------
+    system : System or None
+        None if there are problems.
+    problems : list of str
+        One line per wrong parameter of the row.
+    """
+    where = f"{table}.{name}"
+    if not isinstance(row, dict):
+        return None, [f"{where}: is {row!r}, should be a mapping of parameters"]
+    key = trainer_name(table, row)
+    trainer = TRAINERS[key]
+    if row.get("trainer") != key:
+        known = ", ".join(table_trainers(table))
+        return None, [f"{where}.trainer: is {row.get('trainer')!r}, should be one of {known}"]
+    if row.get("architecture") not in trainer.trains:
+        wanted = f"one of {', '.join(trainer.trains)}, the architectures of {key}"
+        return None, [f"{where}.architecture: is {row.get('architecture')!r}, should be {wanted}"]
+    network = content.get("model", {}).get(row["architecture"], {})
+    training = {setting: value for each in section_names(key) for setting, value in content[each].items()}
+    sections = ({}, network, training)
+    kinds = (trainer.row, ARCHITECTURES[row["architecture"]].Config, trainer.settings)
+    given = {setting: value for setting, value in row.items() if value is not None}
+    known = [field for kind in kinds for field in kind.model_fields]
+    problems = [_unknown_parameter(each, known, where) for each in row if each not in known]
+    parts: list[Section] = []
+    for kind, section in zip(kinds, sections, strict=True):
+        own = {setting: value for setting, value in given.items() if setting in kind.model_fields}
+        try:
+            parts.append(kind.model_validate(section | own))
+        except ValidationError as error:
+            problems += explain_validation_error(error, kind, f"{where}.")
+    if problems:
+        return None, problems
+    system = System(*parts)
+    try:
+        system.inputs  # noqa: B018 - raises if the architecture takes other features
+    except ValueError as error:
+        return None, [f"{where}.features: {error}"]
+    return system, []
+
+
+def _unknown_parameter(key: str, known: list[str], where: str) -> str:
+    """Return the error for a key that is not a parameter."""
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {where}.{close[0]}?" if close else ""
+    return f"{where}.{key}: there is no such parameter{hint}"

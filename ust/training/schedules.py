@@ -1,27 +1,150 @@
-"""Learning-rate schedules (the report's, and linear warm-up with cosine decay) and early stopping."""
+"""Learning-rate schedules: the report's, its authors' code's, and linear warm-up with cosine decay."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
+
+import torch
 
 MILDEST_FACTOR = 0.9
-CHANGING = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
+
+
+class Schedule(Protocol):
+    """A learning-rate schedule, as `ust.training.trainer.Trainer` calls it.
+
+    Attributes
+    ----------
+    lr : float
+        The rate of the last step or, before an epoch, of its first one.
+    restarts : int
+        Number of warm restarts so far.
+    """
+
+    lr: float
+    restarts: int
+
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a training step, counted from 0 over all epochs."""
+
+    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
+        """Update after an epoch; return whether the optimizer is to be reset.
+
+        Parameters
+        ----------
+        improved : bool
+            Whether a monitored score has a new best value.
+        scores : mapping of str to float
+            The monitored scores of the epoch.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values that change from epoch to epoch; they fit into JSON."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the values of `state_dict`."""
+
+
+@dataclass
+class ConstantSchedule:
+    """A constant learning rate."""
+
+    lr: float
+    restarts: ClassVar[int] = 0
+
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate."""
+        return self.lr
+
+    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
+        """Return False: the optimizer is never reset."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty dict: nothing changes."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class CosineSchedule:
+    """Linear warm-up to the highest rate, then cosine decay to 0, independent of scores.
+
+    The last step of the warm-up has the highest rate. The cosine reaches 0 after the last step, not at it.
+
+    Parameters
+    ----------
+    highest_lr : float
+    warm_up : float
+        Share of the steps that are warm-up. If it has no step, the first step has the highest rate.
+    epochs : int
+        Length of the schedule, at the end of which the rate is 0. A training may stop earlier.
+
+    Attributes
+    ----------
+    lr : float
+        The rate of the last step.
+
+    Examples
+    --------
+    >>> schedule = CosineSchedule(1.0, warm_up=0.5, epochs=2)
+    >>> [round(schedule.step_lr(step, steps_per_epoch=4), 2) for step in range(8)]
+    [0.25, 0.5, 0.75, 1.0, 0.9, 0.65, 0.35, 0.1]
+    """
+
+    highest_lr: float
+    warm_up: float
+    epochs: int
+    restarts: ClassVar[int] = 0
+    lr: float = field(init=False, default=0.0)
+
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a training step, counted from 0 over all epochs."""
+        steps = self.epochs * steps_per_epoch
+        highest = max(round(self.warm_up * steps), 1) - 1  # the step with the highest rate
+        if step < highest:
+            share = (step + 1) / (highest + 1)
+        else:
+            share = (1 + math.cos(math.pi * (step - highest) / (steps - highest))) / 2
+        self.lr = self.highest_lr * share
+        return self.lr
+
+    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
+        """Return False: the optimizer is never reset."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty dict: the rate depends on the step alone."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 @dataclass
 class StagnationSchedule:
-    """The report's schedule: reduce the learning rate after epochs without a new best score.
+    """The report's schedule (section 5): reduce the rate after epochs without a new best score.
 
     After more than `patience` such epochs in a row, the rate is multiplied by the reduce factor and the
     optimizer is reset. A rate at `min_lr` returns to the initial one (a warm restart), and the factor grows
     by `factor_step`, to at most 0.9. The report has no such limit, without which the factor reaches 1.
 
-    Attributes
+    Parameters
     ----------
+    initial_lr : float
+    patience : int
+    reduce_factor : float
+    min_lr : float
+    factor_step : float
     restart : {"reached", "passed"}
         "reached" restarts instead of a reduction to `min_lr` or below, as in the report's text. "passed"
         restarts after training at or below `min_lr`, as in the authors' code. There 0.01 × 0.1⁴ is above
         1e-6, by a rounding error.
+
+    Attributes
+    ----------
     lr : float
         The current rate.
     reduce_factor : float
@@ -33,6 +156,8 @@ class StagnationSchedule:
     stagnant : int
         Epochs since the last best score or change of the rate.
     """
+
+    CHANGING: ClassVar[tuple[str, ...]] = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
 
     initial_lr: float
     patience: int
@@ -48,11 +173,11 @@ class StagnationSchedule:
     def __post_init__(self) -> None:
         self.lr = self.initial_lr
 
-    def step_lr(self, step: int, steps: int) -> float:
-        """Return the learning rate of a training step, which is constant within an epoch."""
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate, which is constant within an epoch."""
         return self.lr
 
-    def step(self, *, improved: bool) -> bool:
+    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
         """Update after an epoch; return whether the rate changed and the optimizer is to be reset."""
         self.stagnant = 0 if improved else self.stagnant + 1
         if self.stagnant <= self.patience:
@@ -68,96 +193,55 @@ class StagnationSchedule:
             self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
         return True
 
-    def state_dict(self) -> dict[str, float | int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the values that change from epoch to epoch."""
-        return {name: getattr(self, name) for name in CHANGING}
+        return {name: getattr(self, name) for name in self.CHANGING}
 
-    def load_state_dict(self, state: dict[str, float | int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the values of `state_dict`."""
-        for name in CHANGING:
+        for name in self.CHANGING:
             setattr(self, name, state[name])
 
 
-def warmup_cosine(step: int, steps: int, warm_up: float) -> float:
-    """Return the learning rate of a step as a share of the maximum: linear warm-up, then cosine decay.
-
-    The last step of the warm-up has the maximum. The cosine reaches 0 after the last step, not at it.
+class PlateauSchedule:
+    """PyTorch's `ReduceLROnPlateau` on the score ``validation_loss``, as in the authors' code.
 
     Parameters
     ----------
-    step : int
-        From 0.
-    steps : int
-        Number of steps of the whole training.
-    warm_up : float
-        Share of the steps that are warm-up. If it has no step, the first step has the maximum.
-
-    Examples
-    --------
-    >>> [round(warmup_cosine(step, 8, 0.5), 2) for step in range(8)]
-    [0.25, 0.5, 0.75, 1.0, 0.9, 0.65, 0.35, 0.1]
-    """
-    highest = max(round(warm_up * steps), 1) - 1
-    if step < highest:
-        return (step + 1) / (highest + 1)
-    return (1 + math.cos(math.pi * (step - highest) / (steps - highest))) / 2
-
-
-@dataclass
-class CosineSchedule:
-    """Linear warm-up to `highest_lr`, then cosine decay to 0, independent of scores.
-
-    Attributes
-    ----------
-    lr : float
-        The rate of the last step.
+    initial_lr : float
+    patience : int
+        The rate is reduced after more than this many epochs in a row without a lower loss.
+    reduce_factor : float
     """
 
-    highest_lr: float
-    warm_up: float
-    restarts: ClassVar[int] = 0
-    lr: float = field(init=False, default=0.0)
+    restarts = 0
 
-    def step_lr(self, step: int, steps: int) -> float:
-        """Return the learning rate of step `step` of `steps`."""
-        self.lr = self.highest_lr * warmup_cosine(step, steps, self.warm_up)
-        return self.lr
-
-    def step(self, *, improved: bool) -> bool:
-        """Return False: the optimizer is never reset."""
-        return False
-
-    def state_dict(self) -> dict[str, float | int]:
-        """Return an empty dict: the rate depends on the step alone."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, float | int]) -> None:
-        """Restore the values of `state_dict`."""
-
-
-@dataclass
-class EarlyStopping:
-    """Early stopping after `patience` epochs in a row without a new lowest loss.
-
-    Attributes
-    ----------
-    lowest : float
-    since : int
-        Epochs since the lowest loss.
-    """
-
-    patience: int
-    lowest: float = field(init=False, default=math.inf)
-    since: int = field(init=False, default=0)
-
-    def step(self, loss: float) -> bool:
-        """Update after an epoch; return whether its loss is the lowest so far."""
-        improved = loss < self.lowest
-        self.since = 0 if improved else self.since + 1
-        self.lowest = min(self.lowest, loss)
-        return improved
+    def __init__(self, initial_lr: float, patience: int, reduce_factor: float) -> None:
+        # ReduceLROnPlateau changes the rate of an optimizer; this one has no other purpose than to hold it.
+        self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=initial_lr)
+        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self._optimizer, factor=reduce_factor, patience=patience
+        )
 
     @property
-    def exhausted(self) -> bool:
-        """Whether to stop."""
-        return self.since >= self.patience
+    def lr(self) -> float:
+        """The current rate."""
+        return self._optimizer.param_groups[0]["lr"]
+
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate, which is constant within an epoch."""
+        return self.lr
+
+    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
+        """Update after an epoch; return False: the optimizer is never reset."""
+        self._plateau.step(scores["validation_loss"])
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rate and the state of `ReduceLROnPlateau`."""
+        return {"lr": self.lr, "plateau": self._plateau.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the values of `state_dict`."""
+        self._optimizer.param_groups[0]["lr"] = state["lr"]
+        self._plateau.load_state_dict(state["plateau"])

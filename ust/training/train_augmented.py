@@ -1,78 +1,66 @@
-"""Training of one network on log-mels that are augmented anew in every batch, after Adapa (2019).
+"""The trainer ``train_augmented``: as ``train``, with log-mels augmented anew in every batch.
 
 Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, names mixup, random erasing,
 scaling and shifting. The amount of each is a parameter, with our own defaults.
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import AfterValidator
 
-from ust.models.examples import Batch, Examples
+from ust.models.examples import Batch
 from ust.training.augmentation import apply_mixup, random_affine, random_erasing
-from ust.training.config import FlatConfig, Recipe
-from ust.training.flat import fit_flat
-from ust.training.stagnation import Stagnation
-from ust.training.work import TrainingContext, TrainingData
+from ust.training.config import FlatRow, System, SystemTrainer
+from ust.training.context import TrainingContext, TrainingData
+from ust.training.train import TrainSettings, fit_flat
 from ust.util.config import Name, Rate, Share, Weight
-from ust.util.seeding import random_stream
 
 
-class Augmented(Stagnation):
-    """Settings of the recipe ``train_augmented``."""
+class AugmentedSettings(TrainSettings):
+    """Settings of the trainer ``train_augmented``: those of ``train``, and of the augmentation."""
 
-    scale: Rate
-    shift: Rate
-    erase: Share
-    mixup: Weight
+    scale: Rate = 0.1
+    """Bands and frames are stretched by up to this share."""
+    shift: Rate = 0.1
+    """Bands and frames are shifted by up to this share of all of them."""
+    erase: Share = 0.5
+    """Share of the examples that lose a rectangle."""
+    mixup: Weight = 0.2
+    """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
 
 
 def _one(features: list[str]) -> list[str]:
     """Check that there is exactly one feature."""
     if len(features) != 1:
-        raise ValueError("Input should be one feature, a log-mel, which this recipe augments")
+        raise ValueError("Input should be one feature, a log-mel, which this trainer augments")
     return features
 
 
-class AugmentedConfig(FlatConfig):
-    """A row of ``systems`` with this recipe; its only feature is a log-mel."""
+class AugmentedRow(FlatRow):
+    """A row of ``systems`` with this trainer; its only feature is a log-mel."""
 
     features: Annotated[list[Name], AfterValidator(_one)]
 
 
-@dataclass(frozen=True)
-class AugmentedExamples(Examples):
-    """Examples that are augmented as they are read.
-
-    The random stream of a batch depends on its examples and their order, not on the batches read before. A
-    resumed training therefore continues as an uninterrupted one would.
-
-    Attributes
-    ----------
-    recipe : Augmented
-        Settings of the augmentation.
-    """
-
-    recipe: Any = None
-
-    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Batch, torch.Tensor]:
-        """Read and augment the feature and the targets of the examples at `indices`."""
-        batch, targets = super().batch(indices, device)
-        ((name, x),) = batch.items()
-        rng = random_stream(self.recipe.seed, "augment", indices.tobytes().hex())
-        x = random_affine(x.float(), self.recipe.scale, self.recipe.shift, rng)
-        x, targets = apply_mixup(random_erasing(x, self.recipe.erase, rng), targets, self.recipe.mixup, rng)
-        return {name: x}, targets
+def augment_log_mels(
+    inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: AugmentedSettings
+) -> tuple[Batch, torch.Tensor]:
+    """Stretch, shift, erase and mix the log-mels of a batch."""
+    ((name, x),) = inputs.items()
+    x = random_erasing(random_affine(x.float(), settings.scale, settings.shift, rng), settings.erase, rng)
+    x, targets = apply_mixup(x, targets, settings.mixup, rng)
+    return {name: x}, targets
 
 
-def fit_augmented(system: Any, data: TrainingData, context: TrainingContext) -> None:
-    """Train a network as `fit_flat`, on train clips that are augmented anew in every batch."""
-    plain = data.train
-    train = AugmentedExamples(plain.features, plain.rows, plain.targets, plain.sensors, system)
-    fit_flat(system, replace(data, train=train), context)
+def fit_augmented(
+    system: System[AugmentedRow, AugmentedSettings], data: TrainingData, context: TrainingContext
+) -> None:
+    """Train a network as `ust.training.train.fit_flat`, on train clips that are augmented in every batch."""
+    augment = partial(augment_log_mels, settings=system.training)
+    fit_flat(system, data, context, augment=augment, augment_stream="batch")
 
 
-RECIPE = Recipe(AugmentedConfig, Augmented, fit_augmented)
+TRAINER = SystemTrainer(AugmentedRow, AugmentedSettings, fit_augmented)

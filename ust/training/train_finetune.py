@@ -1,4 +1,4 @@
-"""Fine-tuning of a pretrained network: first its head on frozen embeddings, then all layers.
+"""The trainer ``train_finetune``: a pretrained network, first its head on frozen embeddings, then all layers.
 
 A randomly initialised head distorts the pretrained features at the start of fine-tuning; a fitted head does
 not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR
@@ -8,27 +8,20 @@ CVPR 2022). Batch norms keep their AudioSet statistics, because batches of a sma
 poorly.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import NETWORK_FILE
-from ust.models.checkpoints import (
-    SavedNetwork,
-    build_initialized,
-    count_parameters,
-    save_network,
-    update_metadata,
-)
-from ust.models.examples import Examples, batch_bounds, predict
-from ust.models.outputs import output_labels
+from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
+from ust.models.examples import Batch, Examples, TensorExamples, predict
+from ust.models.mobilenet import TaggingMobileNet
 from ust.training.augmentation import (
     apply_mixup,
     overlay,
@@ -37,54 +30,77 @@ from ust.training.augmentation import (
     spec_augment,
     time_roll,
 )
-from ust.training.config import FlatConfig, Recipe
-from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
-from ust.training.flat import flat_score
-from ust.training.losses import sample_epoch, tagging_loss, unknown_columns
-from ust.training.schedules import EarlyStopping, warmup_cosine
-from ust.training.stagnation import Epoch
-from ust.training.trainer import fit_classifier
-from ust.training.work import TrainingContext, TrainingData
-from ust.util.config import Count, Positive, Rate, Section, Seed, Share, Weight, Whole
-from ust.util.device import seed_torch
+from ust.training.config import PretrainedRow, System, SystemTrainer, TrainingSettings
+from ust.training.context import TrainingContext, TrainingData
+from ust.training.cross_validation import cross_val_predict, fold_metadata
+from ust.training.losses import Loss, sample_epoch, tagging_loss, unknown_columns
+from ust.training.schedules import CosineSchedule
+from ust.training.train import flat_score
+from ust.training.trainer import Epoch, Trainer, fit_classifier, monitor_scores
+from ust.util.config import Count, Positive, Rate, Section, Share, Weight, Whole
 from ust.util.documents import read_json
 from ust.util.errors import UserError
-from ust.util.seeding import random_stream
 
-NETWORK = "efficientat"
+PREDICTION_BATCH = 64  # clips
 
 
-class FineTuning(Section):
-    """Settings of the recipe ``train_finetune``."""
+class FinetuneSettings(TrainingSettings):
+    """Settings of the trainer ``train_finetune``."""
 
-    seed: Seed
-    head_lr: Positive
-    head_weight_decay: Weight
-    head_epochs: Count
-    lr: Positive
-    weight_decay: Weight
-    warm_up: Rate
-    batch_size: Annotated[int, Field(ge=2)]
-    max_epochs: Count
-    mixup: Weight
-    overlay: Share
-    gain_db: Weight
-    roll: bool
-    mask_bands: Whole
-    mask_frames: Whole
-    average: Rate
-    interpolate: Share
-    focal_gamma: Weight
-    label_smoothing: Rate
-    mask_unknown: bool
-    balance: Weight
-    folds: Whole
-    stop_patience: Whole
-    calibrate: bool
-    cache_gib: Weight
+    head_lr: Positive = 0.003
+    """Initial learning rate of the head on frozen embeddings."""
+    head_weight_decay: Weight = 5.0
+    """Weight decay of the head on frozen embeddings."""
+    head_epochs: Count = 60
+    """Epochs of the head on frozen embeddings."""
+    lr: Positive = 0.0006
+    """Learning rate of all weights, reached after the warm-up, falling to 0 as a cosine."""
+    weight_decay: Weight = 0.0001
+    """Weight decay of all weights."""
+    warm_up: Rate = 0.1
+    """Share of the steps in which the rate rises to `lr`."""
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    """Clips of a training step."""
+    max_epochs: Count = 9
+    """Number of epochs, at most; also the length of the schedule."""
+    mixup: Weight = 0.3
+    """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
+    overlay: Share = 0.5
+    """Share of the examples that get another's sound on top."""
+    gain_db: Weight = 4.0
+    """The level of each example changes by up to this many dB in either direction."""
+    roll: bool = True
+    """Rotate each example by a random time."""
+    mask_bands: Whole = 16
+    """Adjacent bands that are set to the mean: 0 to this many."""
+    mask_frames: Whole = 200
+    """Adjacent frames that are set to the mean: 0 to this many."""
+    average: Rate = 0.0
+    """Decay of the moving average of weights over steps; 0 keeps the last ones, 0.99 averages about 100."""
+    interpolate: Share = 0.7
+    """Position of the saved weights between those with the head fitted, 0, and the fine-tuned ones, 1."""
+    focal_gamma: Weight = 0.0
+    """Exponent of a focal loss; 0 is cross-entropy."""
+    label_smoothing: Rate = 0.0
+    """Share of the targets that is one half."""
+    mask_unknown: bool = False
+    """Whether a fine label counts less, the more its group's -X label is present."""
+    balance: Weight = 0.0
+    """Sample examples by (1 / frequency of their rarest label) to this power; 0 takes each once."""
+    folds: Whole = 0
+    """Number of folds of the train clips, by sensor_id, for out-of-fold predictions; 0 for none."""
+    stop_patience: Whole = 0
+    """Epochs without a lower loss on a fold, after which its training stops; 0 trains all epochs."""
+    calibrate: bool = True
+    """Fit calibration and thresholds on the out-of-fold predictions."""
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether training uses cross-validation."""
+        return self.folds > 1
 
     @model_validator(mode="after")
-    def _stops_by_folds(self) -> "FineTuning":
+    def _stops_by_folds(self) -> "FinetuneSettings":
         """Check that early stopping has folds to monitor."""
         if self.stop_patience and self.folds < 2:
             raise ValueError(
@@ -93,39 +109,30 @@ class FineTuning(Section):
             )
         return self
 
-
-class FinetuneConfig(FlatConfig):
-    """A row of ``systems`` with this recipe."""
-
-    architecture: Literal["mobilenet"]
-
-    @property
-    def has_folds(self) -> bool:
-        """Whether training uses cross-validation."""
-        return self.folds > 1
-
-    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Also check that masks and windows are no larger than the log-mel.
+    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that masks and windows are no larger than the log-mel.
 
         Raises
         ------
         ValueError
             Naming the parameter to change.
         """
-        super().check_shapes(shapes)
         bands, frames = shapes["log_mel"]
         for name, limit, axis in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
             if getattr(self, name) > limit:
                 value = getattr(self, name)
                 raise ValueError(f"{name} is {value}, should be at most {limit}, the {axis} of the feature")
-        if self.windows > frames // 2:  # the step between windows is half a window
+        if network.windows > frames // 2:  # the step between windows is half a window
             raise ValueError(
-                f"windows is {self.windows}, should be at most {frames // 2}: the feature has {frames} "
+                f"windows is {network.windows}, should be at most {frames // 2}: the feature has {frames} "
                 "frames, a window at least two"
             )
 
 
-def fit_finetuned(system: Any, data: TrainingData, context: TrainingContext) -> None:
+FinetuneSystem = System[PretrainedRow, FinetuneSettings]
+
+
+def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingContext) -> None:
     """Fine-tune a pretrained network and save it after the last epoch; validate does not choose the epoch.
 
     With ``stop_patience``, the number of epochs is the median over folds of the best epoch on the held-out
@@ -136,185 +143,143 @@ def fit_finetuned(system: Any, data: TrainingData, context: TrainingContext) -> 
     UserError
         If the pretrained weights are missing or have another width, or the loss is no longer finite.
     """
-    labels, train = select_outputs(system, data.train, context.taxonomy)
-    metadata = context.metadata | {"outputs": system.outputs}
-    epochs = system.max_epochs
-    if system.has_folds:
+    settings = system.training
+    labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
+    metadata = context.metadata | {"outputs": system.row.outputs}
+    max_epochs = settings.max_epochs
+    if settings.has_folds:
         best = []
 
         def train_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
-            stopping = _Stopping(EarlyStopping(system.stop_patience), fold) if system.stop_patience else None
-            network = _train(rest, system, context, f"{context.name} fold {number}", stopping=stopping)
-            best.append(stopping.epoch if stopping else system.max_epochs)
+            options: dict[str, Any] = {"best": None}
+            if settings.stop_patience:
+                score = partial(_cross_entropy, targets=fold.targets)
+                options = {
+                    "monitor": monitor_scores(fold, score, PREDICTION_BATCH), "best": "lowest",
+                    "stop_patience": settings.stop_patience, "restore_best": True,
+                }  # fmt: skip
+            name = f"{context.name} fold {number}"
+            network, epochs = _train(rest, labels, system, context, name, **options)
+            best.append(max((epoch.number for epoch in epochs if epoch.best), default=len(epochs)))
             return network
 
+        predictions = cross_val_predict(settings.folds, train, context, train_fold)
         metadata |= fold_metadata(
-            cross_val_predict(system, train, context, train_fold), data.train, labels, system, context
+            predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate
         )
-        epochs = int(np.median(best))
+        max_epochs = int(np.median(best))
+
+    def on_epoch(epoch: Epoch) -> None:
+        context.callbacks.on_epoch("", epoch)
+
     score = flat_score(labels, data.validate.targets, context.taxonomy)
-
-    def on_epoch(number: int, loss: float, lr: float, network: torch.nn.Module) -> None:
-        scores = score(predict_probabilities(network, data.validate, context))
-        context.callbacks.on_epoch("", Epoch(number, loss, scores, lr, 0, ()))
-
-    network = _train(train, system, context, context.name, on_epoch, epochs=epochs)
-    metadata |= {"epoch": epochs, "parameters": count_parameters(network)}
-    save_network(
-        context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
-    )
-    update_metadata(context.out, epochs=epochs, converged=True)
+    network, _ = _train(
+        train, labels, system, context, context.name, max_epochs=max_epochs, best=None, node="",
+        monitor=monitor_scores(data.validate, score, PREDICTION_BATCH), on_epoch=on_epoch,
+    )  # fmt: skip
+    metadata |= {"epoch": max_epochs, "parameters": count_parameters(network)}
+    save_network(context.out, context.describe(system, network, labels, train, metadata))
+    update_metadata(context.out, epochs=max_epochs, converged=True)
 
 
-@dataclass
-class _Stopping:
-    """Early stopping on held-out examples, which keeps the best weights.
-
-    Attributes
-    ----------
-    rule : EarlyStopping
-    held_out : Examples
-    best : dict of str to torch.Tensor
-        The weights with the lowest loss.
-    epoch : int
-        The epoch with the lowest loss.
-    """
-
-    rule: EarlyStopping
-    held_out: Examples
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    epoch: int = 0
-
-    def step(self, network: torch.nn.Module, number: int, context: TrainingContext) -> bool:
-        """Evaluate an epoch; return whether to stop."""
-        predictions = torch.from_numpy(predict_probabilities(network, self.held_out, context))
-        if self.rule.step(
-            functional.binary_cross_entropy(predictions, torch.from_numpy(self.held_out.targets)).item()
-        ):
-            self.best, self.epoch = _copy_weights(network), number
-        return self.rule.exhausted
+def _cross_entropy(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return the binary cross-entropy of probabilities, as the score ``validation_loss``."""
+    loss = functional.binary_cross_entropy(torch.from_numpy(predictions), torch.from_numpy(targets))
+    return {"validation_loss": loss.item()}
 
 
 def _train(
     train: Examples,
-    system: Any,
+    labels: list[str],
+    system: FinetuneSystem,
     context: TrainingContext,
     name: str,
-    on_epoch: Any = lambda *_: None,
     *,
-    epochs: int | None = None,
-    stopping: _Stopping | None = None,
-) -> torch.nn.Module:
+    node: str | None = None,
+    **options: Any,
+) -> tuple[TaggingMobileNet, list[Epoch]]:
     """Train a network whose random streams depend on its name: fit the head, then train all layers.
 
-    Training ends after `epochs`, or by `stopping`, which restores the best weights.
+    Further arguments are those of `Trainer`. Resumed epochs are reported unless `node` is None.
     """
+    settings = system.training
     network = _load_pretrained(system, train, context, name)
     _fit_head(network, train, system, context, name)
-    start = _copy_weights(network)
-    for number, mean, lr, averaged_network in _epochs(network, train, system, context, name):
-        on_epoch(number, mean, lr, averaged_network)
-        if number == epochs or (stopping and stopping.step(averaged_network, number, context)):
-            break
-    if stopping:
-        averaged_network.load_state_dict(stopping.best)
-    return _interpolate_weights(start, averaged_network, system.interpolate)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    arguments = {"max_epochs": settings.max_epochs} | options
+    trainer = Trainer(
+        network=network, examples=train, loss=_loss(labels, settings, context),
+        optimizer=partial(torch.optim.AdamW, weight_decay=settings.weight_decay),
+        schedule=CosineSchedule(settings.lr, settings.warm_up, settings.max_epochs),
+        batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
+        augment=partial(augment_log_mels, settings=settings), frozen=[network.pretrained],
+        sampler=lambda rng: sample_epoch(train.targets, settings.balance, rng), average=settings.average,
+        state=context.state(name, node), progress=context.progress, **arguments,
+    )  # fmt: skip
+    epochs = trainer.fit()
+    return _interpolate_weights(start, trainer.trained, settings.interpolate), epochs
 
 
-def _load_pretrained(system: Any, examples: Examples, context: TrainingContext, name: str) -> torch.nn.Module:
+def _load_pretrained(
+    system: FinetuneSystem, examples: Examples, context: TrainingContext, name: str
+) -> TaggingMobileNet:
     """Build the network with the pretrained weights of the stage weights and a new head."""
     if context.pretrained is None:
-        raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stages weights")
-    folder = context.pretrained / NETWORK
-    weights = read_json(folder / NETWORK_FILE, made_by=f"weights@{NETWORK}")["weights"]
-    if network_width(weights) != system.width:
+        raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stage weights")
+    folder, width, base = context.pretrained, system.network.width, system.row.network
+    weights = read_json(folder / NETWORK_FILE, made_by=f"weights@{base}")["weights"]
+    if network_width(weights) != width:
         raise UserError(
-            f"{context.name}: width is {system.width:g}, but {NETWORK} has {weights}, "
-            f"of width {network_width(weights):g}; set the row's width to that"
+            f"{context.name}: width is {width:g}, but {base} has {weights}, of width "
+            f"{network_width(weights):g}; set the row's width to that"
         )
     outputs = examples.targets.shape[1]
     network = build_initialized(
-        system.architecture, system.config, outputs, examples.shapes, system.seed, name
+        system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name
     )
-    network.load_pretrained(load_network(folder, system.width))
+    network.load_pretrained(load_network(folder, width))
     return network.to(context.device, memory_format=torch.channels_last)
 
 
 def _fit_head(
-    network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
+    network: TaggingMobileNet, examples: Examples, system: FinetuneSystem, context: TrainingContext, name: str
 ) -> None:
     """Fit the head to the embeddings of the pretrained network."""
-    embeddings = predict(network.eval().embed, examples, batch_size=64, device=context.device)
+    settings = system.training
+    embeddings = predict(network.eval().embed, examples, batch_size=PREDICTION_BATCH, device=context.device)
     values = torch.from_numpy(embeddings).to(context.device)
     targets = torch.from_numpy(examples.targets).to(context.device)
     fit_classifier(
-        network.head, values, targets, name=f"{name} head", seed=system.seed, lr=system.head_lr,
-        weight_decay=system.head_weight_decay, batch_size=64, max_epochs=system.head_epochs,
+        network.head, TensorExamples({"embedding": values}, targets), name=f"{name} head",
+        seed=settings.seed, lr=settings.head_lr, weight_decay=settings.head_weight_decay, batch_size=64,
+        max_epochs=settings.head_epochs, best=None, state=context.state(f"{name} head"),
+        checkpoint_every=settings.head_epochs,
     )  # fmt: skip
 
 
-def _epochs(
-    network: torch.nn.Module, examples: Examples, system: Any, context: TrainingContext, name: str
-) -> Iterator[tuple[int, float, float, torch.nn.Module]]:
-    """Train all layers, with a linear warm-up to `lr` and a cosine decay.
-
-    Yields
-    ------
-    number : int
-        Number of the finished epoch.
-    loss, lr : float
-    averaged_network : torch.nn.Module
-        The network to keep: the moving average of the weights, if there is one.
-    """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=system.lr, weight_decay=system.weight_decay)
-    bounds = batch_bounds(len(examples), system.batch_size)
-    steps = system.max_epochs * len(bounds)
-    labels = output_labels(system.outputs, context.taxonomy)
-    terms = {
-        "gamma": system.focal_gamma,
-        "smoothing": system.label_smoothing,
-        "unknown": unknown_columns(labels, context.taxonomy) if system.mask_unknown else (),
-    }
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps, system.warm_up)
+def _loss(labels: list[str], settings: FinetuneSettings, context: TrainingContext) -> Loss:
+    """Return the loss of the settings."""
+    unknown = unknown_columns(labels, context.taxonomy) if settings.mask_unknown else ()
+    return partial(
+        tagging_loss, gamma=settings.focal_gamma, smoothing=settings.label_smoothing, unknown=unknown
     )
-    averaged = None
-    if system.average:
-        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(system.average))
-    averaged_network = averaged.module if averaged else network
-    shuffle, draws = random_stream(system.seed, "shuffle", name), random_stream(system.seed, "draws", name)
-    seed_torch(system.seed, "dropout", name)
-    for number in context.progress(
-        range(1, system.max_epochs + 1), total=system.max_epochs, description="epochs", unit="epoch"
-    ):
-        network.train()
-        network.pretrained.eval()  # freezes the statistics of batch norms
-        total = 0.0
-        order = sample_epoch(examples.targets, system.balance, shuffle)
-        for batch, y in examples.batches(system.batch_size, order=order, device=context.device):
-            x, y = _augment(batch["log_mel"].float(), y, system, draws)
-            loss = tagging_loss(network(x), y, **terms)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            (lr,) = schedule.get_last_lr()
-            schedule.step()
-            if averaged:
-                averaged.update_parameters(network)
-            total += loss.item() * len(y)
-        if not np.isfinite(total):
-            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; lower lr")
-        yield number, total / len(examples), lr, averaged_network
 
 
-def _copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of the network's weights."""
-    return {name: value.clone() for name, value in network.state_dict().items()}
+def augment_log_mels(
+    inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: FinetuneSettings
+) -> tuple[Batch, torch.Tensor]:
+    """Augment the log-mels of a batch: rotation, gain, overlay, mixup and masks."""
+    x = inputs["log_mel"].float()
+    if settings.roll:
+        x = time_roll(x, rng)
+    x, y = overlay(random_gain(x, settings.gain_db, rng), targets, settings.overlay, rng)
+    x, y = apply_mixup(x, y, settings.mixup, rng)
+    return {"log_mel": spec_augment(x, settings.mask_bands, settings.mask_frames, rng)}, y
 
 
 def _interpolate_weights(
-    start: dict[str, torch.Tensor], network: torch.nn.Module, share: float
-) -> torch.nn.Module:
+    start: dict[str, torch.Tensor], network: TaggingMobileNet, share: float
+) -> TaggingMobileNet:
     """Interpolate from `start` to the network's weights by `share`, in place; 1 keeps the network's."""
     with torch.no_grad():
         for name, value in network.state_dict().items():
@@ -323,15 +288,4 @@ def _interpolate_weights(
     return network
 
 
-def _augment(
-    x: torch.Tensor, y: torch.Tensor, system: Any, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment a batch with the configured augmentations."""
-    if system.roll:
-        x = time_roll(x, rng)
-    x, y = overlay(random_gain(x, system.gain_db, rng), y, system.overlay, rng)
-    x, y = apply_mixup(x, y, system.mixup, rng)
-    return spec_augment(x, system.mask_bands, system.mask_frames, rng), y
-
-
-RECIPE = Recipe(FinetuneConfig, FineTuning, fit_finetuned)
+TRAINER = SystemTrainer(PretrainedRow, FinetuneSettings, fit_finetuned, architectures=("mobilenet",))

@@ -1,52 +1,45 @@
-"""Training of heads on embeddings; weight decay is chosen by cross-validation on the train clips."""
+"""The trainer ``train_head``: heads on embeddings, with a weight decay chosen by cross-validation."""
 
 import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from ust.models.checkpoints import (
-    SavedNetwork,
-    build_initialized,
-    count_parameters,
-    save_network,
-    update_metadata,
-)
-from ust.models.examples import Examples
+from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
+from ust.models.examples import Examples, TensorExamples
 from ust.models.outputs import output_labels
 from ust.training.augmentation import select_outputs
-from ust.training.config import FlatConfig, Recipe
-from ust.training.cross_validation import cross_val_predict, fold_metadata, predict_probabilities
-from ust.training.flat import flat_score
-from ust.training.stagnation import Epoch
-from ust.training.trainer import fit_classifier
-from ust.training.work import TrainingContext, TrainingData
-from ust.util.config import Count, Positive, Section, Seed, Weight
+from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
+from ust.training.context import TrainingContext, TrainingData
+from ust.training.cross_validation import cross_val_predict, fold_metadata
+from ust.training.train import flat_score
+from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
+from ust.util.config import Count, Positive, Weight
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
+CHECKPOINT_EVERY = 20  # epochs, each of a fraction of a second
 
 
-class Heads(Section):
-    """Settings of the recipe ``train_head``."""
+class HeadSettings(TrainingSettings):
+    """Settings of the trainer ``train_head``."""
 
-    seed: Seed
-    lr: Positive
-    batch_size: Count
-    max_epochs: Count
-    weight_decay: Annotated[list[Weight], Field(min_length=1)]
-    folds: Annotated[int, Field(ge=2)]
-    calibrate: bool
-    mixup: Weight
-    cache_gib: Weight
-
-
-class HeadConfig(FlatConfig):
-    """A row of ``systems`` with this recipe."""
-
-    architecture: Literal["head", "attention"]
+    lr: Positive = 0.003
+    """Initial learning rate of AdamW, which falls to 0 as a cosine."""
+    batch_size: Count = 64
+    """Clips of a training step."""
+    max_epochs: Count = 60
+    """Number of epochs."""
+    weight_decay: Annotated[list[Weight], Field(min_length=1)] = Field([1.0, 3.0, 10.0, 30.0])
+    """Candidates, from which the folds choose."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Number of folds of the train clips, which keep sensors apart."""
+    calibrate: bool = True
+    """Fit calibration and thresholds on the out-of-fold predictions."""
+    mixup: Weight = 0.0
+    """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
 
     @property
     def has_folds(self) -> bool:
@@ -54,7 +47,10 @@ class HeadConfig(FlatConfig):
         return len(self.weight_decay) > 1 or self.calibrate
 
 
-def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
+HeadSystem = System[FlatRow, HeadSettings]
+
+
+def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -> None:
     """Train a head and save it with its out-of-fold predictions of the train clips.
 
     Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
@@ -67,36 +63,37 @@ def fit_head(system: Any, data: TrainingData, context: TrainingContext) -> None:
     UserError
         If the train clips have fewer sensors than folds, or the loss is no longer finite.
     """
-    labels, train = select_outputs(system, data.train, context.taxonomy)
-    metadata = context.metadata | {"epoch": system.max_epochs, "outputs": system.outputs}
-    decay = system.weight_decay[0]
-    if system.has_folds:
+    settings = system.training
+    labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
+    metadata = context.metadata | {"epoch": settings.max_epochs, "outputs": system.row.outputs}
+    decay = settings.weight_decay[0]
+    if settings.has_folds:
         decay, predictions = choose_weight_decay(system, data.train, context)
-        metadata |= fold_metadata(predictions, data.train, labels, system, context)
-    score = flat_score(labels, data.validate.targets, context.taxonomy)
-
-    def on_epoch(number: int, loss: float, network: torch.nn.Module) -> None:
-        epoch = Epoch(
-            number, loss, score(predict_probabilities(network, data.validate, context)), system.lr, 0, ()
+        metadata |= fold_metadata(
+            predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate
         )
+
+    def on_epoch(epoch: Epoch) -> None:
         context.callbacks.on_epoch("", epoch)
 
-    network = _train(train, system, decay, context, context.name, on_epoch)
+    score = flat_score(labels, data.validate.targets, context.taxonomy)
+    network = _train(
+        train, system, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
+        on_epoch=on_epoch, state=context.state(context.name, ""),
+    )  # fmt: skip
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
-    save_network(
-        context.out, SavedNetwork(network, system.architecture, system.config, labels, metadata, train.shapes)
-    )
-    update_metadata(context.out, epochs=system.max_epochs, converged=True)
+    save_network(context.out, context.describe(system, network, labels, train, metadata))
+    update_metadata(context.out, epochs=settings.max_epochs, converged=True)
 
 
 def choose_weight_decay(
-    system: Any, examples: Examples, context: TrainingContext
+    system: HeadSystem, examples: Examples, context: TrainingContext
 ) -> tuple[float, np.ndarray]:
     """Return the weight decay with the best out-of-fold score, and its out-of-fold predictions.
 
     Parameters
     ----------
-    system : SystemConfig
+    system : System
     examples : Examples
         With targets of all labels.
     context : TrainingContext
@@ -106,10 +103,12 @@ def choose_weight_decay(
     decay : float
     predictions : numpy.ndarray [shape=(n, outputs)]
     """
-    labels = output_labels(system.outputs, context.taxonomy)
-    score = flat_score(labels, examples.targets > 0.5, context.taxonomy)
+    labels, targets = output_labels(system.row.outputs, context.taxonomy), examples.targets
+    truth = np.where(np.isnan(targets), targets, targets > 0.5)
+    score = flat_score(labels, truth, context.taxonomy)
+    decays = system.training.weight_decay
     candidates = []
-    for decay in context.progress(system.weight_decay, total=len(system.weight_decay), description="folds"):
+    for decay in context.progress(decays, total=len(decays), description="folds"):
         predictions = predict_out_of_fold(system, examples, decay, context)
         scores = score(predictions)
         candidates.append((float(np.mean(list(scores.values()))), decay, predictions))
@@ -120,7 +119,7 @@ def choose_weight_decay(
 
 
 def predict_out_of_fold(
-    system: Any,
+    system: HeadSystem,
     examples: Examples,
     decay: float,
     context: TrainingContext,
@@ -132,7 +131,7 @@ def predict_out_of_fold(
 
     Parameters
     ----------
-    system : SystemConfig
+    system : System
     examples : Examples
         With targets of all labels.
     decay : float
@@ -148,44 +147,46 @@ def predict_out_of_fold(
     """
 
     def train(rest: Examples, _: Examples, number: int) -> torch.nn.Module:
-        if share < 1:
-            sensors = rest.groups
-            names = random_stream(seed, "share", str(number)).permutation(np.unique(sensors))
-            kept = np.isin(sensors, names[: max(1, round(share * len(names)))])
-            rest = rest.subset(kept, rest.targets[kept])
-        return _train(rest, system, decay, context, f"{context.name} fold {number}")
+        name = f"{context.name} fold {number}"
+        if share == 1:
+            state = context.state(f"{name} weight decay {decay:g}")
+            return _train(rest, system, decay, context, name, state=state)
+        names = random_stream(seed, "share", str(number)).permutation(np.unique(rest.groups))
+        kept = np.isin(rest.groups, names[: max(1, round(share * len(names)))])
+        return _train(rest.subset(kept, rest.targets[kept]), system, decay, context, name)
 
-    return cross_val_predict(system, select_outputs(system, examples, context.taxonomy)[1], context, train)
+    outputs = select_outputs(system.row.outputs, examples, context.taxonomy)[1]
+    return cross_val_predict(system.training.folds, outputs, context, train)
 
 
 def _train(
     examples: Examples,
-    system: Any,
+    system: HeadSystem,
     weight_decay: float,
     context: TrainingContext,
     name: str,
-    on_epoch: Any = lambda *_: None,
+    *,
+    state: TrainingState | None = None,
+    **options: Any,
 ) -> torch.nn.Module:
-    """Train a new head on examples that fit into memory."""
-    outputs = examples.targets.shape[1]
+    """Train a new head on examples that fit into memory; validate chooses no epoch."""
+    settings = system.training
     network = build_initialized(
-        system.architecture, system.config, outputs, examples.shapes, system.seed, name
-    )
-    network = network.to(context.device)
-    ((batch, targets),) = examples.batches(len(examples), device=context.device)
-    ((_, values),) = batch.items()
-    steps = {key: getattr(system, key) for key in ("lr", "batch_size", "max_epochs", "seed")}
+        system.row.architecture,
+        system.network,
+        examples.targets.shape[1],
+        examples.shapes,
+        settings.seed,
+        name,
+    ).to(context.device)
+    ((inputs, targets),) = examples.batches(len(examples), device=context.device)
     fit_classifier(
-        network,
-        values,
-        targets,
-        name=name,
-        weight_decay=weight_decay,
-        mixup_alpha=system.mixup,
-        on_epoch=on_epoch,
-        **steps,
-    )
+        network, TensorExamples(inputs, targets), name=name, seed=settings.seed, lr=settings.lr,
+        weight_decay=weight_decay, batch_size=settings.batch_size, max_epochs=settings.max_epochs,
+        mixup=settings.mixup, best=None, state=state or TrainingState(), checkpoint_every=CHECKPOINT_EVERY,
+        **options,
+    )  # fmt: skip
     return network
 
 
-RECIPE = Recipe(HeadConfig, Heads, fit_head)
+TRAINER = SystemTrainer(FlatRow, HeadSettings, fit_head, architectures=("head", "attention"))

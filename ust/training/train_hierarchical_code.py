@@ -1,7 +1,63 @@
-"""The recipe ``train_hierarchical_code``: the networks of a hierarchy, each by the authors' code."""
+"""The trainer ``train_hierarchical_code``: a hierarchy as in the authors' code of June 2019.
 
-from ust.training.config import HierarchyConfig, Recipe
-from ust.training.hierarchical import fit_hierarchy
-from ust.training.plateau import Plateau
+Its loss is unweighted, and its learning rate is reduced on plateaus of the validation loss.
+"""
 
-RECIPE = Recipe(HierarchyConfig, Plateau, fit_hierarchy)
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from ust.training.config import HierarchyRow, System, SystemTrainer
+from ust.training.context import TrainingContext, TrainingData
+from ust.training.schedules import PlateauSchedule
+from ust.training.train import NetworkSettings, network_trainer
+from ust.training.train_hierarchical import Node, fit_hierarchy
+from ust.training.trainer import Epoch, Trainer, epochs_since_best, monitor_loss
+from ust.util.config import Count, Factor, Positive, Share, Whole
+
+
+class CodeSettings(NetworkSettings):
+    """Settings of the trainer ``train_hierarchical_code``."""
+
+    lr: Positive = 0.001
+    """Initial learning rate."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Clips of a training step."""
+    max_epochs: Count = 100
+    """Number of epochs, at most."""
+    pos_weight_power: Share = 0.0
+    """The positive terms of the loss are weighted by (negatives / positives) to this power."""
+    reduce_patience: Whole = 5
+    """Epochs without a lower validation loss before the rate is reduced."""
+    reduce_factor: Factor = 0.1
+    """Factor of the reduction."""
+    stop_patience: Count = 20
+    """Training stops after this many epochs without a lower validation loss."""
+
+
+def plateau_trainer(
+    network: torch.nn.Module, node: Node, settings: CodeSettings, context: TrainingContext, **options: Any
+) -> Trainer:
+    """Return the trainer of a node's network, which monitors the validation loss and stops early."""
+    return network_trainer(
+        network, node.train, settings, context,
+        schedule=PlateauSchedule(settings.lr, settings.reduce_patience, settings.reduce_factor),
+        monitor=monitor_loss(node.monitored, 2 * settings.batch_size), best="lowest",
+        stop_patience=settings.stop_patience, **options,
+    )  # fmt: skip
+
+
+def fit_hierarchical_code(
+    system: System[HierarchyRow, CodeSettings], data: TrainingData, context: TrainingContext
+) -> None:
+    """Train a hierarchy whose networks are chosen by their validation loss; see `fit_hierarchy`."""
+    fit_hierarchy(system, data, context, plateau_trainer, _stopped_early)
+
+
+def _stopped_early(epochs: list[Epoch], settings: CodeSettings) -> bool:
+    """Return whether early stopping ended the training, not the number of epochs."""
+    return epochs_since_best(epochs) >= settings.stop_patience
+
+
+TRAINER = SystemTrainer(HierarchyRow, CodeSettings, fit_hierarchical_code)

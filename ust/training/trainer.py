@@ -1,218 +1,336 @@
-"""The training loop of one epoch, used by all schedules and stopping rules."""
+"""The training loop, used by all trainers: epochs, batches, monitoring, stopping and resuming."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ust.models.examples import Examples, batch_bounds, predict
+from ust.models.examples import Batch, Batches, TensorExamples, batch_bounds, predict
 from ust.models.systems import CalibratedClassifier
-from ust.training import augmentation, distributed
-from ust.training.state import TrainingState
-from ust.util.config import Count, Positive, Precision, Section, Seed, Share, Weight
+from ust.training import distributed
+from ust.training.augmentation import apply_mixup
+from ust.training.losses import Loss, known_cross_entropy
+from ust.training.schedules import CosineSchedule, Schedule
+from ust.util.config import Precision
 from ust.util.device import seed_torch
 from ust.util.errors import UserError
 from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
+from ust.util.tensors import write_tensors
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-
-
-class NetworkSettings(Section):
-    """Settings shared by the recipes that train with `Trainer`."""
-
-    seed: Seed
-    lr: Positive
-    batch_size: Annotated[int, Field(ge=2)]
-    max_epochs: Count
-    optimizer: Literal[tuple(OPTIMIZERS)]
-    pos_weight_power: Share
-    precision: Precision
-    cache_gib: Weight
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)
-class Task:
-    """A network to train in place, with its examples.
+class Epoch:
+    """Result of an epoch.
 
     Attributes
     ----------
+    number : int
+        From 1.
+    loss : float
+        Mean over the training examples.
+    scores : dict of str to float
+        Monitored values: the validation score of each level, or ``validation_loss``.
+    lr : float
+        Learning rate of the epoch or, with a schedule by step, of its last step.
+    restarts : int
+        Number of warm restarts so far.
+    best : tuple of str
+        Keys of `scores` with a new best value.
+    """
+
+    number: int
+    loss: float
+    scores: dict[str, float]
+    lr: float
+    restarts: int = 0
+    best: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Epoch":
+        """Rebuild an epoch from the result of `dataclasses.asdict`, also after a round trip through JSON."""
+        return cls(**{**values, "best": tuple(values["best"])})
+
+    def figures(self) -> dict[str, float]:
+        """Metrics of the learning curve."""
+        return {"loss": self.loss, **self.scores, "lr": self.lr, "restarts": self.restarts}
+
+
+def epochs_since_best(epochs: Sequence[Epoch], level: str | None = None) -> int:
+    """Return the number of epochs since the last best one of a level, by default of any level."""
+    best = (epoch.number for epoch in epochs if (level in epoch.best if level else epoch.best))
+    return epochs[-1].number - max(best, default=0) if epochs else 0
+
+
+@dataclass
+class TrainingState:
+    """Checkpoint for resuming a training: the state of one network after its last saved epoch.
+
+    Attributes
+    ----------
+    path : Path or None
+        The safetensors file; None to keep the state in memory only.
+    epochs : list of dict
+        Results of the epochs so far, as dictionaries of `Epoch`.
+    values : dict
+        State that fits into JSON.
+    tensors : dict of str to torch.Tensor
+        State in tensors.
+    """
+
+    KEY = "state"
+
+    path: Path | None = None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingState":
+        """Read a state; return an empty one if the file is missing or unreadable."""
+        try:
+            with safe_open(path, "pt") as file:
+                content = json.loads(file.metadata()[cls.KEY])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls(path, content["epochs"], content["values"], tensors)
+        except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
+            return cls(path)
+
+    def write(self) -> None:
+        """Write the file atomically, if there is a path."""
+        if self.path is not None:
+            content = {"epochs": self.epochs, "values": self.values}
+            write_tensors(self.path, self.tensors, {self.KEY: json.dumps(content)})
+
+
+Augment = Callable[[Batch, torch.Tensor, np.random.Generator], tuple[Batch, torch.Tensor]]
+Monitor = Callable[["Trainer"], dict[str, float]]
+
+
+@dataclass(kw_only=True, eq=False)
+class Trainer:
+    """Trains a network in place.
+
+    `fit` reads from top to bottom: restore an interrupted training; for each epoch train on all batches,
+    monitor, save; at the end restore the best weights, where wanted.
+
+    Parameters
+    ----------
     network : torch.nn.Module
-        On `device`; maps inputs by name to logits of the targets.
-    train, validate : Examples
-        With targets of the network's outputs.
-    device : torch.device
+        On `device`. Called with the inputs of a batch by name; returns logits [shape=(batch, outputs)].
+    examples : Batches
+        The training examples, with targets of the network's outputs.
+    loss : callable
+        Maps logits and targets to a scalar, the mean over the batch.
+    optimizer : callable
+        Makes an optimizer from parameters and ``lr``, such as ``partial(torch.optim.Adam, fused=True)``.
+    schedule : Schedule
+        Sets the learning rate of each step.
+    batch_size, max_epochs : int
+        A last batch that is too small for batch norms is merged into the one before.
+    seed : int
     name : str
-        Names the random streams of shuffling and dropout, to distinguish the networks of a system.
-    on_epoch : callable
-        Called after each epoch with its result, to save the best network. It is not called for epochs before
-        a resumed training.
+        Names the random streams of order, augmentation and dropout, which distinguishes the networks of a
+        system.
+    device : torch.device
+    monitor : callable, optional
+        Returns scores by name after each epoch, given the trainer; see `monitor_scores`, `monitor_loss`.
+    best : {"highest", "lowest", None}
+        Which of the monitored values are best. None records them without choosing epochs by them.
+    stop_patience : int, optional
+        Stop after this many epochs in a row without a new best value. By default all epochs are trained.
+    restore_best : bool
+        Whether to end with the weights of the last best epoch instead of those of the last epoch.
+    augment : callable, optional
+        Maps inputs, targets and a random generator to the augmented inputs and targets of a batch.
+    augment_stream : str
+        Name of the random stream for `augment`. "shuffle" is the stream of the order. "batch" is a new stream
+        for each batch, which depends only on its examples.
+    sampler : callable, optional
+        Returns the indices of an epoch's examples in order, given a random generator. By default a
+        permutation.
+    frozen : sequence of torch.nn.Module
+        Modules that stay in evaluation mode, such as pretrained layers whose batch norms keep their
+        statistics.
+    average : float
+        Decay of the exponential moving average of the weights over steps; 0 takes the last weights.
+    precision : {"float32", "bfloat16"}
+        "bfloat16" computes the forward pass in mixed precision.
     state : TrainingState
-        The state to resume from, updated after each epoch.
+        The state to resume from, updated as training goes on.
+    checkpoint_every : int
+        The state is saved after each such number of epochs, and after the last one.
+    on_epoch : callable
+        Called after each epoch with its `Epoch`, but not for epochs before a resumed training.
     progress : Progress
+        Wraps the batches of each epoch.
+
+    Raises
+    ------
+    UserError
+        If a batch is too small for the batch norms of several processes.
+
+    Examples
+    --------
+    >>> network = nn.Linear(2, 1)
+    >>> examples = TensorExamples({"input": torch.eye(2)}, torch.tensor([[0.0], [1.0]]))
+    >>> trainer = Trainer(
+    ...     network=network, examples=examples, loss=functional.binary_cross_entropy_with_logits,
+    ...     optimizer=torch.optim.Adam, schedule=CosineSchedule(0.1, warm_up=0.1, epochs=50), batch_size=2,
+    ...     max_epochs=50, seed=0, name="example", device=torch.device("cpu"),
+    ... )  # fmt: skip
+    >>> epochs = trainer.fit()
+    >>> epochs[-1].loss < epochs[0].loss
+    True
     """
 
     network: nn.Module
-    train: Examples
-    validate: Examples
-    device: torch.device
+    examples: Batches
+    loss: Loss
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: Schedule
+    batch_size: int
+    max_epochs: int
+    seed: int
     name: str
-    on_epoch: Callable[[Any], None]
+    device: torch.device
+    monitor: Monitor | None = None
+    best: str | None = "highest"
+    stop_patience: int | None = None
+    restore_best: bool = False
+    augment: Augment | None = None
+    augment_stream: str = "draws"
+    sampler: Callable[[np.random.Generator], np.ndarray] | None = None
+    frozen: Sequence[nn.Module] = ()
+    average: float = 0.0
+    precision: Precision = "float32"
     state: TrainingState = field(default_factory=TrainingState)
+    checkpoint_every: int = 1
+    on_epoch: Callable[[Epoch], None] = lambda _: None
     progress: Progress = silent
 
-
-def positive_weights(targets: np.ndarray, power: float) -> np.ndarray:
-    """Return (negatives / positives) ** power for each label; 1 for a label that lacks either.
-
-    Parameters
-    ----------
-    targets : numpy.ndarray [shape=(n, labels)]
-        From 0 to 1; a soft label counts as that share of a positive.
-    """
-    positive = targets.sum(axis=0, dtype=np.float64)
-    negative = len(targets) - positive
-    has_both = (positive > 0) & (negative > 0)
-    ratio = np.divide(negative, positive, out=np.ones_like(positive), where=has_both)
-    return ratio**power
-
-
-class Trainer:
-    """Trains a network epoch by epoch, with its optimizer and random streams.
-
-    Parameters
-    ----------
-    task : Task
-    recipe : NetworkSettings
-    """
-
-    def __init__(self, task: Task, recipe: NetworkSettings) -> None:
-        self.network, self.examples, self.recipe = task.network, task.train, recipe
-        self.device, self.name, self.progress = task.device, task.name, task.progress
-        self._shuffle = random_stream(recipe.seed, "shuffle", task.name)
+    def __post_init__(self) -> None:
+        self.min_batch = self._check_batch_size()
+        self.streams = {
+            name: random_stream(self.seed, name, self.name) for name in {"shuffle", self.augment_stream}
+        }
         # Each process has its own random stream for dropout.
-        seed_torch(
-            recipe.seed, "dropout", task.name, *([str(distributed.rank())] if distributed.rank() else [])
-        )
-        self._min_batch = self._check_batch_size()
-        self._parallel = (
+        rank = [str(distributed.rank())] if distributed.rank() else []
+        seed_torch(self.seed, "dropout", self.name, *rank)
+        self.averaged = None
+        if self.average:
+            self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.average))
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.parallel = (
             DistributedDataParallel(self.network) if distributed.world_size() > 1 else self.network
         )
-        weights = positive_weights(task.train.targets, recipe.pos_weight_power)
-        self._pos_weight = torch.from_numpy(weights).float().to(task.device)
-        self.restart(recipe.lr)
+        self._reset_optimizer()
 
-    def restart(self, lr: float) -> None:
-        """Reset the optimizer with a learning rate."""
-        options = {"fused": True} if self.recipe.optimizer == "adam" else {}
-        self.optimizer = OPTIMIZERS[self.recipe.optimizer](self.network.parameters(), lr=lr, **options)
+    @property
+    def trained(self) -> nn.Module:
+        """The network to keep: the moving average of the weights, if there is one."""
+        return self.averaged.module if self.averaged else self.network
 
-    def epoch(self, number: int, rate: Callable[[int, int], float] | None = None) -> float:
-        """Train one epoch; return the mean loss.
+    def fit(self) -> list[Epoch]:
+        """Train until the last epoch or until no monitored value improves.
 
-        Parameters
-        ----------
-        number : int
-            From 1.
-        rate : callable, optional
-            Returns the learning rate, given the step (from 0) and the number of steps of the whole training.
-            By default the rate does not change.
+        Returns
+        -------
+        list of Epoch
+            All epochs, including those before a resumed training.
 
         Raises
         ------
         UserError
             If the loss is no longer finite.
         """
+        epochs = [Epoch.from_dict(values) for values in self.state.epochs]
+        if epochs:
+            self._load_state()
+        while not self._is_finished(epochs):
+            number = len(epochs) + 1
+            loss = self.train_epoch(number)
+            scores = self.monitor(self) if self.monitor else {}
+            if not (
+                math.isfinite(loss) and (self.best != "lowest" or all(map(math.isfinite, scores.values())))
+            ):
+                raise UserError(
+                    f"{self.name}: the loss is no longer finite in epoch {number}; a smaller lr may help"
+                )
+            best = self._new_best(epochs, scores)
+            epoch = Epoch(number, loss, scores, self.schedule.lr, self.schedule.restarts, best)
+            if best and self.restore_best:
+                self.best_weights = {name: value.clone() for name, value in self.trained.state_dict().items()}
+            self.on_epoch(epoch)
+            epochs.append(epoch)
+            if self.schedule.step(improved=bool(best), scores=scores):
+                self._reset_optimizer()
+            if number % self.checkpoint_every == 0 or self._is_finished(epochs):
+                self._save_state(epochs)
+        if self.best_weights:
+            self.trained.load_state_dict(self.best_weights)
+        return epochs
+
+    def train_epoch(self, number: int) -> float:
+        """Train one epoch, numbered from 1; return the mean loss."""
         self.network.train()
-        total = 0.0
-        order = self._shuffle.permutation(len(self.examples))
-        bounds = batch_bounds(len(self.examples), self.recipe.batch_size, fewest=self._min_batch)
-        steps = self.progress(
+        for module in self.frozen:
+            module.eval()
+        shuffle = self.streams["shuffle"]
+        order = self.sampler(shuffle) if self.sampler else shuffle.permutation(len(self.examples))
+        bounds = batch_bounds(len(order), self.batch_size, fewest=self.min_batch)
+        batches = self.progress(
             bounds, total=len(bounds), description=f"{self.name} epoch {number}", unit="step"
         )
-        for step, (start, end) in enumerate(steps, start=(number - 1) * len(bounds)):
-            if rate:
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate(step, self.recipe.max_epochs * len(bounds))
-            share = order[start:end][distributed.rank() :: distributed.world_size()]
-            features, targets = self.examples.batch(share, self.device)
-            with self._precision():
-                logits = self._parallel(**features)
+        rank, world_size = distributed.rank(), distributed.world_size()
+        total = 0.0
+        for step, (start, end) in enumerate(batches, start=(number - 1) * len(bounds)):
+            for group in self._optimizer.param_groups:
+                group["lr"] = self.schedule.step_lr(step, len(bounds))
+            share = order[start:end][rank::world_size]  # this process's part of the batch
+            inputs, targets = self.examples.batch(share, self.device)
+            if self.augment:
+                inputs, targets = self.augment(inputs, targets, self._augment_stream(share))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                logits = self.parallel(**inputs).float()
             # A process without examples has no mean loss, but must take part in the backward pass.
-            loss = self._loss(logits, targets) if len(share) else logits.sum()
-            self.optimizer.zero_grad()
+            loss = self.loss(logits, targets) if len(share) else logits.sum()
+            self._optimizer.zero_grad()
             # DDP averages gradients over processes; weight each by its share of the batch.
-            (loss * (distributed.world_size() * len(share) / (end - start))).backward()
-            self.optimizer.step()
-            total += loss.item() * len(targets)
-        total = distributed.all_reduce_sum(total)
-        if not np.isfinite(total):
-            raise UserError(
-                f"{self.name}: the loss is no longer finite in epoch {number}; a smaller lr may help"
-            )
-        return total / len(self.examples)
+            (loss * (world_size * len(share) / (end - start))).backward()
+            self._optimizer.step()
+            if self.averaged:
+                self.averaged.update_parameters(self.network)
+            total += loss.item() * len(share)
+        return distributed.all_reduce_sum(total) / len(order)
 
-    def probabilities(self, examples: Examples) -> np.ndarray:
-        """Return the network's probabilities for other examples [shape=(n, outputs)]."""
+    def predict(self, examples: Batches, batch_size: int) -> np.ndarray:
+        """Return the probabilities of examples [shape=(n, outputs)], computed by the first process."""
         outputs = None
         if distributed.rank() == 0:
-            self.network.eval()
-            size = 2 * self.recipe.batch_size
-            outputs = predict(
-                CalibratedClassifier(self.network, []), examples, batch_size=size, device=self.device
-            )
+            classifier = CalibratedClassifier(self.trained.eval(), [])
+            outputs = predict(classifier, examples, batch_size=batch_size, device=self.device)
         return distributed.broadcast(outputs)
 
-    def loss(self, examples: Examples) -> float:
-        """Return the mean loss on other examples."""
-        self.network.eval()
-        total = 0.0
-        with torch.inference_mode():
-            for features, targets in examples.batches(2 * self.recipe.batch_size, device=self.device):
-                total += self._loss(self.network(**features), targets).item() * len(targets)
+    @torch.inference_mode()
+    def mean_loss(self, examples: Batches, batch_size: int) -> float:
+        """Return the mean loss on examples that are not trained on."""
+        network, total = self.trained.eval(), 0.0
+        for inputs, targets in examples.batches(batch_size, device=self.device):
+            total += self.loss(network(**inputs).float(), targets).item() * len(targets)
         return total / len(examples)
-
-    def save_state(self, state: TrainingState) -> None:
-        """Copy weights, optimizer and random generators into a state."""
-        optimizer = self.optimizer.state_dict()
-        state.tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for index, slots in optimizer["state"].items():
-            state.tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
-        for index, generator_state in enumerate(distributed.all_gather(torch.get_rng_state())):
-            state.tensors[_generator(index)] = generator_state
-        if self.device.type == "cuda":
-            state.tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
-        state.values["optimizer"] = optimizer["param_groups"]
-        state.values["shuffle"] = self._shuffle.bit_generator.state
-
-    @torch.no_grad()
-    def load_state(self, state: TrainingState) -> None:
-        """Restore weights, optimizer and random generators from a state."""
-        parameters = list(self.network.parameters())
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        weights = {}
-        for name, tensor in state.tensors.items():
-            kind, rest = name.split(".", 1)
-            if kind == "network":
-                weights[rest] = tensor
-            elif kind == "optimizer":
-                index, slot = rest.split(".")
-                parameter = parameters[int(index)]
-                if tensor.shape == parameter.shape:
-                    tensor = torch.empty_like(parameter).copy_(tensor)  # with the parameter's memory format
-                slots.setdefault(int(index), {})[slot] = tensor
-        self.network.load_state_dict(weights)
-        self.optimizer.load_state_dict({"state": slots, "param_groups": state.values["optimizer"]})
-        torch.set_rng_state(state.tensors[_generator(distributed.rank())])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state.tensors["generator.cuda"], self.device)
-        self._shuffle.bit_generator.state = state.values["shuffle"]
 
     def _check_batch_size(self) -> int:
         """Return the minimum batch size: two examples for each batch norm that is not synchronised.
@@ -222,24 +340,98 @@ class Trainer:
         UserError
             If the batches are smaller.
         """
-        has_local_norms = any(type(module) in distributed.SYNCED for module in self.network.modules())
-        minimum = 2 * distributed.world_size() if has_local_norms else 2
-        size = min(self.recipe.batch_size, len(self.examples))
-        if distributed.world_size() > 1 and size < minimum:
+        norms = [module for module in self.network.modules() if isinstance(module, BATCH_NORMS)]
+        if not norms:
+            return 1
+        processes = distributed.world_size()
+        minimum = 2 * processes if any(type(norm) in distributed.SYNCED for norm in norms) else 2
+        size = min(self.batch_size, len(self.examples))
+        if processes > 1 and size < minimum:
             raise UserError(
                 f"{self.name}: a batch has {size} examples, should have at least {minimum}: two for each of "
-                f"{distributed.world_size()} processes, whose batch norms are apart; set batch_size higher, "
+                f"{processes} processes, whose batch norms are apart; set batch_size higher, "
                 "compute.processes lower, or compute.synchronise to true"
             )
         return minimum
 
-    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(
-            logits.float(), targets, pos_weight=self._pos_weight
-        )
+    def _reset_optimizer(self) -> None:
+        """Make a new optimizer, with the schedule's learning rate."""
+        self._optimizer = self.optimizer(self.network.parameters(), lr=self.schedule.lr)
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+    def _augment_stream(self, indices: np.ndarray) -> np.random.Generator:
+        """Return the random generator for the augmentation of a batch."""
+        if self.augment_stream == "batch":
+            return random_stream(self.seed, "augment", indices.tobytes().hex())
+        return self.streams[self.augment_stream]
+
+    def _is_finished(self, epochs: Sequence[Epoch]) -> bool:
+        """Return whether all epochs are trained, or early stopping ends the training."""
+        if self.stop_patience is not None and epochs and epochs_since_best(epochs) >= self.stop_patience:
+            return True
+        return len(epochs) >= self.max_epochs
+
+    def _new_best(self, epochs: Sequence[Epoch], scores: dict[str, float]) -> tuple[str, ...]:
+        """Return the names of scores that are better than in all epochs before; ties are not."""
+        sign = {"highest": 1, "lowest": -1, None: 0}[self.best]
+        if not sign:
+            return ()
+        names = []
+        for name, value in scores.items():
+            before = (sign * epoch.scores[name] for epoch in epochs if not math.isnan(epoch.scores[name]))
+            if sign * value > max(before, default=-math.inf):
+                names.append(name)
+        return tuple(names)
+
+    def _save_state(self, epochs: Sequence[Epoch]) -> None:
+        """Save weights, optimizer, schedule and random generators after an epoch."""
+        optimizer = self._optimizer.state_dict()
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for index, slots in optimizer["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
+        if self.averaged:
+            tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        for index, generator_state in enumerate(distributed.all_gather(torch.get_rng_state())):
+            tensors[_generator(index)] = generator_state
+        if self.device.type == "cuda":
+            tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        self.state.tensors = tensors
+        self.state.values = {
+            "optimizer": optimizer["param_groups"],
+            "schedule": self.schedule.state_dict(),
+            "streams": {name: stream.bit_generator.state for name, stream in self.streams.items()},
+        }
+        self.state.epochs = [asdict(epoch) for epoch in epochs]
+        self.state.write()
+
+    @torch.no_grad()
+    def _load_state(self) -> None:
+        """Restore weights, optimizer, schedule and random generators."""
+        parameters = list(self.network.parameters())
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "averaged": {}, "best": {}}
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in self.state.tensors.items():
+            part, rest = name.split(".", 1)
+            if part in parts:
+                parts[part][rest] = tensor
+            elif part == "optimizer":
+                index, slot = rest.split(".")
+                parameter = parameters[int(index)]
+                if tensor.shape == parameter.shape:
+                    tensor = torch.empty_like(parameter).copy_(tensor)  # with the parameter's memory format
+                slots.setdefault(int(index), {})[slot] = tensor
+        self.network.load_state_dict(parts["network"])
+        if self.averaged:
+            self.averaged.load_state_dict(parts["averaged"])
+        self.best_weights = parts["best"]
+        values = self.state.values
+        self._optimizer.load_state_dict({"state": slots, "param_groups": values["optimizer"]})
+        self.schedule.load_state_dict(values["schedule"])
+        torch.set_rng_state(self.state.tensors[_generator(distributed.rank())])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.state.tensors["generator.cuda"], self.device)
+        for name, stream in self.streams.items():
+            stream.bit_generator.state = values["streams"][name]
 
 
 def _generator(rank: int) -> str:
@@ -247,10 +439,29 @@ def _generator(rank: int) -> str:
     return f"generator.cpu.{rank}" if rank else "generator.cpu"
 
 
+def monitor_scores(
+    examples: Batches, score: Callable[[np.ndarray], dict[str, float]], batch_size: int
+) -> Monitor:
+    """Return a monitor that scores the probabilities of validation examples.
+
+    Parameters
+    ----------
+    examples : Batches
+    score : callable
+        Maps probabilities [shape=(n, outputs)] to scores by name.
+    batch_size : int
+    """
+    return lambda trainer: score(trainer.predict(examples, batch_size))
+
+
+def monitor_loss(examples: Batches, batch_size: int) -> Monitor:
+    """Return a monitor of the training loss on validation examples, as the score ``validation_loss``."""
+    return lambda trainer: {"validation_loss": trainer.mean_loss(examples, batch_size)}
+
+
 def fit_classifier(
-    head: torch.nn.Module,
-    values: torch.Tensor,
-    targets: torch.Tensor,
+    head: nn.Module,
+    examples: TensorExamples,
     *,
     name: str,
     seed: int,
@@ -258,18 +469,17 @@ def fit_classifier(
     weight_decay: float,
     batch_size: int,
     max_epochs: int,
-    mixup_alpha: float = 0.0,
-    on_epoch: Any = lambda *_: None,
-) -> None:
-    """Train a head in place, with AdamW, cosine decay of the learning rate and mixup.
+    mixup: float = 0.0,
+    **options: Any,
+) -> list[Epoch]:
+    """Train a head on embeddings in place, with AdamW, cosine decay of the learning rate and mixup.
 
     Parameters
     ----------
     head : torch.nn.Module
-        Takes embeddings. Its `standardised` layer is fitted first.
-    values : torch.Tensor [shape=(n, …)]
-        Embeddings.
-    targets : torch.Tensor [shape=(n, outputs)]
+        Its `standardised` layer is fitted first.
+    examples : TensorExamples
+        Embeddings, in the memory of the device; targets are NaN where a label is not known.
     name : str
         Names the random streams, to distinguish this head from others of the system.
     seed : int
@@ -277,34 +487,32 @@ def fit_classifier(
         Initial learning rate.
     weight_decay : float
     batch_size, max_epochs : int
-    mixup_alpha : float
+    mixup : float
         Alpha of the Beta distribution; 0 switches mixup off.
-    on_epoch : callable
-        Called after each epoch with its number, the mean loss and the head.
+    **options
+        Further arguments of `Trainer`.
+
+    Returns
+    -------
+    list of Epoch
 
     Raises
     ------
     UserError
         If the loss is no longer finite.
     """
+    (values,) = examples.inputs.values()
     head.standardised.fit(values)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
-    steps = max_epochs * -(-len(values) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    shuffle = random_stream(seed, "shuffle", name)
-    seed_torch(seed, "dropout", name)
-    for number in range(1, max_epochs + 1):
-        head.train()
-        total = 0.0
-        order = torch.from_numpy(shuffle.permutation(len(values))).to(values.device)
-        for chosen in order.split(batch_size):
-            x, y = augmentation.apply_mixup(values[chosen].float(), targets[chosen], mixup_alpha, shuffle)
-            loss = functional.binary_cross_entropy_with_logits(head(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(chosen)
-        if not np.isfinite(total):
-            raise UserError(f"{name}: the loss is no longer finite in epoch {number}; a smaller lr may help")
-        on_epoch(number, total / len(values), head)
+
+    def augment(inputs: Batch, targets: torch.Tensor, rng: np.random.Generator) -> tuple[Batch, torch.Tensor]:
+        ((key, x),) = inputs.items()
+        x, targets = apply_mixup(x.float(), targets, mixup, rng)
+        return {key: x}, targets
+
+    return Trainer(
+        network=head, examples=examples, loss=known_cross_entropy,
+        optimizer=partial(torch.optim.AdamW, weight_decay=weight_decay),
+        schedule=CosineSchedule(lr, warm_up=0.0, epochs=max_epochs), batch_size=batch_size,
+        max_epochs=max_epochs, seed=seed, name=name, device=values.device, augment=augment,
+        augment_stream="shuffle", **options,
+    ).fit()  # fmt: skip

@@ -36,7 +36,7 @@ RANDOM, RANDOM_WIDTH = "random", 0.4
 WEIGHTS_FILE = "weights.safetensors"
 SPARE = 2**20  # bytes of a file beside its tensors
 NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError,
-                    KeyError, AttributeError, ImportError, IndexError)  # fmt: skip
+                    KeyError, AttributeError, ImportError, IndexError, OSError)  # fmt: skip
 
 
 class EfficientAT(Section):

@@ -1,6 +1,6 @@
-"""Inputs of every training function: data, output folders, metadata and callbacks."""
+"""Data, folders, metadata and callbacks of a training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,12 +10,12 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.store import Features
-from ust.models.checkpoints import build_initialized
+from ust.models.checkpoints import SavedNetwork, build_initialized
 from ust.models.examples import Examples, select_examples
 from ust.training import distributed
-from ust.training.config import SystemConfig
+from ust.training.config import System
 from ust.training.distributed import convert_sync_batchnorm
-from ust.training.state import TrainingState
+from ust.training.trainer import Epoch, TrainingState
 from ust.util.accelerate import accelerate
 from ust.util.digests import versions
 from ust.util.errors import UserError
@@ -25,10 +25,10 @@ from ust.util.progress import Progress, silent
 class Callbacks(Protocol):
     """Callbacks of a training."""
 
-    def on_epoch(self, node: str, epoch: Any) -> None:
+    def on_epoch(self, node: str, epoch: Epoch) -> None:
         """Called after each epoch of a network; `node` is "" if the system has only one."""
 
-    def on_resume(self, node: str, epochs: list[Any]) -> None:
+    def on_resume(self, node: str, epochs: list[Epoch]) -> None:
         """Called when training resumes, with the epochs so far."""
 
 
@@ -58,8 +58,8 @@ class TrainingContext:
     device : torch.device
     out : Path
         Folder for the models.
-    states : Path
-        Folder for the states to resume from.
+    states : Path or None
+        Folder for the states to resume from; None to keep none.
     metadata : dict
         Metadata stored in each model, such as the provenance of its features.
     root : Path or None
@@ -76,7 +76,7 @@ class TrainingContext:
     taxonomy: Taxonomy
     device: torch.device
     out: Path
-    states: Path
+    states: Path | None
     metadata: dict[str, Any]
     root: Path | None
     callbacks: Callbacks
@@ -84,28 +84,43 @@ class TrainingContext:
     pretrained: Path | None = None
     synchronise: bool = True
 
-    def network(self, system: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+    def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """Build an initialised network of the system's architecture, on the device."""
         network = build_initialized(
-            system.architecture, system.config, outputs, examples.shapes, system.seed, name
+            system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name
         )
         if self.synchronise and distributed.world_size() > 1:
             convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
 
-    def state(self, name: str, node: str, epoch: Callable[..., Any]) -> TrainingState:
-        """Read a network's training state and report resumed epochs, which are built by `epoch`."""
-        state = TrainingState.read(self.states / f"{name}.safetensors")
+    def state(self, name: str, node: str | None = None) -> TrainingState:
+        """Read a network's training state; report resumed epochs, unless `node` is None."""
+        state = (
+            TrainingState()
+            if self.states is None
+            else TrainingState.read(self.states / f"{name}.safetensors")
+        )
         if distributed.rank():
             state.path = None  # only the first process writes it
-        if state.epochs:
-            self.callbacks.on_resume(node, [epoch(**values) for values in state.epochs])
+        if state.epochs and node is not None:
+            self.callbacks.on_resume(node, [Epoch.from_dict(values) for values in state.epochs])
         return state
 
+    def describe(
+        self,
+        system: System,
+        network: torch.nn.Module,
+        labels: list[str],
+        examples: Examples,
+        metadata: dict[str, Any],
+    ) -> SavedNetwork:
+        """Return a network with the description for its checkpoint."""
+        return SavedNetwork(
+            network, system.row.architecture, system.network, labels, metadata, examples.shapes
+        )
 
-def describe_model(
-    system: SystemConfig, taxonomy: Taxonomy, features: Mapping[str, Features]
-) -> dict[str, Any]:
+
+def describe_model(system: System, taxonomy: Taxonomy, features: Mapping[str, Features]) -> dict[str, Any]:
     """Return the metadata of a model, including everything needed to compute its features."""
 
     def attributes(file: Features) -> dict[str, Any]:
@@ -122,7 +137,7 @@ def describe_model(
 
 
 def training_data(
-    system: SystemConfig,
+    system: System,
     labels: pd.DataFrame,
     features: Mapping[str, Features],
     taxonomy: Taxonomy,
@@ -132,7 +147,7 @@ def training_data(
 
     Parameters
     ----------
-    system : SystemConfig
+    system : System
     labels : pandas.DataFrame
         As `ust.annotations.labels.read_labels` returns them.
     features : mapping of str to Features
@@ -143,13 +158,13 @@ def training_data(
     """
     columns = list(taxonomy.labels)
     return TrainingData(
-        select_examples("train", labels, columns, features, variants=system.variants, sensors=sensors),
+        select_examples("train", labels, columns, features, variants=system.row.variants, sensors=sensors),
         select_examples("validate", labels, columns, features, variants=False),
     )
 
 
-def check_inputs(name: str, system: SystemConfig, features: Mapping[str, Features]) -> None:
-    """Check that a system's network and recipe accept the extracted features.
+def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
+    """Check that a system's network and trainer accept the extracted features.
 
     Raises
     ------
@@ -161,3 +176,18 @@ def check_inputs(name: str, system: SystemConfig, features: Mapping[str, Feature
         system.check_shapes(shapes)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
+
+
+def check_root(root: Path | None) -> None:
+    """Check that a checkpoint is given for a hierarchy whose root is a flat network.
+
+    Raises
+    ------
+    UserError
+        If no checkpoint is given.
+    """
+    if root is None:
+        raise UserError(
+            "the root of this hierarchy is a flat network: name its checkpoint with --root, such as "
+            "models/cnn_vggish/coarse, or set root to own"
+        )

@@ -1,0 +1,144 @@
+"""A training that is killed between any two epochs and run again gives the same bytes, by every trainer."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, Heard, Stored, changed, fit
+
+from ust.features.efficientat.weights import prepare
+from ust.features.feature import NETWORK_FILE
+from ust.models.head import Head
+from ust.models.mobilenet import TaggingMobileNet
+from ust.training import train_finetune as finetune
+from ust.training import train_head as heads
+from ust.training.config import FlatRow, PretrainedRow, System
+from ust.training.context import TrainingContext, training_data
+from ust.training.trainer import Trainer
+from ust.util.documents import write_json
+
+HEAD = System(
+    FlatRow(trainer="train_head", architecture="head", features=["mn"], labels="any", outputs="all"),
+    Head.Config(hidden_layers=1, hidden_size=8, dropout=0.5),
+    heads.HeadSettings(batch_size=5, max_epochs=3, weight_decay=[0.1, 1.0], folds=2, mixup=0.5),
+)
+FINETUNE = System(
+    PretrainedRow(
+        trainer="train_finetune", network="efficientat", architecture="mobilenet", features=["mn_logmel"],
+        labels="any", outputs="coarse",
+    ),
+    TaggingMobileNet.Config(hidden_size=8, dropout=0.2),
+    finetune.FinetuneSettings(
+        head_epochs=2, batch_size=6, max_epochs=3, mask_bands=16, mask_frames=8, average=0.9, balance=0.5,
+        folds=2, stop_patience=1,
+    ),
+)  # fmt: skip
+STAGNATION = {"max_epochs": 3, "patience": 0, "min_lr": 1e-3}
+SYSTEMS = {
+    "train": changed(FLAT, STAGNATION),
+    "train_hierarchical": changed(HIERARCHY, {"root": "own", "max_epochs": 2}),
+    "train_hierarchical_code": changed(CODE, {"root": "own", "max_epochs": 2}),
+    "train_baseline": changed(BASELINE, {"max_epochs": 3, "standardize": True}),
+    "train_head": HEAD,
+    "train_finetune": FINETUNE,
+}
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A network of random weights, as the stage weights@efficientat writes it."""
+    folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
+    write_json(folder / NETWORK_FILE, prepare(folder, SimpleNamespace(weights="random", seed=1), None))
+    return folder
+
+
+@pytest.fixture
+def examples(taxonomy, stored):
+    """Twelve train and six validate rows of four sensors; features by name."""
+    rng = np.random.default_rng(0)
+    keys = stored["vggish"]
+    columns = (keys.clip, keys.variant, keys.split)
+    features = stored | {
+        "mn": Stored(rng.standard_normal((len(keys.clip), 12)).astype(np.float32), *columns),
+        "mn_logmel": Stored(rng.normal(0, 1, (len(keys.clip), 128, 32)).astype(np.float32), *columns),
+    }
+    clips = sorted(set(keys.clip))
+    table = pd.DataFrame(rng.integers(0, 2, (len(clips), 37)), clips, list(taxonomy.labels))
+    table.insert(0, "split", ["train" if clip[0] == "t" else "validate" for clip in clips])
+    sensors = {clip: str(index % 4) for index, clip in enumerate(clips)}
+
+    def data(system):
+        inputs = {name: features[feature] for name, feature in system.inputs.items()}
+        return training_data(system, table.rename_axis("audio_filename"), inputs, taxonomy, sensors)
+
+    return data
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_training_killed_in_each_epoch_gives_the_same_bytes(
+    name, examples, taxonomy, tmp_path, pretrained, monkeypatch
+):
+    """Each run is ended in its second epoch, so that the training takes as many runs as it has epochs."""
+    monkeypatch.setattr(heads, "CHECKPOINT_EVERY", 1)
+    system = SYSTEMS[name]
+    if system.row.architecture == "cnn_vggish":
+        from tiny import Tiny
+
+        def network(self, system, outputs, name, examples):
+            torch.manual_seed(len(name))
+            return Tiny(outputs, dropout=0.3)
+
+        monkeypatch.setattr(TrainingContext, "network", network)
+
+    def context(folder):
+        metadata = {"inputs": system.inputs, "features": {}}
+        return TrainingContext(
+            "a", taxonomy, CPU, folder / "out", folder, metadata, None, Heard(), pretrained=pretrained
+        )
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    data = examples(system)
+    whole.mkdir()
+    work = context(whole)
+    fit(system, data, replace(work, states=None))
+    epochs = work.callbacks.epochs
+
+    train_epoch, done = Trainer.train_epoch, []
+
+    def killed_in_the_second(self, number):
+        if done and self.checkpoint_every == 1:
+            raise Killed
+        done.append(number)
+        return train_epoch(self, number)
+
+    monkeypatch.setattr(Trainer, "train_epoch", killed_in_the_second)
+    parts.mkdir()
+    heard, runs, resumed = [], 0, []
+    while True:
+        done.clear()
+        runs += 1
+        assert runs < 100
+        work = context(parts)
+        try:
+            fit(system, data, work)
+        except Killed:
+            continue
+        finally:
+            heard += work.callbacks.epochs
+            resumed += work.callbacks.resumed
+        break
+    assert heard == epochs
+    assert runs > 2
+    # By its folds, fine-tuning of all clips may take one epoch, from which there is nothing to resume.
+    assert resumed or name == "train_finetune"
+    files = [path.relative_to(whole) for path in sorted((whole / "out").rglob("*")) if path.is_file()]
+    assert any(path.name == "weights.safetensors" for path in files)
+    for path in files:
+        assert (parts / path).read_bytes() == (whole / path).read_bytes(), path
