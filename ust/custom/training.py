@@ -285,7 +285,7 @@ def learning_curve(
         ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
         levels that have positives).
     """
-    present, known = examples.targets > 0.5, ~np.isnan(examples.targets)
+    known, present = ~np.isnan(examples.targets), examples.targets > 0.5
     coarse = len(work.taxonomy.coarse)
     levels = [part for part in (slice(coarse), slice(coarse, None)) if present[:, part].any()]
 
@@ -295,8 +295,7 @@ def learning_curve(
         clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
         predicted = predict_out_of_fold(system, examples, decay, work, share=share, seed=seed)
         areas = [
-            average_precision_score(present[:, part][known[:, part]], predicted[:, part][known[:, part]])
-            for part in levels
+            average_precision_score(present[:, k][known[:, k]], predicted[:, k][known[:, k]]) for k in levels
         ]
         rows.append({"seed": seed, "clips": clips, "score": float(np.mean(areas)) if areas else 0.0})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])
