@@ -401,7 +401,7 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "streams": {name: stream.bit_generator.state for name, stream in self.streams.items()},
         }
-        self.state.epochs = [asdict(epoch) for epoch in epochs]
+        self.state.epochs += [asdict(epoch) for epoch in epochs[len(self.state.epochs) :]]
         self.state.write()
 
     @torch.no_grad()
