@@ -15,21 +15,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("annotations", type=Path, help="annotations.csv")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
-    parser.add_argument("--features", type=Path, help="folder of the stages extract, for a rule that listens")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out"], argv=argv)
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.rules.config import read_rule
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.evaluation.predictions import read_predictions
     from ust.features.embeddings import read_embeddings
     from ust.util.files import atomic_write
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
-    given = {"embeddings": read_embeddings(args.features, settings.feature)} if rule.needs_embeddings else {}
-    labels = rule.aggregate(annotations, taxonomy, settings, **given)
+    inputs = {}
+    if rule.has_listener:
+        listener = Path(settings.listener)
+        if listener.suffix == ".csv":
+            clips = annotations.groupby("audio_filename")["split"].first()
+            train = list(clips.index[clips == "train"])
+            inputs["predictions"], _ = read_predictions(listener, train, taxonomy, others=clips.index)
+        else:
+            inputs["embeddings"] = read_embeddings(listener)
+    labels = rule.aggregate(annotations, taxonomy, settings, **inputs)
     with atomic_write(args.out) as partial:
         labels.to_csv(partial, index=False, lineterminator="\n")
     clips = annotations.groupby("split")["audio_filename"].nunique()

@@ -44,8 +44,13 @@ def name_with_seed(model: str, seed: int) -> str:
 
 def find_row(params: Mapping[str, Any], model: str) -> tuple[str, str]:
     """Return the table and the name of the row that trains a model such as "cnn/coarse"."""
+    from ust.util.errors import UserError
+
     name = model.partition("/")[0]
-    return next(table for table in TRAINED_BY if name in params[table]), name
+    for table in TRAINED_BY:
+        if name in params[table]:
+            return table, name
+    raise UserError(f"{PARAMS}: {model!r} should begin with a row of {', '.join(TRAINED_BY)}")
 
 
 def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
 
     def add(table: str, name: str, seed: int) -> None:
         row = dict(params[table][name])
-        for key in row.keys() & set(MODEL_KEYS):
+        for key in (key for key in MODEL_KEYS if key in row):
             add(*find_row(params, row[key]), seed)  # before this row: an ensemble follows its members
             row[key] = name_with_seed(row[key], seed)
         if row.get("trainer", "untrained") != "untrained":
@@ -74,7 +79,7 @@ def training_stages(params: Mapping[str, Any], model: str) -> set[str]:
     """Return the stages that train a model, with those of the models that it consists of."""
     table, name = find_row(params, model)
     row = params[table][name]
-    parts = (training_stages(params, row[key]) for key in row.keys() & set(MODEL_KEYS))
+    parts = (training_stages(params, row[key]) for key in MODEL_KEYS if key in row)
     return {f"{TRAINED_BY[table]}@{name}"}.union(*parts)
 
 

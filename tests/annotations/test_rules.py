@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from volunteers import POOLED, ROWS, crowd, people
 
 from ust.annotations.rules import pooled
@@ -22,7 +23,7 @@ from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError
 
-LISTENING = {"feature": "mn", "penalty": 1.0, "folds": 2, "rounds": 3}
+LISTENING = {"listener": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rounds": 3}
 
 
 def options(name):
@@ -45,7 +46,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxo
     annotations, truth = crowd(taxonomy)
     extra = {}
     names = collect_votes(annotations, taxonomy).clips
-    if RULES[name].needs_embeddings:
+    if RULES[name].has_listener:
         extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     agreed[list(taxonomy.fine)] = truth.astype(int)
@@ -217,7 +218,7 @@ class TestRelabel:
         votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(2)
         sounds = truth @ rng.normal(size=(truth.shape[1], 40)) + 0.3 * rng.normal(size=(len(truth), 40))
-        found = estimate_relabel(votes, options("relabel"), pd.DataFrame(sounds, votes.clips))
+        found = estimate_relabel(votes, options("relabel"), embeddings=pd.DataFrame(sounds, votes.clips))
         fine = slice(len(taxonomy.coarse), None)
         before, after = (np.abs(v[:, fine] - truth).mean() for v in (estimate_pooled(votes, POOLED), found))
         assert after < 0.7 * before
@@ -229,17 +230,56 @@ class TestRelabel:
         sounds = pd.DataFrame(np.random.default_rng(2).normal(size=(len(votes.clips), 8)), votes.clips)
         other = sounds.copy()
         other.loc[votes.clips[votes.split == "validate"]] = 7.0
-        a, b = (estimate_relabel(votes, options("relabel"), table) for table in (sounds, other))
+        a, b = (estimate_relabel(votes, options("relabel"), embeddings=table) for table in (sounds, other))
         np.testing.assert_array_equal(a, b)
         scored = votes.split == "validate"
         np.testing.assert_array_equal(a[scored], estimate_pooled(votes, POOLED)[scored])
+
+    def test_predictions_add_evidence_to_the_votes(self, taxonomy):
+        """By the definition: Platt-scaled log odds less those of the prevalence, in one round."""
+        annotations, truth = crowd(taxonomy)
+        votes = collect_votes(annotations, taxonomy)
+        rng = np.random.default_rng(3)
+        fine = slice(len(taxonomy.coarse), None)
+        values = rng.uniform(0.05, 0.2, (len(votes.clips), len(taxonomy.labels)))
+        values[:, fine] = np.where(truth, rng.uniform(0.3, 0.9, truth.shape), values[:, fine])
+        predictions = pd.DataFrame(values, votes.clips, list(taxonomy.labels))
+        once = options("relabel").model_copy(update={"rounds": 1})
+        found = estimate_relabel(votes, once, predictions=predictions)
+        voted = estimate_pooled(votes, POOLED)
+        column = int(np.argmax(truth.sum(axis=0))) + len(taxonomy.coarse)
+        score, label = np.log(values[:, column] / (1 - values[:, column])), voted[:, column]
+        score = (score - score.mean()) / score.std()
+
+        def loss(parameters):
+            logits = parameters[0] * score + parameters[1]
+            return (np.logaddexp(0, logits) - label * logits).sum() + parameters[0] ** 2 / 2
+
+        scale, shift = minimize(loss, [1.0, 0.0]).x
+        odds = np.log(label / (1 - label)) + scale * score + shift
+        odds -= np.log(label.mean() / (1 - label.mean()))
+        np.testing.assert_allclose(found[:, column], 1 / (1 + np.exp(-odds)), atol=2e-3)
+        before, after = (np.abs(v[:, fine] - truth).mean() for v in (voted, found))
+        assert after < 0.7 * before
+
+    def test_predictions_may_be_of_some_clips_and_some_labels(self, taxonomy):
+        annotations, _ = crowd(taxonomy)
+        votes = collect_votes(annotations, taxonomy)
+        values = np.random.default_rng(2).uniform(size=(20, len(taxonomy.labels)))
+        values[:, 5] = 0.0  # a label that the file does not have
+        predictions = pd.DataFrame(values, votes.clips[:20], list(taxonomy.labels))
+        found = estimate_relabel(votes, options("relabel"), predictions=predictions)
+        voted = estimate_pooled(votes, POOLED)
+        np.testing.assert_array_equal(found[20:], voted[20:])
+        np.testing.assert_allclose(found[:20, 5], voted[:20, 5], atol=0.01)
+        assert not np.allclose(found[:20, 6], voted[:20, 6], atol=0.01)
 
     def test_too_few_sensors_for_the_folds(self, taxonomy):
         annotations, _ = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
         sounds = pd.DataFrame(np.zeros((len(votes.clips), 2)), votes.clips)
         with pytest.raises(UserError, match=r"of 6 sensor\(s\), too few for 9 folds; set folds lower"):
-            estimate_relabel(votes, options("relabel").model_copy(update={"folds": 9}), sounds)
+            estimate_relabel(votes, options("relabel").model_copy(update={"folds": 9}), embeddings=sounds)
 
 
 class TestVerified:

@@ -106,7 +106,7 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         (
             "systems.cnn.trainer",
             "train_head",
-            "architecture: is 'cnn', should be one of head, attention, the architectures of train_head",
+            "architecture: is 'cnn', should be one of head, attention, audioset_head, the architectures of",
         ),
         ("evaluate.labels", "all", "evaluate.labels: is 'all', should be a row of labels"),
         ("checkpoints.cnn.model", "cmm/coarse", "checkpoints.cnn.model: is 'cmm/coarse', should begin with"),
@@ -201,24 +201,32 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
             check_params(path)
 
 
-@pytest.mark.parametrize(("feature", "is_embedding"), [("logmel", False), ("mn", False), ("vggish", True)])
-def test_relabel_takes_embeddings_alone(tmp_path, feature, is_embedding):
+@pytest.mark.parametrize(
+    ("listener", "known"),
+    [
+        ("data/features/logmel.h5", False),
+        ("data/features/mn.h5", False),
+        ("data/features/vggish.h5", True),
+        ("../theirs/output0.csv", True),
+    ],
+)
+def test_relabel_takes_embeddings_and_predictions_alone(tmp_path, listener, known):
     path = tmp_path / "params.yaml"
-    change_params(ROOT / "params.yaml", path, {"relabel.again": RELABEL | {"feature": feature}})
-    if is_embedding:
+    change_params(ROOT / "params.yaml", path, {"relabel.again": RELABEL | {"listener": listener}})
+    if known:
         check_params(path)
         return
     with pytest.raises(UserError) as error:
         check_params(path)
-    wanted = "should be a row of embeddings: vggish"
-    assert f"relabel.again.feature: is '{feature}', {wanted}" in str(error.value)
+    wanted = "should be the file of a row of embeddings, data/features/vggish.h5, or a .csv of predictions"
+    assert f"relabel.again.listener: is '{listener}', {wanted}" in str(error.value)
 
 
 def test_rules_are_compared_by_annotations_alone(tmp_path):
-    path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"feature": "mn"})
+    path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"listener": "data/features/mn.h5"})
     with pytest.raises(UserError) as error:
         check_params(path)
-    assert "label_quality.rules.heard.rule: is 'relabel', which needs embeddings" in str(error.value)
+    assert "label_quality.rules.heard.rule: is 'relabel', which needs a listener" in str(error.value)
 
 
 def test_a_row_is_completed_from_its_trainer_and_the_model(tmp_path):

@@ -283,13 +283,13 @@ def test_embeddings_are_read_and_spectrograms_refused(tmp_path, network):
     path = tmp_path / "mn.h5"
     write_features(path, "mn", rows, ["x"] * 3, values, shape=(4, 5), dtype="float32", attributes=network)
     if network:
-        found = read_embeddings(tmp_path, "mn")
+        found = read_embeddings(tmp_path / "mn.h5")
         wanted = np.concatenate([values.mean(axis=1), values.max(axis=1)], axis=1)
         np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
         assert list(found.index) == ["0.wav", "1.wav", "2.wav"]
         return
     with pytest.raises(UserError, match=r"mn\.h5: is a spectrogram; this label rule needs an embedding"):
-        read_embeddings(tmp_path, "mn")
+        read_embeddings(tmp_path / "mn.h5")
 
 
 def test_the_cache_is_of_all_files_of_a_training_together(feature_files):

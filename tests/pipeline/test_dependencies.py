@@ -75,7 +75,7 @@ def all_rows(tmp_path_factory):
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import TRAINERS
 
-    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_embeddings}
+    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.has_listener}
     features = {
         f"{'embeddings' if feature.network else 'spectrograms'}.{kind}_": {
             "kind": kind,
@@ -84,7 +84,7 @@ def all_rows(tmp_path_factory):
         for kind, feature in FEATURES.items()
     }
     row = {"features": ["mn_logmel_"], "labels": "majority"}
-    known = {"train_baseline": {"frames"}, "train_head": {"head", "attention"}}
+    known = {"train_baseline": {"frames"}, "train_head": {"head", "attention", "audioset_head"}}
     known |= {"train_finetune": {"mobilenet"}, "untrained": {"audioset"}}
     flat = ARCHITECTURES.keys() - set().union(*known.values())
     trained = {
@@ -96,7 +96,7 @@ def all_rows(tmp_path_factory):
     }
     tree = row | {"trainer": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
-        "relabel.again": {"rule": "relabel", "feature": "mn_"},
+        "relabel.again": {"rule": "relabel", "listener": "data/features/mn_.h5"},
         "hierarchies.code": tree,
         "ensembles.both": {"first": "cnn", "second": "cnn_vggish", "labels": "majority"},
     }

@@ -13,6 +13,7 @@ from stages import from_project, leaderboard, preset, run_stage
 from ust.cli.parameters import check_params, check_params_content
 from ust.evaluation.evaluation import Evaluation
 from ust.reports.leaderboard import Entry, leaderboard_markdown, leaderboard_rows, recommend_system
+from ust.training.registry import section_names
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 
@@ -87,9 +88,10 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
         "first": "finetune_mn-5", "second": "windows_mn-5", "labels": "votes_audio"
     }  # fmt: skip
     assert "cnn-5" not in repeated["systems"]  # a row of params.yaml that the leaderboard does not compare
-    for name, row in repeated["systems"].items():
+    rows = params["systems"] | params["pretrained"]
+    for name, row in (repeated["systems"] | repeated["pretrained"]).items():
         system, _, seed = name.rpartition("-")
-        expected = params["systems"][system] | ({} if system == "audioset" else {"seed": int(seed)})
+        expected = rows[system] | ({} if system == "audioset" else {"seed": int(seed)})
         assert row == expected
     unchanged = params.keys() - {
         "leaderboard",
@@ -133,6 +135,13 @@ def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     }  # fmt: skip
 
 
+def test_a_root_that_is_no_system_is_named():
+    params = parameters("leaderboard.systems=[cnn_vggish_coarse, hierarchical]",
+                        "hierarchies.hierarchical.flat=forest/coarse")  # fmt: skip
+    with pytest.raises(UserError, match="'forest/coarse' should begin with a row of systems, hierarchies"):
+        leaderboard.repeat_over_seeds(params)
+
+
 @pytest.fixture
 def linked(tmp_path, monkeypatch):
     """A folder with links to the project's files, as working folder."""
@@ -153,9 +162,11 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
         """The parameter dependency of each training."""
         leaderboard.prepare_workspace(work, leaderboard.repeat_over_seeds(parameters(*changes)))
         with Repo(str(work)) as repo:
-            stages = [stage for stage in repo.index.stages if stage.name.startswith("train@")]
+            stages = [
+                stage for stage in repo.index.stages if stage.name.startswith(("train@", "train_pretr"))
+            ]
         return {
-            stage.name: dependency
+            stage.name.split("@")[1]: dependency
             for stage in stages
             for dependency in stage.deps
             if isinstance(dependency, ParamsDependency)
@@ -165,20 +176,19 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
     for dependency in before.values():
         dependency.save()
     params = parameters()
-    trainers = {
-        f"train@{name}-{seed}": params["systems"][name]["trainer"]
-        for name in params["systems"]
-        for seed in params["leaderboard"]["seeds"]
+    rows = params["systems"] | params["pretrained"]
+    trainers = {name: rows[name.rpartition("-")[0]]["trainer"] for name in before}
+    board = params["leaderboard"]
+    models = {params["checkpoints"][name]["model"].split("/")[0] for name in board["systems"]} - {
+        "ensemble_mn"
     }
-    assert before.keys() == {
-        name for name in trainers if not name.startswith(("train@cnn-", "train@cnn_vggish_"))
-    }
-    sections = {trainers[name] for name in before} - {"untrained"}
+    assert before.keys() == {f"{model}-{seed}" for model in models for seed in board["seeds"]}
+    sections = set(trainers.values()) - {"untrained"}
     assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
-    for trainer in sections:
-        trainings(f"{trainer}.max_epochs=77")
+    for section in sections:
+        trainings(f"{section}.max_epochs=77")
         stale = {name for name, dependency in before.items() if dependency.status()}
-        assert stale == {name for name in before if trainers[name] == trainer}
+        assert stale == {name for name in before if section in section_names(trainers[name])}
     trainings("leaderboard.seeds=[2019,1,2,3]")
     assert not any(dependency.status() for dependency in before.values())
 
@@ -238,7 +248,8 @@ def test_a_run_on_a_tiny_city(tmp_path):
                "leaderboard.systems=[mlp_mn, linear_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
                "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
                "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
-    output = project.stage("leaderboard", *changes)
+    command = ("python", "-m", "stages.leaderboard", *changes)
+    output = project.run(*command)
     rows = [f"{name}-{seed}" for name in ("mlp_mn", "linear_mn") for seed in (1, 2)]
     assert {f"train@{row}" for row in rows} | {"ensemble@ensemble_mn-1", "ensemble@ensemble_mn-2"} <= ran(
         output
@@ -253,5 +264,5 @@ def test_a_run_on_a_tiny_city(tmp_path):
     assert rows["ensemble_mn"]["parameters"] == sum(row["parameters"] for row in members)
     assert (project.path / "leaderboard/board/cost.png").stat().st_size > 5000
     assert "Take " in (project.path / "leaderboard/board/table.md").read_text()
-    assert not ran(project.stage("leaderboard", *changes, "leaderboard.bootstrap=20"))
+    assert not ran(project.run(*command, "leaderboard.bootstrap=20"))
     assert not project.run("git", "status", "--short")

@@ -355,6 +355,20 @@ def test_it_is_exported_as_a_graph(weights, tmp_path, noise):
     assert found.end_to_end < 1e-4
 
 
+def test_its_model_card_says_that_nothing_was_trained(weights):
+    metadata = Tagger.load("audioset", checkpoint=weights).system.metadata
+    content = {"size": 5e6, "opset": 20, "samples": 441_000, "sample_rate": RATE, "system": "audioset"}
+    card = export.model_card(
+        metrics=None, dataset=None, metadata=metadata, labels=metadata["taxonomy"],
+        features=metadata["features"], **content,
+    )  # fmt: skip
+    assert "It tags ten seconds of sound with 37 labels." in card
+    assert "Nothing was trained" in card
+    assert "Tompkins" not in card
+    assert "majority vote" not in card
+    assert "Trained with" not in card
+
+
 @pytest.fixture
 def project(weights, tmp_path):
     """A project with six unlabelled clips of three classes, of which AudioSet has no trams."""

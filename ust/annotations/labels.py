@@ -25,13 +25,13 @@ class Rule:
     aggregate : callable
         ``aggregate(annotations, taxonomy, settings)`` returns a table with the columns ``split``,
         ``audio_filename`` and the labels, coarse first, with values in [0, 1]. It has a row for each clip for
-        which `is_scorable` is true, sorted by split and name. If `needs_embeddings`, the function also takes
-        ``embeddings``, a table with one row per clip.
+        which `is_scorable` is true, sorted by split and name. If `has_listener`, the function also takes
+        ``embeddings`` or ``predictions``, a table with one row per clip.
     estimate : callable or None
         Function from votes to label probabilities, for rules made by
         `ust.annotations.rules.votes.rule_from_estimate`.
-    needs_embeddings : bool
-        Whether the rule uses embeddings of the clips; the parameter ``feature`` then names them.
+    has_listener : bool
+        Whether the rule also uses embeddings or predictions; the parameter ``listener`` names the file.
     supervised : bool
         Whether the rule is trained on ground truth.
     """
@@ -39,7 +39,7 @@ class Rule:
     settings: type[Section]
     aggregate: Callable[..., pd.DataFrame]
     estimate: Callable[..., np.ndarray] | None = None
-    needs_embeddings: bool = False
+    has_listener: bool = False
     supervised: bool = False
 
 

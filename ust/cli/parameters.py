@@ -102,7 +102,7 @@ def _features(params: Any) -> tuple[dict[str, FeatureRow | None], list[str]]:
 
 def _labels(params: Any) -> list[str]:
     problems = check_rules("labels", params.labels) + check_rules(
-        "relabel", params.relabel, needs_embeddings=True
+        "relabel", params.relabel, has_listener=True
     )
     problems += check_label_quality(params.label_quality)
     problems += [
@@ -110,12 +110,14 @@ def _labels(params: Any) -> list[str]:
         for name in params.relabel
         if name in params.labels
     ]
-    for name, row in params.relabel.items():
-        if "feature" in row and row["feature"] not in params.embeddings:
-            rows = ", ".join(params.embeddings) or "there is none"
-            problems.append(
-                f"relabel.{name}.feature: is {row['feature']!r}, should be a row of embeddings: {rows}"
-            )
+    files = [f"data/features/{feature}.h5" for feature in params.embeddings]
+    problems += [
+        f"relabel.{name}.listener: is {row['listener']!r}, should be the file of a row of embeddings, "
+        f"{', '.join(files) or 'of which there is none'}, or a .csv of predictions"
+        for name, row in params.relabel.items()
+        if str(row.get("listener", ".csv")) not in files
+        and not str(row.get("listener", ".csv")).endswith(".csv")
+    ]
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")
     return problems

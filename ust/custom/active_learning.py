@@ -26,7 +26,8 @@ class ReviewState:
     embeddings : numpy.ndarray [shape=(clips, size)]
         Embeddings of the pretrained network.
     labels : numpy.ndarray [shape=(clips, labels)]
-        Share of annotators, in [0, 1], that marked the label as present. Valid where `labelled`.
+        Share of the annotators asked for the label, in [0, 1], that marked it as present; NaN if none was.
+        Valid where `labelled`.
     labelled : numpy.ndarray [shape=(clips,), bool]
         Whether a clip has been labelled.
     """
@@ -97,7 +98,7 @@ def select_disputed(state: ReviewState, count: int, seed: int) -> list[int]:
         Indices of the clips, by decreasing cross-entropy of labels and out-of-fold predictions.
     """
     p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
-    cross_entropy = -(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p)).sum(axis=1)
+    cross_entropy = -np.nansum(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p), axis=1)
     order = np.argsort(-np.where(state.labelled, cross_entropy, -1.0), kind="stable")
     return [int(index) for index in order[: min(count, int(state.labelled.sum()))]]
 
@@ -200,9 +201,9 @@ def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, d
     index_of = {name: index for index, name in enumerate(names)}
     if (folder / ANNOTATIONS).exists():
         table = collection.annotations()
-        for name, share in (
-            (table.set_index("audio_filename")[labels] == 1).groupby(level=0).mean().iterrows()
-        ):
+        present = table.set_index("audio_filename")[labels]
+        shares_of_clips = (present == 1).astype(float).where(present != -1).groupby(level=0).mean()
+        for name, share in shares_of_clips.iterrows():
             if name in index_of:
                 labelled[index_of[name]] = True
                 shares[index_of[name]] = share

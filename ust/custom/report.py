@@ -73,7 +73,7 @@ def find_mistakes(
     Parameters
     ----------
     labels, predicted : pandas.DataFrame
-        Values in [0, 1] and probabilities, by clip and label.
+        Values in [0, 1], NaN where they are not known, and probabilities, by clip and label.
     thresholds : dict of str to float
     count : int
         Largest number of mistakes.
@@ -84,9 +84,10 @@ def find_mistakes(
         ``clip``, ``label``, ``kind`` ("false alarm" or "miss"), ``probability`` and ``threshold``.
     """
     mistakes: dict[str, dict[str, Any]] = {}
-    true = labels[list(thresholds)].to_numpy() > 0.5
+    values = labels[list(thresholds)].to_numpy()
+    true = values > 0.5
     p = predicted[list(thresholds)].to_numpy()
-    wrong = (p >= np.array(list(thresholds.values()))) != true
+    wrong = ((p >= np.array(list(thresholds.values()))) != true) & ~np.isnan(values)
     confidence = np.where(wrong, np.where(true, 1 - p, p), -1.0)
     names = list(thresholds)
     for place in np.argsort(-confidence, axis=None, kind="stable")[: wrong.sum()]:

@@ -188,12 +188,12 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the rule needs embeddings.
+        If the rule needs a listener.
     """
     rule, settings = read_rule(collection.folder / PARAMS, name)
-    if rule.needs_embeddings:
+    if rule.has_listener:
         raise UserError(
-            f"{collection.folder / PARAMS}: the rule of {name} needs embeddings; choose another rule"
+            f"{collection.folder / PARAMS}: the rule of {name} needs a listener; choose another rule"
         )
     annotations = collection.annotations()
     labels = rule.aggregate(annotations, collection.taxonomy, settings)
@@ -285,7 +285,7 @@ def learning_curve(
         ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
         levels that have positives).
     """
-    present, known = examples.targets > 0.5, ~np.isnan(examples.targets)
+    known, present = ~np.isnan(examples.targets), examples.targets > 0.5
     coarse = len(work.taxonomy.coarse)
     levels = [part for part in (slice(coarse), slice(coarse, None)) if present[:, part].any()]
 
@@ -295,8 +295,7 @@ def learning_curve(
         clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
         predicted = predict_out_of_fold(system, examples, decay, work, share=share, seed=seed)
         areas = [
-            average_precision_score(present[:, part][known[:, part]], predicted[:, part][known[:, part]])
-            for part in levels
+            average_precision_score(present[:, k][known[:, k]], predicted[:, k][known[:, k]]) for k in levels
         ]
         rows.append({"seed": seed, "clips": clips, "score": float(np.mean(areas)) if areas else 0.0})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])

@@ -1,7 +1,7 @@
 """Platt scaling of predicted probabilities, and the choice of decision thresholds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ class Calibration:
     Attributes
     ----------
     scale, shift : numpy.ndarray [shape=(labels,)]
+    prior_scale : numpy.ndarray [shape=(labels,)], optional
+        Weight of a second classifier's logit, which is added.
 
     References
     ----------
@@ -27,35 +29,40 @@ class Calibration:
 
     scale: np.ndarray
     shift: np.ndarray
+    prior_scale: np.ndarray | None = None
 
-    def __call__(self, predicted: np.ndarray) -> np.ndarray:
-        """Calibrate predicted probabilities [shape=(clips, labels)]."""
-        return _sigmoid(_logit(predicted) * self.scale + self.shift)
+    def __call__(self, predicted: np.ndarray, prior: np.ndarray | float = 0.0) -> np.ndarray:
+        """Calibrate predicted probabilities [shape=(clips, labels)], with a prior's logits."""
+        weight = 0.0 if self.prior_scale is None else self.prior_scale
+        return _sigmoid(_logit(predicted) * self.scale + self.shift + weight * prior)
 
     def select_labels(self, labels: Sequence[str], names: Sequence[str]) -> "Calibration":
         """Return the calibration of the labels in `names`; `labels` names this one's."""
         columns = [list(labels).index(name) for name in names]
-        return Calibration(self.scale[columns], self.shift[columns])
+        return Calibration(*(None if values is None else values[columns] for values in astuple(self)))
 
     def invert(self, calibrated: np.ndarray) -> np.ndarray:
         """Return the uncalibrated probabilities that give the calibrated ones."""
         return _sigmoid((_logit(calibrated) - self.shift) / self.scale)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Return scale and shift as lists, for JSON."""
-        return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
+        """Return the arrays as lists, for JSON."""
+        return {name: values.tolist() for name, values in asdict(self).items() if values is not None}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Calibration":
         """Build a calibration from the result of `to_dict`."""
-        return cls(np.array(content["scale"]), np.array(content["shift"]))
+        return cls(**{name: np.array(values) for name, values in content.items()})
 
 
-def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
+def fit_calibration(
+    predicted: np.ndarray, targets: np.ndarray, prior: np.ndarray | None = None
+) -> Calibration:
     """Fit Platt scaling by maximum likelihood on held-out predictions.
 
     All labels share one scale and one shift. Each label deviates from them by as much as its own clips
-    support (an L2 penalty on the deviations).
+    support (an L2 penalty on the deviations). With `prior` it is a logistic regression on two logits, whose
+    second weight is shared and deviates in the same way.
 
     Parameters
     ----------
@@ -63,28 +70,59 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
         Probabilities of clips that the network was not trained on, such as out-of-fold predictions.
     targets : numpy.ndarray [shape=(clips, labels)]
         From 0 to 1; NaN, which is left out, if a label is not known.
+    prior : numpy.ndarray [shape=(clips, labels)], optional
+        Logits of a classifier that was trained on other data.
     """
     from scipy.optimize import minimize  # slow to import: half a second for every training
 
-    z, y = _logit(predicted), np.asarray(targets, np.float64)
+    y = np.asarray(targets, np.float64)
     known, y = ~np.isnan(y), np.nan_to_num(y)
-    labels = z.shape[1]
+    terms = [_logit(predicted), np.ones(y.shape)] + ([] if prior is None else [np.asarray(prior, np.float64)])
+    x = np.stack(terms)  # (terms, clips, labels)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        scale, shift = parameters[0], parameters[1]
-        label_scale, label_shift = parameters[2 : 2 + labels], parameters[2 + labels :]
-        logits = z * (scale + label_scale) + shift + label_shift
+        shared, deviations = parameters[: len(x)], parameters[len(x) :].reshape(len(x), -1)
+        logits = (x * (shared[:, None] + deviations)[:, None]).sum(axis=0)
         value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
-        value += REGULARIZATION / 2 * (label_scale @ label_scale + label_shift @ label_shift)
-        error = known * (_sigmoid(logits) - y)
-        by_scale, by_shift = (error * z).sum(axis=0), error.sum(axis=0)
-        label_gradients = [by_scale + REGULARIZATION * label_scale, by_shift + REGULARIZATION * label_shift]
-        return value, np.concatenate([[by_scale.sum(), by_shift.sum()], *label_gradients])
+        value += REGULARIZATION / 2 * (deviations**2).sum()
+        gradient = (x * known * (_sigmoid(logits) - y)).sum(axis=1)
+        of_deviations = gradient + REGULARIZATION * deviations
+        return value, np.concatenate([gradient.sum(axis=1), of_deviations.ravel()])
 
-    start = np.concatenate([[1.0, 0.0], np.zeros(2 * labels)])
+    start = np.zeros(len(x) * (1 + y.shape[1]))
+    start[0] = 1.0
     solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    scale = np.maximum(solution[0] + solution[2 : 2 + labels], MIN_SCALE)
-    return Calibration(scale, solution[1] + solution[2 + labels :])
+    scale, shift, *weight = solution[: len(x), None] + solution[len(x) :].reshape(len(x), -1)
+    return Calibration(np.maximum(scale, MIN_SCALE), shift, *weight)
+
+
+def fit_combination(
+    predicted: np.ndarray, prior: np.ndarray, targets: np.ndarray, *, share: float
+) -> Calibration:
+    """Fit the weights of held-out predictions and of a prior, whose logits they are added to.
+
+    The weights are those of `fit_calibration`, averaged with a calibration of the prior alone. Folds that
+    keep sensors apart have the same recordings or sounds on both sides. They therefore favour the trained
+    classifier more than it deserves on other recordings; the average corrects for that.
+
+    Parameters
+    ----------
+    predicted : numpy.ndarray [shape=(clips, labels)]
+        Probabilities of clips that the classifier was not trained on.
+    prior : numpy.ndarray [shape=(clips, labels)]
+        Logits of a classifier that was trained on other data; a constant for a label without prior.
+    targets : numpy.ndarray [shape=(clips, labels)]
+        From 0 to 1.
+    share : float
+        Weight of the calibrated prior in the average, in [0, 1].
+    """
+    both, alone = fit_calibration(predicted, targets, prior), fit_calibration(_sigmoid(prior), targets)
+    shares = np.where(np.ptp(prior, axis=0) > 0, share, 0.0)
+    return Calibration(
+        (1 - shares) * both.scale,
+        (1 - shares) * both.shift + shares * alone.shift,
+        (1 - shares) * both.prior_scale + shares * alone.scale,
+    )
 
 
 def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, float]:

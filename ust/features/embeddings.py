@@ -9,21 +9,24 @@ from ust.features.store import ORIGINAL, open_features
 from ust.util.errors import UserError
 
 
-def read_embeddings(folder: Path | None, feature: str) -> pd.DataFrame:
+def read_embeddings(path: Path) -> pd.DataFrame:
     """Read the embedding of each original clip as one row, indexed by clip.
 
     A feature with one embedding per frame is reduced to the mean and maximum over frames.
+
+    Parameters
+    ----------
+    path : Path
+        Feature file; its stem is the feature's name.
 
     Raises
     ------
     UserError
         If the file is missing, or the feature is a spectrogram.
     """
-    if folder is None:
-        raise UserError(f"this label rule needs the feature {feature}: give the folder of the stages embed")
-    with open_features(folder / f"{feature}.h5", feature) as file:
+    with open_features(path, path.stem) as file:
         if "network" not in file.attributes:
-            raise UserError(f"{folder / feature}.h5: is a spectrogram; this label rule needs an embedding")
+            raise UserError(f"{path}: is a spectrogram; this label rule needs an embedding")
         rows = np.flatnonzero(file.variant == ORIGINAL)
         values = [_mean_over_frames(file[rows[[i]]][0].astype(np.float32)) for i in range(len(rows))]
         return pd.DataFrame(np.stack(values), index=file.clip[rows].astype(str))

@@ -15,6 +15,7 @@ from torch import nn
 from ust.models import (
     attention,
     audioset,
+    audioset_head,
     cnn,
     cnn9,
     cnn_mn,
@@ -33,6 +34,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "head": head.Head,
     "attention": attention.Attention,
     "audioset": audioset.AudioSet,
+    "audioset_head": audioset_head.AudioSetHead,
     "mobilenet": mobilenet.TaggingMobileNet,
     "cnn9": cnn9.CNN9,
     "mobilenetv2": mobilenetv2.MobileNetV2,

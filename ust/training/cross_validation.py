@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ust.evaluation.calibration import best_thresholds, fit_calibration
+from ust.evaluation.calibration import Calibration, best_thresholds, fit_calibration, fit_combination
 from ust.evaluation.predictions import write_predictions
 from ust.features.store import ORIGINAL
 from ust.models.examples import Examples, predict
@@ -99,6 +99,8 @@ def fold_metadata(
     *,
     folds: int,
     calibrate: bool,
+    prior: np.ndarray | None = None,
+    prior_share: float = 0.0,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
@@ -118,6 +120,11 @@ def fold_metadata(
         Number of folds of the predictions.
     calibrate : bool
         Whether to fit a calibration.
+    prior : numpy.ndarray [shape=(n, outputs)], optional
+        Logits of a classifier that the calibration combines with the predictions; see
+        `ust.evaluation.calibration.fit_combination`. It is then fitted on the variants, too.
+    prior_share : float
+        Share of the prior in the result.
 
     Returns
     -------
@@ -126,16 +133,24 @@ def fold_metadata(
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
-    clips, groups = examples.clips[original], examples.groups[original]
-    predictions, targets = predictions[original], examples.targets[original]
     metadata: dict[str, Any] = {}
     if calibrate:
-        metadata["calibration"] = fit_calibration(predictions, targets[:, columns]).to_dict()
-        uncalibrated, predictions = predictions, predictions.copy()
-        for rest, fold in group_folds(groups, folds):
-            predictions[fold] = fit_calibration(uncalibrated[rest], targets[rest][:, columns])(
-                uncalibrated[fold]
-            )
+        used = original if prior is None else np.ones_like(original)
+        uncalibrated, targets = predictions[used], examples.targets[used][:, columns]
+        logits = np.zeros_like(uncalibrated) if prior is None else prior[used]
+
+        def fit(rows: Any) -> Calibration:
+            if prior is None:
+                return fit_calibration(uncalibrated[rows], targets[rows])
+            return fit_combination(uncalibrated[rows], logits[rows], targets[rows], share=prior_share)
+
+        metadata["calibration"] = fit(slice(None)).to_dict()
+        predictions = predictions.copy()
+        calibrated = np.empty_like(uncalibrated)
+        for rest, fold in group_folds(examples.groups[used], folds):
+            calibrated[fold] = fit(rest)(uncalibrated[fold], logits[fold])
+        predictions[used] = calibrated
+    predictions, clips, targets = predictions[original], examples.clips[original], examples.targets[original]
     completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
     write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
     metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))

@@ -1,14 +1,18 @@
 """The trainer ``train_head``: heads on embeddings, with a weight decay chosen by cross-validation."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
+from ust.evaluation.calibration import Calibration
+from ust.models.audioset_head import AudioSetHead, complete_head_config
 from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
-from ust.models.examples import Examples, TensorExamples
+from ust.models.examples import Examples, TensorExamples, predict
 from ust.models.outputs import output_labels
 from ust.training.augmentation import select_outputs
 from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
@@ -16,7 +20,8 @@ from ust.training.context import TrainingContext, TrainingData
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
-from ust.util.config import Count, Positive, Weight
+from ust.util.config import Count, Positive, Section, Share, Weight
+from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
@@ -40,11 +45,18 @@ class HeadSettings(TrainingSettings):
     """Fit calibration and thresholds on the out-of-fold predictions."""
     mixup: Weight = 0.0
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
+    prior_share: Share = 0.4
+    """Share of the prior alone in the result of the architecture ``audioset_head``: see `fit_combination`."""
 
     @property
     def has_folds(self) -> bool:
         """Whether training needs cross-validation, to choose the weight decay or to calibrate."""
         return len(self.weight_decay) > 1 or self.calibrate
+
+    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that an ``audioset_head`` is calibrated; else raise ValueError."""
+        if isinstance(network, AudioSetHead.Config) and not self.calibrate:
+            raise ValueError("calibrate is false, should be true: it weighs the head and its prior")
 
 
 HeadSystem = System[FlatRow, HeadSettings]
@@ -55,23 +67,29 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
     Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
     the best out-of-fold score (mean of the levels) is used to train on all clips. Its out-of-fold predictions
-    also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
-    is only recorded for the learning curve.
+    also give the calibration and the thresholds. For the architecture ``audioset_head`` they weigh head and
+    prior instead, which becomes a part of the network. The network of the last epoch is saved; the validation
+    score is only recorded for the learning curve.
 
     Raises
     ------
     UserError
-        If the train clips have fewer sensors than folds, or the loss is no longer finite.
+        If the train clips have fewer sensors than folds, the loss is no longer finite, or ``classes`` of the
+        architecture ``audioset_head`` are wrong.
     """
     settings = system.training
     labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
+    prior = None
+    if system.row.architecture == "audioset_head":
+        system, prior = _prepare_prior(system, labels, train, context)
     metadata = context.metadata | {"epoch": settings.max_epochs, "outputs": system.row.outputs}
     decay = settings.weight_decay[0]
     if settings.has_folds:
         decay, predictions = choose_weight_decay(system, data.train, context)
         metadata |= fold_metadata(
-            predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate
-        )
+            predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate,
+            prior=prior, prior_share=settings.prior_share,
+        )  # fmt: skip
 
     def on_epoch(epoch: Epoch) -> None:
         context.callbacks.on_epoch("", epoch)
@@ -81,9 +99,24 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         train, system, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
         on_epoch=on_epoch, state=context.state(context.name, ""),
     )  # fmt: skip
+    if prior is not None:
+        network.combine(Calibration.from_dict(metadata.pop("calibration")))
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
     save_network(context.out, context.describe(system, network, labels, train, metadata))
     update_metadata(context.out, epochs=settings.max_epochs, converged=True)
+
+
+def _prepare_prior(
+    system: HeadSystem, labels: list[str], examples: Examples, context: TrainingContext
+) -> tuple[HeadSystem, np.ndarray]:
+    """Return the system with the AudioSet classes of its labels, and the prior's logits of the examples."""
+    try:
+        config = complete_head_config(system.network, context.taxonomy, labels)
+    except ValueError as error:
+        raise UserError(f"systems.{context.name}.{error}") from None
+    network = AudioSetHead(config, len(labels), examples.shapes).to(context.device)
+    logits = predict(network.prior, examples, batch_size=64, device=context.device)
+    return replace(system, network=config), logits
 
 
 def choose_weight_decay(
@@ -189,4 +222,4 @@ def _train(
     return network
 
 
-TRAINER = SystemTrainer(FlatRow, HeadSettings, fit_head, architectures=("head", "attention"))
+TRAINER = SystemTrainer(FlatRow, HeadSettings, fit_head, architectures=("head", "attention", "audioset_head"))

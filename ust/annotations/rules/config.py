@@ -58,10 +58,10 @@ def check_label_quality(section: LabelQuality) -> list[str]:
     """Return the problems of the rules in ``label_quality``."""
     problems = check_rules("label_quality.rules", section.rules)
     problems += [
-        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs embeddings; rules are "
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs a listener; rules are "
         "compared by the annotations alone: choose another one, and use this one as a row of relabel"
         for name, row in section.rules.items()
-        if row.get("rule") in RULES and RULES[row["rule"]].needs_embeddings
+        if row.get("rule") in RULES and RULES[row["rule"]].has_listener
     ]
     pooled_rows = [n for n, row in section.rules.items() if row.get("rule") == "pooled"]
     if section.annotators not in pooled_rows:
@@ -82,7 +82,7 @@ def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
     tables = {table: content.get(table) for table in ("labels", "relabel")}
     for table, rows in tables.items():
         if isinstance(rows, dict) and name in rows:
-            problems = check_rules(table, {name: rows[name]}, needs_embeddings=table == "relabel")
+            problems = check_rules(table, {name: rows[name]}, has_listener=table == "relabel")
             if problems:
                 raise parameter_error(path, problems)
             return _parse_rule(rows[name])
@@ -90,29 +90,29 @@ def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
     raise UserError(f"{path}: labels has no {name!r}; it has {', '.join(names) or 'none'}")
 
 
-def check_rules(section: str, rows: Mapping[str, Any], *, needs_embeddings: bool | None = None) -> list[str]:
+def check_rules(section: str, rows: Mapping[str, Any], *, has_listener: bool | None = None) -> list[str]:
     """Return the problems of a section's rules.
 
-    Rules of ``labels`` may not need embeddings and rules of ``relabel`` must: `needs_embeddings`, None where
+    Rules of ``labels`` may not have a listener and rules of ``relabel`` must: `has_listener`, None where
     both kinds are allowed.
     """
-    if needs_embeddings is None and section == "labels":
-        needs_embeddings = False
+    if has_listener is None and section == "labels":
+        has_listener = False
     return [
         problem
         for name, row in rows.items()
-        for problem in _check_rule(f"{section}.{name}", row, needs_embeddings)
+        for problem in _check_rule(f"{section}.{name}", row, has_listener)
     ]
 
 
-def _check_rule(path: str, row: Any, needs_embeddings: bool | None) -> list[str]:
+def _check_rule(path: str, row: Any, has_listener: bool | None) -> list[str]:
     """Return the problems of a row, whose dotted path is `path`."""
     if not isinstance(row, dict):
         return [f"{path}: is {row!r}, should be a mapping of a rule and its parameters"]
     if row.get("rule") not in list(RULES):
         return [f"{path}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}"]
-    if needs_embeddings is not None and RULES[row["rule"]].needs_embeddings != needs_embeddings:
-        needs, table = ("no embeddings", "labels") if needs_embeddings else ("embeddings", "relabel")
+    if has_listener is not None and RULES[row["rule"]].has_listener != has_listener:
+        needs, table = ("no listener", "labels") if has_listener else ("a listener", "relabel")
         return [f"{path}.rule: is {row['rule']!r}, which needs {needs}: make it a row of {table}"]
     kind = RULES[row["rule"]].settings
     try:

@@ -1,10 +1,11 @@
-"""Combine the volunteers' votes with the predictions of a classifier on embeddings.
+"""Combine the volunteers' votes with the predictions of a listener, which is a classifier.
 
-A ridge regression is trained on the posteriors of the rule ``pooled``; its out-of-fold predictions, with
-folds grouped by sensor, are Platt-scaled. Each prediction adds evidence to the votes: the log ratio of its
-odds to those of the label's prevalence. Platt scaling sets the weight of this evidence for each label, by how
-well the predictions agree with the votes. The classifier is then trained again on the resulting labels, until
-they converge or for at most three rounds. Only train clips are changed.
+The listener is a file of embeddings, on which the rule trains a classifier, or of predictions. The classifier
+is a ridge regression on the posteriors of the rule ``pooled``, and its predictions are out of fold, with
+folds grouped by sensor. Predictions are Platt-scaled to the posteriors. Each prediction adds evidence to the
+votes: the log ratio of its odds to those of the label's prevalence. Platt scaling sets the weight of this
+evidence for each label, by how well the predictions agree with the votes. All is repeated with the resulting
+labels, until they converge or for at most three rounds. Only train clips are changed.
 
 References
 ----------
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
-from ust.util.config import Name, Positive
+from ust.util.config import Positive
 from ust.util.errors import UserError
 
 TOLERANCE = 0.01  # stop when no label changes by more
@@ -31,47 +32,59 @@ LIMIT = 1e-4  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 class Relabel(Pooled):
     """Parameters of the rule: those of ``pooled`` and of the classifier."""
 
-    feature: Name
-    """Row of ``embeddings``; of several embeddings per clip, the mean and the maximum are used."""
+    listener: Annotated[str, Field(pattern=r"\.(h5|csv)$")]
+    """A feature file of embeddings, or a CSV file of predictions in the submission layout."""
     penalty: Positive = 1.0
-    """Penalty of the ridge regression, per dimension of the embedding."""
+    """Penalty of the ridge regression on embeddings, per dimension."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Cross-validation folds, which keep sensors apart."""
+    """Cross-validation folds of the regression, which keep sensors apart."""
     rounds: Annotated[int, Field(ge=1, le=3)] = 3
-    """How often the classifier is fitted to the labels and the labels are estimated again."""
+    """How often the listener is compared with the labels and the labels are estimated again."""
 
 
-def estimate_relabel(votes: Votes, settings: Relabel, embeddings: pd.DataFrame) -> np.ndarray:
+def estimate_relabel(
+    votes: Votes,
+    settings: Relabel,
+    *,
+    embeddings: pd.DataFrame | None = None,
+    predictions: pd.DataFrame | None = None,
+) -> np.ndarray:
     """Return label probabilities [shape=(clips, labels)].
+
+    Clips without a row in the table, or outside train, keep the probabilities of ``pooled``.
 
     Parameters
     ----------
     votes : Votes
     settings : Relabel
-    embeddings : pandas.DataFrame
-        One row per clip. Clips without embeddings, or outside train, keep the probabilities of ``pooled``.
+    embeddings : pandas.DataFrame, optional
+        One row per clip, indexed by clip.
+    predictions : pandas.DataFrame, optional
+        Used if there are no `embeddings`: probabilities by a classifier that was not trained on the votes on
+        the same clip. One row per clip, indexed by clip, and one column per label, coarse first.
 
     Raises
     ------
     UserError
-        If the train clips come from fewer sensors than there are folds.
+        If the train clips with embeddings come from fewer sensors than there are folds.
     """
+    table = predictions if embeddings is None else embeddings
     own, _, _ = fit_annotator_model(votes, settings)
     voted = combine_coarse(own, votes.taxonomy)
-    selected = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, embeddings.index.to_numpy(str)))
+    selected = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, table.index.to_numpy(str)))
     sensors = votes.sensors[selected]
-    if len(np.unique(sensors)) < settings.folds:
+    if embeddings is not None and len(np.unique(sensors)) < settings.folds:
         raise UserError(
             f"the train clips with embeddings are of {len(np.unique(sensors))} sensor(s), too few for "
             f"{settings.folds} folds; set folds lower"
         )
-    x = _standardise(embeddings.loc[votes.clips[selected]].to_numpy(np.float64))
+    values = table.loc[votes.clips[selected]].to_numpy(np.float64)
+    values = logit(values, LIMIT) if embeddings is None else _standardise(values)
     labels = voted[selected]
     for _ in range(settings.rounds):
         before = labels
-        evidence = _calibrate(_predict_out_of_fold(x, before, sensors, settings), before) - logit(
-            before.mean(0), LIMIT
-        )
+        scores = values if embeddings is None else _predict_out_of_fold(values, before, sensors, settings)
+        evidence = _calibrate(scores, before) - logit(before.mean(0), LIMIT)
         labels = sigmoid(logit(voted[selected], LIMIT) + evidence)
         if np.abs(labels - before).max() < TOLERANCE:
             break
@@ -113,4 +126,4 @@ def _calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits
 
 
-RULE = rule_from_estimate(Relabel, estimate_relabel, needs_embeddings=True)
+RULE = rule_from_estimate(Relabel, estimate_relabel, has_listener=True)
