@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ust.cli.console import parse_args, run_command
+from ust.evaluation.metrics import HEADLINES
 from ust.util.errors import UserError
 
 LEVELS = ("fine", "coarse")
-HEADLINES = ("micro_auprc", "micro_f1", "macro_auprc")
 HEADERS = ("micro AUPRC", "micro F1", "macro AUPRC")
 Metrics = dict[str, dict[str, dict[str, float]]]
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file
+from stages import DVC_TEMPORARY, PARAMS, WORKSPACE, duration_file, from_project
 from stages.preset import apply_changes
 from ust.cli.console import log, log_done, parse_args, progress, run_command
 
@@ -44,20 +44,26 @@ def name_with_seed(model: str, seed: int) -> str:
 
 def find_row(params: Mapping[str, Any], model: str) -> tuple[str, str]:
     """Return the table and the name of the row that trains a model such as "cnn/coarse"."""
+    from ust.util.errors import UserError
+
     name = model.partition("/")[0]
-    return next(table for table in TRAINED_BY if name in params[table]), name
+    for table in TRAINED_BY:
+        if name in params[table]:
+            return table, name
+    raise UserError(f"{PARAMS}: {model!r} should begin with a row of {', '.join(TRAINED_BY)}")
 
 
 def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters with one row per seed for each system of the leaderboard, and no other rows."""
+
     rows: dict[str, dict[str, Any]] = {table: {} for table in (*TRAINED_BY, "checkpoints")}
 
     def add(table: str, name: str, seed: int) -> None:
         row = dict(params[table][name])
-        for key in row.keys() & set(MODEL_KEYS):
+        for key in (key for key in MODEL_KEYS if key in row):
             add(*find_row(params, row[key]), seed)  # before this row: an ensemble follows its members
             row[key] = name_with_seed(row[key], seed)
-        if "seed" in params.get(row.get("trainer"), {}):
+        if row.get("trainer", "untrained") != "untrained":
             row["seed"] = seed
         rows[table][name_with_seed(name, seed)] = row
 
@@ -73,11 +79,11 @@ def training_stages(params: Mapping[str, Any], model: str) -> set[str]:
     """Return the stages that train a model, with those of the models that it consists of."""
     table, name = find_row(params, model)
     row = params[table][name]
-    parts = (training_stages(params, row[key]) for key in row.keys() & set(MODEL_KEYS))
+    parts = (training_stages(params, row[key]) for key in MODEL_KEYS if key in row)
     return {f"{TRAINED_BY[table]}@{name}"}.union(*parts)
 
 
-def prepare_workspace(work: Path, params: dict[str, Any]) -> None:
+def prepare_workspace(work: Path, params: Mapping[str, Any]) -> None:
     """Make a DVC project in which the project's pipeline runs with other parameters."""
     from ust.util.documents import write_yaml
     from ust.util.files import atomic_write
@@ -87,8 +93,10 @@ def prepare_workspace(work: Path, params: dict[str, Any]) -> None:
     for name in LINKS:
         if not (work / name).is_symlink():
             (work / name).symlink_to(Path("..", "..", name))
+    # DVC takes the dependency data.path relative to the workspace, the stages relative to the project.
+    data = params["data"] | {"path": str(from_project(params["data"]["path"]))}
     with atomic_write(work / PARAMS) as partial:
-        write_yaml(partial, params)
+        write_yaml(partial, {**params, "data": data})
 
 
 def run_pipeline(work: Path) -> None:

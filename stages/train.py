@@ -77,7 +77,8 @@ def key(
         "name": args.system,
         "system": system.to_dict(),
         "data": [digest(*parts) for parts in contents],
-        "files": [file_digest(path) for path in (args.taxonomy, *root, *pretrained)],
+        "files": [file_digest(path) for path in (args.taxonomy, *root)],
+        "pretrained": [file_digest(path) for path in pretrained],
         "compute": [threads, device, *parallel],
         "versions": versions("numpy", "scikit-learn", "torch"),
     }

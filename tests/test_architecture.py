@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_dependencies import direct_imports
+from imports import direct_imports
 
 ORDER = ("util", "audio", "annotations", "datasets", "features", "models", "evaluation", "training",
          "tagging", "archive", "reports", "custom", "cli")  # fmt: skip

@@ -1,5 +1,6 @@
 """The library as a package: built, installed apart from the project, and used from another folder."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -46,13 +47,14 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_a_wheel_holds_the_library_and_its_templates_and_nothing_else(wheel):
+def test_a_wheel_holds_the_library_with_its_templates_and_tables_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.jinja")}
-    assert len(templates) == 7
-    assert names == modules | templates
+    assert len(templates) == 9
+    tables = {"ust/annotations/audioset_classes.csv", "ust/annotations/audioset_labels.yaml"}
+    assert names == modules | templates | tables
 
 
 @pytest.fixture
@@ -97,6 +99,26 @@ def test_its_program_tags_from_another_folder(installed, project):
     found = pd.read_csv(folder / "elsewhere" / "tags.csv", index_col="audio_filename")
     wanted = pd.read_csv(project.path / "data/predictions/cnn.csv", index_col="audio_filename")
     pd.testing.assert_frame_equal(found, wanted, atol=2e-4)
+
+
+def test_its_program_tags_without_a_trained_system(installed, wav):
+    """As after `pip install`, with the file of published weights and nothing else."""
+    import torch
+
+    from ust.features.efficientat.weights import random_weights
+
+    folder, environment = installed
+    torch.save(random_weights(1, 0.1), folder / "weights.pt")
+    words = ["tag", wav(), "--checkpoint", folder / "weights.pt", "--format", "csv"]
+    done = subprocess.run(
+        [sys.executable, folder / "site" / "bin" / "ust", *words],
+        cwd=folder / "elsewhere", env=environment | {"UST_CACHE": str(folder / "cache")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(io.StringIO(done.stdout), index_col="audio_filename")
+    assert table.shape == (1, 37)
+    assert table.to_numpy().min() > 0
 
 
 def test_everything_it_imports_is_declared():

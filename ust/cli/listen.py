@@ -1,6 +1,6 @@
 """Tag live sound from standard input (raw samples) or a microphone.
 
-arecord -q -f S16_LE -r 44100 -t raw | ust listen --system S
+arecord -q -f S16_LE -r 44100 -t raw | ust listen
 
 Writes a line of CSV for each label that reaches the threshold, as soon as a window is complete.
 """

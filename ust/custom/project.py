@@ -15,8 +15,8 @@ from ust.util.files import atomic_write
 SYSTEM = "own"
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
 FEATURES, MODELS, PACKED, PREDICTIONS = "features", "models", "model", "predictions.csv"
-CURVE, REPORT, METRICS = "learning_curve.csv", "report.html", "metrics.json"
-DETAILS = "details.json"
+CURVE, REPORT = "learning_curve.csv", "report.html"
+METRICS, DETAILS = "metrics.json", "details.json"  # headline metrics, and all
 GITIGNORE = "/audio\n/report.html\n"
 
 

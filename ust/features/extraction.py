@@ -134,7 +134,7 @@ SOURCES = (
     "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
     "ust/features/mn_logmel.py", "ust/audio/containers.py",
     "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
-    "ust/util/fast_layers.py", "ust/util/seeding.py", "ust/util/winograd.py",
+    "ust/util/fast_layers.py", "ust/util/seeding.py",
 )  # fmt: skip
 
 log = logging.getLogger("ust")

@@ -40,13 +40,13 @@ class AudioSet(nn.Module):
         """Settings of the architecture."""
 
         classes: dict[str, list[str]] | None = None
-        """AudioSet classes of each label; null: those of ``ust/annotations/audioset_labels.yaml``."""
+        """AudioSet classes of each output; null for those of ust/annotations/audioset_labels.yaml."""
         typical: Weight = 0.5
-        """Share of a label's typical logit that is subtracted from its logit."""
+        """Share of a label's typical logit that is subtracted."""
         scale: Positive = 0.81
-        """Calibration of all labels together: factor of the logits."""
+        """Scale of the logits of all labels, for calibration."""
         shift: float = -0.86
-        """Calibration of all labels together: added to the scaled logits."""
+        """Shift of the logits of all labels, for calibration."""
 
         @property
         def description(self) -> str:

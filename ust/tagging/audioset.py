@@ -106,9 +106,9 @@ def _prepare(
     classifier = AudioSet(config, len(config.classes), shapes)
     # All that the folder's content depends on, so that another version of this code makes another folder.
     key = digest(
-        str(FORMAT), name, str(INFERENCE_OPTIONS), str(asdict(taxonomy)), str(config), str(extraction_config),
+        str(FORMAT), name, str(asdict(taxonomy)), str(config), str(extraction_config),
         file_digest(weights) if weights else f"seed {settings.seed}",
-        source_digest("ust/features/efficientat"),
+        source_digest("ust/features/efficientat", "ust/models/audioset.py", "ust/tagging/audioset.py"),
         *(tensor.numpy().tobytes() for tensor in classifier.state_dict().values()),
     )  # fmt: skip
     out = cache_folder() / "models" / f"{NAME}-{key[:16]}"
@@ -120,6 +120,7 @@ def _prepare(
         network = write_network(networks / NETWORK, NETWORK, settings, lambda path, **_: Path(path))
         metadata = {
             "architecture": config.description,
+            "epochs": 0,
             "versions": versions("numpy", "torch"),
             "taxonomy": asdict(taxonomy),
             "inputs": {"embedding": FEATURE},

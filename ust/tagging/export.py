@@ -219,6 +219,7 @@ def compare_with_pytorch(
 
 
 TEMPLATE, OWN_TEMPLATE = "model_card.md.jinja", "own_model_card.md.jinja"
+UNTRAINED_TEMPLATE = "untrained_model_card.md.jinja"
 
 
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
@@ -241,7 +242,8 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
     def constant(level: str) -> str:
         return f"{metrics['constant'][level]['micro_auprc']:.3f}" if metrics and level in metrics else "–"
 
-    path = Path(__file__).parent / TEMPLATE
+    untrained = content["metadata"].get("epochs") == 0
+    path = Path(__file__).parent / (UNTRAINED_TEMPLATE if untrained else TEMPLATE)
     return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -207,7 +207,7 @@ class Trainer:
     name: str
     device: torch.device
     monitor: Monitor | None = None
-    best: str | None = "highest"
+    best: Literal["highest", "lowest"] | None = "highest"
     stop_patience: int | None = None
     restore_best: bool = False
     augment: Augment | None = None

@@ -10,45 +10,26 @@ import torch
 from torch import nn
 
 from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d
-from ust.util.winograd import WinogradConv2d
-
-MIN_CHANNELS = 128  # with fewer input channels, rearranging Winograd's tiles costs more than it saves
-
-
-def _is_supported(layer: nn.Conv2d) -> bool:
-    """Return whether a convolution uses only the options that the faster layers support."""
-    return (
-        layer.groups == 1
-        and layer.dilation == (1, 1)
-        and layer.padding_mode == "zeros"
-        and isinstance(layer.padding, tuple)
-        and layer.bias is not None
-    )
 
 
 def _strided_conv(layer: nn.Conv2d) -> nn.Module | None:
     """Return a `StridedConv2d` without weights, or None if it does not fit."""
     shape = layer.kernel_size, layer.stride
-    if not _is_supported(layer) or layer.stride == (1, 1) or any(k % s for k, s in zip(*shape, strict=True)):
+    plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    supported = plain and isinstance(layer.padding, tuple) and layer.bias is not None
+    if not supported or layer.stride == (1, 1) or any(k % s for k, s in zip(*shape, strict=True)):
         return None
     return StridedConv2d(layer.in_channels, layer.out_channels, *shape, layer.padding)
-
-
-def _winograd_conv(layer: nn.Conv2d) -> nn.Module | None:
-    """Return a `WinogradConv2d` without weights, or None if it does not fit."""
-    shape = layer.kernel_size, layer.stride, layer.padding
-    fits = _is_supported(layer) and shape == ((3, 3), (1, 1), (1, 1)) and layer.in_channels >= MIN_CHANNELS
-    return WinogradConv2d(layer.in_channels, layer.out_channels) if fits else None
 
 
 def _bilinear(layer: nn.Bilinear) -> nn.Module:
     return Bilinear(layer.in1_features, layer.in2_features, layer.out_features)
 
 
-# By exact class of a layer, the functions that may replace it; the first that does not return None is used.
-REPLACEMENTS: dict[type[nn.Module], tuple[Callable[[nn.Module], nn.Module | None], ...]] = {
-    nn.Conv2d: (_strided_conv, _winograd_conv),
-    nn.Bilinear: (_bilinear,),
+# By exact class of a layer, the function that builds its replacement, or returns None to keep it.
+REPLACEMENTS: dict[type[nn.Module], Callable[[nn.Module], nn.Module | None]] = {
+    nn.Conv2d: _strided_conv,
+    nn.Bilinear: _bilinear,
 }
 
 
@@ -88,14 +69,16 @@ def _replace_layers(parent: nn.Module) -> None:
 
 def _replace_layer(layer: nn.Module) -> nn.Module:
     """Return the replacement of a layer with the layer's own parameters, or the layer itself."""
-    for make_layer in REPLACEMENTS.get(type(layer), ()):
-        with torch.device("meta"):  # skips the initialization, which would advance the random generator
-            faster = make_layer(layer)
-        if faster is not None:
-            for name, parameter in layer.named_parameters():
-                faster.register_parameter(name, parameter)
-            return faster.train(layer.training)
-    return layer
+    make_layer = REPLACEMENTS.get(type(layer))
+    if make_layer is None:
+        return layer
+    with torch.device("meta"):  # skips the initialization, which would advance the random generator
+        faster = make_layer(layer)
+    if faster is None:
+        return layer
+    for name, parameter in layer.named_parameters():
+        faster.register_parameter(name, parameter)
+    return faster.train(layer.training)
 
 
 def _fuse_block(block: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import ROOT
 
 from ust.custom.speech import SpeechFilter
 from ust.datasets.collection import Collection
@@ -13,8 +14,8 @@ from ust.features.efficientat.weights import EfficientAT
 from ust.features.registry import write_network
 from ust.util.errors import UserError
 
-RELEASED = Path(__file__).parents[2] / "shared" / "weights" / "mn04_as_mAP_432.pt"
-CHILDREN = Path(__file__).parents[2] / "shared" / "urban-audio" / "urbansound8k" / "fold1"
+RELEASED = ROOT.parent / "shared" / "weights" / "mn04_as_mAP_432.pt"
+CHILDREN = ROOT.parent / "shared" / "urban-audio" / "urbansound8k" / "fold1"
 
 
 def test_random_weights_hear_nobody(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,8 +42,9 @@ from ust.tagging import audioset as published_system
 from ust.tagging import export
 from ust.tagging.audioset import prepare_audioset
 from ust.tagging.tagger import Tagger
-from ust.training.config import system_model
-from ust.training.untrained import Untrained, UntrainedConfig, save_untrained
+from ust.training.config import System
+from ust.training.context import TrainingContext
+from ust.training.untrained import UntrainedRow, UntrainedSettings, save_untrained
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
 
@@ -172,16 +174,14 @@ def test_a_group_without_classes_has_no_probability():
 
 @pytest.mark.parametrize("outputs", ["all", "coarse"])
 def test_the_recipe_saves_a_system_without_training(tmp_path, taxonomy, outputs):
-    system = system_model(UntrainedConfig, "audioset", Untrained)(
-        recipe="untrained",
-        architecture="audioset",
-        features=["mn_windows"],
-        labels="majority",
-        outputs=outputs,
-    )
+    row = {"trainer": "untrained", "architecture": "audioset", "features": ["mn_windows"]}
+    row = UntrainedRow(**row, labels="majority", outputs=outputs)
+    system = System(row, AudioSet.Config(), UntrainedSettings())
     data = SimpleNamespace(train=SimpleNamespace(shapes=SHAPES))
-    about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": vars(taxonomy)}
-    context = SimpleNamespace(name="audioset", taxonomy=taxonomy, out=tmp_path / "out", metadata=about)
+    about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": asdict(taxonomy)}
+    context = TrainingContext(
+        "audioset", taxonomy, torch.device("cpu"), tmp_path / "out", tmp_path, about, None, None
+    )
     save_untrained(system, data, context)
     values = torch.from_numpy(np.random.default_rng(0).normal(-4, 3, (3, SHAPES["embedding"][0]))).float()
     found = load_system(tmp_path / "out")(embedding=values)
@@ -191,7 +191,7 @@ def test_the_recipe_saves_a_system_without_training(tmp_path, taxonomy, outputs)
     known = slice(None) if outputs == "all" else slice(0, 8)
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-5)
     assert found.shape == (3, 37)
-    bad = system.model_copy(update={"classes": {"1_engine": ["Motor"]}})
+    bad = System(row, AudioSet.Config(classes={"1_engine": ["Motor"]}), UntrainedSettings())
     with pytest.raises(
         UserError, match=r"systems\.audioset\.classes\.1_engine: AudioSet has no class 'Motor'"
     ):
@@ -353,6 +353,20 @@ def test_it_is_exported_as_a_graph(weights, tmp_path, noise):
     clips = [noise, 0.1 * np.sin(np.arange(10 * RATE) / 20).astype(np.float32), 0 * noise]
     found = export.compare_with_pytorch(tmp_path / "a.onnx", tagger, clips, threads=1)
     assert found.end_to_end < 1e-4
+
+
+def test_its_model_card_says_that_nothing_was_trained(weights):
+    metadata = Tagger.load("audioset", checkpoint=weights).system.metadata
+    content = {"size": 5e6, "opset": 20, "samples": 441_000, "sample_rate": RATE, "system": "audioset"}
+    card = export.model_card(
+        metrics=None, dataset=None, metadata=metadata, labels=metadata["taxonomy"],
+        features=metadata["features"], **content,
+    )  # fmt: skip
+    assert "It tags ten seconds of sound with 37 labels." in card
+    assert "Nothing was trained" in card
+    assert "Tompkins" not in card
+    assert "majority vote" not in card
+    assert "Trained with" not in card
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project import Project
 from sklearn.metrics import average_precision_score
-from test_rules import POOLED, crowd
+from volunteers import POOLED, crowd
 
 from ust.annotations.rules.votes import collect_votes
 from ust.evaluation.label_quality import (

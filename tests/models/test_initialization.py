@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from tiny import NETWORK
 from torch import nn
 
 from ust.features.efficientat.weights import random_weights
@@ -30,7 +29,8 @@ SHAPES = {
     "cnn9": {"logmel": (64, 640)},
     "mobilenetv2": {"logmel": (128, 862)},
 }
-SETTINGS = NETWORK | {"hidden_layers": 1, "hidden_size": 16, "dropout": 0.1, "width": 0.4, "windows": 0}
+SETTINGS = {"fusion": "concat", "vggish_scale": None, "conv_dropout": 0.5, "head_dropout": 0.2}
+SETTINGS |= {"hidden_layers": 1, "hidden_size": 16, "dropout": 0.1, "width": 0.4, "windows": 0}
 
 
 def config(architecture):

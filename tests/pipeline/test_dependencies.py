@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from imports import direct_imports
 from project import change_params, ran
 from ruamel.yaml import YAML
 
@@ -24,29 +25,6 @@ PARAMETERS = {"ust/util/config.py", "ust/annotations/rules/config.py", "ust/eval
 REGISTRIES = {"ust/*/registry.py", "ust/annotations/rules/registry.py"}
 UNDECLARED = COMMAND_LINE | FILES | PARAMETERS | REGISTRIES | {"*/__init__.py"}
 DECLARED = {"ust/cli/evaluate.py"}  # the stage evaluate, and `ust evaluate`
-
-
-def module_file(name: str, root: Path = ROOT) -> Path | None:
-    """The project's file of a dotted module name, None for other packages."""
-    path = root.joinpath(*name.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if name.split(".")[0] in ("ust", "stages") and candidate.is_file():
-            return candidate
-    return None
-
-
-def direct_imports(path: Path, root: Path = ROOT) -> set[Path]:
-    """The project's files that a file's import statements execute."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    # Importing a.b.c executes a and a.b, too.
-    names |= {".".join(name.split(".")[:i]) for name in names for i in range(1, name.count(".") + 1)}
-    return {file for file in (module_file(name, root) for name in names) if file}
 
 
 def is_undeclared(path: Path) -> bool:

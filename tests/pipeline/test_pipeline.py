@@ -166,7 +166,7 @@ TRAIN_OUTPUTS = ("{tmp}/m", "{tmp}/t.csv")
          "give --network, the folder of weights@v"),
         ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5", "--network", "{tmp}"],
          "weights@vggish"),
-        ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "the stage extract@logmel makes it"),
+        ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "extract@logmel or embed@logmel makes it"),
         ("train", ["forest", "data/features", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
         ("table", ["{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],
          "the stage evaluate makes it"),

@@ -24,8 +24,8 @@ from ust.util.errors import UserError
 STEP = """
 import sys, torch
 from torch import nn
-sys.path[:0] = [{tests!r}, {root!r}]
-from test_processes import gradients
+sys.path[:0] = {places!r}
+from test_distributed import gradients
 from ust.training import distributed
 distributed.init_process_group({count}, torch.device("cpu"))
 found = gradients({size}, synchronised={synchronised}, batch={batch})
@@ -81,8 +81,8 @@ def by_several(tmp_path, size, *, count=2, synchronised=True, batch=None):
     out = tmp_path / "found.pt"
     script = tmp_path / "step.py"
     values = {"size": size, "count": count, "synchronised": synchronised, "batch": batch}
-    places = {"tests": str(ROOT / "tests"), "root": str(ROOT), "out": str(out)}
-    script.write_text(STEP.format(**values, **places))
+    places = [str(Path(__file__).parent), str(ROOT / "tests"), str(ROOT)]
+    script.write_text(STEP.format(**values, places=places, out=str(out)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     done = subprocess.run([*command, str(count), script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from stages import from_project, leaderboard, preset, run_stage
 from ust.cli.parameters import check_params, check_params_content
 from ust.evaluation.evaluation import Evaluation
 from ust.reports.leaderboard import Entry, leaderboard_markdown, leaderboard_rows, recommend_system
+from ust.training.registry import section_names
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 
@@ -87,9 +88,10 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
         "first": "finetune_mn-5", "second": "windows_mn-5", "labels": "votes_audio"
     }  # fmt: skip
     assert "cnn-5" not in repeated["systems"]  # a row of params.yaml that the leaderboard does not compare
-    for name, row in repeated["systems"].items():
+    rows = params["systems"] | params["pretrained"]
+    for name, row in (repeated["systems"] | repeated["pretrained"]).items():
         system, _, seed = name.rpartition("-")
-        expected = params["systems"][system] | ({} if system == "audioset" else {"seed": int(seed)})
+        expected = rows[system] | ({} if system == "audioset" else {"seed": int(seed)})
         assert row == expected
     unchanged = params.keys() - {
         "leaderboard",
@@ -101,6 +103,12 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
         "checkpoints",
     }
     assert all(repeated[name] == params[name] for name in unchanged)
+
+
+def test_the_seed_of_a_section_that_leaves_it_out_is_set():
+    params = parameters("leaderboard.seeds=[5]")
+    del params["train"]["seed"]
+    assert leaderboard.repeat_over_seeds(params)["systems"]["cnn_mn-5"]["seed"] == 5
 
 
 def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
@@ -127,6 +135,13 @@ def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     }  # fmt: skip
 
 
+def test_a_root_that_is_no_system_is_named():
+    params = parameters("leaderboard.systems=[cnn_vggish_coarse, hierarchical]",
+                        "hierarchies.hierarchical.flat=forest/coarse")  # fmt: skip
+    with pytest.raises(UserError, match="'forest/coarse' should begin with a row of systems, hierarchies"):
+        leaderboard.repeat_over_seeds(params)
+
+
 @pytest.fixture
 def linked(tmp_path, monkeypatch):
     """A folder with links to the project's files, as working folder."""
@@ -147,9 +162,11 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
         """The parameter dependency of each training."""
         leaderboard.prepare_workspace(work, leaderboard.repeat_over_seeds(parameters(*changes)))
         with Repo(str(work)) as repo:
-            stages = [stage for stage in repo.index.stages if stage.name.startswith("train@")]
+            stages = [
+                stage for stage in repo.index.stages if stage.name.startswith(("train@", "train_pretr"))
+            ]
         return {
-            stage.name: dependency
+            stage.name.split("@")[1]: dependency
             for stage in stages
             for dependency in stage.deps
             if isinstance(dependency, ParamsDependency)
@@ -159,29 +176,29 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
     for dependency in before.values():
         dependency.save()
     params = parameters()
-    trainers = {
-        f"train@{name}-{seed}": params["systems"][name]["trainer"]
-        for name in params["systems"]
-        for seed in params["leaderboard"]["seeds"]
+    rows = params["systems"] | params["pretrained"]
+    trainers = {name: rows[name.rpartition("-")[0]]["trainer"] for name in before}
+    board = params["leaderboard"]
+    models = {params["checkpoints"][name]["model"].split("/")[0] for name in board["systems"]} - {
+        "ensemble_mn"
     }
-    assert before.keys() == {
-        name for name in trainers if not name.startswith(("train@cnn-", "train@cnn_vggish_"))
-    }
-    sections = {trainers[name] for name in before} - {"untrained"}
+    assert before.keys() == {f"{model}-{seed}" for model in models for seed in board["seeds"]}
+    sections = set(trainers.values()) - {"untrained"}
     assert {"train", "train_baseline", "train_head", "train_finetune", "train_augmented"} == sections
-    for trainer in sections:
-        trainings(f"{trainer}.max_epochs=77")
+    for section in sections:
+        trainings(f"{section}.max_epochs=77")
         stale = {name for name, dependency in before.items() if dependency.status()}
-        assert stale == {name for name in before if trainers[name] == trainer}
+        assert stale == {name for name in before if section in section_names(trainers[name])}
     trainings("leaderboard.seeds=[2019,1,2,3]")
     assert not any(dependency.status() for dependency in before.values())
 
 
 def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch):
-    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters())
+    leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters("data.path=../city"))
     monkeypatch.chdir(leaderboard.WORKSPACE)
-    assert from_project("../city") == linked.parent / "city"
-    assert check_params(Path("params.yaml"))["data"]["source"] == "synthetic"
+    assert from_project("../weights.pt") == linked.parent / "weights.pt"  # such as efficientat.checkpoint
+    path = check_params(Path("params.yaml"))["data"]["path"]  # DVC and the stage download read it
+    assert Path(path) == from_project(path) == linked.parent / "city"
 
 
 @pytest.mark.parametrize("stage", ["train@cnn-1", "../dvc.yaml:train@cnn-1"])

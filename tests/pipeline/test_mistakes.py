@@ -277,7 +277,7 @@ def test_outside_the_project(project, tmp_path, material, words, part):
     """Where neither parameters nor pipeline are: it says where to go, or what to name."""
     shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
     words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]
-    code, _, errors = run_stage("tag", words, tmp_path, project.environment)
+    code, _, errors = run_stage("tag", ["noise.wav", *words], tmp_path, project.environment)
     assert code == 1
     assert part in errors
     assert len(errors.splitlines()) == 1

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 from conftest import RATE, ROOT
+from pages import blocks, commands
 
-ELSEWHERE = "your-sounds.md"  # test_own.py runs its commands, in a folder with recordings
+ELSEWHERE = "your-sounds.md"  # test_project.py runs its commands, in a folder with recordings
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != ELSEWHERE)]
 # Pages whose commands train, export or tag again and again.
 LONG = (
@@ -41,24 +42,6 @@ NOT_RUN = {
     "dvc remote add": "needs a bucket",
     "pip install": "changes the environment",
 }
-
-
-def blocks(page, language):
-    """The fenced blocks of a page in a language."""
-    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def commands(page):
-    """The commands of a page, in order: of blocks of bash all lines, of plain ones those after a prompt."""
-    text = page.read_text("utf-8")
-    found = []
-    for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
-        lines = re.sub(r"\\\n\s*", "", block).splitlines()
-        if language == "bash":
-            found += [re.sub(r"\s+# .*", "", line).strip() for line in lines]
-        elif language == "":
-            found += [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    return [command for command in found if command and not command.startswith("#")]
 
 
 def runnable(page):

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import ROOT
+from pages import commands
 from project import Project, change_params
-from test_docs import commands
 
 import ust
 from ust.cli import program
