@@ -73,13 +73,6 @@ def scores(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of a level for several weightings of the clips.
 
-    Parameters
-    ----------
-    truth, predicted : numpy.ndarray [shape=(clips, labels)]
-        1 where a label is present, 0 where it is absent, -1 where it is not known; and probabilities.
-    thresholds : numpy.ndarray [shape=(labels,)]
-    weights : numpy.ndarray [shape=(weightings, clips)]
-
     Returns
     -------
     dict of str to numpy.ndarray
