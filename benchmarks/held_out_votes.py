@@ -4,10 +4,10 @@
     python -m benchmarks.held_out_votes ANNOTATIONS.csv TAXONOMY.yaml --growth 10 50
     python -m benchmarks.held_out_votes ANNOTATIONS.csv TAXONOMY.yaml --predictions output*.csv
 
-The rule is set by how well it ranks votes that it has not seen, and no ground truth is looked at. Of each
-clip one volunteer is held out, then another, until each has been; the posterior from the others is to rank
-the held-out votes: micro average precision of fine and of coarse labels. With predictions, the labels by
-votes, by predictions and by both are compared with the ground truth of the clips that have all three.
+The settings of ``pooled`` were chosen by votes alone. Each volunteer of a clip is held out in turn, and the
+posterior from the others ranks the votes of the held-out one: micro average precision of fine and of coarse
+labels. With predictions, the labels by votes, by predictions and by both are compared with the ground
+truth of the clips that have all three.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pathlib import Path
 from commands import run_python, run_stage, run_ust
 from conftest import ROOT
 from ruamel.yaml import YAML
+from struck import watch
 
 TINY = {
     "compute.threads": 1,  # the tests themselves run two at a time
@@ -82,7 +83,11 @@ class Project:
         return False
 
     def struck(self, action, number, part, stage, *words):
-        """Run a stage that is struck as `struck` says, a group of its own; exit code and output."""
+        """Run a stage that is struck as `struck` says; exit code and output. One to kill is a process."""
+        if action != "kill":
+            with watch(action, number, part):
+                code, out, err = run_stage(stage, words, self.path, self.environment)
+            return code, out + err
         command = (sys.executable, ROOT / "tests" / "struck.py", action, str(number), part, f"stages.{stage}")
         done = subprocess.run(
             [*command, *map(str, words)],
@@ -94,6 +99,12 @@ class Project:
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
+
+    def changes(self, part, stage, *words):
+        """How often a stage changes a file whose path has a part in it."""
+        with watch("count", 0, part) as seen:
+            self.stage(stage, *words)
+        return len(seen)
 
     def dvc(self, *words, code=0):
         return self.run("dvc", *words, code=code)

@@ -3,8 +3,8 @@
     python tests/struck.py ACTION NUMBER PART MODULE ARGUMENTS...
 
 Counted is each time that Python opens a file to write, makes, renames or removes one whose path has PART in
-it. ACTION is "kill": the process and all it started, before the NUMBERth of these; "remove": the folder of
-that file; or "count": say at the end how many there were.
+it. ACTION is "kill": the process and all it started, before the NUMBERth of these; or "remove": the folder of
+that file. With "count" they are only counted, by `watch` in the test process.
 """
 
 import os
@@ -12,18 +12,20 @@ import runpy
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+@contextmanager
 def watch(action, number, part):
-    """Count the changes from now on; the number so far is the list's length."""
-    seen, busy = [], []
+    """Count the changes, and strike; the number so far is the list's length."""
+    seen, ended = [], []
 
     def hook(event, args):
-        if busy:
+        if ended:
             return
         changes = event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & WRITING)
         if changes:
@@ -31,23 +33,21 @@ def watch(action, number, part):
             touched = [os.fsdecode(path) for path in paths if part in os.fsdecode(path)]
             seen.extend(touched[-1:])
             if touched and len(seen) == number:
-                busy.append(True)
                 if action == "kill":
                     os.killpg(0, signal.SIGKILL)
                 if action == "remove":
+                    ended.append(True)
                     shutil.rmtree(Path(touched[-1]).parent, ignore_errors=True)
-                busy.clear()
 
-    sys.addaudithook(hook)
-    return seen
+    sys.addaudithook(hook)  # which cannot be removed
+    try:
+        yield seen
+    finally:
+        ended.append(True)
 
 
 if __name__ == "__main__":
     action, number, part, module = sys.argv[1:5]
-    seen = watch(action, int(number), part)
     sys.argv = [module, *sys.argv[5:]]
-    try:
+    with watch(action, int(number), part):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:
-        if action == "count":
-            sys.stdout.write(f"changes: {len(seen)}\n")

@@ -42,6 +42,20 @@ def test_scores_of_a_level_are_scikit_learns():
     assert found["class_f1"][1] == pytest.approx(f1_score(truth[:, 1], predicted[:, 1] >= 0.8))
 
 
+def test_labels_that_are_not_known_do_not_count():
+    rng = np.random.default_rng(4)
+    truth, predicted = rng.integers(-1, 2, (60, 2)), rng.random((60, 2))
+    found = scores(truth, predicted, np.full(2, 0.4), np.ones((1, 60)))
+    for k in (0, 1):
+        known = truth[:, k] >= 0
+        wanted = average_precision_score(truth[known, k], predicted[known, k])
+        assert found["class_auprc"][0, k] == pytest.approx(wanted)
+        wanted = f1_score(truth[known, k], predicted[known, k] >= 0.4)
+        assert found["class_f1"][0, k] == pytest.approx(wanted)
+    known = truth >= 0
+    assert found["micro_auprc"][0] == pytest.approx(average_precision_score(truth[known], predicted[known]))
+
+
 def result(clips=60, recordings=12, seed=0):
     """A tagger of two classes, one predicted almost without error, and a third class that never occurs."""
     rng = np.random.default_rng(seed)
@@ -87,9 +101,9 @@ def test_the_bias_of_resampling_is_corrected():
 
 def test_mistakes_are_those_at_the_thresholds():
     clips = ["a", "b", "c"]
-    labels = pd.DataFrame({"x": [1, 0, 0], "y": [0, 0, 1]}, clips)
-    predicted = pd.DataFrame({"x": [0.55, 0.4, 0.1], "y": [0.35, 0.2, 0.3]}, clips)
-    found = find_mistakes(labels, predicted, {"x": 0.6, "y": 0.3}, 5)
+    labels = pd.DataFrame({"x": [1.0, 0, 0], "y": [0, 0, 1.0], "z": [np.nan] * 3}, clips)
+    predicted = pd.DataFrame({"x": [0.55, 0.4, 0.1], "y": [0.35, 0.2, 0.3], "z": [0.99] * 3}, clips)
+    found = find_mistakes(labels, predicted, {"x": 0.6, "y": 0.3, "z": 0.5}, 5)
     assert [(each["clip"], each["label"], each["kind"]) for each in found] == [("a", "x", "miss")]
     assert find_mistakes(labels, predicted, {"x": 0.5, "y": 0.3}, 5)[0]["kind"] == "false alarm"
     assert len(find_mistakes(labels, predicted, {"x": 0.6, "y": 0.1}, 1)) == 1

@@ -90,9 +90,7 @@ def leftovers(folder):
 
 def changes(work, stage, out):
     """How often a stage changes a file of its output."""
-    code, output = work.struck("count", 0, out, script(stage), *words(stage, out))
-    assert code == 0, output
-    return int(output.split("changes: ")[1].split()[0])
+    return work.changes(out, script(stage), *words(stage, out))
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", "train", "evaluate"))

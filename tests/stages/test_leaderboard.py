@@ -248,7 +248,8 @@ def test_a_run_on_a_tiny_city(tmp_path):
                "leaderboard.systems=[mlp_mn, linear_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
                "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
                "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
-    output = project.stage("leaderboard", *changes)
+    command = ("python", "-m", "stages.leaderboard", *changes)
+    output = project.run(*command)
     rows = [f"{name}-{seed}" for name in ("mlp_mn", "linear_mn") for seed in (1, 2)]
     assert {f"train@{row}" for row in rows} | {"ensemble@ensemble_mn-1", "ensemble@ensemble_mn-2"} <= ran(
         output
@@ -263,5 +264,5 @@ def test_a_run_on_a_tiny_city(tmp_path):
     assert rows["ensemble_mn"]["parameters"] == sum(row["parameters"] for row in members)
     assert (project.path / "leaderboard/board/cost.png").stat().st_size > 5000
     assert "Take " in (project.path / "leaderboard/board/table.md").read_text()
-    assert not ran(project.stage("leaderboard", *changes, "leaderboard.bootstrap=20"))
+    assert not ran(project.run(*command, "leaderboard.bootstrap=20"))
     assert not project.run("git", "status", "--short")

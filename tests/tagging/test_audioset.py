@@ -386,7 +386,7 @@ def project(weights, tmp_path):
 def test_a_new_project_has_classes_of_audioset(project):
     content = read_yaml(project / "params.yaml")
     assert content["audioset"]["classes"] == {
-        "1_tram": [], "2_church-bell": ["Church bell"], "3_voices": ["Speech"], "3-1_speech": ["Speech"]
+        "1_tram": [], "2_church bell": ["Church bell"], "3_voices": ["Speech"], "3-1_speech": ["Speech"]
     }  # fmt: skip
     text = (project / "params.yaml").read_text("utf-8")
     assert "    1_tram: []   # no name matches\n" in text
@@ -412,9 +412,9 @@ def test_a_project_tags_before_anything_is_labelled(project, weights, wav, noise
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[Church bell]", "[Bells]", "2_church-bell: AudioSet has no class 'Bells'; did you mean 'Bell'"),
+        ("[Church bell]", "[Bells]", "2_church bell: AudioSet has no class 'Bells'; did you mean 'Bell'"),
         ("1_tram: []", "1_trams: []", "1_trams: there is no such label"),
-        ("[Church bell]", "Church bell", "2_church-bell: is 'Church bell', should be a valid list"),
+        ("[Church bell]", "Church bell", "2_church bell: is 'Church bell', should be a valid list"),
     ],
 )
 def test_wrong_classes_of_a_project_are_named(project, old, new, message):

@@ -12,14 +12,6 @@ ANYONE, AGGREGATED = "said by anyone", "after aggregation"
 def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Count the clips with each label in each split, before and after aggregation.
 
-    Parameters
-    ----------
-    annotations : pandas.DataFrame
-        The table that `ust.annotations.annotations.read_annotations` returns.
-    labels : pandas.DataFrame
-        The table that `ust.annotations.labels.read_labels` returns; a soft label counts if above 0.5.
-    taxonomy : Taxonomy
-
     Returns
     -------
     pandas.DataFrame
@@ -46,12 +38,6 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
 
 def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Compute the agreement of volunteers on each label, over the clips that two or more of them annotated.
-
-    Parameters
-    ----------
-    annotations : pandas.DataFrame
-        The table that `ust.annotations.annotations.read_annotations` returns.
-    taxonomy : Taxonomy
 
     Returns
     -------

@@ -26,13 +26,7 @@ GROUND_TRUTH = 0  # annotator_id of the agreed labels; volunteers are positive, 
 
 
 def read_coarse_mode(params: Path) -> CoarseMode:
-    """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing.
-
-    Raises
-    ------
-    UserError
-        If it is neither ``from_fine`` nor ``as_given``.
-    """
+    """Return ``data.coarse`` of a parameter file, `FROM_FINE` where the file or the parameter is missing."""
     data = read_yaml(params).get("data") if params.exists() else None
     coarse = data.get("coarse", FROM_FINE) if isinstance(data, dict) else FROM_FINE
     if coarse not in get_args(CoarseMode):
@@ -117,30 +111,7 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
 def read_ground_truth(
     path: Path, taxonomy: Taxonomy, split: str, coarse: CoarseMode = FROM_FINE
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read the ground truth of a split, from an annotation file or from a file of ground truth only.
-
-    Parameters
-    ----------
-    path : Path
-        Layout of `read_annotations`, with two exceptions. If all fine columns are missing, only the coarse
-        level is read. If the column ``split`` is missing, all rows belong to `split`.
-    taxonomy : Taxonomy
-    split : str
-    coarse : {"from_fine", "as_given"}
-        See `read_annotations`.
-
-    Returns
-    -------
-    truth : pandas.DataFrame
-        See `select_ground_truth`.
-    unverified : list of str
-        Clips of the split without ground truth.
-
-    Raises
-    ------
-    UserError
-        See `read_annotations` and `select_ground_truth`.
-    """
+    """Read the ground truth of a split, from an annotation file or from a file of ground truth only."""
     table = _read_text(path)
     if "split" not in table.columns:
         table.insert(0, "split", split)
@@ -206,20 +177,7 @@ def sensor_by_clip(annotations: pd.DataFrame) -> dict[str, str]:
 
 
 def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where: Any) -> None:
-    """Check that every split that will be evaluated has ground truth.
-
-    Parameters
-    ----------
-    annotations : pandas.DataFrame
-    splits : iterable of str
-    where : Path or str
-        The annotation file, for the error message.
-
-    Raises
-    ------
-    UserError
-        Lists the splits without a row of annotator 0.
-    """
+    """Check that every split that will be evaluated has ground truth."""
     clips = annotations.groupby("split")["audio_filename"].nunique()
     verified = set(annotations.loc[annotations["annotator_id"] == GROUND_TRUTH, "split"])
     problems = [

@@ -174,18 +174,7 @@ def _similarity(letters: str, parts: list[str]) -> float:
 
 
 def check_classes(classes: Mapping[str, Iterable[str]]) -> None:
-    """Check that every class exists and that at least one label has one.
-
-    Parameters
-    ----------
-    classes : mapping of str to iterable of str
-        Names of AudioSet classes by label.
-
-    Raises
-    ------
-    ValueError
-        Naming a label with an unknown class, and the most similar class.
-    """
+    """Check that every class exists and that at least one label has one."""
     known = class_indices()
     for label, names in classes.items():
         for name in names:

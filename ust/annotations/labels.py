@@ -62,21 +62,7 @@ def scorable_clips(annotations: pd.DataFrame) -> pd.DataFrame:
 
 
 def mask_unasked(labels: pd.DataFrame, annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Replace the labels that no annotator of the clip was asked for by NaN.
-
-    Parameters
-    ----------
-    labels : pandas.DataFrame
-        Result of a rule, which gives such labels a value, too.
-    annotations : pandas.DataFrame
-        The table that `ust.annotations.annotations.read_annotations` returns.
-    taxonomy : Taxonomy
-
-    Returns
-    -------
-    pandas.DataFrame
-        A copy without the clips of which every label is NaN.
-    """
+    """Replace the labels that no annotator of the clip was asked for by NaN."""
     names = list(taxonomy.labels)
     asked = (annotations[names] != -1).groupby(annotations["audio_filename"]).any()
     asked = asked.loc[labels["audio_filename"]].to_numpy()

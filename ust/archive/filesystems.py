@@ -19,11 +19,6 @@ def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
 
     A path that exists on this machine is taken literally, even if its name looks like a URL or contains
     ``::``, which fsspec alone would take for a chain of file systems.
-
-    Raises
-    ------
-    UserError
-        If no installed driver opens the address.
     """
     exists = os.path.exists(address)  # noqa: PTH110 - Path.exists raises for names that are too long
     if exists or "://" not in address:
@@ -54,13 +49,7 @@ def is_local(fs: AbstractFileSystem) -> bool:
 
 @contextmanager
 def explain_errors(address: str) -> Iterator[None]:
-    """Turn errors of fsspec drivers into one-line messages that name the address.
-
-    Raises
-    ------
-    UserError
-        Instead of any other exception, except interrupts.
-    """
+    """Turn errors of fsspec drivers into one-line messages that name the address."""
     try:
         yield
     except UserError:

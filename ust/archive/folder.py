@@ -47,13 +47,7 @@ class Archive:
         return self.root if is_local(self.fs) else self.address
 
     def description(self) -> dict[str, Any] | None:
-        """Return what `create` wrote, or None if the archive does not exist yet.
-
-        Raises
-        ------
-        UserError
-            If the folder holds other files.
-        """
+        """Return what `create` wrote, or None if the archive does not exist yet."""
         with explain_errors(self.address):
             self.fs.invalidate_cache()
             if not self.exists() and self.fs.exists(self.root):
@@ -78,25 +72,6 @@ class Archive:
         Processes on any number of machines may call this at the same time. Each list is a new file, named
         after its first shard and created exclusively by one process; the other processes then check again
         which recordings are missing.
-
-        Parameters
-        ----------
-        recordings : pyarrow.Table
-            All recordings of the source, sorted.
-        shard_clips : int
-            Number of recordings per shard.
-
-        Returns
-        -------
-        new : int
-            Number of recordings that were appended.
-        gone : list of str
-            Paths that are listed but not among `recordings`.
-
-        Raises
-        ------
-        UserError
-            If the archive cannot be written to.
         """
         keys = _keys(recordings)
         for attempt in range(ATTEMPTS):
@@ -184,13 +159,7 @@ class Archive:
         return f"{kind}/{shard:05}.parquet"
 
     def dataset(self, kind: str) -> pyarrow.dataset.Dataset:
-        """Return the files of one kind of all finished shards as a dataset that is read lazily.
-
-        Raises
-        ------
-        UserError
-            If no shard is finished.
-        """
+        """Return the files of one kind of all finished shards as a dataset that is read lazily."""
         paths = [self._path(self.shard_file(kind, shard)) for shard in sorted(self.finished_shards())]
         if not paths:
             raise UserError(f"{self.address}: no shard is finished; tag the archive first")

@@ -65,22 +65,6 @@ def parse_condition(
 ) -> Condition:
     """Parse a condition such as ``siren > 0.8 and not (dog or music >= 0.5) and hour < 6``.
 
-    Parameters
-    ----------
-    text : str
-        An SQL expression. A label may be abbreviated to a part that is unique among the labels, in double
-        quotes if it contains spaces. A label without a comparison means that its threshold is reached.
-    labels : sequence of str
-        The labels of the archive.
-    thresholds : mapping of str to float, optional
-        By label; by default 0.5.
-
-    Raises
-    ------
-    UserError
-        If DuckDB cannot parse the condition, a label or column is unknown, or a label is compared with a
-        number that is no probability.
-
     Examples
     --------
     >>> parse_condition("siren and hour < 6", ["5-3_siren"], {"5-3_siren": 0.7}).sql
@@ -139,11 +123,6 @@ def parse_condition(
 def find_label(text: str, labels: Sequence[str]) -> str:
     """Return the one label that equals or contains a text, ignoring case and punctuation.
 
-    Raises
-    ------
-    UserError
-        If no label matches, or several do.
-
     Examples
     --------
     >>> find_label("siren", ["5_alert-signal", "5-3_siren"])
@@ -170,29 +149,6 @@ def run_query(
     """Count the windows and events that match a condition, and list the best matching windows.
 
     An event is a section of a recording in which consecutive windows match.
-
-    Parameters
-    ----------
-    archive : Archive
-    condition : Condition
-    by : sequence of str
-        Keys of `GROUPINGS` to count by; one total count if empty.
-    top : int
-        Number of windows to list.
-
-    Returns
-    -------
-    counts : pandas.DataFrame
-        `by`, ``windows`` (number tagged), ``matching`` (number that match), ``share``, ``hours`` (tagged),
-        ``events`` (counted where they begin), ``minutes`` (duration of the events), ``events_per_hour``.
-    windows : pandas.DataFrame
-        ``path``, ``start``, ``duration``, ``sensor``, ``time`` and the labels of the condition, sorted by
-        the first label, highest probability first.
-
-    Raises
-    ------
-    UserError
-        If `by` has an unknown name, or no shard is finished.
     """
     unknown = [name for name in by if name not in GROUPINGS]
     if unknown:
@@ -222,7 +178,6 @@ class Overview:
 
     Attributes
     ----------
-    recordings, sensors : int
     hours : float
         Duration of the tagged sound.
     first, last : pandas.Timestamp or None
@@ -250,23 +205,7 @@ class Overview:
 def summarize(
     archive: Archive, labels: Sequence[str], thresholds: Mapping[str, float] | None = None, *, top: int = 3
 ) -> Overview:
-    """Summarize an archive: its size, its most frequent labels, when they occur and where they are clearest.
-
-    Parameters
-    ----------
-    archive : Archive
-    labels : sequence of str
-        The labels of the archive.
-    thresholds : mapping of str to float, optional
-        By label; by default 0.5.
-    top : int
-        Number of the clearest windows to list for each label.
-
-    Raises
-    ------
-    UserError
-        If no shard is finished.
-    """
+    """Summarize an archive: size, most frequent labels, when they occur and where they are clearest."""
     hits = [_reaches(label, thresholds) for label in labels]
     with _open(archive) as database:
         fields = "path := path, start := start, duration := duration, sensor := sensor, time := time"

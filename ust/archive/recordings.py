@@ -31,23 +31,11 @@ log = logging.getLogger("ust")
 def find_recordings(source: str) -> pa.Table:
     """List the recordings to tag, sorted by path and start.
 
-    Parameters
-    ----------
-    source : str
-        A folder, a pattern such as ``s3://bucket/2024/**/*.flac``, or a manifest: a CSV or Parquet file with
-        a column ``path`` (relative to the manifest, or an address) and optional columns ``start`` and
-        ``duration`` (section to tag, in seconds), ``sensor``, and ``time`` (start of the recording).
-
     Returns
     -------
     pyarrow.Table
         With the columns of `SCHEMA`; unknown values are null. ``time`` is in UTC. Without a manifest, it is
         parsed from the file name (20240131_235959), and ``sensor`` is the name of the parent folder.
-
-    Raises
-    ------
-    UserError
-        If the address cannot be opened, or a manifest has wrong columns or values.
     """
     with explain_errors(source):
         fs, path = filesystem(source)

@@ -85,11 +85,6 @@ def tag_shard(job: ShardJob, shard: int) -> ShardResult:
 
     A recording that cannot be read becomes a row of the failures; all others are tagged. Every machine uses
     one thread, since the number of threads changes the order of sums and thereby the last bits.
-
-    Raises
-    ------
-    UserError
-        If the model or the archive cannot be used.
     """
     prepare_device(device="cpu", threads=1)
     archive, tagger = Archive(job.archive), _tagger(job)

@@ -25,19 +25,6 @@ def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]
     day first unless a name proves the month first. A minus and four digits are an offset from UTC unless a
     name proves that they are a counter. Eight decimal digits are Unix seconds only beside hexadecimal names.
 
-    Parameters
-    ----------
-    names : sequence of str
-        File names without folders.
-
-    Returns
-    -------
-    times : list of datetime or None
-        In UTC, without a time zone. A time without an offset is returned unchanged; None for names without
-        a time.
-    known : list of bool
-        Whether the name states the offset from UTC.
-
     Examples
     --------
     >>> (time,), _ = read_times(["20240131T085526+0100.wav"])

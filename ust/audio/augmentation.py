@@ -272,7 +272,6 @@ class PlannedVariant:
         Name of the variant and of its random stream.
     settings : dict
         Keyword arguments of the method.
-    seed : int
     """
 
     clip: str
@@ -315,20 +314,6 @@ def augment(
     seed: int,
 ) -> np.ndarray:
     """Generate one variant of a clip.
-
-    Parameters
-    ----------
-    samples : numpy.ndarray [shape=(n,)]
-        Mono; full scale is ±1.
-    sample_rate : int
-        Hz.
-    method : str
-        A key of `METHODS`.
-    variant, clip : str
-        Name the random stream, together with `seed`.
-    settings : mapping
-        Keyword arguments of the method.
-    seed : int
 
     Returns
     -------

@@ -136,21 +136,7 @@ class PatchedFile(io.RawIOBase):
 
 
 def inspect_header(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
-    """Compare the length that a file declares with its content.
-
-    Parameters
-    ----------
-    raw : file object
-        Open for reading bytes, and seekable.
-    size : int
-        Size of the file in bytes.
-
-    Returns
-    -------
-    length : DeclaredLength
-    patch : Patch or None
-        The bytes that libsndfile should read instead of the file's own.
-    """
+    """Compare the length that a file declares with its content."""
     raw.seek(0)
     head = raw.read(12)
     if head[:4] in CONTAINERS:

@@ -47,7 +47,6 @@ class AudioFile:
         Name of the file in messages.
     sample_rate : int
         Hz.
-    channels : int
     position : int
         Frames read so far.
     """
@@ -107,20 +106,10 @@ class AudioFile:
 
         Memory grows with the decoded samples, not with the declared length.
 
-        Parameters
-        ----------
-        frames : int
-            The maximum number to read.
-
         Returns
         -------
         numpy.ndarray [shape=(n,), float32]
             Full scale is ±1. Shorter than `frames` at the end of the file, empty after it.
-
-        Raises
-        ------
-        BadAudio
-            If the file cannot be decoded, or samples are not finite.
         """
         parts = []
         while frames > 0 and not self._ended:
@@ -190,23 +179,6 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
 
     The format is detected from the content, not from the file's name. Incomplete and unfinished files are
     read as far as possible (see `AudioFile.warning`).
-
-    Parameters
-    ----------
-    source : Path or file object
-        A file object must be seekable and open for reading bytes; it is not closed.
-    name : str, optional
-        Name of the file in messages; by default the path.
-
-    Yields
-    ------
-    AudioFile
-
-    Raises
-    ------
-    BadAudio
-        If the file cannot be opened, or its header declares a sample rate outside 1 kHz to 1 MHz or more than
-        64 channels.
 
     Examples
     --------

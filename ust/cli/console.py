@@ -66,21 +66,6 @@ def parse_args(
     """Parse the command line, with the options that all commands share: -v and -q.
 
     The environment variable UST_LOG (quiet or verbose) has the same effect, for stages run by `dvc repro`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    writes : sequence of str
-        Names of the arguments that are output files.
-    replaces : sequence of str
-        Names of the arguments that are output folders; they add the option --force.
-    argv : sequence of str, optional
-        Arguments to parse; by default those of the process.
-
-    Raises
-    ------
-    UserError
-        If the arguments are invalid, or an output would overwrite an input or another output.
     """
 
     def error(message: str) -> None:
@@ -132,13 +117,7 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Parse the option --shard, such as "3/16", into shard number and number of shards; None stays None.
-
-    Raises
-    ------
-    UserError
-        If the option does not have that form.
-    """
+    """Parse the option --shard, such as "3/16", into shard number and number of shards; None stays None."""
     if text is None:
         return None
     first, slash, count = text.partition("/")
@@ -184,13 +163,7 @@ def missing_package(module: str) -> str:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run the main function of a command; report errors the user can fix as one message and exit code 1.
-
-    Raises
-    ------
-    SystemExit
-        Always: 0 on success, 1 on a `UserError` or an operating-system error, 130 on Ctrl-C.
-    """
+    """Run the main function of a command; report errors the user can fix as one message and exit code 1."""
     escape_output()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for noisy in ("numba", "h5py", "absl", "matplotlib"):

@@ -187,13 +187,7 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
 
 
 def assign_groups(annotations: "list[Annotation]", pattern: str) -> "list[Annotation]":
-    """Set the group of each annotation to the part of the recording's name that a pattern matches.
-
-    Raises
-    ------
-    UserError
-        If the pattern is not a regular expression, or does not match a name.
-    """
+    """Set the group of each annotation to the part of the recording's name that a pattern matches."""
     try:
         expression = re.compile(nfc(pattern))
     except re.error as error:
@@ -208,13 +202,7 @@ def assign_groups(annotations: "list[Annotation]", pattern: str) -> "list[Annota
 
 
 def parse_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Parse options of the form "label=species" into a mapping.
-
-    Raises
-    ------
-    UserError
-        If an option does not have that form.
-    """
+    """Parse options of the form "label=species" into a mapping."""
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 INTRODUCTION = """# Parameters
 
@@ -67,7 +66,7 @@ def _rows(kind: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _rows(field.annotation, f"{name}.")
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
-        shown = "" if default is PydanticUndefined else f"`{_yaml(default)}`"
+        shown = "" if field.is_required() else f"`{_yaml(default)}`"
         meaning = " ".join((field.description or "").replace("``", "`").split())
         yield f"| `{name}` | {_describe(field)} | {shown} | {meaning} |"
 

@@ -47,13 +47,7 @@ SECTIONS: dict[str, Any] = {
 
 
 def check_params(path: Path) -> dict[str, Any]:
-    """Check a parameter file and give its content.
-
-    Raises
-    ------
-    UserError
-        Naming every wrong parameter in full, what was given and what is allowed.
-    """
+    """Check a parameter file and give its content."""
     content = read_yaml(path)
     check_params_content(path, content)
     return content

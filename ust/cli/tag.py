@@ -144,11 +144,6 @@ def collect_recordings(paths: Iterable[Path]) -> dict[str, Path]:
 
     The name of a recording is its path relative to the given folder, or its file name. If two names would be
     equal, all names are paths relative to the common parent of the arguments.
-
-    Raises
-    ------
-    UserError
-        If a folder has no recordings, or two names are still equal.
     """
     from ust.audio.suffixes import list_recordings
     from ust.util.names import printable

@@ -107,13 +107,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
 
 
 def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any]) -> None:
-    """Check that an existing archive has the same source, system and settings as this command.
-
-    Raises
-    ------
-    UserError
-        If one of them differs.
-    """
+    """Check that an existing archive has the same source, system and settings as this command."""
     from ust.archive.filesystems import absolute
 
     existing = existing | {"source": absolute(existing["source"])}  # relative in older archives

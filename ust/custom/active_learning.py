@@ -26,7 +26,8 @@ class ReviewState:
     embeddings : numpy.ndarray [shape=(clips, size)]
         Embeddings of the pretrained network.
     labels : numpy.ndarray [shape=(clips, labels)]
-        Share of annotators, in [0, 1], that marked the label as present. Valid where `labelled`.
+        Share of the annotators asked for the label, in [0, 1], that marked it as present; NaN if none was.
+        Valid where `labelled`.
     labelled : numpy.ndarray [shape=(clips,), bool]
         Whether a clip has been labelled.
     """
@@ -42,19 +43,6 @@ def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
 
     Clips are selected greedily by the sum of the entropies of their labels, multiplied by the cosine distance
     of the embedding to the nearest labelled or selected clip.
-
-    Parameters
-    ----------
-    state : ReviewState
-    count : int
-        Largest number of clips.
-    seed : int
-        Unused; the selection is deterministic.
-
-    Returns
-    -------
-    list of int
-        Indices of the clips, the most useful first.
 
     References
     ----------
@@ -81,43 +69,15 @@ def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
 
 
 def select_disputed(state: ReviewState, count: int, seed: int) -> list[int]:
-    """Select labelled clips whose labels contradict the predictions most: likely errors of either.
-
-    Parameters
-    ----------
-    state : ReviewState
-    count : int
-        Largest number of clips.
-    seed : int
-        Unused; the selection is deterministic.
-
-    Returns
-    -------
-    list of int
-        Indices of the clips, by decreasing cross-entropy of labels and out-of-fold predictions.
-    """
+    """Select labelled clips whose labels contradict the predictions most: likely errors of either."""
     p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
-    cross_entropy = -(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p)).sum(axis=1)
+    cross_entropy = -np.nansum(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p), axis=1)
     order = np.argsort(-np.where(state.labelled, cross_entropy, -1.0), kind="stable")
     return [int(index) for index in order[: min(count, int(state.labelled.sum()))]]
 
 
 def select_random(state: ReviewState, count: int, seed: int) -> list[int]:
-    """Select unlabelled clips at random.
-
-    Parameters
-    ----------
-    state : ReviewState
-    count : int
-        Largest number of clips.
-    seed : int
-        Seed of the random selection.
-
-    Returns
-    -------
-    list of int
-        Indices of the clips.
-    """
+    """Select unlabelled clips at random."""
     candidates = np.flatnonzero(~state.labelled)
     return [int(index) for index in random_stream(seed, "review").permutation(candidates)[:count]]
 
@@ -178,20 +138,6 @@ def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, d
 
     Before the first training all predictions are 0.5 and all embeddings equal. Clips imported after the
     training get the mean predictions and embeddings of the others.
-
-    Parameters
-    ----------
-    collection : Collection
-        The user's clips.
-
-    Returns
-    -------
-    names : list of str
-        Names of the clips.
-    state : ReviewState
-        Arrays in the order of `names`.
-    predictions : dict of str to dict of str to float
-        Probabilities by clip and label, of the clips that the tagger has predicted.
     """
     folder, labels = collection.folder, list(collection.taxonomy.labels)
     names = list(collection.clips().index)
@@ -200,9 +146,9 @@ def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, d
     index_of = {name: index for index, name in enumerate(names)}
     if (folder / ANNOTATIONS).exists():
         table = collection.annotations()
-        for name, share in (
-            (table.set_index("audio_filename")[labels] == 1).groupby(level=0).mean().iterrows()
-        ):
+        present = table.set_index("audio_filename")[labels]
+        shares_of_clips = (present == 1).astype(float).where(present != -1).groupby(level=0).mean()
+        for name, share in shares_of_clips.iterrows():
             if name in index_of:
                 labelled[index_of[name]] = True
                 shares[index_of[name]] = share

@@ -46,24 +46,21 @@ def compute_metrics(
         for level in evaluation.taxonomy.levels:
             labels = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
             thresholds = np.array([stored.get(label, 0.5) for label in labels])
-            truth, predicted, known = _known_cells(evaluation, level)
+            truth, predicted = evaluation.truth[level], evaluation.predicted[level]
             figures = scores(truth, predicted, thresholds, np.ones((1, len(truth))))
+            shares = (truth == 1).sum(axis=0) / np.maximum((truth >= 0).sum(axis=0), 1)
             headlines = {name: float(figures[name][0]) for name in ("micro_auprc", "macro_auprc", "micro_f1")}
             metrics[split][level] = headlines | {"calibration_error": calibration["ece"][level]}
             details["chance"][split][level] = {
-                "micro_auprc": float(truth.sum() / max(known.sum(), 1)),
-                "macro_auprc": float(
-                    (truth.sum(axis=0) / np.maximum(known.sum(axis=0), 1))[truth.any(axis=0)].mean()
-                )
-                if truth.any()
-                else 0.0,
+                "micro_auprc": float((truth == 1).sum() / max((truth >= 0).sum(), 1)),
+                "macro_auprc": float(shares[shares > 0].mean()) if shares.any() else 0.0,
             }
             details["ci95"][split][level] = _intervals(
                 evaluation, level, thresholds, headlines, count=bootstrap, seed=seed
             )
             for column, label in enumerate(labels):
                 details["labels"][names[label]][split] = {
-                    "positives": int(truth[:, column].sum()),
+                    "positives": int((truth[:, column] == 1).sum()),
                     "auprc": _number(figures["class_auprc"][0, column]),
                     "f1": _number(figures["class_f1"][0, column]),
                 }
@@ -76,12 +73,6 @@ def scores(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of a level for several weightings of the clips.
 
-    Parameters
-    ----------
-    truth, predicted : numpy.ndarray [shape=(clips, labels)]
-    thresholds : numpy.ndarray [shape=(labels,)]
-    weights : numpy.ndarray [shape=(weightings, clips)]
-
     Returns
     -------
     dict of str to numpy.ndarray
@@ -89,17 +80,17 @@ def scores(
         [shape=(weightings,)]; ``class_auprc`` and ``class_f1`` [shape=(weightings, labels)], NaN without
         positives.
     """
-    labels = truth.shape[1]
+    labels, known, present = truth.shape[1], truth >= 0, truth == 1
     areas = np.stack(
-        [average_precision(truth[:, k], predicted[:, k], weights) for k in range(labels)], axis=1
+        [average_precision(present[:, k], predicted[:, k], weights * known[:, k]) for k in range(labels)],
+        axis=1,
     )
-    positive = predicted >= thresholds
-    tp, either = weights @ (positive & truth), weights @ (positive.astype(int) + truth)
-    occurs = weights @ truth > 0
+    positive = (predicted >= thresholds) & known
+    tp, either = weights @ (positive & present), weights @ (positive.astype(int) + present)
+    occurs = weights @ present > 0
+    pooled = np.repeat(weights, labels, axis=1) * known.ravel()
     return {
-        "micro_auprc": average_precision(
-            truth.ravel(), predicted.ravel(), np.repeat(weights, labels, axis=1)
-        ),
+        "micro_auprc": average_precision(present.ravel(), predicted.ravel(), pooled),
         "macro_auprc": np.nansum(areas, axis=1) / np.maximum(occurs.sum(axis=1), 1),
         "micro_f1": 2 * tp.sum(axis=1) / np.maximum(either.sum(axis=1), 1),
         "class_auprc": areas,
@@ -142,8 +133,8 @@ def _intervals(
     seed: int,
 ) -> dict[str, list[float] | None]:
     """Resample recordings and return the interval of each figure, None with too few positives."""
-    truth, predicted, _ = _known_cells(evaluation, level)
-    if truth.sum() < MIN_POSITIVES:
+    truth, predicted = evaluation.truth[level], evaluation.predicted[level]
+    if (truth == 1).sum() < MIN_POSITIVES:
         return dict.fromkeys(figures)
     recordings, recording = np.unique(evaluation.sensors, return_inverse=True)
     rng = random_stream(seed, "bootstrap", "sensors")
@@ -175,15 +166,6 @@ def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | 
     bias, z = norm.ppf(below), norm.ppf(1 - tail)
     low, high = np.quantile(values, [norm.cdf(2 * bias - z), norm.cdf(2 * bias + z)])
     return [min(float(low), figure), max(float(high), figure)]
-
-
-def _known_cells(evaluation: Evaluation, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return truth, predictions and where the truth is known [shape=(clips, labels)].
-
-    Unknown labels count as absent and are ranked last, so that they change no metric.
-    """
-    known = ~np.isnan(evaluation.truth[level].astype(float))
-    return evaluation.truth[level] == 1, np.where(known, evaluation.predicted[level], -1.0), known
 
 
 def _number(value: float) -> float | None:

@@ -42,28 +42,6 @@ def create_project(
 
     The section ``audioset`` of params.yaml has the AudioSet classes that match the name of each label. They
     tag the collection until the project is trained.
-
-    Parameters
-    ----------
-    folder : Path
-        A new or empty folder.
-    taxonomy : dict
-        Content of the taxonomy file.
-    weights : str
-        Weights of the pretrained network, for the section ``efficientat``.
-    checkpoint : str, optional
-        File with these weights, relative to the folder.
-
-    Returns
-    -------
-    collection : Collection
-    classes : dict of str to list of str
-        The AudioSet classes of each label; none for labels that match no name.
-
-    Raises
-    ------
-    UserError
-        If the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not empty; name another folder")
@@ -91,12 +69,6 @@ def _scalar(name: str) -> str:
 
 
 def read_settings(folder: Path) -> tuple[ReportSettings, ComputeSettings]:
-    """Read the sections ``own`` and ``compute`` of params.yaml.
-
-    Raises
-    ------
-    UserError
-        If parameters are wrong; the message names each of them.
-    """
+    """Read the sections ``own`` and ``compute`` of params.yaml."""
     report, compute = read_sections(folder / PARAMS, own=ReportSettings, compute=ComputeSettings)
     return report, compute

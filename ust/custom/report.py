@@ -32,21 +32,7 @@ def render_report(
     details: dict[str, Any],
     mistakes: int,
 ) -> str:
-    """Render the report as one HTML file without external resources.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tagger.
-    collection : Collection
-        The clips.
-    result : TrainingResult
-        The trained tagger and its predictions.
-    metrics, details : dict
-        As `ust.custom.metrics.compute_metrics` returns them.
-    mistakes : int
-        Largest number of misclassified clips to show.
-    """
+    """Render the report as one HTML file without external resources."""
     fine = set(result.taxonomy.names[len(result.taxonomy.coarse) :])
     rows = [row | {"label": label, "fine": label in fine} for label, row in details["labels"].items()]
     return render_template(
@@ -68,25 +54,12 @@ def render_report(
 def find_mistakes(
     labels: pd.DataFrame, predicted: pd.DataFrame, thresholds: dict[str, float], count: int
 ) -> list[dict[str, Any]]:
-    """Return the most confident mistakes at the thresholds of the labels, at most one for each clip.
-
-    Parameters
-    ----------
-    labels, predicted : pandas.DataFrame
-        Values in [0, 1] and probabilities, by clip and label.
-    thresholds : dict of str to float
-    count : int
-        Largest number of mistakes.
-
-    Returns
-    -------
-    list of dict
-        ``clip``, ``label``, ``kind`` ("false alarm" or "miss"), ``probability`` and ``threshold``.
-    """
+    """Return the most confident mistakes at the thresholds of the labels, at most one for each clip."""
     mistakes: dict[str, dict[str, Any]] = {}
-    true = labels[list(thresholds)].to_numpy() > 0.5
+    values = labels[list(thresholds)].to_numpy()
+    true = values > 0.5
     p = predicted[list(thresholds)].to_numpy()
-    wrong = (p >= np.array(list(thresholds.values()))) != true
+    wrong = ((p >= np.array(list(thresholds.values()))) != true) & ~np.isnan(values)
     confidence = np.where(wrong, np.where(true, 1 - p, p), -1.0)
     names = list(thresholds)
     for place in np.argsort(-confidence, axis=None, kind="stable")[: wrong.sum()]:

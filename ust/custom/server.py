@@ -38,17 +38,6 @@ def create_app(
     for images and audio, in the URL. Pages of other sites can do neither. An answer is written to the disk
     before it is acknowledged (`Collection.upsert_annotations`).
 
-    Parameters
-    ----------
-    collection : Collection
-        The clips and their annotations.
-    queue : sequence of str
-        Names of the clips to review, in order.
-    predicted : mapping of str to mapping of str to float
-        Predicted probabilities by clip and label; may be empty.
-    token : str
-        Secret of this session.
-
     Examples
     --------
     >>> app = create_app(collection, ["a.flac"], {}, token="secret")  # doctest: +SKIP
@@ -173,26 +162,7 @@ def _read_answers(collection: Collection, annotator: str, known: set[str]) -> di
 
 
 def serve(app: Flask, port: int | None = None) -> Any:
-    """Create a server of the application on 127.0.0.1.
-
-    Parameters
-    ----------
-    app : Flask
-        The application.
-    port : int, optional
-        TCP port; 0 selects a free one. By default `DEFAULT_PORT`, or a free one if another server uses it. On
-        the same port a browser remembers the annotator's name.
-
-    Returns
-    -------
-    werkzeug.serving.BaseWSGIServer
-        With the methods ``serve_forever`` and ``shutdown``.
-
-    Raises
-    ------
-    UserError
-        If the port is in use or not allowed.
-    """
+    """Create a server of the application on 127.0.0.1."""
     import logging
 
     from werkzeug.serving import make_server

@@ -19,22 +19,7 @@ MIN_SECONDS = 0.1
 
 
 class SpeechFilter:
-    """Rejects clips with speech, by the AudioSet classes of EfficientAT's MobileNet.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder with the network's weights, as the stage weights@mn writes it.
-    weights : str
-        Name of the weights.
-    threshold : float
-        Probability of any class in `VOICES` from which a clip is rejected.
-
-    Raises
-    ------
-    UserError
-        If the weights are random.
-    """
+    """Rejects clips with speech, by the AudioSet classes of EfficientAT's MobileNet."""
 
     def __init__(self, folder: Path, weights: str, threshold: float) -> None:
         if weights == RANDOM:

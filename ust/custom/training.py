@@ -170,26 +170,7 @@ def train(
 
 
 def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
-    """Aggregate the annotations of each clip into one label vector.
-
-    Parameters
-    ----------
-    collection : Collection
-        The clips and their annotations.
-    name : str
-        Row of ``labels`` in the project's params.yaml.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by clip, labelled clips only: ``split`` and the value of each label, in [0, 1], or NaN if no
-        annotator was asked for it.
-
-    Raises
-    ------
-    UserError
-        If the rule needs a listener.
-    """
+    """Aggregate the annotations of each clip into one label vector."""
     rule, settings = read_rule(collection.folder / PARAMS, name)
     if rule.has_listener:
         raise UserError(
@@ -201,13 +182,7 @@ def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
 
 
 def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...]:
-    """Return the rows of the feature file: all clips, those without labels in the split `UNLABELLED`.
-
-    Raises
-    ------
-    UserError
-        If a clip's file is missing.
-    """
+    """Return the rows of the feature file: all clips, those without labels in the split `UNLABELLED`."""
     clips = collection.clips()
     missing = [name for name in clips.index if not collection.clip_path(name).is_file()]
     if missing:
@@ -264,28 +239,8 @@ def _evaluation(
 def learning_curve(
     system: HeadSystem, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
 ) -> pd.DataFrame:
-    """Score out-of-fold predictions of heads that are trained on a share of the recordings.
-
-    Parameters
-    ----------
-    system : System
-        Row of ``systems`` in params.yaml.
-    examples : Examples
-        Train clips, with targets of all labels.
-    decay : float
-        Weight decay.
-    work : TrainingContext
-        Where and on which device to train.
-    seeds : int
-        Number of random subsets for each share; with 0 the table is empty. All clips are one subset.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``seed``, ``clips`` (number of training clips of a fold), ``score`` (micro AUPRC, the mean over the
-        levels that have positives).
-    """
-    present, known = examples.targets > 0.5, ~np.isnan(examples.targets)
+    """Score out-of-fold predictions of heads that are trained on a share of the recordings."""
+    known, present = ~np.isnan(examples.targets), examples.targets > 0.5
     coarse = len(work.taxonomy.coarse)
     levels = [part for part in (slice(coarse), slice(coarse, None)) if present[:, part].any()]
 
@@ -295,8 +250,7 @@ def learning_curve(
         clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
         predicted = predict_out_of_fold(system, examples, decay, work, share=share, seed=seed)
         areas = [
-            average_precision_score(present[:, part][known[:, part]], predicted[:, part][known[:, part]])
-            for part in levels
+            average_precision_score(present[:, k][known[:, k]], predicted[:, k][known[:, k]]) for k in levels
         ]
         rows.append({"seed": seed, "clips": clips, "score": float(np.mean(areas)) if areas else 0.0})
     return pd.DataFrame(rows, columns=["seed", "clips", "score"])
@@ -307,16 +261,6 @@ def extrapolate_to_twice_the_clips(curve: pd.DataFrame) -> float | None:
 
     The error, 1 minus the mean score over the seeds, is assumed to fall as a power of the number of clips
     (Hestness et al., Deep Learning Scaling is Predictable, Empirically, 2017): a line in logarithms.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        As `learning_curve` returns it.
-
-    Returns
-    -------
-    float or None
-        None for an empty curve.
 
     Examples
     --------

@@ -36,29 +36,6 @@ def download_file(
 
     The file appears under its name only when it is complete. After a broken, stalled or refused connection
     or a wrong checksum, the download is retried up to `retries` times, with growing pauses.
-
-    Parameters
-    ----------
-    url : str
-    folder : Path
-        Created if missing.
-    name : str
-        File name in the folder.
-    checksum : str or None
-        Expected, such as "md5:c836…" or "sha256:0962…"; None if none is published.
-    retries : int
-    timeout : float
-        Seconds without data after which a connection counts as broken.
-
-    Raises
-    ------
-    UserError
-        If all tries failed, with the reason of the last failure.
-
-    Returns
-    -------
-    Path
-        The file in the folder.
     """
     registry = {name: checksum}
     downloads = pooch.create(
@@ -81,13 +58,7 @@ def download_file(
 
 
 def zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRIES) -> Mapping[str, str]:
-    """Return the checksum of every file of a Zenodo record, by file name.
-
-    Raises
-    ------
-    UserError
-        If the record cannot be downloaded or parsed.
-    """
+    """Return the checksum of every file of a Zenodo record, by file name."""
     url = f"{zenodo}/api/records/{record}"
     path = download_file(url, folder, name="record.json", checksum=None, retries=retries)
     try:
@@ -103,11 +74,6 @@ def unpack(archive: Path, target: Path) -> None:
 
     Only regular files and folders below the target are accepted. An absolute path, "..", a link or a device
     file in the archive stops the unpacking.
-
-    Raises
-    ------
-    UserError
-        If a member is refused or the archive is damaged; the target is then unchanged.
     """
     with atomic_folder(target, by="download") as folder:
         try:

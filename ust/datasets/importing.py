@@ -98,19 +98,7 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
 
 
 class LabelResolver:
-    """Maps class names of a label source to labels of a taxonomy.
-
-    Parameters
-    ----------
-    taxonomy : Taxonomy
-    renamed : mapping of str to str
-        Class by its name in the source; "" for a name that is none of the classes.
-
-    Raises
-    ------
-    UserError
-        If `renamed` has an unknown class.
-    """
+    """Maps class names of a label source to labels of a taxonomy."""
 
     def __init__(self, taxonomy: Taxonomy, renamed: Mapping[str, str]) -> None:
         self._labels: dict[str, list[str]] = {}
@@ -152,13 +140,6 @@ def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
 
     Such are the slices of one source: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``.
 
-    Returns
-    -------
-    pattern : str
-        For the part of a name before the first hyphen or underscore.
-    example : list of str
-        Two of the names that share it.
-
     Examples
     --------
     >>> related_names(["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"])
@@ -184,20 +165,6 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
     """Split groups of clips into train and validate, stratified by class.
 
     Groups are assigned in the order of their rarest class, each to the split that lacks most clips of it.
-
-    Parameters
-    ----------
-    counts : mapping of str to numpy.ndarray [shape=(classes,)]
-        Number of clips of each class, by group.
-    validate : float
-        Fraction of the clips for validate, in [0, 1).
-    seed : int
-        Seed of the order of groups with equal counts.
-
-    Returns
-    -------
-    dict of str to str
-        Split by group.
 
     References
     ----------

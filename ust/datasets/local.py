@@ -30,32 +30,6 @@ def link_dataset(
     """Link the files of a data set into another folder, without copying them.
 
     Every annotated clip is decoded once to check it.
-
-    Parameters
-    ----------
-    root : Path
-        Folder with ``annotations.csv`` and ``dcase-ust-taxonomy.yaml``.
-    target : Path
-        Empty folder for links to these two files and to ``audio/<split>/<audio_filename>``.
-    audio_roots : iterable of Path, optional
-        Folders with the audio, by default `root`. A clip may be in ``audio/<split>/``, ``<split>/`` (v1),
-        ``audio/`` (v2) or any folder below, and may have another audio format under the same stem.
-    coarse : {"from_fine", "as_given"}
-        See `ust.annotations.annotations.read_annotations`. The linked file is not changed.
-    skip_bad : bool
-        Skip clips that are missing, unusable or ambiguous, with their annotations, instead of raising an
-        error.
-    progress : Progress
-
-    Returns
-    -------
-    Summary
-
-    Raises
-    ------
-    UserError
-        If the annotations or the taxonomy are invalid. Unless `skip_bad`, also lists every missing or
-        unusable clip.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; data.path should name the folder with {ANNOTATIONS}")

@@ -118,29 +118,6 @@ def download(
     """Download and unpack the missing files of a release.
 
     The tables are downloaded and checked first, before any large archive.
-
-    Parameters
-    ----------
-    release : Release
-    folder : Path
-        Folder for this release only.
-    zenodo : str
-        Base URL, such as ``https://zenodo.org``.
-    scored : iterable of str
-        Splits that need ground truth.
-    retries : int
-        See `ust.datasets.download.download_file`.
-
-    Returns
-    -------
-    list of Path
-        The folders of the unpacked archives. Each archive is deleted when its folder is complete.
-
-    Raises
-    ------
-    UserError
-        If a file cannot be downloaded with the right checksum, a split to evaluate has no ground truth, or an
-        archive is refused.
     """
     names = (release.annotations, TAXONOMY, *release.archives)
     known = {name: f"md5:{md5}" for name, md5 in release.md5.items()}

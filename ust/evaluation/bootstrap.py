@@ -22,25 +22,7 @@ HIDDEN = np.int32(2**30)  # above every count
 
 
 def draw_resamples(sensors: np.ndarray, *, unit: str, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the clip indices of bootstrap resamples.
-
-    Parameters
-    ----------
-    sensors : numpy.ndarray [shape=(clips,)]
-        The sensor of each clip.
-    unit : {"clips", "sensors"}
-        Unit drawn with replacement. Clips of one sensor are not independent, so resampling whole sensors
-        gives the more honest intervals, but coarse ones where there are few sensors.
-    count : int
-        Number of resamples.
-    seed : int
-
-    Yields
-    ------
-    numpy.ndarray [shape=(n,), int64]
-        Clip indices. With "clips", n is the number of clips; with "sensors", it is the number of clips that
-        the drawn sensors have.
-    """
+    """Yield the clip indices of bootstrap resamples."""
     rng = random_stream(seed, "bootstrap", unit)
     if unit == "clips":
         for _ in range(count):
@@ -166,12 +148,7 @@ class _CountMaps:
         )
 
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return weighted true and false positives and false negatives [shape=(rows, resamples)].
-
-        Parameters
-        ----------
-        weights : numpy.ndarray [shape=(clips, resamples), int32]
-        """
+        """Return weighted true and false positives and false negatives [shape=(rows, resamples)]."""
         tp, fp, fn = (gain @ weights for gain in self.gains)
         if any(self.has_intermediate):
             hidden = HIDDEN * (self.predictions @ weights == 0)

@@ -104,17 +104,6 @@ def fit_combination(
     The weights are those of `fit_calibration`, averaged with a calibration of the prior alone. Folds that
     keep sensors apart have the same recordings or sounds on both sides. They therefore favour the trained
     classifier more than it deserves on other recordings; the average corrects for that.
-
-    Parameters
-    ----------
-    predicted : numpy.ndarray [shape=(clips, labels)]
-        Probabilities of clips that the classifier was not trained on.
-    prior : numpy.ndarray [shape=(clips, labels)]
-        Logits of a classifier that was trained on other data; a constant for a label without prior.
-    targets : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1.
-    share : float
-        Weight of the calibrated prior in the average, in [0, 1].
     """
     both, alone = fit_calibration(predicted, targets, prior), fit_calibration(_sigmoid(prior), targets)
     shares = np.where(np.ptp(prior, axis=0) > 0, share, 0.0)

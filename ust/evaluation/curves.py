@@ -15,23 +15,7 @@ NONE = "none"
 
 
 def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, pd.DataFrame]:
-    """Compute the tables of all plots, by file name.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    intervals : dict
-        Result of `Evaluation.intervals`.
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        For each level that the system predicts: ``<level>`` (threshold, recall, precision, f1;
-        micro-averaged), ``<level>_categories`` (category, threshold, recall, precision), ``<level>_bars``
-        (category, auprc, low, high), ``<level>_reliability`` (predicted, observed, count). With the coarse
-        level also ``confusion`` (actual, predicted), the most probable category for each category in a clip's
-        ground truth.
-    """
+    """Compute the tables of all plots, by file name."""
     tables = {}
     for level in evaluation.levels:
         counts = evaluation.counts(level)
@@ -96,19 +80,7 @@ def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> floa
 
 
 def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Compute the expected calibration error of each level, with and without the system's calibration.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    model : dict, optional
-        Content of the system's ``model.json``.
-
-    Returns
-    -------
-    dict
-        ``ece``; for a calibrated system also ``ece_uncalibrated`` of the levels that its calibration covers.
-    """
+    """Compute the expected calibration error of each level, with and without the system's calibration."""
     levels = evaluation.levels
     truth, predicted = evaluation.truth, evaluation.predicted
     errors = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}

@@ -227,27 +227,7 @@ def detailed_metrics(
     intervals: dict[str, dict[str, list[float]]],
     thresholds: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Collect all metrics of a system, the content of the detailed metrics file.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    intervals : dict
-        Result of `Evaluation.intervals`.
-    thresholds : dict of str to float, optional
-        By label, chosen on other clips (`best_thresholds`); adds the F1 at these thresholds.
-
-    Returns
-    -------
-    dict
-        ``fine`` and ``coarse`` (the levels that the system predicts), each with `FIGURES` and
-        ``class_auprc``; ``constant``: the same of a constant prediction (`Evaluation.constant`);
-        ``prevalence``: by level, the share of clips with each category; ``ci95``: by unit, the intervals of
-        each level's `FIGURES`; ``lrap``: label-ranking average precision of each level over the clips with at
-        least one label; ``categories``: by level and coarse name, the number of positive clips, AUPRC and
-        confidence intervals; ``labels``: for each label its positives, average precision, ROC AUC (null
-        without positives or without negatives), threshold and F1.
-    """
+    """Collect all metrics of a system, the content of the detailed metrics file."""
     levels = evaluation.levels
     metrics: dict[str, Any] = {level: _level_metrics(evaluation.scores(level)) for level in levels}
     constant = evaluation.constant()
@@ -336,15 +316,7 @@ def round_floats(value: Any) -> Any:
 def compare_systems(
     first: Evaluation, second: Evaluation, *, unit: str, count: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Compare two systems by a paired bootstrap, on the same resamples, at the levels that both predict.
-
-    Returns
-    -------
-    dict
-        By metric (``fine.micro_auprc`` …): the values of both systems (``first``, ``second``), their
-        ``difference`` (first minus second), its ``ci95``, and ``first_ahead``, the share of resamples in
-        which the first is better (ties count half).
-    """
+    """Compare two systems by a paired bootstrap, on the same resamples, at the levels that both predict."""
     draws = list(draw_resamples(first.sensors, unit=unit, count=count, seed=seed))
     firsts, seconds = first.headlines(), second.headlines()
     spreads = [

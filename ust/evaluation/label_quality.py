@@ -26,10 +26,6 @@ class MicroAveragePrecision:
     """Micro-averaged average precision as a function of how often each clip is counted.
 
     Sorting the predictions once makes bootstrap resamples cheap.
-
-    Parameters
-    ----------
-    truth, predicted : numpy.ndarray [shape=(clips, labels)]
     """
 
     def __init__(self, truth: np.ndarray, predicted: np.ndarray) -> None:
@@ -53,14 +49,7 @@ class MicroAveragePrecision:
 
 
 def cross_validated_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -> float:
-    """Compute micro F1 with the threshold of each fold chosen on the other folds.
-
-    Parameters
-    ----------
-    truth, predicted : numpy.ndarray [shape=(clips, labels)]
-    seed : int
-        Seed of the assignment of clips to folds.
-    """
+    """Compute micro F1 with the threshold of each fold chosen on the other folds."""
     fold = random_stream(seed, "f1").permutation(len(truth)) % FOLDS
     predicted_positive = np.zeros(truth.shape, bool)
     for number in np.unique(fold):
@@ -78,24 +67,7 @@ def cross_validated_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -
 def evaluate_rules(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy, *, bootstrap: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Evaluate label rules against the ground truth.
-
-    Parameters
-    ----------
-    truth : numpy.ndarray [shape=(clips, labels)]
-    estimates : mapping of str to numpy.ndarray [shape=(clips, labels)]
-        Label probabilities by rule. The first rule is the reference of the comparison.
-    taxonomy : Taxonomy
-    bootstrap : int
-        Number of resamples behind the 95 % intervals.
-    seed : int
-
-    Returns
-    -------
-    dict of str to dict
-        By rule and level: ``ap`` (micro average precision), ``f1`` (see `cross_validated_f1`), ``ci95`` of
-        ap, ``difference`` to the first rule's ap and its paired interval ``difference_ci95``.
-    """
+    """Evaluate label rules against the ground truth."""
     coarse = len(taxonomy.coarse)
     columns_of = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
     draws = [
@@ -135,16 +107,7 @@ def reliability_table(
 
 
 def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
-    """Estimate the reliability of each annotator, with the model of the rule ``pooled``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per annotator, sorted by descending number of clips: ``annotator_id``, ``clips``, ``heard``
-        (labels marked present per clip), ``sensitivity`` and ``false_alarms`` (estimated for a typical
-        label), and ``agreement`` with the majority of the other annotators. Agreement covers the labels that
-        any annotator of the clip marked; ties count half; it is empty if nobody else annotated the clips.
-    """
+    """Estimate the reliability of each annotator, with the model of the rule ``pooled``."""
     _, theta, effect = fit_annotator_model(votes, settings)
     rates = sigmoid(theta.mean(axis=0) + effect)
     yes, asked = (votes.presence == 1).astype(float), (votes.presence != -1).astype(float)
@@ -171,22 +134,7 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
 
 
 def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.DataFrame:
-    """Select the labels to review: for each label, the clips whose posterior and majority vote differ most.
-
-    Parameters
-    ----------
-    votes : Votes
-    posterior : numpy.ndarray [shape=(clips, labels)]
-    limit : int
-        Maximum number of clips for each label. Only clips whose posterior contradicts the majority are
-        listed.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``label, audio_filename, split, heard, asked, posterior``. ``heard`` of the ``asked`` annotators
-        marked the label as present.
-    """
+    """Select labels to review: for each label, the clips whose posterior and majority differ most."""
     share = votes.fraction()
     heard, asked = votes.sum_by_clip(votes.presence == 1), votes.sum_by_clip(votes.presence != -1)
     rows = []

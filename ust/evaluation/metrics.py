@@ -68,7 +68,6 @@ class Counts:
     ----------
     thresholds : numpy.ndarray [shape=(m,)]
         Descending, from 1.0.
-    true_positive, false_positive, false_negative : numpy.ndarray [shape=(m,), int64]
     positives : int
         Number of clips whose ground truth has a label of the category.
     """
@@ -86,7 +85,6 @@ class Scores:
 
     Attributes
     ----------
-    micro_auprc, micro_f1, macro_auprc : float
     macro_auprc_present : float
         The mean over the categories with positives; 0 if no category has any.
     class_auprc, class_positives : dict
@@ -102,16 +100,7 @@ class Scores:
 
 
 def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
-    """Compute the events of each coarse category from its coarse label.
-
-    Parameters
-    ----------
-    truth : numpy.ndarray [shape=(clips, coarse labels)]
-        1 where the label is present.
-    predicted : numpy.ndarray [shape=(clips, coarse labels)]
-        Probabilities.
-    taxonomy : Taxonomy
-    """
+    """Compute the events of each coarse category from its coarse label."""
     never = np.zeros(len(truth))
     return [
         _events(truth[:, [g]] == 1, never == 1, predicted[:, [g]], never) for g in range(len(taxonomy.coarse))
@@ -119,16 +108,7 @@ def coarse_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) 
 
 
 def fine_events(truth: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> list[Events]:
-    """Compute the events of each coarse category that has fine labels, from these.
-
-    Parameters
-    ----------
-    truth : numpy.ndarray [shape=(clips, fine labels)]
-        1 where the label is present.
-    predicted : numpy.ndarray [shape=(clips, fine labels)]
-        Probabilities.
-    taxonomy : Taxonomy
-    """
+    """Compute the events of each coarse category that has fine labels, from these."""
     events = []
     for g in taxonomy.groups("fine"):
         complete, x = taxonomy.complete(g), taxonomy.incomplete(g)

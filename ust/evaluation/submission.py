@@ -38,21 +38,7 @@ class Submit(Section):
 def submission_metadata(
     label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Build the metadata of a submission in the layout of the DCASE 2019 challenge.
-
-    Parameters
-    ----------
-    label : str
-        ``<last name>_<institute>_task5_<number>``.
-    name : str
-        Name of the system in the challenge's tables.
-    system : str
-        Name of the system in params.yaml.
-    authors : list of dict
-        The corresponding author first.
-    metrics : dict
-        Detailed metrics of the stage evaluate.
-    """
+    """Build the metadata of a submission in the layout of the DCASE 2019 challenge."""
     rests_on = metrics["rests_on"]
     return {
         "submission": {"label": label, "name": name, "authors": authors},

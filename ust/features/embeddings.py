@@ -13,16 +13,6 @@ def read_embeddings(path: Path) -> pd.DataFrame:
     """Read the embedding of each original clip as one row, indexed by clip.
 
     A feature with one embedding per frame is reduced to the mean and maximum over frames.
-
-    Parameters
-    ----------
-    path : Path
-        Feature file; its stem is the feature's name.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, or the feature is a spectrogram.
     """
     with open_features(path, path.stem) as file:
         if "network" not in file.attributes:

@@ -36,17 +36,6 @@ from ust.util.progress import Progress, silent
 class FeatureCache:
     """Values of an existing feature file and of the parts that an interrupted run left, by content digest.
 
-    Parameters
-    ----------
-    path : Path
-        The feature file. It may be missing, damaged or computed with other settings.
-    name : str
-        Name of the HDF5 data set.
-    shape : tuple of int
-        Shape of a value.
-    dtype : str
-        Type of a value as stored.
-
     Attributes
     ----------
     parts : Path
@@ -75,13 +64,7 @@ class FeatureCache:
         return content in self._rows and self._load_row(content) is not None
 
     def __getitem__(self, content: str) -> np.ndarray:
-        """Return the value with a content digest.
-
-        Raises
-        ------
-        UserError
-            If it has been deleted in the meantime.
-        """
+        """Return the value with a content digest."""
         value = self._load_part(content)
         if value is None:
             value = self._load_row(content)
@@ -253,13 +236,7 @@ def compute_clips(
     progress: Progress,
     run: Callable[[Callable, Any, list[Row]], Iterator[np.ndarray | str]],
 ) -> Iterator[tuple[Row, np.ndarray]]:
-    """Yield each row with its value, or the network's input, in order; `run` computes them.
-
-    Raises
-    ------
-    UserError
-        After the last row, listing every file that could not be read.
-    """
+    """Yield each row with its value, or the network's input, in order; `run` computes them."""
     bad = []
     results = progress(
         run(feature.process_clip, extraction_config, rows), total=len(rows), description=description
@@ -362,13 +339,7 @@ class Extraction:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """The description of the network that the stage weights wrote; empty for a spectrogram.
-
-        Raises
-        ------
-        UserError
-            If the folder of the network is not given, or is another network's.
-        """
+        """The description of the network that the stage weights wrote; empty for a spectrogram."""
         name = self.row.feature.network
         if name is None:
             return {}

@@ -12,19 +12,6 @@ def mel_spectrum(
 ) -> np.ndarray:
     """Sum the spectrum of each frame over mel bands.
 
-    Parameters
-    ----------
-    samples : numpy.ndarray [shape=(n,)]
-        At least as long as the window. Frames start every `hop` samples, without padding.
-    window : numpy.ndarray [shape=(w,), float32]
-        At most `n_fft` long.
-    bands : scipy.sparse.csr_array [shape=(bands, 1 + n_fft // 2), float32]
-        Band weights. Most are 0, because a bin lies in at most two bands.
-    n_fft, hop : int
-        Samples.
-    power : {1, 2}
-        Exponent of the magnitudes that are summed.
-
     Returns
     -------
     numpy.ndarray [shape=(bands, 1 + (n - w) // hop), float32]

@@ -74,13 +74,7 @@ def parse_feature(table: str, name: str, row: Any) -> tuple[FeatureRow | None, l
 
 
 def read_feature(path: Path, name: str) -> FeatureRow:
-    """Read a row of ``spectrograms`` or ``embeddings`` from a parameter file.
-
-    Raises
-    ------
-    UserError
-        If there is no such row, or a parameter of it is wrong.
-    """
+    """Read a row of ``spectrograms`` or ``embeddings`` from a parameter file."""
     content = read_yaml(path)
     tables = {table: content.get(table) for table in TABLES}
     tables = {table: rows if isinstance(rows, dict) else {} for table, rows in tables.items()}
@@ -97,13 +91,7 @@ def read_feature(path: Path, name: str) -> FeatureRow:
 
 
 def read_network(path: Path, name: str) -> Section:
-    """Read the section of a pretrained network from a parameter file.
-
-    Raises
-    ------
-    UserError
-        If there is no such network, or a parameter of its section is wrong.
-    """
+    """Read the section of a pretrained network from a parameter file."""
     if name not in NETWORKS:
         raise UserError(f"there is no pretrained network {name!r}; there are {', '.join(NETWORKS)}")
     (settings,) = read_sections(path, **{name: NETWORKS[name].settings})
@@ -111,24 +99,7 @@ def read_network(path: Path, name: str) -> Section:
 
 
 def write_network(out: Path, name: str, settings: Any, fetch_file: FetchFile) -> dict[str, Any]:
-    """Write the weights of a pretrained network and ``network.json``, which describes them.
-
-    Parameters
-    ----------
-    out : Path
-        Folder to write to.
-    name : str
-        A key of `NETWORKS`.
-    settings : Section
-        Its section of params.yaml.
-    fetch_file : FetchFile
-
-    Returns
-    -------
-    dict
-        The content of ``network.json``: ``network``, ``weights``, ``sha256``, and the settings that
-        embeddings depend on.
-    """
+    """Write the weights of a pretrained network and ``network.json``, which describes them."""
     description = {"network": name, **NETWORKS[name].prepare(out, settings, fetch_file)}
     write_json(out / NETWORK_FILE, description)
     return description

@@ -26,7 +26,6 @@ class Row:
         The audio_filename of the annotations.
     variant : str
         "original" or the augmentation's name.
-    split : str
     path : Path
         The audio file.
     """
@@ -38,13 +37,7 @@ class Row:
 
 
 def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
-    """Find all clips in ``audio/<split>/`` and variants in ``augmented/<variant>/<split>/``, sorted.
-
-    Raises
-    ------
-    UserError
-        If there are no audio files.
-    """
+    """Find all clips in ``audio/<split>/`` and variants in ``augmented/<variant>/<split>/``, sorted."""
     rows = [
         Row(path.name, ORIGINAL, split, path)
         for split in SPLITS
@@ -72,11 +65,6 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
 
     No lock is needed: one process writes a feature file under a temporary name and renames it when it is
     complete. HDF5 lets the environment variable HDF5_USE_FILE_LOCKING override this.
-
-    Raises
-    ------
-    UserError
-        If HDF5_USE_FILE_LOCKING requires a lock and the file system does not support it.
     """
     try:
         return h5py.File(path, mode, locking=False)
@@ -256,23 +244,7 @@ def _rerun_hint(name: str) -> str:
 def open_feature_files(
     folder: Path, inputs: Mapping[str, str], *, cache_gib: float = 0
 ) -> Iterator[dict[str, Features]]:
-    """Open the feature files of a network's inputs.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds ``FEATURE.h5``.
-    inputs : mapping of str to str
-        Name of the feature for each input of the network.
-    cache_gib : float
-        GiB of rows to hold in memory, shared by all files: the first rows of the first file, then those of
-        the next.
-
-    Raises
-    ------
-    UserError
-        As `open_features`, or if the files have different clips or variants.
-    """
+    """Open the feature files of a network's inputs."""
     with ExitStack() as stack:
         opened, remaining_gib = {}, cache_gib
         for name, feature in inputs.items():
@@ -286,13 +258,7 @@ def open_feature_files(
 
 
 def check_same_rows(first: Features, second: Features) -> None:
-    """Check that two feature files have the same rows.
-
-    Raises
-    ------
-    UserError
-        If they differ.
-    """
+    """Check that two feature files have the same rows."""
     for key in KEYS:
         if not np.array_equal(getattr(first, key), getattr(second, key)):
             raise UserError(

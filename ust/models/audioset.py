@@ -87,21 +87,7 @@ class AudioSet(nn.Module):
 
 
 def complete_config(config: AudioSet.Config, taxonomy: Taxonomy, labels: Sequence[str]) -> AudioSet.Config:
-    """Return the settings of a network for those of the labels that have AudioSet classes.
-
-    Parameters
-    ----------
-    config : AudioSet.Config
-        Without ``classes``, they are those of `classes_of_labels`.
-    taxonomy : Taxonomy
-    labels : sequence of str
-        Labels to predict.
-
-    Raises
-    ------
-    ValueError
-        If ``classes`` names a label or a class that does not exist, or none of the labels has classes.
-    """
+    """Return the settings of a network for those of the labels that have AudioSet classes."""
     given = classes_of_labels(taxonomy) if config.classes is None else config.classes
     if unknown := [label for label in given if label not in taxonomy.labels]:
         raise ValueError(f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}")

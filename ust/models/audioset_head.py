@@ -14,13 +14,7 @@ from ust.models.layers import HeadConfig, PerceptronHead
 def complete_head_config(
     config: "AudioSetHead.Config", taxonomy: Taxonomy, labels: Sequence[str]
 ) -> "AudioSetHead.Config":
-    """Return the settings with the AudioSet classes of each of the labels; none for a label without.
-
-    Raises
-    ------
-    ValueError
-        As `ust.models.audioset.complete_config`.
-    """
+    """Return the settings with the AudioSet classes of each of the labels; none for a label without."""
     known = complete_config(AudioSet.Config(classes=config.classes), taxonomy, labels).classes
     return config.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
 

@@ -66,7 +66,6 @@ class SavedNetwork:
 
     Attributes
     ----------
-    network : torch.nn.Module
     architecture : str
         Name of the architecture in `ust.models.registry.ARCHITECTURES`.
     config : Section
@@ -170,13 +169,7 @@ def provenance_warning(metadata: Mapping[str, Any]) -> str | None:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read the description of a saved network or system.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
+    """Read the description of a saved network or system."""
     path = folder / MODEL_FILE
     candidates = sorted(str(file.parent) for file in folder.glob(f"*/{MODEL_FILE}"))
     if candidates and not path.exists():
@@ -185,19 +178,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_network(folder: Path, build: Callable[[], Network]) -> Network:
-    """Build a network and load its weights.
-
-    Parameters
-    ----------
-    folder : Path
-    build : callable
-        Returns the network. It is first called on the meta device, to compare shapes without using memory.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged, or belongs to another network.
-    """
+    """Build a network and load its weights."""
     path = folder / WEIGHTS_FILE
     try:
         with torch.device("meta"):
@@ -217,13 +198,7 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
 
 
 def load_network(folder: Path) -> SavedNetwork:
-    """Load a network from its checkpoint.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged, or the architecture does not exist.
-    """
+    """Load a network from its checkpoint."""
     description = read_description(folder)
     path = folder / MODEL_FILE
     try:

@@ -37,7 +37,6 @@ class TensorExamples(Batches):
     ----------
     inputs : mapping of str to torch.Tensor [shape=(n, …)]
         By input of the network.
-    targets : torch.Tensor [shape=(n, labels)]
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -142,28 +141,7 @@ def select_examples(
     variants: bool,
     sensors: Mapping[str, str] | None = None,
 ) -> Examples:
-    """Select the examples of a split.
-
-    Parameters
-    ----------
-    split : str
-    labels : pandas.DataFrame
-        Indexed by audio_filename, with ``split`` and label columns.
-    columns : list of str
-        Label columns used as targets.
-    features : mapping of str to Features
-        Open feature files with the same rows, by input of the network.
-    variants : bool
-        Whether to include augmented variants.
-    sensors : mapping of str to str, optional
-        The sensor_id of each clip.
-
-    Raises
-    ------
-    UserError
-        If a clip has labels but no features, a train clip has features but no labels, or the split is empty.
-        In other splits, clips without labels are allowed: no ground truth was agreed for them.
-    """
+    """Select the examples of a split."""
     keys = next(iter(features.values()))
     with_labels = set(labels.index[labels["split"] == split])
     in_split = (keys.split == split) & (variants | (keys.variant == ORIGINAL))

@@ -180,13 +180,7 @@ class Concat(nn.Linear):
 
 
 class Standardize(nn.Module):
-    """Standardise features to mean 0 and deviation 1 over the training examples.
-
-    Parameters
-    ----------
-    size : int
-        Size of the last axis.
-    """
+    """Standardise features to mean 0 and deviation 1 over the training examples."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -218,16 +212,7 @@ class HeadConfig(Section):
 
 
 class PerceptronHead(nn.Module):
-    """Standardise embeddings, then a linear layer or a multilayer perceptron to label logits.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    size : int
-        Size of an embedding.
-    outputs : int
-        Number of labels.
-    """
+    """Standardise embeddings, then a linear layer or a multilayer perceptron to label logits."""
 
     def __init__(self, config: HeadConfig, size: int, outputs: int) -> None:
         super().__init__()
@@ -260,13 +245,7 @@ class LogMelNetwork(nn.Module):
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel spectrogram.
-
-        Raises
-        ------
-        ValueError
-            If it is not.
-        """
+        """Check that the input is a log-mel spectrogram."""
         if len(shapes["logmel"]) != 2:
             raise ValueError("the feature is no log-mel: take logmel")
 

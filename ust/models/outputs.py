@@ -25,14 +25,6 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
     A missing coarse probability is the maximum over its group's fine ones. A missing fine probability is 0,
     and so is that of a group without fine labels.
 
-    Parameters
-    ----------
-    outputs : torch.Tensor [shape=(n, outputs)]
-        Probabilities.
-    labels : list of str
-        Labels of the outputs.
-    taxonomy : Taxonomy
-
     Returns
     -------
     torch.Tensor [shape=(n, coarse + fine)]
@@ -48,11 +40,6 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
 
 def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
     """Raise each coarse probability to the maximum of its group's fine ones, if it is lower.
-
-    Parameters
-    ----------
-    probabilities : torch.Tensor [shape=(n, coarse + fine)]
-    taxonomy : Taxonomy
 
     Returns
     -------

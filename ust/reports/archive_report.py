@@ -106,13 +106,6 @@ def _level(share: float) -> str:
 def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
     """Arrange shares by day and hour; if they cover more than 31 days, by weekday.
 
-    Parameters
-    ----------
-    by_hour : pandas.DataFrame
-        ``day``, ``hour`` and the column.
-    column : str
-        Column of the shares.
-
     Returns
     -------
     days : list of str
@@ -134,16 +127,7 @@ def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndar
 
 
 def heat_map_png(by_hour: pd.DataFrame, column: str, title: str) -> bytes:
-    """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday).
-
-    Parameters
-    ----------
-    by_hour : pandas.DataFrame
-        ``day``, ``hour`` and the column. Hours without recordings have no row and are grey.
-    column : str
-        Column of the shares.
-    title : str
-    """
+    """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday)."""
     days, shares = hours_by_day(by_hour, column)
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(3.5 + 0.3 * len(days), 4.4), layout="constrained")
@@ -169,18 +153,7 @@ def overview_page(
     *,
     progress: Callable[..., Iterable] = lambda x, **_: x,
 ) -> str:
-    """Render an overview as a self-contained HTML page with heat maps, and players of the clearest windows.
-
-    Parameters
-    ----------
-    name : str
-        Name of the archive.
-    overview : Overview
-    warning : str or None
-        Text at the top of the page.
-    progress : callable
-        Wraps the windows whose sound is read.
-    """
+    """Render an overview as one HTML page with heat maps and players of the clearest windows."""
     frequent = list(overview.labels.index)
     dated = frequent[:6] if overview.by_hour["day"].notna().any() else []
     chosen = overview.clearest[overview.clearest["label"].isin(frequent)]
@@ -203,20 +176,7 @@ def query_page(
     *,
     progress: Callable[..., Iterable] = lambda x, **_: x,
 ) -> str:
-    """Render the result of a query as a self-contained HTML page with players of the best windows.
-
-    Parameters
-    ----------
-    condition : str
-    counts, windows : pandas.DataFrame
-        Results of `ust.archive.query.run_query`.
-    by_hour : pandas.DataFrame
-        Its counts by day and hour, for the heat map.
-    warning : str or None
-        Text at the top of the page.
-    progress : callable
-        Wraps the windows whose sound is read.
-    """
+    """Render the result of a query as a self-contained HTML page with players of the best windows."""
     dated = by_hour["day"].notna().any()
     return _render(
         condition, warning, "",

@@ -19,17 +19,7 @@ SPECTROGRAM_WITHOUT_HOP = "mn_logmel"  # kind of a spectrogram whose file has no
 def draw_features(
     values: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> Figure:
-    """Draw the features of a clip below each other, with a common time axis.
-
-    Parameters
-    ----------
-    values : mapping of str to numpy.ndarray
-        By feature, as stored.
-    attributes : mapping of str to mapping
-        Attributes of each feature's file. Its ``kind`` selects the drawing; ``sample_rate`` and
-        ``hop_length`` of a log-mel give its axes.
-    title : str
-    """
+    """Draw the features of a clip below each other, with a common time axis."""
     kinds = {name: attributes[name]["kind"] for name in values}
     heights = [2 if "network" in attributes[name] else 3 for name in values]
     figure = Figure(figsize=(9, 1.4 * sum(heights)), layout="constrained")

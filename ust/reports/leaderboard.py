@@ -51,24 +51,7 @@ class Entry:
 def leaderboard_rows(
     entries: Mapping[str, Entry], *, against: str, bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Compute a row for each system, best first.
-
-    Parameters
-    ----------
-    entries : mapping of str to Entry
-    against : str
-        The system that all others are compared with, besides the best one.
-    bootstrap : int
-        Number of resamples of the clips behind the 95 % intervals, shared by all systems and seeds.
-    seed : int
-
-    Returns
-    -------
-    list of dict
-        ``system``, the mean over seeds of each metric in `FIGURES` and its range (``…_range``), ``seeds``,
-        the cost, and by level the interval of the mean difference to `against` (``against_NAME``) and to the
-        best system (``against_best``). Metrics of levels that a system does not predict are null.
-    """
+    """Compute a row for each system, best first."""
     first = next(iter(entries.values())).evaluations[0]
     draws = list(draw_resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
     rows, spreads = [], {}

@@ -28,7 +28,6 @@ class Finding:
     ----------
     rank : int
         Rank by confidence, from 0, among the mistakes or the hits of the same system, split and class.
-    clip, split, system, label : str
     kind : str
         "false alarm", "miss" or "hit".
     probability : float
@@ -59,19 +58,7 @@ def find_examples(
     mistakes: int,
     hits: int,
 ) -> list[Finding]:
-    """Find the most confident mistakes and hits of a system.
-
-    Parameters
-    ----------
-    system, split : str
-    labels : pandas.DataFrame
-        Label values from 0 to 1, indexed by clip; NaN if not known.
-    predicted : pandas.DataFrame
-        Probabilities of the same clips.
-    taxonomy : Taxonomy
-    mistakes, hits : int
-        Maximum number of each for each class.
-    """
+    """Find the most confident mistakes and hits of a system."""
     findings = []
     for label in taxonomy.coarse:
         p = predicted[label].to_numpy(np.float64)
@@ -137,20 +124,7 @@ def clip_content(
     predicted: Mapping[str, pd.DataFrame],
     taxonomy: Taxonomy,
 ) -> dict[str, Any]:
-    """Build the page's data of a clip: spectrogram, sound, votes, ground truth and predictions.
-
-    Parameters
-    ----------
-    clip : str
-    samples : numpy.ndarray [shape=(n,)]
-        At 44.1 kHz.
-    truth : pandas.Series
-        Ground truth by label.
-    annotations : pandas.DataFrame
-    predicted : mapping of str to pandas.DataFrame
-        Probabilities of each system, by clip and label.
-    taxonomy : Taxonomy
-    """
+    """Build the page's data of a clip: spectrogram, sound, votes, ground truth and predictions."""
     labels = list(taxonomy.labels)
     # Computed here, so that the page needs no feature file.
     spectrogram = logmel(samples, sample_rate=SAMPLE_RATE, n_fft=2048, hop_length=512, n_mels=128)
@@ -167,14 +141,7 @@ def clip_content(
 
 
 def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
-    """Build the page's data of a label to review, a row of `doubtful_labels`.
-
-    Parameters
-    ----------
-    row : pandas.Series
-    samples : numpy.ndarray [shape=(n,)]
-        The clip at 44.1 kHz.
-    """
+    """Build the page's data of a label to review, a row of `doubtful_labels`."""
     return {
         "label": row["label"],
         "clip": row["audio_filename"],
@@ -194,21 +161,7 @@ def render_report(
     *,
     doubtful: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Render the page as HTML.
-
-    Parameters
-    ----------
-    metrics : mapping of str to dict
-        Detailed metrics of the stage evaluate, by system.
-    findings : list of Finding
-    clips : mapping of str to dict
-        Result of `clip_content` for each clip in the findings.
-    history : pandas.DataFrame
-        Learning curves: ``system``, ``epoch`` and one column per metric.
-    taxonomy : Taxonomy
-    doubtful : sequence of mapping
-        Results of `doubtful_content`, the labels to review.
-    """
+    """Render the page as HTML."""
     systems = list(metrics)
     metadata = metrics[systems[0]]["rests_on"]
     weights = [m["rests_on"]["vggish_weights"] for m in metrics.values() if "vggish_weights" in m["rests_on"]]

@@ -69,14 +69,7 @@ def report_rows(systems: list[str]) -> list[Row]:
 
 
 def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
-    """Format cells as the report: italics for the best of a column, bold for better than the other table.
-
-    Parameters
-    ----------
-    rows : list of Row
-    others : list of Row
-        Rows of the other table.
-    """
+    """Format cells as the report: italics for the best of a column, bold for better than the other table."""
 
     def column(table: list[Row], index: int) -> list[float]:
         return [row.values[index] for row in table if row.values[index] is not None]
@@ -99,14 +92,7 @@ def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
 
 
 def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
-    """Format both tables as Markdown, each followed by the published one.
-
-    Parameters
-    ----------
-    systems, baselines : list of Row
-    rests_on : str
-        Description of the data, for the captions.
-    """
+    """Format both tables as Markdown, each followed by the published one."""
     names = [[row.system for row in table] for table in (systems, baselines)]
     report_systems, report_baselines = (report_rows(table) for table in names)
     parts = []
@@ -205,15 +191,7 @@ def _mark_best(rows: list[dict[str, Any]]) -> None:
 
 
 def combine_curves(folder: Path, systems: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Concatenate the evaluation tables (`ust.evaluation.curves.curves`) of all systems, by file name.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds a folder of CSV files for each system.
-    systems : iterable of str
-        Names of the systems.
-    """
+    """Concatenate the evaluation tables (`ust.evaluation.curves.curves`) of all systems, by file name."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for system in systems:
         for path in sorted((folder / system).glob("*.csv")):
@@ -224,13 +202,7 @@ def combine_curves(folder: Path, systems: Iterable[str]) -> dict[str, pd.DataFra
 
 
 def combine_histories(paths: Iterable[Path]) -> pd.DataFrame:
-    """Concatenate the learning curves of all networks: ``system``, ``epoch`` and all their metrics.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        CSV files of the stage train; a network of a hierarchy is named ``SYSTEM/NODE``.
-    """
+    """Concatenate the learning curves of all networks: ``system``, ``epoch`` and all their metrics."""
     tables = [read_csv(path, hint="the stage train makes it") for path in paths]
     return pd.concat(tables).rename(columns={"network": "system"})
 

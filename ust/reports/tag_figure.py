@@ -33,20 +33,6 @@ def draw_tags(
 
     Each coarse tag is shown with the most probable fine tag of its group. Probabilities are the maximum over
     windows.
-
-    Parameters
-    ----------
-    paths : mapping of str to Path
-        Audio files, by name of the recording.
-    tagged : mapping of str to list of Window
-    taxonomy : Taxonomy
-    warning : str, optional
-        Text above the first recording.
-
-    Raises
-    ------
-    UserError
-        If there are more than fifty recordings.
     """
     if len(tagged) > MAX_RECORDINGS:
         raise UserError(
@@ -101,14 +87,7 @@ def _shorten_to_fit(text: Text) -> None:
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
-    """Return the most probable coarse tags, each with the most probable fine tag of its group.
-
-    Parameters
-    ----------
-    probabilities : numpy.ndarray [shape=(labels,)]
-        Coarse labels first.
-    taxonomy : Taxonomy
-    """
+    """Return the most probable coarse tags, each with the most probable fine tag of its group."""
     k = len(taxonomy.coarse)
     tags = []
     for group in np.argsort(-probabilities[:k], kind="stable")[:TAGS]:
@@ -123,12 +102,6 @@ def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, f
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     """Compute a log-mel spectrogram of a recording of any length, block by block.
-
-    Parameters
-    ----------
-    path : Path
-    seconds : float
-        Length of the recording.
 
     Returns
     -------

@@ -34,20 +34,7 @@ class OwnClasses(Section):
 
 
 def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = False) -> Path:
-    """Return a packed folder with the system ``audioset``, which is made in the cache when first needed.
-
-    Parameters
-    ----------
-    checkpoint : Path, optional
-        File with the weights of a MobileNet of EfficientAT's release; by default ``mn04_as``, downloaded.
-    every_class : bool
-        Predict AudioSet's 527 classes instead of the labels of SONYC-UST.
-
-    Raises
-    ------
-    UserError
-        If the weights cannot be downloaded, or the file is none of them.
-    """
+    """Return a packed folder with the system ``audioset``, which is made in the cache when first needed."""
     settings = DEFAULTS
     if checkpoint is not None:
         settings = settings.model_copy(
@@ -64,19 +51,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
 
 
 def prepare_project(folder: Path) -> Path:
-    """Return a packed folder with a system for the classes of a project that has not been trained.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder made by ``ust init``. The section ``audioset`` of its params.yaml has the AudioSet classes of
-        each label; without that section they are matched by name.
-
-    Raises
-    ------
-    UserError
-        If a parameter is wrong, no label has AudioSet classes, or the weights are not available.
-    """
+    """Return a packed folder with a system for the classes of a project that has not been trained."""
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
     (settings,) = read_sections(path, efficientat=EfficientAT)
@@ -145,14 +120,7 @@ def _locate_weights(settings: EfficientAT, fetch: FetchFile) -> Path | None:
 
 
 def fetch_weights(folder: Path, *, option: str = "efficientat.checkpoint of params.yaml") -> FetchFile:
-    """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache.
-
-    Parameters
-    ----------
-    folder : Path
-    option : str
-        The setting that can name the file instead, for the message of a failed download.
-    """
+    """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache."""
 
     def fetch(source: str, *, checksum: str | None = None) -> Path:
         if "://" not in source:

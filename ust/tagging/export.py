@@ -27,16 +27,6 @@ class EndToEndModule(nn.Module):
     """A tagger as one exportable module: clips (batch, samples) to probabilities (batch, labels).
 
     The features that are quantised to 8 bits are further outputs, in the order of `quantised`.
-
-    Parameters
-    ----------
-    tagger : Tagger
-        The system, with its layers not replaced by faster ones (``Tagger.load(…, fast=False)``).
-
-    Raises
-    ------
-    UserError
-        If a feature of the system has no module in `FRONT_ENDS`.
     """
 
     def __init__(self, tagger: Tagger) -> None:
@@ -223,15 +213,7 @@ UNTRAINED_TEMPLATE = "untrained_model_card.md.jinja"
 
 
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
-    """Return the model card as Markdown.
-
-    Parameters
-    ----------
-    metrics : dict or None
-        Detailed metrics as the stage evaluate writes them; None if the system was not evaluated.
-    **content
-        The other variables of the template ``model_card.md.jinja``.
-    """
+    """Return the model card as Markdown."""
 
     def figure(level: str, key: str) -> str:
         if metrics is None or key not in metrics.get(level, {}):
@@ -248,15 +230,7 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
 
 
 def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
-    """Return the model card of a custom tagger as Markdown.
-
-    Parameters
-    ----------
-    metrics, details : dict
-        Contents of metrics.json and details.json of its project.
-    **content
-        The other variables of the template ``own_model_card.md.jinja``.
-    """
+    """Return the model card of a custom tagger as Markdown."""
 
     def figure(split: str, level: str, key: str) -> str:
         interval = details["ci95"][split][level][key]

@@ -24,15 +24,6 @@ def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Thre
 
     A tick marks the labels that reach their threshold. Of more than 50 coarse labels, the 20 most probable
     are listed.
-
-    Parameters
-    ----------
-    recordings : dict of str to list of Window
-        The windows of each recording, by name.
-    taxonomy : Taxonomy
-        The labels, in the order of the probabilities.
-    threshold : float or numpy.ndarray [shape=(labels,)]
-        Probability from which a label counts as present.
     """
     thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
     tables = [_recording(name, windows, taxonomy, thresholds) for name, windows in recordings.items()]
@@ -77,11 +68,6 @@ def bar(value: float) -> str:
 def timeline(values: np.ndarray) -> str:
     """Draw probabilities over time as at most `TIMELINE_WIDTH` vertical bars.
 
-    Parameters
-    ----------
-    values : numpy.ndarray [shape=(windows,)]
-        Probabilities in [0, 1]. If there are too many for the width, a bar is the maximum of its section.
-
     Examples
     --------
     >>> timeline(np.array([0.0, 0.5, 1.0]))
@@ -101,13 +87,6 @@ def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
 
     If any recording has several windows, each window is a row, and ``start`` and ``end`` in seconds follow
     the labels.
-
-    Parameters
-    ----------
-    recordings : dict of str to list of Window
-        The windows of each recording, by name.
-    taxonomy : Taxonomy
-        The labels, in the order of the probabilities.
     """
     k = len(taxonomy.coarse)
     several = any(len(windows) > 1 for windows in recordings.values())
@@ -124,17 +103,7 @@ def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
 
 
 def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
-    """Format tags as a JSON list of recordings and their windows: probabilities by label, labels present.
-
-    Parameters
-    ----------
-    recordings : dict of str to list of Window
-        The windows of each recording, by name.
-    taxonomy : Taxonomy
-        The labels, in the order of the probabilities.
-    threshold : float or numpy.ndarray [shape=(labels,)]
-        Probability from which a label counts as present.
-    """
+    """Format tags as a JSON list of recordings and their windows: probabilities by label, labels present."""
     thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
     content = [
         {
@@ -160,22 +129,7 @@ def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Thres
 
 
 def audacity_labels(windows: list[Window], taxonomy: Taxonomy, threshold: Threshold) -> str:
-    """Format the events of a recording as an Audacity label track.
-
-    Parameters
-    ----------
-    windows : list of Window
-        The windows of one recording, in order.
-    taxonomy : Taxonomy
-        The labels, in the order of the probabilities.
-    threshold : float or numpy.ndarray [shape=(labels,)]
-        Probability from which a window counts as an event of a label.
-
-    Returns
-    -------
-    str
-        Lines of start and end in seconds, label and highest probability, sorted by start.
-    """
+    """Format the events of a recording as an Audacity label track."""
     events = sorted(
         (start, end, f"{label} {highest:.2f}")
         for label, start, end, highest in find_events(windows, taxonomy, threshold)

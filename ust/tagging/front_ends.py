@@ -35,18 +35,7 @@ SAMPLES = CLIP_SECONDS * SAMPLE_RATE
 
 
 class Resample(nn.Module):
-    """Resample clips (batch, samples) like `ust.audio.resampling.resample`, by a strided convolution.
-
-    Parameters
-    ----------
-    original, target : int
-        Sample rates in Hz.
-
-    Raises
-    ------
-    UserError
-        If `target` is above `original`, or their ratio needs too many filter phases.
-    """
+    """Resample clips (batch, samples) like `ust.audio.resampling.resample`, by a strided convolution."""
 
     def __init__(self, original: int, target: int) -> None:
         super().__init__()
@@ -68,17 +57,7 @@ class Resample(nn.Module):
 
 
 class LogMel(nn.Module):
-    """Compute `ust.features.logmel.logmel` of clips (batch, samples), rounded to half precision as stored.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Rate in Hz that clips are resampled to.
-    n_fft, hop_length : int
-        Window length and hop of the Fourier transform, in samples.
-    n_mels : int
-        Number of mel bands.
-    """
+    """Compute `ust.features.logmel.logmel` of clips (batch, samples), rounded to half precision as stored."""
 
     def __init__(self, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
         super().__init__()
@@ -102,13 +81,6 @@ class VGGishEmbedding(nn.Module):
     """Compute quantised VGGish embeddings (batch, 10, 128) of clips (batch, samples).
 
     Same patches, network and post-processing as `ust.features.vggish`.
-
-    Parameters
-    ----------
-    variables : dict of str to numpy.ndarray
-        The network's weights and the PCA, as `ust.features.vggish.weights.load_weights` returns them.
-    final_relu : bool
-        Apply ReLU after the last layer, as AudioSet's 2019 release does.
     """
 
     def __init__(self, variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
@@ -159,17 +131,7 @@ class MobileNetLogMel(nn.Module):
 
 
 class MobileNetEmbedding(nn.Module):
-    """Compute EfficientAT embeddings of clips (batch, samples), as `ust.features.efficientat.feature`.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the network's weights.
-    weights : str
-        Name of the released weights, or ``random``.
-    frames : bool
-        Return an embedding for each frame (batch, frames, size), not one per clip (batch, size).
-    """
+    """Compute EfficientAT embeddings of clips (batch, samples), as `ust.features.efficientat.feature`."""
 
     def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
         super().__init__()
@@ -182,17 +144,7 @@ class MobileNetEmbedding(nn.Module):
 
 
 class MobileNetWindowMax(nn.Module):
-    """Compute clip embeddings and maxima over windows, as `ust.features.efficientat.windows`.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the network's weights.
-    weights : str
-        Name of the released weights, or ``random``.
-    windows : int
-        Number of windows per clip.
-    """
+    """Compute clip embeddings and maxima over windows, as `ust.features.efficientat.windows`."""
 
     def __init__(self, folder: Path, *, weights: str, windows: int) -> None:
         super().__init__()
@@ -204,13 +156,7 @@ class MobileNetWindowMax(nn.Module):
 
 
 class HalfPrecision(nn.Module):
-    """Round the output of a module to half precision, as features are stored.
-
-    Parameters
-    ----------
-    module : nn.Module
-        From waveforms to a feature.
-    """
+    """Round the output of a module to half precision, as features are stored."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -23,20 +23,7 @@ class Location(NamedTuple):
 
 
 def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Location:
-    """Find a system, checking the SHA-256 of every file of an exported one.
-
-    Parameters
-    ----------
-    path_or_name : str or Path
-        As for `ust.tagging.tagger.Tagger.load`.
-    checkpoint : Path, optional
-        File with published weights for ``audioset``.
-
-    Raises
-    ------
-    UserError
-        If there is no such system, or a file is missing or was changed.
-    """
+    """Find a system, checking the SHA-256 of every file of an exported one."""
     path = Path(path_or_name)
     if checkpoint is not None and str(path_or_name) != audioset.NAME:
         raise UserError(
@@ -67,13 +54,7 @@ def is_project(folder: Path) -> bool:
 
 
 def find_networks(path: Path) -> Path:
-    """Return the folder ``pretrained`` beside a system's folder, or beside a checkpoint's parent folder.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of a system or of one of its checkpoints.
-    """
+    """Return the folder ``pretrained`` beside a system's folder, or beside a checkpoint's parent folder."""
     for folder in (path.parent, path.parent.parent):
         if (folder / PRETRAINED).is_dir():
             return folder / PRETRAINED

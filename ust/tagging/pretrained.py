@@ -14,22 +14,7 @@ from ust.util.errors import UserError
 
 
 def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
-    """Return the folder of a trained system.
-
-    Parameters
-    ----------
-    models : Path
-        Folder of the trained systems.
-    name : str
-        A key of `names`, or a path below `models`.
-    names : mapping of str to str
-        Paths below `models` by checkpoint name, as in the section ``checkpoints`` of params.yaml.
-
-    Raises
-    ------
-    UserError
-        If `models` or the system does not exist; the message lists the trained systems.
-    """
+    """Return the folder of a trained system."""
     if not models.is_dir():
         raise UserError(f"{models}: no such folder; run this in the project's folder, or name --models")
     folder = models / names.get(name, name)
@@ -53,13 +38,6 @@ def model_id(folder: Path, inference_options: Mapping[str, object]) -> str:
 
     It changes with the files of the system, among them the checksums of its pretrained networks, and with the
     inference options.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the system.
-    inference_options : mapping
-        Post-processing options of `ust.models.checkpoints.load_system`.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     parts = [f"{path.relative_to(folder).as_posix()} {file_digest(path)}" for path in files]

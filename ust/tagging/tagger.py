@@ -50,20 +50,7 @@ class Window:
 
 
 def check_window(window: float, hop: float) -> None:
-    """Check that a system accepts the window and that the windows leave no gaps.
-
-    Parameters
-    ----------
-    window : float
-        Duration of a window in seconds: more than 0, at most the ten seconds systems are trained on.
-    hop : float
-        Seconds from the start of a window to the start of the next: more than 0, at most `window`.
-
-    Raises
-    ------
-    UserError
-        If the window or the hop is out of range.
-    """
+    """Check that a system accepts the window and that the windows leave no gaps."""
     if not 0 < window <= CLIP_SECONDS:
         raise UserError(f"window is {window}, should be more than 0 and at most {CLIP_SECONDS} seconds")
     if not 0 < hop <= window:
@@ -93,25 +80,7 @@ class FrontEnd:
 
     @classmethod
     def load(cls, folder: Path, name: str, attributes: dict[str, Any], device: torch.device) -> "FrontEnd":
-        """Load the front end that computed the training features of a system.
-
-        Parameters
-        ----------
-        folder : Path
-            Folder with a subfolder for each pretrained network.
-        name : str
-            Name of the feature.
-        attributes : dict
-            Attributes of the feature file the system was trained with.
-        device : torch.device
-            Device the network runs on.
-
-        Raises
-        ------
-        UserError
-            If the kind of feature is unknown, or the weights are missing, damaged or not those used in
-            training.
-        """
+        """Load the front end that computed the training features of a system."""
         kind = attributes["kind"]
         if kind not in FEATURES:
             raise UserError(f"the system takes the feature {name}, whose kind {kind!r} is not here")
@@ -468,15 +437,7 @@ WARM_UP = 2  # recordings tagged before the clock starts
 
 
 def median_latency_ms(tagger: Tagger, recordings: list[Path]) -> float:
-    """Return the median time in milliseconds from samples to probabilities, one recording at a time.
-
-    Parameters
-    ----------
-    tagger : Tagger
-        The system to time.
-    recordings : list of Path
-        Recordings of ten seconds. Reading the files is not counted.
-    """
+    """Return the median time in milliseconds from samples to probabilities, one recording at a time."""
     seconds = []
     for path in [*recordings[:WARM_UP], *recordings]:
         recording = read_recording(path)

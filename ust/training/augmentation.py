@@ -50,18 +50,7 @@ AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et a
 def overlay(
     x: torch.Tensor, y: torch.Tensor, share: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add another example's sound to some examples, in power, with a gain of -8 to 3 dB.
-
-    Parameters
-    ----------
-    x : torch.Tensor [shape=(batch, bands, frames)]
-        EfficientAT's log-mels.
-    y : torch.Tensor [shape=(batch, labels)]
-        Targets a and b become 1 - (1 - a)(1 - b): a label in either sound is in the sum.
-    share : float
-        Share of the examples that get an overlay.
-    rng : numpy.random.Generator
-    """
+    """Add another example's sound to some examples, in power, with a gain of -8 to 3 dB."""
     if share == 0:
         return x, y
     chosen = torch.from_numpy(rng.random(len(x)) < share).to(x.device)
@@ -131,17 +120,7 @@ def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> t
 
 
 def random_affine(x: torch.Tensor, scale: float, shift: float, rng: np.random.Generator) -> torch.Tensor:
-    """Scale and shift each example, bands and frames independently.
-
-    Parameters
-    ----------
-    x : torch.Tensor [shape=(batch, bands, frames)]
-    scale : float
-        Maximum relative change of size.
-    shift : float
-        Maximum shift as a share of the bands or frames. Positions from outside take the value at the edge.
-    rng : numpy.random.Generator
-    """
+    """Scale and shift each example, bands and frames independently."""
     if scale == shift == 0:
         return x
     # Coordinates of affine_grid: frames first, from -1 to 1.

@@ -71,13 +71,7 @@ class TrainingSettings(Section):
         return False
 
     def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the settings suit the network's settings and the shapes of its inputs.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter to change.
-        """
+        """Check that the settings suit the network's settings and the shapes of its inputs."""
 
 
 RowT = TypeVar("RowT", bound=Row)

@@ -143,19 +143,7 @@ def training_data(
     taxonomy: Taxonomy,
     sensors: Mapping[str, str] | None = None,
 ) -> TrainingData:
-    """Select a system's examples: the train clips, with variants if it uses them, and validate.
-
-    Parameters
-    ----------
-    system : System
-    labels : pandas.DataFrame
-        As `ust.annotations.labels.read_labels` returns them.
-    features : mapping of str to Features
-        By input of the network.
-    taxonomy : Taxonomy
-    sensors : mapping of str to str, optional
-        The sensor_id of each train clip, needed by systems with folds.
-    """
+    """Select a system's examples: the train clips, with variants if it uses them, and validate."""
     columns = list(taxonomy.labels)
     return TrainingData(
         select_examples("train", labels, columns, features, variants=system.row.variants, sensors=sensors),
@@ -164,13 +152,7 @@ def training_data(
 
 
 def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
-    """Check that a system's network and trainer accept the extracted features.
-
-    Raises
-    ------
-    UserError
-        Naming the parameter to change.
-    """
+    """Check that a system's network and trainer accept the extracted features."""
     shapes = {key: tuple(file.values.shape[1:]) for key, file in features.items()}
     try:
         system.check_shapes(shapes)
@@ -179,13 +161,7 @@ def check_inputs(name: str, system: System, features: Mapping[str, Features]) ->
 
 
 def check_root(root: Path | None) -> None:
-    """Check that a checkpoint is given for a hierarchy whose root is a flat network.
-
-    Raises
-    ------
-    UserError
-        If no checkpoint is given.
-    """
+    """Check that a checkpoint is given for a hierarchy whose root is a flat network."""
     if root is None:
         raise UserError(
             "the root of this hierarchy is a flat network: name its checkpoint with --root, such as "

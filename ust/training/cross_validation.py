@@ -106,30 +106,6 @@ def fold_metadata(
 
     The predictions of the original clips are written to ``out_of_fold.csv`` in the submission layout. Those
     of each fold are calibrated on the other folds.
-
-    Parameters
-    ----------
-    predictions : numpy.ndarray [shape=(n, outputs)]
-        Result of `cross_val_predict`.
-    examples : Examples
-        With targets of all labels.
-    labels : list of str
-        Labels of the network's outputs.
-    context : TrainingContext
-    folds : int
-        Number of folds of the predictions.
-    calibrate : bool
-        Whether to fit a calibration.
-    prior : numpy.ndarray [shape=(n, outputs)], optional
-        Logits of a classifier that the calibration combines with the predictions; see
-        `ust.evaluation.calibration.fit_combination`. It is then fitted on the variants, too.
-    prior_share : float
-        Share of the prior in the result.
-
-    Returns
-    -------
-    dict
-        ``thresholds`` by label and, with `calibrate`, ``calibration``.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL

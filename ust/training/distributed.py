@@ -39,13 +39,7 @@ def world_size() -> int:
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run a module's command line in several processes, as torchrun does, and wait for them.
-
-    Raises
-    ------
-    UserError
-        If a process fails; the others are then terminated.
-    """
+    """Run a module's command line in several processes, as torchrun does, and wait for them."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -71,13 +65,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 
 def init_process_group(processes: int, device: torch.device) -> None:
-    """Initialise the process group.
-
-    Raises
-    ------
-    UserError
-        If torchrun started another number of processes than configured.
-    """
+    """Initialise the process group."""
     started = int(os.environ["WORLD_SIZE"])
     if started != processes:
         raise UserError(f"torchrun started {started} processes, compute.processes is {processes}")
@@ -88,13 +76,7 @@ def init_process_group(processes: int, device: torch.device) -> None:
 
 @contextmanager
 def report_lost_processes() -> Iterator[None]:
-    """Turn the errors that follow the end of another process into a UserError.
-
-    Raises
-    ------
-    UserError
-        If another process ended in the middle of a step.
-    """
+    """Turn the errors that follow the end of another process into a UserError."""
     try:
         yield
     except RuntimeError as error:

@@ -35,26 +35,6 @@ def build_ensemble(
 
     For each level, the weights minimise the cross-entropy of the averaged out-of-fold predictions. Thresholds
     are chosen on that average, which is saved as the ensemble's out-of-fold predictions.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-        Folders of the systems.
-    labels : pandas.DataFrame
-        Labels of the train clips, indexed by audio_filename.
-    taxonomy : Taxonomy
-    out : Path
-
-    Returns
-    -------
-    dict
-        Weights by level, in the order of the systems.
-
-    Raises
-    ------
-    UserError
-        If two systems have the same name, one has no metadata or no out-of-fold predictions, or the systems
-        differ in features, taxonomy or outputs.
     """
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
@@ -78,13 +58,6 @@ def build_ensemble(
 
 def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Fit the weights of an average, which sum to 1, by maximum likelihood.
-
-    Parameters
-    ----------
-    predictions : numpy.ndarray [shape=(systems, clips, labels)]
-        Out-of-fold probabilities.
-    targets : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1.
 
     Returns
     -------

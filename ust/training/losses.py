@@ -101,16 +101,7 @@ def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
 
 
 def sample_epoch(targets: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the indices of an epoch's examples, in order.
-
-    Parameters
-    ----------
-    targets : numpy.ndarray [shape=(n, labels)]
-    balance : float
-        0 is a permutation. Otherwise n examples are drawn with replacement, weighted by the inverse
-        frequency of each example's rarest positive label (target above one half) to this power.
-    rng : numpy.random.Generator
-    """
+    """Return the indices of an epoch's examples, in order."""
     if balance == 0:
         return rng.permutation(len(targets))
     shares = np.maximum(targets.mean(axis=0, dtype=np.float64), 1 / len(targets))

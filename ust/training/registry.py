@@ -41,11 +41,6 @@ def read_system(path: Path, name: str) -> System:
 
     Settings that its row leaves out or sets to null are taken from the section ``model`` and the section of
     its trainer and, where these leave them out, from the classes of the settings.
-
-    Raises
-    ------
-    UserError
-        If there is no such system, or a parameter of it is wrong.
     """
     content = read_yaml(path)
     rows = {table: content.get(table) for table in TABLES}
@@ -102,23 +97,7 @@ def check_networks(model: Any) -> list[str]:
 def build_system(
     table: str, name: str, row: Any, content: Mapping[str, Any]
 ) -> tuple[System | None, list[str]]:
-    """Build a system from its row and the valid sections of its architecture and trainer.
-
-    Parameters
-    ----------
-    table : {"systems", "hierarchies", "pretrained"}
-    name : str
-    row : dict
-    content : mapping
-        The parameter file; its section ``model`` and that of the trainer are valid.
-
-    Returns
-    -------
-    system : System or None
-        None if there are problems.
-    problems : list of str
-        One line per wrong parameter of the row.
-    """
+    """Build a system from its row and the valid sections of its architecture and trainer."""
     where = f"{table}.{name}"
     if not isinstance(row, dict):
         return None, [f"{where}: is {row!r}, should be a mapping of parameters"]

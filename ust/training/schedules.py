@@ -28,15 +28,7 @@ class Schedule(Protocol):
         """Return the learning rate of a training step, counted from 0 over all epochs."""
 
     def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
-        """Update after an epoch; return whether the optimizer is to be reset.
-
-        Parameters
-        ----------
-        improved : bool
-            Whether a monitored score has a new best value.
-        scores : mapping of str to float
-            The monitored scores of the epoch.
-        """
+        """Update after an epoch; return whether the optimizer is to be reset."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values that change from epoch to epoch; they fit into JSON."""

@@ -127,18 +127,7 @@ def network_trainer(
     context: TrainingContext,
     **options: Any,
 ) -> Trainer:
-    """Return the trainer of a network, with the optimizer and the loss of the settings.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    train : Examples
-        With targets of the network's outputs.
-    settings : NetworkSettings
-    context : TrainingContext
-    **options
-        Further arguments of `Trainer`: name, schedule, monitor and others.
-    """
+    """Return the trainer of a network, with the optimizer and the loss of the settings."""
     return Trainer(
         network=network, examples=train,
         loss=weighted_cross_entropy(train.targets, settings.pos_weight_power, context.device),

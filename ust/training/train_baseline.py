@@ -68,14 +68,6 @@ def summed_terms(system: BaselineSystem, taxonomy: Taxonomy) -> int:
 def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
     """Return 1 where a label's loss counts, 0 where its group's ``-X`` label leaves it unknown.
 
-    Parameters
-    ----------
-    targets : numpy.ndarray [shape=(n, labels)]
-        All labels, coarse first.
-    columns : list of str
-        The labels that the network predicts.
-    taxonomy : Taxonomy
-
     Returns
     -------
     numpy.ndarray [shape=(n, columns), float32]
@@ -92,15 +84,7 @@ def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np
 def masked_loss(
     logits: torch.Tensor, targets: torch.Tensor, *, network: FrameClassifier, l2: float
 ) -> torch.Tensor:
-    """Return the mean binary cross-entropy, 0 where the target is NaN, plus an L2 penalty on the weights.
-
-    Parameters
-    ----------
-    logits, targets : torch.Tensor [shape=(frames, labels)]
-        A target is NaN if it is unknown.
-    network : FrameClassifier
-    l2 : float
-    """
+    """Return the mean binary cross-entropy, 0 where the target is NaN, plus an L2 penalty on the weights."""
     known = ~targets.isnan()
     entropy = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0), reduction="none")
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
@@ -144,31 +128,7 @@ def train_baseline(
     on_epoch: Callable[[Epoch, FrameClassifier], None],
     state: TrainingState | None = None,
 ) -> list[Epoch]:
-    """Train on every frame of every clip, with early stopping on the validation loss.
-
-    Parameters
-    ----------
-    examples, validate : Examples
-        With targets of all labels, coarse first.
-    taxonomy : Taxonomy
-    system : System
-    device : torch.device
-    name : str
-        Name of the system.
-    on_epoch : callable
-        Called after each epoch with its result and the classifier, to save the best.
-    state : TrainingState, optional
-        The state to resume from.
-
-    Returns
-    -------
-    list of Epoch
-
-    Raises
-    ------
-    UserError
-        If the loss is no longer finite.
-    """
+    """Train on every frame of every clip, with early stopping on the validation loss."""
     settings = system.training
     labels = baseline_labels(system.row.outputs, taxonomy)
     network = build_initialized(

@@ -110,13 +110,7 @@ class FinetuneSettings(TrainingSettings):
         return self
 
     def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that masks and windows are no larger than the log-mel.
-
-        Raises
-        ------
-        ValueError
-            Naming the parameter to change.
-        """
+        """Check that masks and windows are no larger than the log-mel."""
         bands, frames = shapes["log_mel"]
         for name, limit, axis in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
             if getattr(self, name) > limit:

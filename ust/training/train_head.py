@@ -124,13 +124,6 @@ def choose_weight_decay(
 ) -> tuple[float, np.ndarray]:
     """Return the weight decay with the best out-of-fold score, and its out-of-fold predictions.
 
-    Parameters
-    ----------
-    system : System
-    examples : Examples
-        With targets of all labels.
-    context : TrainingContext
-
     Returns
     -------
     decay : float
@@ -161,18 +154,6 @@ def predict_out_of_fold(
     seed: int = 0,
 ) -> np.ndarray:
     """Return out-of-fold predictions of a head with the given weight decay.
-
-    Parameters
-    ----------
-    system : System
-    examples : Examples
-        With targets of all labels.
-    decay : float
-    context : TrainingContext
-    share : float
-        Share of the other folds' sensors to train on, for learning curves.
-    seed : int
-        Seed of the choice of these sensors.
 
     Returns
     -------

@@ -100,23 +100,7 @@ def fit_hierarchy(
     node_trainer: NodeTrainer,
     has_converged: HasConverged,
 ) -> None:
-    """Train or copy the root, and train a network for each group with several fine labels.
-
-    Parameters
-    ----------
-    system : System
-    data : TrainingData
-    context : TrainingContext
-    node_trainer : callable
-        Returns the `Trainer` of a network, given the network, its `Node`, settings and context.
-    has_converged : callable
-        Returns whether a training converged, given its epochs and the settings.
-
-    Raises
-    ------
-    UserError
-        If the root is missing or was trained otherwise, or there are fewer than two train clips.
-    """
+    """Train or copy the root, and train a network for each group with several fine labels."""
     trained, parameters, converged = [], 0, []
     if system.row.root == "flat":
         root = copy_root(context)
@@ -163,26 +147,6 @@ def build_nodes(
     """Yield the local classifiers to train: the root, if it is trained, then one per group.
 
     Groups with fewer than two train clips are skipped.
-
-    Parameters
-    ----------
-    examples, validate : Examples
-        With targets of all labels, coarse first.
-    taxonomy : Taxonomy
-    negatives : bool
-        Train the groups' classifiers on all clips, with an additional output for other groups, instead of
-        only on clips with a coarse target above one half.
-    root : bool
-        Whether to train a root for the coarse labels.
-
-    Yields
-    ------
-    Node
-
-    Raises
-    ------
-    UserError
-        If there are fewer than two train clips.
     """
     if len(examples) < FEWEST:
         raise UserError("a network needs at least two clips to train on")
@@ -226,12 +190,6 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
     """Return a function from a node's outputs to its official micro AUPRC.
 
     A group is scored on its own fine labels alone.
-
-    Parameters
-    ----------
-    node : Node
-        Its monitored examples are those that are predicted.
-    taxonomy : Taxonomy
     """
     if node.name == ROOT:
         return flat_score(node.labels, node.monitored.targets > 0.5, taxonomy)
@@ -250,13 +208,7 @@ def node_score(node: Node, taxonomy: Taxonomy) -> Score:
 
 
 def copy_root(context: TrainingContext) -> SavedNetwork:
-    """Copy the flat network that is the root into the hierarchy's folder.
-
-    Raises
-    ------
-    UserError
-        If there is no such network, or it was trained on other features or another taxonomy.
-    """
+    """Copy the flat network that is the root into the hierarchy's folder."""
     check_root(context.root)
     root = load_network(context.root)
     metadata = json.loads(json.dumps(context.metadata))

@@ -401,7 +401,7 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "streams": {name: stream.bit_generator.state for name, stream in self.streams.items()},
         }
-        self.state.epochs = [asdict(epoch) for epoch in epochs]
+        self.state.epochs += [asdict(epoch) for epoch in epochs[len(self.state.epochs) :]]
         self.state.write()
 
     @torch.no_grad()
@@ -442,15 +442,7 @@ def _generator(rank: int) -> str:
 def monitor_scores(
     examples: Batches, score: Callable[[np.ndarray], dict[str, float]], batch_size: int
 ) -> Monitor:
-    """Return a monitor that scores the probabilities of validation examples.
-
-    Parameters
-    ----------
-    examples : Batches
-    score : callable
-        Maps probabilities [shape=(n, outputs)] to scores by name.
-    batch_size : int
-    """
+    """Return a monitor that scores the probabilities of validation examples."""
     return lambda trainer: score(trainer.predict(examples, batch_size))
 
 

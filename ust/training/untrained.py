@@ -24,13 +24,7 @@ class UntrainedSettings(TrainingSettings):
 def save_untrained(
     system: System[UntrainedRow, UntrainedSettings], data: TrainingData, context: TrainingContext
 ) -> None:
-    """Save the network for those of the labels that have AudioSet classes.
-
-    Raises
-    ------
-    UserError
-        If ``classes`` names a label or a class that does not exist, or no label has classes.
-    """
+    """Save the network for those of the labels that have AudioSet classes."""
     labels = output_labels(system.row.outputs, context.taxonomy)
     try:
         config = complete_config(system.network, context.taxonomy, labels)

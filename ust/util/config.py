@@ -41,19 +41,7 @@ class Section(BaseModel):
 
 
 def read_sections(path: Path, **kinds: Any) -> list[Any]:
-    """Read and validate sections of a parameter file; return them in the order of the arguments.
-
-    Parameters
-    ----------
-    path : Path
-    **kinds : type
-        The type of each section, by its name.
-
-    Raises
-    ------
-    UserError
-        Names every wrong parameter in full, its value and the allowed values.
-    """
+    """Read and validate sections of a parameter file; return them in the order of the arguments."""
     content = read_yaml(path)
     model = create_model("Params", __base__=Section, **{name: (kind, ...) for name, kind in kinds.items()})
     try:
@@ -69,16 +57,7 @@ def parameter_error(path: Path, problems: list[str]) -> UserError:
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return one line per wrong parameter: its name, its value and the allowed values.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-    model : type
-        The class that was validated.
-    prefix : str
-        Path of the section in the file, such as ``"train."``.
-    """
+    """Return one line per wrong parameter: its name, its value and the allowed values."""
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])

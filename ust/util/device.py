@@ -11,20 +11,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # constants of glibc's malloc.h
 
 
 def prepare_device(*, device: str, threads: int) -> torch.device:
-    """Return the device to compute on, and make PyTorch deterministic.
-
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda"}
-        "auto" is "cuda" if a GPU is available.
-    threads : int
-        Number of CPU threads. Results are equal only for equal numbers, which change the order of summation.
-
-    Raises
-    ------
-    UserError
-        If `device` is "cuda" and no GPU is available.
-    """
+    """Return the device to compute on, and make PyTorch deterministic."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device is 'cuda', but PyTorch finds no GPU; set it to 'auto' or 'cpu'")
     keep_freed_memory()

@@ -14,15 +14,7 @@ MAX_BYTES, MAX_DEPTH = 2**18, 20  # of a YAML file, and of nested levels in it
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read a mapping from a YAML file; tags that would create Python objects are not executed.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, not YAML, not a mapping, larger than `MAX_BYTES` or deeper than `MAX_DEPTH`,
-        or has a duplicate key or an alias. Aliases are refused because a few nested ones can expand to more
-        data than fits in memory.
-    """
+    """Read a mapping from a YAML file; tags that would create Python objects are not executed."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
@@ -72,13 +64,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
-    """Read a mapping from a JSON file written by the stage `made_by`.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
+    """Read a mapping from a JSON file written by the stage `made_by`."""
     problem = f"not a file of the stage {made_by}, or damaged"
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -94,17 +80,7 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
 
 
 def render_template(path: Path, *, html: bool = False, **content: Any) -> str:
-    """Render a Jinja template; an undefined variable is an error.
-
-    Parameters
-    ----------
-    path : Path
-        The template.
-    html : bool
-        Escape the inserted values for HTML.
-    **content
-        Variables of the template.
-    """
+    """Render a Jinja template; an undefined variable is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -17,25 +17,7 @@ log = logging.getLogger("ust")
 def run_shards(
     function: Callable[[int], T], shards: list[int], *, scheduler: str | None = None
 ) -> Iterator[T]:
-    """Call a function with each shard, in parallel, and yield the results in order of completion.
-
-    Parameters
-    ----------
-    function : callable
-        Must be picklable. Each call writes its own files, so that completed shards survive an interruption.
-    shards : list of int
-        Arguments of the function.
-    scheduler : str, optional
-        None runs one process per core of this machine. The others use Dask: ``local:N`` starts N workers on
-        this machine, ``tcp://host:8786`` connects to a running cluster, and ``slurm`` starts one through
-        SLURM with the configuration of dask-jobqueue.
-
-    Raises
-    ------
-    UserError
-        If the scheduler cannot be reached or the connection is lost, the workers have other package versions
-        or other code, or a worker dies repeatedly on the same shard. The files of completed shards are kept.
-    """
+    """Call a function with each shard, in parallel, and yield the results in order of completion."""
     if not shards:
         return
     if scheduler is None:

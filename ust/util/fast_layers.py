@@ -16,17 +16,6 @@ class StridedConv2d(nn.Conv2d):
     then computed in the Fourier domain, with three real products for each complex one
     (`correlation_matrices`): block 3 of the report's network takes 82 multiplications instead of 8 × 48.
     Parameters have the names and shapes of `torch.nn.Conv2d`, which also runs the forward pass on a GPU.
-
-    Parameters
-    ----------
-    in_channels, out_channels : int
-    kernel, stride, padding : tuple of int
-        Height and width.
-
-    Raises
-    ------
-    ValueError
-        If the kernel is not a whole multiple of the stride.
     """
 
     def __init__(
@@ -79,15 +68,6 @@ def correlation_matrices(length: int, taps: int, outputs: int) -> tuple[np.ndarr
     conjugate bin c + id of w takes three real products, (a - b) c, a (d - c) and b (c + d). Its real part is
     the sum of the first and the third, its imaginary part the sum of the first and the second.
 
-    Parameters
-    ----------
-    length : int
-        Length of x; odd.
-    taps : int
-        Length of w.
-    outputs : int
-        Length of the result; at most length - taps + 1, because the correlation is circular.
-
     Returns
     -------
     forward : numpy.ndarray [shape=(products, length)]
@@ -128,13 +108,6 @@ def pointwise_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.
     """Compute ``norm(convolution(x))`` for a 1×1 convolution of one channel, in one pass instead of three.
 
     The mean and variance of w x + b follow from those of x, so both layers together are a scale and a shift.
-
-    Parameters
-    ----------
-    convolution : torch.nn.Conv2d
-    norm : torch.nn.BatchNorm2d
-        Its running statistics are updated in training mode.
-    x : torch.Tensor [shape=(batch, 1, height, width)]
     """
     weight = convolution.weight.flatten()
     if norm.training:
@@ -190,12 +163,6 @@ class ReLUDropout(nn.Module):
     """ReLU followed by dropout, with one random byte per element.
 
     On a CPU the dropout costs a tenth of `torch.nn.Dropout`.
-
-    Parameters
-    ----------
-    p : float
-        Fraction of elements set to 0, in [0, 1), rounded to a multiple of 1/256. The others are divided by
-        the rounded fraction that is kept, so the expectation is exact.
     """
 
     def __init__(self, p: float) -> None:

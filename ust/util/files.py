@@ -28,23 +28,7 @@ _leftovers: dict[Path, dict[str, list[Path]]] = {}
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write; its folder is created if missing.
-
-    Yields
-    ------
-    Path
-        ``.NAME.PID.partial`` in the same folder; removed if the block raises.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written; an existing file at `path` is then unchanged.
-    """
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, should be the path of a file to write")
     with explain_write_errors(path), temporary_path(path) as partial:
@@ -56,24 +40,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_if_absent(path: Path, content: bytes) -> bool:
-    """Write a file unless it exists; atomic even between machines that share the folder.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write; its folder is created if missing.
-    content : bytes
-
-    Returns
-    -------
-    bool
-        Whether it was written; False if the file existed, which is then unchanged.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written.
-    """
+    """Write a file unless it exists; atomic even between machines that share the folder."""
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A random name and no lock: process ids and locks are not unique across machines that share a folder.
@@ -151,13 +118,7 @@ def move_into_place(partial: Path, path: Path) -> None:
 
 
 def check_space(path: Path, size: int) -> None:
-    """Check the free space of a disk; for libraries that crash when a disk is full.
-
-    Raises
-    ------
-    OSError
-        If fewer than `size` bytes are free on the disk of `path`.
-    """
+    """Check the free space of a disk; for libraries that crash when a disk is full."""
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(ENOSPC, os.strerror(ENOSPC), str(path))
 
@@ -171,15 +132,7 @@ def _lock(path: Path) -> FileLock:
 
 
 def _acquire(lock: FileLock, *, blocking: bool = True) -> None:
-    """Acquire a lock.
-
-    Raises
-    ------
-    UserError
-        If the file system of the lock file does not support locks.
-    filelock.Timeout
-        If another process holds it and `blocking` is False.
-    """
+    """Acquire a lock."""
     try:
         lock.acquire(blocking=blocking)
     except OSError as error:

@@ -17,21 +17,7 @@ STATE = ".state"
 
 @contextmanager
 def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it replaces `path` when the block ends without error.
-
-    Parameters
-    ----------
-    path : Path
-    by : str
-        Name of the stage that writes the folder. A manifest in the folder holds it and the files' names.
-    force : bool
-        Replace existing files even if another program wrote them.
-
-    Raises
-    ------
-    UserError
-        See `check_replaceable`; also if the folder cannot be written.
-    """
+    """Yield an empty folder beside `path`; it replaces `path` when the block ends without error."""
     check_replaceable(path, by=by, force=force)
     place = path.resolve()
     with explain_write_errors(path), temporary_path(place) as partial:
@@ -45,23 +31,7 @@ def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]
 
 @contextmanager
 def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> Iterator[tuple[Path, Path]]:
-    """Like `atomic_folder`, but an interrupted run with the same key is resumed.
-
-    Parameters
-    ----------
-    path : Path
-    key : str
-        Digest of everything that the content depends on. Files of a run with another key are deleted.
-    by, force
-        See `atomic_folder`.
-
-    Yields
-    ------
-    folder : Path
-        The folder that replaces `path` at the end, with the files of the interrupted run.
-    state : Path
-        A folder for files that only resuming needs; it is deleted at the end.
-    """
+    """Like `atomic_folder`, but an interrupted run with the same key is resumed."""
     check_replaceable(path, by=by, force=force)
     place = path.resolve()
     partial = place.with_name(f".{place.name}.partial")
@@ -80,22 +50,7 @@ def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> I
 
 
 def check_replaceable(path: Path, *, by: str, force: bool = False) -> None:
-    """Check that a folder is missing, empty, or holds only files that the stage `by` wrote.
-
-    Parameters
-    ----------
-    path : Path
-    by : str
-        Name of the stage that is about to replace the folder.
-    force : bool
-        Allow replacing files of other programs. The working folder, the home folder and their parents are
-        never replaced.
-
-    Raises
-    ------
-    UserError
-        If the folder must not be replaced, or is a file.
-    """
+    """Check that a folder is missing, empty, or holds only files that the stage `by` wrote."""
     place = path.resolve()
     for description, protected in (("working folder", Path.cwd()), ("home folder", Path.home().resolve())):
         if protected == place or place in protected.parents:

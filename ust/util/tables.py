@@ -13,22 +13,7 @@ OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b"|": "bars"}
 
 
 def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
-    """Read a CSV file in UTF-8, with or without a byte-order mark.
-
-    Parameters
-    ----------
-    path : Path
-    hint : str
-        What the user should do if the file is missing; part of the error message.
-    **options
-        Options of `pandas.read_csv`.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, empty, not CSV, separated by other characters than commas, or has a line of
-        more than a megabyte.
-    """
+    """Read a CSV file in UTF-8, with or without a byte-order mark."""
     try:
         content, number = io.BytesIO(), 0
         with path.open("rb") as file:

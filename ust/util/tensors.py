@@ -13,15 +13,7 @@ from ust.util.files import atomic_write
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors to a safetensors file, atomically.
-
-    Parameters
-    ----------
-    path : Path
-    tensors : mapping of str to torch.Tensor
-    metadata : dict of str to str, optional
-        At most one key: safetensors writes several in an order that differs from run to run.
-    """
+    """Write tensors to a safetensors file, atomically."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as partial:
         try:

@@ -40,13 +40,7 @@ class LabelQuality(Section):
 
 
 def read_label_quality(path: Path) -> tuple[LabelQuality, dict[str, tuple[Rule, Section]]]:
-    """Return the section ``label_quality`` and its rules with their settings.
-
-    Raises
-    ------
-    UserError
-        Names each wrong parameter.
-    """
+    """Return the section ``label_quality`` and its rules with their settings."""
     (section,) = read_sections(path, label_quality=LabelQuality)
     problems = check_label_quality(section)
     if problems:
@@ -71,13 +65,7 @@ def check_label_quality(section: LabelQuality) -> list[str]:
 
 
 def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
-    """Return a rule of the section ``labels`` and its settings.
-
-    Raises
-    ------
-    UserError
-        If there is no such row; otherwise names each wrong parameter.
-    """
+    """Return a rule of the section ``labels`` and its settings."""
     content = read_yaml(path)
     tables = {table: content.get(table) for table in ("labels", "relabel")}
     for table, rows in tables.items():

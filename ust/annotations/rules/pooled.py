@@ -169,12 +169,6 @@ def _sum_cells(
 def combine_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     """Average each coarse probability with the noisy-or of its fine labels.
 
-    Parameters
-    ----------
-    own : numpy.ndarray [shape=(clips, labels)]
-        Posterior of each label, coarse first.
-    taxonomy : Taxonomy
-
     Returns
     -------
     numpy.ndarray [shape=(clips, labels)]

@@ -52,21 +52,6 @@ def estimate_relabel(
     """Return label probabilities [shape=(clips, labels)].
 
     Clips without a row in the table, or outside train, keep the probabilities of ``pooled``.
-
-    Parameters
-    ----------
-    votes : Votes
-    settings : Relabel
-    embeddings : pandas.DataFrame, optional
-        One row per clip, indexed by clip.
-    predictions : pandas.DataFrame, optional
-        Used if there are no `embeddings`: probabilities by a classifier that was not trained on the votes on
-        the same clip. One row per clip, indexed by clip, and one column per label, coarse first.
-
-    Raises
-    ------
-    UserError
-        If the train clips with embeddings come from fewer sensors than there are folds.
     """
     table = predictions if embeddings is None else embeddings
     own, _, _ = fit_annotator_model(votes, settings)

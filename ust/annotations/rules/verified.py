@@ -44,13 +44,7 @@ class Verified(Pooled):
 
 
 def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
-    """Return label probabilities [shape=(clips, labels)].
-
-    Raises
-    ------
-    UserError
-        If fewer than two sensors have clips with ground truth.
-    """
+    """Return label probabilities [shape=(clips, labels)]."""
     x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
     known = np.flatnonzero(np.isin(votes.clips, truth.index.to_numpy(str)))

@@ -30,10 +30,8 @@ class Votes:
 
     Attributes
     ----------
-    taxonomy : Taxonomy
     clips : numpy.ndarray [shape=(clips,), str]
         Sorted.
-    split : numpy.ndarray [shape=(clips,), str]
     sensors : numpy.ndarray [shape=(clips,), int]
         Index of each clip's sensor, from 0.
     annotators : numpy.ndarray [shape=(annotators,), int]
@@ -96,16 +94,6 @@ def rule_from_estimate(settings: type[EstimateConfig], estimate: Estimate, **tra
     The labels of train clips are the probabilities if ``soft`` is set, and otherwise whether these are above
     ``threshold``; clips without votes get zeros. Clips of other splits get their ground truth, or hard labels
     if their split has none.
-
-    Parameters
-    ----------
-    settings : type
-        Class of the rule's parameters.
-    estimate : callable
-        ``estimate(votes, settings)`` returns probabilities [shape=(clips, labels)]. It also gets
-        ``annotations`` if the rule is supervised, and ``embeddings`` if it needs them.
-    **traits
-        Other attributes of `ust.annotations.labels.Rule`.
     """
 
     def aggregate(

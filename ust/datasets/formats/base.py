@@ -137,24 +137,7 @@ class ImportedLabels:
         group: str = "",
         split: str = "",
     ) -> None:
-        """Add a line of a source; of an unusable line, add the problem and an annotation `IN_DOUBT`.
-
-        Parameters
-        ----------
-        where : str
-            File and line.
-        recording : Path or Missing
-            Result of `RecordingIndex.find`.
-        label : str or None
-            None if the line states that no class is audible, "" if it lacks a label.
-        times : tuple of (start, end) or str
-            Seconds; an end of None is the end of the recording. A string is the reason why the times are
-            invalid (see `parse_interval`).
-        problem : str
-            Another reason why the line cannot be used.
-        annotator, group, split : str
-            See `Annotation`.
-        """
+        """Add a line of a source; of an unusable line, add the problem and an annotation `IN_DOUBT`."""
         if isinstance(recording, MissingRecording) and recording.folder and not problem:
             self._add_missing(where, recording)
             return
@@ -199,13 +182,7 @@ class LabelFormat:
 
 
 class RecordingIndex:
-    """Finds recordings by the names in a label source; names are compared in NFC.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the recordings.
-    """
+    """Finds recordings by the names in a label source; names are compared in NFC."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():

@@ -14,13 +14,7 @@ def matches(path: Path) -> bool:
 
 
 def list_classes(path: Path) -> list[str]:
-    """Return the classes of the folders.
-
-    Raises
-    ------
-    UserError
-        If there are no folders with recordings.
-    """
+    """Return the classes of the folders."""
     return list(dict.fromkeys(annotation.label for annotation in read(path, ImportOptions()).annotations))
 
 

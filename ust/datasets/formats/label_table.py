@@ -23,7 +23,6 @@ class LabelTable:
 
     Attributes
     ----------
-    path : Path
     header : list of str
         Names of the columns, in NFC.
     rows : list of (int, dict of str to str)
@@ -39,19 +38,7 @@ class LabelTable:
 
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
-    """Read a table in UTF-8; quotation marks are ordinary text if columns are separated by tabs.
-
-    Parameters
-    ----------
-    path : Path
-    separator : str, optional
-        By default the most frequent of `SEPARATORS` in the header.
-
-    Raises
-    ------
-    UserError
-        If the file is not a table.
-    """
+    """Read a table in UTF-8; quotation marks are ordinary text if columns are separated by tabs."""
     lines = list(io.StringIO(_read_text(path)))  # splits at \n only, unlike str.splitlines
     if not lines:
         raise UserError(f"{path}: the file is empty")
@@ -222,22 +209,7 @@ def normalise_name(name: str) -> str:
 
 
 def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str, ...]) -> Columns:
-    """Find the columns of a table by role; ``--column`` takes precedence over common names.
-
-    Parameters
-    ----------
-    table : LabelTable
-    options : ImportOptions
-        The value "" in ``columns`` states that no column has the role.
-    needed : tuple of str
-        Required roles.
-
-    Raises
-    ------
-    UserError
-        If the table has no header, a required column is missing, or a column may be an unrecognised time. The
-        latter is an error because a label without times would apply to the whole recording.
-    """
+    """Find the columns of a table by role; ``--column`` takes precedence over common names."""
     path, header = table.path, table.header
     by_name = {}
     for name in header:

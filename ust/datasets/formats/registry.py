@@ -19,13 +19,7 @@ FORMATS: dict[str, LabelFormat] = {
 
 
 def detect_format(path: Path) -> str:
-    """Return the name of the format of a label source.
-
-    Raises
-    ------
-    UserError
-        If the source does not exist or has none of the formats.
-    """
+    """Return the name of the format of a label source."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     for name, label_format in FORMATS.items():

@@ -18,14 +18,7 @@ Row = dict[str, int | str]
 
 
 class Annotators:
-    """All annotators of a city.
-
-    Parameters
-    ----------
-    taxonomy : Taxonomy
-    seed : int
-        Seed of the volunteers' miss rates (5 to 30 %) and false-alarm rates (0 to 2 %) by class.
-    """
+    """All annotators of a city."""
 
     def __init__(self, taxonomy: Taxonomy, seed: int) -> None:
         self.taxonomy = taxonomy

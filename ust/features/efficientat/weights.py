@@ -62,13 +62,7 @@ def network_width(weights: str) -> float:
 
 
 def prepare(folder: Path, settings: EfficientAT, fetch_file: FetchFile) -> dict[str, str]:
-    """Write the weights that params.yaml selects; return ``weights`` and ``sha256``.
-
-    Raises
-    ------
-    UserError
-        As `read_published`.
-    """
+    """Write the weights that params.yaml selects; return ``weights`` and ``sha256``."""
     width = network_width(settings.weights)
     if settings.weights == RANDOM:
         tensors = random_weights(settings.seed, width)
@@ -139,13 +133,7 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
 
 
 def released_name(path: Path) -> str:
-    """Return the name of the released weights that a state dict has the width of.
-
-    Raises
-    ------
-    UserError
-        As `read_published`; also if no released network has that width.
-    """
+    """Return the name of the released weights that a state dict has the width of."""
     tensors = _read_tensors(path, max(map(network_width, RELEASED)))
     layer = tensors.get("classifier.2.weight")
     for name in RELEASED:
@@ -190,13 +178,7 @@ def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
 
 
 def load_network(folder: Path, width: float) -> MobileNet:
-    """Load the network with the weights that `prepare` wrote, in evaluation mode.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
+    """Load the network with the weights that `prepare` wrote, in evaluation mode."""
     path = folder / WEIGHTS_FILE
     try:
         tensors = load_file(path)

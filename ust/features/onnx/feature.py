@@ -72,11 +72,6 @@ def prepare(folder: Path, settings: ONNX, fetch_file: FetchFile) -> dict[str, An
     """Copy the model into a folder, after checking that its input and output match the settings.
 
     Returns the description of the network; its ``weights`` are the file's name.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or not an ONNX model, or its input or output has another shape.
     """
     path = fetch_file(settings.file)
     run_session(open_session(path), np.zeros((2, settings.samples), np.float32), path, settings)
@@ -87,13 +82,7 @@ def prepare(folder: Path, settings: ONNX, fetch_file: FetchFile) -> dict[str, An
 
 
 def open_session(path: Path) -> Any:
-    """Open a model in onnxruntime, on a CPU.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or cannot be read.
-    """
+    """Open a model in onnxruntime, on a CPU."""
     import onnxruntime
 
     if not path.is_file():
@@ -108,13 +97,7 @@ def open_session(path: Path) -> Any:
 
 
 def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: ExtractionConfig) -> np.ndarray:
-    """Compute embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)].
-
-    Raises
-    ------
-    UserError
-        If the model's input or output has another shape than the settings say.
-    """
+    """Compute embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)]."""
     inputs = model.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
         takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)

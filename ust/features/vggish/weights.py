@@ -128,13 +128,7 @@ def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
 
 
 def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
-    """Compare the embedding of a sine with the values of the reference's smoke test.
-
-    Raises
-    ------
-    UserError
-        If a value deviates by more than 10 %.
-    """
+    """Compare the embedding of a sine with the values of the reference's smoke test."""
     seconds, rate = 3, 44_100
     sine = np.sin(2 * np.pi * 1000 * np.arange(seconds * rate) / rate)
     embeddings = _embed(variables, log_mel_patches(sine, rate), final_relu=final_relu)
@@ -178,14 +172,7 @@ class VGGish(Section):
 
 
 def prepare(folder: Path, settings: VGGish, fetch_file: FetchFile) -> dict[str, Any]:
-    """Write the weights that params.yaml selects; return the description of the network.
-
-    Raises
-    ------
-    UserError
-        As `read_checkpoint`; for downloaded files also as `check_smoke_figures`. Custom files that fail that
-        check only log a warning.
-    """
+    """Write the weights that params.yaml selects; return the description of the network."""
     if settings.weights == "random":
         variables = random_variables(settings.seed, final_relu=settings.final_relu)
     else:
@@ -215,13 +202,7 @@ def save_weights(folder: Path, variables: dict[str, np.ndarray], *, weights: str
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
-    """Read the variables that `save_weights` wrote.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
+    """Read the variables that `save_weights` wrote."""
     path = folder / WEIGHTS_FILE
     try:
         variables = load_file(path)
