@@ -156,7 +156,8 @@ def compare(
     _, decay, held_out = max(candidates, key=lambda candidate: candidate[0])
     predict, count = train(x, y, decay, seed), len(chosen)
     alone = fit_calibration(held_out[:count], y[:count])
-    combined = fit_combination(held_out, prior, y, share=settings.prior_share)
+    share = settings.prior_clips / (settings.prior_clips + count)
+    combined = fit_combination(held_out, prior, y, share=share)
     for name in SETS:
         predicted = predict(city.values[name])
         yield "head", name, city.scores(alone(predicted))

@@ -99,14 +99,31 @@ def fit_calibration(
 def fit_combination(
     predicted: np.ndarray, prior: np.ndarray, targets: np.ndarray, *, share: float
 ) -> Calibration:
-    """Fit the weights of held-out predictions and of a prior, whose logits they are added to.
+    """Fit the weights of held-out predictions and of a prior, whose logits are added.
 
-    The weights are those of `fit_calibration`, averaged with a calibration of the prior alone. Folds that
-    keep sensors apart have the same recordings or sounds on both sides. They therefore favour the trained
-    classifier more than it deserves on other recordings; the average corrects for that.
+    The weights are those of `fit_calibration`, averaged with a calibration of the prior that all labels
+    share. Folds that keep sensors apart have the same recordings on both sides. They favour the trained
+    classifier more than it deserves on other recordings, and the average corrects for that.
+
+    Parameters
+    ----------
+    predicted : numpy.ndarray [shape=(clips, labels)]
+        Probabilities of clips that the classifier was not trained on.
+    prior : numpy.ndarray [shape=(clips, labels)]
+        Logits of a classifier that was trained on other data; a constant for a label without prior.
+    targets : numpy.ndarray [shape=(clips, labels)]
+        From 0 to 1; NaN, which is left out, if a label is not known.
+    share : float
+        Weight of the calibrated prior in the average, in [0, 1].
     """
-    both, alone = fit_calibration(predicted, targets, prior), fit_calibration(_sigmoid(prior), targets)
-    shares = np.where(np.ptp(prior, axis=0) > 0, share, 0.0)
+    both = fit_calibration(predicted, targets, prior)
+    has_prior = np.ptp(prior, axis=0) > 0
+    if not has_prior.any():
+        return both
+    # As one label, so that scale and shift are shared.
+    column = (slice(None), has_prior)
+    alone = fit_calibration(_sigmoid(prior[column]).reshape(-1, 1), targets[column].reshape(-1, 1))
+    shares = np.where(has_prior, share, 0.0)
     return Calibration(
         (1 - shares) * both.scale,
         (1 - shares) * both.shift + shares * alone.shift,

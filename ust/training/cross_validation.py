@@ -100,12 +100,14 @@ def fold_metadata(
     folds: int,
     calibrate: bool,
     prior: np.ndarray | None = None,
-    prior_share: float = 0.0,
+    prior_clips: float = 0.0,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
     The predictions of the original clips are written to ``out_of_fold.csv`` in the submission layout. Those
-    of each fold are calibrated on the other folds.
+    of each fold are calibrated on the other folds. If there are logits of a `prior`, the calibration weighs
+    it, too (`fit_combination`), and is fitted on the variants as well; its share is that of `prior_clips` in
+    the sum of them and the original clips.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
@@ -115,10 +117,12 @@ def fold_metadata(
         uncalibrated, targets = predictions[used], examples.targets[used][:, columns]
         logits = np.zeros_like(uncalibrated) if prior is None else prior[used]
 
+        share = prior_clips / (prior_clips + original.sum())
+
         def fit(rows: Any) -> Calibration:
             if prior is None:
                 return fit_calibration(uncalibrated[rows], targets[rows])
-            return fit_combination(uncalibrated[rows], logits[rows], targets[rows], share=prior_share)
+            return fit_combination(uncalibrated[rows], logits[rows], targets[rows], share=share)
 
         metadata["calibration"] = fit(slice(None)).to_dict()
         predictions = predictions.copy()

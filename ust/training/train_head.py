@@ -20,7 +20,7 @@ from ust.training.context import TrainingContext, TrainingData
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
-from ust.util.config import Count, Positive, Section, Share, Weight
+from ust.util.config import Count, Positive, Section, Weight
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
@@ -45,8 +45,8 @@ class HeadSettings(TrainingSettings):
     """Fit calibration and thresholds on the out-of-fold predictions."""
     mixup: Weight = 0.0
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
-    prior_share: Share = 0.4
-    """Share of the prior alone in the result of the architecture ``audioset_head``: see `fit_combination`."""
+    prior_clips: Weight = 50.0
+    """Weight of the prior of an ``audioset_head``, in train clips: its share is this / (this + clips)."""
 
     @property
     def has_folds(self) -> bool:
@@ -88,7 +88,7 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         decay, predictions = choose_weight_decay(system, data.train, context)
         metadata |= fold_metadata(
             predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate,
-            prior=prior, prior_share=settings.prior_share,
+            prior=prior, prior_clips=settings.prior_clips,
         )  # fmt: skip
 
     def on_epoch(epoch: Epoch) -> None:
