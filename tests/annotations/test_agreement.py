@@ -59,4 +59,4 @@ def test_one_annotation_gives_no_agreement(taxonomy):
     annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)
     found = label_agreement(annotations, taxonomy)
     assert (found["clips"] == 0).all()
-    assert found[["heard", "agreement", "kappa"]].isna().all(axis=None)
+    assert found[["marked", "agreement", "kappa"]].isna().all(axis=None)

@@ -165,7 +165,7 @@ def page(tmp_path, taxonomy, noise):
         clips[name] = {
             "image": data_uri(spectrogram_png(np.zeros((128, 862), np.float16) - 40), "image/png"),
             "sound": data_uri(clip_mp3(noise, RATE), "audio/mpeg"),
-            "votes": [{"label": "1_engine", "heard": 2, "asked": 3, "agreed": 1 - index}],
+            "votes": [{"label": "1_engine", "marked": 2, "asked": 3, "agreed": 1 - index}],
             "truth": [True] + [False] * 36,
             "predicted": {system: [0.5] * 37 for system in SYSTEMS},
         }
@@ -184,7 +184,7 @@ def page(tmp_path, taxonomy, noise):
         "rows": [{"system": system, "cells": [cell]} for system in SYSTEMS],
         "note": "",
     }
-    row = {"label": "8_dog", "audio_filename": list(clips)[1], "heard": 1, "asked": 3, "posterior": 0.874}
+    row = {"label": "8_dog", "audio_filename": list(clips)[1], "marked": 1, "asked": 3, "posterior": 0.874}
     chart = chart_svg({"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
     text = render_page(
         metadata={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},

@@ -42,7 +42,7 @@ def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFra
     Returns
     -------
     pandas.DataFrame
-        Columns ``label, clips, heard, agreement, kappa``: the number of clips, the fraction of positive
+        Columns ``label, clips, marked, agreement, kappa``: the number of clips, the fraction of positive
         annotations, the fraction of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN
         if no clip has two annotations; kappa is also NaN if all annotations are equal.
     """
@@ -53,9 +53,9 @@ def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFra
         yes = (volunteers[label] == 1).groupby(clip).sum().to_numpy()
         no = (volunteers[label] == 0).groupby(clip).sum().to_numpy()
         counts = np.stack([no, yes], axis=1)[yes + no > 1]
-        heard = counts[:, 1].sum() / counts.sum() if len(counts) else np.nan
-        rows.append((label, len(counts), heard, *fleiss_kappa(counts)))
-    return pd.DataFrame(rows, columns=["label", "clips", "heard", "agreement", "kappa"])
+        marked = counts[:, 1].sum() / counts.sum() if len(counts) else np.nan
+        rows.append((label, len(counts), marked, *fleiss_kappa(counts)))
+    return pd.DataFrame(rows, columns=["label", "clips", "marked", "agreement", "kappa"])
 
 
 def fleiss_kappa(counts: np.ndarray) -> tuple[float, float]:

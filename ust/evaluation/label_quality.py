@@ -15,8 +15,8 @@ from ust.util.seeding import random_stream
 
 # Columns of the tables below, also where there are no votes and the tables are empty.
 TABLES = {
-    "annotators": ("annotator_id", "clips", "heard", "sensitivity", "false_alarms", "agreement"),
-    "doubtful": ("label", "audio_filename", "split", "heard", "asked", "posterior"),
+    "annotators": ("annotator_id", "clips", "marked", "sensitivity", "false_alarms", "agreement"),
+    "doubtful": ("label", "audio_filename", "split", "marked", "asked", "posterior"),
     "reliability": ("system", "level", "predicted", "observed", "count"),
 }
 FOLDS = 10  # the F1 threshold of each fold is chosen on the other nine
@@ -122,7 +122,7 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
         {
             "annotator_id": votes.annotators,
             "clips": rows.astype(int),
-            "heard": votes.sum_by_annotator(yes.sum(axis=1)) / rows,
+            "marked": votes.sum_by_annotator(yes.sum(axis=1)) / rows,
             "sensitivity": rates[:, 1],
             "false_alarms": rates[:, 0],
             "agreement": agreed / np.where(compared > 0, compared, np.nan),
@@ -136,13 +136,13 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
 def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.DataFrame:
     """Select labels to review: for each label, the clips whose posterior and majority differ most."""
     share = votes.fraction()
-    heard, asked = votes.sum_by_clip(votes.presence == 1), votes.sum_by_clip(votes.presence != -1)
+    marked, asked = votes.sum_by_clip(votes.presence == 1), votes.sum_by_clip(votes.presence != -1)
     rows = []
     for column, label in enumerate(votes.taxonomy.labels):
         p = posterior[:, column]
         gap = np.abs(p - (share[:, column] > 0.5))
         for clip in np.argsort(-gap, kind="stable")[:limit]:
             if gap[clip] > 0.5:
-                counts = heard[clip, column], asked[clip, column]
+                counts = marked[clip, column], asked[clip, column]
                 rows.append((label, votes.clips[clip], votes.split[clip], *counts, p[clip]))
     return pd.DataFrame(rows, columns=list(TABLES["doubtful"]))

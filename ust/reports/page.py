@@ -90,14 +90,14 @@ def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
 
 
 def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> list[dict[str, object]]:
-    """Count how many of the asked annotators heard each coarse label in a clip, and add the ground truth."""
+    """Count how many of the asked annotators marked each coarse label in a clip, and add the ground truth."""
     rows = annotations[annotations["audio_filename"] == clip]
     people = rows[rows["annotator_id"] != GROUND_TRUTH]
     agreed = rows[rows["annotator_id"] == GROUND_TRUTH]
     return [
         {
             "label": label,
-            "heard": int((people[label] == 1).sum()),
+            "marked": int((people[label] == 1).sum()),
             "asked": int((people[label] != -1).sum()),
             "agreed": None if agreed.empty else int(agreed[label].iloc[0]),
         }
@@ -145,7 +145,7 @@ def doubtful_content(row: pd.Series, samples: np.ndarray) -> dict[str, Any]:
     return {
         "label": row["label"],
         "clip": row["audio_filename"],
-        "heard": int(row["heard"]),
+        "marked": int(row["marked"]),
         "asked": int(row["asked"]),
         "posterior": float(row["posterior"]),
         "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),

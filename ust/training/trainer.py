@@ -187,7 +187,7 @@ class Trainer:
     >>> network = nn.Linear(2, 1)
     >>> examples = TensorExamples({"input": torch.eye(2)}, torch.tensor([[0.0], [1.0]]))
     >>> trainer = Trainer(
-    ...     network=network, examples=examples, loss=functional.binary_cross_entropy_with_logits,
+    ...     network=network, examples=examples, loss=known_cross_entropy,
     ...     optimizer=torch.optim.Adam, schedule=CosineSchedule(0.1, warm_up=0.1, epochs=50), batch_size=2,
     ...     max_epochs=50, seed=0, name="example", device=torch.device("cpu"),
     ... )  # fmt: skip
