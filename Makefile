@@ -22,6 +22,8 @@ repro: $(VENV)/installed
 	@echo "nine systems on a synthetic city: the first figures in five minutes, all in about eleven (on two cores)"
 	dvc repro evaluate@baseline_coarse evaluate@cnn_vggish_coarse
 	dvc repro
+	@git diff --quiet -- dvc.lock 2> /dev/null || echo "dvc.lock and metrics/ differ from the committed ones, as on any other processor." \
+	  "Commit them before the first experiment: git commit -am 'Baseline of this machine'"
 
 test: $(VENV)/installed
 	pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'

@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ust.cli.console import parse_args, run_command
-from ust.evaluation.metrics import HEADLINES
 from ust.util.errors import UserError
 
 LEVELS = ("fine", "coarse")
@@ -119,6 +118,8 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 
 def _row(system: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Return the line of a system; a level that it does not predict is empty."""
+    from ust.evaluation.metrics import HEADLINES
+
     cells = (
         "".join(f"{metrics[level][name]:11.3f} " if level in metrics else f"{'–':>11} " for name in HEADLINES)
         for level in LEVELS
