@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from tiny import CPU, Heard, Stored
 
 from ust.annotations.audioset import class_indices, sonyc_taxonomy
-from ust.evaluation.calibration import Calibration, fit_calibration, fit_combination
+from ust.evaluation.calibration import fit_calibration, fit_combination
 from ust.models.audioset import AudioSet
 from ust.models.audioset_head import AudioSetHead, complete_head_config
 from ust.models.checkpoints import load_system, read_description
@@ -42,7 +42,8 @@ def network():
     torch.manual_seed(0)
     network = AudioSetHead(AudioSetHead.Config(classes=CLASSES), 3, SHAPES)
     draw = np.random.default_rng(0).uniform(0.5, 2, (3, 3))
-    network.combine(Calibration(*draw))
+    scale, shift, prior_scale = draw
+    network.combine(scale, prior_scale, shift)
     return network, torch.tensor(draw, dtype=torch.float32)
 
 

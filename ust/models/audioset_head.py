@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.evaluation.calibration import Calibration
 from ust.models.audioset import AudioSet, complete_config
 from ust.models.layers import HeadConfig, PerceptronHead
 
@@ -78,14 +78,9 @@ class AudioSetHead(PerceptronHead):
             columns[index] = logits
         return torch.stack(columns, dim=1)
 
-    def combine(self, calibration: Calibration) -> None:
-        """Set the weights of head and prior, and the shift."""
-        weights = {
-            "head_scale": calibration.scale,
-            "prior_scale": calibration.prior_scale,
-            "shift": calibration.shift,
-        }
-        for name, values in weights.items():
+    def combine(self, head_scale: np.ndarray, prior_scale: np.ndarray, shift: np.ndarray) -> None:
+        """Set the weights of head and prior, and the shift, of each label [shape=(outputs,)]."""
+        for name, values in {"head_scale": head_scale, "prior_scale": prior_scale, "shift": shift}.items():
             getattr(self, name).copy_(torch.tensor(values))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,8 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         on_epoch=on_epoch, state=context.state(context.name, ""),
     )  # fmt: skip
     if prior is not None:
-        network.combine(Calibration.from_dict(metadata.pop("calibration")))
+        fitted = Calibration.from_dict(metadata.pop("calibration"))
+        network.combine(fitted.scale, fitted.prior_scale, fitted.shift)
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
     save_network(context.out, context.describe(system, network, labels, train, metadata))
     update_metadata(context.out, epochs=settings.max_epochs, converged=True)
