@@ -19,6 +19,7 @@ LONG = (
     "README.md",
     "archives.md",
     "experiments.md",
+    "few-labels.md",
     "export.md",
     "labels.md",
     "submissions.md",
