@@ -154,7 +154,7 @@ def test_everything_it_imports_is_declared():
     assert used["crowd-kit"] == {"ust/annotations/rules/crowd_kit.py"}
     assert used["tensorflow"] == {"ust/features/vggish/weights.py"}
     assert used["onnx"] == {"ust/tagging/export.py"}
-    assert used["onnxruntime"] == {*used["onnx"], "ust/features/onnx.py"}
+    assert used["onnxruntime"] == {*used["onnx"], "ust/features/onnx/feature.py"}
 
 
 @pytest.mark.slow

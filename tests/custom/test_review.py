@@ -244,7 +244,7 @@ def test_two_browsers(collection, queue):
             assert browser.get_log("browser") == []
         process.send_signal(signal.SIGKILL)
         process.wait()
-        body.send_keys(Keys.ENTER)
+        body.send_keys("1n", Keys.ENTER)
         WebDriverWait(browser, 10).until(
             lambda one: one.find_element(By.ID, "message").text.startswith("Not saved")
         )

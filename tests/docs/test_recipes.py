@@ -69,7 +69,7 @@ def test_what_is_added_is_trained_scored_and_shown(place):
         assert list(apply(place, title)["checkpoints"]) == [name]
         place.run("git", "add", "-A")
     output = place.dvc("repro")
-    made = {"extract@pcen", "describe", "aggregate_labels@unanimous"}
+    made = {"extract@pcen", "describe", "aggregate_labels@unanimous", "label_quality"}
     stages = {f"{stage}@{name}" for stage in ("train", "predict", "evaluate") for name in names}
     assert ran(output) == LAST | made | stages
     table = (place.path / "metrics/table.md").read_text()

@@ -209,7 +209,7 @@ def material(project, tmp_path_factory):
     local = {"data.source": "local", "data.path": "../nowhere"}
     for name, change in (
         ("bands", {"spectrograms.logmel.n_mels": 64}),
-        ("frames", {"logmel.hop_length": 1024}),
+        ("frames", {"spectrograms.logmel.hop_length": 1024}),
         ("nowhere", local),
         ("several", {"checkpoints.cnn.model": "cnn_vggish"}),
     ):

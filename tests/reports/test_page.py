@@ -98,19 +98,25 @@ SHAPES = {"logmel": (128, 862), "vggish": (10, 128), "mn": (384,), "mn_frames": 
 
 @pytest.mark.parametrize("names", [("logmel", "vggish"), ("logmel",), ("mn",), tuple(SHAPES)])
 def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, annotated, names):
-    """A panel for each of `features`, and nothing of a file that an earlier list has left."""
+    """One panel per row of spectrograms and embeddings; files of removed rows are not read."""
     folder, taxonomy = annotated
     clip = "a.wav"
     for name in SHAPES:
         row = Row(clip, "original", "train", tmp_path / clip)
         dtype = "uint8" if name == "vggish" else "float32"
         value = np.arange(np.prod(SHAPES[name])).reshape(SHAPES[name]) % 200
-        attributes = {"sample_rate": RATE, "hop_length": 512} if name == "logmel" else {}
+        kind = "mn" if name == "mn_frames" else name
+        attributes = {"kind": kind, **({"sample_rate": RATE, "hop_length": 512} if name == "logmel" else {})}
+        attributes |= {} if name.endswith("logmel") else {"network": "random"}
         write_features(tmp_path / f"{name}.h5", name, [row], [name], [value.astype(dtype)],
                        shape=SHAPES[name], dtype=dtype, attributes=attributes)  # fmt: skip
     for name in SHAPES.keys() - set(names):
         (tmp_path / f"{name}.h5").write_text("of an earlier run")
-    (tmp_path / "params.yaml").write_text(f"features: [{', '.join(names)}]\n")
+    tables = {
+        table: {name: {} for name in names if name.endswith("logmel") == (table == "spectrograms")}
+        for table in ("spectrograms", "embeddings")
+    }
+    (tmp_path / "params.yaml").write_text(json.dumps(tables))
     labels = pd.DataFrame(0.0, pd.Index([clip], name="audio_filename"), list(taxonomy.labels))
     labels["1_engine"] = 1.0
     labels["split"] = "train"
@@ -124,6 +130,7 @@ def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, a
     monkeypatch.setattr("sys.argv", [str(word) for word in words])
     describe.main()
     panels = [axis.get_ylabel().split(":")[0] for axis in drawn[0].axes if axis.get_ylabel()]
+    names = sorted(names, key=lambda name: not name.endswith("logmel"))  # spectrograms first
     assert panels == [{"logmel": "log-mel", "vggish": "VGGish"}.get(name, name) for name in names]
     assert drawn[0].axes[0].get_title() == "a.wav: 1_engine"
     assert (tmp_path / "out" / "features.png").read_bytes().startswith(b"\x89PNG")

@@ -208,7 +208,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
         key(threads=2),
         key(device="cuda"),
         key(name="b"),
-        key(pretrained=tmp_path),
+        key(pretrained=tmp_path / "vggish"),
     ]
     assert key() == keys[0]
     assert len(set(keys)) == len(keys)

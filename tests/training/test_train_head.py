@@ -116,10 +116,12 @@ def test_a_head_is_trained_on_known_labels(data, work, tmp_path):
     about = read_description(work.out)["about"]
     assert np.isfinite(list(about["thresholds"].values())).all()
     assert np.isfinite([about["calibration"]["scale"], about["calibration"]["shift"]]).all()
-    probabilities = predict(load_system(work.out), made.validate, batch_size=20, device=CPU)
+    probabilities = predict(
+        load_system(work.out, taxonomy=work.taxonomy), made.validate, batch_size=20, device=CPU
+    )
     right = (probabilities > 0.5) == (made.validate.targets > 0.5)
     assert np.isfinite(probabilities).all()
-    assert right[:, 3].mean() > 0.6
+    assert np.delete(right, [3, 5], axis=1).mean() > 0.68  # as with all labels known
 
 
 def test_the_weight_decay_with_the_best_score_out_of_fold_is_taken(data, work, monkeypatch):
