@@ -143,8 +143,16 @@ MISTAKES = {
         "rename the column(s)",
     ),
     "none of the labels": (f"evaluate {{tmp}}/other.csv {EVALUATE}", "none of the labels", "1_engine"),
-    "too few bands": ("code {tmp}/out --params {tmp}/bands.yaml", "n_mels is 64", "at least 108"),
-    "too few frames": ("code {tmp}/out --params {tmp}/frames.yaml", "give 431 frames", "shorter hop"),
+    "too few bands": (
+        "preset predict.batch_size=8 --params {tmp}/bands.yaml",
+        "n_mels is 64",
+        "at least 108",
+    ),
+    "too few frames": (
+        "preset predict.batch_size=8 --params {tmp}/frames.yaml",
+        "give 431 frames",
+        "shorter hop",
+    ),
     "data that is nowhere": ("download {tmp}/out --params {tmp}/nowhere.yaml", "no such folder", "data.path"),
     "a window too long": ("tag {tmp}/noise.wav --window 20", "window is 20.0", "at most 10"),
     # twice the same
