@@ -37,23 +37,17 @@ class Schedule(Protocol):
         """Restore the values of `state_dict`."""
 
 
-@dataclass
-class ConstantSchedule:
-    """A constant learning rate."""
+class StatelessSchedule:
+    """Base class of schedules whose rate depends on the step alone, so that they have no state to save."""
 
-    lr: float
     restarts: ClassVar[int] = 0
-
-    def step_lr(self, step: int, steps_per_epoch: int) -> float:
-        """Return the rate."""
-        return self.lr
 
     def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
         """Return False: the optimizer is never reset."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict: nothing changes."""
+        """Return an empty dict: the rate depends on the step alone."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -61,7 +55,18 @@ class ConstantSchedule:
 
 
 @dataclass
-class CosineSchedule:
+class ConstantSchedule(StatelessSchedule):
+    """A constant learning rate."""
+
+    lr: float
+
+    def step_lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate."""
+        return self.lr
+
+
+@dataclass
+class CosineSchedule(StatelessSchedule):
     """Linear warm-up to the highest rate, then cosine decay to 0, independent of scores.
 
     The last step of the warm-up has the highest rate. The cosine reaches 0 after the last step, not at it.
@@ -89,7 +94,6 @@ class CosineSchedule:
     highest_lr: float
     warm_up: float
     epochs: int
-    restarts: ClassVar[int] = 0
     lr: float = field(init=False, default=0.0)
 
     def step_lr(self, step: int, steps_per_epoch: int) -> float:
@@ -102,17 +106,6 @@ class CosineSchedule:
             share = (1 + math.cos(math.pi * (step - highest) / (steps - highest))) / 2
         self.lr = self.highest_lr * share
         return self.lr
-
-    def step(self, *, improved: bool, scores: Mapping[str, float]) -> bool:
-        """Return False: the optimizer is never reset."""
-        return False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict: the rate depends on the step alone."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
 
 
 @dataclass
