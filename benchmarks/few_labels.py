@@ -1,6 +1,6 @@
 """Learning curves of heads with few labels, with and without AudioSet's classes as prior.
 
-    python -m benchmarks.few_labels CITY RESULTS --checkpoint mn04_as_mAP_432.pt [--draws 0 1 2] [--augment]
+    python -m benchmarks.few_labels CITY RESULTS --checkpoint mn04_as_mAP_432.pt [--variants 3]
 
 CITY is a data set in the SONYC-UST v1 layout. Each draw is a random order of its train clips, and heads are
 trained on the first 10, 30, 100, 300 and 600 of them. Their labels are the posteriors of the rule ``pooled``,
@@ -10,8 +10,9 @@ the tables and the figure are of all of them.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,23 +26,25 @@ from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.augmentation import augment
 from ust.audio.recordings import SAMPLE_RATE, load_audio
 from ust.evaluation.bootstrap import bootstrap_scores, confidence_interval, draw_resamples
-from ust.evaluation.calibration import fit_calibration, fit_combination
+from ust.evaluation.calibration import fit_calibration
 from ust.evaluation.metrics import coarse_events
 from ust.features.efficientat.feature import fold_batch_norms
 from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import network_width, read_published, released_name
 from ust.features.efficientat.windows import window_max_pool
 from ust.features.mn_logmel import log_mel
-from ust.models.audioset_head import AudioSetHead, complete_head_config
+from ust.models.audioset_head import AudioSetHead
 from ust.models.checkpoints import build_initialized
 from ust.models.examples import TensorExamples
 from ust.models.head import Head
+from ust.models.outputs import raise_coarse_to_fine
 from ust.training.cross_validation import group_folds
 from ust.training.train import flat_score
 from ust.training.train_head import HeadSettings
 from ust.training.trainer import fit_classifier
 from ust.util.seeding import random_stream
 
+VARIANTS = ("sensor", "sensor_2", "sensor_3")
 SIZES = (10, 30, 100, 300, 600)
 RESAMPLES = 200
 SYSTEMS = {"audioset": "AudioSet's classes", "head": "head", "prior": "head with prior"}
@@ -57,7 +60,7 @@ def extract(folder: Path, checkpoint: Path, cache: Path) -> dict[str, np.ndarray
     network.load_state_dict(read_published(checkpoint, width))
     fold_batch_norms(network)
 
-    def embed(path: Path, **sensor: int) -> np.ndarray:
+    def embed(path: Path, **sensor: Any) -> np.ndarray:
         samples = load_audio(path, SAMPLE_RATE)
         if sensor:
             samples = augment(
@@ -70,9 +73,9 @@ def extract(folder: Path, checkpoint: Path, cache: Path) -> dict[str, np.ndarray
     train, validate = (sorted((folder / split).glob("*.wav")) for split in ("train", "validate"))
     values = {
         "train": np.stack([embed(path) for path in train]),
-        "augmented": np.stack([embed(path, seed=2019) for path in train]),
+        **{name: np.stack([embed(path, seed=2019, variant=name) for path in train]) for name in VARIANTS},
         "validate": np.stack([embed(path) for path in validate]),
-        "shifted": np.stack([embed(path, seed=SEED) for path in validate]),
+        "shifted": np.stack([embed(path, seed=SEED, variant="sensor") for path in validate]),
     }
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(cache, **values)
@@ -96,9 +99,8 @@ class City:
         self.sensors = sensors.loc[self.clips].to_numpy(str)
         truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
         self.truth = (truth.loc[validate, self.labels] == 1).to_numpy(int)
-        config = complete_head_config(AudioSetHead.Config(), self.taxonomy, self.labels)
-        prior = AudioSetHead(config, len(self.labels), {"embedding": tuple(self.values["train"].shape[1:])})
-        self.prior = {name: prior.prior(array).numpy() for name, array in self.values.items()}
+        self.classes = AudioSetHead.Config().complete(self.taxonomy, self.labels)
+        self.shapes = {"embedding": tuple(self.values["train"].shape[1:])}
 
     def pooled(self, clips: np.ndarray) -> np.ndarray:
         """Return label probabilities of clips from the votes on them."""
@@ -106,26 +108,39 @@ class City:
         return pd.DataFrame(estimate_pooled(votes, Pooled()), votes.clips).loc[clips].to_numpy(np.float32)
 
     def scores(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return coarse micro AUPRC on all validate clips, then on each bootstrap resample."""
+        """Return coarse micro AUPRC on all validate clips, then on each bootstrap resample.
+
+        A coarse label is at least as probable as its fine ones.
+        """
         count, coarse = len(self.truth), len(self.taxonomy.coarse)
+        probabilities = raise_coarse_to_fine(torch.from_numpy(probabilities), self.taxonomy).numpy()
         events = coarse_events(self.truth[:, :coarse], probabilities[:, :coarse], self.taxonomy)
         resamples = draw_resamples(np.zeros(count), unit="clips", count=RESAMPLES, seed=2019)
         return bootstrap_scores(events, [np.arange(count), *resamples])["micro_auprc"]
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits."""
-    return 1 / (1 + np.exp(-z))
+Predict = Callable[[torch.Tensor], np.ndarray]
 
 
-def train(x: torch.Tensor, y: np.ndarray, decay: float, seed: int) -> Callable[[torch.Tensor], np.ndarray]:
+def train_head(city: City, x: torch.Tensor, y: np.ndarray, decay: float, seed: int) -> Predict:
     """Train a head as `ust.training.train_head` does; return a function from features to probabilities."""
     settings = HeadSettings(seed=seed)
-    shapes = {"embedding": tuple(x.shape[1:])}
-    network = build_initialized("head", Head.Config(), y.shape[1], shapes, seed, "few")
+    network = build_initialized("head", Head.Config(), y.shape[1], city.shapes, seed, "few")
     examples = TensorExamples({"embedding": x}, torch.from_numpy(y))
     options = {name: getattr(settings, name) for name in ("seed", "lr", "batch_size", "max_epochs", "mixup")}
     fit_classifier(network, examples, name="few", weight_decay=decay, best=None, **options)
+    return prediction(network)
+
+
+def train_prior(city: City, x: torch.Tensor, y: np.ndarray, decay: float, clips: int) -> Predict:
+    """Fit a head with prior; return a function from features to probabilities."""
+    network = AudioSetHead(city.classes, y.shape[1], city.shapes)
+    network.fit(x, torch.from_numpy(y), weight_decay=decay, clips=clips)
+    return prediction(network)
+
+
+def prediction(network: torch.nn.Module) -> Predict:
+    """Return the function from features to the network's probabilities."""
     network.eval()
 
     def predict(values: torch.Tensor) -> np.ndarray:
@@ -135,42 +150,57 @@ def train(x: torch.Tensor, y: np.ndarray, decay: float, seed: int) -> Callable[[
     return predict
 
 
-def compare(
-    city: City, chosen: np.ndarray, seed: int, *, augmented: bool
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield system, validation set and scores, with and without prior, of a head on some of the clips."""
-    parts = ["train", "augmented"] if augmented else ["train"]
-    x = torch.cat([city.values[part][chosen] for part in parts])
-    prior = np.concatenate([city.prior[part][chosen] for part in parts])
-    y, groups = (
-        np.concatenate([values] * len(parts))
-        for values in (city.pooled(city.clips[chosen]), city.sensors[chosen])
-    )
+def choose_decay(
+    train: Callable[[np.ndarray, float], Predict],
+    x: torch.Tensor,
+    y: np.ndarray,
+    groups: np.ndarray,
+    city: City,
+) -> tuple[float, np.ndarray]:
+    """Return the weight decay with the best out-of-fold score, and its out-of-fold probabilities."""
     settings, score = HeadSettings(), flat_score(city.labels, y > 0.5, city.taxonomy)
     candidates = []
     for decay in settings.weight_decay:
         held_out = np.zeros_like(y)
         for rest, fold in group_folds(groups, settings.folds):
-            held_out[fold] = train(x[rest], y[rest], decay, seed)(x[fold])
+            held_out[fold] = train(rest, decay)(x[fold])
         candidates.append((np.mean(list(score(held_out).values())), decay, held_out))
-    _, decay, held_out = max(candidates, key=lambda candidate: candidate[0])
-    predict, count = train(x, y, decay, seed), len(chosen)
-    alone = fit_calibration(held_out[:count], y[:count])
-    share = settings.prior_clips / (settings.prior_clips + count)
-    combined = fit_combination(held_out, prior, y, share=share)
+    return max(candidates, key=lambda candidate: candidate[0])[1:]
+
+
+def compare(
+    city: City, chosen: np.ndarray, seed: int, *, variants: Sequence[str]
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield system, validation set and scores of heads on some of the clips, with and without prior."""
+    parts, count = ["train", *variants], len(chosen)
+    x = torch.cat([city.values[part][chosen] for part in parts])
+    y, groups = (
+        np.concatenate([values] * len(parts))
+        for values in (city.pooled(city.clips[chosen]), city.sensors[chosen])
+    )
+
+    def plain(rows: np.ndarray | slice, decay: float) -> Predict:
+        return train_head(city, x[rows], y[rows], decay, seed)
+
+    def with_prior(rows: np.ndarray | slice, decay: float) -> Predict:
+        return train_prior(city, x[rows], y[rows], decay, len(x[rows]) // len(parts))
+
+    decay, held_out = choose_decay(plain, x, y, groups, city)
+    predict, calibration = plain(slice(None), decay), fit_calibration(held_out[:count], y[:count])
+    predict_prior = with_prior(slice(None), choose_decay(with_prior, x, y, groups, city)[0])
     for name in SETS:
-        predicted = predict(city.values[name])
-        yield "head", name, city.scores(alone(predicted))
-        yield "prior", name, city.scores(combined(predicted, city.prior[name]))
+        yield "head", name, city.scores(calibration(predict(city.values[name])))
+        yield "prior", name, city.scores(predict_prior(city.values[name]))
 
 
-def measure(city: City, draw: int, sizes: list[int], path: Path, *, augmented: bool) -> None:
+def measure(city: City, draw: int, sizes: list[int], path: Path, *, variants: Sequence[str]) -> None:
     """Write the scores of a draw, by system, validation set and number of clips."""
     order = random_stream(draw, "few labels").permutation(len(city.clips))
-    scores = {f"audioset {name} 0": city.scores(sigmoid(city.prior[name])) for name in SETS}
+    untrained = prediction(AudioSetHead(city.classes, len(city.labels), city.shapes))
+    scores = {f"audioset {name} 0": city.scores(untrained(city.values[name])) for name in SETS}
     for size in sizes:
         chosen = np.sort(order[:size])
-        for system, name, values in compare(city, chosen, draw, augmented=augmented):
+        for system, name, values in compare(city, chosen, draw, variants=variants):
             scores[f"{system} {name} {size}"] = values
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **scores)
@@ -221,15 +251,18 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights such as mn04_as_mAP_432.pt")
     parser.add_argument("--draws", type=int, nargs="+", default=list(range(5)), help="seeds")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of train clips")
-    parser.add_argument("--augment", action="store_true", help="train on a distant variant of each clip, too")
+    parser.add_argument(
+        "--variants", type=int, choices=range(len(VARIANTS) + 1), default=0,
+        help="train on this many variants of each clip by a distant sensor, too",
+    )  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(1)
     city = City(args.city, extract(args.city, args.checkpoint, args.results / "features.npz"))
-    folder = args.results / ("augmented" if args.augment else "plain")
+    folder = args.results / f"variants_{args.variants}"
     for draw in args.draws:
         path = folder / f"{draw}.npz"
         if not path.exists():
-            measure(city, draw, args.sizes, path, augmented=args.augment)
+            measure(city, draw, args.sizes, path, variants=VARIANTS[: args.variants])
     draws = [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
     scores = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
     sizes = [size for size in args.sizes if f"head validate {size}" in scores]

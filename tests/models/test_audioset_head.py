@@ -1,4 +1,4 @@
-"""The architecture audioset_head: a head combined with AudioSet's classes by out-of-fold predictions."""
+"""The architecture audioset_head: logistic regression whose prior are AudioSet's classes."""
 
 from dataclasses import replace
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 from tiny import CPU, Heard, Stored
 
 from ust.annotations.audioset import class_indices, sonyc_taxonomy
-from ust.evaluation.calibration import fit_calibration, fit_combination
 from ust.models.audioset import AudioSet
-from ust.models.audioset_head import AudioSetHead, complete_head_config
+from ust.models.audioset_head import PENALTY, PRIOR_PENALTY, AudioSetHead
 from ust.models.checkpoints import load_system, read_description
 from ust.models.examples import predict
 from ust.models.head import Head
@@ -33,68 +33,56 @@ PRIOR = System(FlatRow(architecture="audioset_head", **ROW), AudioSetHead.Config
 PLAIN = System(FlatRow(architecture="head", **ROW), Head.Config(), SETTINGS)
 
 
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
 def network():
-    """A head with random weights, and random weights of head and prior."""
-    torch.manual_seed(0)
-    network = AudioSetHead(AudioSetHead.Config(classes=CLASSES), 3, SHAPES)
-    draw = np.random.default_rng(0).uniform(0.5, 2, (3, 3))
-    scale, shift, prior_scale = draw
-    network.combine(scale, prior_scale, shift)
-    return network, torch.tensor(draw, dtype=torch.float32)
+    return AudioSetHead(AudioSetHead.Config(classes=CLASSES), 3, SHAPES)
 
 
-def test_its_logits_are_a_weighted_sum():
-    combined, (scale, shift, prior_scale) = network()
-    values = torch.randn(5, SIZE)
-    head = combined.layers(combined.standardised(values))
+def test_before_training_its_logits_are_those_of_audioset():
+    values = torch.randn(5, SIZE, generator=torch.Generator().manual_seed(0))
     known = {label: names for label, names in CLASSES.items() if names}
-    prior = torch.zeros(5, 3)
-    prior[:, [0, 2]] = AudioSet(AudioSet.Config(classes=known), 2, SHAPES)(values)
-    torch.testing.assert_close(combined.eval()(values), scale * head + prior_scale * prior + shift)
-    torch.testing.assert_close(combined.train()(values), head)
+    expected = torch.zeros(5, 3)
+    expected[:, [0, 2]] = AudioSet(AudioSet.Config(classes=known), 2, SHAPES)(values)
+    torch.testing.assert_close(network()(values), expected)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_it_has_the_highest_penalised_likelihood(copies):
+    rng = np.random.default_rng(0)
+    clips, decay = 60, 0.02
+    values = np.tile(rng.standard_normal((clips, SIZE)).astype(np.float32), (copies, 1))
+    targets = np.tile(rng.random((clips, 3)).astype(np.float32), (copies, 1))
+    targets[rng.random(targets.shape) < 0.1] = np.nan
+    fitted = network()
+    fitted.fit(torch.from_numpy(values), torch.from_numpy(targets), weight_decay=decay, clips=clips)
+
+    x = values[:, :8].astype(float)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    prior = network()(torch.from_numpy(values)).detach().numpy()
+    known, y = ~np.isnan(targets), np.nan_to_num(targets)
+
+    def logits(parameters):
+        scale, shift, weight = parameters[:3], parameters[3:6], parameters[6:].reshape(8, 3)
+        return scale * prior + shift + x @ weight
+
+    def objective(parameters):
+        z, (scale, shift) = logits(parameters), parameters[:6].reshape(2, 3)
+        value = (known * (np.logaddexp(0, z) - y * z)).sum() / copies
+        penalty = PENALTY * (parameters[6:] ** 2).sum() + PRIOR_PENALTY * 3 * (scale.var() + shift.var())
+        return value + decay / 2 * penalty
+
+    start = np.r_[np.ones(3), np.zeros(27)]
+    best = minimize(objective, start, method="BFGS", options={"gtol": 1e-5}).x
+    found = fitted(torch.from_numpy(values)).detach().numpy()
+    np.testing.assert_allclose(expit(found), expit(logits(best)), atol=2e-3)
 
 
 def test_it_can_be_exported():
-    combined = network()[0].eval()
-    values = torch.randn(4, SIZE)
-    program = torch.export.export(combined, (values,), dynamic_shapes=({0: torch.export.Dim("n", min=2)},))
-    torch.testing.assert_close(program.module()(values[:3]), combined(values[:3]))
-
-
-def test_weights_of_predictions_and_prior_are_recovered():
-    rng = np.random.default_rng(0)
-    z, prior = rng.normal(-1, 2, (2, 20_000, 3))
-    scale, weight, shift = np.array([0.5, 1.0, 2.0]), np.array([1.5, 0.3, 0.8]), np.array([-1.0, 0.5, 0.0])
-    y = (rng.random(z.shape) < sigmoid(scale * z + weight * prior + shift)).astype(int)
-    found = fit_calibration(sigmoid(z), y, prior)
-    np.testing.assert_allclose(found.scale, scale, rtol=0.1)
-    np.testing.assert_allclose(found.prior_scale, weight, rtol=0.1)
-    np.testing.assert_allclose(found.shift, shift, atol=0.1)
-    np.testing.assert_allclose(
-        found(sigmoid(z), prior),
-        sigmoid(found.scale * z + found.prior_scale * prior + found.shift),
-        rtol=1e-6,
-    )
-
-
-def test_the_share_is_that_of_the_calibrated_prior():
-    rng = np.random.default_rng(0)
-    z, prior = rng.normal(-1, 2, (2, 500, 3))
-    prior[:, 1] = 0.0  # a label without prior
-    y = (rng.random(z.shape) < sigmoid(z + prior)).astype(int)
-    p = sigmoid(z)
-    none, half, whole = (fit_combination(p, prior, y, share=share)(p, prior) for share in (0.0, 0.5, 1.0))
-    np.testing.assert_allclose(none, fit_calibration(p, y, prior)(p, prior))
-    scaled = LogisticRegression(C=np.inf).fit(prior[:, [0, 2]].reshape(-1, 1), y[:, [0, 2]].ravel())
-    alone = scaled.predict_proba(prior[:, [0, 2]].reshape(-1, 1))[:, 1].reshape(-1, 2)
-    np.testing.assert_allclose(whole[:, [0, 2]], alone, rtol=1e-2)
-    np.testing.assert_allclose(whole[:, 1], none[:, 1])
-    logits = [np.log(values / (1 - values)) for values in (none, half, whole)]
-    np.testing.assert_allclose(logits[1], (logits[0] + logits[2]) / 2, atol=1e-6)
+    fitted = network()
+    values = torch.randn(40, SIZE, generator=torch.Generator().manual_seed(0))
+    fitted.fit(values, (values[:, :3] > 0).float(), weight_decay=0.1, clips=40)
+    fitted.eval()
+    program = torch.export.export(fitted, (values,), dynamic_shapes=({0: torch.export.Dim("n", min=2)},))
+    torch.testing.assert_close(program.module()(values[:3]), fitted(values[:3]))
 
 
 @pytest.fixture
@@ -103,7 +91,7 @@ def data():
     taxonomy = sonyc_taxonomy()
     labels, rng, count = list(taxonomy.labels), np.random.default_rng(0), 224
     y = (rng.random((count, len(labels))) < 0.3).astype(int)
-    known = complete_head_config(AudioSetHead.Config(), taxonomy, labels).classes
+    known = AudioSetHead.Config().complete(taxonomy, labels).classes
     values = rng.standard_normal((count, SIZE)).astype(np.float32)
     for column, label in enumerate(labels):
         for name in known[label]:
@@ -142,8 +130,6 @@ def test_the_prior_helps_where_labels_are_few(data, work, tmp_path):
 
 
 def test_what_is_refused(data, work):
-    with pytest.raises(ValueError, match="calibrate is false, should be true"):
-        PRIOR.with_training(calibrate=False).check_shapes(SHAPES)
     with pytest.raises(ValueError, match=r"the feature is 384 a clip, should end with 527 logits"):
         PRIOR.check_shapes({"embedding": (384,)})
     wrong = replace(PRIOR, network=AudioSetHead.Config(classes={"8_dog": ["Puppy"]}))

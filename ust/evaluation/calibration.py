@@ -1,7 +1,7 @@
 """Platt scaling of predicted probabilities, and the choice of decision thresholds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,6 @@ class Calibration:
     Attributes
     ----------
     scale, shift : numpy.ndarray [shape=(labels,)]
-    prior_scale : numpy.ndarray [shape=(labels,)], optional
-        Weight of a second classifier's logit, which is added.
 
     References
     ----------
@@ -29,40 +27,35 @@ class Calibration:
 
     scale: np.ndarray
     shift: np.ndarray
-    prior_scale: np.ndarray | None = None
 
-    def __call__(self, predicted: np.ndarray, prior: np.ndarray | float = 0.0) -> np.ndarray:
-        """Calibrate predicted probabilities [shape=(clips, labels)], with a prior's logits."""
-        weight = 0.0 if self.prior_scale is None else self.prior_scale
-        return _sigmoid(_logit(predicted) * self.scale + self.shift + weight * prior)
+    def __call__(self, predicted: np.ndarray) -> np.ndarray:
+        """Calibrate predicted probabilities [shape=(clips, labels)]."""
+        return _sigmoid(_logit(predicted) * self.scale + self.shift)
 
     def select_labels(self, labels: Sequence[str], names: Sequence[str]) -> "Calibration":
         """Return the calibration of the labels in `names`; `labels` names this one's."""
         columns = [list(labels).index(name) for name in names]
-        return Calibration(*(None if values is None else values[columns] for values in astuple(self)))
+        return Calibration(self.scale[columns], self.shift[columns])
 
     def invert(self, calibrated: np.ndarray) -> np.ndarray:
         """Return the uncalibrated probabilities that give the calibrated ones."""
         return _sigmoid((_logit(calibrated) - self.shift) / self.scale)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Return the arrays as lists, for JSON."""
-        return {name: values.tolist() for name, values in asdict(self).items() if values is not None}
+        """Return scale and shift as lists, for JSON."""
+        return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Calibration":
         """Build a calibration from the result of `to_dict`."""
-        return cls(**{name: np.array(values) for name, values in content.items()})
+        return cls(np.array(content["scale"]), np.array(content["shift"]))
 
 
-def fit_calibration(
-    predicted: np.ndarray, targets: np.ndarray, prior: np.ndarray | None = None
-) -> Calibration:
+def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     """Fit Platt scaling by maximum likelihood on held-out predictions.
 
     All labels share one scale and one shift. Each label deviates from them by as much as its own clips
-    support (an L2 penalty on the deviations). With `prior` it is a logistic regression on two logits, whose
-    second weight is shared and deviates in the same way.
+    support (an L2 penalty on the deviations).
 
     Parameters
     ----------
@@ -70,18 +63,15 @@ def fit_calibration(
         Probabilities of clips that the network was not trained on, such as out-of-fold predictions.
     targets : numpy.ndarray [shape=(clips, labels)]
         From 0 to 1; NaN, which is left out, if a label is not known.
-    prior : numpy.ndarray [shape=(clips, labels)], optional
-        Logits of a classifier that was trained on other data.
     """
     from scipy.optimize import minimize  # slow to import: half a second for every training
 
     y = np.asarray(targets, np.float64)
     known, y = ~np.isnan(y), np.nan_to_num(y)
-    terms = [_logit(predicted), np.ones(y.shape)] + ([] if prior is None else [np.asarray(prior, np.float64)])
-    x = np.stack(terms)  # (terms, clips, labels)
+    x = np.stack([_logit(predicted), np.ones(y.shape)])  # (2, clips, labels)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        shared, deviations = parameters[: len(x)], parameters[len(x) :].reshape(len(x), -1)
+        shared, deviations = parameters[:2], parameters[2:].reshape(2, -1)
         logits = (x * (shared[:, None] + deviations)[:, None]).sum(axis=0)
         value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
         value += REGULARIZATION / 2 * (deviations**2).sum()
@@ -89,46 +79,11 @@ def fit_calibration(
         of_deviations = gradient + REGULARIZATION * deviations
         return value, np.concatenate([gradient.sum(axis=1), of_deviations.ravel()])
 
-    start = np.zeros(len(x) * (1 + y.shape[1]))
+    start = np.zeros(2 * (1 + y.shape[1]))
     start[0] = 1.0
     solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    scale, shift, *weight = solution[: len(x), None] + solution[len(x) :].reshape(len(x), -1)
-    return Calibration(np.maximum(scale, MIN_SCALE), shift, *weight)
-
-
-def fit_combination(
-    predicted: np.ndarray, prior: np.ndarray, targets: np.ndarray, *, share: float
-) -> Calibration:
-    """Fit the weights of held-out predictions and of a prior, whose logits are added.
-
-    The weights are those of `fit_calibration`, averaged with a calibration of the prior that all labels
-    share. Folds that keep sensors apart have the same recordings on both sides. They favour the trained
-    classifier more than it deserves on other recordings, and the average corrects for that.
-
-    Parameters
-    ----------
-    predicted : numpy.ndarray [shape=(clips, labels)]
-        Probabilities of clips that the classifier was not trained on.
-    prior : numpy.ndarray [shape=(clips, labels)]
-        Logits of a classifier that was trained on other data; a constant for a label without prior.
-    targets : numpy.ndarray [shape=(clips, labels)]
-        From 0 to 1; NaN, which is left out, if a label is not known.
-    share : float
-        Weight of the calibrated prior in the average, in [0, 1].
-    """
-    both = fit_calibration(predicted, targets, prior)
-    has_prior = np.ptp(prior, axis=0) > 0
-    if not has_prior.any():
-        return both
-    # As one label, so that scale and shift are shared.
-    column = (slice(None), has_prior)
-    alone = fit_calibration(_sigmoid(prior[column]).reshape(-1, 1), targets[column].reshape(-1, 1))
-    shares = np.where(has_prior, share, 0.0)
-    return Calibration(
-        (1 - shares) * both.scale,
-        (1 - shares) * both.shift + shares * alone.shift,
-        (1 - shares) * both.prior_scale + shares * alone.scale,
-    )
+    scale, shift = solution[:2, None] + solution[2:].reshape(2, -1)
+    return Calibration(np.maximum(scale, MIN_SCALE), shift)
 
 
 def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, float]:

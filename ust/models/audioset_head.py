@@ -1,31 +1,29 @@
-"""The architecture ``audioset_head``: a head whose logits are combined with those of AudioSet's classes."""
+"""The architecture ``audioset_head``: logistic regression on embeddings, with AudioSet's classes as prior."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet, complete_config
-from ust.models.layers import HeadConfig, PerceptronHead
+from ust.models.layers import Standardize
+from ust.util.config import Section
+
+PENALTY = 300.0  # L2 penalty of the weights, at a weight decay of 1
+PRIOR_PENALTY = 30.0  # of each label's deviations from the mean scale and the mean shift
+MAX_ITERATIONS = 200
 
 
-def complete_head_config(
-    config: "AudioSetHead.Config", taxonomy: Taxonomy, labels: Sequence[str]
-) -> "AudioSetHead.Config":
-    """Return the settings with the AudioSet classes of each of the labels; none for a label without."""
-    known = complete_config(AudioSet.Config(classes=config.classes), taxonomy, labels).classes
-    return config.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
+class AudioSetHead(nn.Module):
+    """Logistic regression on ``mn_windows`` that starts from the architecture ``audioset``.
 
-
-class AudioSetHead(PerceptronHead):
-    """A head on ``mn_windows``, and the architecture ``audioset`` as its prior.
-
-    The logit of a label is a weighted sum of the head's logit and the prior's, plus a shift. In training mode
-    it is the head's logit alone. `combine` sets the weights, which the recipe fits to out-of-fold
-    predictions: the fewer clips the head was trained on, the more the prior counts. Labels without AudioSet
-    classes have no prior.
+    The logit of a label is the logit of `AudioSet` times a scale, plus a shift and a linear function of the
+    embeddings. Without labelled clips it is that of `AudioSet`; the linear function is penalised and grows
+    with the number of clips. Labels without AudioSet classes have no prior.
 
     Parameters
     ----------
@@ -34,17 +32,13 @@ class AudioSetHead(PerceptronHead):
         Number of labels.
     shapes : mapping of str to tuple of int
         Shape of each input of a clip.
-
-    References
-    ----------
-    Wolpert, Stacked Generalization, Neural Networks 5 (1992).
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
     of_frames: ClassVar[bool] = False
 
-    class Config(HeadConfig):
-        """Settings of the head and its prior."""
+    class Config(Section):
+        """Settings of the architecture."""
 
         classes: dict[str, list[str]] | None = None
         """AudioSet classes of each label; null for those of the taxonomy's labels."""
@@ -52,19 +46,21 @@ class AudioSetHead(PerceptronHead):
         @property
         def description(self) -> str:
             """Name of the architecture, for metrics and model cards."""
-            kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
-            return f"{kind} of the clip's embedding, with AudioSet's classes as prior"
+            return "logistic regression of the clip's embedding, with AudioSet's classes as prior"
+
+        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> "AudioSetHead.Config":
+            """Return the settings with the AudioSet classes of each label; none for a label without."""
+            known = complete_config(AudioSet.Config(classes=self.classes), taxonomy, labels).classes
+            return self.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
 
     def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        (size,) = shapes["embedding"]
-        super().__init__(config, size, outputs)
-        classes = config.classes or {}
-        self.with_prior = [index for index, names in enumerate(classes.values()) if names]
-        known = {label: names for label, names in classes.items() if names}
-        self.audioset = AudioSet(AudioSet.Config(classes=known), len(known), shapes)
-        self.register_buffer("head_scale", torch.ones(outputs))
-        self.register_buffer("prior_scale", torch.zeros(outputs))
-        self.register_buffer("shift", torch.zeros(outputs))
+        super().__init__()
+        size = shapes["embedding"][0] - CLASSES
+        self.audioset = AudioSet(AudioSet.Config(classes=config.classes), outputs, shapes)
+        self.standardised = Standardize(size)
+        self.linear = nn.Linear(size, outputs)
+        self.register_buffer("scale", torch.ones(outputs))
+        self.reset()
 
     @staticmethod
     def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -72,20 +68,56 @@ class AudioSetHead(PerceptronHead):
         AudioSet.check(shapes)
 
     def prior(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Return the prior's logits (batch, outputs) of embeddings (batch, size); 0 without classes."""
-        columns = [torch.zeros_like(embedding[:, 0])] * len(self.shift)
-        for index, logits in zip(self.with_prior, self.audioset(embedding).unbind(1), strict=True):
-            columns[index] = logits
-        return torch.stack(columns, dim=1)
-
-    def combine(self, head_scale: np.ndarray, prior_scale: np.ndarray, shift: np.ndarray) -> None:
-        """Set the weights of head and prior, and the shift, of each label [shape=(outputs,)]."""
-        for name, values in {"head_scale": head_scale, "prior_scale": prior_scale, "shift": shift}.items():
-            getattr(self, name).copy_(torch.tensor(values))
+        """Return the logits of `AudioSet` (batch, outputs); 0 for labels without classes."""
+        return torch.where(self.audioset.members.any(dim=1), self.audioset(embedding), 0.0)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, outputs) of embeddings (batch, size)."""
-        logits = super().forward(embedding)
-        if self.training:
-            return logits
-        return self.head_scale * logits + self.prior_scale * self.prior(embedding) + self.shift
+        """Return logits (batch, outputs) of the values of ``mn_windows`` (batch, size)."""
+        return self.scale * self.prior(embedding) + self.linear(self.standardised(embedding[:, :-CLASSES]))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Set the weights with which the logits are those of `AudioSet`."""
+        self.scale.fill_(1.0)
+        self.linear.weight.zero_()
+        self.linear.bias.zero_()
+
+    def fit(self, embedding: torch.Tensor, targets: torch.Tensor, *, weight_decay: float, clips: int) -> None:
+        """Fit by maximum likelihood with an L2 penalty: a convex problem, without learning rate or epochs.
+
+        The weights are penalised, and the deviations of the labels' scales and shifts from their means. The
+        means are free.
+
+        Parameters
+        ----------
+        embedding : torch.Tensor [shape=(n, size)]
+            Values of ``mn_windows``.
+        targets : torch.Tensor [shape=(n, outputs)]
+            From 0 to 1; NaN where a label is not known.
+        weight_decay : float
+            The penalty of the weights is 300 times this, that of scales and shifts 30 times.
+        clips : int
+            Number of clips. If there are more examples, because they have variants, all count less.
+        """
+        x, known = embedding[:, :-CLASSES], ~targets.isnan()
+        self.standardised.fit(x)
+        x, prior = self.standardised(x), self.prior(embedding)
+        scale, weight, shift = variables = self.scale, self.linear.weight, self.linear.bias
+        self.reset()
+        scale.requires_grad_()
+        optimizer = torch.optim.LBFGS(variables, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            logits = scale * prior + functional.linear(x, weight, shift)
+            losses = functional.binary_cross_entropy_with_logits(
+                logits[known], targets[known], reduction="sum"
+            )
+            deviations = sum((values - values.mean()).square().sum() for values in (scale, shift))
+            penalty = PENALTY * weight.square().sum() + PRIOR_PENALTY * deviations
+            total = losses * clips / len(x) + weight_decay / 2 * penalty
+            total.backward()
+            return total
+
+        optimizer.step(loss)
+        scale.requires_grad_(False)

@@ -5,7 +5,9 @@ A class defines:
 - ``inputs``, the names of its inputs;
 - ``of_frames``, whether it classifies each frame instead of the clip;
 - ``Config``, its settings, which the checkpoint stores to rebuild it;
-- ``check``, which raises ValueError for inputs of unsupported shapes.
+- ``check``, which raises ValueError for inputs of unsupported shapes;
+- optionally ``fit``, which `ust.training.train_head` calls instead of training in epochs, and
+  ``Config.complete``, which returns the settings for the labels of a taxonomy.
 
 The constructor takes the settings, the number of labels and the shapes of a clip's inputs.
 """

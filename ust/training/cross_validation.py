@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ust.evaluation.calibration import Calibration, best_thresholds, fit_calibration, fit_combination
+from ust.evaluation.calibration import best_thresholds, fit_calibration
 from ust.evaluation.predictions import write_predictions
 from ust.features.store import ORIGINAL
 from ust.models.examples import Examples, predict
@@ -99,38 +99,22 @@ def fold_metadata(
     *,
     folds: int,
     calibrate: bool,
-    prior: np.ndarray | None = None,
-    prior_clips: float = 0.0,
 ) -> dict[str, Any]:
     """Fit calibration and thresholds on out-of-fold predictions, for the network trained on all clips.
 
     The predictions of the original clips are written to ``out_of_fold.csv`` in the submission layout. Those
-    of each fold are calibrated on the other folds. If there are logits of a `prior`, the calibration weighs
-    it, too (`fit_combination`), and is fitted on the variants as well; its share is that of `prior_clips` in
-    the sum of them and the original clips.
+    of each fold are calibrated on the other folds.
     """
     columns = [context.taxonomy.labels.index(label) for label in labels]
     original = next(iter(examples.features.values())).variant[examples.rows] == ORIGINAL
+    predictions, clips, targets = predictions[original], examples.clips[original], examples.targets[original]
     metadata: dict[str, Any] = {}
     if calibrate:
-        used = original if prior is None else np.ones_like(original)
-        uncalibrated, targets = predictions[used], examples.targets[used][:, columns]
-        logits = np.zeros_like(uncalibrated) if prior is None else prior[used]
-
-        share = prior_clips / (prior_clips + original.sum())
-
-        def fit(rows: Any) -> Calibration:
-            if prior is None:
-                return fit_calibration(uncalibrated[rows], targets[rows])
-            return fit_combination(uncalibrated[rows], logits[rows], targets[rows], share=share)
-
-        metadata["calibration"] = fit(slice(None)).to_dict()
-        predictions = predictions.copy()
-        calibrated = np.empty_like(uncalibrated)
-        for rest, fold in group_folds(examples.groups[used], folds):
-            calibrated[fold] = fit(rest)(uncalibrated[fold], logits[fold])
-        predictions[used] = calibrated
-    predictions, clips, targets = predictions[original], examples.clips[original], examples.targets[original]
+        uncalibrated, predictions = predictions, np.empty_like(predictions)
+        metadata["calibration"] = fit_calibration(uncalibrated, targets[:, columns]).to_dict()
+        for rest, fold in group_folds(examples.groups[original], folds):
+            calibration = fit_calibration(uncalibrated[rest], targets[rest][:, columns])
+            predictions[fold] = calibration(uncalibrated[fold])
     completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
     write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
     metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))

@@ -1,7 +1,6 @@
 """The trainer ``train_head``: heads on embeddings, with a weight decay chosen by cross-validation."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -9,18 +8,17 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ust.evaluation.calibration import Calibration
-from ust.models.audioset_head import AudioSetHead, complete_head_config
 from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
-from ust.models.examples import Examples, TensorExamples, predict
+from ust.models.examples import Examples, TensorExamples
 from ust.models.outputs import output_labels
+from ust.models.registry import ARCHITECTURES
 from ust.training.augmentation import select_outputs
 from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
-from ust.util.config import Count, Positive, Section, Weight
+from ust.util.config import Count, Positive, Weight
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
@@ -45,18 +43,11 @@ class HeadSettings(TrainingSettings):
     """Fit calibration and thresholds on the out-of-fold predictions."""
     mixup: Weight = 0.0
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
-    prior_clips: Weight = 50.0
-    """Weight of the prior of an ``audioset_head``, in train clips: its share is this / (this + clips)."""
 
     @property
     def has_folds(self) -> bool:
         """Whether training needs cross-validation, to choose the weight decay or to calibrate."""
         return len(self.weight_decay) > 1 or self.calibrate
-
-    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that an ``audioset_head`` is calibrated; else raise ValueError."""
-        if isinstance(network, AudioSetHead.Config) and not self.calibrate:
-            raise ValueError("calibrate is false, should be true: it weighs the head and its prior")
 
 
 HeadSystem = System[FlatRow, HeadSettings]
@@ -67,28 +58,28 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
     Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
     the best out-of-fold score (mean of the levels) is used to train on all clips. Its out-of-fold predictions
-    also give the calibration and the thresholds. For the architecture ``audioset_head`` they weigh head and
-    prior instead, which becomes a part of the network. The network of the last epoch is saved; the validation
-    score is only recorded for the learning curve.
+    also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
+    is only recorded for the learning curve.
+
+    An architecture with a method ``fit`` has neither epochs nor a calibration, as its likelihood gives both
+    scale and shift.
 
     Raises
     ------
     UserError
-        If the train clips have fewer sensors than folds, the loss is no longer finite, or ``classes`` of the
-        architecture ``audioset_head`` are wrong.
+        If the train clips have fewer sensors than folds, the loss is no longer finite, or settings of the
+        architecture do not suit the labels.
     """
-    settings = system.training
+    settings, has_epochs = system.training, not hasattr(ARCHITECTURES[system.row.architecture], "fit")
     labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
-    prior = None
-    if system.row.architecture == "audioset_head":
-        system, prior = _prepare_prior(system, labels, train, context)
-    metadata = context.metadata | {"epoch": settings.max_epochs, "outputs": system.row.outputs}
+    system = complete_settings(system, context)
+    metadata = context.metadata | {"outputs": system.row.outputs}
     decay = settings.weight_decay[0]
     if settings.has_folds:
         decay, predictions = choose_weight_decay(system, data.train, context)
         metadata |= fold_metadata(
-            predictions, data.train, labels, context, folds=settings.folds, calibrate=settings.calibrate,
-            prior=prior, prior_clips=settings.prior_clips,
+            predictions, data.train, labels, context, folds=settings.folds,
+            calibrate=settings.calibrate and has_epochs,
         )  # fmt: skip
 
     def on_epoch(epoch: Epoch) -> None:
@@ -99,25 +90,22 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         train, system, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
         on_epoch=on_epoch, state=context.state(context.name, ""),
     )  # fmt: skip
-    if prior is not None:
-        fitted = Calibration.from_dict(metadata.pop("calibration"))
-        network.combine(fitted.scale, fitted.prior_scale, fitted.shift)
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
+    if has_epochs:
+        metadata |= {"epoch": settings.max_epochs}
     save_network(context.out, context.describe(system, network, labels, train, metadata))
-    update_metadata(context.out, epochs=settings.max_epochs, converged=True)
+    update_metadata(context.out, converged=True, **({"epochs": settings.max_epochs} if has_epochs else {}))
 
 
-def _prepare_prior(
-    system: HeadSystem, labels: list[str], examples: Examples, context: TrainingContext
-) -> tuple[HeadSystem, np.ndarray]:
-    """Return the system with the AudioSet classes of its labels, and the prior's logits of the examples."""
+def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
+    """Return the system with the settings that its architecture derives from the labels, if any."""
+    if not hasattr(system.network, "complete"):
+        return system
+    labels = output_labels(system.row.outputs, context.taxonomy)
     try:
-        config = complete_head_config(system.network, context.taxonomy, labels)
+        return replace(system, network=system.network.complete(context.taxonomy, labels))
     except ValueError as error:
         raise UserError(f"systems.{context.name}.{error}") from None
-    network = AudioSetHead(config, len(labels), examples.shapes).to(context.device)
-    logits = predict(network.prior, examples, batch_size=64, device=context.device)
-    return replace(system, network=config), logits
 
 
 def choose_weight_decay(
@@ -170,6 +158,7 @@ def predict_out_of_fold(
         kept = np.isin(rest.groups, names[: max(1, round(share * len(names)))])
         return _train(rest.subset(kept, rest.targets[kept]), system, decay, context, name)
 
+    system = complete_settings(system, context)
     outputs = select_outputs(system.row.outputs, examples, context.taxonomy)[1]
     return cross_val_predict(system.training.folds, outputs, context, train)
 
@@ -195,6 +184,9 @@ def _train(
         name,
     ).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
+    if hasattr(network, "fit"):
+        network.fit(*inputs.values(), targets, weight_decay=weight_decay, clips=len(set(examples.clips)))
+        return network
     fit_classifier(
         network, TensorExamples(inputs, targets), name=name, seed=settings.seed, lr=settings.lr,
         weight_decay=weight_decay, batch_size=settings.batch_size, max_epochs=settings.max_epochs,
