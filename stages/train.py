@@ -136,8 +136,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training_data,
     )
     from ust.training.registry import TRAINERS, read_system
+    from ust.training.train import NetworkSettings
     from ust.util.config import Compute, read_sections
-    from ust.util.device import prepare_device
+    from ust.util.device import check_precision, prepare_device
     from ust.util.digests import source_digest
     from ust.util.documents import read_json
     from ust.util.errors import UserError
@@ -161,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if getattr(system.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
+    if isinstance(system.training, NetworkSettings):
+        check_precision(system.training.precision, device, f"{system.row.trainer}.precision")
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():

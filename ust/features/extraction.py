@@ -368,9 +368,10 @@ class Extraction:
         }
         embedding: dict[str, Any] = {"provenance": provenance}
         if feature.load:
-            from ust.util.device import prepare_device
+            from ust.util.device import check_precision, prepare_device
 
             device = prepare_device(device=self.device, threads=self.threads)
+            check_precision(settings.get("precision", "float32"), device, f"{feature.network}.precision")
             embedding |= {
                 "embed": feature.load(self.network, feature.config_from(settings), device),
                 "conditions": {
