@@ -28,8 +28,8 @@ def check_precision(precision: str, device: torch.device, parameter: str) -> Non
     """Refuse bfloat16 on a CPU that emulates it: a training step takes twenty times as long as in float32."""
     if precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
         raise UserError(
-            f"{parameter} is 'bfloat16', for which this CPU has no instructions, so it would be much slower than "
-            "'float32'; set it to 'float32', or compute on a GPU or on a CPU with AVX-512 BF16 or AMX"
+            f"{parameter} is 'bfloat16', for which this CPU has no instructions: it would be much slower "
+            "than 'float32'; set it to 'float32', or compute on a GPU or a CPU with AVX-512 BF16 or AMX"
         )
 
 
