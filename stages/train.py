@@ -28,7 +28,8 @@ class History:
     def on_epoch(self, node: str, epoch: "Epoch") -> None:
         """Add an epoch and log its figures."""
         self._add(node, epoch)
-        text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
+        shown = {key: value for key, value in epoch.figures().items() if key != "restarts" or value}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
     def on_resume(self, node: str, epochs: "list[Epoch]") -> None:

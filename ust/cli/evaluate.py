@@ -122,7 +122,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
         if key.endswith("_weights") and value == "random":
             name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
             log.warning(
-                "warning: the %s weights are random, not AudioSet's: these figures say nothing of %s",
+                "warning: the %s weights are random, not AudioSet's: so these figures do not judge %s",
                 name,
                 name,
             )
