@@ -1,4 +1,4 @@
-"""Aggregate what the annotators said to one label vector per clip, by a rule of params.yaml."""
+"""Aggregate the annotations of each clip to one label vector, by a rule of params.yaml."""
 
 import argparse
 from collections.abc import Sequence
@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         labels.to_csv(partial, index=False, lineterminator="\n")
     clips = annotations.groupby("split")["audio_filename"].nunique()
     counts = labels["split"].value_counts().sort_index()
-    texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
-             for split, n in counts.items()]  # fmt: skip
+    texts = [
+        f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
+        for split, n in counts.items()
+    ]
     log_done("%s: %s", args.out, ", ".join(texts))
 
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--clip", help="to draw, default: the one with the most labels")
+    parser.add_argument("--clip", help="clip to plot, by default the one with the most labels")
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="for the names of the features"
     )

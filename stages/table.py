@@ -1,4 +1,4 @@
-"""Set the figures of all systems side by side: the report's Tables 3 and 4, and a CSV for each plot."""
+"""Write a table of all systems' metrics, as the report's Tables 3 and 4, and a CSV file for each plot."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from ust.cli.console import log_done, parse_args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write table.md, table.csv, and the plots' tables with a column that names the system."""
+    """Write the table as Markdown and CSV, and the tables of the plots with a column for the system."""
     parser = argparse.ArgumentParser(prog="python -m stages.table", description=__doc__)
     parser.add_argument("metrics", type=Path, help="folder of the CHECKPOINT.json with details")
     parser.add_argument("curves", type=Path, help="folder of CHECKPOINT/")
@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("markdown", type=Path, help="file to write")
     parser.add_argument("csv", type=Path, help="file to write")
     parser.add_argument("plots", type=Path, help="folder to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="for the names of all rows")
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="file with the names of all systems"
+    )
     args = parse_args(parser, writes=["markdown", "csv"], replaces=["plots"], argv=argv)
 
     from ust.reports.tables import (
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: systems.get(row["model"].split("/")[0], {}).get("trainer", "ensemble")
         for name, row in params["checkpoints"].items()
     }
-    rows = {name: table_row(name, found) for name, found in metrics.items()}
+    rows = {name: table_row(name, metrics[name]) for name in names}
     baselines = [rows[name] for name in names if trainers[name] == "train_baseline"]
     others = [rows[name] for name in names if trainers[name] != "train_baseline"]
 
