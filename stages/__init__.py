@@ -61,7 +61,7 @@ def check_all_params(params: Path, checked: Path) -> None:
     importing all sections takes seconds, comparing digests takes milliseconds.
     """
     from ust.util.digests import digest, source_digest
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     content = digest(params.read_bytes(), source_digest()) if params.is_file() else ""
     if content and checked.is_file() and checked.read_text("utf-8") == content:
@@ -71,5 +71,4 @@ def check_all_params(params: Path, checked: Path) -> None:
 
     check_params(params)
     if checked.parent.is_dir():
-        with atomic_write(checked) as partial:
-            partial.write_text(content, "utf-8")
+        write_text(checked, content)

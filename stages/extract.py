@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
         shares = run_shards(
-            partial(extract_shard, extraction.absolute_address, count),
+            partial(extract_shard, extraction.with_absolute_paths(), count),
             list(range(count)),
             scheduler=compute.scheduler,
         )

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import pandas as pd
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode, select_ground_truth
-    from ust.annotations.rules.config import read_label_quality
+    from ust.annotations.rules.registry import read_label_quality
     from ust.annotations.rules.votes import collect_votes
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.label_quality import (
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reliability_table,
     )
     from ust.util.documents import write_json
-    from ust.util.files import atomic_write
+    from ust.util.tables import write_csv
 
     section, rules = read_label_quality(args.params)
     taxonomy = read_taxonomy(args.taxonomy)
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         log.warning("warning: the %s clips with ground truth have no votes of volunteers", split)
         write_json(args.out, {name: {"clips": 0} for name in rules})
         for name, columns in TABLES.items() if args.details else ():
-            with atomic_write(args.details / f"{name}.csv") as partial:
-                pd.DataFrame(columns=list(columns)).to_csv(partial, index=False, lineterminator="\n")
+            write_csv(args.details / f"{name}.csv", pd.DataFrame(columns=list(columns)))
         return
     rows = pd.Index(votes.clips).get_indexer(truth.index[scored])
     y = (truth[scored] == 1).to_numpy()
@@ -88,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "reliability": reliability_table(y, predicted, taxonomy),
         }
         for name, table in tables.items():
-            with atomic_write(args.details / f"{name}.csv") as partial:
-                table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+            write_csv(args.details / f"{name}.csv", table, float_format="%.6g")
     log_done("%s: %d rules, %d %s clips with ground truth", args.out, len(metrics), len(y), split)
 
 

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from ust.reports.tables import combine_histories
     from ust.util.documents import read_json, read_yaml
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
     from ust.util.tables import read_csv
 
     params = read_yaml(args.params)
@@ -85,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for _, row in doubtful_labels.groupby("label", sort=False).head(1).iterrows()
     ]
     text = render_report(metrics, findings, clips, history, taxonomy, doubtful=doubtful)
-    with atomic_write(args.out) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(args.out, text)
     log_done(
         "%s: %d findings in %d clips, %.1f MB", args.out, len(findings), len(clips), len(text.encode()) / 1e6
     )

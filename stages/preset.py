@@ -90,13 +90,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(parser, argv=argv)
 
     from ust.cli.parameters import check_params_content
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     text, content = apply_changes(args.params, args.presets, args.changes)
     out = args.out or args.params
     check_params_content(out, content)
-    with atomic_write(out) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(out, text)
     log_done("%s: set %s", out, ", ".join(args.changes))
 
 

@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         table_row,
     )
     from ust.util.documents import read_json, read_yaml
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
     from ust.util.folders import atomic_folder
+    from ust.util.tables import write_csv
 
     params = read_yaml(args.params)
     systems = params["systems"] | params["hierarchies"] | params["pretrained"]
@@ -48,16 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metadata = metrics[names[0]]["rests_on"]
     text = f"{metadata['clips']} {metadata['split']} clips of the data source '{metadata.get('data_source')}'"
-    with atomic_write(args.markdown) as partial:
-        partial.write_text(table_markdown(others, baselines, text), "utf-8")
-    with atomic_write(args.csv) as partial:
-        table_frame(others, baselines).to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+    write_text(args.markdown, table_markdown(others, baselines, text))
+    write_csv(args.csv, table_frame(others, baselines), float_format="%.6f")
     with atomic_folder(args.plots, by="table", force=args.force) as folder:
         history = combine_histories([args.history / f"{name}.csv" for name in systems])
         tables = combine_curves(args.curves, names)
         tables |= {f"training_{name}": table for name, table in split_by_metric(history).items()}
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+            write_csv(folder / f"{name}.csv", table, float_format="%.6g")
     log_done("%s, %s and %s: %d systems", args.markdown, args.csv, args.plots, len(names))
 
 

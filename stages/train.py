@@ -45,11 +45,10 @@ class History:
         """Write a CSV file with the columns ``network`` and ``epoch`` and a column for each figure."""
         import pandas as pd
 
-        from ust.util.files import atomic_write
+        from ust.util.tables import write_csv
 
-        with atomic_write(path) as partial:
-            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # empty if no network was trained
-            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # empty if no network was trained
+        write_csv(path, table, float_format="%.6g")
 
 
 def training_digest(args: argparse.Namespace, system: "System", data: "TrainingData", *compute: Any) -> str:
