@@ -8,8 +8,7 @@ from benchmarks.inputs import BATCH, Bench
 from benchmarks.timing import Pair
 from ust.models.cnn_vggish import VGGISH_FEATURES, CNNVGGish
 from ust.models.layers import FUSED, TABLE_1
-from ust.util.accelerate import accelerate
-from ust.util.fast_layers import Bilinear, StridedConv2d
+from ust.util.accelerate import Bilinear, StridedConv2d, accelerate
 
 
 def network(fusion: str) -> CNNVGGish:

@@ -91,8 +91,8 @@ def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
 def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
     """What is left of a training with other folds is not gone on from."""
     keys = []
-    real = stage.key
-    monkeypatch.setattr(stage, "key", lambda *given: keys.append(real(*given)) or keys[-1])
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
     path = tmp_path / "annotations.csv"
     for sensor in (None, None, 7):
         rows = pd.read_csv(path)
