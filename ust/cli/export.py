@@ -39,13 +39,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
     from ust.audio.recordings import SAMPLE_RATE, load_audio
     from ust.custom.project import DETAILS, METRICS
     from ust.datasets.collection import AUDIO, Collection
-    from ust.tagging.export import (
-        OPSET,
-        compare_with_pytorch,
-        export_onnx,
-        model_card,
-        own_model_card,
-    )
+    from ust.tagging.export import OPSET, compare_with_pytorch, custom_model_card, export_onnx, model_card
     from ust.tagging.front_ends import SAMPLES
     from ust.tagging.tagger import Tagger
     from ust.util.accelerate import accelerate
@@ -80,7 +74,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         }  # fmt: skip
         if project:
             lengths = Collection(project).clips()[["start", "end"]].astype(float)
-            card = own_model_card(
+            card = custom_model_card(
                 metrics=read_json(project / METRICS, made_by="ust train"),
                 details=read_json(project / DETAILS, made_by="ust train"),
                 names=tagger.taxonomy.names, seconds=(lengths["end"] - lengths["start"]).median(), **content,

@@ -73,11 +73,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="SOURCE is a folder of recordings without labels, for ust review",
     )
-    parser.add_argument(
-        "--no-speech",
-        action="store_true",
-        help="leave out clips with audible speech",
-    )
+    parser.add_argument("--no-speech", action="store_true", help="leave out clips with audible speech")
     parser.add_argument(
         "--speech-threshold",
         type=float,
