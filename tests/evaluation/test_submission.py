@@ -112,5 +112,5 @@ def test_a_system_that_was_still_getting_better_is_marked(converged, name):
     assert mark_best([found], [])[0][0] == name
     text = table_markdown([found], [], "2 clips")
     text = text.replace("\n", " ")
-    assert "†: still getting better when its epochs were over" in text
-    assert "differences below that spread" in text
+    assert "†: still improving in its last epoch" in text
+    assert "differences below that variation" in text

@@ -75,9 +75,9 @@ class Archive:
         after its first shard and created exclusively by one process; the other processes then compare
         their recordings with the lists again.
         """
-        keys = _keys(recordings)
+        keys = _recording_keys(recordings)
         for attempt in range(ATTEMPTS):
-            lists = self._lists()
+            lists = self._find_lists()
             listed = {key for _, name in lists for key in self._read_keys(name)}
             new = recordings.filter(pa.array([key not in listed for key in keys], pa.bool_()))
             missing = sorted({path for path, _ in listed} - {path for path, _ in keys})
@@ -94,21 +94,21 @@ class Archive:
 
     def copy_recordings(self, other: "Archive") -> None:
         """List the recordings of another archive, in the same shards."""
-        for _, name in other._lists():
-            with other._reading(name) as file:
+        for _, name in other._find_lists():
+            with other._open(name) as file:
                 self._write_new(name, file.read())
 
     def shard_count(self) -> int:
         """Return the number of shards."""
-        return self._count_shards(self._lists())
+        return self._count_shards(self._find_lists())
 
     def read_recordings(self, shard: int) -> pa.Table:
         """Read the recordings of a shard."""
-        first, name = max((first, name) for first, name in self._lists() if first <= shard)
-        with self._reading(name) as file:
+        first, name = max((first, name) for first, name in self._find_lists() if first <= shard)
+        with self._open(name) as file:
             return pq.ParquetFile(file).read_row_group(shard - first).cast(SCHEMA)
 
-    def _lists(self) -> list[tuple[int, str]]:
+    def _find_lists(self) -> list[tuple[int, str]]:
         """Return the first shard and the file name of each list of recordings, in order."""
         with explain_errors(self.address):
             self.fs.invalidate_cache()
@@ -121,12 +121,13 @@ class Archive:
         if not lists:
             return 0
         first, name = lists[-1]
-        with self._reading(name) as file:
+        with self._open(name) as file:
             return first + pq.ParquetFile(file).num_row_groups
 
     def _read_keys(self, name: str) -> list[tuple[str, float]]:
-        with self._reading(name) as file:
-            return _keys(pq.read_table(file, columns=["path", "start"]))
+        """Read the keys of the recordings in a list."""
+        with self._open(name) as file:
+            return _recording_keys(pq.read_table(file, columns=["path", "start"]))
 
     def finished_shards(self) -> set[int]:
         """Return the shards whose tags exist, by listing file names without opening any file."""
@@ -170,7 +171,7 @@ class Archive:
 
     def read(self, kind: str, shard: int) -> pa.Table:
         """Read a file of a shard."""
-        with self._reading(self.shard_file(kind, shard)) as file:
+        with self._open(self.shard_file(kind, shard)) as file:
             return pq.read_table(file)
 
     def has_file(self, kind: str, shard: int) -> bool:
@@ -178,10 +179,12 @@ class Archive:
         return self.fs.exists(self._path(self.shard_file(kind, shard)))
 
     def _path(self, name: str) -> str:
+        """Return the path of a file of the archive in its file system."""
         return f"{self.root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _reading(self, name: str) -> Iterator[BinaryIO]:
+    def _open(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file of the archive for reading."""
         with explain_errors(self.address), self.fs.open(self._path(name), "rb") as file:
             yield file
 
@@ -222,7 +225,7 @@ class Archive:
                 self.fs.pipe_file(self._path(name), source.read_bytes())
 
 
-def _keys(recordings: pa.Table) -> list[tuple[str, float]]:
+def _recording_keys(recordings: pa.Table) -> list[tuple[str, float]]:
     """Return the key of each recording: its path and the start of the section to tag."""
     starts = pc.fill_null(recordings["start"], 0.0)
     return list(zip(recordings["path"].to_pylist(), starts.to_pylist(), strict=True))

@@ -97,13 +97,13 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 
 def _find_project(args: argparse.Namespace) -> Path | None:
-    """Return the project of ust init whose own tagger is exported, None for other systems."""
+    """Return the project of ust init if its trained tagger is exported, None for other systems."""
     from ust.custom.project import DETAILS
     from ust.tagging.locate import is_project
 
-    named = Path(args.system) if args.system else args.params.parent
-    found = next((folder for folder in (named, named.parent) if is_project(folder)), None)
-    return found if found and (found / DETAILS).is_file() else None
+    path = Path(args.system) if args.system else args.params.parent
+    project = next((folder for folder in (path, path.parent) if is_project(folder)), None)
+    return project if project and (project / DETAILS).is_file() else None
 
 
 def _pack(args: argparse.Namespace) -> None:

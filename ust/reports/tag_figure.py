@@ -47,14 +47,9 @@ def draw_tags(
     for (spectrogram_axes, bar_axes), (name, windows) in zip(axes, tagged.items(), strict=True):
         seconds = windows[-1].end
         db, rate = spectrogram(paths[name], seconds)
+        extent = (0, seconds, 0, BANDS)
         spectrogram_axes.imshow(
-            db,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=-RANGE_DB,
-            vmax=0,
-            extent=(0, seconds, 0, BANDS),
+            db, origin="lower", aspect="auto", cmap="magma", vmin=-RANGE_DB, vmax=0, extent=extent
         )
         spectrogram_axes.set_title(name, fontsize=9, loc="left", parse_math=False)
         ticks = mel_ticks(rate)
@@ -80,10 +75,10 @@ def draw_tags(
 def _shorten_to_fit(text: Text) -> None:
     """Cut a text at the right edge of its axes."""
     full, right = text.get_text(), text.axes.get_window_extent().x1
-    kept = len(full)
-    while kept and text.get_window_extent().x1 > right:
-        kept -= 1
-        text.set_text(f"{full[:kept]}…")
+    length = len(full)
+    while length and text.get_window_extent().x1 > right:
+        length -= 1
+        text.set_text(f"{full[:length]}…")
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:

@@ -46,7 +46,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
         classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
         # These settings leave AudioSet's probabilities as they are.
         config = AudioSet.Config(classes=classes, typical=0.0, scale=1.0, shift=0.0)
-    return _prepare(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
+    return _prepare_system(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
 
 
 def prepare_project(folder: Path) -> Path:
@@ -59,14 +59,15 @@ def prepare_project(folder: Path) -> Path:
         (section,) = read_sections(path, **{NAME: ProjectClasses})
         config = AudioSet.Config(classes=section.classes)
     try:
-        return _prepare(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
+        return _prepare_system(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
     except ValueError as error:
         raise UserError(f"{path}: audioset.{error}") from None
 
 
-def _prepare(
+def _prepare_system(
     name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
 ) -> Path:
+    """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
     config = complete_config(config, taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})

@@ -18,7 +18,7 @@ from torch import nn
 from ust.audio.recordings import SAMPLE_RATE
 from ust.tagging.front_ends import FRONT_ENDS, SAMPLES
 from ust.tagging.tagger import Tagger
-from ust.util.documents import render_template
+from ust.util.documents import markdown_table, render_template
 from ust.util.errors import UserError
 from ust.util.files import atomic_write
 
@@ -85,8 +85,8 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
     >>> export_onnx(tagger, Path("model.onnx"), properties={"system": "cnn"})  # doctest: +SKIP
     """
     module = EndToEndModule(tagger)
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for noisy in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
@@ -256,12 +256,7 @@ def custom_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **con
         Path(__file__).with_name("custom_model_card.md.jinja"),
         details=details,
         validate=f"; {validate} validate clips were kept apart" if validate else "",
-        figures=_table(["", *headers], [*rows, ["micro AUPRC by chance", *chance]]),
-        classes=_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
+        figures=markdown_table(["", *headers], [*rows, ["micro AUPRC by chance", *chance]]),
+        classes=markdown_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
         **content,
     )
-
-
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [headers, ["---"] * len(headers), *rows])
