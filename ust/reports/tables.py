@@ -70,7 +70,7 @@ def report_rows(systems: list[str]) -> list[Row]:
     return [Row(*REPORT[system]) for system in systems if system in REPORT]
 
 
-def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
+def format_cells(rows: list[Row], others: list[Row]) -> list[list[str]]:
     """Format cells as the report: italics for the best of a column, bold for better than the other table."""
 
     def column(table: list[Row], index: int) -> list[float]:
@@ -102,10 +102,10 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
         ("Table 3: systems", systems, baselines, report_systems, report_baselines),
         ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
     ):
-        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(rows, against))}")
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(format_cells(rows, against))}")
         parts.append(
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
-            + _grid(mark_best(report, report_against))
+            + _grid(format_cells(report, report_against))
         )
     marks = (
         "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system."
