@@ -29,13 +29,10 @@ log = logging.getLogger("ust")
 
 
 def find_recordings(source: str) -> pa.Table:
-    """List the recordings to tag, sorted by path and start.
+    """Return the recordings to tag, sorted by path and start, with the columns of `SCHEMA`.
 
-    Returns
-    -------
-    pyarrow.Table
-        With the columns of `SCHEMA`; unknown values are null. ``time`` is in UTC. Without a manifest, it is
-        parsed from the file name (20240131_235959), and ``sensor`` is the name of the parent folder.
+    Unknown values are null. ``time`` is in UTC. Without a manifest, it is parsed from the file name
+    (20240131_235959), and ``sensor`` is the name of the parent folder.
     """
     with explain_errors(source):
         fs, path = filesystem(source)

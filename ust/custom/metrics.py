@@ -20,6 +20,15 @@ def compute_metrics(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the contents of metrics.json and details.json.
 
+    Parameters
+    ----------
+    result : TrainingResult
+        The trained tagger with its evaluations.
+    bootstrap : int
+        Number of resamples of the recordings for the 95 % intervals.
+    seed : int
+        Seed of the resamples.
+
     Returns
     -------
     metrics : dict
@@ -28,6 +37,12 @@ def compute_metrics(
     details : dict
         ``clips`` by split; by split and level ``ci95`` (null with too few positives) and ``chance`` (AUPRC of
         a constant prediction); ``labels``: threshold and, by split, positives, AUPRC and F1 of each label.
+
+    Examples
+    --------
+    >>> result = train(collection, fetch_weights(collection.folder))  # doctest: +SKIP
+    >>> metrics, details = compute_metrics(result, bootstrap=1000, seed=0)  # doctest: +SKIP
+    >>> metrics["train"]["fine"]["micro_auprc"]  # doctest: +SKIP
     """
     names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
     threshold_of = dict.fromkeys(names, 0.5) | result.model["about"].get("thresholds", {})
@@ -76,12 +91,8 @@ def compute_scores(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of a level for several weightings of the clips, such as bootstrap resamples.
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``micro_auprc``, ``macro_auprc`` (mean over the labels with positives) and ``micro_f1``
-        [shape=(weightings,)]; ``class_auprc`` and ``class_f1`` [shape=(weightings, labels)], NaN without
-        positives.
+    ``micro_auprc``, ``macro_auprc`` (mean over the labels with positives) and ``micro_f1`` have the shape
+    (weightings,), ``class_auprc`` and ``class_f1`` (weightings, labels), with NaN without positives.
     """
     labels, known, present = truth.shape[1], truth >= 0, truth == 1
     areas = np.stack(
@@ -110,13 +121,23 @@ def average_precision(truth: np.ndarray, predicted: np.ndarray, weights: np.ndar
 
     Parameters
     ----------
-    truth, predicted : numpy.ndarray [shape=(clips,)]
+    truth : numpy.ndarray [shape=(clips,)]
+        Whether the label is present.
+    predicted : numpy.ndarray [shape=(clips,)]
+        Predicted probabilities, in any monotonic scale.
     weights : numpy.ndarray [shape=(weightings, clips)]
+        Weight of each clip; in a bootstrap resample, how often it was drawn.
 
     Returns
     -------
     numpy.ndarray [shape=(weightings,)]
-        NaN without positives.
+        Average precision in [0, 1]; NaN without positives.
+
+    Examples
+    --------
+    >>> truth, predicted = np.array([1, 0, 1]), np.array([0.9, 0.6, 0.3])
+    >>> average_precision(truth, predicted, np.array([[1, 1, 1], [1, 0, 1]])).round(3).tolist()
+    [0.833, 1.0]
     """
     order = np.argsort(-predicted, kind="stable")
     ordered, weights = predicted[order], weights[:, order]

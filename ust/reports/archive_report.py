@@ -105,13 +105,9 @@ def _draw_share(share: float) -> str:
 
 
 def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
-    """Arrange shares by day and hour; if they cover more than 31 days, by weekday.
+    """Return days, and the shares by day and hour [shape=(days, 24)], NaN without recordings.
 
-    Returns
-    -------
-    days : list of str
-    shares : numpy.ndarray [shape=(days, 24)]
-        NaN where there are no recordings.
+    If the recordings cover more than 31 days, the days are weekdays.
     """
     dated = by_hour.dropna(subset=["day"])
     if dated.empty:

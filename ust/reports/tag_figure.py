@@ -96,14 +96,9 @@ def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, f
 
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
-    """Compute a log-mel spectrogram of a recording of any length, block by block.
+    """Return the log-mel spectrogram of a recording [shape=(96, columns), -70 to 0 dB] and its sample rate.
 
-    Returns
-    -------
-    db : numpy.ndarray [shape=(96, columns)]
-        Relative to its maximum, from -70 to 0; at most a thousand columns, each the mean over a block.
-    sample_rate : int
-        Hz.
+    Recordings may have any length: each of at most a thousand columns is the mean over a block.
     """
     with open_recording(path) as file:
         rate = file.sample_rate

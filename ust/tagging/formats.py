@@ -152,6 +152,13 @@ def find_events(
     list of tuple
         Name of the label, start and end in seconds, and highest probability of each event. Windows that
         touch or overlap are joined into one event.
+
+    Examples
+    --------
+    >>> taxonomy = Taxonomy(coarse=("1_siren",), fine=(), group=())
+    >>> windows = [Window(start, start + 10.0, np.array([p])) for start, p in ((0.0, 0.6), (5.0, 0.75))]
+    >>> find_events(windows, taxonomy, 0.5)
+    [('siren', 0.0, 15.0, 0.75)]
     """
     events = []
     thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))

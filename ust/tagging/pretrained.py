@@ -57,6 +57,11 @@ def pack(out: Path, name: str, system: Path, networks: Path, inference_options: 
     ------
     UserError
         If the system's description does not list its features.
+
+    Examples
+    --------
+    >>> system = Path("models/cnn_vggish/coarse")  # doctest: +SKIP
+    >>> pack(Path("packed"), "cnn_vggish", system, Path("models/pretrained"), {})  # doctest: +SKIP
     """
     features = read_description(system).get("about", {}).get("features")
     if not isinstance(features, dict) or not features:
@@ -102,6 +107,11 @@ def unpack(folder: Path) -> Location:
     ------
     UserError
         If `pack` did not write the folder, or a file is missing or was changed.
+
+    Examples
+    --------
+    >>> unpack(Path("packed")).system  # doctest: +SKIP
+    PosixPath('packed/system')
     """
     package = read_json(folder / PACKAGE, made_by="export --format folder")
     files, options = package.get("sha256"), package.get("reading")
