@@ -169,7 +169,7 @@ def test_dvc_does_the_same(circle):
     (("import", "my-city", "sounds", "--group", "zzz"), "does not match"),
     (("import", "my-city", "sounds", "--validate", "1"), "should be a share below 1"),
     (("train", "sounds"), "ust init sounds makes it"),
-    (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
+    (("tag", "--system", "nowhere", "street.flac"), "there is no system 'nowhere'"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_a_line(circle, monkeypatch, words, message):
     """By the program's own entry, in this process: what it says, and that nothing is written."""

@@ -17,6 +17,8 @@ from ust.cli.console import log, log_done, parse_args, progress
 from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import nfc
 
+WITHOUT_LABELS = "recordings without labels are imported by --unlabelled"
+
 if TYPE_CHECKING:
     from ust.custom.speech import SpeechFilter
     from ust.datasets.formats.base import Annotation
@@ -105,8 +107,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             name = args.format or detect_format(args.source)
             if name not in FORMATS:
                 raise UserError(
-                    f"--format is {name!r}, should be one of {', '.join(FORMATS)}; recordings without labels "
-                    "are imported by --unlabelled"
+                    f"--format is {name!r}, should be one of {', '.join(FORMATS)}; {WITHOUT_LABELS}"
                 )
             import_options = ImportOptions(
                 args.audio, parse_pairs("--column", args.column), args.separator, tuple(args.validate_fold)
@@ -115,7 +116,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             problems += read.problems
             if problems and not read.usable:
                 log_list(problems, "entry could not be used", "entries could not be used")
-                raise UserError(f"{args.source}: nothing of it could be used")
+                raise UserError(f"{args.source}: no label could be used; {WITHOUT_LABELS}")
             annotations = assign_groups(read.annotations, args.group) if args.group else read.annotations
             _warn_of_related_names(annotations, args.split)
             result = import_recordings(
@@ -138,7 +139,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             f"{plural(len(result.unreadable), 'recording')} cannot be read, the others are used:\n{listing}"
         )
     if not result.clips and not result.known:
-        raise UserError(f"{args.source}: nothing of it could be used")
+        raise UserError(f"{args.source}: no label could be used; {WITHOUT_LABELS}")
 
 
 def _warn_of_related_names(annotations: "list[Annotation]", split: str | None) -> None:
