@@ -86,15 +86,6 @@ class FeatureCache:
         with atomic_write(self._part(content)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
-    def discard_parts(self) -> None:
-        """Remove all stored parts."""
-        shutil.rmtree(self.parts, ignore_errors=True)
-
-    def remove_empty_parts(self) -> None:
-        """Remove the folder of parts if it is empty."""
-        with suppress(OSError):
-            self.parts.rmdir()
-
     def _part(self, content: str) -> Path:
         """Return the path of a part."""
         return self.parts / f"{content}.npy"
@@ -180,9 +171,10 @@ def extract(
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
         closing(FeatureCache(path, name, shape, feature.dtype)) as cache,
+        # Processes that compute different shares write different parts, and need no lock.
         lock_folder(cache.parts) if share is None else nullcontext(),
     ):
-        # Identical clips have the same digest and are computed once.
+        # Identical clips have the same digest and are computed once, as the first of their rows.
         row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
         missing = {row: content for content, row in row_by_content.items() if content not in cache}
         total = len(row_by_content)
@@ -196,7 +188,8 @@ def extract(
             for row, value in results:
                 cache.store(missing[row], value)
         except BaseException:
-            cache.remove_empty_parts()
+            with suppress(OSError):
+                cache.parts.rmdir()  # fails if the folder has parts
             raise
         if share is not None:
             return shape
@@ -204,7 +197,7 @@ def extract(
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
         )
-        cache.discard_parts()
+        shutil.rmtree(cache.parts, ignore_errors=True)
     return shape
 
 
