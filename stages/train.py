@@ -28,7 +28,8 @@ class History:
     def on_epoch(self, node: str, epoch: "Epoch") -> None:
         """Add an epoch and log its losses and metrics."""
         self._add(node, epoch)
-        text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
+        shown = {key: value for key, value in epoch.figures().items() if key != "restarts" or value}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
     def on_resume(self, node: str, epochs: "list[Epoch]") -> None:
@@ -128,8 +129,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training_data,
     )
     from ust.training.registry import TRAINERS, read_system
+    from ust.training.train import NetworkSettings
     from ust.util.config import Compute, read_sections
-    from ust.util.device import prepare_device
+    from ust.util.device import check_precision, prepare_device
     from ust.util.digests import source_digest
     from ust.util.documents import read_json
     from ust.util.errors import UserError
@@ -153,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if getattr(system.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
+    if isinstance(system.training, NetworkSettings):
+        check_precision(system.training.precision, device, f"{system.row.trainer}.precision")
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from project import change_params
 
@@ -137,3 +138,10 @@ def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
     assert context.metadata["data_source"] == "synthetic"
     _, _, context = trained("cnn_vggish", {})[0]
     assert "data_source" not in context.metadata
+
+
+def test_bfloat16_is_refused_on_a_cpu_that_emulates_it(trained, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    with pytest.raises(UserError, match=r"train\.precision is 'bfloat16'"):
+        trained("cnn", {"train.precision": "bfloat16", "compute.device": "cpu"})
+    assert len(trained("cnn", {"train.precision": "float32", "compute.device": "cpu"})) == 1

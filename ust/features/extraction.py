@@ -332,9 +332,10 @@ class Extraction:
         }
         embed, conditions = None, {}
         if feature.load:
-            from ust.util.device import prepare_device
+            from ust.util.device import check_precision, prepare_device
 
             device = prepare_device(device=self.device, threads=self.threads)
+            check_precision(settings.get("precision", "float32"), device, f"{feature.network}.precision")
             embed = feature.load(self.network, feature.config_from(settings), device)
             batch_clips = settings["batch_clips"]
             conditions = {"batch_clips": batch_clips, "threads": self.threads, "device": device.type}

@@ -1,9 +1,10 @@
-"""Read and write JSON and YAML, and render Jinja templates.
+"""Read and write JSON and YAML; render Jinja templates and Markdown tables.
 
 YAML is version 1.2, which DVC writes: 1e-06 is a number.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,9 @@ def render_template(path: Path, *, html: bool = False, **content: Any) -> str:
         keep_trailing_newline=not html,
     )
     return environment.get_template(path.name).render(**content)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

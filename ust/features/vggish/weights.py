@@ -160,7 +160,7 @@ class VGGish(Section):
     final_relu: bool = True
     """Apply ReLU after the last layer, as in the 2019 release; the later release does not."""
     precision: Precision = "float32"
-    """Precision of the network's matrix products."""
+    """Precision of the matrix products; "bfloat16" needs a GPU or a CPU with AVX-512 BF16 or AMX."""
 
     @model_validator(mode="after")
     def _both_files(self) -> "VGGish":
