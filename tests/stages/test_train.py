@@ -129,7 +129,7 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     assert end.value.code == 130
     assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    assert "All trainers save weights" in text
+    assert "after every epoch of every trainer" in text
 
 
 def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
