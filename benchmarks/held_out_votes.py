@@ -21,8 +21,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold
 
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
-from ust.annotations.rules.config import read_label_quality
 from ust.annotations.rules.pooled import Pooled, estimate_pooled, fit_annotator_model, logit, sigmoid
+from ust.annotations.rules.registry import read_label_quality
 from ust.annotations.rules.relabel import LIMIT, Relabel, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy

@@ -28,8 +28,7 @@ from ust.features.vggish.network import CONVOLUTIONS, LINEARS, Embedder
 from ust.models.cnn_vggish import VGGISH_FEATURES, CNNVGGish
 from ust.models.examples import Examples
 from ust.models.layers import FUSED, TABLE_1
-from ust.util.accelerate import accelerate
-from ust.util.fast_layers import Bilinear, StridedConv2d
+from ust.util.accelerate import Bilinear, StridedConv2d, accelerate
 
 sys.path.append(str(ROOT / "tests"))
 import oracle  # the metrics' definition, which the tests compare with

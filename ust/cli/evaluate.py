@@ -96,7 +96,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     from ust.evaluation.curves import calibration_errors, curves
     from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
     from ust.util.documents import read_json, write_json
-    from ust.util.files import atomic_write
+    from ust.util.tables import write_csv
 
     settings = read_evaluate(args.params)
     split = args.split or settings.split
@@ -116,8 +116,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
         errors = calibration_errors(evaluation, model)
         write_json(args.details, metrics | errors | {"rests_on": rests_on})
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
-        with atomic_write(args.curves / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+        write_csv(args.curves / f"{name}.csv", table, float_format="%.6f")
     write_json(args.out, headline_metrics(evaluation))
 
     for key, value in rests_on.items():

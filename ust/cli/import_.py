@@ -97,7 +97,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
     problems: list[str] = []
     options = {"progress": progress}
     if args.no_speech:
-        options["refuse"] = speech_filter(args.folder, args.speech_threshold)
+        options["reject"] = speech_filter(args.folder, args.speech_threshold)
     with collection.lock():
         if args.unlabelled:
             result = import_unlabelled(collection, list_recordings(args.source), root, **options)
@@ -121,7 +121,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             result = import_recordings(
                 collection, annotations, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
-                asked=args.asked and args.asked.split(","), replace_answers=args.replace,
+                asked=args.asked and args.asked.split(","), replace=args.replace,
                 source_name=relative_path(args.source, args.folder), **options,
             )  # fmt: skip
     problems += result.problems

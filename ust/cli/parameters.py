@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from ust.annotations.rules.config import LabelQuality, check_label_quality, check_rules
+from ust.annotations.rules.registry import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
 from ust.datasets.registry import Data
 from ust.evaluation.config import Evaluate
@@ -95,9 +95,7 @@ def _features(params: Any) -> tuple[dict[str, FeatureRow | None], list[str]]:
 
 
 def _labels(params: Any) -> list[str]:
-    problems = check_rules("labels", params.labels) + check_rules(
-        "relabel", params.relabel, has_listener=True
-    )
+    problems = check_rules("labels", params.labels) + check_rules("relabel", params.relabel)
     problems += check_label_quality(params.label_quality)
     problems += [
         f"relabel.{name}: there is a row of labels of that name; give it another"

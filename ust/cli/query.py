@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.cli.tag import write
 from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -72,14 +71,15 @@ def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[s
     """Print the overview and write its files."""
     from ust.archive.query import summarize
     from ust.reports.archive_report import overview_page, overview_text
+    from ust.util.files import write_text
 
     overview = summarize(archive, description["labels"], description.get("thresholds"), top=args.top or 1)
     sys.stdout.write(overview_text(overview, description["source"]))
     if args.csv:
-        write(args.csv, overview.labels.to_csv())
+        write_text(args.csv, overview.labels.to_csv())
     if args.page:
         name, warning = archive.root.rpartition("/")[2], description.get("warning")
-        write(args.page, overview_page(name, overview, warning, progress=progress))
+        write_text(args.page, overview_page(name, overview, warning, progress=progress))
     log_done("%s: tagged by %s", args.archive, description["system"])
 
 
@@ -87,14 +87,14 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
     """Print the result of a query and write its files."""
     from ust.archive.query import parse_condition, run_query
     from ust.reports.archive_report import heat_map_png, query_page, query_text
-    from ust.util.files import atomic_write
+    from ust.util.files import atomic_write, write_text
 
     condition = parse_condition(args.condition, description["labels"], description.get("thresholds"))
     by = [name for name in args.by.split(",") if name]
     counts, windows = run_query(archive, condition, by=by, top=args.top or 10)
     sys.stdout.write(query_text(counts, windows, description["source"]))
     if args.csv:
-        write(args.csv, counts.to_csv(index=False))
+        write_text(args.csv, counts.to_csv(index=False))
     if args.png or args.page:
         by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
         if args.png and by_hour["day"].isna().all():
@@ -105,6 +105,6 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
         if args.page:
             warning = description.get("warning")
             page = query_page(args.condition, counts, windows, by_hour, warning, progress=progress)
-            write(args.page, page)
+            write_text(args.page, page)
     matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
     log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))

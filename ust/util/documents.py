@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ust.util.errors import UserError
-from ust.util.files import atomic_write
+from ust.util.files import write_text
 
-MAX_BYTES, MAX_DEPTH = 2**18, 20  # of a YAML file, and of nested levels in it
+MAX_BYTES, MAX_DEPTH = 2**18, 20  # size and nested levels of a YAML file
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -60,8 +60,7 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with a fixed layout, so that equal content gives equal bytes."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
