@@ -28,21 +28,16 @@ def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("archive", metavar="OUT", help="archive that ust tag-archive wrote")
-    parser.add_argument(
-        "condition", metavar="CONDITION", nargs="?", help='for example "siren > 0.8 and not music"'
+    add = parser.add_argument
+    add("archive", metavar="OUT", help="archive that ust tag-archive wrote")
+    add("condition", metavar="CONDITION", nargs="?", help='for example "siren > 0.8 and not music"')
+    add(
+        "--by", default="", help="count by hour, day, weekday, week, month (UTC), sensor or path, with commas"
     )
-    parser.add_argument(
-        "--by",
-        default="",
-        help="count for each hour, day, weekday, week, month (UTC), sensor or path; several with commas",
-    )
-    parser.add_argument(
-        "--top", type=int, help="number of best windows to list, default 10; of an overview for each label, 1"
-    )
-    parser.add_argument("--csv", type=Path, help="CSV file to write the counts to")
-    parser.add_argument("--png", type=Path, help="PNG file to write a heat map to, hours against days")
-    parser.add_argument("--page", type=Path, help="HTML file with heat maps and players to write")
+    add("--top", type=int, help="number of best windows, default 10; in an overview of each label, 1")
+    add("--csv", type=Path, help="CSV file to write the counts to")
+    add("--png", type=Path, help="PNG file to write a heat map to, hours against days")
+    add("--page", type=Path, help="HTML file with heat maps and players to write")
     args = parse_args(parser, writes=["csv", "png", "page"], argv=argv)
     if args.top is not None and args.top < 1:
         parser.error(f"--top is {args.top}, should be at least 1")
