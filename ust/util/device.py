@@ -35,6 +35,8 @@ def check_precision(precision: str, device: torch.device, parameter: str) -> Non
 
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has instructions for bfloat16, such as avx512_bf16 or amx_bf16."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older releases of PyTorch do not report them
+        return True
     return any("bf16" in name and has for name, has in torch.cpu.get_capabilities().items())
 
 
