@@ -114,10 +114,8 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
         if level not in evaluation.taxonomy.levels:
             log.info("the %s level is not scored: %s has no %s columns", level, args.annotations, level)
         elif level not in evaluation.levels:
-            log.info(
-                "the %s level is not scored: %s has no %s probability above 0",
-                *(level, args.predictions, level),
-            )
+            path = args.predictions
+            log.info("the %s level is not scored: %s has no %s probability above 0", level, path, level)
     for level in evaluation.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
         log.info(

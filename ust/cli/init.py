@@ -66,9 +66,5 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
         args.folder / PARAMS, bullet_list(lines),
     )  # fmt: skip
-    log_done(
-        "%s: %d classes; add clips by ust import %s SOURCE",
-        args.folder,
-        len(collection.taxonomy.labels),
-        args.folder,
-    )
+    folder, count = args.folder, len(collection.taxonomy.labels)
+    log_done("%s: %d classes; add clips by ust import %s SOURCE", folder, count, folder)

@@ -63,8 +63,5 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        log_done(
-            "%s: answers are in annotations.csv; run ust train %s to learn from them",
-            args.folder,
-            args.folder,
-        )
+        folder = args.folder
+        log_done("%s: answers are in annotations.csv; run ust train %s to learn from them", folder, folder)

@@ -65,9 +65,5 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
             )  # fmt: skip
     if metrics["twice_the_clips"]:
         log.info("twice the clips would give a micro AUPRC of about %.2f", metrics["twice_the_clips"])
-    log_done(
-        "%s: %s; use it by ust tag --system %s RECORDING",
-        args.folder,
-        plural(len(result.labels), "labelled clip"),
-        args.folder / PACKED,
-    )
+    clips, packed = plural(len(result.labels), "labelled clip"), args.folder / PACKED
+    log_done("%s: %s; use it by ust tag --system %s RECORDING", args.folder, clips, packed)
