@@ -38,7 +38,7 @@ def batch(data, indices, **changes):
     return inputs["logmel"], targets
 
 
-def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
+def test_augmented_batch_depends_only_on_seed_and_epoch(data):
     chosen = np.array([3, 1, 7, 5])
     (first, targets), (_, others) = (batch(data, each) for each in (chosen, chosen[::-1].copy()))
     again, same = batch(data, chosen)
@@ -52,7 +52,7 @@ def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
     assert not torch.allclose(*seeds)
 
 
-def test_each_amount_of_nothing_leaves_the_clips_as_they_are(data):
+def test_augmentation_with_zero_amounts_changes_nothing(data):
     nothing = dict.fromkeys(AMOUNTS, 0.0)
     plain, labels = data.train.batch(np.arange(4), CPU)
     found, targets = batch(data, np.arange(4), **nothing)
@@ -77,7 +77,7 @@ class Ends(Heard):
 
 
 @pytest.mark.slow
-def test_what_was_cut_short_goes_on_as_it_would_have(data, taxonomy, tmp_path):
+def test_interrupted_augmented_training_resumes_exactly(data, taxonomy, tmp_path):
     def run(name, listener):
         metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
         place = tmp_path / name
@@ -94,7 +94,7 @@ def test_what_was_cut_short_goes_on_as_it_would_have(data, taxonomy, tmp_path):
     assert epochs[-1][1].loss < epochs[0][1].loss
 
 
-def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypatch):
+def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch):
     """And train clips never."""
     seen = {"train": [], "validate": []}
     network = TrainingContext.network
@@ -120,7 +120,7 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
         assert all((x.tobytes() in stored) == wanted for x in examples)
 
 
-def test_it_takes_one_feature():
+def test_augmented_training_needs_exactly_one_feature():
     content = {"train_augmented": SECTION, "model": {}}
     assert build_system("systems", "a", ROW, content)[1] == []
     row = ROW | {"architecture": "cnn_vggish", "features": ["logmel", "vggish"]}

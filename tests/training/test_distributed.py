@@ -90,13 +90,13 @@ def by_several(tmp_path, size, *, count=2, synchronised=True, batch=None):
 
 
 @pytest.mark.parametrize("size", [16, 13], ids=["even", "uneven"])
-def test_gradients_are_those_of_one_process(tmp_path, size):
+def test_distributed_gradients_equal_those_of_one_process(tmp_path, size):
     found, wanted = by_several(tmp_path, size), gradients(size)
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_a_last_batch_smaller_than_the_processes_is_trained_on(tmp_path):
+def test_last_batch_smaller_than_world_size_is_trained_on(tmp_path):
     """Three processes, ten examples in batches of eight: of the last step's two one process has none."""
     found, wanted = by_several(tmp_path, 10, count=3, batch=8), gradients(10, batch=8)
     for name, value in wanted.items():
@@ -104,7 +104,7 @@ def test_a_last_batch_smaller_than_the_processes_is_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(("architecture", "fusion"), [("cnn_vggish", "bilinear"), ("cnn9", None)])
-def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fusion):
+def test_process_with_empty_batch_contributes_zero_gradients(monkeypatch, architecture, fusion):
     """With the layers that are faster than PyTorch's, too: gradients of 0, and none that is missing."""
     shapes = {"logmel": (128, 862)} | ({"vggish": (10, 128)} if fusion else {})
     kind = ARCHITECTURES[architecture]
@@ -121,18 +121,18 @@ def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fus
 
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (4, 8)], ids=["batch", "examples"])
-def test_batch_norms_of_their_own_need_two_examples_each(monkeypatch, size, batch):
+def test_local_batch_norm_needs_two_examples_per_process(monkeypatch, size, batch):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(UserError, match=r"a batch has 4 examples, should have at least 6: two for each of 3"):
         gradients(size, synchronised=False, batch=batch)
 
 
-def test_batch_norms_of_their_own_give_others(tmp_path):
+def test_local_batch_norm_differs_from_synchronized(tmp_path):
     found, wanted = by_several(tmp_path, 16, synchronised=False), gradients(16)
     assert (found["first.weight"] - wanted["first.weight"]).abs().max() > 1e-4
 
 
-def test_state_dicts_are_exchangeable():
+def test_state_dict_is_the_same_with_and_without_synchronization():
     plain = Small()
     other = convert_sync_batchnorm(Small())
     assert isinstance(other.norm, SyncedBatchNorm2d)
@@ -160,7 +160,7 @@ def two(project):
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_said_and_the_training_goes_on(two):
+def test_killed_process_is_reported_and_training_resumes(two):
     with subprocess.Popen(
         train(two), cwd=two.path, env=two.environment, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -185,7 +185,7 @@ def test_a_killed_process_is_said_and_the_training_goes_on(two):
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_than_torchrun_started(two):
+def test_wrong_world_size_is_refused(two):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     done = subprocess.run(
         [*command, *train(two)[1:]], cwd=two.path, env=two.environment, capture_output=True, text=True
@@ -195,7 +195,7 @@ def test_another_number_of_processes_than_torchrun_started(two):
 
 
 @pytest.mark.slow
-def test_trainers_of_one_process_train_in_one_and_say_so(two):
+def test_single_process_trainers_report_that_they_use_one_process(two):
     """Once, and the stage writes its model."""
     words = [word.replace("cnn", "baseline_fine") for word in train(two)]
     said = "baseline_fine: train_baseline trains in one process; compute.processes is 2"

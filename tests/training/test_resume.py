@@ -83,7 +83,7 @@ def examples(taxonomy, stored):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_training_killed_in_each_epoch_gives_the_same_bytes(
+def test_training_killed_in_each_epoch_gives_the_same_bytes(
     name, examples, taxonomy, tmp_path, pretrained, monkeypatch
 ):
     """Each run is ended in its second epoch, so that the training takes as many runs as it has epochs."""
