@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from project import Project
+from project import Project, change_params
 from sklearn.metrics import average_precision_score
 from volunteers import POOLED, crowd
 
@@ -92,8 +92,11 @@ def test_label_quality_stage_writes_its_report(taxonomy, taxonomy_file, tmp_path
     table.columns = [f"{name}_presence" if name in taxonomy.labels else name for name in table.columns]
     table.to_csv(tmp_path / "annotations.csv", index=False)
     project = Project(ROOT)
-    words = (str(tmp_path / "annotations.csv"), str(taxonomy_file), str(tmp_path / "out.json"))
-    project.stage("label_quality", *words, "--details", str(tmp_path / "details"))
+    fewer = {"label_quality.bootstrap": 20, "label_quality.rules.glad.iterations": 2}
+    change_params(ROOT / "params.yaml", tmp_path / "params.yaml", fewer)
+    words = (tmp_path / "annotations.csv", taxonomy_file, tmp_path / "out.json")
+    words += ("--params", tmp_path / "params.yaml")
+    project.stage("label_quality", *words, "--details", tmp_path / "details")
     found = json.loads((tmp_path / "out.json").read_text())
     assert list(found) == ["majority", "any", "fraction", "dawid_skene", "glad", "pooled", "verified"]
     for figures in found.values():

@@ -333,10 +333,8 @@ def test_dvc_status_lists_stale_stages_after_an_edit(project):
     wanted = {"label_quality", *(f"evaluate@{name}" for name in PARAMS["checkpoints"])}
     stale = {line[:-1] for line in project.dvc("status").splitlines() if re.match(r"\S+:$", line)}
     assert stale == wanted
-    assert ran(project.dvc("repro")) == wanted
+    assert ran(project.dvc("repro", "--dry")) == wanted
     path.write_text(text, "utf-8")
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout")
 
 
 @pytest.mark.parametrize("file", ["ust/util/seeding.py", "ust/training/trainer.py"])

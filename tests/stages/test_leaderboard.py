@@ -242,26 +242,22 @@ def test_failed_pipeline_is_reported(tmp_path, monkeypatch):
 
 
 def test_leaderboard_runs_on_a_tiny_city(tmp_path):
-    """Two heads and their ensemble, with two seeds; a second run trains nothing."""
+    """A head and its ensemble with another; a second run trains nothing."""
     project = clone(tmp_path / "project", TINY)
-    changes = ["leaderboard.seeds=[1,2]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
-               "leaderboard.systems=[mlp_mn, linear_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
+    changes = ["leaderboard.seeds=[1]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
+               "leaderboard.systems=[mlp_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
                "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
                "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
     command = ("python", "-m", "stages.leaderboard", *changes)
     output = project.run(*command)
-    rows = [f"{name}-{seed}" for name in ("mlp_mn", "linear_mn") for seed in (1, 2)]
-    assert {f"train@{row}" for row in rows} | {"ensemble@ensemble_mn-1", "ensemble@ensemble_mn-2"} <= ran(
-        output
-    )
+    assert {"train@mlp_mn-1", "train@linear_mn-1", "ensemble@ensemble_mn-1"} <= ran(output)
     assert not any("vggish" in stage or "logmel" in stage for stage in ran(output))
     results = json.loads((project.path / "leaderboard/board/results.json").read_text())
     rows = {row["system"]: row for row in results}
-    assert rows.keys() == {"mlp_mn", "linear_mn", "ensemble_mn"}
-    assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 and row["train_minutes"] > 0 for row in results)
-    members = rows["mlp_mn"], rows["linear_mn"]
-    assert rows["ensemble_mn"]["train_minutes"] > sum(row["train_minutes"] for row in members) - 0.02
-    assert rows["ensemble_mn"]["parameters"] == sum(row["parameters"] for row in members)
+    assert rows.keys() == {"mlp_mn", "ensemble_mn"}
+    assert all(row["seeds"] == 1 and row["ms_per_clip"] > 0 and row["train_minutes"] > 0 for row in results)
+    assert rows["ensemble_mn"]["train_minutes"] > rows["mlp_mn"]["train_minutes"]
+    assert rows["ensemble_mn"]["parameters"] > rows["mlp_mn"]["parameters"]
     assert (project.path / "leaderboard/board/cost.png").stat().st_size > 5000
     assert "Take " in (project.path / "leaderboard/board/table.md").read_text()
     assert not ran(project.run(*command, "leaderboard.bootstrap=20"))

@@ -32,7 +32,7 @@ FINETUNE = System(
     ),
     TaggingMobileNet.Config(hidden_size=8, dropout=0.2),
     finetune.FinetuneSettings(
-        head_epochs=2, batch_size=6, max_epochs=3, mask_bands=16, mask_frames=8, average=0.9, balance=0.5,
+        head_epochs=2, batch_size=6, max_epochs=2, mask_bands=16, mask_frames=8, average=0.9, balance=0.5,
         folds=2, stop_patience=1,
     ),
 )  # fmt: skip

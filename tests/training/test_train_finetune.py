@@ -1,6 +1,7 @@
 """Fine-tuning: the loss by definition, what is trained, when it stops and what is kept."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -129,31 +130,42 @@ def test_finetuning_learns_with_frozen_batch_norm_statistics(city, work):
     assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2]
 
 
+@pytest.fixture(scope="module")
+def finetuned(city, taxonomy, pretrained, tmp_path_factory):
+    """A function that fine-tunes for an epoch with some settings changed and returns the model folder."""
+
+    @cache
+    def train(**changes):
+        metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
+        out = tmp_path_factory.mktemp("finetuned") / "out"
+        work = TrainingContext("a", taxonomy, CPU, out, None, metadata, None, Heard(), pretrained=pretrained)
+        finetune.fit_finetuned(changed(SYSTEM, {"max_epochs": 1} | changes), city, work)
+        return out
+
+    return train
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_finetuning_is_deterministic_and_independent_of_validate(city, work, tmp_path, average):
-    system = changed(SYSTEM, {"average": average, "max_epochs": 1})
+def test_finetuning_is_deterministic_and_independent_of_validate(finetuned, city, work, average):
     other = city.validate.subset(slice(2), 1 - city.validate.targets[:2])
-    places = [tmp_path / "one", tmp_path / "two"]
-    for place, data in zip(places, (city, replace(city, validate=other)), strict=True):
-        finetune.fit_finetuned(system, data, replace(work, out=place))
-    first, second = ((place / "weights.safetensors").read_bytes() for place in places)
+    system = changed(SYSTEM, {"average": average, "max_epochs": 1})
+    finetune.fit_finetuned(system, replace(city, validate=other), work)
+    first, second = (
+        (place / "weights.safetensors").read_bytes() for place in (finetuned(average=average), work.out)
+    )
     assert first == second
 
 
-def test_folds_add_out_of_fold_predictions_without_changing_the_network(city, work, tmp_path):
-    """Each fold by a network that has not heard its sensors; calibrated by them, not the weights changed."""
-    system = changed(SYSTEM, {"max_epochs": 1})
-    for folds in (0, 2):
-        place = replace(work, out=tmp_path / str(folds))
-        finetune.fit_finetuned(changed(system, {"folds": folds}), city, place)
-    first, second = ((tmp_path / each / "weights.safetensors").read_bytes() for each in "02")
+def test_folds_add_out_of_fold_predictions_without_changing_the_network(finetuned, city, taxonomy):
+    plain, folded = finetuned(average=0.0), finetuned(folds=2)
+    first, second = ((place / "weights.safetensors").read_bytes() for place in (plain, folded))
     assert first == second
-    assert not (tmp_path / "0" / "out_of_fold.csv").exists()
-    _, missing = read_predictions(tmp_path / "2" / "out_of_fold.csv", list(city.train.clips), work.taxonomy)
+    assert not (plain / "out_of_fold.csv").exists()
+    _, missing = read_predictions(folded / "out_of_fold.csv", list(city.train.clips), taxonomy)
     assert not missing
-    metadata = read_description(tmp_path / "2")["about"]
-    assert len(metadata["calibration"]["scale"]) == len(work.taxonomy.coarse)
-    assert set(metadata["thresholds"]) == set(work.taxonomy.labels)
+    metadata = read_description(folded)["about"]
+    assert len(metadata["calibration"]["scale"]) == len(taxonomy.coarse)
+    assert set(metadata["thresholds"]) == set(taxonomy.labels)
 
 
 def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
@@ -204,27 +216,23 @@ def test_stopping_early_needs_folds():
     assert finetune.FinetuneSettings(stop_patience=2, folds=2).has_folds
 
 
-def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
-    """With the last ones alone they are the plain ones; otherwise not."""
-    made = {}
-    for average in (0.0, 1e-9, 0.9):
-        system = changed(SYSTEM, {"average": average, "max_epochs": 1})
-        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(average)))
-        network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).classifier.network
-        made[average] = network.pretrained.features.state_dict()["0.0.weight"]
-    torch.testing.assert_close(made[0.0], made[1e-9])
-    assert not torch.allclose(made[0.0], made[0.9])
+def weights(folder, taxonomy):
+    return load_system(folder, taxonomy=taxonomy).classifier.network.state_dict()
 
 
-def test_interpolated_weights_lie_between_start_and_end(city, work, tmp_path):
-    made = {}
-    for share in (0.0, 0.5, 1.0):
-        system = changed(SYSTEM, {"interpolate": share, "max_epochs": 1})
-        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(share)))
-        made[share] = load_system(
-            tmp_path / str(share), taxonomy=work.taxonomy
-        ).classifier.network.state_dict()
-    start = finetune.load_network(work.pretrained, 0.4).features.state_dict()
+def test_average_with_decay_0_gives_the_last_weights(finetuned, taxonomy):
+    name = "pretrained.features.0.0.weight"
+    last, no_decay, decay = (
+        weights(finetuned(average=average), taxonomy)[name] for average in (0.0, 1e-9, 0.9)
+    )
+    torch.testing.assert_close(last, no_decay)
+    assert not torch.allclose(last, decay)
+
+
+def test_interpolated_weights_lie_between_start_and_end(finetuned, taxonomy, pretrained):
+    folders = {0.0: finetuned(interpolate=0.0), 0.5: finetuned(interpolate=0.5), 1.0: finetuned(average=0.0)}
+    made = {share: weights(folder, taxonomy) for share, folder in folders.items()}
+    start = finetune.load_network(pretrained, 0.4).features.state_dict()
     for name, value in made[0.0].items():
         torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)
         if name.startswith("pretrained.features."):
