@@ -93,7 +93,7 @@ def test_finest_labels_determine_all_levels(taxonomy):
 
 @pytest.mark.whole
 def test_class_folders_run_through_the_pipeline(tmp_path):
-    """Brought as a data set of which only the ground truth speaks: there are no votes to judge rules by."""
+    """Every label is ground truth; label rules have no votes to learn from."""
     rng = np.random.default_rng(0)
     for kind in ("tram", "market/voices", "market/cart"):
         for index in range(6):
@@ -119,6 +119,6 @@ def test_class_folders_run_through_the_pipeline(tmp_path):
     here.run("python", "-m", "stages.aggregate_labels", "majority", *words, "majority.csv")
     assert pd.read_csv(tmp_path / "majority.csv")["1_market"].sum() == 12
     text = here.run("python", "-m", "stages.label_quality", *words, "quality.json", "--details", "labels")
-    assert "there are no votes to judge" in text
+    assert "have no votes of volunteers" in text
     assert set(json.loads((tmp_path / "quality.json").read_text())) >= {"majority", "pooled"}
     assert pd.read_csv(tmp_path / "labels" / "doubtful.csv").empty

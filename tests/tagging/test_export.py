@@ -19,7 +19,7 @@ from ust.models.cnn import CNN
 from ust.models.head import Head
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
-from ust.tagging.export import compare_with_pytorch, export_onnx, own_model_card
+from ust.tagging.export import compare_with_pytorch, custom_model_card, export_onnx
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.tagger import FrontEnd, Tagger
@@ -157,7 +157,7 @@ def test_exported_hierarchy_matches_tagger(tmp_path, taxonomy, front_ends, clips
 def test_model_card_of_custom_tagger_describes_its_classes():
     figures = {"micro_auprc": 0.9, "macro_auprc": 0.85, "micro_f1": 0.7, "calibration_error": 0.1}
     interval = {key: [0.8, 0.95] for key in figures}
-    card = own_model_card(
+    card = custom_model_card(
         metrics={"train": {"coarse": figures}},
         details={"clips": {"train": 40}, "chance": {"train": {"coarse": {"micro_auprc": 0.25}}},
                  "ci95": {"train": {"coarse": interval | {"micro_f1": None}}},

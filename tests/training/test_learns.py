@@ -194,7 +194,7 @@ def test_resume_key_depends_on_targets_rows_root_and_settings(data, tmp_path, ta
 
     def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a", pretrained=None):
         args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, pretrained=pretrained)
-        return stage.key(args, system, data, threads, device)
+        return stage.training_digest(args, system, data, threads, device)
 
     other = data.train.subset(slice(None), 1 - data.train.targets)
     fewer = replace(data.train, rows=data.train.rows[::-1])
