@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny import COMMON, CPU, STAGNATION, Heard, changed, fit, sixteen, trainer
 
 from ust.models.cnn9 import CNN9
@@ -61,37 +60,6 @@ def test_augmentation_with_zero_amounts_changes_nothing(data):
     for name in AMOUNTS:
         varied, _ = batch(data, np.arange(4), **nothing | {name: 0.9})
         assert not torch.allclose(varied, plain["logmel"].float()), name
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Ends(Heard):
-    """A listener that ends the process in an epoch, before its state is kept."""
-
-    def on_epoch(self, node, epoch):
-        super().on_epoch(node, epoch)
-        if epoch.number == 2:
-            raise Killed
-
-
-@pytest.mark.slow
-def test_interrupted_augmented_training_resumes_exactly(data, taxonomy, tmp_path):
-    def run(name, listener):
-        metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
-        place = tmp_path / name
-        place.mkdir(exist_ok=True)
-        fit(SYSTEM, data, TrainingContext("a", taxonomy, CPU, place / "out", place, metadata, None, listener))
-        return load_file(place / "out" / "coarse" / "weights.safetensors"), listener.epochs
-
-    wanted, epochs = run("whole", Heard())
-    with pytest.raises(Killed):
-        run("cut", Ends())
-    found, rest = run("cut", Heard())
-    assert [epoch for _, epoch in epochs[1:]] == [epoch for _, epoch in rest]
-    assert all(torch.equal(found[name], value) for name, value in wanted.items())
-    assert epochs[-1][1].loss < epochs[0][1].loss
 
 
 def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch):

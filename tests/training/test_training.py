@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from tiny import BASELINE as TINY_BASELINE
-from tiny import CODE, CONFIG, CPU, FLAT, changed, train_on_plateau, trainer
+from tiny import CODE, CONFIG, CPU, FLAT, changed, trainer
 
 from ust.annotations.labels import read_labels
 from ust.features.store import open_feature_files
@@ -22,7 +22,7 @@ from ust.training import train_baseline as baseline
 from ust.training import train_hierarchical as hierarchical
 from ust.training.losses import positive_weights
 from ust.training.train import flat_score
-from ust.training.trainer import Trainer, TrainingState, monitor_scores
+from ust.training.trainer import monitor_scores
 from ust.util.accelerate import accelerate
 from ust.util.errors import UserError
 
@@ -140,71 +140,6 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     assert [epoch.number for epoch in epochs] == [1, 2]
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def killed_after(number):
-    """An on_epoch that ends the process in an epoch, before its state is kept."""
-
-    def on_epoch(epoch):
-        if epoch.number == number:
-            raise Killed
-
-    return on_epoch
-
-
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rmsprop", marks=pytest.mark.slow)])
-def test_flat_training_resumes_exactly(examples, taxonomy, tmp_path, optimizer):
-    # No patience and a rate that is soon too small: the rate is reduced and restarted on the way.
-    changes = {"optimizer": optimizer, "max_epochs": 5, "patience": 0, "min_lr": 1e-3}
-    system = changed(SYSTEM, changes)
-
-    def run(state, on_epoch):
-        torch.manual_seed(0)
-        network = network_of()
-        train_flat(network, examples, taxonomy, system, on_epoch=on_epoch, state=state)
-        return network.state_dict()
-
-    undisturbed = []
-    wanted = run(None, undisturbed.append)
-    assert undisturbed[-1].restarts > 0
-    path, seen = tmp_path / "state.safetensors", []
-    for number in (1, 3, 4):
-        with pytest.raises(Killed):
-            run(TrainingState.read(path), killed_after(number))
-    state = TrainingState.read(path)
-    assert len(state.epochs) == 3
-    found = run(state, seen.append)
-    assert seen == undisturbed[3:]
-    assert [epoch["loss"] for epoch in state.epochs] == [epoch.loss for epoch in undisturbed]
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-
-
-def test_node_training_resumes_exactly(examples, taxonomy, tmp_path):
-    system = changed(HIERARCHICAL, {"max_epochs": 4, "reduce_patience": 0})
-    node = next(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
-
-    def run(state, on_epoch):
-        torch.manual_seed(0)
-        network = network_of(8)
-        options = {"name": node.name, "on_epoch": on_epoch, "state": state}
-        train_on_plateau(network, node.train, node.monitored, system, **options)
-        return network.state_dict()
-
-    wanted = run(None, lambda _: None)
-    path = tmp_path / "state.safetensors"
-    for number in (2, 4):
-        with pytest.raises(Killed):
-            run(TrainingState.read(path), killed_after(number))
-    found = run(TrainingState.read(path), lambda _: None)
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-    path.write_bytes(path.read_bytes()[:5000])
-    assert TrainingState.read(path).epochs == []
-
-
 def test_coarse_training_scores_only_the_coarse_level(examples, taxonomy):
     train_set, validate = examples
     train_set = replace(train_set, targets=train_set.targets[:, :8])
@@ -236,27 +171,6 @@ def test_training_learns_with_each_optimizer_and_precision(examples, optimizer, 
     losses = [loop.train_epoch(number) for number in (1, 2, 3)]
     assert losses[-1] < losses[0]
     assert all(parameter.dtype is torch.float32 for parameter in network.parameters())
-
-
-def test_first_step_of_adam_matches_definition(examples):
-    """A first step of Adam moves every weight against its gradient by the rate; the loss is weighted BCE."""
-    torch.manual_seed(0)
-    network = network_of(conv_dropout=0.0, head_dropout=0.0)
-    before = {name: value.clone() for name, value in network.named_parameters()}
-    train_set = examples[0]
-    (batch,) = train_set.batches(len(train_set), device=CPU)
-    weights = torch.from_numpy(positive_weights(train_set.targets, 0.1))
-    p = torch.sigmoid(network.train()(**batch[0]).double())
-    y = batch[1].double()
-    loss = -(weights * y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
-    gradients = torch.autograd.grad(loss, [network.head[-1].weight])[0]
-    system = changed(SYSTEM, {"batch_size": len(train_set)})
-    network.load_state_dict(before, strict=False)
-    loop = trainer(network, train_set, system)
-    assert loop.train_epoch(1) == pytest.approx(loss.item(), rel=1e-4)
-    moved = network.head[-1].weight.detach() - before["head.7.weight"]
-    clear = gradients.abs() > 1e-4
-    torch.testing.assert_close(moved[clear], -0.01 * gradients.float().sign()[clear], rtol=1e-2, atol=1e-5)
 
 
 def test_checkpoint_predicts_like_the_network(examples, taxonomy, tmp_path):
@@ -362,18 +276,6 @@ class TestHierarchical:
         names = [node.name for node in found]
         assert hierarchical.untrained_groups(names, taxonomy) == ["1_engine", "4_powered-saw"]
 
-    def test_learning_rate_falls_on_a_plateau_until_training_stops(self, examples, taxonomy, monkeypatch):
-        """Validation losses by script: epochs 1 and 2 improve, then nothing does."""
-        script = iter([1.0, 0.5] + [0.7] * 20)
-        monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(script))
-        monkeypatch.setattr(Trainer, "train_epoch", lambda self, number: 0.0)
-        epochs = []
-        network = network_of(8)
-        assert train_on_plateau(network, *examples, HIERARCHICAL, on_epoch=epochs.append) == epochs
-        # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
-        assert [bool(epoch.best) for epoch in epochs] == [True, True, False, False, False]
-        np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
-
     def test_saved_hierarchy_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
         names = ["root", "1_engine", "7_human-voice"]
         networks = {}
@@ -459,23 +361,6 @@ class TestBaseline:
         reference = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(standardised, y)
         np.testing.assert_allclose(layer.weight[column].detach(), reference.coef_[0], atol=2e-3)
         np.testing.assert_allclose(layer.bias[column].detach(), reference.intercept_, atol=5e-3)
-
-    def test_baseline_stops_early_and_keeps_the_best_epoch(self, examples, taxonomy):
-        epochs = []
-        baseline.train_baseline(
-            *examples,
-            taxonomy,
-            BASELINE,
-            device=CPU,
-            name="b",
-            on_epoch=lambda epoch, _: epochs.append(epoch),
-        )
-        assert len(epochs) < 400
-        losses = [epoch.scores["validation_loss"] for epoch in epochs]
-        best = int(np.argmin(losses))
-        assert len(losses) == best + 1 + BASELINE.training.stop_patience
-        assert epochs[best].best
-        assert not any(epoch.best for epoch in epochs[best + 1 :])
 
     def test_frame_pooling_matches_definitions(self):
         frames = torch.tensor([[[0.2, 0.9], [0.6, 0.1]]])
