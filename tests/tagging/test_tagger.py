@@ -20,18 +20,17 @@ import torch
 from commands import run_ust
 from conftest import RATE, ROOT
 from ruamel.yaml import YAML
-from tiny import ALONE, CONFIG
+from tiny import ALONE, CONFIG, save_with_context
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import BadAudio
 from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
 from ust.cli.tag import collect_recordings, main
-from ust.features.context import MISSING, SIZE, Place, context_vector
-from ust.models.checkpoints import SavedNetwork, build_initialized, save_network
+from ust.features.context import MISSING, Place, context_vector
+from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
-from ust.models.context import ContextConfig
 from ust.models.systems import FlatSystem
 from ust.reports import tag_figure
 from ust.tagging import formats as tagging
@@ -57,15 +56,7 @@ def tagger(tmp_path_factory, taxonomy):
 def with_context(tmp_path_factory, taxonomy):
     """A system of log-mels, time and place, untrained."""
     folder = tmp_path_factory.mktemp("models") / "cnn_context"
-    features = {"logmel": {"kind": "logmel", **LOGMEL}, "context": {}}
-    inputs = {"logmel": "logmel", "context": "context"}
-    metadata = {"taxonomy": asdict(taxonomy), "inputs": inputs, "features": features}
-    shapes = {"logmel": (128, 862), "context": (SIZE,)}
-    network = build_initialized("cnn", ALONE, 37, shapes, 0, "a", ContextConfig())
-    torch.manual_seed(0)
-    torch.nn.init.normal_(network.context.layers[-1].weight)
-    saved = SavedNetwork(network, "cnn", ALONE, list(taxonomy.labels), metadata, shapes, ContextConfig())
-    save_network(folder, saved)
+    save_with_context(folder, taxonomy, LOGMEL, (128, 862))
     return Tagger.load(folder)
 
 
