@@ -227,13 +227,13 @@ def parameters(folder: Path, **changes) -> dict[str, dict]:
 
 
 def test_settings_of_time_and_place_make_only_their_system_stale(tmp_path):
-    """And the table of all systems."""
+    """And the table and the page of all systems."""
     first, second, without = (
         parameters(tmp_path / str(number), **{"systems.cnn.context": context})
         for number, context in enumerate([{"dropout": 0.5}, {"dropout": 0.3}, None])
     )
     for other in (second, without):
-        assert {name for name in first if first[name] != other[name]} == {"train@cnn", "table"}
+        assert {name for name in first if first[name] != other[name]} == {"train@cnn", "table", "page"}
 
 
 def data_of(graph, target: str) -> set[str]:
