@@ -1,4 +1,4 @@
-"""Compute a feature of all clips and variants, a spectrogram or an embedding, to HDF5."""
+"""Compute a feature, a spectrogram or an embedding, of all clips and variants, and write it to HDF5."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from ust.cli.console import log_done, parse_args, parse_shard, progress
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write clip, variant and split of each row, and the feature, an array of one shape per row."""
+    """Write the feature file: clip, variant, split and value of each row."""
     parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__)
     parser.add_argument("feature", help="a row of spectrograms or embeddings in params.yaml")
     parser.add_argument("audio", type=Path, help="folder with a folder per split")
     parser.add_argument("augmented", type=Path, help="folder of the stage augment")
     parser.add_argument("out", type=Path, help="HDF5 file to write")
     parser.add_argument(
-        "--network", type=Path, help="for an embedding, the folder of its network: that of the stage weights"
+        "--network", type=Path, help="for an embedding, the folder that the stage weights wrote"
     )
     parser.add_argument(
         "--shard",
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
         shares = run_shards(
-            partial(extract_shard, extraction.absolute_address, count),
+            partial(extract_shard, extraction.with_absolute_paths(), count),
             list(range(count)),
             scheduler=compute.scheduler,
         )
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if share is None:
         log_done("%s: %d rows of %s", args.out, rows, values)
     else:
-        log_done("%s: share %d of %d of %d rows of %s is kept", args.out, *share, rows, values)
+        log_done("%s: stored share %d of %d of %d rows of %s", args.out, *share, rows, values)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from ust.cli.console import log_done, parse_args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write audio_filename, the 29 fine columns and the 8 coarse ones."""
+    """Write a CSV file of predictions."""
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
     parser.add_argument("checkpoint", help="a row of checkpoints in params.yaml")
     parser.add_argument("models", type=Path, help="folder of the trained systems")
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("annotations", type=Path, help="annotations.csv, for the clips, their time and place")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
-    parser.add_argument("--train", type=Path, help="CSV file to write the predictions for train to, too")
+    parser.add_argument("--train", type=Path, help="also write the predictions for train to this CSV file")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out", "train"], argv=argv)
 

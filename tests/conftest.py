@@ -16,7 +16,7 @@ import pytest
 import soundfile as sf
 
 from ust.annotations.annotations import read_annotations
-from ust.annotations.rules.any import Anyone
+from ust.annotations.rules.any import AnyConfig
 from ust.annotations.rules.majority import Majority
 from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy
@@ -55,7 +55,7 @@ def aggregate(annotations, taxonomy, *, threshold, soft):
 
 def aggregate_any(annotations, taxonomy):
     """Labels by the challenge baseline's."""
-    return RULES["any"].aggregate(annotations, taxonomy, Anyone())
+    return RULES["any"].aggregate(annotations, taxonomy, AnyConfig())
 
 
 @pytest.fixture(scope="module", autouse=True)

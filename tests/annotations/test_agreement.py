@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import aggregate
 
-from ust.annotations.agreement import AGGREGATED, ANYONE, fleiss_kappa, label_agreement, label_counts
+from ust.annotations.agreement import AGGREGATED, ANY_ANNOTATOR, fleiss_kappa, label_agreement, label_counts
 
 
 def test_kappa_of_a_known_table():
@@ -48,7 +48,7 @@ def test_label_counts(annotated):
     engine = annotations[annotations["1_engine"] == 1]
     for split in ("train", "validate"):
         rows = engine[engine["split"] == split]
-        assert counts[split, "1_engine", ANYONE] == rows["audio_filename"].nunique()
+        assert counts[split, "1_engine", ANY_ANNOTATOR] == rows["audio_filename"].nunique()
         assert counts[split, "1_engine", AGGREGATED] == labels.query("split == @split")["1_engine"].sum()
     assert len(counts) == 2 * 2 * 37
 

@@ -93,7 +93,7 @@ def test_the_finest_labels_tell_all(taxonomy):
 
 @pytest.mark.whole
 def test_folders_of_classes_are_a_source_of_the_pipeline(tmp_path):
-    """Brought as a data set of which only the ground truth speaks: there are no votes to judge rules by."""
+    """Brought as a data set of which only the ground truth speaks: have no votes of volunteers rules by."""
     rng = np.random.default_rng(0)
     for kind in ("tram", "market/voices", "market/cart"):
         for index in range(6):
@@ -119,6 +119,6 @@ def test_folders_of_classes_are_a_source_of_the_pipeline(tmp_path):
     here.run("python", "-m", "stages.aggregate_labels", "majority", *words, "majority.csv")
     assert pd.read_csv(tmp_path / "majority.csv")["1_market"].sum() == 12
     text = here.run("python", "-m", "stages.label_quality", *words, "quality.json", "--details", "labels")
-    assert "there are no votes to judge" in text
+    assert "have no votes of volunteers" in text
     assert set(json.loads((tmp_path / "quality.json").read_text())) >= {"majority", "pooled"}
     assert pd.read_csv(tmp_path / "labels" / "doubtful.csv").empty

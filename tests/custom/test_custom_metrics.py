@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.custom.metrics import average_precision, bias_corrected_interval, compute_metrics, scores
+from ust.custom.metrics import average_precision, bias_corrected_interval, compute_metrics, compute_scores
 from ust.custom.report import find_mistakes
 from ust.custom.training import TrainingResult
 from ust.evaluation.evaluation import Evaluation
@@ -31,7 +31,8 @@ def test_scores_of_a_level_are_scikit_learns():
     truth, predicted = rng.random((60, 3)) < [0.5, 0.2, 0], rng.random((60, 3))
     thresholds = np.array([0.3, 0.8, 0.5])
     found = {
-        name: values[0] for name, values in scores(truth, predicted, thresholds, np.ones((1, 60))).items()
+        name: values[0]
+        for name, values in compute_scores(truth, predicted, thresholds, np.ones((1, 60))).items()
     }
     areas = [average_precision_score(truth[:, k], predicted[:, k]) for k in (0, 1)]
     assert found["micro_auprc"] == pytest.approx(average_precision_score(truth.ravel(), predicted.ravel()))
@@ -45,7 +46,7 @@ def test_scores_of_a_level_are_scikit_learns():
 def test_labels_that_are_not_known_do_not_count():
     rng = np.random.default_rng(4)
     truth, predicted = rng.integers(-1, 2, (60, 2)), rng.random((60, 2))
-    found = scores(truth, predicted, np.full(2, 0.4), np.ones((1, 60)))
+    found = compute_scores(truth, predicted, np.full(2, 0.4), np.ones((1, 60)))
     for k in (0, 1):
         known = truth[:, k] >= 0
         wanted = average_precision_score(truth[known, k], predicted[known, k])

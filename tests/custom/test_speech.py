@@ -63,7 +63,7 @@ def test_what_is_refused_is_not_written(tmp_path):
         seen.append((len(samples), rate))
         return "somebody speaks in it (0.80)" if len(seen) == 2 else None
 
-    found = import_unlabelled(collection, [path], tmp_path, refuse=refuse)
+    found = import_unlabelled(collection, [path], tmp_path, reject=refuse)
     assert seen == [(80_000, 8000), (80_000, 8000), (40_000, 8000)]
     assert found.problems == [f"{path}: from second 10 is not kept: somebody speaks in it (0.80)"]
     assert collection.clips()["start"].tolist() == [0, 20]

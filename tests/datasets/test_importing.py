@@ -243,7 +243,7 @@ def test_doubt_about_one_level_extends_to_the_other(tmp_path, street, collection
     for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
         table = tmp_path / "labels.csv"
         table.write_text(f"file,label,start,end\nstreet.wav,tram,12,15\nstreet.wav,{label},70,75\n")
-        bring(collection, table, replace_answers=True)
+        bring(collection, table, replace=True)
         assert presence(collection, other) == [-1] * 6
     assert presence(collection, "3-2_cart") == [0] * 6
 
@@ -479,7 +479,7 @@ def test_classes_that_were_not_asked_are_not_absent(tmp_path, street, collection
 
 def test_a_corrected_table_replaces_if_asked(tmp_path, street, collection):
     bring(collection, write_table(tmp_path, "labels.csv", "tram,2,4"))
-    bring(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace_answers=True)
+    bring(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace=True)
     assert presence(collection, "1_tram") == [0] * 6
     assert presence(collection, "2_bell") == [1, 0, 0, 0, 0, 0]
 

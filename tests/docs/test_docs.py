@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md
 LONG = (
     "README.md",
     "archives.md",
+    "data.md",
     "experiments.md",
     "few-labels.md",
     "export.md",
@@ -68,7 +69,18 @@ def place(project):
     return project
 
 
+def commit_lock_of_another_machine(place):
+    """Commit a dvc.lock whose outputs no cache has; the working tree keeps its own, as after make repro."""
+    lock = place.path / "dvc.lock"
+    own = lock.read_text()
+    lock.write_text(re.sub(r"md5: (\w)", lambda match: f"md5: {'1' if match[1] == '0' else '0'}", own))
+    place.run("git", "commit", "-q", "-m", "dvc.lock of another machine", "dvc.lock")
+    lock.write_text(own)
+
+
 def run_page(place, page):
+    if page.name == "experiments.md":
+        commit_lock_of_another_machine(place)
     for command in runnable(page):
         place.shell(command)
     place.run("git", "checkout", "-q", ".")

@@ -5,7 +5,7 @@ import pytest
 
 from ust.evaluation.predictions import write_predictions
 from ust.evaluation.submission import check_submission, submission_metadata
-from ust.reports.tables import COLUMNS, REPORT, Row, mark_best, table_frame, table_markdown, table_row
+from ust.reports.tables import COLUMNS, REPORT, Row, format_cells, table_frame, table_markdown, table_row
 from ust.util.documents import read_yaml, write_yaml
 from ust.util.errors import UserError
 
@@ -79,11 +79,11 @@ def test_marks_of_the_report_follow_from_its_figures():
     """Italics and bold as they stand in the report's own tables."""
     systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
     baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
-    first, second, third = mark_best(systems, baselines)
+    first, second, third = format_cells(systems, baselines)
     assert first == ["CNN+VGGish1", "0.646", "0.483", "*0.425*", "***0.787***", "*0.609*", "***0.579***"]
     assert second == ["CNN+VGGish2", "*0.656*", "0.398", "0.401", "**0.768**", "0.533", "**0.555**"]
     assert third == ["Hierarchical", "0.643", "*0.490*", "0.414", "***0.787***", "*0.609*", "***0.579***"]
-    fine, coarse = mark_best(baselines, systems)
+    fine, coarse = format_cells(baselines, systems)
     assert fine == ["Fine-level", "***0.671***", "***0.502***", "***0.427***", "0.742", "0.507", "0.530"]
     assert coarse == ["Coarse-level", "–", "–", "–", "*0.762*", "***0.674***", "*0.542*"]
 
@@ -116,8 +116,8 @@ def test_a_system_that_was_still_getting_better_is_marked(converged, name):
     level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
     rests_on = {} if converged is None else {"converged": converged}
     found = table_row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
-    assert mark_best([found], [])[0][0] == name
+    assert format_cells([found], [])[0][0] == name
     text = table_markdown([found], [], "2 clips")
     text = text.replace("\n", " ")
-    assert "†: still getting better when its epochs were over" in text
-    assert "differences below that spread" in text
+    assert "†: still improving in its last epoch" in text
+    assert "differences below that variation" in text

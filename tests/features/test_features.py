@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ust.audio.augmentation import (
+    PlannedVariant,
     augment,
     coloured_noise,
     impulse_response,
@@ -26,9 +27,15 @@ from ust.audio.augmentation import (
     traffic_noise,
     volume,
 )
-from ust.features.embeddings import read_embeddings
 from ust.features.logmel import logmel
-from ust.features.store import Row, find_rows, open_feature_files, open_features, write_features
+from ust.features.store import (
+    Row,
+    find_rows,
+    open_feature_files,
+    open_features,
+    read_embeddings,
+    write_features,
+)
 from ust.util.errors import UserError
 
 DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -205,8 +212,7 @@ def test_pitch_shift_moves_a_tone_by_the_drawn_semitones():
 
 def test_draws_belong_to_clip_and_variant(noise):
     def draw(variant="volume", clip="a.wav", seed=1):
-        options = {"method": "volume", "variant": variant, "settings": {"gain_db": 10.0}}
-        return augment(noise, RATE, **options, clip=clip, seed=seed)
+        return augment(noise, RATE, PlannedVariant(clip, "volume", variant, {"gain_db": 10.0}, seed))
 
     np.testing.assert_array_equal(draw(), draw())
     for other in (draw(clip="b.wav"), draw(seed=2), draw(variant="volume_2")):

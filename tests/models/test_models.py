@@ -18,8 +18,14 @@ from ust.models.cnn_vggish import CNNVGGish
 from ust.models.frames import FrameClassifier
 from ust.models.layers import TABLE_1, minimum_size, output_size
 from ust.training.schedules import CosineSchedule, StagnationSchedule
-from ust.util.accelerate import accelerate
-from ust.util.fast_layers import Bilinear, PointwiseNorm, ReLUDropout, StridedConv2d, correlation_matrices
+from ust.util.accelerate import (
+    Bilinear,
+    PointwiseNorm,
+    ReLUDropout,
+    StridedConv2d,
+    accelerate,
+    correlation_matrices,
+)
 
 
 def with_fusion(fusion, **changes):

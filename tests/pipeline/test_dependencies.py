@@ -21,7 +21,7 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 COMMAND_LINE = {"ust/cli/*"}
 FILES = {f"ust/util/{name}.py" for name in ("errors", "progress", "files", "folders", "documents", "tables",
          "names", "tensors", "digests", "engines")} | {"ust/audio/suffixes.py"}  # fmt: skip
-PARAMETERS = {"ust/util/config.py", "ust/annotations/rules/config.py", "ust/evaluation/config.py"}
+PARAMETERS = {"ust/util/config.py", "ust/evaluation/config.py"}
 REGISTRIES = {"ust/*/registry.py", "ust/annotations/rules/registry.py"}
 UNDECLARED = COMMAND_LINE | FILES | PARAMETERS | REGISTRIES | {"*/__init__.py"}
 DECLARED = {"ust/cli/evaluate.py"}  # the stage evaluate, and `ust evaluate`
@@ -199,7 +199,7 @@ def rests_on(graph, module: str) -> set[str]:
         ("ust/training/train_hierarchical.py", ("train_hierarchy",)),
         ("ust/training/schedules.py", ("train", "train_hierarchy")),
         ("ust/models/systems.py", ("train", "train_hierarchy", "predict")),
-        ("ust/util/fast_layers.py", ("weights", "embed", "train", "train_hierarchy", "predict")),
+        ("ust/util/accelerate.py", ("weights", "embed", "train", "train_hierarchy", "predict")),
     ],
 )  # fmt: skip
 def test_an_edited_module_makes_stale_the_stages_that_rest_on_it(graph, module, stages):

@@ -13,7 +13,7 @@ from conftest import ROOT
 from project import Project, change_params, ran
 from ruamel.yaml import YAML
 
-from ust.tagging.pretrained import find_model
+from ust.tagging.locate import find_model
 from ust.tagging.tagger import Tagger
 
 FEATURES = ("weights@vggish", "weights@efficientat", "extract@logmel", "embed@vggish")

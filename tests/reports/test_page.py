@@ -19,7 +19,8 @@ from ust.datasets.synthetic.city import write_taxonomy
 from ust.features.store import Row, write_features
 from ust.reports import feature_figure
 from ust.reports.media import chart_svg, clip_mp3, data_uri, mel_ticks, spectrogram_png
-from ust.reports.page import Finding, clip_content, doubtful_content, find_examples, limit_clips, render_page
+from ust.reports.page import TEMPLATE, Finding, clip_content, doubtful_content, find_examples, limit_clips
+from ust.util.documents import render_template
 
 SYSTEMS = ["first", "second<b>"]
 
@@ -193,7 +194,8 @@ def page(tmp_path, taxonomy, noise):
     }
     row = {"label": "8_dog", "audio_filename": list(clips)[1], "marked": 1, "asked": 3, "posterior": 0.874}
     chart = chart_svg({"a": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4]})}, "loss", "loss")
-    text = render_page(
+    text = render_template(
+        TEMPLATE, html=True,
         metadata={"source": "synthetic", "split": "validate", "clips": 2, "vggish": "random"},
         results=table, classes=table, charts=[{"label": "loss", "svg": chart}],
         doubtful=[doubtful_content(pd.Series(row), noise)],

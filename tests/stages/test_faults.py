@@ -120,7 +120,7 @@ def kill_after_an_epoch(work, out):
 def test_training_goes_on_after_its_last_epoch(work):
     kill_after_an_epoch(work, "resumed")
     output = work.stage("train", *words("train", "resumed"))
-    assert f"{SYSTEM}: going on after epoch 1" in output
+    assert f"{SYSTEM}: resuming after epoch 1" in output
     assert f"{SYSTEM} epoch 1 " not in output
     assert content(work.path / "resumed") == content(work.path / "models" / SYSTEM)
     assert content(work.path / "resumed.csv") == content(work.path / "models" / f"{SYSTEM}.csv")

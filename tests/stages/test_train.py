@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from project import change_params
 
@@ -91,8 +92,8 @@ def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
 def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
     """What is left of a training with other folds is not gone on from."""
     keys = []
-    real = stage.key
-    monkeypatch.setattr(stage, "key", lambda *given: keys.append(real(*given)) or keys[-1])
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
     path = tmp_path / "annotations.csv"
     for sensor in (None, None, 7):
         rows = pd.read_csv(path)
@@ -167,3 +168,10 @@ def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
     assert context.metadata["data_source"] == "synthetic"
     _, _, context = trained("cnn_vggish", {})[0]
     assert "data_source" not in context.metadata
+
+
+def test_bfloat16_is_refused_on_a_cpu_that_emulates_it(trained, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    with pytest.raises(UserError, match=r"train\.precision is 'bfloat16'"):
+        trained("cnn", {"train.precision": "bfloat16", "compute.device": "cpu"})
+    assert len(trained("cnn", {"train.precision": "float32", "compute.device": "cpu"})) == 1

@@ -25,8 +25,8 @@ from ust.tagging.export import (
     CHECKED_PLACE,
     CHECKED_TIME,
     compare_with_pytorch,
+    custom_model_card,
     export_onnx,
-    own_model_card,
 )
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
@@ -186,7 +186,7 @@ def test_a_hierarchy(tmp_path, taxonomy, front_ends, clips, root, unselected):
 def test_the_card_of_a_custom_tagger_describes_it_and_not_sonyc():
     figures = {"micro_auprc": 0.9, "macro_auprc": 0.85, "micro_f1": 0.7, "calibration_error": 0.1}
     interval = {key: [0.8, 0.95] for key in figures}
-    card = own_model_card(
+    card = custom_model_card(
         metrics={"train": {"coarse": figures}},
         details={"clips": {"train": 40}, "chance": {"train": {"coarse": {"micro_auprc": 0.25}}},
                  "ci95": {"train": {"coarse": interval | {"micro_f1": None}}},

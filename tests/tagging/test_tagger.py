@@ -34,7 +34,7 @@ from ust.models.cnn_vggish import CNNVGGish
 from ust.models.systems import FlatSystem
 from ust.reports import tag_figure
 from ust.tagging import formats as tagging
-from ust.tagging.pretrained import find_model
+from ust.tagging.locate import find_model
 from ust.tagging.tagger import Tagger, Window
 from ust.util.errors import UserError
 

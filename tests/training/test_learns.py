@@ -194,7 +194,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
 
     def key(data=data, system=FLAT, root=None, threads=1, device="cpu", name="a", pretrained=None):
         args = SimpleNamespace(system=name, taxonomy=taxonomy_file, root=root, pretrained=pretrained)
-        return stage.key(args, system, data, threads, device)
+        return stage.training_digest(args, system, data, threads, device)
 
     other = data.train.subset(slice(None), 1 - data.train.targets)
     fewer = replace(data.train, rows=data.train.rows[::-1])

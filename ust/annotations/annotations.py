@@ -81,7 +81,6 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
     ----------
     annotations : pandas.DataFrame
         A table with a column per label; it is not modified.
-    taxonomy : Taxonomy
 
     Returns
     -------
@@ -189,7 +188,7 @@ def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where
         raise UserError(
             f"{where}: metrics need ground truth, one row with annotator_id 0 for each clip that is scored:\n"
             f"{bullet_list(problems)}\nadd these rows: the labels that the annotators agreed on, or those of "
-            "one trusted annotator; labels of several annotators are never taken for the truth"
+            "one trusted annotator; labels of several annotators are never used as ground truth"
         )
 
 

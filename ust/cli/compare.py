@@ -50,14 +50,8 @@ def main(prog: str = "python -m stages.compare", argv: Sequence[str] | None = No
         for name, row in figures.items():
             log.info(
                 "  %-26s %.4f  %.4f  difference %+.4f [%+.4f, %+.4f]  first ahead in %.1f %%",
-                *(
-                    name,
-                    row["first"],
-                    row["second"],
-                    row["difference"],
-                    *row["ci95"],
-                    100 * row["first_ahead"],
-                ),
+                *(name, row["first"], row["second"], row["difference"], *row["ci95"]),
+                100 * row["first_ahead"],
             )
     if args.out:
         write_json(args.out, pairs)

@@ -71,18 +71,20 @@ def provenance(
     """Return the provenance of the metrics: split, counts, data source and model."""
     from ust.util.documents import read_json
 
-    facts: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
+    content: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
     if args.dataset:
         dataset = read_json(args.dataset, made_by="download")
-        facts["data_source"] = dataset["source"]
+        content["data_source"] = dataset["source"]
         if dataset.get("release"):
-            facts["data_release"] = dataset["release"]
+            content["data_release"] = dataset["release"]
     if args.model:
         metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
-        facts |= {key: metadata[key] for key in ABOUT if key in metadata}
+        content |= {key: metadata[key] for key in ABOUT if key in metadata}
         for name, attributes in metadata.get("features", {}).items():
-            facts |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
-    return facts
+            content |= {
+                f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes
+            }
+    return content
 
 
 def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = None) -> None:
@@ -105,27 +107,26 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
-    about = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    rests_on = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
     model = read_json(args.model / "model.json", made_by="train") if args.model else {}
     thresholds = model.get("about", {}).get("thresholds")
     if args.details and thresholds is None and args.labels:
         thresholds = train_thresholds(args.train_predictions, args.labels, taxonomy)
     metrics = detailed_metrics(evaluation, intervals, thresholds)
     if args.details:
-        every = metrics | calibration_errors(evaluation, model) | {"rests_on": about}
-        write_json(args.details, every)
+        errors = calibration_errors(evaluation, model)
+        write_json(args.details, metrics | errors | {"rests_on": rests_on})
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
         with atomic_write(args.curves / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
     write_json(args.out, headline_metrics(evaluation))
 
-    for key, value in about.items():
+    for key, value in rests_on.items():
         if key.endswith("_weights") and value == "random":
             name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
             log.warning(
-                "warning: the %s weights are random, not AudioSet's: these figures say nothing of %s",
-                name,
-                name,
+                "warning: the %s weights are random, not AudioSet's; the figures do not measure %s",
+                *(name, name),
             )
     for level in taxonomy.levels:
         if level not in evaluation.taxonomy.levels:
@@ -143,5 +144,5 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
             *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
             *(metrics[level]["macro_auprc"], metrics["constant"][level]["micro_auprc"]),
         )
-    left = f" ({len(others)} more have not been verified)" if others else ""
-    log_done("%s: %d %s clips%s", args.out, len(truth), split, left)
+    unverified = f" ({len(others)} more have not been verified)" if others else ""
+    log_done("%s: %d %s clips%s", args.out, len(truth), split, unverified)

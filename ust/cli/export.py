@@ -39,13 +39,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
     from ust.audio.recordings import SAMPLE_RATE, load_audio
     from ust.custom.project import DETAILS, METRICS
     from ust.datasets.collection import AUDIO, Collection
-    from ust.tagging.export import (
-        OPSET,
-        compare_with_pytorch,
-        export_onnx,
-        model_card,
-        own_model_card,
-    )
+    from ust.tagging.export import OPSET, compare_with_pytorch, custom_model_card, export_onnx, model_card
     from ust.tagging.front_ends import SAMPLES
     from ust.tagging.tagger import Tagger
     from ust.util.accelerate import accelerate
@@ -80,7 +74,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         }  # fmt: skip
         if project:
             lengths = Collection(project).clips()[["start", "end"]].astype(float)
-            card = own_model_card(
+            card = custom_model_card(
                 metrics=read_json(project / METRICS, made_by="ust train"),
                 details=read_json(project / DETAILS, made_by="ust train"),
                 names=tagger.taxonomy.names, seconds=(lengths["end"] - lengths["start"]).median(), **content,
@@ -103,13 +97,13 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 
 def _find_project(args: argparse.Namespace) -> Path | None:
-    """Return the project of ust init whose own tagger is exported, None for other systems."""
+    """Return the project of ust init if its trained tagger is exported, None for other systems."""
     from ust.custom.project import DETAILS
     from ust.tagging.locate import is_project
 
-    named = Path(args.system) if args.system else args.params.parent
-    found = next((folder for folder in (named, named.parent) if is_project(folder)), None)
-    return found if found and (found / DETAILS).is_file() else None
+    path = Path(args.system) if args.system else args.params.parent
+    project = next((folder for folder in (path, path.parent) if is_project(folder)), None)
+    return project if project and (project / DETAILS).is_file() else None
 
 
 def _pack(args: argparse.Namespace) -> None:

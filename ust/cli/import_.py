@@ -73,11 +73,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="SOURCE is a folder of recordings without labels, for ust review",
     )
-    parser.add_argument(
-        "--no-speech",
-        action="store_true",
-        help="leave out clips with audible speech",
-    )
+    parser.add_argument("--no-speech", action="store_true", help="leave out clips with audible speech")
     parser.add_argument(
         "--speech-threshold",
         type=float,
@@ -101,7 +97,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
     problems: list[str] = []
     options = {"progress": progress}
     if args.no_speech:
-        options["refuse"] = speech_filter(args.folder, args.speech_threshold)
+        options["reject"] = speech_filter(args.folder, args.speech_threshold)
     with collection.lock():
         if args.unlabelled:
             result = import_unlabelled(collection, list_recordings(args.source), root, **options)
@@ -121,11 +117,11 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
                 log_list(problems, "entry could not be used", "entries could not be used")
                 raise UserError(f"{args.source}: nothing of it could be used")
             annotations = assign_groups(read.annotations, args.group) if args.group else read.annotations
-            _propose_group(annotations, args.split)
+            _warn_of_related_names(annotations, args.split)
             result = import_recordings(
                 collection, annotations, root, renamed=parse_pairs("--map", args.map), split=args.split,
                 validate=args.validate, seed=args.seed, only_labelled=args.only_labelled,
-                asked=args.asked and args.asked.split(","), replace_answers=args.replace,
+                asked=args.asked and args.asked.split(","), replace=args.replace,
                 source_name=relative_path(args.source, args.folder), **options,
             )  # fmt: skip
     problems += result.problems
@@ -145,7 +141,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.source}: nothing of it could be used")
 
 
-def _propose_group(annotations: "list[Annotation]", split: str | None) -> None:
+def _warn_of_related_names(annotations: "list[Annotation]", split: str | None) -> None:
     """Warn if recordings without a group have names like slices of one source, which a split would divide."""
     from ust.datasets.importing import related_names
 

@@ -1,8 +1,10 @@
 """Create a project for a tagger of your own classes: the taxonomy and the training settings."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from ust.cli.console import log, log_done, parse_args
 
@@ -38,8 +40,6 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     )
     args = parse_args(parser, argv=argv)
 
-    import os
-
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.suffixes import conversion_hint, list_recordings
     from ust.custom.project import PARAMS, create_project
@@ -54,21 +54,20 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         read_taxonomy(args.taxonomy)
         taxonomy = read_yaml(args.taxonomy)
     else:
-        named = list_classes(args.source) if args.source else args.classes.split(",")
-        taxonomy = taxonomy_from_classes(text for text in named if text.strip())
-    allowed = EfficientAT.model_fields["weights"].annotation.__args__
-    if args.weights not in allowed:
-        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")
+        classes = list_classes(args.source) if args.source else args.classes.split(",")
+        taxonomy = taxonomy_from_classes(name for name in classes if name.strip())
+    weights = get_args(EfficientAT.model_fields["weights"].annotation)
+    if args.weights not in weights:
+        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(weights)}")
     if args.checkpoint and not args.checkpoint.is_file():
         raise UserError(f"{args.checkpoint}: no such file")
-    place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
-    collection, classes = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
-    unreadable = [
-        (path, conversion_hint(str(path))) for path in (list_recordings(args.source) if args.source else ())
-    ]
-    if lines := [f"{printable(path)}: {reason}" for path, reason in unreadable if reason]:
-        log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
-    lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in classes.items()]
+    checkpoint = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
+    collection, matches = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=checkpoint)
+    recordings = list_recordings(args.source) if args.source else ()
+    hints = [(path, conversion_hint(str(path))) for path in recordings]
+    if unreadable := [f"{printable(path)}: {hint}" for path, hint in hints if hint]:
+        log.warning("%d recordings cannot be read:\n%s", len(unreadable), bullet_list(unreadable))
+    lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in matches.items()]
     log.info(
         "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
         args.folder / PARAMS, bullet_list(lines),

@@ -58,8 +58,8 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
     sys.stdout.write("start,end,label,probability\n")
     count = 0
     for window in tagger.stream(blocks, args.rate, window=args.window, hop=args.hop):
-        for label, probability, lowest in zip(labels, window.probabilities, thresholds, strict=True):
-            if probability >= lowest:
+        for label, probability, threshold in zip(labels, window.probabilities, thresholds, strict=True):
+            if probability >= threshold:
                 sys.stdout.write(f"{window.start:.3f},{window.end:.3f},{label},{probability:.6f}\n")
         sys.stdout.flush()
         count += 1

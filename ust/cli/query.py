@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, progress
+from ust.cli.tag import write
 from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.archive}: no tagged archive; ust tag-archive makes one")
     if description.get("warning"):
         log.warning("warning: %s: %s", description["system"], description["warning"])
-    (_summarize if args.condition is None else _query)(args, archive, description)
+    if args.condition is None:
+        _summarize(args, archive, description)
+    else:
+        _query(args, archive, description)
 
 
 def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[str, Any]) -> None:
@@ -72,10 +76,10 @@ def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[s
     overview = summarize(archive, description["labels"], description.get("thresholds"), top=args.top or 1)
     sys.stdout.write(overview_text(overview, description["source"]))
     if args.csv:
-        _write(args.csv, overview.labels.to_csv())
+        write(args.csv, overview.labels.to_csv())
     if args.page:
         name, warning = archive.root.rpartition("/")[2], description.get("warning")
-        _write(args.page, overview_page(name, overview, warning, progress=progress))
+        write(args.page, overview_page(name, overview, warning, progress=progress))
     log_done("%s: tagged by %s", args.archive, description["system"])
 
 
@@ -90,7 +94,7 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
     counts, windows = run_query(archive, condition, by=by, top=args.top or 10)
     sys.stdout.write(query_text(counts, windows, description["source"]))
     if args.csv:
-        _write(args.csv, counts.to_csv(index=False))
+        write(args.csv, counts.to_csv(index=False))
     if args.png or args.page:
         by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
         if args.png and by_hour["day"].isna().all():
@@ -101,13 +105,6 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
         if args.page:
             warning = description.get("warning")
             page = query_page(args.condition, counts, windows, by_hour, warning, progress=progress)
-            _write(args.page, page)
+            write(args.page, page)
     matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
     log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))
-
-
-def _write(path: Path, text: str) -> None:
-    from ust.util.files import atomic_write
-
-    with atomic_write(path) as partial:
-        partial.write_text(text, "utf-8")

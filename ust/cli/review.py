@@ -5,7 +5,9 @@ page of their own and under their own name. Ctrl-C stops the server.
 """
 
 import argparse
+import secrets
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,9 +35,6 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     args = parse_args(parser, argv=argv)
     if args.number < 1 or (args.port is not None and not 0 <= args.port < 65536):
         parser.error("--number should be at least 1, and --port from 0 to 65535")
-
-    import secrets
-    import webbrowser
 
     from ust.custom.active_learning import load_review_state, select_clips
     from ust.custom.project import PACKED

@@ -81,8 +81,8 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     """Return the system that the command-line options select."""
     from ust.models.checkpoints import Checkpoint
     from ust.tagging import audioset
-    from ust.tagging.locate import is_project, locate
-    from ust.tagging.pretrained import find_model, is_packed, unpack
+    from ust.tagging.locate import find_model, is_project, locate
+    from ust.tagging.pretrained import is_packed, unpack
     from ust.util.config import Compute, Name, read_sections
     from ust.util.documents import read_yaml
 

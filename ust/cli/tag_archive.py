@@ -76,13 +76,13 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     if source:
         archive.copy_recordings(source)
     else:
-        new, gone = archive.add_recordings(recordings, (existing or description)["shard_clips"])
+        new, missing = archive.add_recordings(recordings, (existing or description)["shard_clips"])
         if existing and new:
             log.info("%s: %d new recordings", args.source, new)
-        if gone:
+        if missing:
             log.warning(
                 "%s: %d recordings of this archive no longer exist, such as %s; their tags are kept",
-                args.source, len(gone), gone[0],
+                args.source, len(missing), missing[0],
             )  # fmt: skip
     selected = list(range(archive.shard_count()))[first - 1 :: step]
     finished = archive.finished_shards()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ust.cli.console import log, log_done, parse_args, progress
+from ust.cli.tag import write
 from ust.util.errors import plural
 
 
@@ -35,7 +36,6 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
-    from ust.util.files import atomic_write
     from ust.util.folders import atomic_folder
 
     collection = Collection(args.folder)
@@ -48,12 +48,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     predictions = pd.concat(result.predicted.values())
     values = predictions[list(result.taxonomy.labels)].to_numpy()
     write_predictions(args.folder / PREDICTIONS, list(predictions.index), values, result.taxonomy)
-    with atomic_write(args.folder / CURVE) as partial:
-        result.curve.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-    with atomic_write(args.folder / REPORT) as partial:
-        partial.write_text(
-            render_report(name, collection, result, metrics, details, settings.mistakes), "utf-8"
-        )
+    write(args.folder / CURVE, result.curve.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    report = render_report(name, collection, result, metrics, details, settings.mistakes)
+    write(args.folder / REPORT, report)
     write_json(args.folder / METRICS, metrics)
     write_json(args.folder / DETAILS, details)
     for split in result.evaluations:

@@ -102,8 +102,8 @@ def fit_combination(
     """Fit the weights of held-out predictions and of a prior, whose logits are added.
 
     The weights are those of `fit_calibration`, averaged with a calibration of the prior that all labels
-    share. Folds that keep sensors apart have the same recordings on both sides. They favour the trained
-    classifier more than it deserves on other recordings, and the average corrects for that.
+    share. The folds come from the same recordings as the train clips, so that their weights favour the
+    trained classifier more than other recordings would. The average corrects for that.
 
     Parameters
     ----------
@@ -116,18 +116,19 @@ def fit_combination(
     share : float
         Weight of the calibrated prior in the average, in [0, 1].
     """
-    both = fit_calibration(predicted, targets, prior)
+    combined = fit_calibration(predicted, targets, prior)
     has_prior = np.ptp(prior, axis=0) > 0
     if not has_prior.any():
-        return both
-    # As one label, so that scale and shift are shared.
-    column = (slice(None), has_prior)
-    alone = fit_calibration(_sigmoid(prior[column]).reshape(-1, 1), targets[column].reshape(-1, 1))
+        return combined
+    # All labels are fitted as one, so that they share scale and shift.
+    prior_only = fit_calibration(
+        _sigmoid(prior[:, has_prior]).reshape(-1, 1), targets[:, has_prior].reshape(-1, 1)
+    )
     shares = np.where(has_prior, share, 0.0)
     return Calibration(
-        (1 - shares) * both.scale,
-        (1 - shares) * both.shift + shares * alone.shift,
-        (1 - shares) * both.prior_scale + shares * alone.scale,
+        (1 - shares) * combined.scale,
+        (1 - shares) * combined.shift + shares * prior_only.shift,
+        (1 - shares) * combined.prior_scale + shares * prior_only.scale,
     )
 
 
@@ -154,13 +155,17 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     for column, label in enumerate(labels):
         known = ~np.isnan(truth[:, column])
         y, p = truth[known, column] > 0.5, predicted[known, column]
-        order = np.argsort(-p, kind="stable")
-        values = p[order]
-        tp = np.cumsum(y[order])
-        f1 = 2 * tp / (np.arange(1, len(y) + 1) + y.sum())
-        last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
-        thresholds[label] = float(values[np.argmax(np.where(last, f1, -1))]) if y.any() else 0.5
+        thresholds[label] = highest_f1_threshold(y, p) if y.any() else 0.5
     return thresholds
+
+
+def highest_f1_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the threshold on predictions (n,) with the highest F1 for a boolean truth (n,)."""
+    order = np.argsort(-predicted, kind="stable")
+    values, tp = predicted[order], np.cumsum(truth[order])
+    f1 = 2 * tp / (np.arange(1, len(truth) + 1) + truth.sum())
+    last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
+    return float(values[np.argmax(np.where(last, f1, -1))])
 
 
 def _logit(p: np.ndarray) -> np.ndarray:

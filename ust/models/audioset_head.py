@@ -41,7 +41,6 @@ class AudioSetHead(PerceptronHead):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
-    of_frames: ClassVar[bool] = False
 
     class Config(HeadConfig):
         """Settings of the head and its prior."""

@@ -20,9 +20,15 @@ from ust.audio.recordings import SAMPLE_RATE
 from ust.features.context import CONTEXT, MISSING, SIZE, Place, context_vector
 from ust.tagging.front_ends import FRONT_ENDS, SAMPLES
 from ust.tagging.tagger import Tagger
-from ust.util.documents import render_template
+from ust.util.documents import markdown_table, render_template
 from ust.util.errors import UserError
 from ust.util.files import atomic_write
+
+OPSET = 20
+INPUT, PROBABILITIES = "waveform", "probabilities"
+MAX_PROBABILITY_ERROR = 1e-4
+MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
+CHECKED_TIME, CHECKED_PLACE = datetime(2026, 7, 4, 15), Place(40.73, -73.99, 1)
 
 
 class EndToEndModule(nn.Module):
@@ -59,13 +65,6 @@ class EndToEndModule(nn.Module):
         silent = (waveform == 0).all(dim=1, keepdim=True)
         probabilities = torch.where(silent, 0.0, self.system(**features))
         return probabilities, *(features[name] for name in self.quantised)
-
-
-OPSET = 20
-INPUT, PROBABILITIES = "waveform", "probabilities"
-MAX_PROBABILITY_ERROR = 1e-4
-MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
-CHECKED_TIME, CHECKED_PLACE = datetime(2026, 7, 4, 15), Place(40.73, -73.99, 1)
 
 
 def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
@@ -113,7 +112,7 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
             verbose=False,
         )
     model = program.model_proto
-    for node in model.graph.node:  # the exporter notes stack traces with paths of this machine
+    for node in model.graph.node:  # the exporter adds stack traces with paths of this machine
         del node.metadata_props[:]
         node.doc_string = ""
     labels = {"labels": json.dumps(tagger.taxonomy.names), "sample_rate": str(SAMPLE_RATE)}
@@ -223,10 +222,6 @@ def compare_with_pytorch(
     return result
 
 
-TEMPLATE, OWN_TEMPLATE = "model_card.md.jinja", "own_model_card.md.jinja"
-UNTRAINED_TEMPLATE = "untrained_model_card.md.jinja"
-
-
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
     """Return the model card as Markdown."""
 
@@ -240,11 +235,13 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
         return f"{metrics['constant'][level]['micro_auprc']:.3f}" if metrics and level in metrics else "–"
 
     untrained = content["metadata"].get("epochs") == 0
-    path = Path(__file__).parent / (UNTRAINED_TEMPLATE if untrained else TEMPLATE)
-    return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)
+    template = "untrained_model_card.md.jinja" if untrained else "model_card.md.jinja"
+    return render_template(
+        Path(__file__).with_name(template), metrics=metrics, figure=figure, constant=constant, **content
+    )
 
 
-def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
+def custom_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
     """Return the model card of a custom tagger as Markdown."""
 
     def figure(split: str, level: str, key: str) -> str:
@@ -253,15 +250,17 @@ def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **conten
             " [{:.3f}, {:.3f}]".format(*interval) if interval else ""
         )
 
-    places = [(split, level) for split, levels in details["chance"].items() for level in levels]
+    columns = [(split, level) for split, levels in details["chance"].items() for level in levels]
     titles = {
         "micro_auprc": "micro AUPRC",
         "macro_auprc": "macro AUPRC",
         "micro_f1": "micro F1 at the thresholds",
     }
-    rows = [[title, *(figure(*place, key) for place in places)] for key, title in titles.items()]
-    chance = [f"{details['chance'][split][level]['micro_auprc']:.3f}" for split, level in places]
-    heads = [f"{level}, {'out of fold' if split == 'train' else split}" for split, level in places]
+    rows = [
+        [title, *(figure(split, level, key) for split, level in columns)] for key, title in titles.items()
+    ]
+    chance = [f"{details['chance'][split][level]['micro_auprc']:.3f}" for split, level in columns]
+    headers = [f"{level}, {'out of fold' if split == 'train' else split}" for split, level in columns]
     classes = [
         [name, f"{row['threshold']:.2f}", str(row["train"]["positives"]),
          "–" if row["train"]["auprc"] is None else f"{row['train']['auprc']:.3f}"]
@@ -269,15 +268,10 @@ def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **conten
     ]  # fmt: skip
     validate = details["clips"].get("validate")
     return render_template(
-        Path(__file__).parent / OWN_TEMPLATE,
+        Path(__file__).with_name("custom_model_card.md.jinja"),
         details=details,
         validate=f"; {validate} validate clips were kept apart" if validate else "",
-        figures=_table(["", *heads], [*rows, ["micro AUPRC by chance", *chance]]),
-        classes=_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
+        figures=markdown_table(["", *headers], [*rows, ["micro AUPRC by chance", *chance]]),
+        classes=markdown_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
         **content,
     )
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows])

@@ -173,7 +173,7 @@ class SystemTrainer:
         Trains a system and writes its models; takes a `System`, `ust.training.context.TrainingData` and
         `ust.training.context.TrainingContext`.
     architectures : tuple of str, optional
-        Architectures that it trains; by default all that classify clips.
+        Architectures that it trains; by default all without an ``own_trainer``.
     inherits : str, optional
         Trainer whose section completes its own.
     several_processes : bool
@@ -192,8 +192,4 @@ class SystemTrainer:
         """Names of the architectures that it trains."""
         if self.architectures:
             return self.architectures
-        return tuple(
-            name
-            for name, network in ARCHITECTURES.items()
-            if not network.of_frames and getattr(network, "has_training", True)
-        )
+        return tuple(name for name, network in ARCHITECTURES.items() if not network.own_trainer)

@@ -47,7 +47,7 @@ class NetworkSettings(TrainingSettings):
     pos_weight_power: Share = 0.1
     """The positive terms of the loss are weighted by (negatives / positives) to this power."""
     precision: Precision = "float32"
-    """"bfloat16" computes the forward pass in mixed precision."""
+    """"bfloat16" computes the forward pass in mixed precision, on a GPU or a CPU with AVX-512 BF16 or AMX."""
 
 
 class TrainSettings(NetworkSettings):

@@ -69,8 +69,8 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel], pre
             lines.append(f"{prefix}{name}: is missing, should be given")
         else:
             expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
-            given = "" if isinstance(problem["input"], dict) else f"is {reprlib.repr(problem['input'])}, "
-            lines.append(f"{prefix}{name}: {given}{expected}".removeprefix(": "))
+            found = "" if isinstance(problem["input"], dict) else f"is {reprlib.repr(problem['input'])}, "
+            lines.append(f"{prefix}{name}: {found}{expected}".removeprefix(": "))
     return lines
 
 
