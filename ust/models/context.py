@@ -118,7 +118,6 @@ class NetworkWithContext(nn.Module):
         super().__init__()
         self.audio, self.context = audio, context
         self.inputs = (*audio.inputs, CONTEXT)
-        self.of_frames = audio.of_frames
 
     def combine(self, head_scale: np.ndarray, *others: np.ndarray) -> None:
         """As `ust.models.audioset_head.AudioSetHead.combine`, of head and context together."""
