@@ -23,6 +23,7 @@ LONG = (
     "few-labels.md",
     "export.md",
     "labels.md",
+    "sonyc-v2.md",
     "submissions.md",
     "systems.md",
     "tagging.md",

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ust.annotations.annotations import CoarseMode
     from ust.annotations.taxonomy import Taxonomy
 
-ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
+ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters",
+         "spatiotemporal_context")  # fmt: skip
 
 
 def parse_arguments(prog: str, argv: Sequence[str] | None) -> argparse.Namespace:
