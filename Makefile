@@ -1,25 +1,32 @@
-# make repro         set up and run the pipeline      make test       set up and run the tests
-# make table         the report's Tables 3 and 4       make test-slow  the tests that take an hour
-# make check-repro   two fresh clones, same bytes?     make bench      time every step against its peers
-# make check-sonyc   the published figures, too?       make lint       style, known vulnerabilities
-# make docs          the documentation as a site
-# make test-fast     definitions alone, a minute      make clean      remove what the pipeline wrote
-# make experiments   headline metrics of all experiments
-# make leaderboard   all systems, several seeds (SET="data.source=local data.path=../city" sets parameters)
+# make repro         set up the environment and run the pipeline
+# make table         print the report's Tables 3 and 4
+# make experiments   print the headline metrics of all experiments
+# make leaderboard   compare systems with several seeds (SET="data.source=local data.path=../city" sets parameters)
+# make test          set up the environment and run the tests
+# make test-fast     run the tests of single definitions, a minute
+# make test-slow     run the tests that take an hour
+# make check-repro   run the pipeline in two fresh clones and compare the bytes
+# make check-sonyc   train on the real SONYC-UST and compare with the published figures
+# make bench         time every step against other libraries
+# make lint          check style and known vulnerabilities
+# make docs          build the documentation as a site
+# make clean         remove the outputs of the pipeline
+# make pins          pin the newest packages
 PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
-# By all cores, where pip takes one; containers often do not let Python do it later. What is for other Pythons fails.
+# Compile on all cores, as pip uses one, and containers often prevent Python from doing it later. Files for other versions
+# of Python fail, which is no error.
 COMPILE := $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: repro test test-fast test-slow check-repro check-sonyc table experiments bench leaderboard lint docs clean pins
 
-# The challenge's baseline and the report's first system come first, so that there is something to look at.
+# The challenge's baseline and the report's first system run first, so that first metrics appear early.
 repro: $(VENV)/installed
-	@echo "nine systems on a synthetic city: the first figures in five minutes, all in about eleven (on two cores)"
+	@echo "nine systems on a synthetic city: the first metrics after five minutes, all after about eleven (on two cores)"
 	dvc repro evaluate@baseline_coarse evaluate@cnn_vggish_coarse
 	dvc repro
 	@git diff --quiet -- dvc.lock 2> /dev/null || echo "dvc.lock and metrics/ differ from the committed ones, as on any other processor." \
@@ -69,7 +76,7 @@ clean:
 
 $(VENV): $(VENV)/installed
 
-# First what can be checked against hashes, then the rest: torch for this platform.
+# Packages with hashes first, then torch, whose files differ between platforms.
 $(VENV)/installed: requirements.txt requirements-hashes.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -79,7 +86,7 @@ $(VENV)/installed: requirements.txt requirements-hashes.txt
 	@$(COMPILE)
 	touch $@
 
-# The CPU build of torch carries a suffix that only its own index knows; the plain version serves everywhere.
+# The version of torch's CPU build has a suffix that only its own index has; the version without it works everywhere.
 pins:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -1,1 +1,1 @@
-"""Timings against what a user would pick instead; `make bench` runs them all."""
+"""Measurements of speed, scale and settings; `make bench` compares the speed with common libraries."""

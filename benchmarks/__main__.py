@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAME ...] [--device cuda]
 
-Each pair runs in a process of its own, both ways in alternating rounds after a warm-up.
+Each pair runs in a process of its own, in alternating rounds after a warm-up.
 """
 
 import argparse
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import matrix_gflops, memory_gbs
-from benchmarks.timing import measure
+from benchmarks.timing import matrix_gflops, measure, memory_gbs
 from ust.util.device import prepare_device
 
 HERE = Path(__file__).parent
@@ -24,43 +23,43 @@ THREADS = 2
 def run_one(name: str, device: str) -> None:
     """Measure a pair and print its result as JSON."""
     from benchmarks.inputs import bench
-    from benchmarks.pairs.loading import bytes_per_clip
-    from benchmarks.pairs.table import PAIRS
+    from benchmarks.pairs import PAIRS, bytes_per_clip
 
-    chosen = prepare_device(device=device, threads=THREADS)
-    gflops = matrix_gflops(chosen)
-    with bench(chosen) as made:
-        result = measure(PAIRS[name](made), gflops)
+    prepared = prepare_device(device=device, threads=THREADS)
+    gflops = matrix_gflops(prepared)
+    with bench(prepared) as inputs:
+        result = measure(PAIRS[name](inputs), gflops)
         if name == "loading":
-            result["bytes_per_clip"] = bytes_per_clip(made)
+            result["bytes_per_clip"] = bytes_per_clip(inputs)
     print(json.dumps(result))  # noqa: T201
 
 
 def table(results: list[dict], machine: dict) -> str:
-    """The results as Markdown."""
+    """Format the results as Markdown."""
     lines = [
         f"On a {machine['name']} with {machine['threads']} threads ({machine['gflops']:.0f} GFLOP/s",
         f"in a float32 matrix product, {machine['memory_gbs']:.0f} GB/s copying); medians, by `make bench`.",
         "",
-        "| what | ours | peer | ratio | of the matrix product's speed | memory, ours / peer |",
+        "| step | ours | peer | ratio | of the matrix product's speed | memory, ours / peer |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for r in results:
         fraction = "" if r["limit_fraction"] is None else f"{r['limit_fraction']:.0%}"
         lines.append(
-            f"| {r['name']}, a {r['unit']} | {_time(r['ours_s'])} | {_time(r['peer_s'])}: {r['peer']} "
+            f"| {r['name']}, a {r['unit']} | {_seconds(r['ours_s'])} | {_seconds(r['peer_s'])}: {r['peer']} "
             f"| {r['ratio']:.2g} | {fraction} | {r['ours_mib']} / {r['peer_mib']} MiB |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _time(value: float) -> str:
+def _seconds(value: float) -> str:
+    """Format a duration in seconds or milliseconds."""
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 
 def main() -> None:
-    """Run the pairs asked for, all by default."""
-    from benchmarks.pairs.table import PAIRS
+    """Run the named pairs, by default all."""
+    from benchmarks.pairs import PAIRS
 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -88,7 +87,8 @@ def main() -> None:
         done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         r = results[-1]
-        print(f"{name:30} {_time(r['ours_s']):>9}  {_time(r['peer_s']):>9}  ×{r['ratio']:.2f}", flush=True)  # noqa: T201
+        times = f"{_seconds(r['ours_s']):>9}  {_seconds(r['peer_s']):>9}  ×{r['ratio']:.2f}"
+        print(f"{name:30} {times}", flush=True)  # noqa: T201
     if not args.names:
         suffix = "" if device.type == "cpu" else "-cuda"
         (HERE / f"results{suffix}.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""What choosing clips is worth: labels needed by active learning, and by chance.
+"""Compare the number of labels that active learning and random selection need.
 
     python -m benchmarks.active MY-CITY [--seeds 10] [--batch 20]
 
-The train clips of a folder that `ust train` trained are taken for unlabelled; a few at a time are "reviewed",
-their labels looked up, and the head is trained again and scored on validate. Writes active.json and
-active.png.
+The train clips of a project that `ust train` has trained count as unlabelled. In each round, a strategy
+selects a batch of them, their labels are revealed, and the head is trained again and scored on validate.
+Writes active.json and active.png.
 """
 
 import argparse
@@ -18,7 +18,7 @@ ENOUGH = 0.95  # of the score with all labels
 
 
 def read(folder: Path) -> tuple:
-    """The system, train and validate examples, and the taxonomy."""
+    """Return the system, train and validate examples, and the taxonomy of a project."""
     from ust.custom.project import FEATURES, PARAMS, SYSTEM
     from ust.custom.training import aggregate_labels
     from ust.datasets.collection import Collection
@@ -35,20 +35,20 @@ def read(folder: Path) -> tuple:
     with open_feature_files(folder / FEATURES, system.inputs, cache_gib=4) as features:
         (file,) = features.values()
         for split in ("train", "validate"):
-            found = select_examples(split, labels, columns, features, variants=False, sensors=sensors)
-            parts.append((file[found.rows], found.targets, found.groups))
+            examples = select_examples(split, labels, columns, features, variants=False, sensors=sensors)
+            parts.append((file[examples.rows], examples.targets, examples.groups))
     return system, *parts, collection.taxonomy
 
 
 class Learner:
-    """A head trained on some of the clips, as `ust train` trains it, its probabilities calibrated."""
+    """Trains and calibrates a head on some of the clips, as `ust train` does."""
 
     def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
         self.system, self.taxonomy, self.decay = system, taxonomy, decay
         self.x, self.y, self.sensors = train
 
     def fit(self, rows: np.ndarray, name: str):
-        """The network."""
+        """Train the network on some of the train clips."""
         import torch
 
         from ust.models.checkpoints import build_initialized
@@ -67,28 +67,28 @@ class Learner:
         fit_classifier(network, examples, name=name, weight_decay=self.decay, **steps)
         return network.eval()
 
-    def __call__(self, rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-        """Calibrated probabilities of embeddings by a head that learnt from so many clips."""
+    def __call__(self, rows: np.ndarray, *embeddings: np.ndarray) -> list[np.ndarray]:
+        """Train on some of the train clips; return the calibrated probabilities of embeddings."""
         import torch
 
         from ust.evaluation.calibration import fit_calibration
         from ust.training.cross_validation import group_folds
 
-        def answers(network, x: np.ndarray) -> np.ndarray:
+        def predict(network, x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 return torch.sigmoid(network(torch.from_numpy(x))).numpy()
 
-        held = np.zeros((len(rows), self.y.shape[1]))
+        out_of_fold = np.zeros((len(rows), self.y.shape[1]))
         groups = self.sensors[rows]
-        for rest, fold in group_folds(groups, min(3, len(np.unique(groups)))):
-            held[fold] = answers(self.fit(rows[rest], "fold"), self.x[rows[fold]])
-        calibration = fit_calibration(held, self.y[rows])
+        for train, fold in group_folds(groups, min(3, len(np.unique(groups)))):
+            out_of_fold[fold] = predict(self.fit(rows[train], "fold"), self.x[rows[fold]])
+        calibration = fit_calibration(out_of_fold, self.y[rows])
         network = self.fit(rows, "all")
-        return [calibration(answers(network, x)) for x in others]
+        return [calibration(predict(network, x)) for x in embeddings]
 
 
-def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: int) -> list[float]:
-    """Scores on validate after each batch of labels."""
+def simulate(learner: Learner, validate: tuple, strategy: str, seed: int, batch: int) -> list[float]:
+    """Return the scores on validate after each batch of labels."""
     from ust.custom.active_learning import STRATEGIES, ReviewState
     from ust.training.train import flat_score
     from ust.util.seeding import random_stream
@@ -99,23 +99,23 @@ def course(learner: Learner, validate: tuple, strategy: str, seed: int, batch: i
     scores = []
     while True:
         rows = np.flatnonzero(labelled)
-        of_all, of_validate = learner(rows, learner.x, validate[0])
-        scores.append(float(np.mean(list(score(of_validate).values()))))
+        train_predicted, predicted = learner(rows, learner.x, validate[0])
+        scores.append(float(np.mean(list(score(predicted).values()))))
         if labelled.all():
             return scores
-        known = ReviewState(of_all, learner.x, learner.y, labelled)
-        labelled[STRATEGIES[strategy](known, batch, seed * 1000 + len(rows))] = True
+        state = ReviewState(train_predicted, learner.x, learner.y, labelled)
+        labelled[STRATEGIES[strategy](state, batch, seed * 1000 + len(rows))] = True
 
 
-def needed(scores: list[float], sizes: np.ndarray) -> int:
-    """The labels after which the score is and stays enough of the last one."""
+def labels_needed(scores: list[float], sizes: np.ndarray) -> int:
+    """Return the number of labels from which the score stays above 95 % of the score with all labels."""
     enough = np.array(scores) >= ENOUGH * scores[-1]
-    last_short = np.flatnonzero(~enough)
-    return int(sizes[0 if not len(last_short) else last_short[-1] + 1])
+    below = np.flatnonzero(~enough)
+    return int(sizes[below[-1] + 1 if len(below) else 0])
 
 
 def main() -> None:
-    """Simulate, and write what was found."""
+    """Simulate both strategies with every seed; write and plot the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.active",
         description=__doc__,
@@ -134,32 +134,32 @@ def main() -> None:
     system, train, validate, taxonomy = read(args.folder)
     learner = Learner(system, train, taxonomy, args.decay)
     tasks = [(strategy, seed) for strategy in ("random", "uncertain") for seed in range(args.seeds)]
-    found = Parallel(n_jobs=2)(
-        delayed(course)(learner, validate, strategy, seed, args.batch) for strategy, seed in tasks
+    courses = Parallel(n_jobs=2)(
+        delayed(simulate)(learner, validate, strategy, seed, args.batch) for strategy, seed in tasks
     )
-    sizes = np.minimum(args.batch * np.arange(1, len(found[0]) + 1), len(train[0]))
+    sizes = np.minimum(args.batch * np.arange(1, len(courses[0]) + 1), len(train[0]))
     result: dict = {"train": len(train[0]), "validate": len(validate[0]), "labels": sizes.tolist()}
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for number, strategy in enumerate(("random", "uncertain")):
-        courses = np.array(
-            [scores for (name, _), scores in zip(tasks, found, strict=True) if name == strategy]
+        scores = np.array(
+            [course for (name, _), course in zip(tasks, courses, strict=True) if name == strategy]
         )
-        counts = [needed(list(scores), sizes) for scores in courses]
+        counts = [labels_needed(list(course), sizes) for course in scores]
         result[strategy] = {
             "needed": counts,
             "needed_median": float(np.median(counts)),
-            "mean_score": np.round(courses.mean(axis=0), 4).tolist(),
+            "mean_score": np.round(scores.mean(axis=0), 4).tolist(),
         }
-        axes.plot(sizes, courses.mean(axis=0), label=f"{strategy}, {args.seeds} seeds", color=f"C{number}")
-        axes.fill_between(sizes, courses.min(axis=0), courses.max(axis=0), alpha=0.2, color=f"C{number}")
+        axes.plot(sizes, scores.mean(axis=0), label=f"{strategy}, {args.seeds} seeds", color=f"C{number}")
+        axes.fill_between(sizes, scores.min(axis=0), scores.max(axis=0), alpha=0.2, color=f"C{number}")
     difference = np.array(result["uncertain"]["needed"]) - np.array(result["random"]["needed"])
     draws = np.random.default_rng(0).choice(difference, (10_000, len(difference))).mean(axis=1)
     result["fewer_labels"] = {
         "mean": float(-difference.mean()),
         "ci95": [float(value) for value in np.quantile(-draws, [0.025, 0.975])],
     }
-    axes.axhline(ENOUGH * np.mean([scores[-1] for scores in found]), color="#888888", linewidth=1)
+    axes.axhline(ENOUGH * np.mean([course[-1] for course in courses]), color="#888888", linewidth=1)
     axes.set(xlabel="labelled clips", ylabel="micro AUPRC of validate, mean of levels")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.archive [--files 20000] [--few 2000]
 
-A scheduler, two workers and the client are processes of this machine. First `few` files with one worker and
-with two, for efficiency; then all of them, with corrupt ones among them, while a worker is killed twice. Peak
-memory is the highest resident set of each process (VmHWM of Linux).
+A scheduler, two workers and the client are processes of this machine. First, `few` files are tagged with one
+worker and with two, to measure the efficiency. Then all files are tagged, some of which are corrupt, while a
+worker is killed twice. Peak memory is the highest resident set of each process (VmHWM of Linux).
 """
 
 import argparse
@@ -26,7 +26,7 @@ SYSTEM = {"sample_rate": RATE, "n_fft": 512, "hop_length": 128, "n_mels": 108, "
 
 
 def make_system(folder: Path) -> None:
-    """An untrained network of log-mels, as cheap as one can be: what is measured is all that is around it."""
+    """Save an untrained, cheap network of log-mels, so that the overhead of the archive dominates."""
     import torch
 
     from ust.annotations.taxonomy import read_taxonomy
@@ -46,7 +46,7 @@ def make_system(folder: Path) -> None:
 
 
 def make_files(folder: Path, count: int, corrupt: int) -> None:
-    """So many short recordings, the corrupt ones evenly among them: empty, cut, or of something else."""
+    """Write short recordings; the corrupt ones among them are empty, truncated, or not audio."""
     import numpy as np
     import soundfile as sf
 
@@ -63,7 +63,7 @@ def make_files(folder: Path, count: int, corrupt: int) -> None:
 
 
 def start(*words: str, folder: Path) -> subprocess.Popen:
-    """A process of Python, in the folder."""
+    """Start a Python module as a process in a folder."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("a") as log:
         return subprocess.Popen(
@@ -72,13 +72,13 @@ def start(*words: str, folder: Path) -> subprocess.Popen:
 
 
 def peak_mib(process: subprocess.Popen) -> float:
-    """The highest resident memory so far."""
+    """Return the highest resident memory of a process so far, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
 def run(folder: Path, source: str, out: str, workers: int, kills: int = 0) -> dict[str, object]:
-    """Tag an archive; seconds of tagging, and the peak memory of each process."""
+    """Tag an archive; return the duration, the number of kills and the peak memory of each process."""
     from ust.archive.folder import Archive
 
     file = folder / f"{out}.json"
@@ -104,9 +104,9 @@ def run(folder: Path, source: str, out: str, workers: int, kills: int = 0) -> di
             try:
                 peaks["client"] = max(peaks["client"], peak_mib(client))
                 peaks["scheduler"] = max(peaks["scheduler"], peak_mib(scheduler))
-                peaks["worker"] = max(peaks["worker"], *(peak_mib(one) for one in running))
+                peaks["worker"] = max(peaks["worker"], *map(peak_mib, running))
             except (OSError, TypeError):
-                pass  # one has just ended
+                pass  # a process has just ended
             done = (
                 len(Archive(str(folder / out)).finished_shards()) if (folder / out / "tags").is_dir() else 0
             )
@@ -118,20 +118,21 @@ def run(folder: Path, source: str, out: str, workers: int, kills: int = 0) -> di
                 running.append(worker())
                 killed += 1
             time.sleep(0.05)
-        # From the first shards on: with more files, a worker loads its model no more often.
+        # The time before the first shard is left out: it is that of loading the model, once per worker.
         seconds = (time.monotonic() - first) * shards / (shards - before)
     finally:
         for process in (client, *running, scheduler):
             process.kill()
             process.wait()
-    said = (folder / "log.txt").read_text()
-    if client.returncode and "could not be tagged, the others are" not in said:  # the corrupt ones
-        raise SystemExit(said[-2000:])
+    output = (folder / "log.txt").read_text()
+    # With corrupt recordings, the command ends with an error although it has tagged the others.
+    if client.returncode and "could not be tagged, the others are" not in output:
+        raise SystemExit(output[-2000:])
     return {"seconds": seconds, "kills": killed, "peak_mib": {key: round(v) for key, v in peaks.items()}}
 
 
 def main() -> None:
-    """Measure, and write what was found."""
+    """Measure, and write the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.archive",
         description=__doc__,
@@ -150,7 +151,7 @@ def main() -> None:
         make_files(folder / "few", args.few, 0)
         make_files(folder / "many", args.files, CORRUPT)
         one, two = run(folder, "few", "one", 1), run(folder, "few", "two", 2)
-        found = run(folder, "many", "all", 2, kills=KILLS)
+        full = run(folder, "many", "all", 2, kills=KILLS)
         archive = Archive(str(folder / "all"))
         tags = archive.dataset(TAGS).to_table(columns=["path", "start"]).to_pandas()
         failures = archive.dataset(FAILURES).to_table().to_pandas()
@@ -165,11 +166,11 @@ def main() -> None:
         "rows_twice": int(tags.duplicated().sum()),
         "failures": len(failures),
         "reasons": failures["reason"].str.replace(r"\d+", "N", regex=True).value_counts().to_dict(),
-        "kills": found["kills"],
+        "kills": full["kills"],
         "same_bytes_with_one_worker_and_two": same,
-        "files_per_second": round(args.files / found["seconds"], 1),
+        "files_per_second": round(args.files / full["seconds"], 1),
         "efficiency": round(one["seconds"] / two["seconds"] / 2, 3),
-        "peak_mib": {str(args.few): two["peak_mib"], str(args.files): found["peak_mib"]},
+        "peak_mib": {str(args.few): two["peak_mib"], str(args.files): full["peak_mib"]},
     }
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))  # noqa: T201

@@ -1,4 +1,4 @@
-"""How the system ``audioset`` was calibrated: on the train clips of a city alone.
+"""Calibrate the system ``audioset`` on the train clips of a city.
 
     python -m benchmarks.audioset CITY mn04_as_mAP_432.pt [--write audioset_classes.csv]
 
@@ -43,7 +43,7 @@ def window_maxima(tagger: Tagger, paths: list[Path]) -> np.ndarray:
 
 
 def main() -> None:
-    """Print the table and, if asked to, write the typical logits."""
+    """Print the table; with --write, write the typical logits."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

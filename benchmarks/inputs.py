@@ -1,4 +1,4 @@
-"""The inputs that the pairs share: a small city, its features, a network's weights."""
+"""Inputs of the pairs: a small synthetic city, its features, and weights of VGGish."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,16 +26,9 @@ BATCH = 32
 
 
 class Bench:
-    """The inputs that the pairs share.
+    """Inputs of the pairs, computed when they are first used.
 
-    Parameters
-    ----------
-    folder : Path
-        For a small city and feature files.
-    device : torch.device
-        What networks run on; peers, too.
-    stack : contextlib.ExitStack
-        Closes what is opened.
+    Networks and peers run on `device`. Files are written to `folder`, and `stack` closes open files.
     """
 
     def __init__(self, folder: Path, device: torch.device, stack: ExitStack) -> None:
@@ -49,22 +42,22 @@ class Bench:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The clips of a small city."""
+        """64 clips of a synthetic city."""
         build_city(self.folder / "city", seed=2019, clips={"train": 64})
         return find_rows(self.folder / "city" / "audio")
 
     @cached_property
     def clip(self) -> np.ndarray:
-        """Ten seconds of sound."""
+        """Samples of one clip."""
         return load_audio(self.rows[0].path, RATE)
 
     @cached_property
     def variables(self) -> dict[str, np.ndarray]:
-        """Weights of VGGish."""
+        """Random weights of VGGish."""
         return random_variables(2019, final_relu=True)
 
     def synchronised(self, function: Callable[[], object]) -> Callable[[], object]:
-        """The function and, on a GPU, all that it started."""
+        """Return a function that also waits for the kernels that the call started on a GPU."""
 
         def call() -> None:
             function()
@@ -74,33 +67,33 @@ class Bench:
         return call
 
     def vggish(self) -> Embed:
-        """The network of the feature, with its weights from files."""
+        """Load the VGGish network with weights from files, as extraction does."""
         folder, feature = self.folder / "weights", FEATURES["vggish"]
         save_weights(folder, self.variables, weights="random")
         return feature.load(folder, feature.config_from(self.settings["vggish"]), self.device)
 
     def extract(self, rows: list[Row], embed: Embed) -> None:
-        """Both features of some rows, as the stages extract them."""
+        """Extract log-mels and VGGish embeddings of rows, as the stage extract does."""
         for name, network in (("logmel", None), ("vggish", embed)):
             path = self.folder / f"{name}.h5"
-            path.unlink(missing_ok=True)  # or it would be taken from there
+            path.unlink(missing_ok=True)  # otherwise extraction would reuse the file
             extract(path, name, FEATURES[name], rows, self.settings[name], embed=network)
 
     @cached_property
     def features(self) -> list[Path]:
-        """The feature files of the small city."""
+        """Feature files of all clips."""
         self.extract(self.rows, self.vggish())
         return [self.folder / "logmel.h5", self.folder / "vggish.h5"]
 
     def opened(self, cache_gib: float = 0.0) -> dict:
-        """The same, open."""
+        """Open the feature files."""
         folder = self.features[0].parent
         inputs = {"logmel": "logmel", "vggish": "vggish"}
         return self.stack.enter_context(open_feature_files(folder, inputs, cache_gib=cache_gib))
 
     @cached_property
     def pickles(self) -> Path:
-        """The same features as a float32 pickle per clip."""
+        """Folder of the same features as one float32 pickle per clip."""
         folder = self.folder / "loading"
         folder.mkdir()
         opened = self.opened().values()
@@ -112,7 +105,7 @@ class Bench:
 
 @contextmanager
 def bench(device: torch.device) -> Iterator[Bench]:
-    """The benchmark in a temporary folder."""
+    """Yield the inputs in a temporary folder."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         yield Bench(Path(folder), device, stack)

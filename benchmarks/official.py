@@ -1,4 +1,4 @@
-"""Compare our coarse figures with the official script's, on prediction files that come with its JSON.
+"""Compare our coarse metrics with those of the official script, on prediction files that have its JSON.
 
     python -m benchmarks.official ../shared/sonyc-predictions ../shared/sonyc-truth/v2_validate_coarse.csv \
         ../shared/sonyc-ust-v1/dcase-ust-taxonomy.yaml

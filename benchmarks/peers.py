@@ -1,4 +1,4 @@
-"""What a user would write or call instead."""
+"""The steps as users of common libraries would write them: TensorFlow, resampy, librosa, NumPy."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ from ust.features.vggish.network import (
 
 
 def keras_vggish(variables: dict[str, np.ndarray]):
-    """VGGish as a Keras model with the given weights."""
+    """Build VGGish as a Keras model with weights."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -46,7 +46,7 @@ def keras_vggish(variables: dict[str, np.ndarray]):
 
 
 def vggish_input(samples: np.ndarray, rate: int) -> np.ndarray:
-    """VGGish's examples with resampy and NumPy, as its released code computes them."""
+    """Compute VGGish's input patches with resampy and NumPy, as its released code does."""
     samples = resampy.resample(samples, rate, 16_000, filter="kaiser_best")
     frames = 1 + (len(samples) - WINDOW) // HOP
     index = np.arange(WINDOW)[None] + HOP * np.arange(frames)[:, None]
@@ -57,7 +57,7 @@ def vggish_input(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def mn_log_mel(samples: np.ndarray) -> np.ndarray:
-    """The MobileNets' log-mels with NumPy, as their released code computes them."""
+    """Compute EfficientAT's log-mel spectrogram with NumPy, as its released code does."""
     emphasised = samples[1:] - np.float32(mn.PRE_EMPHASIS) * samples[:-1]
     padded = np.pad(emphasised, mn.FFT // 2, mode="reflect")
     before = (mn.FFT - mn.WINDOW) // 2
@@ -67,12 +67,12 @@ def mn_log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def logmel(samples: np.ndarray, rate: int) -> np.ndarray:
-    """librosa's log-mel spectrogram with its defaults."""
+    """Compute a log-mel spectrogram with librosa's defaults."""
     return librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
 
 
-def chain(paths: list[Path], model, pca: tuple[np.ndarray, np.ndarray], folder: Path) -> None:
-    """Both features clip by clip, each saved as a pickle of its own."""
+def extract(paths: list[Path], model, pca: tuple[np.ndarray, np.ndarray], folder: Path) -> None:
+    """Extract log-mels and VGGish embeddings clip by clip, and save them as one pickle per clip."""
     for path in paths:
         samples, rate = sf.read(path)
         embeddings = np.asarray(model(vggish_input(samples, rate)[..., None], training=False))

@@ -1,11 +1,10 @@
-"""What an archive takes at sizes that are not here, from measured inputs; writes scale.json and the table.
+"""Estimate the resources of archives that are too large to test; write scale.json and print the table.
 
     python -m benchmarks.scale [--core-seconds 0.06]
 
-Measured: the overhead of a shard, by shards that do nothing on two workers of Dask, 100 to 10,000 of them;
-bytes written per clip, by a small archive. Given: core-seconds a clip of the system (`ms_per_clip` of the
-leaderboard). Then the scheduler is simulated: it gives out one shard after another, each to the first worker
-that is free.
+Two quantities are measured: the overhead of a shard, by 100 to 10,000 empty tasks on two Dask workers, and
+the bytes written per clip, by a small archive. The core-seconds of a clip are an option (`ms_per_clip` of the
+leaderboard). The scheduler is simulated: it assigns one shard after another to the first idle worker.
 """
 
 import argparse
@@ -23,31 +22,25 @@ SIZES = {"SONYC-UST v2": 18_510, "a year of one sensor": 3_153_600, "37 sensor-y
 CORES = (1, 16, 1000)
 
 
-def nothing(shard: int) -> int:
-    """A shard without work."""
+def empty_task(shard: int) -> int:
+    """Do the work of an empty shard."""
     return shard
 
 
-def overhead(count: int) -> float:
-    """Seconds a shard costs that does nothing."""
+def measure_overhead(count: int) -> float:
+    """Measure the duration of an empty shard in seconds."""
     from ust.util.engines import run_shards
 
     times = []
-    for _ in run_shards(nothing, list(range(count)), scheduler="local:2"):
+    for _ in run_shards(empty_task, list(range(count)), scheduler="local:2"):
         times.append(time.monotonic())
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
-def simulated(shards: int, workers: int, work: float, dispatch: float) -> float:
-    """Seconds until all shards are done, when giving one out keeps the scheduler busy for a while.
+def simulate(shards: int, workers: int, work: float, dispatch: float) -> float:
+    """Return the seconds until all shards are done.
 
-    Parameters
-    ----------
-    shards, workers : int
-    work : float
-        Seconds of a shard.
-    dispatch : float
-        Seconds of the scheduler for one.
+    A shard takes a worker `work` seconds, and the scheduler `dispatch` seconds to assign.
     """
     free = [0.0] * workers
     scheduler = 0.0
@@ -58,8 +51,8 @@ def simulated(shards: int, workers: int, work: float, dispatch: float) -> float:
     return max(free)
 
 
-def written() -> float:
-    """Bytes that a row of tags takes."""
+def measure_row_bytes() -> float:
+    """Measure the size of a row of tags in bytes."""
     from benchmarks.archive import make_files, make_system, run
     from ust.archive.folder import TAGS, Archive
 
@@ -82,27 +75,30 @@ def main() -> None:
     parser.add_argument("--core-seconds", type=float, default=0.06, help="of a clip, default 0.06")
     args = parser.parse_args()
 
-    tasks = {count: overhead(count) for count in (100, 1000, 10_000)}
-    row = written()
+    tasks = {count: measure_overhead(count) for count in (100, 1000, 10_000)}
+    row_bytes = measure_row_bytes()
     dispatch = tasks[10_000]
     sizes = []
     for name, clips in SIZES.items():
         shards = -(-clips // SHARD)
         work = args.core_seconds * min(SHARD, clips)
-        hours = {cores: simulated(shards, cores, work, dispatch) / 3600 for cores in CORES}
+        hours = {cores: simulate(shards, cores, work, dispatch) / 3600 for cores in CORES}
         sizes.append(
             {
                 "name": name, "clips": clips, "shards": shards, "terabytes_read": clips * CLIP_BYTES / 1e12,
-                "gigabytes_written": clips * row / 1e9, "hours": hours,
+                "gigabytes_written": clips * row_bytes / 1e9, "hours": hours,
                 "gigabytes_per_second_read": {
                     cores: clips * CLIP_BYTES / taken / 3600 / 1e9 for cores, taken in hours.items()
                 },
             }
         )  # fmt: skip
-    found = {
-        "seconds_a_task": tasks, "bytes_a_row": row, "core_seconds_a_clip": args.core_seconds, "sizes": sizes
-    }  # fmt: skip
-    (ROOT / "benchmarks" / "scale.json").write_text(json.dumps(found, indent=2) + "\n")
+    result = {
+        "seconds_a_task": tasks,
+        "bytes_a_row": row_bytes,
+        "core_seconds_a_clip": args.core_seconds,
+        "sizes": sizes,
+    }
+    (ROOT / "benchmarks" / "scale.json").write_text(json.dumps(result, indent=2) + "\n")
     lines = [
         "| clips | shards | read | written | hours on 1 / 16 / 1,000 cores | reading, GB/s, on 1,000 |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -113,7 +109,7 @@ def main() -> None:
         f"| {s['gigabytes_per_second_read'][1000]:.2g} |"
         for s in sizes
     ]
-    print(json.dumps(tasks), f"{row:.0f} bytes a row", "\n".join(lines), sep="\n")  # noqa: T201
+    print(json.dumps(tasks), f"{row_bytes:.0f} bytes a row", "\n".join(lines), sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Time and memory of the stages as the data set grows; writes scaling.json, its table, and docs/scaling.svg.
+"""Measure time and memory of the stages as the data set grows; write scaling.json and docs/scaling.svg.
 
     python -m benchmarks.scaling [--clips 1000 3000 18510]
 
-The stages run as in `dvc repro`, one after another, each by its own command; its largest process counts. The
-clips are 64 synthetic ones, again and again, each with other last samples; four in five are of train. The
-system is `cnn`, of log-mels alone, since VGGish takes by far the longest: beyond 3,000 clips it is left out.
+The stages run one after another by their commands, as in `dvc repro`. Memory is that of a stage's largest
+process. The data set repeats 64 synthetic clips with different last samples; four in five are train clips.
+The system is `cnn`, which reads log-mels alone. VGGish takes by far the longest, so it is left out beyond
+3,000 clips.
 """
 
 import argparse
@@ -25,7 +26,7 @@ SIZES = (1000, 3000, 18_510)  # the last is that of SONYC-UST v2
 Results = dict[int, dict[str, dict[str, float]]]  # by clips and stage
 BASE = {"train": 51, "validate": 13}
 REAL = {"SONYC-UST v1": 2_794, "SONYC-UST v2": 18_510}
-WITH_VGGISH = 3000  # clips at most
+MAX_VGGISH_CLIPS = 3000
 SYSTEM, CHECKPOINT = "cnn", "cnn"
 RULES = ("majority", "any", "fraction", "dawid_skene", "pooled")
 TAXONOMY = "data/raw/dcase-ust-taxonomy.yaml"
@@ -37,7 +38,7 @@ STAGES = {
     "label rules": f"stages.label_quality {RAW} metrics/label_quality.json --details metrics/labels",
     "log-mel": EXTRACT.format("logmel"),
     "VGGish": EXTRACT.format("vggish"),
-    "reading for training": "benchmarks.reading data/features",
+    "reading for training": "benchmarks.scaling --read data/features",
     "an epoch of training": (
         f"stages.train {SYSTEM} data/features data/labels {TAXONOMY} models/{SYSTEM} "
         f"metrics/training/{SYSTEM}.csv"
@@ -59,11 +60,11 @@ STAGES = {
         f"--annotations data/raw/annotations.csv --taxonomy {TAXONOMY}"
     ),
 }
-BEFORE = ("stages.weights vggish models/pretrained/vggish",)
+PREPARATION = ("stages.weights vggish models/pretrained/vggish",)  # not measured
 
 
 def command(words: str, folder: Path) -> dict[str, float]:
-    """Run a module in a folder: its seconds, and the MiB of its largest process."""
+    """Run a module in a folder; return its duration and the memory of its largest process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "UST_LOG": "quiet", "CI": "true"}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-P", "-m", *words.split()], cwd=folder, env=environment)
@@ -75,7 +76,7 @@ def command(words: str, folder: Path) -> dict[str, float]:
 
 
 def settings() -> dict[str, Any]:
-    """params.yaml with one system, trained for an epoch and read from disk, and the rules."""
+    """Return params.yaml with one system, which trains for one epoch from disk, and five label rules."""
     from ust.util.documents import read_yaml
 
     params = read_yaml(ROOT / "params.yaml")
@@ -89,7 +90,7 @@ def settings() -> dict[str, Any]:
 
 
 def build(folder: Path, clips: int) -> None:
-    """A project's folder with so many clips."""
+    """Create a project with a number of clips."""
     import pandas as pd
 
     from ust.datasets.synthetic.city import build_city
@@ -110,7 +111,7 @@ def build(folder: Path, clips: int) -> None:
         for index in range(count):
             source = sources[index % len(sources)]
             name = f"{source.name[:3]}{index:06}.wav"
-            content = source.read_bytes()  # each of its own, or it would be taken for the same clip
+            content = source.read_bytes()  # with other last samples, as equal files would count as one clip
             (audio / name).write_bytes(content[:-4] + index.to_bytes(4, "little"))
             tables.append(rows[source.name].assign(audio_filename=name))
     pd.concat(tables).to_csv(raw / "annotations.csv", index=False)
@@ -119,44 +120,56 @@ def build(folder: Path, clips: int) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def measured(clips: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """What each stage takes with so many clips; last the bytes of both feature files."""
+def measure(clips: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield time and memory of each stage for a number of clips, then the sizes of the feature files."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        # In a process of its own: what a child takes at most is never less than what this one has.
+        # Another process creates the project: a forked child's peak memory includes that of its parent.
         subprocess.run(
             [sys.executable, "-m", "benchmarks.scaling", "--build", folder, "--clips", str(clips)],
             cwd=ROOT, check=True,
         )  # fmt: skip
-        for words in BEFORE:
+        for words in PREPARATION:
             command(words, folder)
         for name, words in STAGES.items():
-            if name != "VGGish" or clips <= WITH_VGGISH:
+            if name != "VGGish" or clips <= MAX_VGGISH_CLIPS:
                 yield name, command(words, folder)
         for path in sorted((folder / "data" / "features").glob("*.h5")):
             yield path.name, {"bytes": path.stat().st_size}
 
 
+def read_features(folder: Path) -> None:
+    """Read the log-mels of all train clips once, in shuffled batches."""
+    from ust.features.store import open_feature_files
+    from ust.models.examples import batch_bounds
+
+    with open_feature_files(folder, {"log_mel": "logmel"}) as files:
+        (file,) = files.values()
+        order = np.random.default_rng(0).permutation(np.flatnonzero(file.split == "train"))
+        for start, end in batch_bounds(len(order), 32):
+            file[order[start:end]]
+
+
 def slopes(results: Results) -> dict[str, float]:
-    """The slope of log time over log clips of each stage; 1 is time in proportion to clips."""
-    found = {}
+    """Return the slope of log time over log clips for each stage; 1 means time in proportion to clips."""
+    slope_of = {}
     for stage in STAGES:
-        seconds = {clips: each[stage]["seconds"] for clips, each in results.items() if stage in each}
+        seconds = {clips: stages[stage]["seconds"] for clips, stages in results.items() if stage in stages}
         if len(seconds) > 1:
-            found[stage] = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
-    return found
+            slope_of[stage] = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
+    return slope_of
 
 
 def table(results: Results) -> str:
-    """Milliseconds a clip and the largest process of each stage, in Markdown."""
+    """Format time per clip and memory of each stage as Markdown."""
     heads, slope = [f"{clips:,} clips" for clips in results], slopes(results)
     lines = ["| stage | " + " | ".join(heads) + " | slope |", "| --- " * (len(heads) + 2) + "|"]
     for stage in STAGES:
         cells = [
-            f"{1e3 * found[stage]['seconds'] / clips:.3g} ms, {found[stage]['peak_mib'] / 1024:.2f} GiB"
-            if stage in found
+            f"{1e3 * stages[stage]['seconds'] / clips:.3g} ms, {stages[stage]['peak_mib'] / 1024:.2f} GiB"
+            if stage in stages
             else "–"
-            for clips, found in results.items()
+            for clips, stages in results.items()
         ]
         last = f"{slope[stage]:.2f}" if stage in slope else "–"
         lines.append(f"| {stage} | {' | '.join(cells)} | {last} |")
@@ -164,11 +177,12 @@ def table(results: Results) -> str:
 
 
 def real_data(results: Results) -> str:
-    """What the real data sets would take on two cores, by the largest size of each stage, in Markdown."""
+    """Extrapolate time on two cores and disk space to the real data sets, as Markdown."""
     per_clip = {}
-    for clips, each in results.items():
-        per_clip |= {stage: each[stage]["seconds"] / clips for stage in STAGES if stage in each}
-        per_clip |= {name: each[name]["bytes"] / clips for name in ("logmel.h5", "vggish.h5") if name in each}
+    for clips, measured in results.items():
+        per_clip |= {stage: measured[stage]["seconds"] / clips for stage in STAGES if stage in measured}
+        files = [name for name in ("logmel.h5", "vggish.h5") if name in measured]
+        per_clip |= {name: measured[name]["bytes"] / clips for name in files}
     features = per_clip["log-mel"] + per_clip["VGGish"]
     size = per_clip["logmel.h5"] + per_clip["vggish.h5"]
     lines = [
@@ -187,7 +201,7 @@ def real_data(results: Results) -> str:
 
 
 def chart(results: Results, path: Path) -> None:
-    """Time per clip over the number of clips."""
+    """Plot time per clip against the number of clips."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -209,7 +223,7 @@ def chart(results: Results, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure every size."""
+    """Measure every size, write the results and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
         description=__doc__,
@@ -217,21 +231,28 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=int, nargs="+", default=SIZES)
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.read:
+        read_features(args.read)
+        return
     if args.build:
         build(args.build, *args.clips)
         return
     results: Results = {}
     for clips in args.clips:
         results[clips] = {}
-        for stage, found in measured(clips):
-            results[clips][stage] = found
-            print(f"{clips:,} clips, {stage}: {found}", flush=True)  # noqa: T201
-        content = {"results": {str(n): each for n, each in results.items()}, "slopes": slopes(results)}
+        for stage, figures in measure(clips):
+            results[clips][stage] = figures
+            print(f"{clips:,} clips, {stage}: {figures}", flush=True)  # noqa: T201
+        content = {
+            "results": {str(clips): stages for clips, stages in results.items()},
+            "slopes": slopes(results),
+        }
         (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(content, indent=2) + "\n")
     chart(results, ROOT / "docs" / "scaling.svg")
     print(table(results))  # noqa: T201
-    if any("VGGish" in found for found in results.values()):
+    if any("VGGish" in stages for stages in results.values()):
         print(f"\n{real_data(results)}")  # noqa: T201
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import read_taxonomy
-from ust.audio.augmentation import augment
+from ust.audio.augmentation import PlannedVariant, augment
 from ust.audio.recordings import SAMPLE_RATE, load_audio, write_sound
 
 SEED = 7777
@@ -39,10 +39,8 @@ def shift_data_set(source: Path, target: Path, split: str) -> int:
         if of_split != split:
             place.symlink_to((source / of_split / name).resolve())
             continue
-        options = {"method": "sensor", "variant": "sensor", "settings": SENSOR, "seed": SEED}
-        samples = augment(
-            load_audio(source / of_split / name, SAMPLE_RATE), SAMPLE_RATE, **options, clip=name
-        )
+        variant = PlannedVariant(name, "sensor", "sensor", SENSOR, SEED)
+        samples = augment(load_audio(source / of_split / name, SAMPLE_RATE), SAMPLE_RATE, variant)
         write_sound(place, samples, SAMPLE_RATE, format="WAV", subtype="PCM_24")
     return int((clips == split).sum())
 

@@ -1,4 +1,4 @@
-"""The pipeline's stages, one script each; dvc.yaml says how they hang together."""
+"""The stages of the pipeline, one script each; dvc.yaml connects them."""
 
 import os
 import time
@@ -13,21 +13,20 @@ WORKSPACE = Path("leaderboard") / "work"  # where stages.leaderboard runs the st
 
 
 def from_project(path: str) -> Path:
-    """A path of params.yaml, relative to the project folder.
+    """Return the absolute form of a path in params.yaml, which is relative to the project folder.
 
-    Queued experiments (``dvc exp run --queue``, ``--temp``) run in copies below ``.dvc/tmp`` of the project
-    they belong to, and the leaderboard in its workspace; for them, too, the path is relative to that project.
+    The working folder differs from the project folder in two cases: queued experiments (``dvc exp run
+    --queue``, ``--temp``) run in copies below ``.dvc/tmp``, and the leaderboard runs in its workspace.
     """
     here = Path.cwd()
-    copies = (p for p in here.parents if here.is_relative_to(p / DVC_TEMPORARY) or here == p / WORKSPACE)
-    home = next(copies, here)
-    return (home / path).resolve()
+    projects = (p for p in here.parents if here.is_relative_to(p / DVC_TEMPORARY) or here == p / WORKSPACE)
+    return (next(projects, here) / path).resolve()
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage; where DVC has started it, check all of params.yaml first and save the duration."""
+    """Run a stage; if DVC started it, first check all of params.yaml, and save the duration at the end."""
 
-    def checked() -> None:
+    def run() -> None:
         stage = os.environ.get("DVC_STAGE")
         if stage is None:
             main()
@@ -38,11 +37,11 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
         save_duration(temporary, stage, time.monotonic() - started)
 
-    run_command(checked)
+    run_command(run)
 
 
 def save_duration(temporary: Path, stage: str, seconds: float) -> None:
-    """Save the duration of a stage below ``.dvc/tmp``: its outputs are the same whenever it runs."""
+    """Save the duration of a stage below ``.dvc/tmp``; in its outputs it would make equal runs differ."""
     from ust.util.documents import write_json
 
     path = duration_file(temporary, stage)
@@ -58,21 +57,11 @@ def duration_file(temporary: Path, stage: str) -> Path:
 def check_all_params(params: Path, checked: Path) -> None:
     """Check a parameter file, so that a mistake in the last stage's section stops the first stage.
 
-    Importing all sections takes seconds, the comparison with the last file that was in order milliseconds.
-
-    Parameters
-    ----------
-    params : Path
-    checked : Path
-        File with the digest of the last parameter file that was in order, and of the source that checked it.
-
-    Raises
-    ------
-    UserError
-        Naming every wrong parameter.
+    The file `checked` has the digest of the last valid parameters and of the source that checked them:
+    importing all sections takes seconds, comparing digests takes milliseconds.
     """
     from ust.util.digests import digest, source_digest
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     content = digest(params.read_bytes(), source_digest()) if params.is_file() else ""
     if content and checked.is_file() and checked.read_text("utf-8") == content:
@@ -82,5 +71,4 @@ def check_all_params(params: Path, checked: Path) -> None:
 
     check_params(params)
     if checked.parent.is_dir():
-        with atomic_write(checked) as partial:
-            partial.write_text(content, "utf-8")
+        write_text(checked, content)

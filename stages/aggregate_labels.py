@@ -1,4 +1,4 @@
-"""Aggregate what the annotators said to one label vector per clip, by a rule of params.yaml."""
+"""Aggregate the annotations of each clip to one label vector, by a rule of params.yaml."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(parser, writes=["out"], argv=argv)
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode
-    from ust.annotations.rules.config import read_rule
+    from ust.annotations.rules.registry import read_rule
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.predictions import read_predictions
-    from ust.features.embeddings import read_embeddings
-    from ust.util.files import atomic_write
+    from ust.features.store import read_embeddings
+    from ust.util.tables import write_csv
 
     rule, settings = read_rule(args.params, args.labels)
     taxonomy = read_taxonomy(args.taxonomy)
@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             inputs["embeddings"] = read_embeddings(listener)
     labels = rule.aggregate(annotations, taxonomy, settings, **inputs)
-    with atomic_write(args.out) as partial:
-        labels.to_csv(partial, index=False, lineterminator="\n")
+    write_csv(args.out, labels)
     clips = annotations.groupby("split")["audio_filename"].nunique()
     counts = labels["split"].value_counts().sort_index()
-    texts = [f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
-             for split, n in counts.items()]  # fmt: skip
+    texts = [
+        f"{n} {split} clips" + (f" (verified, of {clips[split]})" if n < clips[split] else "")
+        for split, n in counts.items()
+    ]
     log_done("%s: %s", args.out, ", ".join(texts))
 
 

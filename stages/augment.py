@@ -9,7 +9,7 @@ from ust.cli.console import log_done, parse_args, progress
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the chosen variants below the output folder; an empty folder when none is enabled."""
+    """Write a FLAC file for each variant; if none is enabled, the output folder is empty."""
     parser = argparse.ArgumentParser(prog="python -m stages.augment", description=__doc__)
     parser.add_argument("audio", type=Path, help="folder with train/")
     parser.add_argument("out", type=Path, help="folder to write")
@@ -27,9 +27,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     train = {row.clip: row.path for row in find_rows(args.audio) if row.split == "train"}
     variants = plan_variants(list(train), settings)
     with atomic_folder(args.out, by="augment", force=args.force) as folder:
+        # Not by the workers: those of a killed run would make the folder again after its removal.
+        for name in {variant.variant for variant in variants}:
+            (folder / name / "train").mkdir(parents=True)
         written = Parallel(n_jobs=-1, return_as="generator")(
-            delayed(write_variant)(train[each.clip], folder / each.variant / "train", each)
-            for each in variants
+            delayed(write_variant)(train[variant.clip], folder / variant.variant / "train", variant)
+            for variant in variants
         )
         for _ in progress(written, total=len(variants), description="augmenting"):
             pass

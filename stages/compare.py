@@ -1,4 +1,4 @@
-"""Compare systems on the same resampled clips: is one really ahead of another?"""
+"""Compare systems by a paired bootstrap over clips or sensors."""
 
 from ust.cli.compare import main
 from ust.cli.console import run_command

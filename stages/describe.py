@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--clip", help="to draw, default: the one with the most labels")
+    parser.add_argument("--clip", help="clip to plot, by default the one with the most labels")
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="for the names of the features"
     )
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.reports.feature_figure import draw_features
     from ust.util.config import Name, read_sections
     from ust.util.files import atomic_write
+    from ust.util.tables import write_csv
 
     rows = dict[Name, dict[str, Any]]
     spectrograms, embeddings = read_sections(args.params, spectrograms=rows, embeddings=rows)
@@ -48,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     present = [label for label in taxonomy.coarse if labels.loc[clip, label] > 0.5]
     figure = draw_features(values, attributes, title=f"{clip}: {', '.join(present) or 'no label'}")
     for name, table in tables.items():
-        with atomic_write(args.out / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+        write_csv(args.out / f"{name}.csv", table, float_format="%.6f")
     with atomic_write(args.out / "features.png") as partial:
         figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
     log_done("%s: %d labels, %s", args.out, len(taxonomy.labels), clip)

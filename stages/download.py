@@ -1,4 +1,4 @@
-"""Bring the data set: synthesise it, link a local one, or download a release of SONYC-UST."""
+"""Fetch the data set: synthesise it, link a local one, or download a release of SONYC-UST."""
 
 import argparse
 import os
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     (data,) = read_sections(args.params, data=Data)
     with atomic_folder(args.out, by="download", force=args.force) as folder:
         scored = scored_splits(args.params)
-        place = Destination(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
-        summary = SOURCES[data.source].fetch(place, data)
+        target = Destination(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
+        summary = SOURCES[data.source].fetch(target, data)
         annotations = read_annotations(folder / ANNOTATIONS, read_taxonomy(folder / TAXONOMY), AS_GIVEN)
         require_ground_truth(annotations, scored, args.out / ANNOTATIONS)
         metadata = {"source": data.source, "release": data.version, "coarse": data.coarse}
@@ -51,9 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "%d files are incomplete:\n%s", len(summary.incomplete), bullet_list(list(summary.incomplete))
         )
     if summary.conversions:
-        log.info(
-            "converted when read: %s", ", ".join(f"{n} {what}" for what, n in summary.conversions.items())
-        )
+        texts = ", ".join(f"{n} {conversion}" for conversion, n in summary.conversions.items())
+        log.info("converted when read: %s", texts)
     log_done("%s: %s", args.out, ", ".join(f"{n} {split} clips" for split, n in summary.clips.items()))
 
 

@@ -1,4 +1,4 @@
-"""Score any system's predictions by the official metrics of DCASE 2019 Task 5, with error bars."""
+"""Evaluate predictions by the official metrics of DCASE 2019 Task 5, with confidence intervals."""
 
 from stages import run_stage
 from ust.cli.evaluate import main

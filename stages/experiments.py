@@ -1,10 +1,9 @@
-"""Print the headline metrics of all experiments: changed parameters, and the systems that they changed.
+"""Print the headline metrics of all experiments in a table with a row for each system.
 
     dvc exp show --json | python -m stages.experiments
 
-`dvc exp show` has a column for each metric of each system. This table has a row for each system, so that it
-fits into a terminal. A commit is followed by its experiments, each with the parameters and the systems whose
-values differ from the commit's.
+`dvc exp show` has a column for each metric of each system, which does not fit into a terminal. In this table
+each commit is followed by its experiments, with the parameters and metrics that differ from the commit's.
 """
 
 import argparse
@@ -31,50 +30,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parse_args(parser, argv=argv)
     try:
-        shown = json.load(sys.stdin)
+        commits = json.load(sys.stdin)
     except ValueError:
         raise UserError("standard input: is not JSON, should be the output of dvc exp show --json") from None
-    sys.stdout.write("\n".join(experiment_lines(shown)) + "\n")
+    sys.stdout.write("\n".join(experiment_lines(commits)) + "\n")
 
 
-def experiment_lines(shown: list[dict[str, Any]]) -> list[str]:
-    """Return the lines of the table, at most 120 characters long except for those of many parameters.
-
-    Parameters
-    ----------
-    shown : list of dict
-        Output of ``dvc exp show --json``: commits, each with its experiments.
-    """
+def experiment_lines(commits: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table from the commits of ``dvc exp show --json``."""
     lines = [
         f"{'':28}{'fine':37}coarse",
         f"  {'system':26}{''.join(f'{header:>11} ' for header in HEADERS)} "
         f"{''.join(f'{header:>11} ' for header in HEADERS)}".rstrip(),
     ]
-    for commit in shown:
+    for commit in commits:
         if commit["rev"] == "workspace" or commit.get("data") is None:
             continue
         params, metrics = _params(commit["data"]), _metrics(commit["data"])
         experiments = list(_experiments(commit))
-        different: set[str] = set()
-        parts = []
+        changed: set[str] = set()
+        blocks = []
         for name, state, data in experiments:
             if data is None:
-                parts.append([f"{name}: {state}"])
+                blocks.append([f"{name}: {state}"])
                 continue
-            found = _metrics(data)
-            systems = [system for system in found if found[system] != metrics.get(system)]
-            different |= set(systems)
+            new_metrics = _metrics(data)
+            systems = [system for system, values in new_metrics.items() if values != metrics.get(system)]
+            changed |= set(systems)
             changes = "".join(f"  {change}" for change in _changes(params, _params(data)))
-            parts.append([f"{name}:{changes}", *(_row(system, found[system]) for system in systems)])
-        own = [_row(system, metrics[system]) for system in metrics if system in different or not experiments]
-        lines += ["", f"{commit.get('name') or commit['rev'][:7]} (commit)", *own]
-        for part in parts:
-            lines += ["", *part]
+            blocks.append([f"{name}:{changes}", *(_row(system, new_metrics[system]) for system in systems)])
+        rows = [_row(system, metrics[system]) for system in metrics if system in changed or not experiments]
+        lines += ["", f"{commit.get('name') or commit['rev'][:7]} (commit)", *rows]
+        for block in blocks:
+            lines += ["", *block]
     return lines
 
 
 def _experiments(commit: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any] | None]]:
-    """Yield name, state and data of each experiment; the data of one that has no result is None."""
+    """Yield name, state and data of each experiment; the data is None if it has no result."""
     for experiment in commit.get("experiments") or ():
         last = experiment["revs"][0]
         name = experiment.get("name") or last.get("name") or last["rev"][:7]
@@ -102,7 +95,11 @@ def _metrics(data: Mapping[str, Any]) -> Metrics:
         PurePosixPath(path).stem: content.get("data") or {}
         for path, content in (data.get("metrics") or {}).items()
     }
-    return {name: found for name, found in files.items() if set(found) & set(LEVELS) and name != "submission"}
+    return {
+        name: metrics
+        for name, metrics in files.items()
+        if set(metrics) & set(LEVELS) and name != "submission"
+    }
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

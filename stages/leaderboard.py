@@ -1,6 +1,6 @@
 """Train systems with several seeds on one data set, and compare their metrics and their cost.
 
-The parameters are those of params.yaml, the presets pretrained and leaderboard, and the given changes:
+The presets pretrained and leaderboard and then the arguments change the parameters of params.yaml:
 
 python -m stages.leaderboard efficientat.weights=mn04_as data.source=local data.path=../urban
 
@@ -71,16 +71,16 @@ def repeat_over_seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     for seed in board["seeds"]:
         for name in board["systems"]:
             add("checkpoints", name, seed)
-    others = {name: section for name, section in params.items() if name != "leaderboard"}
-    return others | rows | {"submission": next(iter(rows["checkpoints"]))}
+    sections = {name: section for name, section in params.items() if name != "leaderboard"}
+    return sections | rows | {"submission": next(iter(rows["checkpoints"]))}
 
 
 def training_stages(params: Mapping[str, Any], model: str) -> set[str]:
-    """Return the stages that train a model, with those of the models that it consists of."""
+    """Return the stages that train a model and the models that it consists of."""
     table, name = find_row(params, model)
     row = params[table][name]
-    parts = (training_stages(params, row[key]) for key in MODEL_KEYS if key in row)
-    return {f"{TRAINED_BY[table]}@{name}"}.union(*parts)
+    members = (training_stages(params, row[key]) for key in MODEL_KEYS if key in row)
+    return {f"{TRAINED_BY[table]}@{name}"}.union(*members)
 
 
 def prepare_workspace(work: Path, params: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ def prepare_workspace(work: Path, params: Mapping[str, Any]) -> None:
 
 
 def run_pipeline(work: Path) -> None:
-    """Train and predict. A run from DVC's run cache would leave the duration of another run in place."""
+    """Train and predict, without DVC's run cache, which would leave the durations of other runs in place."""
     from ust.util.errors import UserError
 
     command = (sys.executable, "-m", "dvc", "repro", "--no-run-cache", "predict")
@@ -144,22 +144,22 @@ def compare_systems(work: Path, settings: Mapping[str, Any], out: Path, *, force
 
     entries = {}
     for name in progress(board.systems, total=len(board.systems), description="systems", unit="system"):
-        names = [name_with_seed(name, seed) for seed in board.seeds]
+        runs = [name_with_seed(name, seed) for seed in board.seeds]
         evaluations = [
-            Evaluation.read(work / "data" / "predictions" / f"{each}.csv", truth, taxonomy, others=others)
-            for each in names
+            Evaluation.read(work / "data" / "predictions" / f"{run}.csv", truth, taxonomy, others=others)
+            for run in runs
         ]
-        stages = [stage for each in names for stage in training_stages(params, checkpoints[each].model)]
+        stages = [stage for run in runs for stage in training_stages(params, checkpoints[run].model)]
         seconds = [
             read_json(duration_file(work / DVC_TEMPORARY, stage), made_by=stage)["seconds"]
             for stage in stages
         ]
-        checkpoint = checkpoints[names[0]]
+        checkpoint = checkpoints[runs[0]]
         folder = work / "models" / checkpoint.model
         tagger = Tagger.load(folder, **checkpoint.model_dump(exclude={"model"}))
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         cost = {
-            "train_minutes": round(sum(seconds) / 60 / len(names), 2),
+            "train_minutes": round(sum(seconds) / 60 / len(runs), 2),
             "ms_per_clip": round(median_latency_ms(tagger, recordings), 1),
             "parameters": count_parameters(tagger.system),
             "megabytes": round(weights / 1e6, 2),

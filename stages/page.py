@@ -1,4 +1,4 @@
-"""Write the page: figures, learning curves, and each system's mistakes and hits to see and to hear."""
+"""Write the report page: metrics, learning curves, and clips that each system tagged wrongly or rightly."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from stages import run_stage
 from ust.cli.console import log_done, parse_args, progress
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.page", description=__doc__)
     parser.add_argument("out", type=Path, help="HTML file to write")
     parser.add_argument(
@@ -22,16 +22,16 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--annotations", type=Path, required=True, help="annotations.csv")
     parser.add_argument("--taxonomy", type=Path, required=True, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("--doubtful", type=Path, required=True, help="CSV of the stage label_quality")
-    parser.add_argument("--clips", type=int, default=80, help="to put into the page at most, default 80")
-    parser.add_argument("--mistakes", type=int, default=3, help="of a system and class, default 3")
-    parser.add_argument("--hits", type=int, default=2, help="of a system and class, default 2")
+    parser.add_argument("--clips", type=int, default=80, help="most clips on the page, default 80")
+    parser.add_argument("--mistakes", type=int, default=3, help="mistakes per system and class, default 3")
+    parser.add_argument("--hits", type=int, default=2, help="hits per system and class, default 2")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     return parse_args(parser, writes=["out"], argv=argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write one page that needs nothing else."""
-    args = arguments(argv)
+    """Write one self-contained HTML page."""
+    args = parse_arguments(argv)
 
     from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.labels import read_labels
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from ust.reports.tables import combine_histories
     from ust.util.documents import read_json, read_yaml
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
     from ust.util.tables import read_csv
 
     params = read_yaml(args.params)
@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for system in systems:
             table, _ = read_predictions(folder / f"{system}.csv", list(known.index), taxonomy)
             predicted.setdefault(part, {})[system] = table
-            some = (args.mistakes, args.hits) if part == split else (1, 0)
-            findings += find_examples(system, part, known, table, taxonomy, mistakes=some[0], hits=some[1])
+            mistakes, hits = (args.mistakes, args.hits) if part == split else (1, 0)
+            findings += find_examples(system, part, known, table, taxonomy, mistakes=mistakes, hits=hits)
     findings = limit_clips(findings, args.clips)
 
     clips = {}
@@ -78,17 +78,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         part = labels.loc[clip, "split"]
         samples = load_audio(args.audio / part / clip, SAMPLE_RATE)
         clips[clip] = clip_content(clip, samples, labels.loc[clip], annotations, predicted[part], taxonomy)
-    # The first of each label: it is listened to beside the others, so that the page stays small.
-    rows = (
-        read_csv(args.doubtful, hint="the stage label_quality makes it").groupby("label", sort=False).head(1)
-    )
+    doubtful_labels = read_csv(args.doubtful, hint="the stage label_quality makes it")
     doubtful = [
         doubtful_content(row, load_audio(args.audio / row["split"] / row["audio_filename"], SAMPLE_RATE))
-        for _, row in rows.iterrows()
+        # Only the first clip of each label, so that the page stays small.
+        for _, row in doubtful_labels.groupby("label", sort=False).head(1).iterrows()
     ]
     text = render_report(metrics, findings, clips, history, taxonomy, doubtful=doubtful)
-    with atomic_write(args.out) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(args.out, text)
     log_done(
         "%s: %d findings in %d clips, %.1f MB", args.out, len(findings), len(clips), len(text.encode()) / 1e6
     )

@@ -1,4 +1,4 @@
-"""Set parameters in params.yaml: those of files in presets/, and single ones as NAME.OF.PARAMETER=VALUE.
+"""Set parameters in params.yaml, from files in presets/ or as NAME.OF.PARAMETER=VALUE.
 
 python -m stages.preset pretrained efficientat.weights=mn04_as
 """
@@ -13,7 +13,7 @@ from ust.cli.console import log_done, parse_args
 
 
 def merge(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Update mappings within mappings, in place; a row that is set to null is removed from its table."""
+    """Update nested mappings in place; null removes a row from its table."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(content.get(key), dict):
             merge(content[key], value)
@@ -24,7 +24,7 @@ def merge(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def parse_setting(text: str) -> dict[str, Any]:
-    """Parse NAME.OF.PARAMETER=VALUE, whose value is YAML, to nested mappings.
+    """Parse NAME.OF.PARAMETER=VALUE, with a value in YAML, to nested mappings.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def apply_changes(params: Path, presets: Path, changes: Sequence[str]) -> tuple[
     )
 
     def load(path: Path) -> Any:
-        read_yaml(path)  # explains a file that is missing or no YAML
+        read_yaml(path)  # raises a UserError if the file is missing or invalid
         return yaml.load(path.read_text("utf-8"))
 
     content = load(params)
@@ -86,17 +86,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("changes", nargs="+", help="name of a file in presets, or NAME.OF.PARAMETER=VALUE")
     parser.add_argument("--presets", type=Path, default=Path("presets"), help="folder of the presets")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read")
-    parser.add_argument("--out", type=Path, help="file to write, default: the one that is read")
+    parser.add_argument("--out", type=Path, help="file to write, by default the one that is read")
     args = parse_args(parser, argv=argv)
 
     from ust.cli.parameters import check_params_content
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     text, content = apply_changes(args.params, args.presets, args.changes)
     out = args.out or args.params
     check_params_content(out, content)
-    with atomic_write(out) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(out, text)
     log_done("%s: set %s", out, ", ".join(args.changes))
 
 

@@ -9,9 +9,9 @@ from ust.cli.console import log_done, parse_args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write <label>.output.csv and <label>.meta.yaml, and the official figures."""
+    """Write <label>.output.csv and <label>.meta.yaml, and the headline metrics."""
     parser = argparse.ArgumentParser(prog="python -m stages.submit", description=__doc__)
-    parser.add_argument("checkpoint", help="its name")
+    parser.add_argument("checkpoint", help="a row of checkpoints in params.yaml")
     parser.add_argument("predictions", type=Path, help="CSV of the stage predict")
     parser.add_argument("metrics", type=Path, help="JSON of the stage evaluate with all metrics")
     parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
@@ -43,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         metadata = submission_metadata(settings.label, settings.name, args.checkpoint, authors, metrics)
         write_yaml(out / f"{settings.label}.meta.yaml", metadata)
         check_submission(out, settings.label, list(truth["audio_filename"]), taxonomy)
-    levels = {level: metrics[level] for level in ("fine", "coarse") if level in metrics}
-    headlines = {level: {name: found[name] for name in HEADLINES} for level, found in levels.items()}
+    headlines = {
+        level: {name: metrics[level][name] for name in HEADLINES}
+        for level in ("fine", "coarse")
+        if level in metrics
+    }
     write_json(args.out_metrics, headlines)
     log_done("%s: %s, %d clips, checked, as %s", args.out, args.checkpoint, len(truth), settings.label)
 

@@ -1,4 +1,4 @@
-"""Tag an archive of recordings: ust.cli.tag_archive says how."""
+"""Tag an archive of recordings; see `ust.cli.tag_archive`."""
 
 from ust.cli.console import run_command
 from ust.cli.tag_archive import main

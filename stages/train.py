@@ -1,4 +1,4 @@
-"""Train a system of params.yaml and keep its best checkpoints."""
+"""Train a system of params.yaml and save its best checkpoints."""
 
 import argparse
 import json
@@ -20,53 +20,46 @@ if TYPE_CHECKING:
 
 
 class History:
-    """Learning curves of all networks, as a table; logs one line per epoch."""
+    """Learning curves of a system's networks; logs one line per epoch."""
 
     def __init__(self, system: str) -> None:
         self.system, self.rows = system, []
 
     def on_epoch(self, node: str, epoch: "Epoch") -> None:
-        """Add an epoch and log its figures."""
+        """Add an epoch and log its losses and metrics."""
         self._add(node, epoch)
-        text = "  ".join(f"{key} {value:.4g}" for key, value in epoch.figures().items())
+        shown = {key: value for key, value in epoch.figures().items() if key != "restarts" or value}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
         log.info("%s epoch %d  %s%s", node or self.system, epoch.number, text, "  best" if epoch.best else "")
 
     def on_resume(self, node: str, epochs: "list[Epoch]") -> None:
-        """Add the epochs before a resumed training."""
+        """Add the epochs of an interrupted training that is resumed."""
         for epoch in epochs:
             self._add(node, epoch)
-        log.info("%s: going on after epoch %d", node or self.system, len(epochs))
+        log.info("%s: resuming after epoch %d", node or self.system, len(epochs))
 
     def _add(self, node: str, epoch: "Epoch") -> None:
         network = f"{self.system}/{node}" if node else self.system
         self.rows.append({"network": network, "epoch": epoch.number, **epoch.figures()})
 
     def write(self, path: Path) -> None:
-        """Write a CSV file with the columns ``network``, ``epoch`` and the figures."""
+        """Write a CSV file with the columns ``network`` and ``epoch`` and a column for each figure."""
         import pandas as pd
 
-        from ust.util.files import atomic_write
+        from ust.util.tables import write_csv
 
-        with atomic_write(path) as partial:
-            table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # no network was trained
-            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        table = pd.DataFrame(self.rows or {"network": [], "epoch": []})  # empty if no network was trained
+        write_csv(path, table, float_format="%.6g")
 
 
-def key(
-    args: argparse.Namespace,
-    system: "System",
-    data: "TrainingData",
-    threads: int,
-    device: str,
-    *parallel: Any,
-) -> str:
-    """Return a digest of everything that the training depends on; a state with another one is not resumed."""
+def training_digest(args: argparse.Namespace, system: "System", data: "TrainingData", *compute: Any) -> str:
+    """Return a digest of everything that a training depends on; it is resumed only if the digest is equal."""
     from ust.features.feature import NETWORK_FILE
     from ust.util.digests import digest, file_digest, source_digest, versions
 
     contents = [
-        [each.rows.tobytes(), each.targets.tobytes(), *(file.digest() for file in each.features.values())]
-        for each in (data.train, data.validate)
+        [part.rows.tobytes(), part.targets.tobytes(), *(file.digest() for file in part.features.values())]
+        for part in (data.train, data.validate)
     ]
     root = sorted(args.root.glob("*")) if args.root else []
     # The description of a pretrained network has the digest of its weights.
@@ -79,20 +72,20 @@ def key(
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
         "pretrained": [file_digest(path) for path in pretrained],
-        "compute": [threads, device, *parallel],
+        "compute": compute,
         "versions": versions("numpy", "scikit-learn", "torch"),
     }
     return digest(source_digest(), source_digest("stages/train.py"), json.dumps(settings, sort_keys=True))
 
 
 @contextmanager
-def _folders(args: argparse.Namespace, identity: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the folders for models and for states; only the first process writes into them."""
+def _folders(args: argparse.Namespace, key: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders for models and for training states; only the first process writes into them."""
     from ust.training import distributed
     from ust.util.folders import resumable_folder
 
     if distributed.rank() == 0:
-        with resumable_folder(args.out, identity, by="train", force=args.force) as (out, states):
+        with resumable_folder(args.out, key, by="train", force=args.force) as (out, states):
             distributed.broadcast(states)
             yield out, states
     else:
@@ -111,13 +104,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder for the models")
     parser.add_argument("history", type=Path, help="CSV file to write the learning curves to")
     parser.add_argument(
-        "--root", type=Path, help="of a hierarchy with a flat root: that network's checkpoint"
+        "--root", type=Path, help="for a hierarchy with a flat root, the checkpoint of that network"
     )
     parser.add_argument(
         "--pretrained", type=Path, help="folder of the stage weights, for a system of a pretrained network"
     )
     parser.add_argument(
-        "--annotations", type=Path, help="annotations.csv, for a trainer whose folds keep sensors apart"
+        "--annotations",
+        type=Path,
+        help="annotations.csv, for folds that keep sensors apart, or for time and place",
     )
     parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -126,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.features.context import CONTEXT, context_features, read_context
     from ust.features.store import open_feature_files
     from ust.training import distributed
     from ust.training.context import (
@@ -136,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training_data,
     )
     from ust.training.registry import TRAINERS, read_system
+    from ust.training.train import NetworkSettings
     from ust.util.config import Compute, read_sections
-    from ust.util.device import prepare_device
+    from ust.util.device import check_precision, prepare_device
     from ust.util.digests import source_digest
     from ust.util.documents import read_json
     from ust.util.errors import UserError
@@ -161,6 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if getattr(system.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
+    if isinstance(system.training, NetworkSettings):
+        check_precision(system.training.precision, device, f"{system.row.trainer}.precision")
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():
@@ -175,19 +174,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
+    contexts = {}
+    if system.context is not None:
+        if args.annotations is None:
+            raise UserError(
+                f"{args.system}: takes time and place; give --annotations, the file with their columns"
+            )
+        contexts = read_context(args.annotations)
     cache_gib = system.training.cache_gib / distributed.world_size()  # each process caches its own rows
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
+        if system.context is not None:
+            features[CONTEXT] = context_features(contexts, next(iter(features.values())))
         data = training_data(system, labels, features, taxonomy, sensors)
-        identity = key(args, system, data, compute.threads, device.type, *parallel)
+        key = training_digest(args, system, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(system, taxonomy, features)
         metadata["digests"] = {
             "architecture": source_digest(f"ust/models/{system.row.architecture}.py", "ust/models/layers.py"),
-            "features": {name: features[key].digest() for key, name in system.inputs.items()},
+            "features": {name: features[input_].digest() for input_, name in system.inputs.items()},
         }
-        if args.dataset:  # tags of a system that is trained on synthetic sound get a warning
+        if args.dataset:  # tagging warns if a system was trained on synthetic sound
             metadata["data_source"] = read_json(args.dataset, made_by="download")["source"]
-        with _folders(args, identity) as (out, states), distributed.report_lost_processes():
+        with _folders(args, key) as (out, states), distributed.report_lost_processes():
             work = TrainingContext(
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,

@@ -9,14 +9,14 @@ from ust.cli.console import log_done, parse_args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the weights and network.json, which names them."""
+    """Write the weights and network.json, their description."""
     parser = argparse.ArgumentParser(prog="python -m stages.weights", description=__doc__)
     parser.add_argument(
         "network", help="vggish, efficientat or onnx: its section of params.yaml has the same name"
     )
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--mirror", help="address of a folder that has the files to download")
+    parser.add_argument("--mirror", help="URL of a folder with the files to download")
     args = parse_args(parser, argv=argv)
 
     from ust.datasets.download import cache_folder, download_file

@@ -5,7 +5,7 @@ import pytest
 
 from ust.evaluation.predictions import write_predictions
 from ust.evaluation.submission import check_submission, submission_metadata
-from ust.reports.tables import COLUMNS, REPORT, Row, mark_best, table_frame, table_markdown, table_row
+from ust.reports.tables import COLUMNS, REPORT, Row, format_cells, table_frame, table_markdown, table_row
 from ust.util.documents import read_yaml, write_yaml
 from ust.util.errors import UserError
 
@@ -31,12 +31,19 @@ def package(tmp_path, taxonomy):
     return folder
 
 
-def test_a_right_package_passes_and_says_what_it_is(package, taxonomy):
+def test_valid_submission_passes_the_check(package, taxonomy):
     check_submission(package, LABEL, CLIPS, taxonomy)
     stated = read_yaml(package / f"{LABEL}.meta.yaml")
     assert list(stated) == ["submission", "system", "results"]
     assert stated["system"]["complexity"]["total_parameters"] == 7
     assert stated["results"]["coarse"]["micro_auprc"] == 0.5
+
+
+def test_the_time_and_place_that_a_system_uses_are_stated():
+    metrics = METRICS | {"rests_on": METRICS["rests_on"] | {"spatiotemporal_context": "hour, borough"}}
+    with_context, without = (submission_metadata(LABEL, "N", "cnn", [], each) for each in (metrics, METRICS))
+    assert with_context["system"]["description"].pop("spatiotemporal_context") == "hour, borough"
+    assert with_context == without
 
 
 def rewrite(path, change):
@@ -61,33 +68,33 @@ def rewrite(path, change):
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_package_is_named(package, taxonomy, damage, message):
+def test_invalid_submission_names_the_problem(package, taxonomy, damage, message):
     damage(package)
     with pytest.raises(UserError) as error:
         check_submission(package, LABEL, CLIPS, taxonomy)
     assert message in str(error.value)
 
 
-def test_marks_of_the_report_follow_from_its_figures():
+def test_marks_of_table_follow_from_reported_figures():
     """Italics and bold as they stand in the report's own tables."""
     systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
     baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
-    first, second, third = mark_best(systems, baselines)
+    first, second, third = format_cells(systems, baselines)
     assert first == ["CNN+VGGish1", "0.646", "0.483", "*0.425*", "***0.787***", "*0.609*", "***0.579***"]
     assert second == ["CNN+VGGish2", "*0.656*", "0.398", "0.401", "**0.768**", "0.533", "**0.555**"]
     assert third == ["Hierarchical", "0.643", "*0.490*", "0.414", "***0.787***", "*0.609*", "***0.579***"]
-    fine, coarse = mark_best(baselines, systems)
+    fine, coarse = format_cells(baselines, systems)
     assert fine == ["Fine-level", "***0.671***", "***0.502***", "***0.427***", "0.742", "0.507", "0.530"]
     assert coarse == ["Coarse-level", "–", "–", "–", "*0.762*", "***0.674***", "*0.542*"]
 
 
-def test_rows_leave_out_a_level_that_is_not_predicted():
+def test_table_rows_leave_out_an_unpredicted_level():
     assert table_row("cnn", METRICS).values == (0.5, 0.25, 0.125) * 2
     coarse = {name: value for name, value in METRICS.items() if name != "fine"}
     assert table_row("cnn_vggish_8", coarse).values == (None, None, None, 0.5, 0.25, 0.125)
 
 
-def test_tables_as_text_and_data():
+def test_tables_are_written_as_markdown_and_json():
     systems, baselines = (
         [table_row("cnn", METRICS), table_row("hierarchical", METRICS)],
         [table_row("baseline_fine", METRICS)],
@@ -105,12 +112,12 @@ def test_tables_as_text_and_data():
 
 
 @pytest.mark.parametrize(("converged", "name"), [(True, "a"), (False, "a †"), (None, "a")])
-def test_a_system_that_was_still_getting_better_is_marked(converged, name):
+def test_unconverged_system_is_marked(converged, name):
     level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
     rests_on = {} if converged is None else {"converged": converged}
     found = table_row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
-    assert mark_best([found], [])[0][0] == name
+    assert format_cells([found], [])[0][0] == name
     text = table_markdown([found], [], "2 clips")
     text = text.replace("\n", " ")
-    assert "†: still getting better when its epochs were over" in text
-    assert "differences below that spread" in text
+    assert "†: still improving in its last epoch" in text
+    assert "differences below that variation" in text

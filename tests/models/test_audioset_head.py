@@ -15,10 +15,11 @@ from ust.annotations.audioset import class_indices, sonyc_taxonomy
 from ust.models.audioset import AudioSet
 from ust.models.audioset_head import PENALTY, PRIOR_PENALTY, AudioSetHead
 from ust.models.checkpoints import load_system, read_description
+from ust.models.context import ContextConfig
 from ust.models.examples import predict
 from ust.models.head import Head
 from ust.training import train_head
-from ust.training.config import FlatRow, System
+from ust.training.config import ContextRow, System
 from ust.training.context import TrainingContext, training_data
 from ust.util.errors import UserError
 
@@ -29,8 +30,8 @@ SETTINGS = train_head.HeadSettings(
     lr=0.01, batch_size=16, max_epochs=20, weight_decay=[1.0], folds=3, cache_gib=0.0
 )
 ROW = {"trainer": "train_head", "labels": "any", "outputs": "all", "features": ["mn_windows"]}
-PRIOR = System(FlatRow(architecture="audioset_head", **ROW), AudioSetHead.Config(), SETTINGS)
-PLAIN = System(FlatRow(architecture="head", **ROW), Head.Config(), SETTINGS)
+PRIOR = System(ContextRow(architecture="audioset_head", **ROW), AudioSetHead.Config(), SETTINGS)
+PLAIN = System(ContextRow(architecture="head", **ROW), Head.Config(), SETTINGS)
 
 
 def network():
@@ -132,6 +133,9 @@ def test_the_prior_helps_where_labels_are_few(data, work, tmp_path):
 def test_what_is_refused(data, work):
     with pytest.raises(ValueError, match=r"the feature is 384 a clip, should end with 527 logits"):
         PRIOR.check_shapes({"embedding": (384,)})
+    row = PRIOR.row.model_copy(update={"context": ContextConfig()})
+    with pytest.raises(UserError, match=r"systems\.a\.context: is given, should be null"):
+        train_head.fit_head(replace(PRIOR, row=row), data, work)
     wrong = replace(PRIOR, network=AudioSetHead.Config(classes={"8_dog": ["Puppy"]}))
     with pytest.raises(UserError, match=r"systems\.a\..*Puppy"):
         train_head.fit_head(wrong, data, work)

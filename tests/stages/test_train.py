@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from project import change_params
 
 from stages import train as stage
 from ust.cli import console
 from ust.features import store as stage_store
+from ust.features.context import read_context
 from ust.training import distributed
 from ust.training.registry import TRAINERS
 from ust.util.errors import UserError
@@ -55,7 +57,7 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
     return run
 
 
-def test_trainers_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
+def test_single_process_trainer_reports_that_it_uses_one_process(trained, monkeypatch, caplog):
     """compute.processes is for all systems; those that cannot use it stop nothing."""
     launched = []
     monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
@@ -70,14 +72,14 @@ def test_trainers_of_one_process_train_in_one_and_say_so(trained, monkeypatch, c
     assert launched == [2]
 
 
-def test_of_several_that_torchrun_started_the_first_trains(trained, monkeypatch):
+def test_only_rank_0_trains_a_single_process_trainer(trained, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, times in (("0", 1), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
         assert len(trained("baseline_fine", {"compute.processes": 2})) == times
 
 
-def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
+def test_train_stage_folds_use_sensor_id(trained, tmp_path):
     """Not what the names begin with."""
     changes = {"systems.head": HEAD}
     with pytest.raises(UserError, match="head: its folds keep sensors apart; give --annotations"):
@@ -87,11 +89,11 @@ def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
     assert data.train.groups.tolist() == [str(number % 4) for number in numbers]
 
 
-def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
+def test_changed_sensors_start_a_new_training(trained, tmp_path, monkeypatch):
     """What is left of a training with other folds is not gone on from."""
     keys = []
-    real = stage.key
-    monkeypatch.setattr(stage, "key", lambda *given: keys.append(real(*given)) or keys[-1])
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
     path = tmp_path / "annotations.csv"
     for sensor in (None, None, 7):
         rows = pd.read_csv(path)
@@ -100,7 +102,36 @@ def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
+CONTEXT = {"week": 27, "day": 5, "hour": 15, "borough": 3, "latitude": 40.65, "longitude": -73.97}
+
+
+def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, tmp_path, monkeypatch):
+    """By clip; another time makes another training, and other systems do not read the columns."""
+    keys, path = [], tmp_path / "annotations.csv"
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
+    changes = {"systems.cnn.context": {"dropout": 0.3}}
+    with pytest.raises(UserError, match="cnn: takes time and place; give --annotations"):
+        trained("cnn", changes)
+    rows = pd.read_csv(path)
+    for hour in (range(14), range(1, 15)):
+        rows.assign(**CONTEXT | {"hour": list(hour)}).to_csv(path, index=False)
+        ((system, data, context),) = trained("cnn", changes, "--annotations", path)
+    assert keys[0] != keys[1]
+    assert system.context.dropout == 0.3
+    assert context.metadata["inputs"] == {"logmel": "logmel", "context": "context"}
+    wanted = read_context(path)
+    found = data.train.features["context"][data.train.rows]
+    for clip, values in zip(data.train.clips, found, strict=True):
+        np.testing.assert_array_equal(values, wanted[clip])
+    rows.assign(**CONTEXT | {"hour": 25}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"annotations.csv: 14 problem.*\n  line 2: hour is '25'"):
+        trained("cnn", changes, "--annotations", path)
+    ((_, data, _),) = trained("cnn", {}, "--annotations", path)
+    assert list(data.train.features) == ["logmel"]
+
+
+def test_cache_is_divided_among_processes(trained, monkeypatch):
     """cache_gib is of a training, in however many processes."""
     asked = []
     real = stage_store.open_feature_files
@@ -115,7 +146,7 @@ def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
     assert asked == [3.0, 1.0]
 
 
-def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
+def test_interrupt_message_names_what_is_kept(caplog, monkeypatch):
     """All trainers resume: tested in test_loops.py, test_resume.py and test_augmented.py."""
 
     def interrupted():
@@ -128,12 +159,19 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     assert end.value.code == 130
     assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    assert "All trainers save weights" in text
+    assert "after every epoch of every trainer" in text
 
 
-def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
+def test_model_records_its_data_source(trained, tmp_path):
     (tmp_path / "dataset.json").write_text('{"source": "synthetic"}')
     _, _, context = trained("cnn_vggish", {}, "--dataset", tmp_path / "dataset.json")[0]
     assert context.metadata["data_source"] == "synthetic"
     _, _, context = trained("cnn_vggish", {})[0]
     assert "data_source" not in context.metadata
+
+
+def test_bfloat16_is_refused_on_a_cpu_that_emulates_it(trained, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    with pytest.raises(UserError, match=r"train\.precision is 'bfloat16'"):
+        trained("cnn", {"train.precision": "bfloat16", "compute.device": "cpu"})
+    assert len(trained("cnn", {"train.precision": "float32", "compute.device": "cpu"})) == 1

@@ -6,7 +6,7 @@ import pandas as pd
 from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.taxonomy import Taxonomy
 
-ANYONE, AGGREGATED = "said by anyone", "after aggregation"
+ANY_ANNOTATOR, AGGREGATED = "any annotator", "after aggregation"
 
 
 def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
@@ -15,23 +15,23 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
     Returns
     -------
     pandas.DataFrame
-        Columns ``split, label, counted, clips``. Rows with ``counted`` equal to `ANYONE` give the number of
-        clips in which at least one annotator, or the ground truth, has the label; rows with `AGGREGATED` give
-        the number after aggregation.
+        Columns ``split, label, counted, clips``; ``counted`` is `ANY_ANNOTATOR` (at least one annotator, or
+        the ground truth, has the label) or `AGGREGATED`.
     """
     names = list(taxonomy.labels)
     positive = (annotations[names] == 1).groupby(annotations["audio_filename"]).any()
-    split = labels["split"]
     tables = [
-        (positive.loc[labels.index] if counted == ANYONE else labels[names] > 0.5)
-        .groupby(split)
+        table.groupby(labels["split"])
         .sum()
         .rename_axis(columns="label")
         .stack()
         .rename("clips")
         .reset_index()
         .assign(counted=counted)
-        for counted in (ANYONE, AGGREGATED)
+        for counted, table in (
+            (ANY_ANNOTATOR, positive.loc[labels.index]),
+            (AGGREGATED, labels[names] > 0.5),
+        )
     ]
     return pd.concat(tables)[["split", "label", "counted", "clips"]]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.suffixes import is_audio
 from ust.util.documents import read_yaml
-from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import SPLITS, nfc
 from ust.util.tables import read_csv
 
@@ -81,7 +81,6 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
     ----------
     annotations : pandas.DataFrame
         A table with a column per label; it is not modified.
-    taxonomy : Taxonomy
 
     Returns
     -------
@@ -152,7 +151,7 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     problems += _list_inconsistent_clips(annotations)
     if problems:
         raise UserError(
-            f"{path}: {len(problems)} problem(s), please correct the file:\n{bullet_list(problems)}"
+            f"{path}: {plural(len(problems), 'problem')}, please correct the file:\n{bullet_list(problems)}"
         )
     return annotations
 
@@ -189,7 +188,7 @@ def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where
         raise UserError(
             f"{where}: metrics need ground truth, one row with annotator_id 0 for each clip that is scored:\n"
             f"{bullet_list(problems)}\nadd these rows: the labels that the annotators agreed on, or those of "
-            "one trusted annotator; labels of several annotators are never taken for the truth"
+            "one trusted annotator; labels of several annotators are never used as ground truth"
         )
 
 

@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,16 @@ def class_indices() -> dict[str, int]:
 
 @cache
 def typical_logits() -> np.ndarray:
-    """Return how readily the network predicts each class [shape=(527,), float32].
+    """Return the typical logit of each class in city clips [shape=(527,), float32].
 
-    It is the median of the class's highest logit in windows of 2.5 s, over 600 city clips, by mn04_as. The
-    script ``benchmarks/audioset.py`` computes it.
+    It is the median over 600 clips of the class's highest logit by mn04_as in windows of 2.5 s;
+    ``benchmarks/audioset.py`` computes it.
     """
     return np.array([float(row["typical_logit"]) for row in _table()], np.float32)
 
 
 def _table() -> list[dict[str, str]]:
-    """Read the names, which are those of Gemmeke et al., ICASSP 2017, and the typical logits."""
+    """Read the names of the classes (Gemmeke et al., ICASSP 2017) and their typical logits."""
     with (FOLDER / "audioset_classes.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -75,12 +76,8 @@ def audioset_taxonomy() -> Taxonomy:
 def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
     """Return the AudioSet classes of each label of a taxonomy, none for labels without a match.
 
-    Labels with a name of SONYC-UST's have the classes of ``audioset_labels.yaml``, others those of
-    `match_classes`; of these, coarse labels also have the classes of their fine labels.
-
-    Parameters
-    ----------
-    taxonomy : Taxonomy
+    Labels with a name of SONYC-UST's have the classes of ``audioset_labels.yaml``. Other labels have those of
+    `match_classes`, and if they are coarse also the classes of their fine labels.
 
     Returns
     -------
@@ -92,35 +89,33 @@ def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
     >>> classes_of_labels(Taxonomy(("1_tram", "2_jackhammer"), (), ()))
     {'1_tram': [], '2_jackhammer': ['Jackhammer']}
     """
-    known = {_plain(label): classes for label, classes in _sonyc_classes().items()}
+    known = {_name(label): classes for label, classes in _sonyc_classes().items()}
     classes = {
-        label: list(known.get(_plain(label)) or match_classes(_plain(label))) for label in taxonomy.labels
+        label: list(known.get(_name(label)) or match_classes(_name(label))) for label in taxonomy.labels
     }
     for group, label in enumerate(taxonomy.coarse):
-        if _plain(label) not in known:
-            of_fine = (classes[taxonomy.fine[index]] for index in taxonomy.members(group))
-            classes[label] = list(
-                dict.fromkeys([*classes[label], *(name for names in of_fine for name in names)])
-            )
+        if _name(label) not in known:
+            members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+            classes[label] = list(dict.fromkeys(chain(*(classes[member] for member in (label, *members)))))
     return classes
 
 
-def _plain(label: str) -> str:
+def _name(label: str) -> str:
     """Return a label without its number."""
     return label.split("_", 1)[1]
 
 
 def match_classes(name: str) -> list[str]:
-    """Return the AudioSet classes whose names match a label's, by the first of these rules that finds any.
+    """Return the AudioSet classes whose names match a label's name.
 
-    1. A name of the class is the same, such as "car horn" and "Vehicle horn, car horn, honking".
-    2. It has the same words, such as "crying baby" and "Baby cry".
-    3. It is similar, such as "air conditioner" and "Air conditioning".
-    4. The class has all of the label's words, such as "horn" and "Train horn".
-    5. The label has all of the class's words, such as "street music" and "Music". Of several such
-       classes, those with most words are returned.
+    The first of these rules that matches any class decides; words are compared without their endings.
 
-    Words are compared without their endings.
+    1. Equal names: "car horn" and "Vehicle horn, car horn, honking".
+    2. The same words: "crying baby" and "Baby cry".
+    3. Similar spelling: "air conditioner" and "Air conditioning".
+    4. The class has all words of the label: "horn" and "Train horn".
+    5. The label has all words of the class: "street music" and "Music". Of several such classes, those with
+       the most words match.
 
     Parameters
     ----------
@@ -133,26 +128,27 @@ def match_classes(name: str) -> list[str]:
     (['Church bell'], ['Music'], [])
     """
     words, letters = _words(name), _letters(name)
-    parts = {each: _parts(each) for each in class_indices()}
-    if same := [each for each in parts if letters in map(_letters, parts[each])]:
-        return same
-    if same := [each for each in parts if words in map(_words, parts[each])]:
-        return same
-    ratios = {each: _similarity(letters, parts[each]) for each in parts} if len(letters) >= SHORTEST else {}
-    if similar := [each for each, ratio in ratios.items() if ratio >= SIMILAR]:
+    parts = {class_: _parts(class_) for class_ in class_indices()}
+    if equal := [class_ for class_ in parts if letters in map(_letters, parts[class_])]:
+        return equal
+    if same_words := [class_ for class_ in parts if words in map(_words, parts[class_])]:
+        return same_words
+    if len(letters) >= SHORTEST and (
+        similar := [class_ for class_ in parts if _similarity(letters, parts[class_]) >= SIMILAR]
+    ):
         return similar
-    if wider := [each for each in parts if words and words <= _words(each)]:
-        return wider
-    within = {
-        each: max((len(_words(part)) for part in parts[each] if _words(part) <= words), default=0)
-        for each in parts
+    if containing := [class_ for class_ in parts if words and words <= _words(class_)]:
+        return containing
+    contained = {
+        class_: max((len(_words(part)) for part in names if _words(part) <= words), default=0)
+        for class_, names in parts.items()
     }
-    most = max(within.values())
-    return [each for each, count in within.items() if most and count == most]
+    most = max(contained.values())
+    return [class_ for class_, count in contained.items() if most and count == most]
 
 
 def _parts(name: str) -> list[str]:
-    """Return a class's name and those it is made of: "Bee, wasp, etc.", "Bee", "wasp" and "etc."."""
+    """Return a class's name and its parts: "Bee, wasp, etc.", "Bee", "wasp" and "etc."."""
     plain = re.sub(r"\(.*?\)", "", name)
     return list(dict.fromkeys(part.strip() for part in (name, plain, *plain.split(","))))
 

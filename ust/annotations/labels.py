@@ -66,8 +66,7 @@ def mask_unasked(labels: pd.DataFrame, annotations: pd.DataFrame, taxonomy: Taxo
     names = list(taxonomy.labels)
     asked = (annotations[names] != -1).groupby(annotations["audio_filename"]).any()
     asked = asked.loc[labels["audio_filename"]].to_numpy()
-    masked = labels.copy()
-    masked[names] = labels[names].where(asked)
+    masked = labels.assign(**labels[names].where(asked))
     return masked[asked.any(axis=1)].reset_index(drop=True)
 
 

@@ -10,6 +10,7 @@ other results of a shard. The tags are written last and atomically, so a shard i
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ from ust.util.files import atomic_write, write_if_absent
 
 TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
-LIST = re.compile(r"recordings(?:-(\d+))?\.parquet")
-ATTEMPTS = 40  # to add a list while other processes do the same, with pauses of up to 4 seconds
+LIST_NAME = re.compile(r"recordings(?:-(\d+))?\.parquet")
+ATTEMPTS = 40  # to create a file while other processes do the same, with growing pauses of up to 4 seconds
 
 
 class Archive:
@@ -40,11 +41,6 @@ class Archive:
     def __init__(self, address: str) -> None:
         self.address = address
         self.fs, self.root = filesystem(address)
-
-    @property
-    def absolute_address(self) -> str:
-        """The address for workers, which may run in another working folder."""
-        return self.root if is_local(self.fs) else self.address
 
     def description(self) -> dict[str, Any] | None:
         """Return what `create` wrote, or None if the archive does not exist yet."""
@@ -67,49 +63,52 @@ class Archive:
         self._write_new(DESCRIPTION, text.encode())
 
     def add_recordings(self, recordings: pa.Table, shard_clips: int) -> tuple[int, list[str]]:
-        """Append recordings that are not listed yet, as new shards; existing shards do not change.
+        """Append recordings that are not listed yet, as new shards; return their number and missing paths.
 
+        The archive lists missing paths, but `recordings` does not have them. Existing shards do not change.
         Processes on any number of machines may call this at the same time. Each list is a new file, named
-        after its first shard and created exclusively by one process; the other processes then check again
-        which recordings are missing.
+        after its first shard and created exclusively by one process; the other processes then compare
+        their recordings with the lists again.
         """
-        keys = _keys(recordings)
+        keys = _recording_keys(recordings)
         for attempt in range(ATTEMPTS):
-            lists = self._lists()
+            lists = self._find_lists()
             listed = {key for _, name in lists for key in self._read_keys(name)}
             new = recordings.filter(pa.array([key not in listed for key in keys], pa.bool_()))
-            gone = sorted({path for path, _ in listed} - {path for path, _ in keys})
+            missing = sorted({path for path, _ in listed} - {path for path, _ in keys})
             if not len(new):
-                return 0, gone
+                return 0, missing
             buffer = pa.BufferOutputStream()
             pq.write_table(new, buffer, row_group_size=shard_clips, compression="zstd")
-            if self._write_new(_list_name(self._count_shards(lists)), buffer.getvalue().to_pybytes()):
-                return len(new), gone
+            first = self._count_shards(lists)
+            name = f"recordings-{first:05}.parquet" if first else RECORDINGS
+            if self._write_new(name, buffer.getvalue().to_pybytes()):
+                return len(new), missing
             time.sleep(0.1 * attempt)  # until the other process's file becomes visible here
         raise UserError(f"{self.address}: other processes keep adding recordings; run the command again")
 
     def copy_recordings(self, other: "Archive") -> None:
         """List the recordings of another archive, in the same shards."""
-        for _, name in other._lists():
-            with other._reading(name) as file:
+        for _, name in other._find_lists():
+            with other._open(name) as file:
                 self._write_new(name, file.read())
 
     def shard_count(self) -> int:
         """Return the number of shards."""
-        return self._count_shards(self._lists())
+        return self._count_shards(self._find_lists())
 
     def read_recordings(self, shard: int) -> pa.Table:
         """Read the recordings of a shard."""
-        first, name = max((first, name) for first, name in self._lists() if first <= shard)
-        with self._reading(name) as file:
+        first, name = max((first, name) for first, name in self._find_lists() if first <= shard)
+        with self._open(name) as file:
             return pq.ParquetFile(file).read_row_group(shard - first).cast(SCHEMA)
 
-    def _lists(self) -> list[tuple[int, str]]:
+    def _find_lists(self) -> list[tuple[int, str]]:
         """Return the first shard and the file name of each list of recordings, in order."""
         with explain_errors(self.address):
             self.fs.invalidate_cache()
             names = [PurePosixPath(path).name for path in self.fs.ls(self.root, detail=False)]
-        lists = [(int(match[1] or 0), name) for name in names if (match := LIST.fullmatch(name))]
+        lists = [(int(match[1] or 0), name) for name in names if (match := LIST_NAME.fullmatch(name))]
         return sorted(lists)
 
     def _count_shards(self, lists: list[tuple[int, str]]) -> int:
@@ -117,12 +116,13 @@ class Archive:
         if not lists:
             return 0
         first, name = lists[-1]
-        with self._reading(name) as file:
+        with self._open(name) as file:
             return first + pq.ParquetFile(file).num_row_groups
 
     def _read_keys(self, name: str) -> list[tuple[str, float]]:
-        with self._reading(name) as file:
-            return _keys(pq.read_table(file, columns=["path", "start"]))
+        """Read the keys of the recordings in a list."""
+        with self._open(name) as file:
+            return _recording_keys(pq.read_table(file, columns=["path", "start"]))
 
     def finished_shards(self) -> set[int]:
         """Return the shards whose tags exist, by listing file names without opening any file."""
@@ -150,8 +150,7 @@ class Archive:
                 for writer in writers.values():
                     writer.close()
             for kind in sorted(schemas, key=lambda kind: kind == TAGS):
-                with self._writing(self.shard_file(kind, shard)) as path:
-                    path.write_bytes(paths[kind].read_bytes())
+                self._publish(paths[kind], self.shard_file(kind, shard))
 
     @staticmethod
     def shard_file(kind: str, shard: int) -> str:
@@ -167,7 +166,7 @@ class Archive:
 
     def read(self, kind: str, shard: int) -> pa.Table:
         """Read a file of a shard."""
-        with self._reading(self.shard_file(kind, shard)) as file:
+        with self._open(self.shard_file(kind, shard)) as file:
             return pq.read_table(file)
 
     def has_file(self, kind: str, shard: int) -> bool:
@@ -175,10 +174,12 @@ class Archive:
         return self.fs.exists(self._path(self.shard_file(kind, shard)))
 
     def _path(self, name: str) -> str:
+        """Return the path of a file of the archive in its file system."""
         return f"{self.root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _reading(self, name: str) -> Iterator[BinaryIO]:
+    def _open(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file of the archive for reading."""
         with explain_errors(self.address), self.fs.open(self._path(name), "rb") as file:
             yield file
 
@@ -208,28 +209,18 @@ class Archive:
             self.fs.pipe_file(path, content)  # the store cannot create exclusively
             return True
 
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        """Yield a local file that is published atomically at the end of the block."""
+    def _publish(self, source: Path, name: str) -> None:
+        """Copy a local file into the archive, where it appears only when it is complete."""
         if is_local(self.fs):
             with atomic_write(Path(self._path(name))) as partial:
-                yield partial
-            return
-        with TemporaryDirectory(prefix="ust-shard-") as scratch:
-            path = Path(scratch, "part")
-            yield path
+                shutil.copyfile(source, partial)
+        else:
             with explain_errors(f"{self.address}/{name}"):
-                self.fs.pipe_file(
-                    self._path(name), path.read_bytes()
-                )  # object stores publish an object atomically
+                # Object stores publish an object atomically.
+                self.fs.pipe_file(self._path(name), source.read_bytes())
 
 
-def _keys(recordings: pa.Table) -> list[tuple[str, float]]:
+def _recording_keys(recordings: pa.Table) -> list[tuple[str, float]]:
     """Return the key of each recording: its path and the start of the section to tag."""
     starts = pc.fill_null(recordings["start"], 0.0)
     return list(zip(recordings["path"].to_pylist(), starts.to_pylist(), strict=True))
-
-
-def _list_name(first: int) -> str:
-    """Return the name of the list of recordings that begins with a shard."""
-    return f"recordings-{first:05}.parquet" if first else RECORDINGS

@@ -1,8 +1,8 @@
 """Queries over a tagged archive, run by DuckDB on its Parquet files.
 
 A condition is an SQL expression over the columns of a window: its labels, ``path``, ``sensor``, ``time``
-(UTC), ``start``, ``duration``, ``hour``, ``day``, ``weekday``, ``week`` and ``month``. DuckDB parses it; here
-labels are looked up, labels without a comparison get their thresholds, and probabilities are checked.
+(UTC), ``start``, ``duration``, ``hour``, ``day``, ``weekday``, ``week`` and ``month``. DuckDB parses it. This
+module replaces abbreviated labels, compares labels alone with their thresholds, and checks probabilities.
 """
 
 import re
@@ -35,20 +35,8 @@ TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 LOGIC = {"and", "or", "not", "(", ")"}  # beside these a label alone means that it is present
-KEYWORDS = {
-    *LOGIC,
-    "between",
-    "in",
-    "is",
-    "like",
-    "ilike",
-    "null",
-    "true",
-    "false",
-    "date",
-    "timestamp",
-    "interval",
-}
+KEYWORDS = LOGIC | {"between", "in", "is", "like", "ilike", "null", "true", "false"}
+KEYWORDS |= {"date", "timestamp", "interval"}
 MOST_FREQUENT = 12  # labels that an overview describes in detail
 
 
@@ -71,43 +59,34 @@ def parse_condition(
     '("5-3_siren" >= 0.7::float) and hour < 6'
     """
     tokens = [(match.lastgroup, match.group().strip()) for match in TOKEN.finditer(text.strip())]
-    found: dict[int, str] = {}
-    for index, (kind, token) in enumerate(tokens):
-        is_function = tokens[index + 1 : index + 2] == [("other", "(")] and token.lower() not in KEYWORDS
-        if kind == "quoted" or (kind == "word" and token.lower() not in KEYWORDS and not is_function):
-            name = token.strip('"')
-            if name.lower() not in COLUMNS:
-                found[index] = find_label(name, labels)
     words = [token.lower() for _, token in tokens]
-    sql, in_function = [], []
-    for index, (_, token) in enumerate(tokens):
+    sql: list[str] = []
+    found: list[str] = []
+    calls: list[bool] = []  # for each open parenthesis, whether it holds the arguments of a function
+    is_name = False
+    for index, (kind, token) in enumerate(tokens):
+        follows_name, is_name = is_name, kind == "word" and words[index] not in KEYWORDS
         if token == "(":
-            in_function.append(
-                index > 0 and tokens[index - 1][0] == "word" and words[index - 1] not in KEYWORDS
-            )
-        elif token == ")" and in_function:
-            in_function.pop()
-        if index not in found:
+            calls.append(follows_name)
+        elif token == ")" and calls:
+            calls.pop()
+        is_function = is_name and words[index + 1 : index + 2] == ["("]
+        name = token.strip('"')
+        if (kind != "quoted" and not is_name) or is_function or name.lower() in COLUMNS:
             sql.append(token)
             continue
-        label = _quoted(found[index])
-        before, after = words[max(index - 1, 0) : index], words[index + 1 : index + 2]
+        label = find_label(name, labels)
+        found.append(label)
+        neighbours = {*words[max(index - 1, 0) : index], *words[index + 1 : index + 2]}
         in_between = "between" in words[max(index - 3, 0) : index]
-        if {*before, *after} <= LOGIC and not any(in_function) and not in_between:
-            sql.append(_reaches(found[index], thresholds))
+        if neighbours <= LOGIC and not any(calls) and not in_between:
+            sql.append(_reaches_threshold(label, thresholds))
         else:
             _check_probabilities(tokens, index, text)
-            sql.append(label)
-    condition = Condition(
-        " ".join(sql).replace("( ", "(").replace(" )", ")"), list(dict.fromkeys(found.values()))
-    )
-    row = dict.fromkeys(labels, 0.0) | {
-        "path": "a",
-        "sensor": "a",
-        "model": "a",
-        "start": 0.0,
-        "duration": 0.0,
-    }
+            sql.append(_quoted(label))
+    condition = Condition(" ".join(sql).replace("( ", "(").replace(" )", ")"), list(dict.fromkeys(found)))
+    # DuckDB checks the condition on one made-up window, before the archive is opened.
+    row = dict.fromkeys([*labels, "start", "duration"], 0.0) | dict.fromkeys(["path", "sensor", "model"], "a")
     with _database() as database:
         _create_view(database, pd.DataFrame([row | {"time": pd.Timestamp(2024, 1, 1)}]))
         try:
@@ -129,13 +108,16 @@ def find_label(text: str, labels: Sequence[str]) -> str:
     '5-3_siren'
     """
 
-    def plain(name: str) -> str:
+    def normalise(name: str) -> str:
         return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
-    for matches in (lambda label: label == text, lambda label: plain(label) == plain(text),
-                    lambda label: plain(label).split(" ", 1)[-1] == plain(text),
-                    lambda label: plain(text) in plain(label)):  # fmt: skip
-        matching = [label for label in labels if matches(label)]
+    wanted, names = normalise(text), {label: normalise(label) for label in labels}
+    for matching in (
+        [label for label in labels if label == text],
+        [label for label in labels if names[label] == wanted],
+        [label for label in labels if names[label].split(" ", 1)[-1] == wanted],  # without the number
+        [label for label in labels if wanted in names[label]],
+    ):
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -157,8 +139,8 @@ def run_query(
     labels = ", ".join(map(_quoted, condition.labels))
     with _open(archive) as database:
         counts = database.execute(
-            f"with {_marked({'hit': condition.sql})} "
-            f"select {names + ',' if names else ''} count(*) as windows, {_sums('hit')} from marked "
+            f"with {_mark_matches({'hit': condition.sql})} "
+            f"select {names + ',' if names else ''} count(*) as windows, {_count_columns('hit')} from marked "
             + (f"group by {names} order by {names} nulls last" if by else "")
         ).df()
         windows = database.execute(
@@ -206,8 +188,9 @@ def summarize(
     archive: Archive, labels: Sequence[str], thresholds: Mapping[str, float] | None = None, *, top: int = 3
 ) -> Overview:
     """Summarize an archive: size, most frequent labels, when they occur and where they are clearest."""
-    hits = [_reaches(label, thresholds) for label in labels]
+    hits = [_reaches_threshold(label, thresholds) for label in labels]
     with _open(archive) as database:
+        # First, for each label, the number of windows that reach its threshold, and the best windows.
         fields = "path := path, start := start, duration := duration, sensor := sensor, time := time"
         columns = [f"count(*) filter ({hit}), arg_max(struct_pack({fields}), {_quoted(label)}, {int(top)}), "
                    f"max({_quoted(label)}, {int(top)})"
@@ -215,15 +198,16 @@ def summarize(
         totals = database.execute(f"select count(*), {', '.join(columns)} from windows").fetchone()
         windows, counts = totals[0], np.array(totals[1::3])
         frequent = [index for index in np.argsort(-counts, kind="stable")[:MOST_FREQUENT] if counts[index]]
-        marked = _marked({f"hit{index}": hits[index] for index in frequent})
-        sums = [_sums(f"hit{index}", f"{index}") for index in frequent]
+        # Then, events and shares by hour, for the most frequent labels alone: a taxonomy may have hundreds.
+        marked = _mark_matches({f"hit{index}": hits[index] for index in frequent})
+        sums = [_count_columns(f"hit{index}", f"{index}") for index in frequent]
         whole = database.execute(
             f"with {marked} select count(distinct path) as recordings, count(distinct sensor) as sensors, "
-            f"min(time) as first, max(time) as last, {', '.join([*sums, _hours()])} from marked"
+            f"min(time) as first, max(time) as last, {', '.join([*sums, _hours_column()])} from marked"
         ).df()
         shares = [f"avg(hit{index}::int) as {_quoted(labels[index])}" for index in frequent]
         by_hour = database.execute(
-            f"with {marked} select day, hour, {', '.join([_hours(), *shares])} from marked "
+            f"with {marked} select day, hour, {', '.join([_hours_column(), *shares])} from marked "
             "where time is not null group by day, hour order by day, hour"
         ).df()
     row = whole.iloc[0]
@@ -244,16 +228,8 @@ def summarize(
         for window, probability in zip(places or (), highest or (), strict=True)
     ]
     first, last = (None if pd.isna(row[name]) else row[name] for name in ("first", "last"))
-    return Overview(
-        int(row["recordings"]),
-        int(row["sensors"]),
-        hours,
-        first,
-        last,
-        table,
-        by_hour,
-        pd.DataFrame(clearest),
-    )
+    recordings, sensors = int(row["recordings"]), int(row["sensors"])
+    return Overview(recordings, sensors, hours, first, last, table, by_hour, pd.DataFrame(clearest))
 
 
 @contextmanager
@@ -280,10 +256,11 @@ def _create_view(database: duckdb.DuckDBPyConnection, tags: object) -> None:
     database.execute(f"create temp view windows as select *, {keys} from tags")
 
 
-def _marked(conditions: Mapping[str, str]) -> str:
-    """Return a table expression of the windows with, for each condition, the end of its last match before.
+def _mark_matches(conditions: Mapping[str, str]) -> str:
+    """Return the SQL of a table ``marked``: for each window, which conditions it matches.
 
-    ``before`` is the end of the windows before in the same recording, whether they match or not.
+    Its column ``before`` is the end of the earlier windows of the same recording, and ``NAME_before`` that of
+    the earlier windows that match the condition of this name. Both serve to count overlapping windows once.
     """
     keys = ", ".join(["path", "start", "sensor", "time", "hour", "day", "weekday", "week", "month"])
     hits = "".join(f", coalesce(({sql}\n), false) as {name}" for name, sql in conditions.items())
@@ -295,20 +272,18 @@ def _marked(conditions: Mapping[str, str]) -> str:
     )
 
 
-def _sums(hit: str, suffix: str = "") -> str:
+def _count_columns(hit: str, suffix: str = "") -> str:
     """Return the columns that count the matching windows and the events of a condition."""
     begins = f"{hit} and ({hit}_before is null or start > {hit}_before + 1e-6)"
     seconds = f'greatest(0, "end" - greatest(start, coalesce({hit}_before, start)))'
-    columns = [
-        f"count(*) filter ({hit}) as matching{suffix}",
-        f"count(*) filter ({begins}) as events{suffix}",
-        f"coalesce(sum({seconds}) filter ({hit}), 0) / 60 as minutes{suffix}",
-    ]
-    columns.append(_hours() if not suffix else f"count(distinct path) filter ({hit}) as recordings{suffix}")
-    return ", ".join(columns)
+    last = f"count(distinct path) filter ({hit}) as recordings{suffix}" if suffix else _hours_column()
+    return (
+        f"count(*) filter ({hit}) as matching{suffix}, count(*) filter ({begins}) as events{suffix}, "
+        f"coalesce(sum({seconds}) filter ({hit}), 0) / 60 as minutes{suffix}, {last}"
+    )
 
 
-def _hours() -> str:
+def _hours_column() -> str:
     """Return the column of the tagged hours, in which overlapping windows count once."""
     return 'coalesce(sum(greatest(0, "end" - greatest(start, coalesce(before, start)))), 0) / 3600 as hours'
 
@@ -329,7 +304,7 @@ def _check_probabilities(tokens: Sequence[tuple[str | None, str]], index: int, t
             raise UserError(f"the condition {text!r} has {token}, but probabilities are from 0 to 1")
 
 
-def _reaches(label: str, thresholds: Mapping[str, float] | None) -> str:
+def _reaches_threshold(label: str, thresholds: Mapping[str, float] | None) -> str:
     """Return the condition that a label reaches its threshold, in the precision of the probabilities."""
     return f"({_quoted(label)} >= {(thresholds or {}).get(label, 0.5)!r}::float)"
 

@@ -29,37 +29,35 @@ log = logging.getLogger("ust")
 
 
 def find_recordings(source: str) -> pa.Table:
-    """List the recordings to tag, sorted by path and start.
+    """Return the recordings to tag, sorted by path and start, with the columns of `SCHEMA`.
 
-    Returns
-    -------
-    pyarrow.Table
-        With the columns of `SCHEMA`; unknown values are null. ``time`` is in UTC. Without a manifest, it is
-        parsed from the file name (20240131_235959), and ``sensor`` is the name of the parent folder.
+    Unknown values are null. ``time`` is in UTC. Without a manifest, it is parsed from the file name
+    (20240131_235959), and ``sensor`` is the name of the parent folder.
     """
     with explain_errors(source):
         fs, path = filesystem(source)
         if PurePosixPath(path).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(path)):
             table = _read_manifest(fs, path, source)
         else:
-            exists = fs.exists(path)
-            # An existing path is no pattern, even with special characters in its name.
-            pattern = not exists and any(character in path for character in "*?[")
-            if not pattern and not exists:
+            if fs.exists(path):  # an existing path is no pattern, even with special characters in its name
+                paths = fs.find(path)
+            elif any(character in path for character in "*?["):
+                paths = fs.glob(path)
+            else:
                 raise FileNotFoundError
-            paths = sorted(fs.glob(path) if pattern else fs.find(path))
-            paths = [found for found in paths if is_audio(found) and not is_hidden(parts_below(found, path))]
-            table = _table_of_paths(
-                [found if is_local(fs) else fs.unstrip_protocol(found) for found in paths]
-            )
+            paths = [
+                each for each in sorted(paths) if is_audio(each) and not is_hidden(parts_below(each, path))
+            ]
+            table = _build_table([each if is_local(fs) else fs.unstrip_protocol(each) for each in paths])
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]
-        log.warning("%s: %d of %d recordings have no known time, such as %s", source, unknown,
+        log.warning("%s: the time is not known of %d of %d recordings, such as %s", source, unknown,
                     len(table), PurePosixPath(names[0].as_py()).name)  # fmt: skip
     return table.sort_by([("path", "ascending"), ("start", "ascending")])
 
 
-def _table_of_paths(paths: list[str]) -> pa.Table:
+def _build_table(paths: list[str]) -> pa.Table:
+    """Return the table of recordings at addresses, with sensors and times from their names."""
     times, with_offset = read_times([PurePosixPath(path).name for path in paths])
     naive = sum(time is not None for time in times) - sum(with_offset)
     if naive and any(with_offset):
@@ -80,6 +78,7 @@ def _table_of_paths(paths: list[str]) -> pa.Table:
 
 
 def _read_manifest(fs: object, path: str, source: str) -> pa.Table:
+    """Read a manifest and check its columns and values."""
     with fs.open(path, "rb") as file:
         if path.lower().endswith(".csv"):
             types = {field.name: field.type for field in SCHEMA} | {"time": pa.string()}
@@ -95,27 +94,29 @@ def _read_manifest(fs: object, path: str, source: str) -> pa.Table:
         )
     if "time" in table.column_names:
         index = table.column_names.index("time")
-        table = table.set_column(index, "time", _in_utc(table["time"], source))
-    columns = []
-    for field in SCHEMA:
-        known = field.name in table.column_names
-        columns.append(table[field.name].cast(field.type) if known else pa.nulls(len(table), field.type))
+        table = table.set_column(index, "time", _convert_to_utc(table["time"], source))
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in SCHEMA
+    ]
     table = pa.table(columns, schema=SCHEMA)
-    for name, low in (("start", pc.less), ("duration", pc.less_equal)):
-        bad = pc.index(pc.fill_null(low(table[name], 0), False), True).as_py()
-        if bad >= 0:
+    for name, is_wrong in (("start", pc.less), ("duration", pc.less_equal)):
+        row = pc.index(pc.fill_null(is_wrong(table[name], 0), False), True).as_py()
+        if row >= 0:
             raise UserError(
-                f"{source}: row {bad + 1}: {name} is {table[name][bad]}, should be a time in the recording"
+                f"{source}: row {row + 1}: {name} is {table[name][row]}, should be a time in the recording"
             )
     empty = pc.index(pc.fill_null(pc.equal(table["path"], ""), True), True).as_py()
     if empty >= 0:
         raise UserError(f"{source}: row {empty + 1} has no path")
     folder = str(PurePosixPath(path).parent)
-    paths = [_resolve(fs, folder, relative) for relative in table["path"].to_pylist()]
+    paths = [_resolve_path(fs, folder, relative) for relative in table["path"].to_pylist()]
     return table.set_column(0, "path", pa.array(paths, pa.string()))
 
 
-def _in_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
+def _convert_to_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     """Convert a manifest's times to UTC; those without an offset are taken as UTC."""
     if not pa.types.is_string(times.type):
         return times.cast(pa.timestamp("us"))  # converts columns with a time zone to UTC
@@ -131,7 +132,7 @@ def _in_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(parsed.dt.tz_localize(None), pa.timestamp("us"))])
 
 
-def _resolve(fs: object, folder: str, path: str) -> str:
+def _resolve_path(fs: object, folder: str, path: str) -> str:
     """Return a path of a manifest as an address; relative paths are relative to the manifest."""
     if "://" in path or path.startswith("/"):
         return path

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ust.annotations.taxonomy import Taxonomy
 from ust.archive.filesystems import open_recording_file
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
+from ust.features.context import CONTEXT, Place, context_vector
 from ust.tagging.formats import find_events
 from ust.tagging.tagger import Tagger, Window
 from ust.util.device import prepare_device
@@ -46,6 +47,8 @@ class ShardJob:
         Write the features, too.
     source_archive : str or None
         Address of an archive whose embeddings are read instead of audio.
+    places : dict of str to Place
+        Places of sensors, for a system that takes time and place.
     """
 
     archive: str
@@ -57,14 +60,12 @@ class ShardJob:
     threshold: float | None = None
     embeddings: bool = False
     source_archive: str | None = None
+    places: dict[str, Place] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """Counts of a shard: recordings, rows of tags, failed recordings, incomplete recordings.
-
-    `reasons` are the messages of the first failures.
-    """
+    """Counts of a shard: recordings, rows of tags, failed and incomplete recordings; reasons of failures."""
 
     shard: int
     recordings: int
@@ -83,24 +84,29 @@ def _tagger(job: ShardJob) -> Tagger:
 def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     """Tag the recordings of a shard and write its files.
 
-    A recording that cannot be read becomes a row of the failures; all others are tagged. Every machine uses
-    one thread, since the number of threads changes the order of sums and thereby the last bits.
+    A recording that cannot be read becomes a row of the failures. Every machine uses one thread, since the
+    number of threads changes the order of sums and thereby the last bits of the probabilities.
     """
     prepare_device(device="cpu", threads=1)
     archive, tagger = Archive(job.archive), _tagger(job)
     recordings = archive.read_recordings(shard).to_pylist()
     with archive.shard_writers(shard, _schemas(job, tagger)) as writers:
-        out = {kind: RowBuffer(writer) for kind, writer in writers.items()}
+        buffers = {kind: RowBuffer(writer) for kind, writer in writers.items()}
         if job.source_archive is not None:
-            _tag_embeddings(job, tagger, shard, out)
+            _tag_embeddings(job, tagger, shard, buffers)
         else:
             for recording in recordings:
-                _tag_audio(job, tagger, recording, out)
-        for buffer in out.values():
+                _tag_audio(job, tagger, recording, buffers)
+        for buffer in buffers.values():
             buffer.flush()
-    failed = out[FAILURES]
+    failed = buffers[FAILURES]
     return ShardResult(
-        shard, len(recordings), out[TAGS].count, failed.count, out[WARNINGS].count, tuple(failed.reasons)
+        shard,
+        len(recordings),
+        buffers[TAGS].count,
+        failed.count,
+        buffers[WARNINGS].count,
+        tuple(failed.reasons),
     )
 
 
@@ -126,7 +132,9 @@ class RowBuffer:
             self.rows.clear()
 
 
-def _tag_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: dict[str, RowBuffer]) -> None:
+def _tag_audio(
+    job: ShardJob, tagger: Tagger, recording: dict[str, Any], buffers: dict[str, RowBuffer]
+) -> None:
     """Tag a recording; its rows are added only after all of it has been read."""
     path = recording["path"]
     metadata = {"path": path, "sensor": recording["sensor"], "model": job.model_id}
@@ -137,24 +145,27 @@ def _tag_audio(job: ShardJob, tagger: Tagger, recording: dict[str, Any], out: di
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
                     duration=recording["duration"], features=job.embeddings, warn=warnings.append,
+                    time=recording["time"], place=job.places.get(recording["sensor"]),
                 )
             )  # fmt: skip
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        out[FAILURES].add({"path": path, "start": recording["start"], "reason": reason}, f"{path}: {reason}")
+        buffers[FAILURES].add(
+            {"path": path, "start": recording["start"], "reason": reason}, f"{path}: {reason}"
+        )
         return
     for text in warnings:
         warning = text.removeprefix(f"{path}: ")
-        out[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
+        buffers[WARNINGS].add({"path": path, "start": recording["start"], "warning": warning})
     for window in windows:
         row = metadata | _span(recording["time"], window.start, window.end)
-        out[TAGS].add(
+        buffers[TAGS].add(
             row | dict(zip(column_names(tagger.taxonomy), window.probabilities.tolist(), strict=True))
         )
         if job.embeddings:
             features = {name: value.ravel() for name, value in window.features.items()}
-            out[EMBEDDINGS].add(row | features | {"silent": not window.probabilities.any()})
-    _add_events(job, tagger, windows, metadata, recording["time"], out)
+            buffers[EMBEDDINGS].add(row | features | {"silent": not window.probabilities.any()})
+    _add_events(job, tagger, windows, metadata, recording["time"], buffers)
 
 
 def _add_events(
@@ -163,39 +174,42 @@ def _add_events(
     windows: list[Window],
     metadata: dict[str, Any],
     time: datetime | None,
-    out: dict[str, RowBuffer],
+    buffers: dict[str, RowBuffer],
 ) -> None:
     """Add the events of a recording that begins at a time."""
     thresholds = tagger.thresholds if job.threshold is None else job.threshold
     for label, start, end, highest in find_events(windows, tagger.taxonomy, thresholds):
-        out[EVENTS].add(metadata | _span(time, start, end) | {"label": label, "probability": highest})
+        buffers[EVENTS].add(metadata | _span(time, start, end) | {"label": label, "probability": highest})
 
 
-def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, out: dict[str, RowBuffer]) -> None:
+def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, buffers: dict[str, RowBuffer]) -> None:
     """Tag a shard from the embeddings of another archive; its failures and warnings are copied."""
     source = Archive(job.source_archive)
     for row in source.read(FAILURES, shard).to_pylist():
-        out[FAILURES].add(row, f"{row['path']}: {row['reason']}")
+        buffers[FAILURES].add(row, f"{row['path']}: {row['reason']}")
     for row in source.read(WARNINGS, shard).to_pylist() if source.has_file(WARNINGS, shard) else ():
-        out[WARNINGS].add(row)
+        buffers[WARNINGS].add(row)
     windows: dict[str, tuple[dict[str, Any], list[Window]]] = {}
     for batch in source.read(EMBEDDINGS, shard).to_batches(max_chunksize=EMBEDDINGS_PER_BATCH):
         features = {
             name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *front_end.shape)
             for name, front_end in tagger.front_ends.items()
         }
+        spans = batch.select([name for name, _ in SPAN]).to_pylist()
+        if tagger.takes_context:
+            vectors = [context_vector(row["time"], job.places.get(row["sensor"])) for row in spans]
+            features[CONTEXT] = np.stack(vectors)
         predicted = tagger.probabilities(features)
         predicted[batch["silent"].to_numpy(zero_copy_only=False)] = 0
-        spans = batch.select([name for name, _ in SPAN]).to_pylist()
         for row, probabilities in zip(spans, predicted, strict=True):
             labels = dict(zip(column_names(tagger.taxonomy), probabilities.tolist(), strict=True))
-            out[TAGS].add(row | {"model": job.model_id} | labels)
+            buffers[TAGS].add(row | {"model": job.model_id} | labels)
             window = Window(row["start"], row["start"] + row["duration"], probabilities)
             windows.setdefault(row["path"], (row, []))[1].append(window)
-    for path, (row, of_recording) in windows.items():
+    for path, (row, recording_windows) in windows.items():
         metadata = {"path": path, "sensor": row["sensor"], "model": job.model_id}
         time = row["time"] and row["time"] - timedelta(seconds=row["start"])
-        _add_events(job, tagger, of_recording, metadata, time, out)
+        _add_events(job, tagger, recording_windows, metadata, time, buffers)
 
 
 def column_names(taxonomy: Taxonomy) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ MAX_OFFSET_HOURS = 14
 
 
 def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]:
-    """Read the times in the file names of one archive.
+    """Read the times in the file names of one archive, in UTC, and whether each name has an offset from UTC.
 
     Forms that are ambiguous in a single name are resolved over all names. Dates such as 01-02-2024 have the
     day first unless a name proves the month first. A minus and four digits are an offset from UTC unless a
@@ -32,27 +32,27 @@ def read_times(names: Sequence[str]) -> tuple[list[datetime | None], list[bool]]
     '2024-01-31 07:55:26'
     """
     matches = [list(CLOCK.finditer(name)) for name in names]
-    clocks = [clock for of_name in matches for clock in of_name]
-    days = [(int(clock["first"]), int(clock["second"])) for clock in clocks if clock["first"]]
-    first_is_month = any(second > 12 for _, second in days)
+    clocks = [clock for name_clocks in matches for clock in name_clocks]
+    first_is_month = any(clock["second"] and int(clock["second"]) > 12 for clock in clocks)
+    # An offset that no time zone has, such as -0007, proves that these digits are a counter.
     counters = any(clock["offset"] and _parse_offset(clock["offset"]) is None for clock in clocks)
-    seconds = [_unix_seconds(name) for name in names]
-    hexadecimal = any(second and not name[:8].isdigit() for name, second in zip(names, seconds, strict=True))
+    unix_times = [_unix_seconds(name) for name in names]
+    hexadecimal = any(unix and not name[:8].isdigit() for name, unix in zip(names, unix_times, strict=True))
 
     times: list[datetime | None] = []
-    known = []
-    for of_name, second in zip(matches, seconds, strict=True):
+    with_offset = []
+    for name_clocks, unix in zip(matches, unix_times, strict=True):
         time, has_offset = None, False
-        if second and hexadecimal:
-            time, has_offset = datetime.fromtimestamp(second, UTC).replace(tzinfo=None), True
-        for clock in of_name:
+        if unix and hexadecimal:
+            time, has_offset = datetime.fromtimestamp(unix, UTC).replace(tzinfo=None), True
+        for clock in name_clocks:
             if time is None and (time := _parse_local(clock, first_is_month=first_is_month)) is not None:
                 offset = None if counters or not clock["offset"] else _parse_offset(clock["offset"])
                 has_offset = bool(clock["utc"]) or offset is not None
                 time -= offset or timedelta(0)
         times.append(time)
-        known.append(has_offset)
-    return times, known
+        with_offset.append(has_offset)
+    return times, with_offset
 
 
 def _parse_local(clock: re.Match, *, first_is_month: bool) -> datetime | None:

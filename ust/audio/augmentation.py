@@ -149,12 +149,7 @@ def noise(
 
 
 def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
-    """Generate noise of unit RMS with a power spectral density of f⁰ (white), f⁻¹ (pink) or f⁻² (brown).
-
-    Returns
-    -------
-    numpy.ndarray [shape=(n,), float64]
-    """
+    """Generate noise of unit RMS with a power spectral density of f⁰ (white), f⁻¹ (pink) or f⁻² (brown)."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     bins = np.arange(len(spectrum), dtype=float)
     spectrum[1:] *= bins[1:] ** (-SPECTRAL_SLOPE[colour] / 2)
@@ -193,7 +188,6 @@ def sensor(
         is added before the band-pass.
     gain_db : list of float
         Lowest and highest gain in dB, limited so that no peak is clipped.
-    rng : numpy.random.Generator
 
     Returns
     -------
@@ -214,10 +208,6 @@ def impulse_response(seconds: float, sample_rate: int, rng: np.random.Generator)
     """Generate an impulse response of unit energy with a reverberation time of `seconds`.
 
     One half of the energy is direct sound, the other half is white noise that decays by 60 dB in this time.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(seconds * sample_rate,), float64]
     """
     n = max(2, round(seconds * sample_rate))
     response = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
@@ -260,25 +250,13 @@ def variant_names(method: str, copies: int) -> list[str]:
 
 @dataclass(frozen=True)
 class PlannedVariant:
-    """A variant of a clip to generate.
+    """A variant of a clip to generate."""
 
-    Attributes
-    ----------
-    clip : str
-        audio_filename of the clip.
-    method : str
-        A key of `METHODS`.
-    variant : str
-        Name of the variant and of its random stream.
-    settings : dict
-        Keyword arguments of the method.
-    """
-
-    clip: str
-    method: str
-    variant: str
-    settings: Mapping[str, Any]
-    seed: int
+    clip: str  # audio_filename of the clip
+    method: str  # a key of `METHODS`
+    variant: str  # name of the variant and of its random stream
+    settings: Mapping[str, Any]  # keyword arguments of the method
+    seed: int  # seed of the random streams
 
 
 def plan_variants(clips: Sequence[str], settings: Augment) -> list[PlannedVariant]:
@@ -297,37 +275,22 @@ def plan_variants(clips: Sequence[str], settings: Augment) -> list[PlannedVarian
 
 def write_variant(source: Path, folder: Path, planned: PlannedVariant) -> None:
     """Write one variant of a clip as ``<audio_filename>.flac``."""
-    options = {"method": planned.method, "variant": planned.variant, "settings": planned.settings}
-    samples = load_audio(source, SAMPLE_RATE)
-    out = augment(samples, SAMPLE_RATE, **options, clip=planned.clip, seed=planned.seed)
+    out = augment(load_audio(source, SAMPLE_RATE), SAMPLE_RATE, planned)
     write_sound(folder / f"{planned.clip}.flac", out, SAMPLE_RATE, format="FLAC", subtype="PCM_24")
 
 
-def augment(
-    samples: np.ndarray,
-    sample_rate: int,
-    *,
-    method: str,
-    variant: str,
-    settings: Mapping,
-    clip: str,
-    seed: int,
-) -> np.ndarray:
-    """Generate one variant of a clip.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(n,)]
+def augment(samples: np.ndarray, sample_rate: int, planned: PlannedVariant) -> np.ndarray:
+    """Generate one variant of a clip [shape=(n,)].
 
     Examples
     --------
     >>> tone = np.sin(np.arange(44_100) / 20)
-    >>> options = {"method": "volume", "variant": "volume", "settings": {"gain_db": 6}}
-    >>> augment(tone, 44_100, **options, clip="01_000000.wav", seed=0).shape
+    >>> planned = PlannedVariant("01_000000.wav", "volume", "volume", {"gain_db": 6}, seed=0)
+    >>> augment(tone, 44_100, planned).shape
     (44100,)
     """
-    rng = random_stream(seed, "augment", variant, clip)
-    return METHODS[method](samples, sample_rate, **settings, rng=rng)
+    rng = random_stream(planned.seed, "augment", planned.variant, planned.clip)
+    return METHODS[planned.method](samples, sample_rate, **planned.settings, rng=rng)
 
 
 def is_selected(clip: str, *, variant: str, proportion: float, seed: int) -> bool:

@@ -1,9 +1,14 @@
 """Correct the declared length of unfinished sound files, without changing the files.
 
-libsndfile relies on the length in the header. It is 0 in a WAV file whose recorder lost power. An Ogg file
-whose recording was interrupted lacks the end-of-stream flag. The length of an MP3 file without an info frame
-is extrapolated from its first frames, and the frames beyond it are not read. `inspect_header` finds such
-files and returns the bytes with which `PatchedFile` presents them to libsndfile.
+libsndfile relies on the length in the header, which is wrong in three cases:
+
+- in a WAV file whose recorder lost power it is 0;
+- an Ogg file whose recording was interrupted lacks the end-of-stream flag;
+- for an MP3 file without an info frame libsndfile extrapolates the length from the first frames, and does not
+  read the frames beyond it.
+
+`inspect_header` finds such files and returns a `Patch` of their bytes, which `PatchedFile` applies while
+libsndfile reads them.
 """
 
 import io
@@ -20,27 +25,13 @@ MAX_PAGE_BYTES = 27 + 255 + 255 * 255  # of an Ogg page: header, segment table, 
 
 @dataclass(frozen=True)
 class ChunkLayout:
-    """The layout of a container format that consists of chunks.
+    """The layout of a container format that consists of chunks."""
 
-    Attributes
-    ----------
-    start : int
-        Offset of the first chunk.
-    header : str
-        `struct` format of a chunk's header: name and length.
-    data : bytes
-        Name of the chunk with the samples.
-    own : int
-        Number of header bytes that are included in the length.
-    align : int
-        Chunks begin at multiples of this number of bytes.
-    """
-
-    start: int
-    header: str
-    data: bytes
-    own: int = 0
-    align: int = 2
+    start: int  # offset of the first chunk
+    header: str  # `struct` format of a chunk's header: name and length
+    data: bytes  # name of the chunk with the samples
+    included: int = 0  # number of header bytes that are included in the length
+    align: int = 2  # chunks begin at multiples of this number of bytes
 
 
 CONTAINERS = {
@@ -50,28 +41,20 @@ CONTAINERS = {
     b"BW64": ChunkLayout(12, "<4sI", b"data"),
     b"FORM": ChunkLayout(12, ">4sI", b"SSND"),
     b"caff": ChunkLayout(8, ">4sq", b"data", align=1),
-    b"riff": ChunkLayout(40, "<4s12xQ", b"data", own=24, align=8),  # W64
+    b"riff": ChunkLayout(40, "<4s12xQ", b"data", included=24, align=8),  # W64
 }
 
 
 @dataclass(frozen=True)
 class DeclaredLength:
-    """The length that a file declares, compared with its content.
+    """The length that a file declares, compared with its content."""
 
-    Attributes
-    ----------
-    excess : float or None
-        Ratio of the declared length to the length of the content, if it is not 1: 2 for a file cut in half,
-        0 for a file that declares no samples.
-    cut : bool
-        Whether the file ends in the middle of a page; the number of missing samples is then unknown.
-    guessed : bool
-        Whether libsndfile's length is only extrapolated.
-    """
-
+    # Ratio of the declared length to the length of the content, if it is not 1: 2 for a file cut in
+    # half, 0 for a file that declares no samples
     excess: float | None = None
+    # Whether the file ends in the middle of a page; the number of missing samples is then unknown
     cut: bool = False
-    guessed: bool = False
+    guessed: bool = False  # whether libsndfile's length is only extrapolated
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ class PatchedFile(io.RawIOBase):
     def __init__(self, raw: BinaryIO, size: int, patch: Patch | None = None) -> None:
         self._raw, self._patch = raw, patch or Patch(0, 0, b"")
         self._size = size - self._patch.removed + len(self._patch.new)
-        self._place = 0
+        self._position = 0
         self.error: Exception | None = None
 
     def readable(self) -> bool:
@@ -103,12 +86,12 @@ class PatchedFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:
         target, count = memoryview(buffer).cast("B"), 0
@@ -116,22 +99,21 @@ class PatchedFile(io.RawIOBase):
             while count < len(target) and (piece := self._read_piece(len(target) - count)):
                 target[count : count + len(piece)] = piece
                 count += len(piece)
-                self._place += len(piece)
+                self._position += len(piece)
         except Exception as error:  # a file system driver may raise any error
             self.error = self.error or error
         return count
 
     def _read_piece(self, length: int) -> bytes:
         """Read up to `length` bytes that are all patched or all unpatched."""
-        patch, place = self._patch, self._place
-        end = patch.at + len(patch.new)
-        if patch.at <= place < end:
-            return patch.new[place - patch.at :][:length]
-        if place < patch.at:
-            length = min(length, patch.at - place)
+        patch, position = self._patch, self._position
+        if patch.at <= position < patch.at + len(patch.new):
+            return patch.new[position - patch.at :][:length]
+        if position < patch.at:
+            length = min(length, patch.at - position)
         else:
-            place += patch.removed - len(patch.new)
-        self._raw.seek(place)
+            position += patch.removed - len(patch.new)
+        self._raw.seek(position)
         return self._raw.read(length)
 
 
@@ -154,34 +136,33 @@ def inspect_header(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | No
 
 def _inspect_chunks(raw: BinaryIO, size: int, magic: bytes) -> tuple[DeclaredLength, Patch | None]:
     """Inspect a container of chunks; the length of the whole file, which is often wrong, is ignored."""
-    kind = CONTAINERS[magic]
-    width, place = struct.calcsize(kind.header), kind.start
-    field = kind.header[0] + kind.header[-1]
-    wide = None  # the 64-bit length, which RF64 stores in a chunk of its own
+    layout = CONTAINERS[magic]
+    width, position = struct.calcsize(layout.header), layout.start
+    field = layout.header[0] + layout.header[-1]  # format of the length
+    wide = None  # the 64-bit length and its offset, which RF64 stores in another chunk
     for _ in range(MAX_CHUNKS):
-        raw.seek(place)
+        raw.seek(position)
         header = raw.read(width)
         if len(header) < width:
             break
-        name, length = struct.unpack(kind.header, header)
-        start, length = place + width, length - kind.own
+        name, length = struct.unpack(layout.header, header)
+        start, length = position + width, length - layout.included
         if name == b"ds64" and magic in (b"RF64", b"BW64"):
             sizes = raw.read(16)
             wide = (struct.unpack("<Q", sizes[8:])[0], start + 8) if len(sizes) == 16 else None
-        if name == kind.data:
+        if name == layout.data:
             if wide is not None:
                 return _compare_lengths(raw, size, start, wide[0], Patch(wide[1], 8, b""), "<Q", 0)
-            at = place + width - struct.calcsize(field)
-            patch = Patch(at, struct.calcsize(field), b"")
-            return _compare_lengths(raw, size, start, length, patch, field, kind.own)
+            patch = Patch(start - struct.calcsize(field), struct.calcsize(field), b"")
+            return _compare_lengths(raw, size, start, length, patch, field, layout.included)
         if length < 0:
             break
-        place = start + -(-length // kind.align) * kind.align
+        position = start + -(-length // layout.align) * layout.align
     return DeclaredLength(), None
 
 
 def _compare_lengths(
-    raw: BinaryIO, size: int, start: int, length: int, patch: Patch, field: str, own: int
+    raw: BinaryIO, size: int, start: int, length: int, patch: Patch, field: str, included: int
 ) -> tuple[DeclaredLength, Patch | None]:
     """Compare the declared length of the samples, which begin at `start`, with the rest of the file."""
     available = size - start
@@ -190,7 +171,7 @@ def _compare_lengths(
     if available <= 0 or streamed or not (length > available or unfinished):
         return DeclaredLength(), None
     most = 2 ** (8 * patch.removed - field.islower()) - 1
-    corrected = struct.pack(field, min(available + own, most))
+    corrected = struct.pack(field, min(available + included, most))
     return DeclaredLength(excess=length / available), Patch(patch.at, patch.removed, corrected)
 
 
@@ -210,7 +191,7 @@ def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:
 
 
 def _inspect_ogg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
-    """Inspect an Ogg file: is its last page complete, with the end-of-stream flag?"""
+    """Inspect an Ogg file; complete its last page with the end-of-stream flag if it lacks it."""
     first = max(0, size - 2 * MAX_PAGE_BYTES)
     raw.seek(first)
     tail = raw.read()
@@ -247,7 +228,7 @@ def _ogg_checksum(page: bytes | bytearray) -> int:
 BITRATES = ((0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
             (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160))  # fmt: skip
 RATES = (44_100, 48_000, 32_000)
-MIN_FRAME_BYTES = 24  # bytes
+MIN_FRAME_BYTES = 24
 
 
 def _inspect_mpeg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | None]:
@@ -271,10 +252,10 @@ def _inspect_mpeg(raw: BinaryIO, size: int) -> tuple[DeclaredLength, Patch | Non
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if frame.find(b"VBRI") >= 0 or (tag >= 0 and frame[tag + 7 : tag + 8] and frame[tag + 7] & 1):
         return DeclaredLength(), None
-    first, mono = version == 3, frame[3] >> 6 == 3
+    mpeg1, mono = version == 3, frame[3] >> 6 == 3
     hertz = RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
-    length = (144_000 if first else 72_000) * BITRATES[not first][-1] // hertz
-    silent = (17 if mono else 32) if first else (9 if mono else 17)
+    length = (144_000 if mpeg1 else 72_000) * BITRATES[not mpeg1][-1] // hertz
+    silent = (17 if mono else 32) if mpeg1 else (9 if mono else 17)  # bytes of side information
     header = bytes([0xFF, frame[1] | 1, 14 << 4 | rate << 2, frame[3]])
     info = header + bytes(silent) + b"Xing" + struct.pack(">II", 1, size // MIN_FRAME_BYTES + 1)
     return DeclaredLength(guessed=True), Patch(at, 0, info.ljust(length, b"\0"))

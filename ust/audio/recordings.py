@@ -28,7 +28,7 @@ SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # Hz; other values are damaged headers
 MAX_CHANNELS = 64
 MAX_IN_MEMORY = 2**24  # bytes; smaller files are read into memory at once
 BLOCK_SAMPLES = 2**21  # samples, over all channels, decoded at a time
-MAX_FRAMES = 2**48  # a larger length is not meant literally
+MAX_FRAMES = 2**48  # a larger declared length means that the length is unknown
 MPEG_SLACK = 0.1  # seconds; tolerance of an MP3's declared length, because encoders count frames differently
 FLAC_BITS = 24
 MAX_FLAC_RATE = 655_350  # Hz; the highest rate of FLAC
@@ -58,7 +58,7 @@ class AudioFile:
         self._file = self._open()
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         low, high = SAMPLE_RATE_RANGE
-        problem = None
+        problem = ""
         if not low <= self.sample_rate <= high:
             problem = f"a sample rate of {self.sample_rate} Hz, should be {low} to {high}"
         elif not 1 <= self.channels <= MAX_CHANNELS:
@@ -67,7 +67,7 @@ class AudioFile:
             self.close()
             raise BadAudio(f"{name}: its header says {problem}; if that is wrong, the file is damaged")
         # On damaged data these decoders fill a part of the buffer without returning its length.
-        self._decoded = self._file.format in ("FLAC", "OGG", "MP3")
+        self._compressed = self._file.format in ("FLAC", "OGG", "MP3")
 
     def _open(self) -> sf.SoundFile:
         """Open the decoder at the beginning of the file."""
@@ -84,7 +84,7 @@ class AudioFile:
 
     @property
     def warning(self) -> str | None:
-        """After the end of an incomplete file, a message with the read and the declared length; else None."""
+        """A message with the read and the declared length, after the end of an incomplete file; else None."""
         declared, rate = self.frames, self.sample_rate
         if not self._ended:
             return None
@@ -137,7 +137,7 @@ class AudioFile:
             self._ended = True
             return np.zeros(0, np.float32)
         shape = (expected, self.channels)
-        out = np.full(shape, np.nan, np.float32) if self._decoded else np.empty(shape, np.float32)
+        out = np.full(shape, np.nan, np.float32) if self._compressed else np.empty(shape, np.float32)
         try:
             count = len(self._file.read(expected, out=out))
             self._ended = count == 0
@@ -145,7 +145,7 @@ class AudioFile:
             missing = np.isnan(out[:, -1])
             count = int(missing.argmax()) if missing.any() else expected
             self._ended = True
-            if not self._decoded or self.position + count == 0:
+            if not self._compressed or self.position + count == 0:
                 raise
         if self._view.error is not None:
             raise self._view.error
@@ -154,19 +154,19 @@ class AudioFile:
         return out[:count, 0] if self.channels == 1 else out[:count].mean(axis=1)
 
     def skip(self, frames: int) -> None:
-        """Skip `frames` frames, or all that are left."""
-        place = self.position + frames
+        """Skip `frames` frames, at most to the end of the file."""
         if frames <= 0:
             return
+        target = self.position + frames
         with explain_read_errors(self.name):
             try:
-                self._file.seek(min(place, max(0, self._file.frames - 1)))
+                self._file.seek(min(target, max(0, self._file.frames - 1)))
                 self.position = self._file.tell()
             except sf.LibsndfileError:  # a damaged file cannot seek: decode it from the beginning
                 self._file.close()
                 self._file, self.position = self._open(), 0
-        while self.position < place and not self._ended:
-            self.read(min(place - self.position, BLOCK_SAMPLES))
+        while self.position < target and not self._ended:
+            self.read(min(target - self.position, BLOCK_SAMPLES))
 
     def close(self) -> None:
         """Close the decoder; the underlying file object stays open."""
@@ -211,7 +211,7 @@ def open_recording(source: Path | BinaryIO, name: str | None = None) -> Iterator
 
 @contextmanager
 def explain_read_errors(name: str) -> Iterator[None]:
-    """Turn any error of reading a file into `BadAudio`, with the file's name in the message."""
+    """Turn any error while reading a file into `BadAudio`, with the file's name in the message."""
     try:
         yield
     except BadAudio:
@@ -235,27 +235,13 @@ def _single_line(reason: object) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """The first ten seconds of a file, as decoded.
+    """The first ten seconds of a file, as decoded."""
 
-    Attributes
-    ----------
-    samples : numpy.ndarray [shape=(frames,), float32]
-        Mono; full scale is ±1.
-    sample_rate : int
-        Hz.
-    channels : int
-        Number of channels of the file.
-    longer : bool
-        Whether the file is longer than ten seconds.
-    warning : str or None
-        See `AudioFile.warning`.
-    """
-
-    samples: np.ndarray
-    sample_rate: int
-    channels: int
-    longer: bool
-    warning: str | None
+    samples: np.ndarray  # (frames,): mono; full scale is ±1
+    sample_rate: int  # Hz
+    channels: int  # number of channels of the file
+    longer: bool  # whether the file is longer than ten seconds
+    warning: str | None  # see `AudioFile.warning`
 
     @property
     def conversions(self) -> list[str]:
@@ -323,29 +309,19 @@ def fit_length(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: str, subtype: str) -> None:
-    """Write mono samples, floats in [-1, 1] or integers, in a format of soundfile."""
+    """Write mono samples, floats in [-1, 1] or integers, in a format of soundfile, to an existing folder."""
     buffer = io.BytesIO()  # libsndfile does not report why it cannot write to a file
     sf.write(buffer, samples, sample_rate, format=format, subtype=subtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getbuffer())
 
 
 @dataclass(frozen=True)
 class FlacSamples:
-    """Mono samples quantised to 24 bits, for a FLAC file.
+    """Mono samples quantised to 24 bits, for a FLAC file."""
 
-    Attributes
-    ----------
-    values : numpy.ndarray [shape=(n,), int32]
-        In units of 2⁻²³ of full scale.
-    sample_rate : int
-        Hz.
-    gain_db : float
-        Gain applied to the samples so that no peak is clipped: 0, or negative if peaks exceed full scale.
-    """
-
-    values: np.ndarray
-    sample_rate: int
+    values: np.ndarray  # (n,): in units of 2⁻²³ of full scale
+    sample_rate: int  # Hz
+    # Gain applied to the samples so that no peak is clipped: 0, or negative if peaks exceed full scale
     gain_db: float
 
     @classmethod
@@ -361,8 +337,8 @@ class FlacSamples:
 
     def write(self, path: Path) -> None:
         """Write the FLAC file."""
-        whole = self.values << (32 - FLAC_BITS)
-        write_sound(path, whole, self.sample_rate, format="FLAC", subtype=f"PCM_{FLAC_BITS}")
+        values = self.values << (32 - FLAC_BITS)  # soundfile takes the upper bits of an int32
+        write_sound(path, values, self.sample_rate, format="FLAC", subtype=f"PCM_{FLAC_BITS}")
 
 
 def flac_rate(sample_rate: int) -> int:
@@ -422,23 +398,22 @@ def read_windows(
     with open_recording(source, name) as file:
         rate = file.sample_rate
         length, step = round(window * rate), max(1, round(hop * rate))
-        place = round(start * rate)
-        last = None if duration is None else place + round(duration * rate)
-        file.skip(place)
+        first = position = round(start * rate)
+        end = math.inf if duration is None else first + round(duration * rate)
+        file.skip(first)
         buffer = np.zeros(0, np.float32)
         while True:
             # Read one sample more than a window, to know whether this is the last window.
-            until = place + length + 1 if last is None else min(place + length + 1, last)
-            more = file.read(until - place - len(buffer))
-            buffer = np.concatenate([buffer, more]) if len(buffer) else more
+            samples = file.read(min(position + length + 1, end) - position - len(buffer))
+            buffer = np.concatenate([buffer, samples]) if len(buffer) else samples
             if len(buffer) == 0:
-                if place == round(start * rate):
+                if position == first:
                     raise BadAudio(f"{file.name}: has no second {start:g}, lasts {file.position / rate:g} s")
                 break
-            yield place / rate, (place + min(length, len(buffer))) / rate, buffer[:length], rate
+            yield position / rate, (position + min(length, len(buffer))) / rate, buffer[:length], rate
             if len(buffer) <= length:
                 break
             file.skip(step - len(buffer))
-            buffer, place = buffer[step:], place + step
+            buffer, position = buffer[step:], position + step
         if file.warning:
             warn(file.warning)

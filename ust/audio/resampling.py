@@ -68,7 +68,7 @@ def polyphase_weights(up: int, down: int) -> tuple[np.ndarray, int]:
 
     window, precision, _ = get_filter(FILTER)
     ratio = up / down
-    # resampy scales the filter to the lower rate and steps through its table by whole numbers.
+    # Like resampy: scale the filter to the lower rate and step through its table by whole numbers.
     table = np.append(window * ratio, 0.0)
     step = int(ratio * precision)
     taps = -(-len(window) // step)

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import soundfile as sf
@@ -24,11 +25,7 @@ EXTRA_SUFFIXES = {
     "NIST": (".sph",),
     "IRCAM": (".sf",),
 }
-EXCLUDED_FORMATS = (
-    "RAW",
-    "MAT4",
-    "MAT5",
-)  # raw files lack a sample rate; MATLAB files rarely hold sound
+EXCLUDED_FORMATS = ("RAW", "MAT4", "MAT5")  # raw files lack a sample rate; MATLAB files rarely hold sound
 HEADERLESS = (".raw", ".pcm")
 # Suffixes of sound files that libsndfile cannot read.
 UNREADABLE_SUFFIXES = (*HEADERLESS, ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".3ga",
@@ -48,8 +45,8 @@ def readable_suffixes() -> frozenset[str]:
 @cache
 def _audio_suffixes() -> frozenset[str]:
     """Return the suffixes of all sound files, whether libsndfile reads them or not."""
-    known = (suffix for own in EXTRA_SUFFIXES.values() for suffix in own)
-    return readable_suffixes() | {*known, *UNREADABLE_SUFFIXES, ".mp3", ".ogg", ".flac"}
+    extra = chain.from_iterable(EXTRA_SUFFIXES.values())
+    return readable_suffixes() | {*extra, *UNREADABLE_SUFFIXES, ".mp3", ".ogg", ".flac"}
 
 
 def is_audio(name: str) -> bool:
@@ -91,9 +88,9 @@ def _walk(folder: Path, parents: tuple[str, ...]) -> Iterable[Path]:
             continue
         path = folder / entry.name
         if entry.is_dir():
-            place = os.path.realpath(path)
-            if place not in parents:  # skip a link to a parent folder
-                yield from _walk(path, (*parents, place))
+            real = os.path.realpath(path)
+            if real not in parents:  # skip a link to a parent folder
+                yield from _walk(path, (*parents, real))
         elif is_audio(entry.name) and entry.is_file():
             yield path
 

@@ -44,7 +44,7 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "c
     from tqdm import tqdm
 
     live = sys.stderr.isatty() and not os.environ.get("CI")
-    logged = {"delay": 10, "mininterval": 15, "maxinterval": 60, "ascii": True, "ncols": 80}
+    lines = {"delay": 10, "mininterval": 15, "maxinterval": 60, "ascii": True, "ncols": 80}
     return tqdm(
         items,
         total=total,
@@ -52,7 +52,7 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "c
         unit=unit,
         file=sys.stderr if live else _LineStream(),
         disable=total == 0 or not log.isEnabledFor(logging.INFO),
-        **({"dynamic_ncols": True} if live else logged),
+        **({"dynamic_ncols": True} if live else lines),
     )
 
 
@@ -92,28 +92,21 @@ def parse_args(
 
 def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replaces: Sequence[str]) -> None:
     """Refuse outputs that are also inputs, contain inputs, or are named twice."""
-    paths_of = {
-        name: [
-            value for value in (values if isinstance(values, list) else [values]) if isinstance(value, Path)
-        ]
+    paths = [
+        (name, path)
         for name, values in vars(args).items()
-    }
-    here = Path.cwd()
-    for name in (*writes, *replaces):
-        for out in paths_of[name]:
-            place = out.resolve()
-            if place == here or place in here.parents:
-                continue  # `atomic_folder` refuses the working folder and its parents with a better message
-            for other, paths in paths_of.items():
-                for path in paths if other != name else ():
-                    if path.resolve() == place:
-                        raise UserError(
-                            f"{out}: is given as {name} and as {other}, should be two different paths"
-                        )
-                    if name in replaces and other not in writes and place in path.resolve().parents:
-                        raise UserError(
-                            f"{out}: {name} would be replaced, but {other} lies in it; name another"
-                        )
+        for path in (values if isinstance(values, list) else [values])
+        if isinstance(path, Path)
+    ]
+    for name, out in paths:
+        place = out.resolve()
+        if name not in (*writes, *replaces) or Path.cwd().is_relative_to(place):
+            continue  # `atomic_folder` refuses the working folder and its parents with a better message
+        for other, path in paths:
+            if other != name and path.resolve() == place:
+                raise UserError(f"{out}: is given as {name} and as {other}, should be two different paths")
+            if name in replaces and other not in (name, *writes) and place in path.resolve().parents:
+                raise UserError(f"{out}: {name} would be replaced, but {other} lies in it; name another")
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -129,8 +122,9 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 def log_done(message: str, *values: object) -> None:
     """Log the last line of a command: its outputs, their number, and the elapsed time."""
     seconds = time.monotonic() - _started
-    minutes, rest = divmod(round(seconds), 60)
-    log.info(message + ", %s", *values, f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
+    minutes, remainder = divmod(round(seconds), 60)
+    elapsed = f"{minutes} min {remainder} s" if minutes else f"{seconds:.1f} s"
+    log.info(message + ", %s", *values, elapsed)
 
 
 def escape_output() -> None:
@@ -144,21 +138,21 @@ def escape_output() -> None:
 def _escape(error: UnicodeError) -> tuple[str, int]:
     r"""Replace characters a terminal lacks: bars by #, ellipses by dots, letters by escapes such as \xdf."""
     text = error.object[error.start : error.end]
-    plain = {"…": "...", "✓": "*", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
-    pieces = [plain.get(each) or printable(each) for each in text]
-    return "".join(pieces).encode("ascii", "backslashreplace").decode(), error.end
+    replacements = {"…": "...", "✓": "*", **dict.fromkeys("▏▎▍▌▋▊▉█▁▂▃▄▅▆▇", "#")}
+    escaped = "".join(replacements.get(character) or printable(character) for character in text)
+    return escaped.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def missing_package(module: str) -> str:
     """Return how to install the package of a module: the extra that has it, or the project's environment."""
     name = module.split(".")[0]
-    found = f"{sys.executable} does not have the package {name}"
+    problem = f"{sys.executable} does not have the package {name}"
     extra = EXTRAS.get(name)
     if extra:
-        return f'{found}; install it by pip install "urban-sound-tagging[{extra}]"'
+        return f'{problem}; install it by pip install "urban-sound-tagging[{extra}]"'
     return (
-        f"{found}. Activate the project's environment (make .venv && source .venv/bin/activate), or install "
-        "the package by pip install urban-sound-tagging, then run the command again."
+        f"{problem}. Activate the project's environment (make .venv && source .venv/bin/activate), or "
+        "install the package by pip install urban-sound-tagging, then run the command again."
     )
 
 
@@ -166,9 +160,9 @@ def run_command(main: Callable[[], None]) -> None:
     """Run the main function of a command; report errors the user can fix as one message and exit code 1."""
     escape_output()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("numba", "h5py", "absl", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # joblib warns about workers that stop after an error, which is reported anyway, or that it replaces.
+    for name in ("numba", "h5py", "absl", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # joblib warns about workers that stop after an error, although the error itself is reported.
     warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     try:

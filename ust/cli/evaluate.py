@@ -11,41 +11,26 @@ if TYPE_CHECKING:
     from ust.annotations.annotations import CoarseMode
     from ust.annotations.taxonomy import Taxonomy
 
-ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters")
+MODEL_KEYS = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters",
+         "spatiotemporal_context")  # fmt: skip
 
 
 def parse_arguments(prog: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
-    parser.add_argument(
-        "annotations",
-        type=Path,
-        help="CSV with ground truth (annotator_id 0): annotations.csv, or one without fine columns or split",
-    )
-    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="JSON file to write the headline metrics to")
-    parser.add_argument(
-        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
-    )
-    parser.add_argument(
-        "--details", type=Path, help="JSON file to write all metrics to: intervals, labels, provenance"
-    )
-    parser.add_argument("--curves", type=Path, help="folder to write the tables of the plots to")
-    parser.add_argument(
-        "--train-predictions", type=Path, help="CSV of predictions for train, to choose thresholds"
-    )
-    parser.add_argument("--labels", type=Path, help="CSV with the labels of the train clips")
-    parser.add_argument(
-        "--dataset", type=Path, help="dataset.json of the stage download, to record the data source"
-    )
-    parser.add_argument("--model", type=Path, help="model folder, to record the model's provenance")
-    parser.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
-        help="file with the section evaluate; defaults apply without it",
-    )
+    add = parser.add_argument
+    add("predictions", type=Path, help="CSV in the official submission layout")
+    add("annotations", type=Path, help="CSV with ground truth; may lack the fine columns and the split")
+    add("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    add("out", type=Path, help="JSON file to write the headline metrics to")
+    add("--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params")
+    add("--details", type=Path, help="JSON file to write all metrics to: intervals, labels, provenance")
+    add("--curves", type=Path, help="folder to write the tables of the plots to")
+    add("--train-predictions", type=Path, help="CSV of predictions for train, to choose thresholds")
+    add("--labels", type=Path, help="CSV with the labels of the train clips")
+    add("--dataset", type=Path, help="dataset.json of the stage download, to record the data source")
+    add("--model", type=Path, help="model folder, to record the model's provenance")
+    add("--params", type=Path, default=Path("params.yaml"), help="file with the section evaluate, if any")
     args = parse_args(parser, writes=["out", "details"], argv=argv)
     if (args.train_predictions is None) != (args.labels is None):
         parser.error("--train-predictions and --labels go together")
@@ -70,18 +55,20 @@ def provenance(
     """Return the provenance of the metrics: split, counts, data source and model."""
     from ust.util.documents import read_json
 
-    facts: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
+    content: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
     if args.dataset:
         dataset = read_json(args.dataset, made_by="download")
-        facts["data_source"] = dataset["source"]
+        content["data_source"] = dataset["source"]
         if dataset.get("release"):
-            facts["data_release"] = dataset["release"]
+            content["data_release"] = dataset["release"]
     if args.model:
         metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
-        facts |= {key: metadata[key] for key in ABOUT if key in metadata}
+        content |= {key: metadata[key] for key in MODEL_KEYS if key in metadata}
         for name, attributes in metadata.get("features", {}).items():
-            facts |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
-    return facts
+            content |= {
+                f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes
+            }
+    return content
 
 
 def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = None) -> None:
@@ -94,7 +81,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     from ust.evaluation.curves import calibration_errors, curves
     from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
     from ust.util.documents import read_json, write_json
-    from ust.util.files import atomic_write
+    from ust.util.tables import write_csv
 
     settings = read_evaluate(args.params)
     split = args.split or settings.split
@@ -104,36 +91,32 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
-    about = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    rests_on = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
     model = read_json(args.model / "model.json", made_by="train") if args.model else {}
     thresholds = model.get("about", {}).get("thresholds")
     if args.details and thresholds is None and args.labels:
         thresholds = train_thresholds(args.train_predictions, args.labels, taxonomy)
     metrics = detailed_metrics(evaluation, intervals, thresholds)
     if args.details:
-        every = metrics | calibration_errors(evaluation, model) | {"rests_on": about}
-        write_json(args.details, every)
+        errors = calibration_errors(evaluation, model)
+        write_json(args.details, metrics | errors | {"rests_on": rests_on})
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
-        with atomic_write(args.curves / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+        write_csv(args.curves / f"{name}.csv", table, float_format="%.6f")
     write_json(args.out, headline_metrics(evaluation))
 
-    for key, value in about.items():
+    for key, value in rests_on.items():
         if key.endswith("_weights") and value == "random":
             name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
             log.warning(
-                "warning: the %s weights are random, not AudioSet's: these figures say nothing of %s",
-                name,
-                name,
+                "warning: the %s weights are random, not AudioSet's; the figures do not measure %s",
+                *(name, name),
             )
     for level in taxonomy.levels:
         if level not in evaluation.taxonomy.levels:
             log.info("the %s level is not scored: %s has no %s columns", level, args.annotations, level)
         elif level not in evaluation.levels:
-            log.info(
-                "the %s level is not scored: %s has no %s probability above 0",
-                *(level, args.predictions, level),
-            )
+            path = args.predictions
+            log.info("the %s level is not scored: %s has no %s probability above 0", level, path, level)
     for level in evaluation.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
         log.info(
@@ -142,5 +125,5 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
             *(level, metrics[level]["micro_auprc"], low, high, metrics[level]["micro_f1"]),
             *(metrics[level]["macro_auprc"], metrics["constant"][level]["micro_auprc"]),
         )
-    left = f" ({len(others)} more have not been verified)" if others else ""
-    log_done("%s: %d %s clips%s", args.out, len(truth), split, left)
+    unverified = f" ({len(others)} more have not been verified)" if others else ""
+    log_done("%s: %d %s clips%s", args.out, len(truth), split, unverified)

@@ -18,19 +18,14 @@ MODEL, CARD = "model.onnx", "MODEL_CARD.md"
 def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = None) -> None:
     """Write a folder with model.onnx and MODEL_CARD.md, or with a packed system."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; the system is --system")
+    add = parser.add_argument
+    add("out", metavar="OUT", type=Path, help="folder to write; the system is --system")
     add_system_options(parser)
-    parser.add_argument("--format", choices=("onnx", "folder"), default="onnx")
-    parser.add_argument(
-        "--audio", type=Path, help="folder of clips for the check, default: validate's, or the project's own"
-    )
-    parser.add_argument("--clips", type=int, default=16, help="largest number of clips to check, default 16")
-    parser.add_argument(
-        "--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json"
-    )
-    parser.add_argument(
-        "--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file that download wrote"
-    )
+    add("--format", choices=("onnx", "folder"), default="onnx")
+    add("--audio", type=Path, help="folder of clips for the check, default: validate's, or the project's")
+    add("--clips", type=int, default=16, help="largest number of clips to check, default 16")
+    add("--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json")
+    add("--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file of the stage download")
     args = parse_args(parser, replaces=["out"], argv=argv)
     if args.format == "folder":
         _pack(args)
@@ -39,13 +34,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
     from ust.audio.recordings import SAMPLE_RATE, load_audio
     from ust.custom.project import DETAILS, METRICS
     from ust.datasets.collection import AUDIO, Collection
-    from ust.tagging.export import (
-        OPSET,
-        compare_with_pytorch,
-        export_onnx,
-        model_card,
-        own_model_card,
-    )
+    from ust.tagging.export import OPSET, compare_with_pytorch, custom_model_card, export_onnx, model_card
     from ust.tagging.front_ends import SAMPLES
     from ust.tagging.tagger import Tagger
     from ust.util.accelerate import accelerate
@@ -80,7 +69,7 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         }  # fmt: skip
         if project:
             lengths = Collection(project).clips()[["start", "end"]].astype(float)
-            card = own_model_card(
+            card = custom_model_card(
                 metrics=read_json(project / METRICS, made_by="ust train"),
                 details=read_json(project / DETAILS, made_by="ust train"),
                 names=tagger.taxonomy.names, seconds=(lengths["end"] - lengths["start"]).median(), **content,
@@ -103,13 +92,13 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
 
 def _find_project(args: argparse.Namespace) -> Path | None:
-    """Return the project of ust init whose own tagger is exported, None for other systems."""
+    """Return the project of ust init if its trained tagger is exported, None for other systems."""
     from ust.custom.project import DETAILS
     from ust.tagging.locate import is_project
 
-    named = Path(args.system) if args.system else args.params.parent
-    found = next((folder for folder in (named, named.parent) if is_project(folder)), None)
-    return found if found and (found / DETAILS).is_file() else None
+    path = Path(args.system) if args.system else args.params.parent
+    project = next((folder for folder in (path, path.parent) if is_project(folder)), None)
+    return project if project and (project / DETAILS).is_file() else None
 
 
 def _pack(args: argparse.Namespace) -> None:

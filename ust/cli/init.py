@@ -1,8 +1,10 @@
 """Create a project for a tagger of your own classes: the taxonomy and the training settings."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from ust.cli.console import log, log_done, parse_args
 
@@ -14,31 +16,23 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         epilog='ust init my-city --classes "tram, church bell, market: voices, market: cart"',
     )
-    parser.add_argument("folder", type=Path, help="folder to create")
+    add = parser.add_argument
+    add("folder", type=Path, help="folder to create")
     classes = parser.add_mutually_exclusive_group(required=True)
     classes.add_argument(
         "--classes",
         help='class names, with commas; "market: cart" is the fine class cart of the coarse class market',
     )
     classes.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="FOLDER",
+        "--from", dest="source", type=Path, metavar="FOLDER",
         help="take the classes from a folder with a subfolder of recordings for each class",
-    )
+    )  # fmt: skip
     classes.add_argument(
         "--taxonomy", type=Path, help="taxonomy file in the layout of dcase-ust-taxonomy.yaml"
     )
-    parser.add_argument(
-        "--weights", default="mn04_as", help="weights of the pretrained MobileNet, default mn04_as"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="file with these weights, instead of downloading them"
-    )
+    add("--weights", default="mn04_as", help="weights of the pretrained MobileNet, default mn04_as")
+    add("--checkpoint", type=Path, help="file with these weights, instead of downloading them")
     args = parse_args(parser, argv=argv)
-
-    import os
 
     from ust.annotations.taxonomy import read_taxonomy
     from ust.audio.suffixes import conversion_hint, list_recordings
@@ -54,28 +48,23 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         read_taxonomy(args.taxonomy)
         taxonomy = read_yaml(args.taxonomy)
     else:
-        named = list_classes(args.source) if args.source else args.classes.split(",")
-        taxonomy = taxonomy_from_classes(text for text in named if text.strip())
-    allowed = EfficientAT.model_fields["weights"].annotation.__args__
-    if args.weights not in allowed:
-        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(allowed)}")
+        classes = list_classes(args.source) if args.source else args.classes.split(",")
+        taxonomy = taxonomy_from_classes(name for name in classes if name.strip())
+    weights = get_args(EfficientAT.model_fields["weights"].annotation)
+    if args.weights not in weights:
+        raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(weights)}")
     if args.checkpoint and not args.checkpoint.is_file():
         raise UserError(f"{args.checkpoint}: no such file")
-    place = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
-    collection, classes = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=place)
-    unreadable = [
-        (path, conversion_hint(str(path))) for path in (list_recordings(args.source) if args.source else ())
-    ]
-    if lines := [f"{printable(path)}: {reason}" for path, reason in unreadable if reason]:
-        log.warning("%d recordings cannot be read:\n%s", len(lines), bullet_list(lines))
-    lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in classes.items()]
+    checkpoint = args.checkpoint and Path(os.path.relpath(args.checkpoint, args.folder)).as_posix()
+    collection, matches = create_project(args.folder, taxonomy, weights=args.weights, checkpoint=checkpoint)
+    recordings = list_recordings(args.source) if args.source else ()
+    hints = [(path, conversion_hint(str(path))) for path in recordings]
+    if unreadable := [f"{printable(path)}: {hint}" for path, hint in hints if hint]:
+        log.warning("%d recordings cannot be read:\n%s", len(unreadable), bullet_list(unreadable))
+    lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in matches.items()]
     log.info(
         "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
         args.folder / PARAMS, bullet_list(lines),
     )  # fmt: skip
-    log_done(
-        "%s: %d classes; add clips by ust import %s SOURCE",
-        args.folder,
-        len(collection.taxonomy.labels),
-        args.folder,
-    )
+    folder, count = args.folder, len(collection.taxonomy.labels)
+    log_done("%s: %d classes; add clips by ust import %s SOURCE", folder, count, folder)

@@ -3,12 +3,12 @@
 python -m ust.cli.parameter_reference > docs/parameters.md
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 INTRODUCTION = """# Parameters
 
@@ -23,6 +23,7 @@ def parameter_reference() -> str:
     from ust.annotations.rules.registry import RULES
     from ust.cli.parameters import SECTIONS
     from ust.features.registry import FEATURES, NETWORKS
+    from ust.models.context import ContextConfig
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import TRAINERS
 
@@ -40,6 +41,7 @@ def parameter_reference() -> str:
         "Kinds of features": {name: feature.settings for name, feature in FEATURES.items()},
         "Label rules": {name: rule.settings for name, rule in RULES.items()},
         "Architectures": {name: network.Config for name, network in ARCHITECTURES.items()},
+        "Time and place": {"context": ContextConfig},
         "Trainers": {name: trainer.settings for name, trainer in TRAINERS.items()},
     }
     for title, kinds in groups.items():
@@ -58,32 +60,24 @@ def _chapter(name: str, kind: type[BaseModel]) -> list[str]:
     return [f"### `{name}`\n", "\n".join(table) + "\n"]
 
 
-def _rows(kind: type[BaseModel], prefix: str) -> Iterator[str]:
+def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
     """Yield a table row for each parameter, those of nested sections included."""
-    for key, field in kind.model_fields.items():
+    for key, field in section.model_fields.items():
         name = prefix + (field.alias or key)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _rows(field.annotation, f"{name}.")
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
-        shown = "" if field.is_required() else f"`{_yaml(default)}`"
+        # As in params.yaml: null, true and false as in JSON, text without quotes.
+        text = json.dumps(default) if default is None or isinstance(default, bool) else str(default)
+        shown = "" if field.is_required() else f"`{text}`"
+        kind = _describe_type(field.annotation, field.metadata).replace("|", "\\|")
         meaning = " ".join((field.description or "").replace("``", "`").split())
-        yield f"| `{name}` | {_describe(field)} | {shown} | {meaning} |"
-
-
-def _yaml(value: Any) -> str:
-    """Return a default as params.yaml would have it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
-
-
-def _describe(field: FieldInfo) -> str:
-    """Return the type and the range of a parameter in words."""
-    return _describe_type(field.annotation, field.metadata).replace("|", "\\|")
+        yield f"| `{name}` | {kind} | {shown} | {meaning} |"
 
 
 def _describe_type(annotation: Any, metadata: Any = ()) -> str:
+    """Return the type and the range of a parameter in words."""
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         return _describe_type(inner, [*metadata, *more])

@@ -1,11 +1,11 @@
-"""All of params.yaml, checked at once: a mistake in the last stage's section stops the first stage."""
+"""Check all of params.yaml at once, so that a mistake in the last stage's section stops the first stage."""
 
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from ust.annotations.rules.config import LabelQuality, check_label_quality, check_rules
+from ust.annotations.rules.registry import LabelQuality, check_label_quality, check_rules
 from ust.audio.augmentation import Augment
 from ust.datasets.registry import Data
 from ust.evaluation.config import Evaluate
@@ -47,14 +47,14 @@ SECTIONS: dict[str, Any] = {
 
 
 def check_params(path: Path) -> dict[str, Any]:
-    """Check a parameter file and give its content."""
+    """Check a parameter file and return its content."""
     content = read_yaml(path)
     check_params_content(path, content)
     return content
 
 
 def check_params_content(path: Path, content: dict[str, Any]) -> None:
-    """Check what is in a parameter file, or is to be, as `check_params` does."""
+    """Check the content of a parameter file, which need not exist yet; `path` names it in messages."""
     fields = {name: (kind, ...) for name, kind in SECTIONS.items()}
     fields["leaderboard"] = (Leaderboard | None, None)  # in presets/leaderboard.yaml only
     # A network that computes no embedding needs no section.
@@ -95,9 +95,7 @@ def _features(params: Any) -> tuple[dict[str, FeatureRow | None], list[str]]:
 
 
 def _labels(params: Any) -> list[str]:
-    problems = check_rules("labels", params.labels) + check_rules(
-        "relabel", params.relabel, has_listener=True
-    )
+    problems = check_rules("labels", params.labels) + check_rules("relabel", params.relabel)
     problems += check_label_quality(params.label_quality)
     problems += [
         f"relabel.{name}: there is a row of labels of that name; give it another"
@@ -123,7 +121,7 @@ def _systems(
     """Return the problems of systems, and the names of those that save out-of-fold predictions."""
     problems: list[str] = []
     with_folds: set[str] = set()
-    unfit: dict[str, list[str]] = {}
+    systems_of_problem: dict[str, list[str]] = {}  # many systems may share a wrong feature
     names: set[str] = set()
     for table in TABLES:
         for name, row in getattr(params, table).items():
@@ -136,13 +134,14 @@ def _systems(
             if system is not None:
                 problems += _check_names(params, features, where, system)
                 with_folds |= {name} if system.training.has_folds else set()
-                unfit.setdefault(_check_shapes(params, features, system), []).append(name)
-    unfit.pop("", None)
-    problems += [f"{problem} (of {shorten(names)})" for problem, names in unfit.items()]
+                if problem := _check_shapes(params, features, system):
+                    systems_of_problem.setdefault(problem, []).append(name)
+    problems += [f"{problem} (of {shorten(names)})" for problem, names in systems_of_problem.items()]
     return problems, with_folds
 
 
 def _ensembles(params: Any, with_folds: set[str]) -> list[str]:
+    """Return the problems of ensembles, whose members need out-of-fold predictions."""
     problems = []
     known = {name for table in TABLES for name in getattr(params, table)}
     for name, row in params.ensembles.items():
@@ -180,14 +179,14 @@ def _check_names(
     return []
 
 
-def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: System) -> str:
-    """Return why a system cannot take its features; "" if it can, or if a feature itself is wrong."""
+def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: System) -> str | None:
+    """Return why a system cannot take its features; None if it can, or if a feature itself is wrong."""
     shapes = {}
     for name, feature in system.inputs.items():
         row = features.get(feature)
         network = row and row.feature.network
         if row is None or (network and getattr(params, network) is None):
-            return ""
+            return None
         if row.feature.is_embedding != (name in EMBEDDING_INPUTS):
             kinds = ("an embedding", "a spectrogram")
             is_one, wanted = kinds if row.feature.is_embedding else kinds[::-1]
@@ -199,10 +198,11 @@ def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: S
         system.check_shapes(shapes)
     except ValueError as error:
         return str(error)
-    return ""
+    return None
 
 
 def _checkpoints(params: Any) -> list[str]:
+    """Return the problems of checkpoints and of the submission."""
     systems = {name for table in (*TABLES, "ensembles") for name in getattr(params, table)}
     problems = [
         f"checkpoints.{name}.model: is {row.model!r}, should begin with a row of systems, hierarchies, "
@@ -217,6 +217,7 @@ def _checkpoints(params: Any) -> list[str]:
 
 
 def _leaderboard(params: Any) -> list[str]:
+    """Return the problems of the leaderboard, which only presets/leaderboard.yaml has."""
     if params.leaderboard is None:
         return []
     systems, rows = params.leaderboard.systems, ", ".join(params.checkpoints)

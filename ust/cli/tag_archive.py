@@ -10,10 +10,11 @@ tags without reading audio. OUT is a local folder or an address that fsspec open
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, parse_shard, progress
-from ust.cli.tag import add_system_options, add_threshold_option, resolve_system
+from ust.cli.tag import add_system_options, add_threshold_option, add_window_options, resolve_system
 from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import printable
 
@@ -29,17 +30,17 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument("source", metavar="SOURCE", help="recordings to tag, or an archive with embeddings")
     parser.add_argument("out", metavar="OUT", help="archive to create or to continue")
     add_system_options(parser)
-    parser.add_argument(
-        "--window", type=float, default=10.0, help="duration of a window in seconds, at most 10, default 10"
-    )
-    parser.add_argument(
-        "--hop", type=float, default=10.0, help="seconds between the starts of windows, default 10"
-    )
+    add_window_options(parser, hop=10.0)
     add_threshold_option(parser, "of an event")
     parser.add_argument(
         "--embeddings",
         action="store_true",
         help="also write the features, so that other systems can be run later",
+    )
+    parser.add_argument(
+        "--sensors",
+        type=Path,
+        help="CSV file with sensor, latitude, longitude and, optionally, borough, for systems that take them",
     )
     parser.add_argument(
         "--shard", metavar="I/N", help="process only every N-th shard, starting with the I-th, for job arrays"
@@ -70,13 +71,13 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     if source:
         archive.copy_recordings(source)
     else:
-        new, gone = archive.add_recordings(recordings, (existing or description)["shard_clips"])
+        new, missing = archive.add_recordings(recordings, (existing or description)["shard_clips"])
         if existing and new:
             log.info("%s: %d new recordings", args.source, new)
-        if gone:
+        if missing:
             log.warning(
                 "%s: %d recordings of this archive no longer exist, such as %s; their tags are kept",
-                args.source, len(gone), gone[0],
+                args.source, len(missing), missing[0],
             )  # fmt: skip
     selected = list(range(archive.shard_count()))[first - 1 :: step]
     finished = archive.finished_shards()
@@ -122,8 +123,8 @@ def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any])
 def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], Any]":
     """Return the job, the description of the archive, and the section compute."""
     from ust.archive.filesystems import absolute
-    from ust.archive.folder import Archive
     from ust.archive.shard import ShardJob, column_names
+    from ust.features.context import audio_inputs, read_places
     from ust.tagging.pretrained import model_id
     from ust.tagging.tagger import Tagger, check_window
 
@@ -136,9 +137,13 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     if tagger.warning:
         log.warning("warning: %s: %s", name, tagger.warning)
     check_window(args.window, args.hop)
+    places = read_places(args.sensors) if args.sensors else {}
+    if places and not tagger.takes_context:
+        log.warning("warning: %s was trained without time and place and ignores them", name)
     metadata = tagger.system.metadata
     inputs = {
-        key: {"feature": name, **metadata["features"][name]} for key, name in metadata["inputs"].items()
+        key: {"feature": name, **metadata["features"][name]}
+        for key, name in audio_inputs(metadata["inputs"]).items()
     }
     columns = list(column_names(tagger.taxonomy))
     thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)
@@ -154,13 +159,15 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         "labels": columns,
         "warning": tagger.warning,
     }
+    if tagger.takes_context:
+        description["sensor_table"] = {sensor: list(place) for sensor, place in places.items()}
     source = _read_source_archive(args, inputs)
     if source is not None:
         description |= {key: source[key] for key in ("window", "hop")}
         if args.embeddings:
             raise UserError("--embeddings needs audio, but SOURCE is an archive")
     job = ShardJob(
-        archive=Archive(args.out).absolute_address,
+        archive=absolute(args.out),
         model=str(folder.resolve()),
         model_id=description["model"],
         inference_options=inference_options,
@@ -168,7 +175,8 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         hop=description["hop"],
         threshold=args.threshold,
         embeddings=args.embeddings,
-        source_archive=Archive(args.source).absolute_address if source else None,
+        source_archive=absolute(args.source) if source else None,
+        places=places,
     )
     return job, description, compute
 

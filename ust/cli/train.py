@@ -35,8 +35,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
     from ust.util.folders import atomic_folder
+    from ust.util.tables import write_csv
 
     collection = Collection(args.folder)
     settings, _ = read_settings(args.folder)
@@ -48,12 +49,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     predictions = pd.concat(result.predicted.values())
     values = predictions[list(result.taxonomy.labels)].to_numpy()
     write_predictions(args.folder / PREDICTIONS, list(predictions.index), values, result.taxonomy)
-    with atomic_write(args.folder / CURVE) as partial:
-        result.curve.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
-    with atomic_write(args.folder / REPORT) as partial:
-        partial.write_text(
-            render_report(name, collection, result, metrics, details, settings.mistakes), "utf-8"
-        )
+    write_csv(args.folder / CURVE, result.curve, float_format="%.6f")
+    report = render_report(name, collection, result, metrics, details, settings.mistakes)
+    write_text(args.folder / REPORT, report)
     write_json(args.folder / METRICS, metrics)
     write_json(args.folder / DETAILS, details)
     for split in result.evaluations:
@@ -67,9 +65,5 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
             )  # fmt: skip
     if metrics["twice_the_clips"]:
         log.info("twice the clips would give a micro AUPRC of about %.2f", metrics["twice_the_clips"])
-    log_done(
-        "%s: %s; use it by ust tag --system %s RECORDING",
-        args.folder,
-        plural(len(result.labels), "labelled clip"),
-        args.folder / PACKED,
-    )
+    clips, packed = plural(len(result.labels), "labelled clip"), args.folder / PACKED
+    log_done("%s: %s; use it by ust tag --system %s RECORDING", args.folder, clips, packed)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
+import pandas as pd
 
 from ust.custom.project import FEATURES, PREDICTIONS
 from ust.datasets.collection import ANNOTATIONS, Collection
@@ -12,7 +14,7 @@ from ust.features.store import open_features
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
-SMALLEST = 1e-6
+EPSILON = 1e-6  # avoids the logarithm of 0 and division by 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,6 @@ class ReviewState:
         Embeddings of the pretrained network.
     labels : numpy.ndarray [shape=(clips, labels)]
         Share of the annotators asked for the label, in [0, 1], that marked it as present; NaN if none was.
-        Valid where `labelled`.
     labelled : numpy.ndarray [shape=(clips,), bool]
         Whether a clip has been labelled.
     """
@@ -49,18 +50,18 @@ def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
     Brinker, Incorporating Diversity in Active Learning with Support Vector Machines, ICML 2003; extended to
     several labels and to entropies.
     """
-    p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
+    p = np.clip(state.predicted, EPSILON, 1 - EPSILON)
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(axis=1)
     deviation = state.embeddings.std(axis=0)
     x = (state.embeddings - state.embeddings.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), SMALLEST)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON)
     distance = np.full(len(x), 2.0)
     for index in np.flatnonzero(state.labelled):
         distance = np.minimum(distance, 1 - x @ x[index])
     candidates = ~state.labelled
     chosen: list[int] = []
     while candidates.any() and len(chosen) < count:
-        score = np.where(candidates, entropy * np.maximum(distance, SMALLEST), -1.0)
+        score = np.where(candidates, entropy * np.maximum(distance, EPSILON), -1.0)
         best = int(np.argmax(score))
         chosen.append(best)
         candidates[best] = False
@@ -70,7 +71,7 @@ def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
 
 def select_disputed(state: ReviewState, count: int, seed: int) -> list[int]:
     """Select labelled clips whose labels contradict the predictions most: likely errors of either."""
-    p = np.clip(state.predicted, SMALLEST, 1 - SMALLEST)
+    p = np.clip(state.predicted, EPSILON, 1 - EPSILON)
     cross_entropy = -np.nansum(state.labels * np.log(p) + (1 - state.labels) * np.log1p(-p), axis=1)
     order = np.argsort(-np.where(state.labelled, cross_entropy, -1.0), kind="stable")
     return [int(index) for index in order[: min(count, int(state.labelled.sum()))]]
@@ -141,33 +142,24 @@ def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, d
     """
     folder, labels = collection.folder, list(collection.taxonomy.labels)
     names = list(collection.clips().index)
-    shares = np.zeros((len(names), len(labels)))
-    labelled = np.zeros(len(names), bool)
-    index_of = {name: index for index, name in enumerate(names)}
+    shares, labelled = np.zeros((len(names), len(labels))), np.zeros(len(names), bool)
     if (folder / ANNOTATIONS).exists():
-        table = collection.annotations()
-        present = table.set_index("audio_filename")[labels]
+        present = collection.annotations().set_index("audio_filename")[labels]
         shares_of_clips = (present == 1).astype(float).where(present != -1).groupby(level=0).mean()
-        for name, share in shares_of_clips.iterrows():
-            if name in index_of:
-                labelled[index_of[name]] = True
-                shares[index_of[name]] = share
-    predicted = np.full((len(names), len(labels)), 0.5)
-    embeddings = np.zeros((len(names), 1))
+        labelled = np.isin(names, shares_of_clips.index)
+        shares = shares_of_clips.reindex(names).to_numpy()
+    predicted, embeddings = np.full((len(names), len(labels)), 0.5), np.zeros((len(names), 1))
     predictions: dict[str, dict[str, float]] = {}
     files = sorted((folder / FEATURES).glob("*.h5"))
     if (folder / PREDICTIONS).exists() and files:
         with open_features(files[0], files[0].stem) as file:
-            embedding_of = dict(zip(file.clip, file[np.arange(len(file.clip))], strict=True))
-        extracted = [name for name in names if name in embedding_of]
-        table, _ = read_predictions(folder / PREDICTIONS, extracted, collection.taxonomy)
-        prediction_of = {name: table.loc[name].to_numpy() for name in extracted}
-        mean_prediction = table.to_numpy().mean(axis=0)
-        mean_embedding = np.mean([embedding_of[name] for name in extracted], axis=0)
-        predicted = np.stack([prediction_of.get(name, mean_prediction) for name in names])
-        embeddings = np.stack([embedding_of.get(name, mean_embedding) for name in names])
-        predictions = {
-            name: dict(zip(labels, map(float, prediction_of[name].round(4)), strict=True))
-            for name in extracted
-        }
+            rows = pd.Index(file.clip).get_indexer(names)
+            stored = file[np.arange(len(file.clip))]
+        extracted = rows >= 0
+        clips = list(compress(names, extracted))
+        table, _ = read_predictions(folder / PREDICTIONS, clips, collection.taxonomy)
+        predicted = np.where(extracted[:, None], table.reindex(names), table.to_numpy().mean(axis=0))
+        known = stored[rows[extracted]]
+        embeddings = np.where(extracted[:, None], stored[rows], known.mean(axis=0))
+        predictions = table.round(4).to_dict("index")
     return names, ReviewState(predicted, embeddings, shares, labelled), predictions

@@ -7,18 +7,28 @@ from scipy.stats import norm
 
 from ust.custom.training import UNLABELLED, TrainingResult, extrapolate_to_twice_the_clips
 from ust.evaluation.curves import calibration_errors
-from ust.evaluation.evaluation import Evaluation
+from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.seeding import random_stream
 
 CONFIDENCE = 0.95
 MIN_POSITIVES = 10  # fewer positives give no interval
 BATCH = 100  # resamples at a time, to bound memory
+DECIMALS = 4  # of the metrics in the files
 
 
 def compute_metrics(
     result: TrainingResult, *, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the contents of metrics.json and details.json.
+
+    Parameters
+    ----------
+    result : TrainingResult
+        The trained tagger with its evaluations.
+    bootstrap : int
+        Number of resamples of the recordings for the 95 % intervals.
+    seed : int
+        Seed of the resamples.
 
     Returns
     -------
@@ -28,26 +38,35 @@ def compute_metrics(
     details : dict
         ``clips`` by split; by split and level ``ci95`` (null with too few positives) and ``chance`` (AUPRC of
         a constant prediction); ``labels``: threshold and, by split, positives, AUPRC and F1 of each label.
+
+    Examples
+    --------
+    >>> result = train(collection, fetch_weights(collection.folder))  # doctest: +SKIP
+    >>> metrics, details = compute_metrics(result, bootstrap=1000, seed=0)  # doctest: +SKIP
+    >>> metrics["train"]["fine"]["micro_auprc"]  # doctest: +SKIP
     """
-    stored = result.model["about"].get("thresholds", {})
+    names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
+    threshold_of = dict.fromkeys(names, 0.5) | result.model["about"].get("thresholds", {})
     metrics: dict[str, Any] = {}
     details: dict[str, Any] = {
-        "clips": {{UNLABELLED: "unlabelled"}.get(split, split): len(table)
-                  for split, table in result.predicted.items()},
-        "ci95": {}, "chance": {}, "ece_uncalibrated": {},
-        "labels": {name: {"threshold": stored.get(label, 0.5)}
-                   for label, name in zip(result.taxonomy.labels, result.taxonomy.names, strict=True)},
-    }  # fmt: skip
-    names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
+        "clips": {
+            "unlabelled" if split == UNLABELLED else split: len(table)
+            for split, table in result.predicted.items()
+        },
+        "ci95": {},
+        "chance": {},
+        "ece_uncalibrated": {},
+        "labels": {name: {"threshold": threshold_of[label]} for label, name in names.items()},
+    }
     for split, evaluation in result.evaluations.items():
         calibration = calibration_errors(evaluation, result.model)
         details["ece_uncalibrated"][split] = calibration.get("ece_uncalibrated", {})
         metrics[split], details["ci95"][split], details["chance"][split] = {}, {}, {}
         for level in evaluation.taxonomy.levels:
             labels = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
-            thresholds = np.array([stored.get(label, 0.5) for label in labels])
+            thresholds = np.array([threshold_of[label] for label in labels])
             truth, predicted = evaluation.truth[level], evaluation.predicted[level]
-            figures = scores(truth, predicted, thresholds, np.ones((1, len(truth))))
+            figures = compute_scores(truth, predicted, thresholds, np.ones((1, len(truth))))
             shares = (truth == 1).sum(axis=0) / np.maximum((truth >= 0).sum(axis=0), 1)
             headlines = {name: float(figures[name][0]) for name in ("micro_auprc", "macro_auprc", "micro_f1")}
             metrics[split][level] = headlines | {"calibration_error": calibration["ece"][level]}
@@ -61,24 +80,20 @@ def compute_metrics(
             for column, label in enumerate(labels):
                 details["labels"][names[label]][split] = {
                     "positives": int((truth[:, column] == 1).sum()),
-                    "auprc": _number(figures["class_auprc"][0, column]),
-                    "f1": _number(figures["class_f1"][0, column]),
+                    "auprc": float(figures["class_auprc"][0, column]),
+                    "f1": float(figures["class_f1"][0, column]),
                 }
     metrics["twice_the_clips"] = extrapolate_to_twice_the_clips(result.curve)
-    return _rounded(metrics), _rounded(details)
+    return round_floats(metrics, DECIMALS), round_floats(details, DECIMALS)
 
 
-def scores(
+def compute_scores(
     truth: np.ndarray, predicted: np.ndarray, thresholds: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Compute the metrics of a level for several weightings of the clips.
+    """Compute the metrics of a level for several weightings of the clips, such as bootstrap resamples.
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``micro_auprc``, ``macro_auprc`` (mean over the labels with positives) and ``micro_f1``
-        [shape=(weightings,)]; ``class_auprc`` and ``class_f1`` [shape=(weightings, labels)], NaN without
-        positives.
+    ``micro_auprc``, ``macro_auprc`` (mean over the labels with positives) and ``micro_f1`` have the shape
+    (weightings,), ``class_auprc`` and ``class_f1`` (weightings, labels), with NaN without positives.
     """
     labels, known, present = truth.shape[1], truth >= 0, truth == 1
     areas = np.stack(
@@ -86,33 +101,44 @@ def scores(
         axis=1,
     )
     positive = (predicted >= thresholds) & known
-    tp, either = weights @ (positive & present), weights @ (positive.astype(int) + present)
+    # F1 is 2 tp / total, where total is the number of predicted plus the number of actual positives.
+    tp, total = weights @ (positive & present), weights @ (positive.astype(int) + present)
     occurs = weights @ present > 0
     pooled = np.repeat(weights, labels, axis=1) * known.ravel()
     return {
         "micro_auprc": average_precision(present.ravel(), predicted.ravel(), pooled),
         "macro_auprc": np.nansum(areas, axis=1) / np.maximum(occurs.sum(axis=1), 1),
-        "micro_f1": 2 * tp.sum(axis=1) / np.maximum(either.sum(axis=1), 1),
+        "micro_f1": 2 * tp.sum(axis=1) / np.maximum(total.sum(axis=1), 1),
         "class_auprc": areas,
-        "class_f1": np.where(occurs, 2 * tp / np.maximum(either, 1), np.nan),
+        "class_f1": np.where(occurs, 2 * tp / np.maximum(total, 1), np.nan),
     }
 
 
 def average_precision(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute the average precision of one label for several weightings of the clips.
 
-    It is `sklearn.metrics.average_precision_score`: precision, weighted by the increase of recall, so that
-    a constant prediction scores the share of positives.
+    Equal to `sklearn.metrics.average_precision_score` with sample weights, but computed for a thousand
+    resamples at once. A constant prediction scores the share of positives.
 
     Parameters
     ----------
-    truth, predicted : numpy.ndarray [shape=(clips,)]
+    truth : numpy.ndarray [shape=(clips,)]
+        Whether the label is present.
+    predicted : numpy.ndarray [shape=(clips,)]
+        Predicted probabilities, in any monotonic scale.
     weights : numpy.ndarray [shape=(weightings, clips)]
+        Weight of each clip; in a bootstrap resample, how often it was drawn.
 
     Returns
     -------
     numpy.ndarray [shape=(weightings,)]
-        NaN without positives.
+        Average precision in [0, 1]; NaN without positives.
+
+    Examples
+    --------
+    >>> truth, predicted = np.array([1, 0, 1]), np.array([0.9, 0.6, 0.3])
+    >>> average_precision(truth, predicted, np.array([[1, 1, 1], [1, 0, 1]])).round(3).tolist()
+    [0.833, 1.0]
     """
     order = np.argsort(-predicted, kind="stable")
     ordered, weights = predicted[order], weights[:, order]
@@ -139,9 +165,11 @@ def _intervals(
     recordings, recording = np.unique(evaluation.sensors, return_inverse=True)
     rng = random_stream(seed, "bootstrap", "sensors")
     size = len(recordings)
-    drawn = rng.multinomial(size, np.full(size, 1 / size), size=count)[:, recording].astype(float)
+    # A resample of the recordings weights each clip by how often its recording was drawn.
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=count)[:, recording].astype(float)
     resampled = [
-        scores(truth, predicted, thresholds, drawn[start : start + BATCH]) for start in range(0, count, BATCH)
+        compute_scores(truth, predicted, thresholds, weights[start : start + BATCH])
+        for start in range(0, count, BATCH)
     ]
     return {
         name: bias_corrected_interval(np.concatenate([each[name] for each in resampled]), figure)
@@ -166,16 +194,3 @@ def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | 
     bias, z = norm.ppf(below), norm.ppf(1 - tail)
     low, high = np.quantile(values, [norm.cdf(2 * bias - z), norm.cdf(2 * bias + z)])
     return [min(float(low), figure), max(float(high), figure)]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _rounded(value: Any) -> Any:
-    """Round every number to four decimals."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value

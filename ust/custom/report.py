@@ -7,21 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE, read_windows
-from ust.audio.resampling import resample
 from ust.custom.training import TrainingResult
 from ust.datasets.collection import Collection
 from ust.evaluation.calibration import Calibration
 from ust.evaluation.curves import reliability
 from ust.models.checkpoints import provenance_warning
-from ust.reports.media import clip_mp3, clip_png, data_uri, render_svg
+from ust.reports.media import embed_clip, read_clip, render_svg
 from ust.util.documents import render_template
-
-
-def read_clip(path: Path) -> np.ndarray:
-    """Read a clip of at most ten seconds at 44.1 kHz, without padding."""
-    _, _, samples, rate = next(read_windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS))
-    return resample(samples, rate, SAMPLE_RATE)
 
 
 def render_report(
@@ -45,9 +37,9 @@ def render_report(
         levels=result.taxonomy.levels,
         splits=list(result.evaluations),
         rows=rows,
-        curve=None if result.curve.empty else _curve(result.curve, metrics["twice_the_clips"]),
-        reliability=_reliability(result),
-        findings=_findings(collection, result, mistakes),
+        curve=None if result.curve.empty else _plot_learning_curve(result.curve, metrics["twice_the_clips"]),
+        reliability=_plot_reliability(result),
+        findings=_illustrate_mistakes(collection, result, mistakes),
     )
 
 
@@ -56,14 +48,13 @@ def find_mistakes(
 ) -> list[dict[str, Any]]:
     """Return the most confident mistakes at the thresholds of the labels, at most one for each clip."""
     mistakes: dict[str, dict[str, Any]] = {}
-    values = labels[list(thresholds)].to_numpy()
+    names = list(thresholds)
+    values, p = labels[names].to_numpy(), predicted[names].to_numpy()
     true = values > 0.5
-    p = predicted[list(thresholds)].to_numpy()
     wrong = ((p >= np.array(list(thresholds.values()))) != true) & ~np.isnan(values)
     confidence = np.where(wrong, np.where(true, 1 - p, p), -1.0)
-    names = list(thresholds)
-    for place in np.argsort(-confidence, axis=None, kind="stable")[: wrong.sum()]:
-        row, column = np.unravel_index(place, wrong.shape)
+    for position in np.argsort(-confidence, axis=None, kind="stable")[: wrong.sum()]:
+        row, column = np.unravel_index(position, wrong.shape)
         clip, label = str(predicted.index[row]), names[column]
         mistake = {
             "clip": clip, "label": label, "kind": "miss" if true[row, column] else "false alarm",
@@ -73,7 +64,7 @@ def find_mistakes(
     return list(mistakes.values())[:count]
 
 
-def _findings(collection: Collection, result: TrainingResult, count: int) -> list[dict[str, Any]]:
+def _illustrate_mistakes(collection: Collection, result: TrainingResult, count: int) -> list[dict[str, Any]]:
     """Return mistakes of the out-of-fold predictions with pictures and sounds."""
     stored = result.model["about"].get("thresholds", {})
     names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
@@ -81,19 +72,14 @@ def _findings(collection: Collection, result: TrainingResult, count: int) -> lis
     thresholds = {label: stored.get(label, 0.5) for label in names}
     findings = []
     for mistake in find_mistakes(result.labels.loc[predicted.index], predicted, thresholds, count):
-        samples = read_clip(collection.clip_path(mistake["clip"]))
-        findings.append(
-            mistake
-            | {
-                "label": names[mistake["label"]],
-                "picture": data_uri(clip_png(samples, SAMPLE_RATE), "image/png"),
-                "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
-            }
-        )
+        media = embed_clip(read_clip(collection.clip_path(mistake["clip"])))
+        findings.append(mistake | {"label": names[mistake["label"]]} | media)
     return findings
 
 
-def _curve(curve: pd.DataFrame, extrapolated: float | None) -> str:
+def _plot_learning_curve(curve: pd.DataFrame, extrapolated: float | None) -> str:
+    """Plot the learning curve and its extrapolation to twice the clips as SVG."""
+
     def draw(axes: Axes) -> None:
         mean = curve.groupby("clips")["score"].mean()
         axes.plot(curve["clips"], curve["score"], ".", color="C0", alpha=0.5, label="a random subset")
@@ -111,19 +97,19 @@ def _curve(curve: pd.DataFrame, extrapolated: float | None) -> str:
     return render_svg(draw, "curve")
 
 
-def _reliability(result: TrainingResult) -> str:
+def _plot_reliability(result: TrainingResult) -> str:
     evaluation = result.evaluations["train"]
     level = evaluation.taxonomy.levels[0]
-    truth, after = evaluation.truth[level], evaluation.predicted[level]
+    truth, calibrated = evaluation.truth[level], evaluation.predicted[level]
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="ideal")
         content = result.model["about"].get("calibration")
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
-        curves = {"calibrated" if content else "not calibrated": after}
+        curves = {"calibrated" if content else "not calibrated": calibrated}
         if content:
             calibration = Calibration.from_dict(content).select_labels(result.model["labels"], names)
-            curves["before calibration"] = calibration.invert(after)
+            curves["before calibration"] = calibration.invert(calibrated)
         for name, predicted in curves.items():
             table = reliability(truth, predicted)
             axes.plot(table["predicted"], table["observed"], marker=".", label=name)

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, jsonify, request
+from werkzeug.serving import make_server
 
 from ust.audio.recordings import SAMPLE_RATE, BadAudio
-from ust.custom.report import read_clip
 from ust.datasets.collection import Collection
-from ust.reports.media import clip_mp3, clip_png
+from ust.reports.media import clip_mp3, clip_png, read_clip
 from ust.util.documents import render_template
 from ust.util.errors import UserError
 
@@ -79,8 +80,9 @@ def create_app(
         ]
         predictions = {clip: predicted.get(clip, {}) for clip in queue}
         annotators = [name for name in collection.annotators() if name]
-        data = {"groups": groups, "clips": list(queue), "predicted": predictions,
-                "annotators": annotators}  # fmt: skip
+        data = {
+            "groups": groups, "clips": list(queue), "predicted": predictions, "annotators": annotators
+        }  # fmt: skip
         name = collection.folder.resolve().name
         page = render_template(TEMPLATE, html=True, name=name, nonce=nonce, token=token, data=data)
         response = Response(page, mimetype="text/html")
@@ -105,9 +107,7 @@ def create_app(
 
     @app.get("/answers")
     def _earlier_answers() -> Response:
-        """Return the earlier answers of an annotator, by clip."""
-        annotator = request.args.get("annotator", "")
-        return jsonify(_read_answers(collection, annotator, known))
+        return jsonify(_read_answers(collection, request.args.get("annotator", ""), known))
 
     @app.post("/answers")
     def _save_answer() -> tuple[Response, int]:
@@ -163,10 +163,6 @@ def _read_answers(collection: Collection, annotator: str, known: set[str]) -> di
 
 def serve(app: Flask, port: int | None = None) -> Any:
     """Create a server of the application on 127.0.0.1."""
-    import logging
-
-    from werkzeug.serving import make_server
-
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log the token
     for candidate in (port,) if port is not None else (DEFAULT_PORT, 0):
         try:

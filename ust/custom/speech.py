@@ -36,10 +36,9 @@ class SpeechFilter:
         probabilities = [0.0]
         for window in windows:
             padded = np.pad(window, (0, max(0, length - len(window))))
+            mel = torch.from_numpy(log_mel(padded, sample_rate)).unsqueeze(0)
             with torch.inference_mode():
-                logits = self.network.logits(
-                    self.network(torch.from_numpy(log_mel(padded, sample_rate))[None])
-                )
+                logits = self.network.logits(self.network(mel))
             probabilities.append(float(torch.sigmoid(logits[0, VOICES]).max()))
         return max(probabilities)
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from ust.annotations.labels import mask_unasked
-from ust.annotations.rules.config import read_rule
+from ust.annotations.rules.registry import read_rule
 from ust.annotations.taxonomy import Taxonomy
 from ust.custom.project import FEATURES, MODELS, PARAMS, SYSTEM, read_settings
 from ust.datasets.collection import Collection

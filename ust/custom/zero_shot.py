@@ -36,6 +36,10 @@ def tag_collection(collection: Collection, *, progress: Progress = silent) -> No
     ------
     UserError
         If a parameter is wrong, no label has AudioSet classes, or the weights are not available.
+
+    Examples
+    --------
+    >>> tag_collection(Collection(Path("my-city")))  # doctest: +SKIP
     """
     folder = collection.folder
     _, compute = read_settings(folder)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ust.datasets.collection import AUDIO, CLIPS, IMPLIED, Collection
 from ust.datasets.formats.base import ImportOptions
-from ust.datasets.formats.class_folders import list_classes, read
+from ust.datasets.formats.class_folders import read
 from ust.datasets.importing import import_recordings, taxonomy_from_classes
 from ust.datasets.source import Destination, Source, Summary
 from ust.util.config import Rate, Section, Seed
@@ -22,14 +22,15 @@ class Folder(Section):
     """Share of the clips in the split validate."""
 
 
-def fetch(place: Destination, data: Any) -> Summary:
+def fetch(target: Destination, data: Any) -> Summary:
     """Cut the recordings of ``data.path`` into clips, label them by their folders, and split them."""
-    root = place.resolve_path(data.path)
-    collection = Collection.create(place.folder, taxonomy_from_classes(list_classes(root)))
+    root = target.resolve_path(data.path)
     labels = read(root, ImportOptions())
+    classes = dict.fromkeys(annotation.label for annotation in labels.annotations)
+    collection = Collection.create(target.folder, taxonomy_from_classes(classes))
     result = import_recordings(
         collection, labels.annotations, root, renamed={}, split=None, validate=data.folder.validate_,
-        seed=data.folder.seed, progress=place.progress,
+        seed=data.folder.seed, progress=target.progress,
     )  # fmt: skip
     problems = [*labels.problems, *result.problems, *result.unreadable]
     if problems and data.on_bad_audio == "fail":
@@ -39,11 +40,11 @@ def fetch(place: Destination, data: Any) -> Summary:
         )
     clips = collection.clips()
     for name, split in clips["split"].items():
-        path = place.folder / AUDIO / split / str(name)
+        path = target.folder / AUDIO / split / str(name)
         path.parent.mkdir(exist_ok=True)
         collection.clip_path(str(name)).rename(path)
-    (place.folder / CLIPS).unlink()
-    (place.folder / IMPLIED).unlink(missing_ok=True)
+    (target.folder / CLIPS).unlink()
+    (target.folder / IMPLIED).unlink(missing_ok=True)
     return Summary(
         clips["split"].value_counts().sort_index().to_dict(), {}, tuple(problems), tuple(result.warnings)
     )

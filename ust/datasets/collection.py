@@ -11,7 +11,6 @@
 """
 
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -23,13 +22,13 @@ from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annot
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
 from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
+from ust.datasets.source import ANNOTATIONS, TAXONOMY
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, lock_folder
 from ust.util.names import nfc
 from ust.util.tables import read_csv
 
-TAXONOMY, ANNOTATIONS = "dcase-ust-taxonomy.yaml", "annotations.csv"
 CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
 IMPLIED = "implied.csv"
 IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
@@ -41,14 +40,6 @@ MAX_NAME_LENGTH = 80
 
 class Collection:
     """A folder of clips and annotations; every method reads the current files.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Attributes
-    ----------
-    taxonomy : Taxonomy
 
     Raises
     ------
@@ -301,7 +292,7 @@ class _StoredAnnotations:
         *,
         keep_empty: bool,
     ) -> None:
-        """Replace a row; if all values are -1 and not `keep_empty`, delete it (unlabelled clip)."""
+        """Replace a row; unless `keep_empty`, delete it if all values are -1, because it states nothing."""
         key = self._key(clip, annotator)
         values = [int(presence.get(label, UNKNOWN)) for label in self.labels]
         self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *values]
@@ -336,9 +327,7 @@ def _number(label: str) -> str:
 
 def _write_rows(path: Path, columns: Sequence[str], rows: object) -> None:
     """Write a CSV file atomically."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    with atomic_write(path) as partial:
-        partial.write_text(buffer.getvalue(), "utf-8")
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -44,7 +44,7 @@ def download_file(
     try:
         return Path(downloads.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout)))
     except requests.exceptions.RequestException as error:
-        unreachable = isinstance(error, requests.exceptions.ConnectionError)  # has a long text of its own
+        unreachable = isinstance(error, requests.exceptions.ConnectionError)  # its own message is long
         reason = f"no connection to {urlsplit(url).netloc}" if unreachable else str(error)
         raise UserError(
             f"{url}: the download failed {retries + 1} times, last with: {reason}; "

@@ -4,7 +4,8 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
-from ust.datasets.collection import Collection
+from ust.datasets.collection import CLIP_COLUMNS, Collection
 from ust.datasets.formats.base import IN_DOUBT, PRESENT, UNKNOWN, Annotation
 from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
 from ust.util.digests import file_digest
@@ -23,7 +24,7 @@ from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
 
 MAX_CLASSES = 1000
-MIN_CLIP_SECONDS = 1.0  # a shorter rest at the end of a recording gives no clip
+MIN_CLIP_SECONDS = 1.0  # a shorter remainder at the end of a recording gives no clip
 # A clip gets the label of an annotation if it contains this many seconds of it, or half of a shorter one.
 MIN_OVERLAP = 0.1
 DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
@@ -136,9 +137,10 @@ class LabelResolver:
 
 
 def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
-    """Return a pattern for `--group` if most names of recordings share their beginning with another name.
+    """Return a pattern for `--group` and two example names, if recordings seem to be slices of few sources.
 
-    Such are the slices of one source: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``.
+    Slices of one source begin with the same word: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``. Returns
+    None unless at least half of the names share their first word with another name.
 
     Examples
     --------
@@ -155,16 +157,17 @@ def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
             groups.setdefault(before if found else name, []).append(name)
         families = [members for members in groups.values() if len(members) > 1]
         shared = sum(map(len, families))
-        # One beginning that nearly all have is a word, not a source.
+        # A first word that more than half of the names have is no source.
         if len(families) > 1 and shared >= len(names) / 2 and max(map(len, families)) <= len(names) / 2:
             return f"^([^{separator}]+){separator}", families[0][:2]
     return None
 
 
 def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int) -> dict[str, str]:
-    """Split groups of clips into train and validate, stratified by class.
+    """Split groups of clips into train and validate, stratified by class; return the split of each group.
 
-    Groups are assigned in the order of their rarest class, each to the split that lacks most clips of it.
+    `counts` has the number of clips of each class, by group. Groups are assigned in the order of their rarest
+    class, each to the split that lacks most clips of it.
 
     References
     ----------
@@ -181,24 +184,23 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
         return dict.fromkeys(names, "train")
     table = np.stack([counts[name] for name in names]).astype(np.float64)
     total = table.sum(axis=0)
-    left = {"train": (1 - validate) * total, "validate": validate * total}
+    shares = {"train": 1 - validate, "validate": validate}
+    missing = {split: share * total for split, share in shares.items()}  # clips that a split lacks, by class
+    assigned = dict.fromkeys(shares, 0)  # number of groups
     shuffled = random_stream(seed, "deal").permutation(len(names))
     # Groups without any class come last, like groups of a very common class.
     rarest = [min((total[k] for k in np.flatnonzero(row)), default=np.inf) for row in table]
-    order = sorted(shuffled, key=lambda index: (rarest[index], -table[index].sum()))
-    splits, assigned = {}, {"train": 0.0, "validate": 0.0}
-    shares = {"train": 1 - validate, "validate": validate}
-    for index in order:
+    splits = {}
+    for index in sorted(shuffled, key=lambda index: (rarest[index], -table[index].sum())):
         row = table[index]
         classes = np.flatnonzero(row)
         if len(classes):
             rare = classes[np.argmin(total[classes])]
-            # Clips of the class that the split still lacks, relative to its size.
-            need = {split: left[split][rare] / max(shares[split], 1e-9) for split in left}
+            need = {split: missing[split][rare] / max(shares[split], 1e-9) for split in shares}
         else:
-            need = {split: -assigned[split] / max(shares[split], 1e-9) for split in left}
+            need = {split: -assigned[split] / max(shares[split], 1e-9) for split in shares}
         split = max(need, key=lambda name: (need[name], shares[name]))
-        left[split] = left[split] - row
+        missing[split] = missing[split] - row
         assigned[split] += 1
         splits[names[index]] = split
     return splits
@@ -206,27 +208,16 @@ def split_groups(counts: Mapping[str, np.ndarray], *, validate: float, seed: int
 
 @dataclass
 class ImportResult:
-    """Result of an import.
+    """Result of an import."""
 
-    Attributes
-    ----------
-    clips, known : int
-        Numbers of new clips, and of clips that the collection already had.
-    problems : list of str
-        One line per item that could not be used.
-    contradictions : list of str
-        One line per label that is present in one source and explicitly absent in another.
-    unreadable : list of str
-        One line per recording that could not be read to the end, with the reason.
-    warnings : list of str
-        One line per incomplete recording, which was used as far as it can be read.
-    """
-
-    clips: int = 0
-    known: int = 0
-    problems: list[str] = field(default_factory=list)
+    clips: int = 0  # number of new clips
+    known: int = 0  # number of clips that the collection already had
+    problems: list[str] = field(default_factory=list)  # one line per item that could not be used
+    # One line per label that is present in one source and explicitly absent in another
     contradictions: list[str] = field(default_factory=list)
+    # One line per recording that could not be read to the end, with the reason
     unreadable: list[str] = field(default_factory=list)
+    # One line per incomplete recording, which was used as far as it can be read
     warnings: list[str] = field(default_factory=list)
 
 
@@ -242,9 +233,9 @@ def import_recordings(
     only_labelled: bool = False,
     asked: Iterable[str] | None = None,
     source_name: str = "",
-    replace_answers: bool = False,
+    replace: bool = False,
     unlabelled: bool = False,
-    refuse: RejectClip = lambda samples, rate: None,
+    reject: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Cut recordings into clips of ten seconds, label the clips, and add them to a collection.
@@ -257,8 +248,6 @@ def import_recordings(
 
     Parameters
     ----------
-    collection : Collection
-    annotations : iterable of Annotation
     root : Path
         Folder of the recordings; ``clips.csv`` has paths relative to it.
     renamed : mapping of str to str
@@ -273,41 +262,30 @@ def import_recordings(
         Classes that the annotators were asked to label; by default all. Other classes are -1 if not named.
     source_name : str
         Name of the label source; see `Collection.merge`.
-    replace_answers : bool
+    replace : bool
         Replace earlier labels of the same clips and annotators.
     unlabelled : bool
         Also add recordings without annotations of a known class.
-    refuse : callable
-        ``refuse(samples, sample_rate)`` returns the reason for rejecting a new clip, or None to keep it.
-    progress : Progress
+    reject : callable
+        ``reject(samples, sample_rate)`` returns the reason for rejecting a new clip, or None to add it.
 
     Returns
     -------
     ImportResult
     """
-    result, root = ImportResult(), root.resolve()
-    labels = LabelResolver(collection.taxonomy, renamed)
+    result, root, taxonomy = ImportResult(), root.resolve(), collection.taxonomy
+    labels = LabelResolver(taxonomy, renamed)
     by_recording = _group_by_recording(annotations, labels, result, unlabelled=unlabelled)
-    asked = _resolve_asked(asked, labels, collection.taxonomy)
-    clips = collection.clips()
-    known = {
-        (row.recording, row.start): name for name, row in zip(clips.index, clips.itertuples(), strict=True)
-    }
-    new: list[dict[str, object]] = []
+    asked = _resolve_asked(asked, labels, taxonomy)
+    writer = _ClipWriter(collection, reject, result)
     statuses: ClipStatuses = {}
-    taken = Counter(clips["sensor_id"])
     for path, of_recording in progress(
         by_recording.items(), total=len(by_recording), description="cutting", unit="recording"
     ):
         spans: list[tuple[float, float]] = []
-        placed: list[tuple[str, float, float]] = []
-        source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
+        clips: list[tuple[str, float, float]] = []
         try:
-            with explain_read_errors(printable(path)):
-                digest = file_digest(path)[:DIGEST_DIGITS]
-            group = next(
-                (slug(annotation.group) for annotation in of_recording if annotation.group), ""
-            ) or _default_group(source, digest)
+            recording = _Recording.read(path, root, of_recording)
             for start, end, samples, rate in _cut(path, result.warnings.append):
                 spans.append((start, end))
                 if only_labelled and not any(
@@ -315,56 +293,91 @@ def import_recordings(
                     for annotation in of_recording
                 ):
                     continue
-                name = known.get((digest, start))
-                if name is None:
-                    kept = FlacSamples.from_samples(samples, rate)
-                    if not kept.values.any():
-                        result.problems.append(
-                            f"{printable(path)}: is silent from second {start:g}: every sample is 0"
-                        )
-                        continue
-                    if (reason := refuse(samples, rate)) is not None:
-                        result.problems.append(
-                            f"{printable(path)}: from second {start:g} is not kept: {reason}"
-                        )
-                        continue
-                    name = f"{group}_{taken[group]:05}.flac"
-                    taken[group] += 1
-                    known[digest, start] = name
-                    kept.write(collection.clip_path(name))
-                    own_split = next(
-                        (annotation.split for annotation in of_recording if annotation.split), ""
-                    )
-                    new.append(
-                        {"audio_filename": name, "split": own_split, "sensor_id": group, "recording": digest,
-                         "source": source, "start": start, "end": end,
-                         "gain_db": kept.gain_db}
-                    )  # fmt: skip
-                else:
-                    result.known += 1
-                placed.append((name, start, end))
+                if name := writer.add(recording, start, end, samples, rate):
+                    clips.append((name, start, end))
         except BadAudio as error:
             result.unreadable.append(str(error))
         of_recording = _check_times(of_recording, spans, result)
-        for name, start, end in placed:
-            for annotator, new_statuses in _clip_statuses(
-                of_recording, start, end, collection.taxonomy, asked, result
-            ).items():
+        for name, start, end in clips:
+            by_annotator = _clip_statuses(of_recording, start, end, taxonomy, asked, result)
+            for annotator, new_statuses in by_annotator.items():
                 before = statuses.get((name, annotator), {})
                 result.contradictions += _format_contradictions(
                     [(name, annotator, label) for label in contradictions(before, new_statuses)],
-                    {name: source},
+                    {name: recording.source},
                 )
                 statuses[name, annotator] = combine_statuses(before, new_statuses)
-    result.clips = len(new)
-    _assign_splits(new, statuses, clips, collection.taxonomy, split, validate=validate, seed=seed)
-    table = pd.DataFrame(new, columns=[clips.index.name, *clips.columns]).set_index("audio_filename")
-    if new:
-        collection.write_clips(pd.concat([clips, table]) if len(clips) else table)
+    result.clips = len(writer.new)
+    if writer.new:
+        _assign_splits(writer.new, statuses, writer.clips, taxonomy, split, validate=validate, seed=seed)
+        table = pd.DataFrame(writer.new, columns=list(CLIP_COLUMNS)).set_index("audio_filename")
+        collection.write_clips(pd.concat([writer.clips, table]) if len(writer.clips) else table)
     if statuses:
-        clashes = collection.merge(statuses, source=source_name, replace=replace_answers)
+        clashes = collection.merge(statuses, source=source_name, replace=replace)
         result.contradictions += _format_contradictions(clashes, collection.clips()["source"].to_dict())
     return result
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A recording, with the values that its clips have in common in ``clips.csv``."""
+
+    path: Path
+    source: str
+    digest: str
+    group: str
+    split: str
+
+    @classmethod
+    def read(cls, path: Path, root: Path, annotations: list[Annotation]) -> "_Recording":
+        """Describe a recording by its file and annotations; raise `BadAudio` if it cannot be read."""
+        source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
+        with explain_read_errors(printable(path)):
+            digest = file_digest(path)[:DIGEST_DIGITS]
+        group = next((slug(annotation.group) for annotation in annotations if annotation.group), "")
+        split = next((annotation.split for annotation in annotations if annotation.split), "")
+        return cls(path, source, digest, group or _default_group(source, digest), split)
+
+
+class _ClipWriter:
+    """Writes clips to a collection, unless it has them already."""
+
+    def __init__(self, collection: Collection, reject: RejectClip, result: ImportResult) -> None:
+        self.collection, self.reject, self.result = collection, reject, result
+        self.clips = collection.clips()  # those before the import
+        self.new: list[dict[str, object]] = []  # rows of clips.csv
+        keys = zip(self.clips["recording"], self.clips["start"], strict=True)
+        self._names: dict[tuple[str, float], str] = dict(zip(keys, self.clips.index, strict=True))
+        self._counts = Counter(self.clips["sensor_id"])
+
+    def add(
+        self, recording: _Recording, start: float, end: float, samples: np.ndarray, rate: int
+    ) -> str | None:
+        """Return the name of a clip, after writing it if it is new; None if it is silent or rejected."""
+        key = (recording.digest, start)
+        if key in self._names:
+            self.result.known += 1
+            return self._names[key]
+        flac, problem = FlacSamples.from_samples(samples, rate), ""
+        if not flac.values.any():
+            problem = f"is silent from second {start:g}: every sample is 0"
+        elif (reason := self.reject(samples, rate)) is not None:
+            problem = f"from second {start:g} is not kept: {reason}"
+        if problem:
+            self.result.problems.append(f"{printable(recording.path)}: {problem}")
+            return None
+        group = recording.group
+        name = self._names[key] = f"{group}_{self._counts[group]:05}.flac"
+        self._counts[group] += 1
+        path = self.collection.clip_path(name)
+        path.parent.mkdir(exist_ok=True)
+        flac.write(path)
+        self.new.append(
+            {"audio_filename": name, "split": recording.split, "sensor_id": group,
+             "recording": recording.digest, "source": recording.source, "start": start, "end": end,
+             "gain_db": flac.gain_db}
+        )  # fmt: skip
+        return name
 
 
 def import_unlabelled(
@@ -372,23 +385,15 @@ def import_unlabelled(
     recordings: Iterable[Path],
     root: Path,
     *,
-    refuse: RejectClip = lambda samples, rate: None,
+    reject: RejectClip = lambda samples, rate: None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Add unlabelled recordings to the train split of a collection, for review."""
     annotations = [Annotation(path, None, status=UNKNOWN) for path in recordings]
     return import_recordings(
-        collection,
-        annotations,
-        root,
-        renamed={},
-        split="train",
-        validate=0,
-        seed=0,
-        unlabelled=True,
-        refuse=refuse,
-        progress=progress,
-    )
+        collection, annotations, root, renamed={}, split="train", validate=0, seed=0, unlabelled=True,
+        reject=reject, progress=progress,
+    )  # fmt: skip
 
 
 def _group_by_recording(
@@ -407,17 +412,18 @@ def _group_by_recording(
             unknown.setdefault(annotation.label, []).append(annotation.where)
             # The absence of an unknown class does not concern the other classes.
             doubtful = annotation.status in (PRESENT, IN_DOUBT)
-            resolved = replace(annotation, label=None, status=IN_DOUBT if doubtful else UNKNOWN)
+            status = IN_DOUBT if doubtful else UNKNOWN
+            resolved = replace_fields(annotation, label=None, status=status)
         elif annotation.label and not label:
-            resolved = replace(annotation, label=None, status=PRESENT)
+            resolved = replace_fields(annotation, label=None, status=PRESENT)
         else:
-            resolved = replace(annotation, label=label)
+            resolved = replace_fields(annotation, label=label)
         by_recording.setdefault(annotation.path.resolve(), []).append(resolved)
-    for text, places in unknown.items():
-        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        where = f"{places[0]}{more}: " if places[0] else ""
+    for text, lines in unknown.items():
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        where = f"{lines[0]}{more}: " if lines[0] else ""
         result.problems.append(
-            f"{where}the label {text!r} ({len(places)} times) is none of the classes; --map {text!r}=CLASS "
+            f"{where}the label {text!r} ({len(lines)} times) is none of the classes; --map {text!r}=CLASS "
             f"says which it is, --map {text!r}= that it is none"
         )
     return {
@@ -454,7 +460,10 @@ def _default_group(source: str, digest: str) -> str:
 
 
 def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
-    """Yield start, end, samples and sample rate of the clips of a recording; skip a rest below a second."""
+    """Yield start, end, samples and sample rate of the clips of a recording.
+
+    A remainder of less than `MIN_CLIP_SECONDS` is skipped.
+    """
     for start, end, samples, rate in read_windows(path, window=CLIP_SECONDS, hop=CLIP_SECONDS, warn=warn):
         if start == 0 or end - start >= MIN_CLIP_SECONDS:
             yield start, end, samples, rate
@@ -465,8 +474,8 @@ def _check_times(
 ) -> list[Annotation]:
     """List annotations that overlap no clip of the recording; put their class in doubt in all clips.
 
-    An annotation that begins within a second of the last clip's end puts only that clip in doubt, because the
-    annotation may lie in the rest that gives no clip.
+    An annotation that begins within a second of the last clip's end puts only that clip in doubt, because it
+    may lie in the remainder that gives no clip.
     """
     if not spans:
         return annotations
@@ -483,7 +492,7 @@ def _check_times(
         if annotation.label is not None:
             outside.append(annotation)
         start = last if annotation.start < length + MIN_CLIP_SECONDS else 0.0
-        checked.append(replace(annotation, start=start, end=None, status=IN_DOUBT))
+        checked.append(replace_fields(annotation, start=start, end=None, status=IN_DOUBT))
     timed = [annotation for annotation in annotations if annotation.end is not None and annotation.label]
     hint = ""
     if outside == timed and all(
@@ -508,7 +517,7 @@ def _clip_statuses(
     asked: frozenset[str],
     result: ImportResult,
 ) -> dict[str, Statuses]:
-    """Return the statuses of a clip, by annotator, for all who labelled its recording."""
+    """Return the statuses of a clip by annotator, for all annotators who labelled its recording."""
     by_annotator: dict[str, Statuses] = {}
     for annotator in dict.fromkeys(
         annotation.annotator for annotation in annotations if _is_labelled(annotation)

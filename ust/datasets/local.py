@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from joblib import Parallel, delayed
 
 from ust.annotations.annotations import FROM_FINE, CoarseMode, read_annotations
@@ -16,6 +15,7 @@ from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summ
 from ust.util.errors import UserError, bullet_list, shorten
 from ust.util.names import nfc, printable
 from ust.util.progress import Progress, silent
+from ust.util.tables import read_csv, write_csv
 
 
 def link_dataset(
@@ -33,42 +33,48 @@ def link_dataset(
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; data.path should name the folder with {ANNOTATIONS}")
+    if missing := [name for name in (ANNOTATIONS, TAXONOMY) if not (root / name).is_file()]:
+        raise UserError(
+            f"{root}: has no {' and no '.join(missing)}; data.path should have {ANNOTATIONS}, {TAXONOMY} and "
+            "the recordings. For recordings in folders of their classes, set data.source to folder; to tag "
+            "recordings without labels, run ust tag"
+        )
     taxonomy = read_taxonomy(root / TAXONOMY)
     annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
-    clips = annotations.groupby("audio_filename")["split"].first()
-    index = _index_by_stem(audio_roots or [root], clips.index)
-    paths, bad = {}, {}
-    for name, split in clips.items():
+    splits = annotations.groupby("audio_filename")["split"].first()
+    index = _index_by_stem(audio_roots or [root], splits.index)
+    paths: dict[str, Path] = {}
+    problems: dict[str, str] = {}
+    for name, split in splits.items():
         candidates = _find_candidates(index, name, split)
         if len(candidates) > 1:
-            bad[name] = (
-                f"{name}: may be {shorten([printable(path) for path in candidates])}; keep one of them"
-            )
+            files = shorten([printable(path) for path in candidates])
+            problems[name] = f"{name}: may be {files}; keep one of them"
         paths[name] = candidates[0] if candidates else root / name
 
-    reasons, conversions, incomplete = _check_all(
-        {name: path for name, path in paths.items() if name not in bad}, progress
-    )
-    bad |= reasons
-    if bad and not skip_bad:
+    unambiguous = {name: path for name, path in paths.items() if name not in problems}
+    reasons, conversions, incomplete = _check_clips(unambiguous, progress)
+    problems |= reasons
+    if problems and not skip_bad:
+        lines = bullet_list(list(problems.values()), limit=10_000)
         raise UserError(
-            f"{len(bad)} of {len(paths)} audio files cannot be used; to go on without them and their "
-            "annotations, set data.on_bad_audio to skip:\n" + bullet_list(list(bad.values()), limit=10_000)
+            f"{len(problems)} of {len(paths)} audio files cannot be used; to go on without them and their "
+            f"annotations, set data.on_bad_audio to skip:\n{lines}"
         )
-    if len(bad) == len(paths):
-        raise UserError(f"{root}: no audio file can be used:\n{bullet_list(list(bad.values()))}")
-    for name, split in clips.items():
-        if name not in bad:
-            place = target / "audio" / split / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(paths[name].resolve())
+    if len(problems) == len(paths):
+        raise UserError(f"{root}: no audio file can be used:\n{bullet_list(list(problems.values()))}")
+    splits = splits.drop(list(problems))
+    for name, split in splits.items():
+        link = target / "audio" / split / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(paths[name].resolve())
     (target / TAXONOMY).symlink_to((root / TAXONOMY).resolve())
-    if bad:
-        _write_without(root / ANNOTATIONS, target / ANNOTATIONS, set(bad))
+    if problems:
+        _write_without(root / ANNOTATIONS, target / ANNOTATIONS, set(problems))
     else:
         (target / ANNOTATIONS).symlink_to((root / ANNOTATIONS).resolve())
-    counts = clips[~clips.index.isin(list(bad))].value_counts().sort_index()
-    return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(bad.values()), incomplete)
+    counts = splits.value_counts().sort_index()
+    return Summary(counts.to_dict(), dict(sorted(conversions.items())), tuple(problems.values()), incomplete)
 
 
 def _index_by_stem(roots: Iterable[Path], names: Iterable[str]) -> dict[str, list[Path]]:
@@ -95,21 +101,23 @@ def _find_candidates(index: dict[str, list[Path]], name: str, split: str) -> lis
     return both or list(dict.fromkeys(named + placed)) or files
 
 
-def _check_all(paths: dict[str, Path], progress: Progress) -> tuple[dict[str, str], Counter, tuple[str, ...]]:
+def _check_clips(
+    paths: dict[str, Path], progress: Progress
+) -> tuple[dict[str, str], Counter, tuple[str, ...]]:
     """Decode all clips; return the problems by clip, the counts of conversions, and the incomplete files."""
     checks = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
         delayed(_check_clip)(path) for path in paths.values()
     )
-    bad: dict[str, str] = {}
+    problems: dict[str, str] = {}
     conversions: Counter = Counter()
     incomplete = []
     results = progress(checks, total=len(paths), description="checking audio")
-    for name, (reason, needed, warning) in zip(paths, results, strict=True):
-        if reason:
-            bad[name] = reason
+    for name, (problem, needed, warning) in zip(paths, results, strict=True):
+        if problem:
+            problems[name] = problem
         conversions.update(needed)
         incomplete += [warning] if warning else []
-    return bad, conversions, tuple(incomplete)
+    return problems, conversions, tuple(incomplete)
 
 
 def _check_clip(path: Path) -> tuple[str | None, list[str], str | None]:
@@ -123,21 +131,21 @@ def _check_clip(path: Path) -> tuple[str | None, list[str], str | None]:
 
 def _write_without(source: Path, target: Path, clips: set[str]) -> None:
     """Copy an annotation file without the rows of some clips."""
-    table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    table[~table["audio_filename"].str.strip().isin(clips)].to_csv(target, index=False, lineterminator="\n")
+    table = read_csv(source, dtype=str, keep_default_na=False)
+    write_csv(target, table[~table["audio_filename"].str.strip().isin(clips)])
 
 
-def fetch(place: Destination, data: Any) -> Summary:
+def fetch(target: Destination, data: Any) -> Summary:
     """Link the data set in ``data.path``."""
-    root = place.resolve_path(data.path)
-    if root.is_relative_to(place.out.resolve()):
+    root = target.resolve_path(data.path)
+    if root.is_relative_to(target.out.resolve()):
         raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
     return link_dataset(
         root,
-        place.folder,
+        target.folder,
         coarse=data.coarse,
         skip_bad=data.on_bad_audio == "skip",
-        progress=place.progress,
+        progress=target.progress,
     )
 
 

@@ -18,54 +18,31 @@ log = logging.getLogger("ust")
 
 @dataclass(frozen=True)
 class Release:
-    """A release of a data set, which is a Zenodo record.
+    """A release of a data set, which is a Zenodo record."""
 
-    Attributes
-    ----------
-    record : int
-        Number of the record.
-    archives : tuple of str
-        Names of the audio archives with annotated clips, each a ``.tar.gz``.
-    md5 : mapping of str to str
-        Known checksums by file name; the others are read from the record.
-    annotations : str
-        Name of the annotation file, which is stored as ``annotations.csv``.
-    clips : mapping of str to int
-        Expected number of annotated clips by split; not checked if empty.
-    note : str
-        Remark on the release, logged after the download.
-    """
-
-    record: int
-    archives: tuple[str, ...]
+    record: int  # number of the record
+    archives: tuple[str, ...]  # names of the audio archives with annotated clips, each a ``.tar.gz``
+    # Known checksums by file name; the others are read from the record
     md5: Mapping[str, str] = field(default_factory=dict)
-    annotations: str = ANNOTATIONS
+    annotations: str = ANNOTATIONS  # name of the annotation file, which is stored as ``annotations.csv``
+    # Expected number of annotated clips by split; not checked if empty
     clips: Mapping[str, int] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # remark on the release, logged after the download
 
 
 # MD5 of audio-0.tar.gz, audio-1.tar.gz …
 _V2_ARCHIVES = [
-    "bbb4dbae7d2e58e18d24878b9ee1eb51",
-    "7c369ff37ac6a1fdd8493fdffe62e0a1",
-    "412241c063d7f196953d3dd1c44aeb5e",
-    "d2a872392d95993a2c238d305b940812",
-    "b15b0e0cb3f8584259ef0d24293a9be3",
-    "de745f887067433757a2f2c8f99f99bb",
-    "b0286c67468369d66336f6f5ddede31f",
-    "ff300183ab7a9d3f2f74c3b730ffeb52",
-    "7be76b821fa6dbe20f6b50ca440e1024",
-    "959f7edfbb26eadad9865069f38aa9dd",
-    "84e94de273666c537a3e6b709ee88d9b",
-    "44fe1f43121a7d1178aa0cdf7477793b",
-    "a7eb21011f460b5ac289f8e285e875ab",
-    "27945a8b1008eec787f97213164951e6",
-    "fb8c7d81c3bde3a0c86c1e55e6a85a24",
-    "f6af9b65d876ef96d199b9e5f0473cb9",
-    "e8337c61a90c30989d500f950fbe443a",
-    "3e47e85eb4564a30fe7f442ee97ec7b9",
+    "bbb4dbae7d2e58e18d24878b9ee1eb51", "7c369ff37ac6a1fdd8493fdffe62e0a1",
+    "412241c063d7f196953d3dd1c44aeb5e", "d2a872392d95993a2c238d305b940812",
+    "b15b0e0cb3f8584259ef0d24293a9be3", "de745f887067433757a2f2c8f99f99bb",
+    "b0286c67468369d66336f6f5ddede31f", "ff300183ab7a9d3f2f74c3b730ffeb52",
+    "7be76b821fa6dbe20f6b50ca440e1024", "959f7edfbb26eadad9865069f38aa9dd",
+    "84e94de273666c537a3e6b709ee88d9b", "44fe1f43121a7d1178aa0cdf7477793b",
+    "a7eb21011f460b5ac289f8e285e875ab", "27945a8b1008eec787f97213164951e6",
+    "fb8c7d81c3bde3a0c86c1e55e6a85a24", "f6af9b65d876ef96d199b9e5f0473cb9",
+    "e8337c61a90c30989d500f950fbe443a", "3e47e85eb4564a30fe7f442ee97ec7b9",
     "c6b2ef4d0d5b7269d465c469cdbbdc4b",
-]
+]  # fmt: skip
 
 # Releases by source and version; the latest is last.
 RELEASES: dict[str, dict[str, Release]] = {
@@ -128,20 +105,20 @@ def download(
     if missing:
         raise UserError(f"{zenodo}: record {release.record} has no file {', '.join(missing)}")
 
-    def get(name: str, to: str | None = None) -> Path:
-        """Download a file of the record, under another name if `to` is given."""
+    def fetch_file(name: str, saved_as: str | None = None) -> Path:
+        """Download a file of the record."""
         url = f"{zenodo}/records/{release.record}/files/{name}?download=1"
-        return download_file(url, folder, name=to or name, checksum=known[name], retries=retries)
+        return download_file(url, folder, name=saved_as or name, checksum=known[name], retries=retries)
 
-    get(release.annotations, ANNOTATIONS)
-    get(TAXONOMY)
+    fetch_file(release.annotations, ANNOTATIONS)
+    fetch_file(TAXONOMY)
     if release.clips or scored:
         _check_annotations(release, folder, scored)
     unpacked = []
     for name in release.archives:
         target = folder / name.removesuffix(".tar.gz")
         if not target.is_dir():
-            archive = get(name)
+            archive = fetch_file(name)
             unpack(archive, target)
             archive.unlink()
         unpacked.append(target)
@@ -174,22 +151,22 @@ def make_source(name: str) -> Source:
             versions = ", ".join(RELEASES[name])
             raise ValueError(f"data.release {data.release!r} is none of {name}'s releases; it has {versions}")
 
-    def fetch(place: Destination, data: Any) -> Summary:
+    def fetch(target: Destination, data: Any) -> Summary:
         """Download and link the release ``data.release``."""
         version = data.release or latest_version(name)
         release = RELEASES[name][version]
-        home = place.cache / name / f"zenodo-{release.record}"
-        unpacked = download(release, home, zenodo=place.zenodo, scored=place.scored)
+        folder = target.cache / name / f"zenodo-{release.record}"
+        unpacked = download(release, folder, zenodo=target.zenodo, scored=target.scored)
         log.info("%s, release %s (Zenodo record %d)", name, version, release.record)
         if release.note:
             log.info("release %s: %s", version, release.note)
         return link_dataset(
-            home,
-            place.folder,
+            folder,
+            target.folder,
             audio_roots=unpacked,
             coarse=data.coarse,
             skip_bad=data.on_bad_audio == "skip",
-            progress=place.progress,
+            progress=target.progress,
         )
 
     return Source(fetch, check=check, latest=latest_version(name))

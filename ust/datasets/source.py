@@ -13,24 +13,13 @@ ANNOTATIONS, TAXONOMY = "annotations.csv", "dcase-ust-taxonomy.yaml"
 
 @dataclass(frozen=True)
 class Summary:
-    """Result of fetching a data set.
+    """Result of fetching a data set."""
 
-    Attributes
-    ----------
-    clips : dict of str to int
-        Clips per split.
-    conversions : dict of str to int
-        Number of clips by needed conversion, see `ust.audio.recordings.Recording.conversions`.
-    skipped : tuple of str
-        One line per skipped clip, with the reason.
-    incomplete : tuple of str
-        One line per incomplete file, which was used as far as it can be read.
-    """
-
-    clips: dict[str, int]
+    clips: dict[str, int]  # clips per split
+    # Number of clips by needed conversion, see `ust.audio.recordings.Recording.conversions`
     conversions: dict[str, int]
-    skipped: tuple[str, ...]
-    incomplete: tuple[str, ...] = ()
+    skipped: tuple[str, ...]  # one line per skipped clip, with the reason
+    incomplete: tuple[str, ...] = ()  # one line per incomplete file, which was used as far as it can be read
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,6 @@ class Destination:
         URL of Zenodo or of a mirror.
     scored : tuple of str
         Splits to evaluate; they need ground truth.
-    progress : Progress
     """
 
     folder: Path

@@ -1,6 +1,6 @@
 """Bootstrap confidence intervals, resampling clips or the sensors that recorded them.
 
-A resample weights each clip by how often it was drawn. A threshold of which no clip was drawn takes the
+A resample weights each clip by the number of times it is drawn. A threshold without any drawn clip takes the
 counts of the next higher threshold, which leaves the area under the curve unchanged.
 """
 
@@ -44,7 +44,6 @@ def bootstrap_scores(categories: list[Events], draws: Iterable[np.ndarray]) -> d
 
     Parameters
     ----------
-    categories : list of Events
     draws : iterable of numpy.ndarray
         Clip indices, as `draw_resamples` yields them.
 
@@ -86,29 +85,16 @@ class _CountMaps:
     """Linear maps from the weights of clips to the counts of a level.
 
     A row is a threshold of a category; the rows of all categories follow each other.
-
-    Attributes
-    ----------
-    starts : numpy.ndarray [shape=(categories,), int64]
-        First row of each category.
-    gains : tuple of scipy.sparse.csr_array [shape=(rows, clips)]
-        Changes of true positives, false positives and false negatives from the row above. The first row of
-        a category also has the false negatives when nothing is predicted.
-    predictions : scipy.sparse.csr_array [shape=(rows, clips)]
-        Number of predicted values at the row's threshold.
-    has_intermediate : tuple of bool
-        By category, see `ust.evaluation.metrics.Events`.
-    thresholds : numpy.ndarray [shape=(thresholds,)]
-        Distinct thresholds of all categories, descending.
-    merge : scipy.sparse.csr_array [shape=(thresholds, rows)]
-        From the counts of all rows to the changes of their sum over categories at each distinct threshold.
     """
 
-    starts: np.ndarray
+    starts: np.ndarray  # (categories,): first row of each category
+    # (rows, clips): changes of true positives, false positives and false negatives from the row above. The
+    # first row of a category also has the false negatives when nothing is predicted.
     gains: tuple[csr_array, csr_array, csr_array]
-    predictions: csr_array
-    has_intermediate: tuple[bool, ...]
-    thresholds: np.ndarray
+    predictions: csr_array  # (rows, clips): number of predicted values at the row's threshold
+    has_intermediate: tuple[bool, ...]  # by category, see `ust.evaluation.metrics.Events`
+    thresholds: np.ndarray  # distinct thresholds of all categories, descending
+    # (thresholds, rows): from the counts of all rows to the changes of their sum at each distinct threshold
     merge: csr_array
 
     @classmethod
@@ -128,8 +114,9 @@ class _CountMaps:
         predicted_row = np.concatenate([start + events.predictions[0] for start, events in by_start])
         predicted_clip = np.concatenate([events.predictions[1] for events in categories])
         thresholds = np.concatenate([events.thresholds for events in categories])
-        ascending, place = np.unique(-thresholds, return_inverse=True)
-        # The change from the row above of the same category, at the place of the row's threshold.
+        ascending, index = np.unique(-thresholds, return_inverse=True)
+        # At the index of its threshold, each row adds its counts and subtracts those of the row above in the
+        # same category.
         rows, later = np.arange(size), np.setdiff1d(np.arange(size), starts)
         changes = np.repeat([1, -1], [size, len(later)])
         return cls(
@@ -143,7 +130,7 @@ class _CountMaps:
             tuple(events.has_intermediate for events in categories),
             -ascending,
             _sparse(
-                changes, np.append(place, place[later]), np.append(rows, later - 1), (len(ascending), size)
+                changes, np.append(index, index[later]), np.append(rows, later - 1), (len(ascending), size)
             ),
         )
 
@@ -159,8 +146,8 @@ class _CountMaps:
             for count in (tp, fp, fn):
                 np.cumsum(count[rows], axis=0, out=count[rows])
             if has_intermediate:
-                # Positives grow as the threshold falls, false negatives shrink. An undrawn row takes the
-                # counts of the drawn row above.
+                # Positives grow as the threshold falls, false negatives shrink. A row without drawn clips
+                # takes the counts of the next row above that has any.
                 np.maximum.accumulate(tp[rows] - hidden[rows], axis=0, out=tp[rows])
                 np.maximum.accumulate(fp[rows] - hidden[rows], axis=0, out=fp[rows])
                 np.minimum.accumulate(fn[rows] + hidden[rows], axis=0, out=fn[rows])

@@ -109,13 +109,17 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     for column, label in enumerate(labels):
         known = ~np.isnan(truth[:, column])
         y, p = truth[known, column] > 0.5, predicted[known, column]
-        order = np.argsort(-p, kind="stable")
-        values = p[order]
-        tp = np.cumsum(y[order])
-        f1 = 2 * tp / (np.arange(1, len(y) + 1) + y.sum())
-        last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
-        thresholds[label] = float(values[np.argmax(np.where(last, f1, -1))]) if y.any() else 0.5
+        thresholds[label] = highest_f1_threshold(y, p) if y.any() else 0.5
     return thresholds
+
+
+def highest_f1_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the threshold on predictions (n,) with the highest F1 for a boolean truth (n,)."""
+    order = np.argsort(-predicted, kind="stable")
+    values, tp = predicted[order], np.cumsum(truth[order])
+    f1 = 2 * tp / (np.arange(1, len(truth) + 1) + truth.sum())
+    last = np.append(values[1:] < values[:-1], True)  # equal values are predicted together
+    return float(values[np.argmax(np.where(last, f1, -1))])
 
 
 def _logit(p: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ust.evaluation.calibration import Calibration
-from ust.evaluation.evaluation import Evaluation, round_floats
+from ust.evaluation.evaluation import Evaluation, Intervals, round_floats
 from ust.evaluation.metrics import Counts, micro_counts, precision_recall
 
 POINTS = 200
@@ -14,27 +14,23 @@ BINS = 10
 NONE = "none"
 
 
-def curves(evaluation: Evaluation, intervals: dict[str, dict[str, list[float]]]) -> dict[str, pd.DataFrame]:
+def curves(evaluation: Evaluation, intervals: Intervals) -> dict[str, pd.DataFrame]:
     """Compute the tables of all plots, by file name."""
     tables = {}
     for level in evaluation.levels:
         counts = evaluation.counts(level)
-        scores = evaluation.scores(level)
-        tables[level] = _curve(micro_counts(counts), f1=True)
-        categories = []
-        for name, category in zip(scores.class_auprc, counts, strict=True):
-            curve = _curve(category)
-            curve.insert(0, "category", name)
-            categories.append(curve)
-        tables[f"{level}_categories"] = pd.concat(categories)
-        label_intervals = [intervals["clips"][f"{level}.class_auprc.{name}"] for name in scores.class_auprc]
+        areas = evaluation.scores(level).class_auprc
+        curve = _curve(micro_counts(counts))
+        precision, recall = curve["precision"], curve["recall"]
+        tables[level] = curve.assign(f1=2 * precision * recall / np.maximum(precision + recall, 1e-12))
+        categories = {name: _curve(category) for name, category in zip(areas, counts, strict=True)}
+        tables[f"{level}_categories"] = pd.concat(categories, names=["category"]).reset_index("category")
         tables[f"{level}_bars"] = pd.DataFrame(
-            {
-                "category": list(scores.class_auprc),
-                "auprc": list(scores.class_auprc.values()),
-                "low": [low for low, _ in label_intervals],
-                "high": [high for _, high in label_intervals],
-            }
+            [
+                (name, area, *intervals["clips"][f"{level}.class_auprc.{name}"])
+                for name, area in areas.items()
+            ],
+            columns=["category", "auprc", "low", "high"],
         )
         tables[f"{level}_reliability"] = reliability(evaluation.truth[level], evaluation.predicted[level])
     if "coarse" in evaluation.levels:
@@ -82,7 +78,7 @@ def expected_calibration_error(truth: np.ndarray, predicted: np.ndarray) -> floa
 def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = None) -> dict[str, Any]:
     """Compute the expected calibration error of each level, with and without the system's calibration."""
     levels = evaluation.levels
-    truth, predicted = evaluation.truth, evaluation.predicted
+    truth, predicted = evaluation.truth, evaluation.predicted  # by level
     errors = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
     content = (model or {}).get("about", {}).get("calibration")
     if content:
@@ -91,15 +87,15 @@ def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = No
         for level in levels:
             names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
             if set(names) <= set(labels):
-                before = calibration.select_labels(labels, names).invert(predicted[level])
-                errors["ece_uncalibrated"][level] = expected_calibration_error(truth[level], before)
+                uncalibrated = calibration.select_labels(labels, names).invert(predicted[level])
+                errors["ece_uncalibrated"][level] = expected_calibration_error(truth[level], uncalibrated)
     return round_floats(errors)
 
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
-    """Return the most probable category for each category in a clip's ground truth (or "none")."""
+    """Return pairs of a category in a clip's ground truth (or "none") and its most probable category."""
     truth, predicted = evaluation.truth["coarse"], evaluation.predicted["coarse"]
-    names = [evaluation.taxonomy.coarse_name(g) for g in range(truth.shape[1])]
+    names = evaluation.taxonomy.categories("coarse")
     rows = []
     for y, p in zip(truth, predicted, strict=True):
         actual = [name for name, present in zip(names, y, strict=True) if present == 1] or [NONE]
@@ -107,11 +103,8 @@ def confusion(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["actual", "predicted"])
 
 
-def _curve(counts: Counts, *, f1: bool = False) -> pd.DataFrame:
+def _curve(counts: Counts) -> pd.DataFrame:
     """Return precision and recall at no more than `POINTS` thresholds."""
     precision, recall = precision_recall(counts)
-    keep = np.unique(np.linspace(0, len(recall) - 1, POINTS).round().astype(int))
     table = pd.DataFrame({"threshold": counts.thresholds, "recall": recall, "precision": precision})
-    if f1:
-        table["f1"] = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return table.iloc[keep]
+    return table.iloc[np.unique(np.linspace(0, len(table) - 1, POINTS).round().astype(int))]

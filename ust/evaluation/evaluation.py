@@ -16,6 +16,7 @@ from ust.evaluation.bootstrap import UNITS, bootstrap_scores, confidence_interva
 from ust.evaluation.metrics import (
     HEADLINES,
     Counts,
+    Events,
     Scores,
     coarse_events,
     compute_scores,
@@ -25,9 +26,9 @@ from ust.evaluation.metrics import (
 from ust.evaluation.predictions import read_predictions
 
 log = logging.getLogger("ust")
-EVENTS = {"fine": fine_events, "coarse": coarse_events}
-Figures = dict[str, float]
 FIGURES = (*HEADLINES, "macro_auprc_present")
+Figures = dict[str, float]
+Intervals = dict[str, dict[str, list[float]]]  # [low, high] by resampled unit and ``level.metric``
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Evaluation:
 
     Attributes
     ----------
-    taxonomy : Taxonomy
     sensors : numpy.ndarray [shape=(clips,)]
         The sensor that recorded each clip.
-    truth, predicted : dict of str to numpy.ndarray [shape=(clips, labels)]
-        By level: 1 where the label is present, 0 where it is absent, -1 where it is not known; and
-        probabilities. Where a label is not known, the probability is 0, which no official metric counts.
+    truth : dict of str to numpy.ndarray [shape=(clips, labels)]
+        By level: 1 where the label is present, 0 where it is absent, -1 where it is not known.
+    predicted : dict of str to numpy.ndarray [shape=(clips, labels)]
+        Probabilities by level; 0, which no official metric counts, where the label is not known.
     """
 
     taxonomy: Taxonomy
@@ -53,8 +54,8 @@ class Evaluation:
     def from_tables(cls, truth: pd.DataFrame, predicted: pd.DataFrame, taxonomy: Taxonomy) -> "Evaluation":
         """Build an evaluation from two tables with a column per label and the same clips as rows.
 
-        `truth` also has ``sensor_id``. A label counts as present if it is 1. If it is NaN, it is not known,
-        and left out of all metrics. If `truth` has no fine label, only the coarse level is evaluated.
+        `truth` also has ``sensor_id``. A label is present if it is 1; NaN is left out of all metrics. If
+        `truth` has no fine label, only the coarse level is evaluated.
         """
         if not set(taxonomy.fine) & set(truth.columns):
             taxonomy = replace(taxonomy, fine=(), group=())
@@ -99,17 +100,18 @@ class Evaluation:
         levels = self.taxonomy.levels
         return tuple(lv for lv in levels if self.predicted[lv].any() or (self.truth[lv] < 0).any()) or levels
 
+    def events(self, level: Level) -> list[Events]:
+        """Return the events of each coarse category, from which counts and resampled metrics follow."""
+        compute = fine_events if level == "fine" else coarse_events
+        return compute(self.truth[level], self.predicted[level], self.taxonomy)
+
     def counts(self, level: Level) -> list[Counts]:
         """Return the counts of each coarse category at its thresholds."""
-        return [threshold_counts(events) for events in EVENTS[level](*self._inputs(level))]
+        return [threshold_counts(events) for events in self.events(level)]
 
     def scores(self, level: Level) -> Scores:
         """Return the official metrics of a level."""
         return compute_scores(self.counts(level), self.taxonomy.categories(level))
-
-    def _inputs(self, level: Level) -> tuple[np.ndarray, np.ndarray, Taxonomy]:
-        """Return ground truth, predictions and taxonomy of a level."""
-        return self.truth[level], self.predicted[level], self.taxonomy
 
     def prevalence(self, level: Level) -> dict[str, float]:
         """Return the share of clips with a label of each coarse category, by the category's name.
@@ -145,29 +147,24 @@ class Evaluation:
         }
 
     def bootstrap_metrics(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
-        """Compute the official metrics and class AUPRCs of a level on each resample.
-
-        Returns
-        -------
-        dict of str to numpy.ndarray [shape=(resamples,)]
-            Named ``level.metric``.
-        """
-        resampled = bootstrap_scores(EVENTS[level](*self._inputs(level)), draws)
+        """Return arrays (resamples,) of the official metrics and class AUPRCs, named ``level.metric``."""
+        resampled = bootstrap_scores(self.events(level), draws)
         names = self.taxonomy.categories(level)
         areas = dict(zip(names, resampled.pop("class_auprc").T, strict=True))
         figures = resampled | {f"class_auprc.{name}": area for name, area in areas.items()}
         return {f"{level}.{name}": values for name, values in figures.items()}
 
-    def intervals(self, *, count: int, seed: int) -> dict[str, dict[str, list[float]]]:
+    def intervals(self, *, count: int, seed: int) -> Intervals:
         """Compute 95 % confidence intervals of all metrics, by resampled unit ("clips", "sensors")."""
-        result: dict[str, dict[str, list[float]]] = {}
+        intervals: Intervals = {}
         for unit in UNITS:
             draws = list(draw_resamples(self.sensors, unit=unit, count=count, seed=seed))
-            values = {
-                name: v for level in self.levels for name, v in self.bootstrap_metrics(draws, level).items()
+            intervals[unit] = {
+                name: round_floats(confidence_interval(values))
+                for level in self.levels
+                for name, values in self.bootstrap_metrics(draws, level).items()
             }
-            result[unit] = {name: round_floats(confidence_interval(v)) for name, v in values.items()}
-        return result
+        return intervals
 
 
 def evaluate(
@@ -190,10 +187,8 @@ def evaluate(
         ``annotations.csv`` with ground truth. Without fine columns only the coarse level is evaluated.
     taxonomy : str or Path
         ``dcase-ust-taxonomy.yaml``.
-    split : str
     bootstrap : int
         Number of resamples behind the intervals.
-    seed : int
     coarse : {"from_fine", "as_given"}
         See `ust.annotations.annotations.read_annotations`.
 
@@ -215,17 +210,15 @@ def evaluate(
 
 def headline_metrics(evaluation: Evaluation) -> dict[str, Figures]:
     """Return the `HEADLINES` of each level that the system predicts, the content of the metrics file."""
-    scores_by_level = {level: evaluation.scores(level) for level in evaluation.levels}
+    figures = evaluation.headlines()
     return {
-        level: {name: round_floats(getattr(scores, name)) for name in HEADLINES}
-        for level, scores in scores_by_level.items()
+        level: {name: round_floats(figures[f"{level}.{name}"]) for name in HEADLINES}
+        for level in evaluation.levels
     }
 
 
 def detailed_metrics(
-    evaluation: Evaluation,
-    intervals: dict[str, dict[str, list[float]]],
-    thresholds: dict[str, float] | None = None,
+    evaluation: Evaluation, intervals: Intervals, thresholds: dict[str, float] | None = None
 ) -> dict[str, Any]:
     """Collect all metrics of a system, the content of the detailed metrics file."""
     levels = evaluation.levels
@@ -254,9 +247,7 @@ def _level_metrics(scores: Scores) -> dict[str, Any]:
     return round_floats(figures | {"class_auprc": scores.class_auprc})
 
 
-def _category_metrics(
-    evaluation: Evaluation, level: Level, intervals: dict[str, dict[str, list[float]]]
-) -> dict[str, Any]:
+def _category_metrics(evaluation: Evaluation, level: Level, intervals: Intervals) -> dict[str, Any]:
     """Return positives, AUPRC and confidence intervals of each category of a level, by its name."""
     scores = evaluation.scores(level)
     return {
@@ -301,16 +292,18 @@ def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     return round_floats(float(label_ranking_average_precision_score(present[labelled], predicted[labelled])))
 
 
-def round_floats(value: Any) -> Any:
-    """Round every float in nested dicts and lists to ten decimals.
+def round_floats(value: Any, decimals: int = 10) -> Any:
+    """Round every float in nested dicts and lists; NaN becomes None.
 
-    Sums agree to that many decimals on every machine; the metrics' sampling error is far larger.
+    Sums agree to ten decimals on every machine; the metrics' sampling error is far larger.
     """
     if isinstance(value, dict):
-        return {key: round_floats(item) for key, item in value.items()}
+        return {key: round_floats(item, decimals) for key, item in value.items()}
     if isinstance(value, list):
-        return [round_floats(item) for item in value]
-    return round(value, 10) if isinstance(value, float) else value
+        return [round_floats(item, decimals) for item in value]
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, decimals)
+    return value
 
 
 def compare_systems(
@@ -318,25 +311,19 @@ def compare_systems(
 ) -> dict[str, dict[str, Any]]:
     """Compare two systems by a paired bootstrap, on the same resamples, at the levels that both predict."""
     draws = list(draw_resamples(first.sensors, unit=unit, count=count, seed=seed))
-    firsts, seconds = first.headlines(), second.headlines()
-    spreads = [
-        {
-            name: values
-            for level in system.levels
-            for name, values in system.bootstrap_metrics(draws, level).items()
-        }
-        for system in (first, second)
-    ]
+    first_figures, second_figures = first.headlines(), second.headlines()
     result = {}
-    for name in [name for name in firsts if name in seconds]:
-        difference = spreads[0][name] - spreads[1][name]
-        a, b = firsts[name], seconds[name]
-        ahead = np.mean((difference > 0) + 0.5 * (difference == 0))
-        result[name] = {
-            "first": round_floats(a),
-            "second": round_floats(b),
-            "difference": round_floats(a - b),
-            "ci95": round_floats(confidence_interval(difference)),
-            "first_ahead": round_floats(float(ahead)),
-        }
-    return result
+    for level in (level for level in first.levels if level in second.levels):
+        first_resampled, second_resampled = (
+            system.bootstrap_metrics(draws, level) for system in (first, second)
+        )
+        for name in (f"{level}.{figure}" for figure in FIGURES):
+            difference = first_resampled[name] - second_resampled[name]
+            result[name] = {
+                "first": first_figures[name],
+                "second": second_figures[name],
+                "difference": first_figures[name] - second_figures[name],
+                "ci95": confidence_interval(difference),
+                "first_ahead": float(np.mean((difference > 0) + 0.5 * (difference == 0))),
+            }
+    return round_floats(result)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from ust.annotations.rules.pooled import Pooled, fit_annotator_model, sigmoid
 from ust.annotations.rules.votes import Votes
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Level, Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
+from ust.evaluation.calibration import highest_f1_threshold
 from ust.evaluation.curves import reliability
 from ust.util.seeding import random_stream
 
@@ -38,70 +39,65 @@ class MicroAveragePrecision:
     def __call__(self, copies: np.ndarray) -> float:
         """Return the average precision for copies of each clip [shape=(clips,)]; 0 without positives."""
         weight = copies[self.clip]
-        true_positive, predicted_positive = (
-            np.cumsum(weight * self.true)[self.last],
-            np.cumsum(weight)[self.last],
-        )
+        true_positive = np.cumsum(weight * self.true)[self.last]
+        predicted_positive = np.cumsum(weight)[self.last]
         gained = np.diff(true_positive, prepend=0)
-        return float(
-            (gained * true_positive / np.maximum(predicted_positive, 1)).sum() / max(true_positive[-1], 1)
-        )
+        precision = true_positive / np.maximum(predicted_positive, 1)
+        return float((gained * precision).sum() / max(true_positive[-1], 1))
 
 
 def cross_validated_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -> float:
     """Compute micro F1 with the threshold of each fold chosen on the other folds."""
     fold = random_stream(seed, "f1").permutation(len(truth)) % FOLDS
-    predicted_positive = np.zeros(truth.shape, bool)
+    truth, predicted_positive = truth == 1, np.zeros(truth.shape, bool)
     for number in np.unique(fold):
-        held_out = fold == number
-        values, true = predicted[~held_out].ravel(), truth[~held_out].ravel() == 1
-        order = np.argsort(-values, kind="stable")
-        last = np.append(np.diff(values[order]) != 0, True)
-        f1 = 2 * np.cumsum(true[order]) / (np.arange(1, len(order) + 1) + true.sum())
-        predicted_positive[held_out] = predicted[held_out] >= values[order][np.argmax(np.where(last, f1, -1))]
-    return float(
-        2 * (predicted_positive & (truth == 1)).sum() / max(predicted_positive.sum() + (truth == 1).sum(), 1)
-    )
+        test = fold == number
+        threshold = highest_f1_threshold(truth[~test].ravel(), predicted[~test].ravel())
+        predicted_positive[test] = predicted[test] >= threshold
+    return float(2 * (predicted_positive & truth).sum() / max(predicted_positive.sum() + truth.sum(), 1))
 
 
 def evaluate_rules(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy, *, bootstrap: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Evaluate label rules against the ground truth."""
-    coarse = len(taxonomy.coarse)
-    columns_of = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
-    draws = [
+    resamples = [
         np.bincount(indices, minlength=len(truth))
         for indices in draw_resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
     ]
     results: dict[str, dict[str, Any]] = {name: {} for name in estimates}
-    for level in taxonomy.levels:
-        columns = columns_of[level]
+    for level, columns in _columns_by_level(taxonomy).items():
         first: tuple[float, np.ndarray] | None = None
         for name, values in estimates.items():
-            rank = MicroAveragePrecision(truth[:, columns], values[:, columns])
-            ap, spread = rank(np.ones(len(truth), int)), np.array([rank(copies) for copies in draws])
-            first = first or (ap, spread)
+            average_precision = MicroAveragePrecision(truth[:, columns], values[:, columns])
+            ap = average_precision(np.ones(len(truth), int))
+            resampled = np.array([average_precision(copies) for copies in resamples])
+            first = first or (ap, resampled)
             results[name][level] = {
                 "ap": ap,
                 "f1": cross_validated_f1(truth[:, columns], values[:, columns], seed=seed),
-                "ci95": confidence_interval(spread),
+                "ci95": confidence_interval(resampled),
                 "difference": ap - first[0],
-                "difference_ci95": confidence_interval(spread - first[1]),
+                "difference_ci95": confidence_interval(resampled - first[1]),
             }
     return results
+
+
+def _columns_by_level(taxonomy: Taxonomy) -> dict[Level, slice]:
+    """Return the columns of each level in arrays of all labels, coarse first."""
+    coarse = len(taxonomy.coarse)
+    columns = {"fine": slice(coarse, None), "coarse": slice(None, coarse)}
+    return {level: columns[level] for level in taxonomy.levels}
 
 
 def reliability_table(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy
 ) -> pd.DataFrame:
     """Return the reliability diagrams of all rules: ``system, level, predicted, observed, count``."""
-    coarse = len(taxonomy.coarse)
     tables = [
         reliability(truth[:, columns], values[:, columns]).assign(system=name, level=level)
         for name, values in estimates.items()
-        for level, columns in (("coarse", slice(None, coarse)), ("fine", slice(coarse, None)))
-        if level in taxonomy.levels
+        for level, columns in reversed(_columns_by_level(taxonomy).items())  # coarse first
     ]
     return pd.concat(tables)[list(TABLES["reliability"])]
 
@@ -135,12 +131,12 @@ def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
 
 def doubtful_labels(votes: Votes, posterior: np.ndarray, *, limit: int) -> pd.DataFrame:
     """Select labels to review: for each label, the clips whose posterior and majority differ most."""
-    share = votes.fraction()
+    majority = votes.fraction() > 0.5
     marked, asked = votes.sum_by_clip(votes.presence == 1), votes.sum_by_clip(votes.presence != -1)
     rows = []
     for column, label in enumerate(votes.taxonomy.labels):
         p = posterior[:, column]
-        gap = np.abs(p - (share[:, column] > 0.5))
+        gap = np.abs(p - majority[:, column])
         for clip in np.argsort(-gap, kind="stable")[:limit]:
             if gap[clip] > 0.5:
                 counts = marked[clip, column], asked[clip, column]

@@ -28,74 +28,40 @@ DECISION_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Events:
-    """Changes of a category's counts as the threshold falls.
+    """Changes of a category's counts as the threshold falls."""
 
-    Attributes
-    ----------
-    thresholds : numpy.ndarray [shape=(m,)]
-        Descending, from 1.0.
-    threshold_index : numpy.ndarray [shape=(events,), int64]
-        The highest threshold at which each event has happened.
-    clip : numpy.ndarray [shape=(events,), int64]
-        The clip of each event.
-    gains : numpy.ndarray [shape=(3, events), int64]
-        Changes of true positives, false positives and false negatives.
-    missed : numpy.ndarray [shape=(clips,), int64]
-        False negatives of each clip when nothing is predicted.
-    positive : numpy.ndarray [shape=(clips,), bool]
-        Whether the ground truth has a label of the category.
-    predictions : numpy.ndarray [shape=(2, values), int64]
-        Threshold index and clip of each predicted value that is a threshold.
-    has_intermediate : bool
-        Whether events can lie between thresholds, at a value that no complete label is predicted with.
-    """
-
-    thresholds: np.ndarray
-    threshold_index: np.ndarray
-    clip: np.ndarray
-    gains: np.ndarray
-    missed: np.ndarray
-    positive: np.ndarray
+    thresholds: np.ndarray  # (m,): descending, from 1.0
+    threshold_index: np.ndarray  # (events,): the highest threshold at which each event has happened
+    clip: np.ndarray  # (events,): the clip of each event
+    gains: np.ndarray  # (3, events): changes of true positives, false positives and false negatives
+    missed: np.ndarray  # (clips,): false negatives of each clip when nothing is predicted
+    positive: np.ndarray  # (clips,): whether the ground truth has a label of the category
+    # (2, values): threshold index and clip of each predicted value that is a threshold
     predictions: np.ndarray
+    # Whether events can lie between thresholds, at a value that no complete label is predicted with
     has_intermediate: bool
 
 
 @dataclass(frozen=True)
 class Counts:
-    """True positives, false positives and false negatives of a category at its thresholds.
+    """True positives, false positives and false negatives of a category at its thresholds."""
 
-    Attributes
-    ----------
-    thresholds : numpy.ndarray [shape=(m,)]
-        Descending, from 1.0.
-    positives : int
-        Number of clips whose ground truth has a label of the category.
-    """
-
-    thresholds: np.ndarray
+    thresholds: np.ndarray  # (m,): descending, from 1.0
     true_positive: np.ndarray
     false_positive: np.ndarray
     false_negative: np.ndarray
-    positives: int
+    positives: int  # number of clips whose ground truth has a label of the category
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The official metrics of one level.
-
-    Attributes
-    ----------
-    macro_auprc_present : float
-        The mean over the categories with positives; 0 if no category has any.
-    class_auprc, class_positives : dict
-        By coarse name.
-    """
+    """The official metrics of one level."""
 
     micro_auprc: float
     micro_f1: float
     macro_auprc: float
-    macro_auprc_present: float
-    class_auprc: dict[str, float]
+    macro_auprc_present: float  # the mean over the categories with positives; 0 if no category has any
+    class_auprc: dict[str, float]  # by coarse name
     class_positives: dict[str, int]
 
 
@@ -258,9 +224,9 @@ def _threshold_indices(predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The thresholds are the distinct predictions from `LOWEST_THRESHOLD` on, and 1, in descending order. The
     index of a lower prediction is the number of thresholds.
     """
-    values, place = np.unique(predicted, return_inverse=True)
+    values, inverse = np.unique(predicted, return_inverse=True)
     thresholds = values[values >= LOWEST_THRESHOLD][::-1]
     first = int(not len(thresholds) or thresholds[0] < 1)
-    index = len(values) - 1 - place.reshape(predicted.shape) + first
+    index = len(values) - 1 - inverse.reshape(predicted.shape) + first
     thresholds = np.concatenate([[1.0][:first], thresholds])
     return thresholds, np.minimum(index, len(thresholds))

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.util.errors import UserError, bullet_list, shorten
-from ust.util.files import atomic_write
+from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import nfc
-from ust.util.tables import read_csv
+from ust.util.tables import read_csv, write_csv
 
 
 def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
@@ -26,15 +25,11 @@ def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, t
         Clip names; rows are sorted by them.
     probabilities : numpy.ndarray [shape=(clips, labels)]
         Coarse labels first, as `Taxonomy.labels`.
-    taxonomy : Taxonomy
     """
     table = pd.DataFrame(probabilities.astype(np.float64), columns=list(taxonomy.labels))
     table = table[[*taxonomy.fine, *taxonomy.coarse]]
     table.insert(0, "audio_filename", clips)
-    with atomic_write(path) as partial:
-        table.sort_values("audio_filename", kind="stable").to_csv(
-            partial, index=False, float_format="%.6f", lineterminator="\n"
-        )
+    write_csv(path, table.sort_values("audio_filename", kind="stable"), float_format="%.6f")
 
 
 def read_predictions(
@@ -48,7 +43,6 @@ def read_predictions(
         CSV file.
     clips : list of str
         The clips to read.
-    taxonomy : Taxonomy
     others : iterable of str
         Clips that the file may also have, such as those of the split without ground truth; they are ignored.
 
@@ -95,7 +89,7 @@ def read_predictions(
         label = labels[column]
         problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
-        raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
+        raise UserError(f"{path}: {plural(len(problems), 'problem')}:\n{bullet_list(problems)}")
     values = values[[rows[clip] for clip in clips]]
     return pd.DataFrame(values, pd.Index(clips, name="audio_filename"), labels), missing
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 from pydantic import Field
 
 from ust.annotations.taxonomy import Taxonomy
@@ -13,6 +12,7 @@ from ust.util.config import Name, Section
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError, bullet_list
 from ust.util.folders import MANIFEST
+from ust.util.tables import read_csv
 
 
 class Author(Section):
@@ -38,8 +38,12 @@ class Submit(Section):
 def submission_metadata(
     label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Build the metadata of a submission in the layout of the DCASE 2019 challenge."""
+    """Build the metadata of a submission in the layout of the DCASE challenges of 2019 and 2020.
+
+    Task 5 of 2020 ranks systems that use time and place; ``spatiotemporal_context`` lists what a system uses.
+    """
     rests_on = metrics["rests_on"]
+    context = {key: rests_on[key] for key in ("spatiotemporal_context",) if key in rests_on}
     return {
         "submission": {"label": label, "name": name, "authors": authors},
         "system": {
@@ -47,6 +51,7 @@ def submission_metadata(
                 "system": system,
                 "machine_learning_method": rests_on.get("architecture"),
                 "vggish_weights": rests_on.get("vggish_weights"),
+                **context,
             },
             "complexity": {"total_parameters": rests_on.get("parameters")},
         },
@@ -68,12 +73,10 @@ def check_submission(folder: Path, label: str, clips: list[str], taxonomy: Taxon
 
     Parameters
     ----------
-    folder : Path
     label : str
         Label of the submission, with which its file names begin.
     clips : list of str
         Clips of the split.
-    taxonomy : Taxonomy
 
     Raises
     ------
@@ -84,7 +87,7 @@ def check_submission(folder: Path, label: str, clips: list[str], taxonomy: Taxon
     files = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
     if files != sorted([output, description]):
         raise UserError(f"{folder}: holds {', '.join(files)}, should hold {output} and {description}")
-    header = list(pd.read_csv(folder / output, nrows=0, dtype=str).columns)
+    header = list(read_csv(folder / output, nrows=0, dtype=str).columns)
     expected = ["audio_filename", *taxonomy.fine, *taxonomy.coarse]
     if header != expected:
         problems = [f"column {name} is missing" for name in expected if name not in header]
@@ -92,6 +95,6 @@ def check_submission(folder: Path, label: str, clips: list[str], taxonomy: Taxon
         problems = problems or ["the columns are in another order than fine, then coarse, as in the taxonomy"]
         raise UserError(f"{folder / output}: not in the official layout:\n{bullet_list(problems)}")
     read_predictions(folder / output, clips, taxonomy)
-    stated = read_yaml(folder / description).get("submission", {}).get("label")
-    if stated != label:
-        raise UserError(f"{folder / description}: the label is {stated!r}, should be {label!r}")
+    found = read_yaml(folder / description).get("submission", {}).get("label")
+    if found != label:
+        raise UserError(f"{folder / description}: the label is {found!r}, should be {label!r}")

@@ -1,7 +1,8 @@
 """Feature extraction: compute the values of all clips, reuse those that exist, and write the feature file.
 
 A value is identified by a digest of its audio, the settings and the code that computes it. Values with a
-known digest are taken from the existing feature file, or from the parts that an interrupted run left.
+known digest are read from the existing feature file, or from the parts (one file for each value) of an
+interrupted run.
 """
 
 import io
@@ -32,19 +33,25 @@ from ust.util.errors import UserError, bullet_list
 from ust.util.files import atomic_write, lock_folder
 from ust.util.progress import Progress, silent
 
+BATCH, CHUNK = 4, 64  # clips per task, clips in memory
+# The source that every value depends on, beside its feature's own.
+SOURCES = (
+    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
+    "ust/features/mn_logmel.py", "ust/audio/containers.py",
+    "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
+    "ust/util/seeding.py",
+)  # fmt: skip
+
+log = logging.getLogger("ust")
+Results = Iterable[tuple[Row, np.ndarray]]
+
 
 class FeatureCache:
-    """Values of an existing feature file and of the parts that an interrupted run left, by content digest.
-
-    Attributes
-    ----------
-    parts : Path
-        Folder of the parts, beside the feature file.
-    """
+    """Values of an existing feature file and of the parts of an interrupted run, by content digest."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, np.dtype(dtype)
-        self.parts = path.with_name(f".{path.name}.parts")
+        self.parts = path.with_name(f".{path.name}.parts")  # folder of the parts
         self._file: h5py.File | None = None
         self._rows: dict[str, int] = {}
         try:
@@ -79,15 +86,6 @@ class FeatureCache:
         with atomic_write(self._part(content)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
-    def discard_parts(self) -> None:
-        """Remove all stored parts."""
-        shutil.rmtree(self.parts, ignore_errors=True)
-
-    def remove_empty_parts(self) -> None:
-        """Remove the folder of parts if it is empty."""
-        with suppress(OSError):
-            self.parts.rmdir()
-
     def _part(self, content: str) -> Path:
         """Return the path of a part."""
         return self.parts / f"{content}.npy"
@@ -111,19 +109,6 @@ class FeatureCache:
         return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
 
-BATCH, CHUNK = 4, 64  # clips per task, clips in memory
-# The source that every value depends on, beside its feature's own.
-SOURCES = (
-    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
-    "ust/features/mn_logmel.py", "ust/audio/containers.py",
-    "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
-    "ust/util/fast_layers.py", "ust/util/seeding.py",
-)  # fmt: skip
-
-log = logging.getLogger("ust")
-Results = Iterable[tuple[Row, np.ndarray]]
-
-
 def extract(
     path: Path,
     name: str,
@@ -134,7 +119,7 @@ def extract(
     provenance: Mapping[str, str] | None = None,
     embed: Embed | None = None,
     conditions: Mapping[str, Any] | None = None,
-    share: tuple[int, int] | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[int, ...]:
     """Write a feature file; compute only values that neither the existing file nor an interrupted run has.
@@ -145,7 +130,6 @@ def extract(
         The feature file.
     name : str
         Name of the feature and of the HDF5 data set.
-    feature : Feature
     rows : list of Row
         Sorted.
     settings : mapping
@@ -157,10 +141,9 @@ def extract(
     conditions : mapping, optional
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
         computed under other conditions are not reused.
-    share : (int, int), optional
-        Compute only share i of n, counted from 1, in this process, and leave it as parts. A run without a
-        share then writes the file. Several shares may be computed at the same time.
-    progress : Progress
+    shard : (int, int), optional
+        Compute only shard i of n, counted from 1, in this process, and store its values as parts. A later
+        run without a shard writes the file. Several shards may be computed at the same time.
 
     Returns
     -------
@@ -183,47 +166,43 @@ def extract(
         source_digest(*SOURCES, feature_source(feature)),
         json.dumps(attributes | dict(conditions or {}), sort_keys=True),
     )
-    if share is not None:
-        rows = rows[share[0] - 1 :: share[1]]
+    if shard is not None:
+        rows = rows[shard[0] - 1 :: shard[1]]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
         closing(FeatureCache(path, name, shape, feature.dtype)) as cache,
-        lock_folder(cache.parts) if share is None else nullcontext(),
+        # Processes that compute different shards write different parts, and need no lock.
+        lock_folder(cache.parts) if shard is None else nullcontext(),
     ):
-        # Identical clips have the same digest and are computed once.
+        # Identical clips have the same digest and are computed once, as the first of their rows.
         row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
-        content_by_row = {row: content for content, row in row_by_content.items() if content not in cache}
-        if len(content_by_row) < len(row_by_content):
-            log.info(
-                "%s: %d of %d clips are done",
-                path,
-                len(row_by_content) - len(content_by_row),
-                len(row_by_content),
-            )
-        run = _run_parallel if share is None else _run_sequential
-        results: Results = compute_clips(
-            feature, extraction_config, sorted(content_by_row), name, progress, run
-        )
+        missing = {row: content for content, row in row_by_content.items() if content not in cache}
+        total = len(row_by_content)
+        if len(missing) < total:
+            log.info("%s: %d of %d clips are done", path, total - len(missing), total)
+        run = _run_parallel if shard is None else _run_sequential
+        results: Results = compute_clips(feature, extraction_config, sorted(missing), name, progress, run)
         if embed is not None:
             results = embed_batches(results, embed, settings["batch_clips"])
         try:
             for row, value in results:
-                cache.store(content_by_row[row], value)
+                cache.store(missing[row], value)
         except BaseException:
-            cache.remove_empty_parts()
+            with suppress(OSError):
+                cache.parts.rmdir()  # fails if the folder has parts
             raise
-        if share is not None:
+        if shard is not None:
             return shape
         values = (cache[content] for content in contents)
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
         )
-        cache.discard_parts()
+        shutil.rmtree(cache.parts, ignore_errors=True)
     return shape
 
 
 def feature_source(feature: Feature) -> str:
-    """Return the file of a feature, or its folder where it has several, relative to the package's parent."""
+    """Return the file of a feature, or its folder if it has several files, relative to `ROOT`."""
     file = Path(str(sys.modules[feature.process_clip.__module__].__file__)).relative_to(ROOT)
     return (file if file.parent.name == "features" else file.parent).as_posix()
 
@@ -237,17 +216,19 @@ def compute_clips(
     run: Callable[[Callable, Any, list[Row]], Iterator[np.ndarray | str]],
 ) -> Iterator[tuple[Row, np.ndarray]]:
     """Yield each row with its value, or the network's input, in order; `run` computes them."""
-    bad = []
+    problems = []
     results = progress(
         run(feature.process_clip, extraction_config, rows), total=len(rows), description=description
     )
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, str):
-            bad.append(result)
+            problems.append(result)
         else:
             yield row, result
-    if bad:
-        raise UserError(f"{len(bad)} of {len(rows)} audio files cannot be used:\n{bullet_list(bad)}")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(rows)} audio files cannot be used:\n{bullet_list(problems)}"
+        )
 
 
 def embed_batches(results: Results, embed: Embed, clips: int) -> Iterator[tuple[Row, np.ndarray]]:
@@ -259,16 +240,16 @@ def embed_batches(results: Results, embed: Embed, clips: int) -> Iterator[tuple[
     results = iter(results)
     while batch := list(islice(results, clips)):
         rows, values = zip(*batch, strict=True)
-        empty = [np.zeros_like(values[0])] * (clips - len(values))
-        yield from zip(rows, embed(np.stack([*values, *empty])), strict=False)
+        padding = [np.zeros_like(values[0])] * (clips - len(values))
+        yield from zip(rows, embed(np.stack([*values, *padding])), strict=False)
 
 
 def _run_parallel(
     process_clip: Callable, extraction_config: Any, rows: list[Row]
 ) -> Iterator[np.ndarray | str]:
-    # joblib computes ahead of a slow consumer without limit; chunks bound the memory.
+    """Compute rows in worker processes; yield values, or the reason why a file cannot be read."""
     # One thread per worker, and at least two workers: the order of summation must not depend on their number.
-    """Compute rows in worker processes; yield values, or the reason for which a file cannot be read."""
+    # joblib computes ahead of a slow consumer without limit; chunks bound the memory.
     with (
         parallel_config(backend="loky", inner_max_num_threads=1),
         Parallel(n_jobs=max(2, cpu_count()), return_as="generator", batch_size=BATCH) as pool,
@@ -291,7 +272,7 @@ def _run_sequential(
 
 
 def _process_or_explain(process_clip: Callable, row: Row, extraction_config: Any) -> np.ndarray | str:
-    """Return the value of a clip, or the reason for which its file cannot be read."""
+    """Return the value of a clip, or the reason why its file cannot be read."""
     try:
         recording = read_recording(row.path)
     except BadAudio as error:
@@ -305,37 +286,21 @@ def _content_digest(path: Path) -> str:
     try:
         return file_digest(path)
     except OSError:
-        return f"unreadable: {path}"  # reading it for extraction reports the reason
+        return f"unreadable: {path}"  # `_process_or_explain` reports the reason
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """The extraction of one feature: settings, audio folders, network and output file.
+    """The extraction of one feature: settings, audio folders, network and output file."""
 
-    Attributes
-    ----------
-    row : FeatureRow
-        The feature's row of params.yaml.
-    audio, augmented, out : Path
-        As in the stage extract.
-    network : Path or None
-        Folder that the stage weights wrote, for an embedding.
-    threads : int
-        Threads of the network.
-    device : str
-        See `ust.util.device.prepare_device`.
-    rows : tuple of Row or None
-        The clips to extract; None for all clips in the folders.
-    """
-
-    row: FeatureRow
-    audio: Path
-    augmented: Path
-    network: Path | None
+    row: FeatureRow  # the feature's row of params.yaml
+    audio: Path  # folder with a folder for each split
+    augmented: Path  # folder of the stage augment
+    network: Path | None  # folder that the stage weights wrote, for an embedding
     out: Path
-    threads: int
-    device: str
-    rows: tuple[Row, ...] | None = None
+    threads: int  # threads of the network
+    device: str  # see `ust.util.device.prepare_device`
+    rows: tuple[Row, ...] | None = None  # the clips to extract; None for all clips in the folders
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -350,43 +315,39 @@ class Extraction:
             raise UserError(f"{self.network}: is not the network {name}; weights@{name} writes it")
         return description
 
-    @property
-    def absolute_address(self) -> "Extraction":
-        """The same extraction with absolute paths, for workers in another folder."""
-        places = {name: getattr(self, name) for name in ("audio", "augmented", "network", "out")}
-        return replace(self, **{name: path and path.resolve() for name, path in places.items()})
+    def with_absolute_paths(self) -> "Extraction":
+        """Return the same extraction for workers with another working folder."""
+        paths = {name: getattr(self, name) for name in ("audio", "augmented", "network", "out")}
+        return replace(self, **{name: path and path.resolve() for name, path in paths.items()})
 
     def run(
-        self, share: tuple[int, int] | None = None, *, progress: Progress = silent
+        self, shard: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
-        """Extract all rows, or a share (see `extract`); return their number and the shape of a value."""
+        """Extract all rows, or a shard (see `extract`); return their number and the shape of a value."""
         feature = self.row.feature
         settings = self.row.settings.model_dump() | self.description
         provenance = {"kind": self.row.kind}
         provenance |= {
             key: self.description[key] for key in ("network", "weights", "sha256") if key in self.description
         }
-        embedding: dict[str, Any] = {"provenance": provenance}
+        embed, conditions = None, {}
         if feature.load:
-            from ust.util.device import prepare_device
+            from ust.util.device import check_precision, prepare_device
 
             device = prepare_device(device=self.device, threads=self.threads)
-            embedding |= {
-                "embed": feature.load(self.network, feature.config_from(settings), device),
-                "conditions": {
-                    "batch_clips": settings["batch_clips"],
-                    "threads": self.threads,
-                    "device": device.type,
-                },
-            }
+            check_precision(settings.get("precision", "float32"), device, f"{feature.network}.precision")
+            embed = feature.load(self.network, feature.config_from(settings), device)
+            batch_clips = settings["batch_clips"]
+            conditions = {"batch_clips": batch_clips, "threads": self.threads, "device": device.type}
         rows = find_rows(self.audio, self.augmented) if self.rows is None else list(self.rows)
         shape = extract(
-            self.out, self.row.name, feature, rows, settings, share=share, progress=progress, **embedding
-        )
+            self.out, self.row.name, feature, rows, settings,
+            provenance=provenance, embed=embed, conditions=conditions, shard=shard, progress=progress,
+        )  # fmt: skip
         return len(rows), shape
 
 
 def extract_shard(extraction: Extraction, count: int, index: int) -> int:
-    """Compute share `index` of `count`, counted from 0, in a worker; return the index."""
+    """Compute shard `index` of `count`, counted from 0, in a worker; return the index."""
     extraction.run((index + 1, count))
     return index

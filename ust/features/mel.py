@@ -10,18 +10,13 @@ BLOCK = 64  # frames whose spectra fit into a core's cache: twice as fast as all
 def mel_spectrum(
     samples: np.ndarray, window: np.ndarray, bands: csr_array, *, n_fft: int, hop: int, power: int = 2
 ) -> np.ndarray:
-    """Sum the spectrum of each frame over mel bands.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(bands, 1 + (n - w) // hop), float32]
-    """
+    """Return the power or magnitude spectrum of each frame, summed over mel bands (bands, frames)."""
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), len(window))[::hop]
     mel = np.empty((bands.shape[0], len(frames)), np.float32)
     for start in range(0, len(frames), BLOCK):
         block = frames[start : start + BLOCK]
         spectrum = scipy.fft.rfft(block * window, n_fft, axis=1, overwrite_x=True)
-        parts = spectrum.view(np.float32)
+        parts = spectrum.view(np.float32)  # real and imaginary parts alternate
         parts *= parts
         values = parts[:, ::2] + parts[:, 1::2]
         if power == 1:

@@ -84,7 +84,7 @@ def read_feature(path: Path, name: str) -> FeatureRow:
             if row is None:
                 raise parameter_error(path, problems)
             return row
-    names = ", ".join(str(each) for rows in tables.values() for each in rows)
+    names = ", ".join(str(row) for rows in tables.values() for row in rows)
     raise UserError(
         f"{path}: there is no feature {name!r}; spectrograms and embeddings have {names or 'none'}"
     )

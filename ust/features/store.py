@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from ust.util.digests import digest
 from ust.util.errors import UserError
@@ -14,26 +15,22 @@ from ust.util.files import atomic_write, check_space
 from ust.util.names import SPLITS
 
 ORIGINAL = "original"
+KEYS = ("clip", "variant", "split")
+CONTENT = "content"
+SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
+DTYPES = (np.float16, np.float32, np.uint8)
+# Exceptions that h5py raises for a corrupt file.
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """A row of a feature file: a clip or an augmented variant of it, sorted by clip, then variant.
+    """A row of a feature file: a clip or an augmented variant of it, sorted by clip, then variant."""
 
-    Attributes
-    ----------
-    clip : str
-        The audio_filename of the annotations.
-    variant : str
-        "original" or the augmentation's name.
-    path : Path
-        The audio file.
-    """
-
-    clip: str
-    variant: str
+    clip: str  # the audio_filename of the annotations
+    variant: str  # "original" or the augmentation's name
     split: str
-    path: Path
+    path: Path  # the audio file
 
 
 def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
@@ -50,14 +47,6 @@ def find_rows(audio: Path, augmented: Path | None = None) -> list[Row]:
         for path in augmented.glob("*/*/*.flac"):
             rows.append(Row(path.stem, path.parts[-3], path.parent.name, path))
     return sorted(rows)
-
-
-KEYS = ("clip", "variant", "split")
-CONTENT = "content"
-SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
-DTYPES = (np.float16, np.float32, np.uint8)
-# Exceptions that h5py raises for a corrupt file.
-DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
 def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
@@ -92,7 +81,6 @@ def write_features(
 
     Parameters
     ----------
-    path : Path
     name : str
         Name of the HDF5 data set, such as "logmel".
     rows : list of Row
@@ -130,7 +118,6 @@ class Features:
 
     Attributes
     ----------
-    path : Path
     name : str
         Name of the HDF5 data set.
     clip, variant, split : numpy.ndarray [shape=(n,), object]
@@ -194,7 +181,6 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
 
     Parameters
     ----------
-    path : Path
     name : str
         Name of the HDF5 data set.
     cache_gib : float
@@ -244,7 +230,7 @@ def _rerun_hint(name: str) -> str:
 def open_feature_files(
     folder: Path, inputs: Mapping[str, str], *, cache_gib: float = 0
 ) -> Iterator[dict[str, Features]]:
-    """Open the feature files of a network's inputs."""
+    """Open the feature file of each input of a network and check that their rows are the same."""
     with ExitStack() as stack:
         opened, remaining_gib = {}, cache_gib
         for name, feature in inputs.items():
@@ -253,15 +239,24 @@ def open_feature_files(
             remaining_gib -= opened[name].cached.nbytes / 2**30
         first, *others = opened.values()
         for other in others:
-            check_same_rows(first, other)
+            if any(not np.array_equal(getattr(first, key), getattr(other, key)) for key in KEYS):
+                raise UserError(
+                    f"{first.path} and {other.path} are of different clips or variants; "
+                    f"extract both from the same audio"
+                )
         yield opened
 
 
-def check_same_rows(first: Features, second: Features) -> None:
-    """Check that two feature files have the same rows."""
-    for key in KEYS:
-        if not np.array_equal(getattr(first, key), getattr(second, key)):
-            raise UserError(
-                f"{first.path} and {second.path} are of different clips or variants; "
-                f"extract both from the same audio"
-            )
+def read_embeddings(path: Path) -> pd.DataFrame:
+    """Read the embedding of each original clip as one row, indexed by clip.
+
+    A feature with one embedding per frame is reduced to the mean and maximum over frames.
+    """
+    with open_features(path, path.stem) as file:
+        if "network" not in file.attributes:
+            raise UserError(f"{path}: is a spectrogram; this label rule needs an embedding")
+        rows = np.flatnonzero(file.variant == ORIGINAL)
+        values = file[rows].astype(np.float32)
+        if values.ndim > 2:
+            values = np.concatenate([values.mean(axis=1), values.max(axis=1)], axis=1)
+        return pd.DataFrame(values, index=file.clip[rows].astype(str))

@@ -1,18 +1,17 @@
 """The architecture ``attention``: attention over the embeddings of frames."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from ust.models.layers import Standardize
+from ust.models.layers import Architecture, Shapes, Standardize
 from ust.util.config import Rate, Section
 
 SMALLEST = 1e-6  # probabilities are clipped to it, so that logits are finite in single precision
 
 
-class Attention(nn.Module):
+class Attention(Architecture):
     """Attention pooling: frame probabilities averaged with learnt weights for each label and frame.
 
     Parameters
@@ -30,7 +29,6 @@ class Attention(nn.Module):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("frames",)
-    of_frames: ClassVar[bool] = False
 
     class Config(Section):
         """Settings of the architecture."""
@@ -43,7 +41,7 @@ class Attention(nn.Module):
             """Name of the architecture, for metrics and model cards."""
             return "attention over the embeddings of frames"
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         _, size = shapes["frames"]
         self.standardised = Standardize(size)
@@ -51,14 +49,8 @@ class Attention(nn.Module):
         self.weigh, self.answer = nn.Linear(size, outputs), nn.Linear(size, outputs)
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input has frames.
-
-        Raises
-        ------
-        ValueError
-            If the input is one embedding per clip.
-        """
+    def check(shapes: Shapes) -> None:
+        """Raise ValueError if the input is one embedding per clip, without frames."""
         if len(shapes["frames"]) != 2:
             raise ValueError(
                 "the feature is one embedding a clip, should have frames: set its frames to true"

@@ -1,10 +1,9 @@
 """The architecture ``audioset``: labels as groups of AudioSet's classes, without training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from ust.annotations.audioset import (
     check_classes,
@@ -14,10 +13,11 @@ from ust.annotations.audioset import (
 )
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
+from ust.models.layers import Architecture, Shapes
 from ust.util.config import Positive, Section, Weight
 
 
-class AudioSet(nn.Module):
+class AudioSet(Architecture):
     """Logits of labels from the AudioSet logits of a clip's windows, the last 527 values of ``mn_windows``.
 
     The odds of a label are the sum of the odds of its classes. The network predicts some labels, such as
@@ -33,8 +33,7 @@ class AudioSet(nn.Module):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
-    of_frames: ClassVar[bool] = False
-    has_training: ClassVar[bool] = False
+    own_trainer: ClassVar[bool] = True
 
     class Config(Section):
         """Settings of the architecture."""
@@ -53,7 +52,7 @@ class AudioSet(nn.Module):
             """Name of the architecture, for metrics and model cards."""
             return "groups of AudioSet's classes, without training"
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         check_classes(config.classes or {})
         known = class_indices()
@@ -66,7 +65,7 @@ class AudioSet(nn.Module):
         self.scale, self.shift = config.scale, config.shift
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check(shapes: Shapes) -> None:
         """Check that the input ends with logits of AudioSet's classes; else raise ValueError."""
         shape = shapes["embedding"]
         if len(shape) != 1 or shape[0] <= CLASSES:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet, complete_config
-from ust.models.layers import Standardize
+from ust.models.layers import Architecture, Standardize
 from ust.util.config import Section
 
 PENALTY = 300.0  # L2 penalty of the weights, at a weight decay of 1
@@ -18,7 +18,7 @@ PRIOR_PENALTY = 30.0  # of each label's deviations from the mean scale and the m
 MAX_ITERATIONS = 200
 
 
-class AudioSetHead(nn.Module):
+class AudioSetHead(Architecture):
     """Logistic regression on ``mn_windows`` that starts from the architecture ``audioset``.
 
     The logit of a label is the logit of `AudioSet` times a scale, plus a shift and a linear function of the
@@ -35,7 +35,6 @@ class AudioSetHead(nn.Module):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
-    of_frames: ClassVar[bool] = False
 
     class Config(Section):
         """Settings of the architecture."""

@@ -6,12 +6,10 @@ Kong et al., Cross-Task Learning for Audio Tagging, Sound Event Detection and Sp
 2019 Baseline Systems, 2019.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 
-from ust.models.layers import LogMelNetwork
+from ust.models.layers import LogMelNetwork, Shapes
 from ust.util.config import Section
 
 
@@ -35,7 +33,7 @@ class CNN9(LogMelNetwork):
             """Name of the architecture, for metrics and model cards."""
             return "CNN9 of Kong et al. (2019)"
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 1

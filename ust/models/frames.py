@@ -1,7 +1,6 @@
 """The challenge's baseline: a classifier of single VGGish embeddings."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
@@ -9,10 +8,11 @@ import torch
 from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING
+from ust.models.layers import Architecture, Shapes
 from ust.util.config import Count, Section, Whole
 
 
-class FrameClassifier(nn.Module):
+class FrameClassifier(Architecture):
     """A classifier of single, standardised VGGish embeddings, linear by default.
 
     Parameters
@@ -25,7 +25,7 @@ class FrameClassifier(nn.Module):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("vggish",)
-    of_frames: ClassVar[bool] = True
+    own_trainer: ClassVar[bool] = True
 
     class Config(Section):
         """Settings of the architecture; without hidden layers it is logistic regression."""
@@ -41,9 +41,7 @@ class FrameClassifier(nn.Module):
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of VGGish frames"
 
-    def __init__(
-        self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]] | None = None
-    ) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(EMBEDDING))
         self.register_buffer("scale", torch.ones(EMBEDDING))
@@ -56,14 +54,8 @@ class FrameClassifier(nn.Module):
         self.layers = nn.Sequential(layers)
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the network accepts inputs of these shapes.
-
-        Raises
-        ------
-        ValueError
-            If the embeddings have another size.
-        """
+    def check(shapes: Shapes) -> None:
+        """Raise ValueError if the embeddings have another size."""
         if shapes["vggish"][-1] != EMBEDDING:
             raise ValueError(f"the embeddings have {shapes['vggish'][-1]} values, should have {EMBEDDING}")
 

@@ -1,9 +1,8 @@
 """The architecture ``head``: logistic regression or a multilayer perceptron on the embedding of a clip."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from ust.models.layers import HeadConfig, PerceptronHead, check_embedding
+from ust.models.layers import HeadConfig, PerceptronHead, Shapes, check_embedding
 
 
 class Head(PerceptronHead):
@@ -19,7 +18,6 @@ class Head(PerceptronHead):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
-    of_frames: ClassVar[bool] = False
 
     class Config(HeadConfig):
         """Settings of the architecture; without hidden layers it is logistic regression."""
@@ -30,11 +28,11 @@ class Head(PerceptronHead):
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of the clip's embedding"
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         (size,) = shapes["embedding"]
         super().__init__(config, size, outputs)
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check(shapes: Shapes) -> None:
         """Check that the input is one embedding per clip, without frames; else raise ValueError."""
         check_embedding(shapes)

@@ -1,7 +1,7 @@
 """Layers and base classes that several architectures share.
 
-The report's Table 1 (`SpectralCNN`), heads on embeddings (`PerceptronHead`) and networks whose input is a
-log-mel image (`LogMelNetwork`).
+`Architecture` is the base class of all of them. The others are for networks with the report's convolutions
+(`SpectralCNN`), heads on embeddings (`PerceptronHead`) and networks of a log-mel alone (`LogMelNetwork`).
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,32 @@ from ust.util.config import Count, Rate, Section, Whole
 FUSED, HIDDEN = 512, 256
 LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Architecture(nn.Module):
+    """Base class of networks that a row of params.yaml can name as its ``architecture``.
+
+    A subclass has ``inputs``, a class ``Config`` with its settings and their ``description``, a constructor
+    that takes a `Config`, the number of labels and the shapes of a clip's inputs, and ``forward``. It takes
+    the inputs by name and returns logits [shape=(batch, labels)].
+
+    A subclass may have a method ``fit``, which `ust.training.train_head` calls instead of training in epochs,
+    and its `Config` a method ``complete``, which returns the settings for the labels of a taxonomy.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        Names of the inputs.
+    own_trainer : bool
+        Whether only the trainer that names it in its ``architectures`` can train it.
+    """
+
+    inputs: ClassVar[tuple[str, ...]]
+    own_trainer: ClassVar[bool] = False
+
+    @staticmethod
+    def check(shapes: Shapes) -> None:
+        """Raise ValueError if the network does not accept inputs of these shapes, given for one clip."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +139,7 @@ class Dropouts(Section):
     """Dropout rate after each hidden layer of the head."""
 
 
-class SpectralCNN(nn.Module):
+class SpectralCNN(Architecture):
     """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to label logits.
 
     Parameters
@@ -124,9 +150,6 @@ class SpectralCNN(nn.Module):
     shapes : mapping of str to tuple of int, optional
         Shape of each input of a clip; `check` says which are accepted.
     """
-
-    inputs: ClassVar[tuple[str, ...]]
-    of_frames: ClassVar[bool] = False
 
     def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
@@ -141,18 +164,7 @@ class SpectralCNN(nn.Module):
 
     @staticmethod
     def check(shapes: Shapes) -> None:
-        """Check that the network accepts inputs of these shapes.
-
-        Parameters
-        ----------
-        shapes : mapping of str to tuple of int
-            Shape of each input of a clip.
-
-        Raises
-        ------
-        ValueError
-            Naming the feature's parameter to change.
-        """
+        """Raise ValueError, with the parameter to change, if a log-mel is too small for the convolutions."""
         bands, frames = shapes["logmel"]
         left = output_size(bands, frames)
         if left[0] < 1:
@@ -211,7 +223,7 @@ class HeadConfig(Section):
     """Dropout rate after each hidden layer."""
 
 
-class PerceptronHead(nn.Module):
+class PerceptronHead(Architecture):
     """Standardise embeddings, then a linear layer or a multilayer perceptron to label logits."""
 
     def __init__(self, config: HeadConfig, size: int, outputs: int) -> None:
@@ -228,7 +240,7 @@ class PerceptronHead(nn.Module):
         return self.layers(self.standardised(embedding))
 
 
-def check_embedding(shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_embedding(shapes: Shapes) -> None:
     """Check that the input is one embedding per clip; raise ValueError if it has frames."""
     if len(shapes["embedding"]) != 1:
         raise ValueError(
@@ -237,15 +249,14 @@ def check_embedding(shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
 
 
-class LogMelNetwork(nn.Module):
+class LogMelNetwork(Architecture):
     """Base class of networks whose only input is a log-mel spectrogram."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
-    of_frames: ClassVar[bool] = False
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel spectrogram."""
+    def check(shapes: Shapes) -> None:
+        """Raise ValueError if the input is no log-mel spectrogram."""
         if len(shapes["logmel"]) != 2:
             raise ValueError("the feature is no log-mel: take logmel")
 

@@ -1,19 +1,17 @@
 """EfficientAT's MobileNet with a new head, for fine-tuning."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from ust.features.efficientat.network import MobileNet, embedding_size
 from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
 from ust.features.mn_logmel import BANDS
-from ust.models.layers import HeadConfig, PerceptronHead
+from ust.models.layers import Architecture, HeadConfig, PerceptronHead, Shapes
 from ust.util.config import Positive, Whole
 
 
-class TaggingMobileNet(nn.Module):
+class TaggingMobileNet(Architecture):
     """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows.
 
     Parameters
@@ -26,7 +24,6 @@ class TaggingMobileNet(nn.Module):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
-    of_frames: ClassVar[bool] = False
 
     class Config(HeadConfig):
         """Width of the network, number of windows (0 for none), and settings of the head."""
@@ -43,7 +40,7 @@ class TaggingMobileNet(nn.Module):
                 f" over a clip and {self.windows} windows of it" if self.windows else ""
             )
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         self.pretrained, self.windows = MobileNet(config.width), config.windows
         if not self.windows:
@@ -52,14 +49,8 @@ class TaggingMobileNet(nn.Module):
         self.head = PerceptronHead(config, size, outputs)
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the input is a log-mel with the network's number of bands.
-
-        Raises
-        ------
-        ValueError
-            If the input has another shape.
-        """
+    def check(shapes: Shapes) -> None:
+        """Raise ValueError if the input is no log-mel with the network's number of bands."""
         shape = shapes["log_mel"]
         if len(shape) != 2 or shape[0] != BANDS:
             raise ValueError(

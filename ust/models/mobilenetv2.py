@@ -6,13 +6,11 @@ Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, afte
 Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ust.models.layers import LogMelNetwork
+from ust.models.layers import LogMelNetwork, Shapes
 from ust.util.config import Section
 
 # Expansion, channels, number of blocks, stride of the first block: Table 2 of Sandler et al.
@@ -42,7 +40,7 @@ class MobileNetV2(LogMelNetwork):
             """Name of the architecture, for metrics and model cards."""
             return "MobileNetV2 of Adapa (2019)"
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         layers: list[nn.Module] = [_convolution(1, STEM, 3, stride=2)]
         inputs = STEM

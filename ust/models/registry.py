@@ -1,18 +1,4 @@
-"""The architectures by name, a class each.
-
-A class defines:
-
-- ``inputs``, the names of its inputs;
-- ``of_frames``, whether it classifies each frame instead of the clip;
-- ``Config``, its settings, which the checkpoint stores to rebuild it;
-- ``check``, which raises ValueError for inputs of unsupported shapes;
-- optionally ``fit``, which `ust.training.train_head` calls instead of training in epochs, and
-  ``Config.complete``, which returns the settings for the labels of a taxonomy.
-
-The constructor takes the settings, the number of labels and the shapes of a clip's inputs.
-"""
-
-from torch import nn
+"""The architectures by name; each is a subclass of `ust.models.layers.Architecture` in a file of its own."""
 
 from ust.models import (
     attention,
@@ -27,8 +13,9 @@ from ust.models import (
     mobilenet,
     mobilenetv2,
 )
+from ust.models.layers import Architecture
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {
+ARCHITECTURES: dict[str, type[Architecture]] = {
     "cnn": cnn.CNN,
     "cnn_vggish": cnn_vggish.CNNVGGish,
     "cnn_mn": cnn_mn.CNNEmbedding,

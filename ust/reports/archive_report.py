@@ -1,7 +1,7 @@
 """Overviews of tagged archives and results of queries, as text and as self-contained HTML pages."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from ust.archive.filesystems import open_recording_file
 from ust.archive.query import Overview
-from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE, read_windows
-from ust.audio.resampling import resample
-from ust.reports.media import clip_mp3, clip_png, data_uri
+from ust.reports.media import data_uri, embed_clip, read_clip
 from ust.util.documents import render_template
 from ust.util.errors import UserError, plural
+from ust.util.progress import Progress, silent
 
 HOURS = 24
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -48,24 +47,26 @@ def overview_text(overview: Overview, folder: str = "") -> str:
     days, shares = hours_by_day(overview.by_hour, overview.labels.index[0])
     if len(days):
         hours = "".join(f"{hour:<6}" for hour in range(0, HOURS, 6))
-        rows = [f"{day:<10}  {''.join(map(_level, row))}" for day, row in zip(days, shares, strict=True)]
+        rows = [f"{day:<10}  {''.join(map(_draw_share, row))}" for day, row in zip(days, shares, strict=True)]
         parts.append(
-            f"Share of the windows with {overview.labels.index[0]} by hour (UTC); · tagged without, blank "
-            "not tagged:\n" + "\n".join([f"{'':<10}  {hours}", *rows])
+            f"Share of the windows with {overview.labels.index[0]} by hour (UTC); a dot is 0, a blank is not "
+            "tagged:\n" + "\n".join([f"{'':<10}  {hours}", *rows])
         )
     clearest = overview.clearest.groupby("label", sort=False).head(1)
-    clearest = _relative(clearest[clearest["label"].isin(overview.labels.index)], folder)
+    clearest = _shorten_paths(clearest[clearest["label"].isin(overview.labels.index)], folder)
     parts.append("Where each of them is clearest:\n" + format_table(clearest.drop(columns="duration")))
     return "\n\n".join(parts) + "\n"
 
 
 def query_text(counts: pd.DataFrame, windows: pd.DataFrame, folder: str = "") -> str:
     """Format the result of a query for the terminal, with paths relative to the folder of the recordings."""
-    best = format_table(_relative(windows, folder)) if len(windows) else "No window matches the condition."
+    best = (
+        format_table(_shorten_paths(windows, folder)) if len(windows) else "No window matches the condition."
+    )
     return f"{format_table(counts)}\n\n{best}\n"
 
 
-def _relative(windows: pd.DataFrame, folder: str) -> pd.DataFrame:
+def _shorten_paths(windows: pd.DataFrame, folder: str) -> pd.DataFrame:
     """Return windows with paths relative to a folder."""
     prefix = f"{folder.rstrip('/')}/"
     return windows.assign(path=[path.removeprefix(prefix) for path in windows["path"]])
@@ -73,7 +74,7 @@ def _relative(windows: pd.DataFrame, folder: str) -> pd.DataFrame:
 
 def format_table(table: pd.DataFrame) -> str:
     """Format a table as text: numbers with at most three decimals, unknown values as "unknown"."""
-    cells = _cells(table)
+    cells = _format_cells(table)
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
     widths = [max(map(len, [name, *cells[name]])) for name in cells]
     align = [str.rjust if number else str.ljust for number in numeric]
@@ -84,7 +85,7 @@ def format_table(table: pd.DataFrame) -> str:
     )
 
 
-def _cells(table: pd.DataFrame) -> pd.DataFrame:
+def _format_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Return the texts of a table's cells, with headings as its columns."""
 
     def texts(column: pd.Series) -> list[str]:
@@ -98,19 +99,15 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=str)
 
 
-def _level(share: float) -> str:
+def _draw_share(share: float) -> str:
     """Draw a share as a character: blank if unknown, a dot if 0."""
     return " " if np.isnan(share) else LEVELS[int(np.ceil(share * 8))] if share > 0 else "·"
 
 
 def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
-    """Arrange shares by day and hour; if they cover more than 31 days, by weekday.
+    """Return days, and the shares by day and hour [shape=(days, 24)], NaN without recordings.
 
-    Returns
-    -------
-    days : list of str
-    shares : numpy.ndarray [shape=(days, 24)]
-        NaN where there are no recordings.
+    If the recordings cover more than 31 days, the days are weekdays.
     """
     dated = by_hour.dropna(subset=["day"])
     if dated.empty:
@@ -151,7 +148,7 @@ def overview_page(
     overview: Overview,
     warning: str | None,
     *,
-    progress: Callable[..., Iterable] = lambda x, **_: x,
+    progress: Progress = silent,
 ) -> str:
     """Render an overview as one HTML page with heat maps and players of the clearest windows."""
     frequent = list(overview.labels.index)
@@ -174,7 +171,7 @@ def query_page(
     by_hour: pd.DataFrame,
     warning: str | None,
     *,
-    progress: Callable[..., Iterable] = lambda x, **_: x,
+    progress: Progress = silent,
 ) -> str:
     """Render the result of a query as a self-contained HTML page with players of the best windows."""
     dated = by_hour["day"].notna().any()
@@ -196,10 +193,11 @@ def _render(
     heading: str,
     windows: pd.DataFrame,
     note: str,
-    progress: Callable[..., Iterable],
+    progress: Progress,
 ) -> str:
+    """Render a page with heat maps, tables and players of windows."""
     rows = windows.to_dict("records")
-    texts = _cells(windows.drop(columns=["path"])).to_dict("records")
+    texts = _format_cells(windows.drop(columns=["path"])).to_dict("records")
     read = progress(zip(rows, texts, strict=True), total=len(rows), description="clips", unit="clip")
     return render_template(
         Path(__file__).with_name("archive.html.jinja"),
@@ -209,28 +207,19 @@ def _render(
         size=size,
         note=note,
         maps=[(name, data_uri(picture, "image/png")) for name, picture in maps],
-        tables=[(name, _cells(table)) for name, table in tables],
+        tables=[(name, _format_cells(table)) for name, table in tables],
         heading=heading,
-        clips=[_clip(row, text) for row, text in read],
+        clips=[_clip_content(row, text) for row, text in read],
     )
 
 
-def _clip(window: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
-    """Return the name, facts, picture and sound of a window; without the last two if it cannot be read."""
+def _clip_content(window: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
+    """Return the page's data of a window; without picture and sound if the recording cannot be read."""
     path = str(window["path"])
-    clip: dict[str, Any] = {"name": PurePosixPath(path).name, "path": path, "facts": texts}
+    content = {"name": PurePosixPath(path).name, "path": path, "columns": texts}
     try:
         with open_recording_file(path) as file:
-            _, _, samples, rate = next(
-                read_windows(
-                    file, path, window=CLIP_SECONDS, hop=CLIP_SECONDS, start=float(window["start"]),
-                    duration=float(window["duration"]), warn=lambda _: None,
-                )
-            )  # fmt: skip
+            samples = read_clip(file, path, start=float(window["start"]), duration=float(window["duration"]))
     except UserError:
-        return clip
-    samples = resample(samples, rate, SAMPLE_RATE)
-    return clip | {
-        "picture": data_uri(clip_png(samples, SAMPLE_RATE), "image/png"),
-        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
-    }
+        return content
+    return content | embed_clip(samples)

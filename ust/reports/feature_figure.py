@@ -20,18 +20,20 @@ def draw_features(
     values: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> Figure:
     """Draw the features of a clip below each other, with a common time axis."""
-    kinds = {name: attributes[name]["kind"] for name in values}
     heights = [2 if "network" in attributes[name] else 3 for name in values]
     figure = Figure(figsize=(9, 1.4 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(values), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (name, value) in zip(axes, values.items(), strict=True):
+        kind = attributes[name]["kind"]
         if "hop_length" in attributes[name]:
             _draw_spectrogram(figure, axis, name, value, attributes[name])
-        elif kinds[name] == "vggish":
-            _draw_vggish(figure, axis, value)
+        elif kind == "vggish":
+            embeddings, seconds = dequantise(torch.from_numpy(value)).numpy(), len(value) * PATCH_SECONDS
+            _draw_values(figure, axis, embeddings.T, "VGGish: dimension", seconds, QUANTISE_RANGE)
+        elif kind == SPECTROGRAM_WITHOUT_HOP:
+            _draw_values(figure, axis, value, f"{name}: band")
         else:
-            bands = kinds[name] == SPECTROGRAM_WITHOUT_HOP
-            _draw_values(figure, axis, name, value if bands else np.atleast_2d(value).T, bands=bands)
+            _draw_values(figure, axis, np.atleast_2d(value).T, f"{name}: dimension")
     axes[0].set_title(title)
     axes[-1].set(xlabel="time [s]", xlim=(0, CLIP_SECONDS))
     return figure
@@ -53,24 +55,19 @@ def _draw_spectrogram(
     axis.set(xlabel="", ylabel=f"{'log-mel' if name == 'logmel' else name}: frequency [Hz]")
 
 
-def _draw_vggish(figure: Figure, axis: Axes, value: np.ndarray) -> None:
-    """Draw VGGish embeddings [shape=(10, 128)], quantised to 8 bits."""
-    low, high = QUANTISE_RANGE
-    image = axis.imshow(
-        dequantise(torch.from_numpy(value)).numpy().T,
-        aspect="auto", origin="lower", interpolation="nearest", cmap="viridis", vmin=low, vmax=high,
-        extent=(0, len(value) * PATCH_SECONDS, -0.5, value.shape[1] - 0.5),
-    )  # fmt: skip
-    figure.colorbar(image, ax=axis)
-    axis.set(ylabel="VGGish: dimension")
-
-
-def _draw_values(figure: Figure, axis: Axes, name: str, rows: np.ndarray, *, bands: bool) -> None:
-    """Draw any other feature [shape=(bands or dimensions, time)]; a clip's embedding is one column."""
+def _draw_values(
+    figure: Figure,
+    axis: Axes,
+    rows: np.ndarray,
+    label: str,
+    seconds: float = CLIP_SECONDS,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> None:
+    """Draw a feature [shape=(bands or dimensions, time)]; a clip's embedding is one column."""
     image = axis.imshow(
         rows.astype(np.float32),
         aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
-        extent=(0, CLIP_SECONDS, -0.5, len(rows) - 0.5),
+        vmin=limits[0], vmax=limits[1], extent=(0, seconds, -0.5, len(rows) - 0.5),
     )  # fmt: skip
     figure.colorbar(image, ax=axis)
-    axis.set(ylabel=f"{name}: {'band' if bands else 'dimension'}")
+    axis.set(ylabel=label)

@@ -12,9 +12,11 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.config import Count, Name, Section, Seed
+from ust.util.documents import markdown_table
 
 FIGURES = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
-PAIRED = {"coarse": "coarse.micro_auprc", "fine": "fine.micro_auprc"}
+LEVELS = ("coarse", "fine")
+MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # the next one after every ten colours
 
 
 class Leaderboard(Section):
@@ -54,7 +56,7 @@ def leaderboard_rows(
     """Compute a row for each system, best first."""
     first = next(iter(entries.values())).evaluations[0]
     draws = list(draw_resamples(first.sensors, unit="clips", count=bootstrap, seed=seed))
-    rows, spreads = [], {}
+    rows, resampled = [], {}
     for name, entry in entries.items():
         figures = [evaluation.headlines() for evaluation in entry.evaluations]
         row: dict[str, Any] = {"system": name}
@@ -66,20 +68,20 @@ def leaderboard_rows(
             row[f"{figure}_range"] = round_floats([min(values), max(values)]) if known else None
         row |= {"seeds": len(figures), **entry.cost}
         rows.append(row)
-        spreads[name] = {level: _spread(entry, level, draws) for level in entry.levels}
+        resampled[name] = {level: _resample_auprc(entry, level, draws) for level in entry.levels}
     rows.sort(key=lambda row: -sum(row[figure] or 0 for figure in FIGURES[:2]))
     for key, other in ((f"against_{against}", against), ("against_best", rows[0]["system"])):
         for row in rows:
-            own, reference = spreads[row["system"]], spreads[other]
-            common_levels = [level for level in PAIRED if level in own and level in reference]
+            values, reference = resampled[row["system"]], resampled[other]
             row[key] = {
-                level: round_floats(confidence_interval(own[level] - reference[level]))
-                for level in common_levels
+                level: round_floats(confidence_interval(values[level] - reference[level]))
+                for level in LEVELS
+                if level in values and level in reference
             }
     return rows
 
 
-def _spread(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
+def _resample_auprc(entry: Entry, level: str, draws: list[np.ndarray]) -> np.ndarray:
     """Return micro AUPRC on each resample, averaged over seeds [shape=(draws,)]."""
     return np.mean(
         [e.bootstrap_metrics(draws, level)[f"{level}.micro_auprc"] for e in entry.evaluations], axis=0
@@ -112,7 +114,7 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
         intervals = row[key]
         return " / ".join(
             f"[{intervals[level][0]:+.3f}, {intervals[level][1]:+.3f}]" if level in intervals else "–"
-            for level in PAIRED
+            for level in LEVELS
         )
 
     def spread(row: dict[str, Any], figure: str) -> str:
@@ -123,10 +125,9 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
 
     scores = ("coarse micro AUPRC", "fine micro AUPRC", "coarse macro (present)")
     costs = ("train [min]", "ms a clip", "parameters", "MB")
-    head = ("system", *scores, f"against {against}", "against the best", *costs)
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for row in rows:
-        cells = (
+    header = ("system", *scores, f"against {against}", "against the best", *costs)
+    cells = [
+        (
             f"`{row['system']}`",
             *(spread(row, figure) for figure in FIGURES),
             interval_of(row, f"against_{against}"),
@@ -136,12 +137,9 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
             f"{row['parameters']:,}",
             f"{row['megabytes']:.1f}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-LEVELS = ("coarse", "fine")
-MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # the next one after every ten colours
+        for row in rows
+    ]
+    return markdown_table(header, cells) + "\n"
 
 
 def cost_figure(rows: list[dict[str, Any]]) -> Figure:

@@ -3,7 +3,10 @@
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
 
+import librosa
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -12,10 +15,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ust.audio.recordings import CLIP_SECONDS, SAMPLE_RATE, read_windows
+from ust.audio.resampling import resample
 from ust.features.logmel import logmel
 
 LOWEST_DB = -80.0
 AXES_COLOUR = "#808080"  # readable on white and on black
+
+
+def read_clip(
+    source: Path | BinaryIO, name: str | None = None, *, start: float = 0.0, duration: float | None = None
+) -> np.ndarray:
+    """Read at most ten seconds of a recording at 44.1 kHz, without padding."""
+    windows = read_windows(
+        source, name, window=CLIP_SECONDS, hop=CLIP_SECONDS, start=start, duration=duration
+    )
+    _, _, samples, rate = next(windows)
+    return resample(samples, rate, SAMPLE_RATE)
+
+
+def embed_clip(samples: np.ndarray) -> dict[str, str]:
+    """Return the ``picture`` and the ``sound`` of a clip at 44.1 kHz as data URIs."""
+    return {
+        "picture": data_uri(clip_png(samples, SAMPLE_RATE), "image/png"),
+        "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
+    }
 
 
 def data_uri(content: bytes, media_type: str) -> str:
@@ -62,8 +86,6 @@ def mel_ticks(sample_rate: int, hertz: tuple[int, ...] = (250, 1000, 4000, 16000
 
     Heights follow Slaney's mel scale from 0 Hz to half the sample rate, as librosa's bands.
     """
-    import librosa
-
     top = float(librosa.hz_to_mel(sample_rate / 2))
     names = [f"{h // 1000} kHz" if h >= 1000 else f"{h} Hz" for h in hertz]
     places = [float(librosa.hz_to_mel(h)) / top for h in hertz]

@@ -18,6 +18,15 @@ from ust.util.documents import render_template
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 THRESHOLD = 0.5
+# Column of the learning curve, axis label, and kind of network: "flat" for networks with scores by level,
+# "other" for those with a validation loss.
+CHARTS = (
+    ("loss", "training loss", "flat"),
+    ("coarse", "coarse micro AUPRC", "flat"),
+    ("fine", "fine micro AUPRC", "flat"),
+    ("lr", "learning rate", "flat"),
+    ("validation_loss", "validation loss", "other"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,15 +74,13 @@ def find_examples(
         values = labels[label].to_numpy(np.float64)
         true, predicted_positive = values > THRESHOLD, p > THRESHOLD
         confidence = np.where(predicted_positive, p, 1 - p)
-        mistaken = (true != predicted_positive) & ~np.isnan(values)
-        for candidates, limit in ((mistaken, mistakes), (true & predicted_positive, hits)):
-            chosen = np.flatnonzero(candidates)
+        hit, labelled = true & predicted_positive, ~np.isnan(values)
+        for candidates, limit in ((labelled & (true != predicted_positive), mistakes), (hit, hits)):
+            rows = np.flatnonzero(candidates)
             # Ties are ordered by clip name.
-            order = np.lexsort([labels.index[chosen].to_numpy(str), -confidence[chosen]])[:limit]
-            for rank, row in enumerate(chosen[order]):
-                kind = (
-                    "hit" if true[row] and predicted_positive[row] else "miss" if true[row] else "false alarm"
-                )
+            order = np.lexsort([labels.index[rows].to_numpy(str), -confidence[rows]])[:limit]
+            for rank, row in enumerate(rows[order]):
+                kind = "hit" if hit[row] else "miss" if true[row] else "false alarm"
                 findings.append(
                     Finding(rank, str(labels.index[row]), split, system, label, kind, float(p[row]))
                 )
@@ -82,11 +89,9 @@ def find_examples(
 
 def limit_clips(findings: list[Finding], clips: int) -> list[Finding]:
     """Limit findings to a number of clips, in order of rank over all systems and classes."""
-    chosen: set[str] = set()
-    for finding in sorted(findings, key=lambda f: (f.rank, -f.confidence, f.clip)):
-        if len(chosen) < clips:
-            chosen.add(finding.clip)
-    return [finding for finding in findings if finding.clip in chosen]
+    ordered = sorted(findings, key=lambda f: (f.rank, -f.confidence, f.clip))
+    selected = list(dict.fromkeys(finding.clip for finding in ordered))[:clips]
+    return [finding for finding in findings if finding.clip in selected]
 
 
 def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> list[dict[str, object]]:
@@ -105,17 +110,6 @@ def count_votes(annotations: pd.DataFrame, clip: str, taxonomy: Taxonomy) -> lis
     ]
 
 
-# Column of the learning curve, axis label, and kind of network: "flat" for networks with scores by level,
-# "other" for those with a validation loss.
-CHARTS = (
-    ("loss", "training loss", "flat"),
-    ("coarse", "coarse micro AUPRC", "flat"),
-    ("fine", "fine micro AUPRC", "flat"),
-    ("lr", "learning rate", "flat"),
-    ("validation_loss", "validation loss", "other"),
-)
-
-
 def clip_content(
     clip: str,
     samples: np.ndarray,
@@ -132,7 +126,7 @@ def clip_content(
         "image": data_uri(spectrogram_png(spectrogram), "image/png"),
         "sound": data_uri(clip_mp3(samples, SAMPLE_RATE), "audio/mpeg"),
         "votes": count_votes(annotations, clip, taxonomy),
-        "truth": [bool(value > 0.5) for value in truth[labels]],
+        "truth": [bool(value > THRESHOLD) for value in truth[labels]],
         "predicted": {
             system: [round(float(p), 3) for p in table.loc[clip, labels]]
             for system, table in predicted.items()
@@ -161,19 +155,22 @@ def render_report(
     *,
     doubtful: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Render the page as HTML."""
+    """Render the page as HTML that loads nothing from other files."""
     systems = list(metrics)
     metadata = metrics[systems[0]]["rests_on"]
     weights = [m["rests_on"]["vggish_weights"] for m in metrics.values() if "vggish_weights" in m["rests_on"]]
     networks = history.groupby("system", sort=True)
     curves = {name: table.dropna(axis="columns", how="all") for name, table in networks}
-    of_kind = {"flat": {name: table for name, table in curves.items() if "coarse" in table}}
-    of_kind["other"] = {
+    # Of a hierarchy, only the curve of the root is shown, not those of its nodes for the coarse classes.
+    flat = {name: table for name, table in curves.items() if "coarse" in table}
+    other = {
         name: table
         for name, table in curves.items()
-        if name not in of_kind["flat"] and ("/" not in name or name.endswith("/root"))
+        if name not in flat and ("/" not in name or name.endswith("/root"))
     }
-    return render_page(
+    return render_template(
+        TEMPLATE,
+        html=True,
         metadata={
             "source": metadata.get("data_source", "unknown data"),
             "split": metadata["split"],
@@ -183,7 +180,8 @@ def render_report(
         results=results_table(metrics),
         classes=classes_table(metrics),
         charts=[
-            {"label": label, "svg": chart_svg(of_kind[kind], column, label)} for column, label, kind in CHARTS
+            {"label": label, "svg": chart_svg(flat if kind == "flat" else other, column, label)}
+            for column, label, kind in CHARTS
         ],
         labels=taxonomy.coarse,
         doubtful=doubtful,
@@ -198,8 +196,3 @@ def render_report(
             "clips": clips,
         },
     )
-
-
-def render_page(**content: Any) -> str:
-    """Fill the page's template; the HTML loads nothing from other files."""
-    return render_template(TEMPLATE, html=True, **content)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from ust.util.documents import markdown_table
 from ust.util.tables import read_csv
 
 WIDTH = 110  # of the notes below the tables, so that they fit into a terminal
 MARK = "†"
-UNCONVERGED = "still getting better when its epochs were over; more would change its place"
+UNCONVERGED = "still improving in its last epoch; with more epochs its rank would change"
 SPREAD = (
-    "Another seed moves any of these figures; differences below that spread, and within the intervals, "
-    "mean nothing."
+    "Every figure varies with the seed; differences below that variation, or within the intervals, are not "
+    "significant."
 )
 CONSTANT = "constant prediction"
 CONSTANT_NOTE = (
@@ -34,6 +35,7 @@ REPORT_DATA = {
     "coarse": "as_given",
     "split": "validate",
 }
+# The report's figures by system: its name there, and the values of `COLUMNS`.
 REPORT = {
     "cnn_vggish_coarse": ("CNN+VGGish1", (0.646, 0.483, 0.425, 0.787, 0.609, 0.579)),
     "cnn_vggish_fine": ("CNN+VGGish2", (0.656, 0.398, 0.401, 0.768, 0.533, 0.555)),
@@ -68,7 +70,7 @@ def report_rows(systems: list[str]) -> list[Row]:
     return [Row(*REPORT[system]) for system in systems if system in REPORT]
 
 
-def mark_best(rows: list[Row], others: list[Row]) -> list[list[str]]:
+def format_cells(rows: list[Row], others: list[Row]) -> list[list[str]]:
     """Format cells as the report: italics for the best of a column, bold for better than the other table."""
 
     def column(table: list[Row], index: int) -> list[float]:
@@ -100,10 +102,10 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
         ("Table 3: systems", systems, baselines, report_systems, report_baselines),
         ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
     ):
-        parts.append(f"### {title}, {rests_on}\n\n{_grid(mark_best(rows, against))}")
+        parts.append(f"### {title}, {rests_on}\n\n{_grid(format_cells(rows, against))}")
         parts.append(
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
-            + _grid(mark_best(report, report_against))
+            + _grid(format_cells(report, report_against))
         )
     marks = (
         "Italics: the best of a column. Bold: in Table 3 ahead of every baseline, in Table 4 of every system."
@@ -127,14 +129,10 @@ def _grid(cells: list[list[str]]) -> str:
     """Format cells as a Markdown table with a header that fits into a terminal."""
     first, *others = FIGURES.values()
     header = ["system", *(name for level in ("fine", "coarse") for name in (f"{level}: {first}", *others))]
-    lines = [header, ["---"] * len(header), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(header, cells)
 
 
-Metrics = dict[str, Any]
-
-
-def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
+def results_table(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Build the page's table of headline metrics with intervals, ending with a constant prediction."""
     rows = []
     for system, system_metrics in metrics.items():
@@ -144,17 +142,17 @@ def results_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
             level, figure = column.split("_", 1)
             cells.append(_cell(value, None if value is None else intervals[level][figure]))
         rows.append({"system": table_row(system, system_metrics).name, "cells": cells})
-    _mark_best(rows)
-    scores = {level: found for m in metrics.values() for level, found in m["constant"].items()}
+    _flag_best(rows)
+    constants = {level: scores for m in metrics.values() for level, scores in m["constant"].items()}
     constant = [
-        _cell(scores.get(level, {}).get(figure))
+        _cell(constants.get(level, {}).get(figure))
         for level, _, figure in (column.partition("_") for column in COLUMNS)
     ]
     note = f"{MARK}: {UNCONVERGED}. {SPREAD} {CONSTANT_NOTE}"
     return {"columns": HEADERS, "rows": [*rows, {"system": CONSTANT, "cells": constant}], "note": note}
 
 
-def classes_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
+def classes_table(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Build the page's table of coarse AUPRC by class and system.
 
     It ends with the AUPRC of a constant prediction and the share of clips that have each class.
@@ -165,8 +163,8 @@ def classes_table(metrics: dict[str, Metrics]) -> dict[str, Any]:
     def row(system: str, areas: Mapping[str, float]) -> dict[str, Any]:
         return {"system": system, "cells": [_cell(areas[name]) for name in names]}
 
-    rows = [row(system, found["coarse"]["class_auprc"]) for system, found in metrics.items()]
-    _mark_best(rows)
+    rows = [row(system, content["coarse"]["class_auprc"]) for system, content in metrics.items()]
+    _flag_best(rows)
     rows.append(row(CONSTANT, first["constant"]["coarse"]["class_auprc"]))
     rows.append(row("share of clips (prevalence)", first["prevalence"]["coarse"]))
     return {"columns": [name.replace("-", " ") for name in names], "rows": rows}
@@ -182,7 +180,7 @@ def _cell(value: float | None, interval: list[float] | None = None) -> dict[str,
     }
 
 
-def _mark_best(rows: list[dict[str, Any]]) -> None:
+def _flag_best(rows: list[dict[str, Any]]) -> None:
     """Mark the best cell of each column, in place."""
     for cells in zip(*(line["cells"] for line in rows), strict=True):
         values = [cell["value"] for cell in cells if cell["value"] is not None]

@@ -47,14 +47,9 @@ def draw_tags(
     for (spectrogram_axes, bar_axes), (name, windows) in zip(axes, tagged.items(), strict=True):
         seconds = windows[-1].end
         db, rate = spectrogram(paths[name], seconds)
+        extent = (0, seconds, 0, BANDS)
         spectrogram_axes.imshow(
-            db,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=-RANGE_DB,
-            vmax=0,
-            extent=(0, seconds, 0, BANDS),
+            db, origin="lower", aspect="auto", cmap="magma", vmin=-RANGE_DB, vmax=0, extent=extent
         )
         spectrogram_axes.set_title(name, fontsize=9, loc="left", parse_math=False)
         ticks = mel_ticks(rate)
@@ -80,10 +75,10 @@ def draw_tags(
 def _shorten_to_fit(text: Text) -> None:
     """Cut a text at the right edge of its axes."""
     full, right = text.get_text(), text.axes.get_window_extent().x1
-    kept = len(full)
-    while kept and text.get_window_extent().x1 > right:
-        kept -= 1
-        text.set_text(f"{full[:kept]}…")
+    length = len(full)
+    while length and text.get_window_extent().x1 > right:
+        length -= 1
+        text.set_text(f"{full[:length]}…")
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
@@ -101,14 +96,9 @@ def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, f
 
 
 def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
-    """Compute a log-mel spectrogram of a recording of any length, block by block.
+    """Return the log-mel spectrogram of a recording [shape=(96, columns), -70 to 0 dB] and its sample rate.
 
-    Returns
-    -------
-    db : numpy.ndarray [shape=(96, columns)]
-        Relative to its maximum, from -70 to 0; at most a thousand columns, each the mean over a block.
-    sample_rate : int
-        Hz.
+    Recordings may have any length: each of at most a thousand columns is the mean over a block.
     """
     with open_recording(path) as file:
         rate = file.sample_rate

@@ -24,17 +24,17 @@ NAME, FEATURE, NETWORK = "audioset", "mn_windows", "efficientat"
 DEFAULTS = EfficientAT(weights="mn04_as")
 INFERENCE_OPTIONS = {"coarse_at_least_fine": True}
 PARAMS = "params.yaml"
-RETRIES = 2  # a user waits for this download
+RETRIES = 2  # fewer than in the stages, as a user waits for this download
 
 
-class OwnClasses(Section):
+class ProjectClasses(Section):
     """The section ``audioset`` of a project's params.yaml: the AudioSet classes of each label."""
 
     classes: dict[str, list[str]]
 
 
 def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = False) -> Path:
-    """Return a packed folder with the system ``audioset``, which is made in the cache when first needed."""
+    """Return a packed folder with the system ``audioset`` in the cache; create it if it does not exist."""
     settings = DEFAULTS
     if checkpoint is not None:
         settings = settings.model_copy(
@@ -44,10 +44,9 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
     if every_class:
         taxonomy = audioset_taxonomy()
         classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
-        config = AudioSet.Config(
-            classes=classes, typical=0.0, scale=1.0, shift=0.0
-        )  # AudioSet's probabilities
-    return _prepare(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
+        # These settings leave AudioSet's probabilities as they are.
+        config = AudioSet.Config(classes=classes, typical=0.0, scale=1.0, shift=0.0)
+    return _prepare_system(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
 
 
 def prepare_project(folder: Path) -> Path:
@@ -57,21 +56,18 @@ def prepare_project(folder: Path) -> Path:
     (settings,) = read_sections(path, efficientat=EfficientAT)
     config = AudioSet.Config()
     if NAME in read_yaml(path):
-        (own,) = read_sections(path, **{NAME: OwnClasses})
-        config = AudioSet.Config(classes=own.classes)
+        (section,) = read_sections(path, **{NAME: ProjectClasses})
+        config = AudioSet.Config(classes=section.classes)
     try:
-        return _prepare(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
+        return _prepare_system(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
     except ValueError as error:
         raise UserError(f"{path}: audioset.{error}") from None
 
 
-def _prepare(
-    name: str,
-    taxonomy: Taxonomy,
-    config: AudioSet.Config,
-    settings: EfficientAT,
-    fetch: FetchFile,
+def _prepare_system(
+    name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
 ) -> Path:
+    """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
     config = complete_config(config, taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
@@ -79,7 +75,7 @@ def _prepare(
     extraction_config = feature.config_from(feature.settings().model_dump() | settings.model_dump())
     shapes = {"embedding": feature.shape(extraction_config)}
     classifier = AudioSet(config, len(config.classes), shapes)
-    # All that the folder's content depends on, so that another version of this code makes another folder.
+    # The key covers everything that determines the folder's content, this source code included.
     key = digest(
         str(FORMAT), name, str(asdict(taxonomy)), str(config), str(extraction_config),
         file_digest(weights) if weights else f"seed {settings.seed}",

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ import torch
 from torch import nn
 
 from ust.audio.recordings import SAMPLE_RATE
+from ust.features.context import CONTEXT, MISSING, SIZE, Place, context_vector
 from ust.tagging.front_ends import FRONT_ENDS, SAMPLES
 from ust.tagging.tagger import Tagger
-from ust.util.documents import render_template
+from ust.util.documents import markdown_table, render_template
 from ust.util.errors import UserError
 from ust.util.files import atomic_write
+
+OPSET = 20
+INPUT, PROBABILITIES = "waveform", "probabilities"
+MAX_PROBABILITY_ERROR = 1e-4
+MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
+CHECKED_TIME, CHECKED_PLACE = datetime(2026, 7, 4, 15), Place(40.73, -73.99, 1)
 
 
 class EndToEndModule(nn.Module):
     """A tagger as one exportable module: clips (batch, samples) to probabilities (batch, labels).
+
+    A system that takes time and place has them as second input, vectors (batch, 15).
 
     The features that are quantised to 8 bits are further outputs, in the order of `quantised`.
     """
@@ -46,17 +56,15 @@ class EndToEndModule(nn.Module):
         self.quantised = [name for name, front_end in tagger.front_ends.items() if front_end.dtype == "uint8"]
         self.eval()
 
-    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        self, waveform: torch.Tensor, context: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
         features = {name: module(waveform) for name, module in self.front_ends.items()}
+        if context is not None:
+            features[CONTEXT] = context
         silent = (waveform == 0).all(dim=1, keepdim=True)
         probabilities = torch.where(silent, 0.0, self.system(**features))
         return probabilities, *(features[name] for name in self.quantised)
-
-
-OPSET = 20
-INPUT, PROBABILITIES = "waveform", "probabilities"
-MAX_PROBABILITY_ERROR = 1e-4
-MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
 
 
 def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> None:
@@ -64,7 +72,9 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
 
     The graph's input is ``waveform`` [shape=(batch, 441000), float32, 44.1 kHz, full scale ±1]. Its outputs
     are ``probabilities`` [shape=(batch, labels), float32] and, for systems that use it, ``vggish``
-    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255].
+    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255]. A system that takes time and place has the
+    further input ``context`` [shape=(batch, 15), float32], vectors of `ust.features.context.context_vector`,
+    which are 0 where time and place are not known.
 
     Parameters
     ----------
@@ -85,23 +95,24 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
     >>> tagger = Tagger.load("models/cnn/coarse", fast=False)  # doctest: +SKIP
     >>> export_onnx(tagger, Path("model.onnx"), properties={"system": "cnn"})  # doctest: +SKIP
     """
-    module = EndToEndModule(tagger)
+    module, batch = EndToEndModule(tagger), torch.export.Dim("batch")
+    inputs = [INPUT, *([CONTEXT] if tagger.takes_context else [])]
     for noisy in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             module,
-            (torch.zeros(2, SAMPLES),),
+            (torch.zeros(2, SAMPLES), torch.zeros(2, SIZE))[: len(inputs)],
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT],
+            input_names=inputs,
             output_names=[PROBABILITIES, *module.quantised],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: batch},) * len(inputs),
             verbose=False,
         )
     model = program.model_proto
-    for node in model.graph.node:  # the exporter notes stack traces with paths of this machine
+    for node in model.graph.node:  # the exporter adds stack traces with paths of this machine
         del node.metadata_props[:]
         node.doc_string = ""
     labels = {"labels": json.dumps(tagger.taxonomy.names), "sample_rate": str(SAMPLE_RATE)}
@@ -168,11 +179,14 @@ def compare_with_pytorch(
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
     onnx_ms, pytorch_ms, same_features, end_to_end, steps = [], [], [], [], [np.zeros(1, int)]
-    for clip in clips:
+    for number, clip in enumerate(clips):
+        # Every second clip has a time and a place.
+        vector = context_vector(CHECKED_TIME, CHECKED_PLACE) if number % 2 else MISSING
+        context = {CONTEXT: vector[None]} if tagger.takes_context else {}
         start = time.perf_counter()
-        probabilities, *outputs = session.run(None, {INPUT: clip[None]})
+        probabilities, *outputs = session.run(None, {INPUT: clip[None]} | context)
         between = time.perf_counter()
-        features = tagger.features([clip], SAMPLE_RATE)
+        features = tagger.features([clip], SAMPLE_RATE) | context
         expected = tagger.probabilities(features)
         end = time.perf_counter()
         exported = {
@@ -208,10 +222,6 @@ def compare_with_pytorch(
     return result
 
 
-TEMPLATE, OWN_TEMPLATE = "model_card.md.jinja", "own_model_card.md.jinja"
-UNTRAINED_TEMPLATE = "untrained_model_card.md.jinja"
-
-
 def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
     """Return the model card as Markdown."""
 
@@ -225,11 +235,13 @@ def model_card(*, metrics: dict[str, Any] | None, **content: Any) -> str:
         return f"{metrics['constant'][level]['micro_auprc']:.3f}" if metrics and level in metrics else "–"
 
     untrained = content["metadata"].get("epochs") == 0
-    path = Path(__file__).parent / (UNTRAINED_TEMPLATE if untrained else TEMPLATE)
-    return render_template(path, metrics=metrics, figure=figure, constant=constant, **content)
+    template = "untrained_model_card.md.jinja" if untrained else "model_card.md.jinja"
+    return render_template(
+        Path(__file__).with_name(template), metrics=metrics, figure=figure, constant=constant, **content
+    )
 
 
-def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
+def custom_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **content: Any) -> str:
     """Return the model card of a custom tagger as Markdown."""
 
     def figure(split: str, level: str, key: str) -> str:
@@ -238,15 +250,17 @@ def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **conten
             " [{:.3f}, {:.3f}]".format(*interval) if interval else ""
         )
 
-    places = [(split, level) for split, levels in details["chance"].items() for level in levels]
+    columns = [(split, level) for split, levels in details["chance"].items() for level in levels]
     titles = {
         "micro_auprc": "micro AUPRC",
         "macro_auprc": "macro AUPRC",
         "micro_f1": "micro F1 at the thresholds",
     }
-    rows = [[title, *(figure(*place, key) for place in places)] for key, title in titles.items()]
-    chance = [f"{details['chance'][split][level]['micro_auprc']:.3f}" for split, level in places]
-    heads = [f"{level}, {'out of fold' if split == 'train' else split}" for split, level in places]
+    rows = [
+        [title, *(figure(split, level, key) for split, level in columns)] for key, title in titles.items()
+    ]
+    chance = [f"{details['chance'][split][level]['micro_auprc']:.3f}" for split, level in columns]
+    headers = [f"{level}, {'out of fold' if split == 'train' else split}" for split, level in columns]
     classes = [
         [name, f"{row['threshold']:.2f}", str(row["train"]["positives"]),
          "–" if row["train"]["auprc"] is None else f"{row['train']['auprc']:.3f}"]
@@ -254,15 +268,10 @@ def own_model_card(*, metrics: dict[str, Any], details: dict[str, Any], **conten
     ]  # fmt: skip
     validate = details["clips"].get("validate")
     return render_template(
-        Path(__file__).parent / OWN_TEMPLATE,
+        Path(__file__).with_name("custom_model_card.md.jinja"),
         details=details,
         validate=f"; {validate} validate clips were kept apart" if validate else "",
-        figures=_table(["", *heads], [*rows, ["micro AUPRC by chance", *chance]]),
-        classes=_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
+        figures=markdown_table(["", *headers], [*rows, ["micro AUPRC by chance", *chance]]),
+        classes=markdown_table(["class", "threshold", "train clips", "AUPRC, out of fold"], classes),
         **content,
     )
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows])

@@ -13,7 +13,7 @@ BAR_WIDTH = 20  # characters
 TIMELINE_WIDTH = 60  # characters
 EIGHTHS, LEVELS = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
 MIN_FINE_PROBABILITY = 0.1  # the table omits fine labels that stay below
-MANY, MOST_PROBABLE = 50, 20  # of more coarse labels than the first, the table has as many as the second
+MAX_COARSE, MOST_PROBABLE = 50, 20  # a table of more than 50 coarse labels lists only the 20 most probable
 
 TaggedRecordings = dict[str, list[Window]]
 Threshold = float | np.ndarray  # of all labels, or of each
@@ -22,35 +22,31 @@ Threshold = float | np.ndarray  # of all labels, or of each
 def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
     """Format tags for the terminal: each label's highest probability and, for several windows, a timeline.
 
-    A tick marks the labels that reach their threshold. Of more than 50 coarse labels, the 20 most probable
-    are listed.
+    A tick marks the labels that reach their threshold. Of more than 50 coarse labels, only the 20 most
+    probable are listed.
     """
     thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
-    tables = [_recording(name, windows, taxonomy, thresholds) for name, windows in recordings.items()]
+    tables = [_format_recording(name, windows, taxonomy, thresholds) for name, windows in recordings.items()]
     return "\n\n".join(tables) + "\n"
 
 
-def _recording(name: str, windows: list[Window], taxonomy: Taxonomy, thresholds: np.ndarray) -> str:
+def _format_recording(name: str, windows: list[Window], taxonomy: Taxonomy, thresholds: np.ndarray) -> str:
     probabilities = np.stack([window.probabilities for window in windows])
     highest = probabilities.max(axis=0)
-    k = len(taxonomy.coarse)
-    several = len(windows) > 1
-    title = f"{name}  {_clock(windows[-1].end)}"
-    lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
-    for group in np.argsort(-highest[:k], kind="stable")[: MOST_PROBABLE if k > MANY else k]:
-        lines.append(_line(taxonomy.coarse_name(group), probabilities[:, group], thresholds[group], several))
-        fine = sorted(taxonomy.members(group), key=lambda index: -highest[k + index])
-        for index in fine:
+    k, several = len(taxonomy.coarse), len(windows) > 1
+    rows: list[tuple[str, int]] = []  # text and column of each label
+    for group in np.argsort(-highest[:k], kind="stable")[: MOST_PROBABLE if k > MAX_COARSE else k]:
+        rows.append((taxonomy.coarse_name(group), group))
+        for index in sorted(taxonomy.members(group), key=lambda index: -highest[k + index]):
             if highest[k + index] >= MIN_FINE_PROBABILITY:
-                label = "  " + taxonomy.fine[index].split("_", 1)[1]
-                lines.append(_line(label, probabilities[:, k + index], thresholds[k + index], several))
+                rows.append(("  " + taxonomy.fine[index].split("_", 1)[1], k + index))
+    title = f"{name}  {_format_duration(windows[-1].end)}"
+    lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
+    for text, column in rows:
+        mark = "✓" if highest[column] >= thresholds[column] else " "
+        line = f"{mark} {text:<42} {highest[column]:.2f} {bar(highest[column])}"
+        lines.append((line + f" {timeline(probabilities[:, column])}" if several else line).rstrip())
     return "\n".join(lines)
-
-
-def _line(label: str, values: np.ndarray, threshold: float, several: bool) -> str:
-    highest = values.max()
-    line = f"{'✓' if highest >= threshold else ' '} {label:<42} {highest:.2f} {bar(highest)}"
-    return (line + f" {timeline(values)}" if several else line).rstrip()
 
 
 def bar(value: float) -> str:
@@ -61,8 +57,8 @@ def bar(value: float) -> str:
     >>> bar(0.51)
     '██████████▎         '
     """
-    whole, rest = divmod(round(float(value) * BAR_WIDTH * 8), 8)
-    return ("█" * whole + (EIGHTHS[rest] if whole < BAR_WIDTH else "")).ljust(BAR_WIDTH)
+    full, eighths = divmod(round(float(value) * BAR_WIDTH * 8), 8)
+    return ("█" * full + (EIGHTHS[eighths] if full < BAR_WIDTH else "")).ljust(BAR_WIDTH)
 
 
 def timeline(values: np.ndarray) -> str:
@@ -77,9 +73,9 @@ def timeline(values: np.ndarray) -> str:
     return "".join(LEVELS[round(float(section.max()) * 8)] for section in sections)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes:.0f}:{rest:04.1f}"
+def _format_duration(seconds: float) -> str:
+    minutes, remainder = divmod(seconds, 60)
+    return f"{minutes:.0f}:{remainder:04.1f}"
 
 
 def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
@@ -156,6 +152,13 @@ def find_events(
     list of tuple
         Name of the label, start and end in seconds, and highest probability of each event. Windows that
         touch or overlap are joined into one event.
+
+    Examples
+    --------
+    >>> taxonomy = Taxonomy(coarse=("1_siren",), fine=(), group=())
+    >>> windows = [Window(start, start + 10.0, np.array([p])) for start, p in ((0.0, 0.6), (5.0, 0.75))]
+    >>> find_events(windows, taxonomy, 0.5)
+    [('siren', 0.0, 15.0, 0.75)]
     """
     events = []
     thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))

@@ -43,10 +43,10 @@ class Resample(nn.Module):
         up, down = target // divisor, original // divisor
         if target > original or up > MAX_PHASES or down > 2 * MAX_PHASES:
             raise UserError(f"a system that resamples from {original} to {target} Hz cannot be exported")
-        repeat = -(-MIN_PHASES // up)
+        repeat = -(-MIN_PHASES // up)  # several periods of the polyphase filter bank in one step
         weights, reach = polyphase_weights(up * repeat, down * repeat)
         self.stride, self.length = down * repeat, SAMPLES * target // original
-        blocks = -(-self.length // (up * repeat))
+        blocks = -(-self.length // (up * repeat))  # each gives up * repeat output samples
         self.padding = reach, (blocks - 1) * self.stride + weights.shape[1] - reach - SAMPLES
         self.register_buffer("weight", torch.from_numpy(weights)[:, None])
 
@@ -155,42 +155,20 @@ class MobileNetWindowMax(nn.Module):
         return window_max_pool(self.network, self.log_mel(waveform), self.windows)
 
 
-class HalfPrecision(nn.Module):
-    """Round the output of a module to half precision, as features are stored."""
+class RoundToHalf(nn.Module):
+    """Round values to half precision, in which features are stored."""
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.module(waveform).half().float()
-
-
-def _logmel(folder: Path, config: Any) -> nn.Module:
-    return LogMel(**config.model_dump())
-
-
-def _vggish(folder: Path, config: Any) -> nn.Module:
-    return VGGishEmbedding(load_weights(folder), final_relu=config.final_relu)
-
-
-def _mn(folder: Path, config: Any) -> nn.Module:
-    return MobileNetEmbedding(folder, weights=config.weights, frames=config.frames)
-
-
-def _mn_windows(folder: Path, config: Any) -> nn.Module:
-    return MobileNetWindowMax(folder, weights=config.weights, windows=config.windows)
-
-
-def _mn_logmel(folder: Path, config: Any) -> nn.Module:
-    return HalfPrecision(MobileNetLogMel())
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values.half().float()
 
 
 # For each kind of feature, a function from its network's folder and its extraction settings to a module.
 FRONT_ENDS: dict[str, Callable[[Path, Any], nn.Module]] = {
-    "logmel": _logmel,
-    "vggish": _vggish,
-    "mn": _mn,
-    "mn_windows": _mn_windows,
-    "mn_logmel": _mn_logmel,
+    "logmel": lambda _, config: LogMel(**config.model_dump()),
+    "vggish": lambda folder, config: VGGishEmbedding(load_weights(folder), final_relu=config.final_relu),
+    "mn": lambda folder, config: MobileNetEmbedding(folder, weights=config.weights, frames=config.frames),
+    "mn_windows": lambda folder, config: MobileNetWindowMax(
+        folder, weights=config.weights, windows=config.windows
+    ),
+    "mn_logmel": lambda *_: nn.Sequential(MobileNetLogMel(), RoundToHalf()),
 }

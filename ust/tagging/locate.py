@@ -1,25 +1,19 @@
 """Find a system and its pretrained networks: trained, exported, of a project, or published."""
 
+import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ust.datasets.download import cache_folder
 from ust.datasets.source import TAXONOMY
+from ust.features.efficientat.weights import RELEASED
 from ust.models.checkpoints import MODEL_FILE
 from ust.tagging import audioset
-from ust.tagging.pretrained import is_packed, unpack
+from ust.tagging.pretrained import Location, is_packed, unpack
 from ust.util.errors import UserError
 
 PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 PROJECT_MODEL = "model"  # the folder of a project with the tagger that it trained
-
-
-class Location(NamedTuple):
-    """Folder of a system, folder of its pretrained networks, and post-processing options."""
-
-    system: Path
-    networks: Path
-    inference_options: dict[str, Any]
 
 
 def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Location:
@@ -32,16 +26,16 @@ def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Locat
     if (path / MODEL_FILE).is_file():
         return Location(path, find_networks(path), {})
     if is_packed(path):
-        return Location(*unpack(path))
+        return unpack(path)
     if is_project(path):
         trained = is_packed(path / PROJECT_MODEL)
-        return Location(*unpack(path / PROJECT_MODEL if trained else audioset.prepare_project(path)))
+        return unpack(path / PROJECT_MODEL if trained else audioset.prepare_project(path))
     if str(path_or_name) == audioset.NAME:
-        return Location(*unpack(audioset.prepare_audioset(checkpoint=checkpoint)))
+        return unpack(audioset.prepare_audioset(checkpoint=checkpoint))
     if is_packed(cache_folder() / "models" / path):
-        return Location(*unpack(cache_folder() / "models" / path))
+        return unpack(cache_folder() / "models" / path)
     if path.is_dir():
-        return Location(path, find_networks(path), {})  # which names the files that it lacks
+        return Location(path, find_networks(path), {})  # loading it names the files that are missing
     raise UserError(
         f"{path_or_name}: no such file or folder; should be the folder of a trained system, a folder of ust "
         f"export, a project of ust init, or {audioset.NAME}"
@@ -59,3 +53,27 @@ def find_networks(path: Path) -> Path:
         if (folder / PRETRAINED).is_dir():
             return folder / PRETRAINED
     return path.parent / PRETRAINED
+
+
+def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
+    """Return the folder of a trained system; `names` maps the names of checkpoints to their folders."""
+    if not models.is_dir():
+        hint = f"; {name} are weights of the network of {audioset.NAME}" if name in RELEASED else ""
+        raise UserError(
+            f"there is no system {name!r}: neither a folder of that name nor the folder {models} exists; "
+            f"give the folder of a trained system, a project of ust init, or {audioset.NAME}{hint}"
+        )
+    folder = models / names.get(name, name)
+    if (folder / MODEL_FILE).is_file():
+        return folder
+    trained = {
+        str(path.parent.relative_to(models))
+        for pattern in ("*", "*/*")
+        for path in models.glob(f"{pattern}/{MODEL_FILE}")
+    }
+    available = [known for known, path in names.items() if path in trained]
+    available += sorted(path for path in trained - {*names.values()} if not path.startswith("."))
+    hint = "there are " + ", ".join(available) if available else "no system is trained yet: run dvc repro"
+    near = difflib.get_close_matches(name, available, n=1)
+    hint = f"did you mean {near[0]}? {hint}" if near else hint
+    raise UserError(f"{models}: no trained system {name!r}; {hint}")

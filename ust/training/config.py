@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from ust.models.context import ContextConfig
 from ust.models.registry import ARCHITECTURES
 from ust.util.config import ModelPath, Name, Section, Seed, Weight
 
@@ -34,7 +35,14 @@ class FlatRow(Row):
     """Labels that the network predicts: all 37, the 29 fine ones or the 8 coarse ones."""
 
 
-class PretrainedRow(FlatRow):
+class ContextRow(FlatRow):
+    """A row of a network that may take time and place beside the features."""
+
+    context: ContextConfig | None = None
+    """Settings of the network of time and place; null for a system without."""
+
+
+class PretrainedRow(ContextRow):
     """A row of ``pretrained``: a network that starts from the weights of a pretrained one."""
 
     network: Name
@@ -50,6 +58,8 @@ class HierarchyRow(Row):
     """"flat" takes the network `flat` as root, "own" trains one for the coarse labels."""
     flat: ModelPath
     """Checkpoint of the flat network, below ``models/``."""
+    context: ContextConfig | None = None
+    """Settings of the networks of time and place; null for a system without."""
     negatives: bool
     """Train the networks of groups on all clips, with another output for those of other groups."""
 
@@ -119,6 +129,11 @@ class System(Generic[RowT, SettingsT]):
             )
         return dict(zip(names, features, strict=True))
 
+    @property
+    def context(self) -> ContextConfig | None:
+        """Settings of the network of time and place; None if the system does not take them."""
+        return getattr(self.row, "context", None)
+
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check, before any training, that network and trainer accept features of these shapes.
 
@@ -158,7 +173,7 @@ class SystemTrainer:
         Trains a system and writes its models; takes a `System`, `ust.training.context.TrainingData` and
         `ust.training.context.TrainingContext`.
     architectures : tuple of str, optional
-        Architectures that it trains; by default all that classify clips.
+        Architectures that it trains; by default all without an ``own_trainer``.
     inherits : str, optional
         Trainer whose section completes its own.
     several_processes : bool
@@ -177,8 +192,4 @@ class SystemTrainer:
         """Names of the architectures that it trains."""
         if self.architectures:
             return self.architectures
-        return tuple(
-            name
-            for name, network in ARCHITECTURES.items()
-            if not network.of_frames and getattr(network, "has_training", True)
-        )
+        return tuple(name for name, network in ARCHITECTURES.items() if not network.own_trainer)

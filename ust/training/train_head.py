@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
+from ust.models.checkpoints import count_parameters, save_network, update_metadata
 from ust.models.examples import Examples, TensorExamples
 from ust.models.outputs import output_labels
 from ust.models.registry import ARCHITECTURES
 from ust.training.augmentation import select_outputs
-from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData
+from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
+from ust.training.context import TrainingContext, TrainingData, build_for_training
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
@@ -50,7 +50,7 @@ class HeadSettings(TrainingSettings):
         return len(self.weight_decay) > 1 or self.calibrate
 
 
-HeadSystem = System[FlatRow, HeadSettings]
+HeadSystem = System[ContextRow, HeadSettings]
 
 
 def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -> None:
@@ -99,6 +99,11 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
 def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
     """Return the system with the settings that its architecture derives from the labels, if any."""
+    if system.context is not None and hasattr(ARCHITECTURES[system.row.architecture], "fit"):
+        raise UserError(
+            f"systems.{context.name}.context: is given, should be null: the architecture "
+            f"{system.row.architecture} does not take time and place"
+        )
     if not hasattr(system.network, "complete"):
         return system
     labels = output_labels(system.row.outputs, context.taxonomy)
@@ -175,14 +180,7 @@ def _train(
 ) -> torch.nn.Module:
     """Train a new head on examples that fit into memory; validate chooses no epoch."""
     settings = system.training
-    network = build_initialized(
-        system.row.architecture,
-        system.network,
-        examples.targets.shape[1],
-        examples.shapes,
-        settings.seed,
-        name,
-    ).to(context.device)
+    network = build_for_training(system, examples.targets.shape[1], name, examples).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
     if hasattr(network, "fit"):
         network.fit(*inputs.values(), targets, weight_decay=weight_decay, clips=len(set(examples.clips)))
@@ -196,4 +194,6 @@ def _train(
     return network
 
 
-TRAINER = SystemTrainer(FlatRow, HeadSettings, fit_head, architectures=("head", "attention", "audioset_head"))
+TRAINER = SystemTrainer(
+    ContextRow, HeadSettings, fit_head, architectures=("head", "attention", "audioset_head")
+)

@@ -1,16 +1,17 @@
-"""Read and write JSON and YAML, and render Jinja templates.
+"""Read and write JSON and YAML; render Jinja templates and Markdown tables.
 
 YAML is version 1.2, which DVC writes: 1e-06 is a number.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ust.util.errors import UserError
-from ust.util.files import atomic_write
+from ust.util.files import write_text
 
-MAX_BYTES, MAX_DEPTH = 2**18, 20  # of a YAML file, and of nested levels in it
+MAX_BYTES, MAX_DEPTH = 2**18, 20  # size and nested levels of a YAML file
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -59,8 +60,7 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with a fixed layout, so that equal content gives equal bytes."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
@@ -92,3 +92,9 @@ def render_template(path: Path, *, html: bool = False, **content: Any) -> str:
         keep_trailing_newline=not html,
     )
     return environment.get_template(path.name).render(**content)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

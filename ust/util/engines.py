@@ -10,7 +10,7 @@ from ust.util.errors import UserError
 
 T = TypeVar("T")
 SHARDS_PER_WORKER = 2  # shards submitted per worker: one runs while the next one waits
-CONNECT_TIMEOUT = "20s"  # of the scheduler
+CONNECT_TIMEOUT = "20s"  # for the connection to the scheduler
 log = logging.getLogger("ust")
 
 
@@ -27,6 +27,7 @@ def run_shards(
 
 
 def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T]:
+    """Run shards in processes of this machine, each with one thread."""
     from joblib import Parallel, cpu_count, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -49,6 +50,7 @@ def _in_processes(function: Callable[[int], T], shards: list[int]) -> Iterator[T
 
 
 def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str) -> Iterator[T]:
+    """Run shards on the workers of a Dask cluster."""
     try:
         from dask import config
         from distributed import Client, as_completed
@@ -57,10 +59,8 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str) ->
     except ModuleNotFoundError:
         raise UserError("a Dask scheduler needs more packages: pip install dask distributed") from None
 
-    for name in (
-        "distributed",
-        "distributed.client",
-    ):  # they print tracebacks of errors that are reported here
+    # These loggers would print tracebacks of errors that are reported here.
+    for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(config.set({"distributed.comm.timeouts.connect": CONNECT_TIMEOUT}))
@@ -86,7 +86,13 @@ def _on_dask(function: Callable[[int], T], shards: list[int], scheduler: str) ->
             for future in pending:
                 if future.status == "lost" or future.cancelled():
                     raise _connection_lost(scheduler)
-                result = _result(future, KilledWorker)
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    raise UserError(
+                        "a worker died repeatedly on the same shard, perhaps because memory ran out "
+                        f"({error.task}); run the same command again to resume"
+                    ) from None
                 future.release()
                 done += 1
                 submit_next()
@@ -106,17 +112,6 @@ def _connection_lost(scheduler: str) -> UserError:
         f"compute.scheduler {scheduler}: the connection to the scheduler is lost; run the same command again "
         "to resume"
     )
-
-
-def _result(future: Any, killed: type[Exception]) -> Any:
-    """Return the result of a future, or raise its error."""
-    try:
-        return future.result()
-    except killed as error:
-        raise UserError(
-            f"a worker died repeatedly on the same shard, perhaps because memory ran out ({error.task}); "
-            "run the same command again to resume"
-        ) from None
 
 
 def _cluster(scheduler: str, stack: ExitStack) -> Any:

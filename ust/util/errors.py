@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """An error that the user can fix; the message says what was found, what was expected and what to do."""
+    """An error that the user can fix; its message states the found and the expected value and the remedy."""
 
 
 def bullet_list(problems: Sequence[str], limit: int = 50) -> str:

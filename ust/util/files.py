@@ -39,6 +39,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, "utf-8")
+
+
 def write_if_absent(path: Path, content: bytes) -> bool:
     """Write a file unless it exists; atomic even between machines that share the folder."""
     with explain_write_errors(path):
@@ -78,9 +84,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         log.warning("waiting for another process, which is writing to %s", folder)
         _acquire(lock)
     try:
-        folder.mkdir(
-            parents=True, exist_ok=True
-        )  # after waiting: the previous holder may have renamed the folder
+        # Created after waiting, because the previous holder may have renamed the folder.
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
         lock.release()
@@ -132,7 +137,7 @@ def _lock(path: Path) -> FileLock:
 
 
 def _acquire(lock: FileLock, *, blocking: bool = True) -> None:
-    """Acquire a lock."""
+    """Acquire a lock; explain the error of a file system without locks."""
     try:
         lock.acquire(blocking=blocking)
     except OSError as error:

@@ -19,8 +19,7 @@ STATE = ".state"
 def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it replaces `path` when the block ends without error."""
     check_replaceable(path, by=by, force=force)
-    place = path.resolve()
-    with explain_write_errors(path), temporary_path(place) as partial:
+    with explain_write_errors(path), temporary_path(path.resolve()) as partial:
         partial.mkdir()
         try:
             yield partial
@@ -33,14 +32,14 @@ def atomic_folder(path: Path, *, by: str, force: bool = False) -> Iterator[Path]
 def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> Iterator[tuple[Path, Path]]:
     """Like `atomic_folder`, but an interrupted run with the same key is resumed."""
     check_replaceable(path, by=by, force=force)
-    place = path.resolve()
-    partial = place.with_name(f".{place.name}.partial")
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.partial")
     state = partial / STATE
     with explain_write_errors(path), lock_folder(partial):
         if not (state / key).is_file():
             if not state.is_dir() and _files(partial) - _written(partial, by):
                 raise UserError(f"{partial}: holds files that {by} did not write; move them away")
-            # The state folder last: it marks the other files as this stage's own.
+            # The state folder is deleted last, because it marks the other files as written by this stage.
             for old in sorted(partial.iterdir(), key=lambda inside: inside == state):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             state.mkdir()
@@ -51,20 +50,20 @@ def resumable_folder(path: Path, key: str, *, by: str, force: bool = False) -> I
 
 def check_replaceable(path: Path, *, by: str, force: bool = False) -> None:
     """Check that a folder is missing, empty, or holds only files that the stage `by` wrote."""
-    place = path.resolve()
+    target = path.resolve()
     for description, protected in (("working folder", Path.cwd()), ("home folder", Path.home().resolve())):
-        if protected == place or place in protected.parents:
+        if protected == target or target in protected.parents:
             raise UserError(
                 f"{path}: holds the {description}, and {by} replaces everything in its output; name another"
             )
-    if not place.is_dir():
-        if place.exists():
+    if not target.is_dir():
+        if target.exists():
             raise UserError(f"{path}: is a file, should be a folder for the output of {by}")
         return
-    others = sorted(_files(place) - _written(place, by))
-    if others and not force:
+    foreign = sorted(_files(target) - _written(target, by))
+    if foreign and not force:
         raise UserError(
-            f"{path}: {by} did not write {shorten(others)} in it, and would delete everything; name another "
+            f"{path}: {by} did not write {shorten(foreign)} in it, and would delete everything; name another "
             "folder, or add --force"
         )
 
@@ -79,7 +78,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _written(folder: Path, by: str) -> set[str]:
-    """Return the files that a folder's manifest lists, if it is of the stage `by`."""
+    """Return the files in a folder's manifest and the manifest itself; none if another stage wrote it."""
     try:
         content = json.loads((folder / MANIFEST).read_text("utf-8"))
         return {MANIFEST, *content["files"]} if content["written_by"] == by else set()

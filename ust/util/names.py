@@ -1,4 +1,4 @@
-"""File names as text: printable, in one Unicode form, and found again on disk."""
+"""File names as text: escape undecodable bytes, normalise Unicode, and find the file of a name."""
 
 import re
 import unicodedata
@@ -51,14 +51,14 @@ def find_file(folder: Path, name: str) -> Path | None:
     try:
         if (folder / name).is_file():
             return folder / name
-        place = folder
+        path = folder
         for part in PurePath(name).parts:
-            if not (place / part).exists():
-                same = [other for other in place.iterdir() if nfc(other.name) == nfc(part)]
-                if len(same) != 1:
+            if not (path / part).exists():
+                matches = [other for other in path.iterdir() if nfc(other.name) == nfc(part)]
+                if len(matches) != 1:
                     return None
-                part = same[0].name
-            place = place / part
-        return place if name and place.is_file() else None
+                part = matches[0].name
+            path = path / part
+        return path if name and path.is_file() else None
     except (OSError, ValueError):  # a part is too long, not a folder, or has a null character
         return None

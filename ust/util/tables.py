@@ -1,4 +1,4 @@
-"""Read CSV files, with one-line error messages."""
+"""Read CSV files, with one-line error messages, and write them atomically."""
 
 import io
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ust.util.errors import UserError
+from ust.util.files import atomic_write
 
 MAX_LINE_BYTES = 2**20
 OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b"|": "bars"}
@@ -38,6 +39,12 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")
     return table
+
+
+def write_csv(path: Path, table: pd.DataFrame, *, float_format: str | None = None) -> None:
+    """Write a table without its index to a CSV file."""
+    with atomic_write(path) as partial:
+        table.to_csv(partial, index=False, float_format=float_format, lineterminator="\n")
 
 
 def _check_separator(path: Path, header: bytes) -> None:

@@ -10,11 +10,11 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Section
 
 
-class Anyone(Section):
+class AnyConfig(Section):
     """The rule has no parameters."""
 
 
-def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyone) -> pd.DataFrame:
+def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: AnyConfig) -> pd.DataFrame:
     """Aggregate by the challenge baseline's rule: positive if any annotator marked the label as present.
 
     A clip with ground truth has the labels of the ground truth.
@@ -23,8 +23,6 @@ def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyon
     ----------
     annotations : pandas.DataFrame
         The table that `ust.annotations.annotations.read_annotations` returns.
-    taxonomy : Taxonomy
-    settings : Anyone
 
     Returns
     -------
@@ -38,9 +36,9 @@ def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Anyon
     return present.astype(int).sort_index().reset_index()
 
 
-def estimate(votes: Votes, settings: Anyone) -> np.ndarray:
+def estimate(votes: Votes, settings: AnyConfig) -> np.ndarray:
     """Return the labels by the volunteers' votes [shape=(clips, labels)]: 0 or 1."""
     return (votes.fraction() > 0).astype(float)
 
 
-RULE = Rule(Anyone, aggregate_any, estimate)
+RULE = Rule(AnyConfig, aggregate_any, estimate)

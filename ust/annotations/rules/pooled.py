@@ -20,12 +20,10 @@ expectation–maximisation, in time linear in the number of annotations.
   labels.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy.sparse import csr_array
 
 from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 from ust.annotations.taxonomy import Taxonomy
@@ -61,8 +59,8 @@ class Pooled(EstimateConfig):
 
 def estimate_pooled(votes: Votes, settings: Pooled) -> np.ndarray:
     """Return label probabilities [shape=(clips, labels)]."""
-    own, _, _ = fit_annotator_model(votes, settings)
-    return combine_coarse(own, votes.taxonomy)
+    posterior, _, _ = fit_annotator_model(votes, settings)
+    return combine_coarse(posterior, votes.taxonomy)
 
 
 def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,7 +68,7 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
 
     Returns
     -------
-    own : numpy.ndarray [shape=(clips, labels)]
+    posterior : numpy.ndarray [shape=(clips, labels)]
         Posterior of each label, before `combine_coarse`.
     theta : numpy.ndarray [shape=(labels, 2)]
         Logits of false-alarm rate and sensitivity.
@@ -79,20 +77,22 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
     """
     typical = np.array([logit(settings.false_alarm), logit(settings.sensitivity)])
     deviation = np.array(settings.annotator_deviation)
-    between = np.array([[1, settings.correlation], [settings.correlation, 1]])
-    precision = np.linalg.inv(deviation[:, None] * between * deviation)
+    correlation = np.array([[1, settings.correlation], [settings.correlation, 1]])
+    effect_precision = np.linalg.inv(deviation[:, None] * correlation * deviation)
     label_precision = 1 / np.square(settings.label_deviation)
-    sums = _VoteSums.from_votes(votes)
-    own = np.clip(votes.fraction(), 0.02, 0.9)
-    all_asked, all_yes = sums.by_annotator(np.ones_like(own))
-    theta = np.tile(typical, (own.shape[1], 1))
+    is_asked, is_yes = votes.presence != -1, votes.presence == 1
+    all_asked, all_yes = (votes.sum_by_annotator(mask.astype(float)) for mask in (is_asked, is_yes))
+    posterior = np.clip(votes.fraction(), 0.02, 0.9)
+    theta = np.tile(typical, (posterior.shape[1], 1))
     effect = np.zeros((len(votes.annotators), 2))
     for _ in range(settings.iterations):
-        # Expected numbers of votes, and of positive ones, on absent and on present labels.
-        present = sums.by_annotator(own)
-        asked, yes = (
-            np.stack([total - p, p]) for total, p in zip((all_asked, all_yes), present, strict=True)
-        )
+        # Expectation: the numbers of votes and of positive votes on absent and on present labels, each with
+        # [shape=(2, annotators, labels)].
+        by_row = posterior[votes.clip]
+        asked_present, yes_present = (votes.sum_by_annotator(mask * by_row) for mask in (is_asked, is_yes))
+        asked = np.stack([all_asked - asked_present, asked_present])
+        yes = np.stack([all_yes - yes_present, yes_present])
+        # Maximisation: Newton steps of the labels' logits and of the annotators' effects in turn.
         for _ in range(NEWTON_STEPS):
             residual, curvature = _derivatives(theta, effect, asked, yes)
             gradient = residual.sum(axis=1).T - (theta - typical) * label_precision
@@ -100,94 +100,36 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
             theta = theta + np.clip(step, -MAX_STEP, MAX_STEP)
 
             residual, curvature = _derivatives(theta, effect, asked, yes)
-            gradient = residual.sum(axis=2).T - effect @ precision
-            hessian = curvature.sum(axis=2).T[:, :, None] * np.eye(2) + precision
+            gradient = residual.sum(axis=2).T - effect @ effect_precision
+            hessian = curvature.sum(axis=2).T[:, :, None] * np.eye(2) + effect_precision
             step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
             effect = effect + np.clip(step, -MAX_STEP, MAX_STEP)
+        # New prevalences, and with them the posteriors.
         expected = _expected_prevalence(sigmoid(typical + effect), all_asked, all_yes)
-        prevalence = (own.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
-        prior = _prior(
-            np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE), own, votes.taxonomy, settings.coupling
-        )
-        own = sigmoid(prior + sums.by_clip(*_evidence(theta, effect)))
-    return own, theta, effect
+        prevalence = (posterior.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
+        prevalence = np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE)
+        prior = _prior(prevalence, posterior, votes.taxonomy, settings.coupling)
+        negative, added = _evidence(theta, effect)
+        evidence = is_asked * negative[votes.annotator] + is_yes * added[votes.annotator]
+        posterior = sigmoid(prior + votes.sum_by_clip(evidence))
+    return posterior, theta, effect
 
 
-@dataclass(frozen=True)
-class _VoteSums:
-    """Sums over the votes of annotators or clips, in time and memory linear in the annotations.
-
-    Most votes are negative, so they are stored as the number of rows of each annotator and clip, the positive
-    votes, and the votes that were not asked for.
-
-    Attributes
-    ----------
-    rows : scipy.sparse.csr_array [shape=(annotators, clips)]
-        Number of rows.
-    yes, unasked : tuple of numpy.ndarray [shape=(votes,)]
-        Annotator, clip and label of each positive vote, and of each vote that was not asked for.
-    """
-
-    rows: csr_array
-    yes: tuple[np.ndarray, np.ndarray, np.ndarray]
-    unasked: tuple[np.ndarray, np.ndarray, np.ndarray]
-
-    @classmethod
-    def from_votes(cls, votes: Votes) -> "_VoteSums":
-        """Collect the votes."""
-
-        def find(value: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            row, label = np.nonzero(votes.presence == value)
-            return votes.annotator[row], votes.clip[row], label
-
-        shape = len(votes.annotators), len(votes.clips)
-        rows = csr_array((np.ones(len(votes.clip)), (votes.annotator, votes.clip)), shape)
-        return cls(rows, find(1), find(-1))
-
-    def by_annotator(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sum values (clips, labels) over each annotator's asked and positive votes (annotators, labels)."""
-        shape = self.rows.shape[0], values.shape[1]
-        asked = self.rows @ values - _sum_cells(values, self.unasked, take=1, to=0, shape=shape)
-        return asked, _sum_cells(values, self.yes, take=1, to=0, shape=shape)
-
-    def by_clip(self, asked: np.ndarray, yes: np.ndarray) -> np.ndarray:
-        """Sum values (annotators, labels) of asked votes and of positive votes over clips (clips, labels)."""
-        shape = self.rows.shape[1], asked.shape[1]
-        total = self.rows.T @ asked - _sum_cells(asked, self.unasked, take=0, to=1, shape=shape)
-        return total + _sum_cells(yes, self.yes, take=0, to=1, shape=shape)
-
-
-def _sum_cells(
-    values: np.ndarray, votes: tuple[np.ndarray, ...], *, take: int, to: int, shape: tuple[int, int]
-) -> np.ndarray:
-    """Sum, by label, values of the votes' annotators (take=0) or clips (take=1) over the others (to)."""
-    label = votes[2]
-    cells = np.bincount(votes[to] * shape[1] + label, values[votes[take], label], shape[0] * shape[1])
-    return cells.reshape(shape)
-
-
-def combine_coarse(own: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
-    """Average each coarse probability with the noisy-or of its fine labels.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(clips, labels)]
-        Coarse labels without fine labels, and fine labels, are unchanged.
-    """
+def combine_coarse(posterior: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """Average each coarse probability with the noisy-or of its fine labels; fine labels are unchanged."""
     coarse = len(taxonomy.coarse)
-    combined = own.copy()
+    combined = posterior.copy()
     for group in taxonomy.groups("fine"):
-        fine = own[:, [coarse + index for index in taxonomy.members(group)]]
+        fine = posterior[:, [coarse + index for index in taxonomy.members(group)]]
         noisy_or = 1 - np.prod(1 - fine, axis=1)
-        combined[:, group] = (own[:, group] + noisy_or) / 2
+        combined[:, group] = (posterior[:, group] + noisy_or) / 2
     return combined
 
 
 def _expected_prevalence(rates: np.ndarray, asked: np.ndarray, yes: np.ndarray) -> np.ndarray:
     """Estimate each label's prevalence by least squares from numbers of votes (annotators, labels).
 
-    `rates` has the false-alarm rate and sensitivity of each annotator [shape=(annotators, 2)]. An annotator
-    with equal rates has no weight.
+    `rates` are the annotators' false-alarm rates and sensitivities [shape=(annotators, 2)].
     """
     false, gain = rates[:, [0]], rates[:, [1]] - rates[:, [0]]
     prevalence = (gain * (yes - false * asked)).sum(axis=0) / np.maximum(
@@ -196,21 +138,18 @@ def _expected_prevalence(rates: np.ndarray, asked: np.ndarray, yes: np.ndarray) 
     return np.clip(prevalence, MIN_PREVALENCE, 1)
 
 
-def _prior(prevalence: np.ndarray, own: np.ndarray, taxonomy: Taxonomy, coupling: float) -> np.ndarray:
+def _prior(prevalence: np.ndarray, posterior: np.ndarray, taxonomy: Taxonomy, coupling: float) -> np.ndarray:
     """Return the prior logit of each label in each clip [shape=(clips, labels)]."""
     coarse, group = len(taxonomy.coarse), np.array(taxonomy.group)
-    prior = np.tile(logit(prevalence), (len(own), 1))
-    of_group = np.minimum(prevalence[coarse:] / prevalence[:coarse][group], 0.95)
-    by_group = np.clip(own[:, :coarse][:, group] * of_group, MIN_PREVALENCE, 0.95)
-    prior[:, coarse:] = (1 - coupling) * prior[:, coarse:] + coupling * logit(by_group)
+    prior = np.tile(logit(prevalence), (len(posterior), 1))
+    relative = np.minimum(prevalence[coarse:] / prevalence[:coarse][group], 0.95)
+    expected = np.clip(posterior[:, :coarse][:, group] * relative, MIN_PREVALENCE, 0.95)
+    prior[:, coarse:] = (1 - coupling) * prior[:, coarse:] + coupling * logit(expected)
     return prior
 
 
 def _logits(theta: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """Return each annotator's logits of a positive vote, for an absent and a present label.
-
-    The result has [shape=(2, annotators, labels)].
-    """
+    """Return logits of a positive vote on an absent and a present label [shape=(2, annotators, labels)]."""
     return theta.T[:, None, :] + effect.T[:, :, None]
 
 
@@ -223,9 +162,9 @@ def _derivatives(
 
 
 def _evidence(theta: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-likelihood ratios of present to absent: of any vote, and what a positive one adds to it.
+    """Return two arrays (annotators, labels) of log-likelihood ratios of a present to an absent label.
 
-    Both have [shape=(annotators, labels)]; the first is the ratio of a negative vote.
+    The first is the ratio of a negative vote. A positive vote has the sum of both.
     """
     absent, present = _logits(theta, effect)
     return np.logaddexp(0, absent) - np.logaddexp(0, present), present - absent

@@ -1,11 +1,14 @@
-"""Combine the volunteers' votes with the predictions of a listener, which is a classifier.
+"""Combine the volunteers' votes with the predictions of a classifier, the listener.
 
-The listener is a file of embeddings, on which the rule trains a classifier, or of predictions. The classifier
-is a ridge regression on the posteriors of the rule ``pooled``, and its predictions are out of fold, with
-folds grouped by sensor. Predictions are Platt-scaled to the posteriors. Each prediction adds evidence to the
-votes: the log ratio of its odds to those of the label's prevalence. Platt scaling sets the weight of this
-evidence for each label, by how well the predictions agree with the votes. All is repeated with the resulting
-labels, until they converge or for at most three rounds. Only train clips are changed.
+The parameter ``listener`` names a file of predictions, or of embeddings on which the rule trains a
+classifier: a ridge regression to the posteriors of the rule ``pooled``. Its predictions are out of fold, with
+folds grouped by sensor. In each round
+
+1. predictions are Platt-scaled to the current labels, which weights each label's predictions by how well they
+   agree with the votes;
+2. the calibrated logit minus the logit of the label's prevalence is added to the votes' logit.
+
+Rounds end when the labels converge, after at most three. Only the labels of train clips change.
 
 References
 ----------
@@ -20,7 +23,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit, sigmoid
+from ust.annotations.rules.pooled import Pooled, estimate_pooled, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Positive
 from ust.util.errors import UserError
@@ -39,7 +42,7 @@ class Relabel(Pooled):
     folds: Annotated[int, Field(ge=2)] = 5
     """Cross-validation folds of the regression, which keep sensors apart."""
     rounds: Annotated[int, Field(ge=1, le=3)] = 3
-    """How often the listener is compared with the labels and the labels are estimated again."""
+    """Largest number of rounds in which the classifier is fitted to the labels and the labels are updated."""
 
 
 def estimate_relabel(
@@ -54,27 +57,25 @@ def estimate_relabel(
     Clips without a row in the table, or outside train, keep the probabilities of ``pooled``.
     """
     table = predictions if embeddings is None else embeddings
-    own, _, _ = fit_annotator_model(votes, settings)
-    voted = combine_coarse(own, votes.taxonomy)
-    selected = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, table.index.to_numpy(str)))
-    sensors = votes.sensors[selected]
+    probabilities = estimate_pooled(votes, settings)
+    train = np.flatnonzero((votes.split == "train") & np.isin(votes.clips, table.index.to_numpy(str)))
+    sensors = votes.sensors[train]
     if embeddings is not None and len(np.unique(sensors)) < settings.folds:
         raise UserError(
             f"the train clips with embeddings are of {len(np.unique(sensors))} sensor(s), too few for "
             f"{settings.folds} folds; set folds lower"
         )
-    values = table.loc[votes.clips[selected]].to_numpy(np.float64)
+    values = table.loc[votes.clips[train]].to_numpy(np.float64)
     values = logit(values, LIMIT) if embeddings is None else _standardise(values)
-    labels = voted[selected]
+    labels = probabilities[train]
     for _ in range(settings.rounds):
-        before = labels
-        scores = values if embeddings is None else _predict_out_of_fold(values, before, sensors, settings)
-        evidence = _calibrate(scores, before) - logit(before.mean(0), LIMIT)
-        labels = sigmoid(logit(voted[selected], LIMIT) + evidence)
-        if np.abs(labels - before).max() < TOLERANCE:
+        previous = labels
+        scores = values if embeddings is None else _predict_out_of_fold(values, previous, sensors, settings)
+        evidence = _calibrate(scores, previous) - logit(previous.mean(0), LIMIT)
+        labels = sigmoid(logit(probabilities[train], LIMIT) + evidence)
+        if np.abs(labels - previous).max() < TOLERANCE:
             break
-    probabilities = voted.copy()
-    probabilities[selected] = labels
+    probabilities[train] = labels
     return probabilities
 
 
@@ -92,9 +93,9 @@ def _predict_out_of_fold(
     from sklearn.model_selection import GroupKFold
 
     scores = np.zeros_like(labels)
-    for train, held_out in GroupKFold(settings.folds).split(x, groups=sensors):
+    for train, test in GroupKFold(settings.folds).split(x, groups=sensors):
         model = Ridge(alpha=settings.penalty * x.shape[1]).fit(x[train], labels[train])
-        scores[held_out] = model.predict(x[held_out])
+        scores[test] = model.predict(x[test])
     return scores
 
 
@@ -102,11 +103,12 @@ def _calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return Platt-scaled logits of the scores, fitted to the soft labels one label at a time."""
     from sklearn.linear_model import LogisticRegression
 
-    both = np.repeat([1, 0], len(scores))
+    # A clip with the soft label p is a positive example of weight p and a negative one of weight 1 - p.
+    targets = np.repeat([1, 0], len(scores))
     logits = np.empty_like(scores)
     for column, (score, label) in enumerate(zip(_standardise(scores).T, labels.T, strict=True)):
         weights = np.clip(np.concatenate([label, 1 - label]), LIMIT, None)
-        model = LogisticRegression().fit(np.tile(score, 2)[:, None], both, sample_weight=weights)
+        model = LogisticRegression().fit(np.tile(score, 2)[:, None], targets, sample_weight=weights)
         logits[:, column] = model.decision_function(score[:, None])
     return logits
 

@@ -47,23 +47,22 @@ def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFram
     """Return label probabilities [shape=(clips, labels)]."""
     x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
-    known = np.flatnonzero(np.isin(votes.clips, truth.index.to_numpy(str)))
-    y = (truth.loc[votes.clips[known], list(votes.taxonomy.labels)] == 1).to_numpy()
-    sensors = votes.sensors[known]
-    if len(np.unique(sensors)) < 2:
+    verified = np.isin(votes.clips, truth.index.to_numpy(str))
+    y = np.zeros(x.shape[:2], bool)
+    y[verified] = truth.loc[votes.clips[verified], list(votes.taxonomy.labels)] == 1
+    sensors = np.unique(votes.sensors[verified])
+    if len(sensors) < 2:
         raise UserError(
-            f"ground truth (annotator_id 0) of {len(np.unique(sensors))} sensor(s), too few to train on; "
+            f"ground truth (annotator_id 0) of {len(sensors)} sensor(s), too few to train on; "
             "the rule verified needs ground truth of at least two sensors"
         )
-    probabilities = np.zeros((len(votes.clips), x.shape[1]))
-    rest = np.setdiff1d(np.arange(len(x)), known)
-    if len(rest):
-        probabilities[rest] = _fit_predict(x[known], y, x[rest], settings)
-    for sensor in np.unique(sensors):
-        held_out = sensors == sensor
-        probabilities[known[held_out]] = _fit_predict(
-            x[known[~held_out]], y[~held_out], x[known[held_out]], settings
-        )
+    probabilities = np.zeros(y.shape)
+    if not verified.all():
+        probabilities[~verified] = _fit_predict(x[verified], y[verified], x[~verified], settings)
+    for sensor in sensors:
+        train = verified & (votes.sensors != sensor)
+        test = verified & (votes.sensors == sensor)
+        probabilities[test] = _fit_predict(x[train], y[train], x[test], settings)
     return combine_coarse(probabilities, votes.taxonomy)
 
 
@@ -72,44 +71,36 @@ def tree_features(votes: Votes, settings: Pooled) -> np.ndarray:
     taxonomy = votes.taxonomy
     coarse, labels = len(taxonomy.coarse), len(taxonomy.labels)
     group = np.array([*range(coarse), *taxonomy.group])
-    own, _, effect = fit_annotator_model(votes, settings)
+    posterior, _, effect = fit_annotator_model(votes, settings)
+    prevalence = posterior.mean(axis=0)
+    combined = combine_coarse(posterior, taxonomy)
     positive = votes.sum_by_clip(votes.presence == 1)
+    siblings = _group_votes(positive, coarse, group) - np.where(np.arange(labels) < coarse, 0, positive)
     rows = votes.sum_by_clip(np.ones(len(votes.clip)))
     bias = votes.sum_by_clip(effect[votes.annotator]) / rows[:, None]
-    siblings = _group_votes(positive, coarse, group) - np.where(np.arange(labels) < coarse, 0, positive)
+    # Mean posterior over the sensor's other clips, shrunk towards the overall prevalence.
     sums = np.zeros((votes.sensors.max() + 1, labels))
-    np.add.at(sums, votes.sensors, own)
+    np.add.at(sums, votes.sensors, posterior)
     clips = np.bincount(votes.sensors)[votes.sensors][:, None]
-    elsewhere = (sums[votes.sensors] - own + SENSOR_PRIOR_CLIPS * own.mean(axis=0)) / (
+    sensor_mean = (sums[votes.sensors] - posterior + SENSOR_PRIOR_CLIPS * prevalence) / (
         clips - 1 + SENSOR_PRIOR_CLIPS
     )
-    joined = combine_coarse(own, votes.taxonomy)[:, :coarse]
 
-    def broadcast(values: np.ndarray) -> np.ndarray:
-        """Repeat values of clips (clips, n) for each label."""
-        return np.repeat(values[:, None, :], labels, axis=1)
-
-    label_inputs = [
-        logit(own, LIMIT),
-        logit(own[:, :coarse], LIMIT)[:, group],
-        logit(joined, LIMIT)[:, group],
+    by_label = [
+        logit(posterior, LIMIT),
+        logit(posterior[:, group], LIMIT),
+        logit(combined[:, group], LIMIT),
         positive,
-        positive[:, :coarse][:, group],
+        positive[:, group],
         siblings,
-        logit(elsewhere, LIMIT),
-        logit(elsewhere[:, :coarse], LIMIT)[:, group],
-        np.tile(logit(own.mean(axis=0), LIMIT), (len(own), 1)),
+        logit(sensor_mean, LIMIT),
+        logit(sensor_mean[:, group], LIMIT),
+        np.tile(logit(prevalence, LIMIT), (len(posterior), 1)),
     ]
-    number = np.tile(np.arange(labels), (len(own), 1))
+    by_clip = np.concatenate([bias, positive, logit(posterior[:, :coarse], LIMIT)], axis=1)
+    index = np.tile(np.arange(labels), (len(posterior), 1))
     return np.concatenate(
-        [
-            np.stack(label_inputs, axis=2),
-            broadcast(bias),
-            broadcast(positive),
-            broadcast(logit(own[:, :coarse], LIMIT)),
-            number[:, :, None],
-        ],
-        axis=2,
+        [np.stack(by_label, axis=2), np.repeat(by_clip[:, None], labels, axis=1), index[:, :, None]], axis=2
     )
 
 
@@ -125,7 +116,7 @@ def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Veri
     from threadpoolctl import threadpool_limits
 
     total = np.zeros(x_new.shape[:2])
-    for number in range(settings.forests):
+    for forest in range(settings.forests):
         model = HistGradientBoostingClassifier(
             learning_rate=settings.rate,
             max_iter=settings.trees,
@@ -135,7 +126,7 @@ def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Veri
             max_features=settings.features,
             categorical_features=[x.shape[2] - 1],
             early_stopping=False,
-            random_state=settings.seed + number,
+            random_state=settings.seed + forest,
         )
         with threadpool_limits(1, "openmp"):  # several threads are slow when other processes use the cores
             model.fit(x.reshape(-1, x.shape[2]), y.ravel())

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, is_scorable
+from ust.annotations.labels import Rule, scorable_clips
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Rate, Section
 
@@ -26,38 +27,26 @@ class EstimateConfig(Section):
 
 @dataclass(frozen=True)
 class Votes:
-    """Annotations as arrays, with a row for each annotator and clip, sorted by clip.
-
-    Attributes
-    ----------
-    clips : numpy.ndarray [shape=(clips,), str]
-        Sorted.
-    sensors : numpy.ndarray [shape=(clips,), int]
-        Index of each clip's sensor, from 0.
-    annotators : numpy.ndarray [shape=(annotators,), int]
-        Their annotator_id.
-    clip, annotator : numpy.ndarray [shape=(rows,), int]
-        Indices into `clips` and `annotators`.
-    presence : numpy.ndarray [shape=(rows, labels), int8]
-        Coarse labels first: 1 present, 0 absent, -1 not asked.
-    """
+    """Annotations as arrays, with a row for each annotator and clip, sorted by clip."""
 
     taxonomy: Taxonomy
-    clips: np.ndarray
-    split: np.ndarray
-    sensors: np.ndarray
-    annotators: np.ndarray
-    clip: np.ndarray
-    annotator: np.ndarray
-    presence: np.ndarray
+    clips: np.ndarray  # (clips,): sorted
+    split: np.ndarray  # (clips,)
+    sensors: np.ndarray  # (clips,): index of each clip's sensor, from 0
+    annotators: np.ndarray  # (annotators,): their annotator_id
+    clip: np.ndarray  # (rows,): index into `clips`
+    annotator: np.ndarray  # (rows,): index into `annotators`
+    presence: np.ndarray  # (rows, labels): coarse labels first: 1 present, 0 absent, -1 not asked
 
     def sum_by_clip(self, values: np.ndarray) -> np.ndarray:
         """Sum values (rows, …) over the rows of each clip [shape=(clips, …)]."""
         return np.add.reduceat(values, np.flatnonzero(np.diff(self.clip, prepend=-1)), axis=0)
 
     def sum_by_annotator(self, values: np.ndarray) -> np.ndarray:
-        """Sum values (rows,) over the rows of each annotator [shape=(annotators,)]."""
-        return np.bincount(self.annotator, values, len(self.annotators))
+        """Sum values (rows, …) over the rows of each annotator [shape=(annotators, …)]."""
+        rows = np.arange(len(self.annotator))
+        shape = len(self.annotators), len(rows)
+        return csr_array((np.ones(len(rows)), (self.annotator, rows)), shape) @ values
 
     def fraction(self) -> np.ndarray:
         """Return the fraction of positive votes [shape=(clips, labels)]; 0 if no annotator was asked."""
@@ -85,15 +74,14 @@ def collect_votes(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
     return Votes(taxonomy, clips, split, sensors, annotators, index, annotator, presence)
 
 
-Estimate = Callable[..., np.ndarray]
-
-
-def rule_from_estimate(settings: type[EstimateConfig], estimate: Estimate, **traits: Any) -> Rule:
-    """Make a rule from a function that estimates label probabilities.
+def rule_from_estimate(
+    settings: type[EstimateConfig], estimate: Callable[..., np.ndarray], **traits: Any
+) -> Rule:
+    """Build a rule from a function that estimates label probabilities.
 
     The labels of train clips are the probabilities if ``soft`` is set, and otherwise whether these are above
     ``threshold``; clips without votes get zeros. Clips of other splits get their ground truth, or hard labels
-    if their split has none.
+    if their split has none. `traits` are the other attributes of `Rule`.
     """
 
     def aggregate(
@@ -103,20 +91,18 @@ def rule_from_estimate(settings: type[EstimateConfig], estimate: Estimate, **tra
         votes = collect_votes(annotations, taxonomy)
         if traits.get("supervised"):
             inputs["annotations"] = annotations
-        estimated = pd.DataFrame(estimate(votes, settings, **inputs), votes.clips, labels)
-        rows = annotations[is_scorable(annotations)]
-        split = rows.groupby("audio_filename")["split"].first()
-        soft = estimated.reindex(split.index, fill_value=0.0)
-        hard = (soft > settings.threshold).astype(float)
+        probabilities = pd.DataFrame(estimate(votes, settings, **inputs), votes.clips, labels)
+        split = scorable_clips(annotations)["split"]
+        probabilities = probabilities.reindex(split.index, fill_value=0.0)
+        table = (probabilities > settings.threshold).astype(float)
         if settings.soft:
-            hard[split == "train"] = soft[split == "train"].round(DIGITS)
-        truth = rows[(rows["annotator_id"] == GROUND_TRUTH) & (rows["split"] != "train")]
-        verified = (truth.set_index("audio_filename")[labels] == 1).astype(float)
-        hard.loc[verified.index] = verified
-        table = hard if settings.soft else hard.astype(int)
-        table.insert(0, "split", split)
-        return table.reset_index().sort_values(["split", "audio_filename"], kind="stable", ignore_index=True)[
-            ["split", "audio_filename", *labels]
-        ]
+            train = split == "train"
+            table[train] = probabilities[train].round(DIGITS)
+        is_truth = (annotations["annotator_id"] == GROUND_TRUTH) & (annotations["split"] != "train")
+        truth = (annotations[is_truth].set_index("audio_filename")[labels] == 1).astype(float)
+        table.loc[truth.index] = truth
+        if not settings.soft:
+            table = table.astype(int)
+        return table.set_index(split, append=True).swaplevel().sort_index().reset_index()
 
     return Rule(settings, aggregate, estimate=estimate, **traits)

@@ -17,65 +17,32 @@ DECIMAL_COMMA = re.compile(r"\d+,\d+")
 
 @dataclass(frozen=True)
 class Annotation:
-    """One labelled segment of a recording.
+    """One labelled segment of a recording."""
 
-    Attributes
-    ----------
-    path : Path
-        The recording.
-    label : str or None
-        Class name as written in the source. None with the status `PRESENT` means that no class is audible;
-        None with `IN_DOUBT` means that the class is unknown, so that it may be any.
-    start : float
-        Seconds.
-    end : float or None
-        Seconds; None is the end of the recording.
-    annotator : str
-        Name of the annotator; labels without a name ("") are ground truth.
-    group : str
-        Recordings of a group, such as a sensor, stay in one split; "" makes each recording a group.
-    split : str
-        The split that the source assigns, or "".
-    status : int
-        `PRESENT`, `ABSENT` (explicitly), `UNKNOWN` (unsure or not asked) or `IN_DOUBT`.
-    certain : bool
-        False if the source's name for the recording fits several, of which this is one.
-    where : str
-        File and line, for error messages.
-    """
-
-    path: Path
+    path: Path  # the recording
+    # Class name as written in the source. None with the status `PRESENT` means that no class is
+    # audible; None with `IN_DOUBT` means that the class is unknown, so that it may be any.
     label: str | None
-    start: float = 0.0
-    end: float | None = None
-    annotator: str = ""
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; None is the end of the recording
+    annotator: str = ""  # name of the annotator; labels without a name ("") are ground truth
+    # Recordings of a group, such as a sensor, stay in one split; "" makes each recording a group
     group: str = ""
-    split: str = ""
-    status: int = PRESENT
-    certain: bool = True
-    where: str = field(default="", compare=False)
+    split: str = ""  # the split that the source assigns, or ""
+    status: int = PRESENT  # `PRESENT`, `ABSENT` (explicitly), `UNKNOWN` (unsure or not asked) or `IN_DOUBT`
+    certain: bool = True  # False if the source's name for the recording fits several, of which this is one
+    where: str = field(default="", compare=False)  # file and line, for error messages
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Options for reading a label source.
+    """Options for reading a label source."""
 
-    Attributes
-    ----------
-    audio : Path or None
-        Folder of the recordings, if it is not the folder of the labels.
-    columns : mapping of str to str
-        Column of a table by its role (`ust.datasets.formats.label_table.ROLES`); "" if no column has it.
-    separator : str or None
-        Separator of a table's columns; None to detect it.
-    validate_folds : tuple of str
-        Folds to use as validate, for data sets with folds.
-    """
-
-    audio: Path | None = None
+    audio: Path | None = None  # folder of the recordings, if it is not the folder of the labels
+    # Column of a table by its role (`ust.datasets.formats.label_table.ROLES`); "" if no column has it
     columns: Mapping[str, str] = field(default_factory=dict)
-    separator: str | None = None
-    validate_folds: tuple[str, ...] = ()
+    separator: str | None = None  # separator of a table's columns; None to detect it
+    validate_folds: tuple[str, ...] = ()  # folds to use as validate, for data sets with folds
 
 
 @dataclass(frozen=True)
@@ -93,17 +60,11 @@ class MissingRecording:
 
 @dataclass
 class ImportedLabels:
-    """The annotations of a label source, and its problems.
+    """The annotations of a label source, and its problems."""
 
-    Attributes
-    ----------
-    annotations : list of Annotation
-        Includes unreadable lines, with the status `IN_DOUBT` and the class and segment that they may concern.
-    problems : list of str
-        File, line and reason for each line that cannot be used.
-    """
-
+    # Unreadable lines have the status `IN_DOUBT`, and the class and segment that they may concern.
     annotations: list[Annotation] = field(default_factory=list)
+    # File, line and reason for each line that cannot be used
     problems: list[str] = field(default_factory=list)
     _missing: dict[str, tuple[int, list[str], int]] = field(default_factory=dict, repr=False)
 
@@ -164,20 +125,11 @@ class ImportedLabels:
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A label format, a row of `ust.datasets.formats.registry.FORMATS`.
+    """A label format, a row of `ust.datasets.formats.registry.FORMATS`."""
 
-    Attributes
-    ----------
-    description : str
-        Description in error messages.
-    matches : callable
-        ``matches(path)`` returns whether a file or folder has this format.
-    read : callable
-        ``read(path, options)`` returns `ImportedLabels`, or raises `UserError` for another format.
-    """
-
-    description: str
-    matches: Callable[[Path], bool]
+    description: str  # description in error messages
+    matches: Callable[[Path], bool]  # ``matches(path)`` returns whether a file or folder has this format
+    # ``read(path, options)`` returns `ImportedLabels`, or raises `UserError` for another format
     read: Callable[[Path, ImportOptions], ImportedLabels]
 
 

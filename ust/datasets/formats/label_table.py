@@ -19,21 +19,12 @@ EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # first line written by Excel
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of strings.
-
-    Attributes
-    ----------
-    header : list of str
-        Names of the columns, in NFC.
-    rows : list of (int, dict of str to str)
-        Line number, as in a text editor, and cells by column.
-    malformed : list of (int, list of str)
-        Line number and cells of lines with more or fewer cells than the header.
-    """
+    """A table of strings."""
 
     path: Path
-    header: list[str]
-    rows: list[tuple[int, dict[str, str]]]
+    header: list[str]  # names of the columns, in NFC
+    rows: list[tuple[int, dict[str, str]]]  # line number, as in a text editor, and cells by column
+    # Line number and cells of lines with more or fewer cells than the header
     malformed: list[tuple[int, list[str]]]
 
 
@@ -147,15 +138,9 @@ WORD_OF_TIME = re.compile(r"end.*|t\d?|dur|secs?|seconds?|ms|msecs?|from|to")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table by role.
+    """The columns of a table by role."""
 
-    Attributes
-    ----------
-    names : mapping of str to str
-        Column name by role, see `ROLES`.
-    """
-
-    names: Mapping[str, str]
+    names: Mapping[str, str]  # column name by role, see `ROLES`
 
     def value(self, row: Mapping[str, str], role: str) -> str:
         """Return the cell of a role; "" if no column has the role."""
@@ -216,8 +201,8 @@ def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str
         by_name.setdefault(normalise_name(name), name)
     names = {role: name for role, name in _explicit_columns(table, options).items() if name}
     for role, known in ROLES.items():
-        unit = f"{role.removesuffix('_ms')}"
-        if {unit, f"{unit}_ms"} & {*options.columns, *names}:
+        in_seconds = role.removesuffix("_ms")
+        if {in_seconds, f"{in_seconds}_ms"} & {*options.columns, *names}:
             continue
         matching = [by_name[name] for name in known if name in by_name]
         if matching := [name for name in matching if name not in options.columns.values()]:
@@ -262,8 +247,8 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
         )
     if (start and end) or none & {"start", "end"}:
         return
-    taken = set(columns.names.values())
-    doubtful = [name for name in table.header if name not in taken and _may_be_time(table, name)]
+    assigned = set(columns.names.values())
+    doubtful = [name for name in table.header if name not in assigned and _may_be_time(table, name)]
     if start:
         which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
         raise UserError(

@@ -34,7 +34,7 @@ RELEASED = {
 }
 RANDOM, RANDOM_WIDTH = "random", 0.4
 WEIGHTS_FILE = "weights.safetensors"
-SPARE = 2**20  # bytes of a file beside its tensors
+SPARE = 2**20  # bytes of a checkpoint in addition to its tensors
 NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError,
                     KeyError, AttributeError, ImportError, IndexError, OSError)  # fmt: skip
 
@@ -133,7 +133,7 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
 
 
 def released_name(path: Path) -> str:
-    """Return the name of the released weights that a state dict has the width of."""
+    """Return the name of the released weights for a network as wide as that of a state dict."""
     tensors = _read_tensors(path, max(map(network_width, RELEASED)))
     layer = tensors.get("classifier.2.weight")
     for name in RELEASED:
@@ -144,7 +144,7 @@ def released_name(path: Path) -> str:
 
 
 def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor in the network's state dict."""
+    """Return the shape of every tensor in the network's state dict, by name."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in MobileNet(width).state_dict().items()}
 

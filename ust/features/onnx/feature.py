@@ -100,8 +100,8 @@ def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: Extract
     """Compute embeddings [shape=(n, frames, size), float32] of waveforms [shape=(n, samples)]."""
     inputs = model.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
-        takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
-        raise UserError(f"{path}: takes {takes}, should take one float tensor of (batch, samples)")
+        found = ", ".join(f"{value.name} {value.type} {value.shape}" for value in inputs)
+        raise UserError(f"{path}: takes {found}, should take one float tensor of (batch, samples)")
     try:
         outputs = model.run(None, {inputs[0].name: waveforms})[0]
     except Exception as error:

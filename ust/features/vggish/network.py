@@ -143,7 +143,6 @@ class Embedder:
         Weights and PCA, as `ust.features.vggish.weights.load_weights` reads them.
     final_relu : bool
         See `VGGish`.
-    device : torch.device
     precision : {"float32", "bfloat16"}
         Precision of the network; its output and the post-processing are always float32.
     """

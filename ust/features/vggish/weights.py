@@ -83,7 +83,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(pca, allow_pickle=False) as file:
             parameters = {name: file[name] for name in PCA_SHAPES if name in file.files}
-    except Exception as error:  # a dozen kinds: NumPy's, zipfile's, zlib's and the tokenizer's own
+    except Exception as error:  # NumPy, zipfile, zlib and the tokenizer raise a dozen types
         raise UserError(f"{pca}: not a readable npz file: {' '.join(str(error).split())[:200]}") from None
     if "pca_means" in parameters:
         parameters["pca_means"] = parameters["pca_means"].reshape(-1)
@@ -119,20 +119,19 @@ def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
     with torch.inference_mode():
         embeddings = torch.cat([network.double()(batch) for batch in patches.split(16)]).numpy()
     deviation = embeddings.std(axis=0)
-    alive = deviation > 1e-6 * deviation.max()
-    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive)
-    means = embeddings.mean(axis=0)
-    return variables | {
-        "pca_eigen_vectors": np.diag(scale).astype(np.float32), "pca_means": means.astype(np.float32)
-    }  # fmt: skip
+    is_active = deviation > 1e-6 * deviation.max()  # ReLU can make a dimension constant
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=is_active)
+    pca = {"pca_eigen_vectors": np.diag(scale), "pca_means": embeddings.mean(axis=0)}
+    return variables | {name: array.astype(np.float32) for name, array in pca.items()}
 
 
 def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
     """Compare the embedding of a sine with the values of the reference's smoke test."""
     seconds, rate = 3, 44_100
     sine = np.sin(2 * np.pi * 1000 * np.arange(seconds * rate) / rate)
-    embeddings = _embed(variables, log_mel_patches(sine, rate), final_relu=final_relu)
-    quantised = postprocess(embeddings, variables["pca_eigen_vectors"], variables["pca_means"])
+    embedder = Embedder(variables, final_relu=final_relu, device=torch.device("cpu"))
+    embeddings = embedder.embed(log_mel_patches(sine, rate))
+    quantised = postprocess(embeddings, *embedder.pca)
     measured = (embeddings.mean(), embeddings.std(), quantised.mean(), quantised.std())
     expected = SMOKE_FIGURES[final_relu]
     # A mean near 0 is compared on the scale of the standard deviation.
@@ -161,7 +160,7 @@ class VGGish(Section):
     final_relu: bool = True
     """Apply ReLU after the last layer, as in the 2019 release; the later release does not."""
     precision: Precision = "float32"
-    """Precision of the network's matrix products."""
+    """Precision of the matrix products; "bfloat16" needs a GPU or a CPU with AVX-512 BF16 or AMX."""
 
     @model_validator(mode="after")
     def _both_files(self) -> "VGGish":
@@ -188,11 +187,8 @@ def prepare(folder: Path, settings: VGGish, fetch_file: FetchFile) -> dict[str, 
             if not custom_files:
                 raise
             log.warning("warning: %s", error)
-    return {
-        **save_weights(folder, variables, weights=settings.weights),
-        "final_relu": settings.final_relu,
-        "precision": settings.precision,
-    }
+    identity = save_weights(folder, variables, weights=settings.weights)
+    return identity | {"final_relu": settings.final_relu, "precision": settings.precision}
 
 
 def save_weights(folder: Path, variables: dict[str, np.ndarray], *, weights: str) -> dict[str, str]:
@@ -228,15 +224,8 @@ def _check_shapes(path: Path, arrays: dict[str, np.ndarray], shapes: dict[str, t
         raise UserError(f"{path}: not the VGGish model:\n{bullet_list(problems)}")
 
 
-def _embed(variables: dict[str, np.ndarray], patches: np.ndarray, *, final_relu: bool) -> np.ndarray:
-    """Embed patches in batches, without post-processing."""
-    identity = {"pca_eigen_vectors": np.eye(EMBEDDING), "pca_means": np.zeros(EMBEDDING)}
-    embedder = Embedder(identity | variables, final_relu=final_relu, device=torch.device("cpu"))
-    return np.concatenate([embedder.embed(patches[i : i + 32]) for i in range(0, len(patches), 32)])
-
-
 def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
-    """Draw log-mel patches that resemble real sound: random slope, level, bands and onsets."""
+    """Draw log-mel patches that resemble real sound: random level, slope, bands and onsets."""
     n = CALIBRATION_EXAMPLES
     band = np.linspace(-1, 1, MEL_BANDS)
     patches = rng.uniform(-4, 1, (n, 1, 1)) + rng.normal(0, 1, (n, 1, 1)) * band

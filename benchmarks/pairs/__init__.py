@@ -1,1 +1,0 @@
-"""The pairs: this project's way of doing something, and a peer's."""
