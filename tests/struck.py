@@ -21,7 +21,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 @contextmanager
 def watch(action, number, part):
-    """Count the changes, and strike; the number so far is the list's length."""
+    """Count file changes and perform the action at the given one; the length of the list is the count."""
     seen, ended = [], []
 
     def hook(event, args):

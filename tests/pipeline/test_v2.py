@@ -1,4 +1,4 @@
-"""A data set like SONYC-UST v2 through the pipeline: 48 kHz, a flat folder, clips that nobody verified."""
+"""A data set in the layout of SONYC-UST v2: 48 kHz, one audio folder, clips without ground truth."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from conftest import RATE
 from project import TINY, change_params, clone
 
 SYSTEMS = ("cnn_vggish_8", "baseline_fine")
-# Of eight clips that have ground truth in the city, three go to the test split, and three lose their truth.
+# Of eight clips with ground truth, three move to the test split, and three lose their ground truth.
 TEST, UNVERIFIED = 3, {"validate": 2, "test": 1}
 SCORED = {"validate": 3, "test": 2}
 
@@ -37,7 +37,7 @@ def write_v2(city, target):
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
-    """A clone in which `dvc repro` has run two systems and their submission on such a city."""
+    """A clone in which `dvc repro` has run two systems and the submission on such a data set."""
     base = tmp_path_factory.mktemp("v2")
     local = {"data.source": "local", "data.path": "../city", "submission": "cnn_vggish_8"}
     project = clone(base / "project", TINY | local | {"train_baseline.max_epochs": 2})
@@ -78,7 +78,7 @@ def test_submission_contains_verified_clips(v2):
 
 
 def test_unverified_predictions_are_ignored(v2, tmp_path):
-    """What other programs give: predictions of every clip of the split."""
+    """Other programs predict every clip of the split."""
     mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
     names = [name for name in v2.unverified if name in validate_clips(v2)]
     rest = mine.iloc[:2].assign(audio_filename=names)

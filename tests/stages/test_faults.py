@@ -1,4 +1,4 @@
-"""Stages killed, starved of disk, run twice, given damaged files: nothing is lost, all is explained."""
+"""Stages that are killed, run out of disk space, run twice, or read damaged files."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ CITY = {
     "augment.noise.proportion": 0.4,
     f"systems.{SYSTEM}.max_epochs": 4,
 }
-# What each stage is run with; {out} is replaced by a name for its output.
+# Arguments of each stage; {out} is replaced by the path of its output.
 STAGES = {
     "download": ("{out}",),
     "augment": ("raw/audio", "{out}"),
@@ -32,13 +32,13 @@ STAGES = {
 
 
 def stages(*often, of=STAGES):
-    """Stages as parameters: those named in the normal suite, all of them in `make test-slow`."""
+    """Return stages as parameters; those not named are marked slow."""
     return [stage if stage in often else pytest.param(stage, marks=pytest.mark.slow) for stage in of]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with the code and, made by the stages, a tiny city and all that each stage reads."""
+    """A folder with the code, a tiny city and all inputs of each stage."""
     folder = tmp_path_factory.mktemp("work")
     for name in ("stages", "ust"):
         (folder / name).symlink_to(ROOT / name)
@@ -55,7 +55,7 @@ def work(tmp_path_factory):
     return work
 
 
-# Those of the fixture's outputs that a test can compare with.
+# Outputs of the fixture `work`, for comparison.
 MADE = {
     "download": "raw",
     "extract logmel": "features/logmel.h5",
@@ -65,7 +65,7 @@ MADE = {
 
 
 def words(stage, out):
-    """What a stage is called with; the feature is in its name."""
+    """Return the arguments of a stage; the feature is part of its name."""
     return [*stage.split()[1:], *(word.format(out=out) for word in STAGES[stage])]
 
 
@@ -74,7 +74,7 @@ def script(stage):
 
 
 def content(path):
-    """The bytes of a file, or of all files of a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     if path.is_dir():
         return {
             str(file.relative_to(path)): file.read_bytes()
@@ -89,18 +89,18 @@ def leftovers(folder):
 
 
 def changes(work, stage, out):
-    """How often a stage changes a file of its output."""
+    """Return how often a stage changes a file of its output."""
     return work.changes(out, script(stage), *words(stage, out))
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", "train", "evaluate"))
 def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
-    """At the first, the last and any other change of a file; the output is there before or not."""
+    """Killed before the first, the last and a random change of a file, with or without an earlier output."""
     count = changes(work, stage, "undisturbed")
     rng = np.random.default_rng(list(stage.encode()))
     for number in (1, count, int(rng.integers(1, count + 1))):
         code, output = work.struck("kill", number, "disturbed", script(stage), *words(stage, "disturbed"))
-        # One that is there already may leave less to do.
+        # With an earlier output there may be fewer changes.
         assert code == -signal.SIGKILL or (code == 0 and number > 1), output
     work.stage(script(stage), *words(stage, "disturbed"))
     for path in work.path.glob("undisturbed*"):
@@ -111,7 +111,7 @@ def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
 
 
 def kill_after_an_epoch(work, out):
-    """Run a training and kill it when it is about to keep the state of its second epoch."""
+    """Run a training and kill it before it saves the state of its second epoch."""
     state = f".{out}.partial/.state/{SYSTEM}.safetensors"
     code, output = work.struck("kill", 2, state, "train", *words("train", out))
     assert code == -signal.SIGKILL, output
@@ -135,7 +135,7 @@ def test_training_does_not_go_on_with_other_parameters(work):
 
 
 def test_changed_clip_is_the_only_one_recomputed(work, tmp_path):
-    """Values are taken from the file that is there, by content: names do not matter, samples do."""
+    """Values of the existing file are reused by content: samples matter, names do not."""
     shutil.copytree(work.path / "raw" / "audio", tmp_path / "audio")
     out = tmp_path / "logmel.h5"
     extract = ("extract", "logmel", tmp_path / "audio", "none")
@@ -180,7 +180,7 @@ def test_the_number_of_workers_does_not_matter(work, tmp_path, stage):
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "three.h5").read_bytes()
 
 
-# Kilobytes for which there is too little room, at the beginning or towards the end.
+# Sizes of the disk in kB: full at the start, or towards the end.
 SIZES = {
     "download": (64, 4_000),
     "augment": (64, 1_000),

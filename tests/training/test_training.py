@@ -1,4 +1,4 @@
-"""Training of each kind of system: labels, batches, the loops and their checkpoints."""
+"""Examples, networks, checkpoints and hierarchies in training."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_complete_labels_takes_coarse_as_maximum_of_fine(taxonomy):
 
 @pytest.fixture
 def labels(tmp_path, taxonomy):
-    """labels.csv of six train and four validate clips."""
+    """Labels of six train and four validate clips."""
     rng = np.random.default_rng(0)
     rows = ["split,audio_filename," + ",".join(taxonomy.labels)]
     for i in range(10):
@@ -110,7 +110,7 @@ def test_batches_follow_the_order_and_have_at_least_two_examples(examples):
 
 
 def train_flat(network, examples, taxonomy, system, **options):
-    """As `ust.training.train.fit_flat` does, without keeping anything."""
+    """Train like `ust.training.train.fit_flat`, without saving anything."""
     train_set, validate = examples
     score = flat_score(output_labels(system.row.outputs, taxonomy), validate.targets, taxonomy)
     monitor = monitor_scores(validate, score, 2 * system.training.batch_size)
@@ -118,7 +118,7 @@ def train_flat(network, examples, taxonomy, system, **options):
 
 
 def network_of(outputs=37, **changes):
-    """The report's network as it is trained."""
+    """Return the report's network with accelerated layers."""
     return accelerate(CNNVGGish(CONFIG.model_copy(update=changes), outputs))
 
 
@@ -216,7 +216,7 @@ def test_select_examples_names_clips_without_labels_or_features(feature_files, l
             select_examples("train", labels, list(taxonomy.labels), features, variants=True)
         assert "0.wav has labels but no features" in str(error.value)
         assert "x.wav has features but no labels" in str(error.value)
-        # A clip of another split without labels is one that nobody has verified.
+        # In other splits, clips without labels are unverified clips.
         known = select_examples(
             "validate", labels.drop("7.wav"), list(taxonomy.labels), features, variants=False
         )
@@ -332,7 +332,7 @@ class TestBaseline:
 
     @pytest.mark.parametrize("outputs", ["fine", "coarse"])
     def test_baseline_matches_scikit_learn_logistic_regression(self, examples, taxonomy, outputs):
-        """Trained to the end, its weights are those of the same regularised problem."""
+        """After convergence the weights equal those of the same regularised problem."""
         l2 = 0.01 if outputs == "coarse" else 0.01 * 70 * 23
         whole = {"batch_size": 70, "max_epochs": 3000, "stop_patience": 3000}
         system = changed(BASELINE, {"outputs": outputs, "l2": l2, "lr": 0.01} | whole)
