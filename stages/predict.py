@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="a row of checkpoints in params.yaml")
     parser.add_argument("models", type=Path, help="folder of the trained systems")
     parser.add_argument("features", type=Path, help="folder of the stages extract")
-    parser.add_argument("annotations", type=Path, help="annotations.csv, for the split's clips")
+    parser.add_argument("annotations", type=Path, help="annotations.csv, for the clips, their time and place")
     parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
     parser.add_argument("out", type=Path, help="CSV file to write")
     parser.add_argument("--train", type=Path, help="also write the predictions for train to this CSV file")
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.labels import scorable_clips
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.predictions import write_predictions
+    from ust.features.context import CONTEXT, audio_inputs, context_features, read_context
     from ust.features.store import open_feature_files
     from ust.models.checkpoints import Checkpoint, Predict, load_system
     from ust.models.examples import predict, select_examples
@@ -41,12 +42,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = prepare_device(device=compute.device, threads=compute.threads)
 
     taxonomy = read_taxonomy(args.taxonomy)
-    # Only the names of the clips are used.
+    # Of the annotations, only the names of the clips are used.
     clips = scorable_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
     inputs = system.metadata["inputs"]
     system = accelerate(system).to(device)
-    with open_feature_files(args.features, inputs) as features:
+    with open_feature_files(args.features, audio_inputs(inputs)) as features:
+        if CONTEXT in inputs:
+            rows_of_audio = next(iter(features.values()))
+            features[CONTEXT] = context_features(read_context(args.annotations), rows_of_audio)
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
             examples = select_examples(split, clips, [], features, variants=False)
             probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)

@@ -110,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--pretrained", type=Path, help="folder of the stage weights, for a system of a pretrained network"
     )
     parser.add_argument(
-        "--annotations", type=Path, help="annotations.csv, for a trainer whose folds keep sensors apart"
+        "--annotations",
+        type=Path,
+        help="annotations.csv, for folds that keep sensors apart, or for time and place",
     )
     parser.add_argument("--dataset", type=Path, help="dataset.json, to record the source of the data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -119,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
+    from ust.features.context import CONTEXT, context_features, read_context
     from ust.features.store import open_feature_files
     from ust.training import distributed
     from ust.training.context import (
@@ -171,9 +174,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
+    contexts = {}
+    if system.context is not None:
+        if args.annotations is None:
+            raise UserError(
+                f"{args.system}: takes time and place; give --annotations, the file with their columns"
+            )
+        contexts = read_context(args.annotations)
     cache_gib = system.training.cache_gib / distributed.world_size()  # each process caches its own rows
     with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, system, features)
+        if system.context is not None:
+            features[CONTEXT] = context_features(contexts, next(iter(features.values())))
         data = training_data(system, labels, features, taxonomy, sensors)
         key = training_digest(args, system, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(system, taxonomy, features)

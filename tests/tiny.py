@@ -1,6 +1,6 @@
 """Tiny networks and data sets for tests of training."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ust.features.context import SIZE
+from ust.models.checkpoints import SavedNetwork, build_initialized, save_network
 from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
+from ust.models.context import ContextConfig
 from ust.models.frames import FrameClassifier
 from ust.training.config import FlatRow, HierarchyRow, System
 from ust.training.context import training_data
@@ -116,6 +119,19 @@ class Heard:
 
     def on_resume(self, node, epochs):
         self.resumed.append((node, [epoch.number for epoch in epochs]))
+
+
+def save_with_context(folder, taxonomy, logmel, shape):
+    """Save an untrained system of log-mels, time and place."""
+    inputs = {"logmel": "logmel", "context": "context"}
+    features = {"logmel": {"kind": "logmel", **logmel}, "context": {}}
+    metadata = {"taxonomy": asdict(taxonomy), "inputs": inputs, "features": features}
+    shapes = {"logmel": shape, "context": (SIZE,)}
+    network = build_initialized("cnn", ALONE, 37, shapes, 0, "a", ContextConfig())
+    torch.manual_seed(0)
+    nn.init.normal_(network.context.layers[-1].weight)
+    saved = SavedNetwork(network, "cnn", ALONE, list(taxonomy.labels), metadata, shapes, ContextConfig())
+    save_network(folder, saved)
 
 
 def script(*scores):

@@ -597,7 +597,7 @@ def test_times_and_sensors_are_parsed_from_names(tmp_path, caplog):
     assert found["sensor"].tolist() == ["a", "a", "b"]
     assert found["time"].isna().tolist() == [True, False, True]
     assert str(found["time"][1]) == "2024-02-29 12:00:00"
-    assert "2 of 3 recordings have no known time, such as 20230229_120000.wav" in caplog.text
+    assert "the time is not known of 2 of 3 recordings, such as 20230229_120000.wav" in caplog.text
 
 
 @pytest.mark.parametrize(

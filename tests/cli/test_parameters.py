@@ -97,6 +97,9 @@ def test_report_preset_matches_the_report(tmp_path):
         ),
         ("systems.cnn.features", ["logmel", "vggish"], "the architecture cnn takes 1, as its logmel"),
         ("systems.cnn.labels", "all", "systems.cnn.labels: is 'all', should be a row of labels"),
+        ("systems.cnn.context", {"dropout": 1.5}, "systems.cnn.context.dropout: is 1.5, should be less than"),
+        ("systems.cnn.context", {"size": 3}, "systems.cnn.context.size: there is no such parameter"),
+        ("systems.baseline_fine.context", {}, "systems.baseline_fine.context: there is no such parameter"),
         ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
         (
             "systems.cnn.architecture",

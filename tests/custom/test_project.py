@@ -169,7 +169,7 @@ def test_dvc_pipeline_matches_the_command(finished):
     (("import", "my-city", "sounds", "--group", "zzz"), "does not match"),
     (("import", "my-city", "sounds", "--validate", "1"), "should be a share below 1"),
     (("train", "sounds"), "ust init sounds makes it"),
-    (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
+    (("tag", "--system", "nowhere", "street.flac"), "there is no system 'nowhere'"),
 ])  # fmt: skip
 def test_invalid_input_gives_one_error_line(finished, monkeypatch, words, message):
     here, _ = finished

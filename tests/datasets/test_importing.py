@@ -305,7 +305,7 @@ def test_a_broken_selection_table_affects_no_other(tmp_path, street):
 def test_the_command_fails_without_usable_labels(tmp_path, street, collection, caplog):
     table = tmp_path / "labels.csv"
     table.write_text("file;label;start;end\nstreet.wav;tram;1,5;3,0\n")
-    with pytest.raises(UserError, match="nothing of it could be used"):
+    with pytest.raises(UserError, match="no label could be used; recordings without labels"):
         import_labels("ust import", [str(collection.folder), str(table)])
     assert "line 2: from '1,5' to '3,0'" in caplog.text
     assert not (collection.folder / "annotations.csv").exists()

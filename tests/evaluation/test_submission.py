@@ -39,6 +39,13 @@ def test_valid_submission_passes_the_check(package, taxonomy):
     assert stated["results"]["coarse"]["micro_auprc"] == 0.5
 
 
+def test_the_time_and_place_that_a_system_uses_are_stated():
+    metrics = METRICS | {"rests_on": METRICS["rests_on"] | {"spatiotemporal_context": "hour, borough"}}
+    with_context, without = (submission_metadata(LABEL, "N", "cnn", [], each) for each in (metrics, METRICS))
+    assert with_context["system"]["description"].pop("spatiotemporal_context") == "hour, borough"
+    assert with_context == without
+
+
 def rewrite(path, change):
     path.write_text(change(path.read_text()))
 

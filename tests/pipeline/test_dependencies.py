@@ -184,6 +184,9 @@ def rests_on(graph, module: str) -> set[str]:
         ("ust/reports/page.html.jinja", ("page",)),
         ("ust/reports/tables.py", ("table", "page")),
         ("ust/datasets/synthetic/sounds.py", ("download",)),
+        ("ust/datasets/synthetic/context.py", ("download",)),
+        ("ust/features/context.py", ("train", "train_hierarchy", "predict")),
+        ("ust/models/context.py", ("train", "train_hierarchy", "predict")),
         ("ust/annotations/rules/any.py", ("aggregate_labels@any", "label_quality")),
         ("ust/features/logmel.py", ("extract", "page")),
         ("ust/features/vggish/network.py", ("weights@vggish", "embed")),
@@ -201,6 +204,36 @@ def rests_on(graph, module: str) -> set[str]:
 )  # fmt: skip
 def test_edited_module_makes_its_stages_stale(graph, module, stages):
     assert rests_on(graph, module) == set(stages)
+
+
+def parameters(folder: Path, **changes) -> dict[str, dict]:
+    """The parameters that each stage depends on, with their values, with some changed."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    folder.mkdir()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    change_params(ROOT / "params.yaml", folder / "params.yaml", changes)
+    Repo.init(folder, no_scm=True)
+    return {
+        stage.name: {
+            name: value
+            for dep in stage.deps
+            if isinstance(dep, ParamsDependency)
+            for name, value in dep.read_params().items()
+        }
+        for stage in Repo(folder).index.stages
+    }
+
+
+def test_settings_of_time_and_place_make_only_their_system_stale(tmp_path):
+    """And the table and the page of all systems."""
+    first, second, without = (
+        parameters(tmp_path / str(number), **{"systems.cnn.context": context})
+        for number, context in enumerate([{"dropout": 0.5}, {"dropout": 0.3}, None])
+    )
+    for other in (second, without):
+        assert {name for name in first if first[name] != other[name]} == {"train@cnn", "table", "page"}
 
 
 def data_of(graph, target: str) -> set[str]:

@@ -276,8 +276,9 @@ def test_missing_permissions_are_named(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--system", "cnn"], "models: no such folder; run this in the project's folder"),
-        (["--system", "cnn", "--params", "{params}"], "models: no such folder; run this in the project's"),
+        (["--system", "cnn"], "there is no system 'cnn'"),
+        (["--system", "mn04_as"], "mn04_as are weights of the network of audioset"),
+        (["--system", "cnn", "--params", "{params}"], "there is no system 'cnn'"),
         (["--checkpoint", "noise.wav"], "noise.wav: refused: not a state dict of tensors alone"),
     ],
 )

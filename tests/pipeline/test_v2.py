@@ -1,4 +1,6 @@
-"""A data set in the layout of SONYC-UST v2: 48 kHz, one audio folder, clips without ground truth."""
+"""A data set in the layout of SONYC-UST v2: 48 kHz, clips without ground truth, time and place."""
+
+import json
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,9 @@ import pytest
 import soundfile as sf
 from conftest import RATE
 from project import TINY, change_params, clone
+
+from ust.features.context import COLUMNS
+from ust.util.documents import read_yaml
 
 SYSTEMS = ("cnn_vggish_8", "baseline_fine")
 # Of eight clips with ground truth, three move to the test split, and three lose their ground truth.
@@ -20,10 +25,6 @@ def write_v2(city, target):
     table.loc[table["audio_filename"].isin(clips[:TEST]), "split"] = "test"
     lost = clips[: UNVERIFIED["test"]] + clips[TEST : TEST + UNVERIFIED["validate"]]
     table = table[~((table["annotator_id"] == 0) & table["audio_filename"].isin(lost))]
-    place = {"year": 2019, "week": 3, "day": 2, "hour": 14, "borough": 1, "block": 547,
-             "latitude": 40.72951, "longitude": -73.99388}  # fmt: skip
-    for index, (name, value) in enumerate(place.items()):
-        table.insert(3 + index, name, value)
     (target / "audio").mkdir(parents=True)
     table.to_csv(target / "annotations.csv", index=False)
     (target / "dcase-ust-taxonomy.yaml").write_bytes((city / "dcase-ust-taxonomy.yaml").read_bytes())
@@ -37,13 +38,14 @@ def write_v2(city, target):
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
-    """A clone in which `dvc repro` has run two systems and the submission on such a data set."""
+    """A clone in which `dvc repro` has run two systems, one with context, and its submission."""
     base = tmp_path_factory.mktemp("v2")
     local = {"data.source": "local", "data.path": "../city", "submission": "cnn_vggish_8"}
-    project = clone(base / "project", TINY | local | {"train_baseline.max_epochs": 2})
+    context = {"systems.cnn_vggish_8.context": {"dropout": 0.3}}
+    project = clone(base / "project", TINY | local | context | {"train_baseline.max_epochs": 2})
     change_params(
         project.path / "params.yaml", base / "city.yaml",
-        {"data.source": "synthetic", "data.synthetic.validate": 8},
+        {"data.source": "synthetic", "data.synthetic.validate": 8, "data.synthetic.context": True},
     )  # fmt: skip
     project.stage("download", base / "synthetic", "--params", base / "city.yaml")
     project.unverified = write_v2(base / "synthetic", base / "city")
@@ -75,6 +77,37 @@ def test_submission_contains_verified_clips(v2):
     output = pd.read_csv(v2.path / "data/submission/Lastname_LAB_task5_1.output.csv")
     assert len(output) == 3
     assert v2.metrics("submission") == v2.metrics("cnn_vggish_8")
+
+
+def test_the_system_with_context_has_it_as_input(v2):
+    description = json.loads((v2.path / "models/cnn_vggish_8/coarse/model.json").read_text())
+    assert description["context"] == {"dropout": 0.3, "hidden_size": 32, "place_noise": 1.0}
+    assert description["about"]["inputs"]["context"] == "context"
+    metadata = read_yaml(v2.path / "data/submission/Lastname_LAB_task5_1.meta.yaml")
+    columns = "week, day, hour, borough, latitude, longitude"
+    assert metadata["system"]["description"]["spatiotemporal_context"] == columns
+    assert "spatiotemporal_context" not in v2.details("baseline_fine")["rests_on"]
+
+
+def test_time_and_place_are_those_of_the_annotations(v2, tmp_path):
+    """Without them it still predicts, otherwise; a wrong hour is named."""
+    table = pd.read_csv(v2.path / "data/raw/annotations.csv")
+
+    def predict(table, code=0):
+        table.to_csv(tmp_path / "annotations.csv", index=False)
+        words = (tmp_path / "annotations.csv", "data/raw/dcase-ust-taxonomy.yaml", tmp_path / "p.csv")
+        return v2.stage("predict", "cnn_vggish_8", "models", "data/features", *words, code=code)
+
+    mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
+    predict(table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "p.csv"), mine)
+    predict(table.drop(columns=list(COLUMNS)))
+    assert not pd.read_csv(tmp_path / "p.csv").equals(mine)
+    output = predict(table.assign(hour=25), code=1)
+    assert "annotations.csv" in output
+    assert "line 2: hour is '25', should be a whole number from 0 to 23" in output
+    output = predict(table.drop(columns=["latitude", "longitude", "borough"]), code=1)
+    assert "column(s) borough, latitude, longitude missing" in output
 
 
 def test_unverified_predictions_are_ignored(v2, tmp_path):

@@ -17,7 +17,7 @@ def set_parameters(tmp_path, *changes):
     return check_params(out)
 
 
-@pytest.mark.parametrize("names", [["pretrained"], ["report"], ["pretrained", "leaderboard"]])
+@pytest.mark.parametrize("names", [["pretrained"], ["report"], ["v2"], ["pretrained", "leaderboard"]])
 def test_preset_sets_all_its_values(tmp_path, names):
     def contains(content, wanted):
         for key, value in wanted.items():
@@ -30,8 +30,9 @@ def test_preset_sets_all_its_values(tmp_path, names):
     contains(set_parameters(tmp_path, *names), wanted)
 
 
-def test_there_are_three_presets():
-    assert {path.stem for path in (ROOT / "presets").iterdir()} == {"pretrained", "report", "leaderboard"}
+def test_the_presets_are_those_that_are_tested():
+    names = {path.stem for path in (ROOT / "presets").iterdir()}
+    assert names == {"pretrained", "report", "leaderboard", "v2"}
 
 
 def test_comments_are_kept_and_settings_override_the_preset(tmp_path):
@@ -54,7 +55,7 @@ def test_null_removes_a_row(tmp_path):
     [
         (
             "reprot",
-            "reprot: should be NAME.OF.PARAMETER=VALUE or a preset; .* leaderboard, pretrained, report",
+            "reprot: should be NAME.OF.PARAMETER=VALUE or a preset; .* leaderboard, pretrained, report, v2",
         ),
         ("train.lr=-1", "train.lr: is -1, should be greater than 0"),
         ("train.lr=[", "its value is not YAML"),

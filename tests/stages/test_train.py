@@ -14,6 +14,7 @@ from project import change_params
 from stages import train as stage
 from ust.cli import console
 from ust.features import store as stage_store
+from ust.features.context import read_context
 from ust.training import distributed
 from ust.training.registry import TRAINERS
 from ust.util.errors import UserError
@@ -100,6 +101,35 @@ def test_changed_sensors_start_a_new_training(trained, tmp_path, monkeypatch):
     assert keys[0] == keys[1] != keys[2]
 
 
+CONTEXT = {"week": 27, "day": 5, "hour": 15, "borough": 3, "latitude": 40.65, "longitude": -73.97}
+
+
+def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, tmp_path, monkeypatch):
+    """By clip; another time makes another training, and other systems do not read the columns."""
+    keys, path = [], tmp_path / "annotations.csv"
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
+    changes = {"systems.cnn.context": {"dropout": 0.3}}
+    with pytest.raises(UserError, match="cnn: takes time and place; give --annotations"):
+        trained("cnn", changes)
+    rows = pd.read_csv(path)
+    for hour in (range(14), range(1, 15)):
+        rows.assign(**CONTEXT | {"hour": list(hour)}).to_csv(path, index=False)
+        ((system, data, context),) = trained("cnn", changes, "--annotations", path)
+    assert keys[0] != keys[1]
+    assert system.context.dropout == 0.3
+    assert context.metadata["inputs"] == {"logmel": "logmel", "context": "context"}
+    wanted = read_context(path)
+    found = data.train.features["context"][data.train.rows]
+    for clip, values in zip(data.train.clips, found, strict=True):
+        np.testing.assert_array_equal(values, wanted[clip])
+    rows.assign(**CONTEXT | {"hour": 25}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"annotations.csv: 14 problem.*\n  line 2: hour is '25'"):
+        trained("cnn", changes, "--annotations", path)
+    ((_, data, _),) = trained("cnn", {}, "--annotations", path)
+    assert list(data.train.features) == ["logmel"]
+
+
 def test_cache_is_divided_among_processes(trained, monkeypatch):
     cache_sizes = []
     real = stage_store.open_feature_files
@@ -126,7 +156,7 @@ def test_interrupt_message_names_what_is_kept(caplog, monkeypatch):
     assert end.value.code == 130
     assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    assert "All trainers save weights" in text
+    assert "after every epoch of every trainer" in text
 
 
 def test_model_records_its_data_source(trained, tmp_path):

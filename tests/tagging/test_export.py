@@ -11,15 +11,23 @@ from conftest import RATE
 from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
+from ust.features.context import MISSING, context_vector
 from ust.features.efficientat.weights import EfficientAT
 from ust.features.logmel import logmel
 from ust.features.registry import write_network
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
+from ust.models.context import ContextConfig, ContextNetwork, NetworkWithContext
 from ust.models.head import Head
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
-from ust.tagging.export import compare_with_pytorch, custom_model_card, export_onnx
+from ust.tagging.export import (
+    CHECKED_PLACE,
+    CHECKED_TIME,
+    compare_with_pytorch,
+    custom_model_card,
+    export_onnx,
+)
 from ust.tagging.front_ends import LogMel, Resample
 from ust.tagging.pretrained import pack
 from ust.tagging.tagger import FrontEnd, Tagger
@@ -95,6 +103,27 @@ def test_exported_window_system_matches_tagger(tmp_path, taxonomy, clips):
     tagger = Tagger.load(linear(tmp_path, taxonomy, "mn_windows", {"windows": 4}, 1295), fast=False)
     export_onnx(tagger, tmp_path / "a.onnx", properties={})
     assert compare_with_pytorch(tmp_path / "a.onnx", tagger, clips, threads=1).end_to_end < 1e-4
+
+
+def test_a_system_with_time_and_place(tmp_path, taxonomy, front_ends, clips):
+    """Which are known of the second clip alone."""
+    audio = network(taxonomy.labels)
+    context = ContextNetwork(ContextConfig(), len(taxonomy.labels))
+    context.fit(torch.from_numpy(np.stack([context_vector(CHECKED_TIME, CHECKED_PLACE), MISSING])))
+    metadata = {"inputs": {"logmel": "logmel", "context": "context"}}
+    both = NetworkWithContext(audio, context).eval()
+    system = FlatSystem(both, list(taxonomy.labels), taxonomy, metadata)
+    tagger = Tagger(system.eval(), front_ends)
+    path = tmp_path / "a.onnx"
+    export_onnx(tagger, path, properties={})
+    assert compare_with_pytorch(path, tagger, clips, threads=1).end_to_end < 1e-4
+    session = onnxruntime.InferenceSession(path)
+    assert [put.name for put in session.get_inputs()] == ["waveform", "context"]
+    vectors = np.stack([context_vector(CHECKED_TIME), MISSING])
+    (found,) = session.run(None, {"waveform": np.stack([clips[1]] * 2), "context": vectors})
+    wanted = [tagger.predict(clips[1], RATE, time=CHECKED_TIME), tagger.predict(clips[1], RATE)]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert abs(wanted[0] - wanted[1]).max() > 1e-2
 
 
 def test_exported_pretrained_system_matches_tagger(tmp_path, pretrained, clips):

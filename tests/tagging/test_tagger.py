@@ -8,6 +8,7 @@ import shutil
 import sys
 import tracemalloc
 from dataclasses import asdict
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import torch
 from commands import run_ust
 from conftest import RATE, ROOT
 from ruamel.yaml import YAML
-from tiny import ALONE, CONFIG
+from tiny import ALONE, CONFIG, save_with_context
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import BadAudio
 from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
 from ust.cli.tag import collect_recordings, main
+from ust.features.context import MISSING, Place, context_vector
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
@@ -48,6 +50,43 @@ def tagger(tmp_path_factory, taxonomy):
     metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel"}, "features": features}
     save_network(folder, SavedNetwork(CNN(ALONE, 37), "cnn", ALONE, list(taxonomy.labels), metadata))
     return Tagger.load(folder)
+
+
+@pytest.fixture(scope="module")
+def with_context(tmp_path_factory, taxonomy):
+    """A system of log-mels, time and place, untrained."""
+    folder = tmp_path_factory.mktemp("models") / "cnn_context"
+    save_with_context(folder, taxonomy, LOGMEL, (128, 862))
+    return Tagger.load(folder)
+
+
+def test_time_and_place_are_an_input(with_context, noise):
+    time, place = datetime(2026, 7, 4, 15), Place(40.73, -73.99, 1)
+    features = with_context.features([noise], RATE)
+    for given, vector in (
+        ({"time": time, "place": place}, context_vector(time, place)),
+        ({"time": time}, context_vector(time)),
+        ({}, MISSING),
+    ):
+        wanted = with_context.probabilities(features | {"context": vector[None]})[0]
+        np.testing.assert_array_equal(with_context.predict(noise, RATE, **given), wanted)
+    np.testing.assert_array_equal(with_context.probabilities(features)[0], wanted)
+    known = with_context.predict(noise, RATE, time=time)
+    assert abs(known - wanted).max() > 0.01
+
+
+def test_each_window_has_its_own_hour(with_context, tmp_path, noise):
+    sf.write(tmp_path / "a.wav", np.tile(noise, 2), RATE)
+    place = Place(40.73, -73.99, 1)
+    start = datetime(2026, 7, 4, 14, 59, 55)
+    windows = list(with_context.tag(tmp_path / "a.wav", hop=10, time=start, place=place))
+    for window, hour in zip(windows, (14, 15), strict=True):
+        samples, _ = sf.read(tmp_path / "a.wav", start=int(window.start * RATE), frames=10 * RATE)
+        wanted = with_context.predict(samples, RATE, time=start.replace(hour=hour), place=place)
+        np.testing.assert_allclose(window.probabilities, wanted, atol=1e-6)
+    live = with_context.stream([np.tile(noise, 2)], RATE, hop=10, time=start, place=place)
+    for window, other in zip(windows, live, strict=True):
+        np.testing.assert_allclose(window.probabilities, other.probabilities, atol=1e-3)
 
 
 @pytest.mark.parametrize(

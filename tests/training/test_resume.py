@@ -1,6 +1,7 @@
 """Interrupted trainings of every trainer resume to the same bytes."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,21 +10,23 @@ import pytest
 import torch
 from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, Heard, Stored, changed, fit
 
+from ust.features.context import Place, context_vector
 from ust.features.efficientat.weights import prepare
 from ust.features.feature import NETWORK_FILE
 from ust.models.cnn9 import CNN9
+from ust.models.context import ContextConfig
 from ust.models.head import Head
 from ust.models.mobilenet import TaggingMobileNet
 from ust.training import train_finetune as finetune
 from ust.training import train_head as heads
-from ust.training.config import FlatRow, PretrainedRow, System
+from ust.training.config import ContextRow, PretrainedRow, System
 from ust.training.context import TrainingContext, training_data
 from ust.training.train_augmented import AugmentedRow, AugmentedSettings
 from ust.training.trainer import Trainer
 from ust.util.documents import write_json
 
 HEAD = System(
-    FlatRow(trainer="train_head", architecture="head", features=["mn"], labels="any", outputs="all"),
+    ContextRow(trainer="train_head", architecture="head", features=["mn"], labels="any", outputs="all"),
     Head.Config(hidden_layers=1, hidden_size=8, dropout=0.5),
     heads.HeadSettings(batch_size=5, max_epochs=3, weight_decay=[0.1, 1.0], folds=2, mixup=0.5),
 )
@@ -46,6 +49,7 @@ AUGMENTED = System(
     CNN9.Config(),
     AugmentedSettings(lr=0.01, batch_size=6, max_epochs=3, cache_gib=0.0, mixup=0.2, erase=0.5),
 )  # fmt: skip
+CONTEXT = {"context": ContextConfig(hidden_size=4)}
 STAGNATION = {"max_epochs": 3, "patience": 0, "min_lr": 1e-3}
 SYSTEMS = {
     "train": changed(FLAT, STAGNATION),
@@ -55,6 +59,8 @@ SYSTEMS = {
     "train_baseline": changed(BASELINE, {"max_epochs": 3, "standardize": True}),
     "train_head": HEAD,
     "train_finetune": changed(FINETUNE, {"folds": 0, "stop_patience": 0}),
+    "train_head with context": changed(HEAD, CONTEXT),
+    "train_finetune with context": changed(FINETUNE, CONTEXT | {"folds": 0, "stop_patience": 0}),
     "train_finetune with folds": changed(FINETUNE, {"average": 0.0}),
 }
 
@@ -82,6 +88,12 @@ def examples(taxonomy, stored):
         "small_logmel": Stored(rng.normal(-40, 9, (len(keys.clip), 64, 32)).astype(np.float32), *columns),
         "mn_logmel": Stored(rng.normal(0, 1, (len(keys.clip), 128, 32)).astype(np.float32), *columns),
     }
+    time = datetime(2026, 7, 1)
+    vectors = [
+        context_vector(time + timedelta(hours=5 * row), Place(40.0 + row, -73.0, 1 + row % 5))
+        for row in range(len(keys.clip))
+    ]
+    context = Stored(np.stack(vectors), *columns)
     clips = sorted(set(keys.clip))
     table = pd.DataFrame(rng.integers(0, 2, (len(clips), 37)), clips, list(taxonomy.labels))
     table.insert(0, "split", ["train" if clip[0] == "t" else "validate" for clip in clips])
@@ -89,6 +101,7 @@ def examples(taxonomy, stored):
 
     def data(system):
         inputs = {name: features[feature] for name, feature in system.inputs.items()}
+        inputs |= {} if system.context is None else {"context": context}
         return training_data(system, table.rename_axis("audio_filename"), inputs, taxonomy, sensors)
 
     return data

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ust.annotations.taxonomy import Taxonomy
 from ust.archive.filesystems import open_recording_file
 from ust.archive.folder import EMBEDDINGS, EVENTS, FAILURES, TAGS, WARNINGS, Archive
+from ust.features.context import CONTEXT, Place, context_vector
 from ust.tagging.formats import find_events
 from ust.tagging.tagger import Tagger, Window
 from ust.util.device import prepare_device
@@ -46,6 +47,8 @@ class ShardJob:
         Write the features, too.
     source_archive : str or None
         Address of an archive whose embeddings are read instead of audio.
+    places : dict of str to Place
+        Places of sensors, for a system that takes time and place.
     """
 
     archive: str
@@ -57,6 +60,7 @@ class ShardJob:
     threshold: float | None = None
     embeddings: bool = False
     source_archive: str | None = None
+    places: dict[str, Place] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ def _tag_audio(
                 tagger.tag_file(
                     raw, path, window=job.window, hop=job.hop, start=recording["start"] or 0.0,
                     duration=recording["duration"], features=job.embeddings, warn=warnings.append,
+                    time=recording["time"], place=job.places.get(recording["sensor"]),
                 )
             )  # fmt: skip
     except UserError as error:
@@ -190,9 +195,12 @@ def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, buffers: dict[str
             name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *front_end.shape)
             for name, front_end in tagger.front_ends.items()
         }
+        spans = batch.select([name for name, _ in SPAN]).to_pylist()
+        if tagger.takes_context:
+            vectors = [context_vector(row["time"], job.places.get(row["sensor"])) for row in spans]
+            features[CONTEXT] = np.stack(vectors)
         predicted = tagger.probabilities(features)
         predicted[batch["silent"].to_numpy(zero_copy_only=False)] = 0
-        spans = batch.select([name for name, _ in SPAN]).to_pylist()
         for row, probabilities in zip(spans, predicted, strict=True):
             labels = dict(zip(column_names(tagger.taxonomy), probabilities.tolist(), strict=True))
             buffers[TAGS].add(row | {"model": job.model_id} | labels)

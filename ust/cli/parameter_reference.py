@@ -23,6 +23,7 @@ def parameter_reference() -> str:
     from ust.annotations.rules.registry import RULES
     from ust.cli.parameters import SECTIONS
     from ust.features.registry import FEATURES, NETWORKS
+    from ust.models.context import ContextConfig
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import TRAINERS
 
@@ -40,6 +41,7 @@ def parameter_reference() -> str:
         "Kinds of features": {name: feature.settings for name, feature in FEATURES.items()},
         "Label rules": {name: rule.settings for name, rule in RULES.items()},
         "Architectures": {name: network.Config for name, network in ARCHITECTURES.items()},
+        "Time and place": {"context": ContextConfig},
         "Trainers": {name: trainer.settings for name, trainer in TRAINERS.items()},
     }
     for title, kinds in groups.items():

@@ -189,6 +189,15 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     )
     add_threshold_option(parser, "of a label that counts as present")
     parser.add_argument(
+        "--time",
+        help="local time of the recordings' start, for systems that take it, such as 2026-07-04T15:00",
+    )
+    parser.add_argument(
+        "--place",
+        metavar="LATITUDE,LONGITUDE[,BOROUGH]",
+        help="place of the recordings, for systems that take it, such as 40.73,-73.99,Manhattan",
+    )
+    parser.add_argument(
         "--out", type=Path, help="output file; for audacity a folder, with a file for each recording"
     )
     args = parse_args(parser, writes=["out"], argv=argv)
@@ -196,9 +205,14 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
         raise UserError("a picture needs a file to be written to: --out FILE.png")
 
     from ust.audio.recordings import BadAudio
+    from ust.features.context import parse_place, parse_time
     from ust.tagging import formats
 
-    _, tagger, _ = load_tagger(args)
+    time = None if args.time is None else parse_time(args.time)
+    place = None if args.place is None else parse_place(args.place)
+    name, tagger, _ = load_tagger(args)
+    if (time or place) and not tagger.takes_context:
+        log.warning("warning: %s was trained without time and place and ignores them", name)
     threshold = tagger.thresholds if args.threshold is None else args.threshold
     recordings = collect_recordings(args.recordings)
     if args.out and args.out.resolve() in {path.resolve() for path in recordings.values()}:
@@ -210,7 +224,7 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     errors = []
     for name, path in progress(recordings.items(), total=len(recordings), description="tagging", unit="file"):
         try:
-            tagged[name] = list(tagger.tag(path, window=args.window, hop=args.hop))
+            tagged[name] = list(tagger.tag(path, window=args.window, hop=args.hop, time=time, place=place))
         except BadAudio as error:
             errors.append(str(error))
     if args.format == "audacity":
@@ -240,11 +254,10 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
 
 def write(path: Path | None, text: str) -> None:
     """Write a text to a file or, without a path, to standard output."""
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     if path is None:
         sys.stdout.write(text)
     else:
-        with atomic_write(path) as partial:
-            partial.write_text(text, "utf-8")
+        write_text(path, text)
         log.debug("%s", path)

@@ -10,6 +10,7 @@ tags without reading audio. OUT is a local folder or an address that fsspec open
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, parse_shard, progress
@@ -40,6 +41,11 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
         "--embeddings",
         action="store_true",
         help="also write the features, so that other systems can be run later",
+    )
+    parser.add_argument(
+        "--sensors",
+        type=Path,
+        help="CSV file with sensor, latitude, longitude and, optionally, borough, for systems that take them",
     )
     parser.add_argument(
         "--shard", metavar="I/N", help="process only every N-th shard, starting with the I-th, for job arrays"
@@ -124,6 +130,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     from ust.archive.filesystems import absolute
     from ust.archive.folder import Archive
     from ust.archive.shard import ShardJob, column_names
+    from ust.features.context import audio_inputs, read_places
     from ust.tagging.pretrained import model_id
     from ust.tagging.tagger import Tagger, check_window
 
@@ -136,9 +143,13 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     if tagger.warning:
         log.warning("warning: %s: %s", name, tagger.warning)
     check_window(args.window, args.hop)
+    places = read_places(args.sensors) if args.sensors else {}
+    if places and not tagger.takes_context:
+        log.warning("warning: %s was trained without time and place and ignores them", name)
     metadata = tagger.system.metadata
     inputs = {
-        key: {"feature": name, **metadata["features"][name]} for key, name in metadata["inputs"].items()
+        key: {"feature": name, **metadata["features"][name]}
+        for key, name in audio_inputs(metadata["inputs"]).items()
     }
     columns = list(column_names(tagger.taxonomy))
     thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)
@@ -154,6 +165,8 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         "labels": columns,
         "warning": tagger.warning,
     }
+    if tagger.takes_context:
+        description["sensor_table"] = {sensor: list(place) for sensor, place in places.items()}
     source = _read_source_archive(args, inputs)
     if source is not None:
         description |= {key: source[key] for key in ("window", "hop")}
@@ -169,6 +182,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         threshold=args.threshold,
         embeddings=args.embeddings,
         source_archive=Archive(args.source).absolute_address if source else None,
+        places=places,
     )
     return job, description, compute
 

@@ -38,8 +38,12 @@ class Submit(Section):
 def submission_metadata(
     label: str, name: str, system: str, authors: list[dict[str, str]], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Build the metadata of a submission in the layout of the DCASE 2019 challenge."""
+    """Build the metadata of a submission in the layout of the DCASE challenges of 2019 and 2020.
+
+    Task 5 of 2020 ranks systems that use time and place; ``spatiotemporal_context`` lists what a system uses.
+    """
     rests_on = metrics["rests_on"]
+    context = {key: rests_on[key] for key in ("spatiotemporal_context",) if key in rests_on}
     return {
         "submission": {"label": label, "name": name, "authors": authors},
         "system": {
@@ -47,6 +51,7 @@ def submission_metadata(
                 "system": system,
                 "machine_learning_method": rests_on.get("architecture"),
                 "vggish_weights": rests_on.get("vggish_weights"),
+                **context,
             },
             "complexity": {"total_parameters": rests_on.get("parameters")},
         },

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from ust.annotations.annotations import SPLITS
 from ust.annotations.taxonomy import Taxonomy
+from ust.models.context import ContextConfig, ContextNetwork, NetworkWithContext
 from ust.models.initialization import initialize_weights, skip_initialization
 from ust.models.outputs import ROOT
 from ust.models.registry import ARCHITECTURES
@@ -76,6 +77,8 @@ class SavedNetwork:
         Epoch and score of the checkpoint, and the provenance of its features.
     shapes : mapping of str to tuple of int
         Shape of each input of a clip.
+    context : ContextConfig or None
+        Settings of the network of time and place, if there is one.
     """
 
     network: torch.nn.Module
@@ -84,13 +87,19 @@ class SavedNetwork:
     labels: list[str]
     metadata: dict[str, Any]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    context: ContextConfig | None = None
 
 
 def build_network(
-    architecture: str, config: Section, outputs: int, shapes: Mapping[str, tuple[int, ...]]
+    architecture: str,
+    config: Section,
+    outputs: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    context: ContextConfig | None = None,
 ) -> torch.nn.Module:
     """Build a network with PyTorch's default initialisation, to load weights into or to inspect."""
-    return ARCHITECTURES[architecture](config, outputs, shapes)
+    network = ARCHITECTURES[architecture](config, outputs, shapes)
+    return network if context is None else NetworkWithContext(network, ContextNetwork(context, outputs))
 
 
 def build_initialized(
@@ -100,10 +109,16 @@ def build_initialized(
     shapes: Mapping[str, tuple[int, ...]],
     seed: int,
     name: str,
+    context: ContextConfig | None = None,
 ) -> torch.nn.Module:
     """Build a network to train, initialised from the seed and its name, identically on every processor."""
-    network = skip_initialization(lambda: build_network(architecture, config, outputs, shapes))
-    initialize_weights(network, seed, name)
+    network = skip_initialization(lambda: build_network(architecture, config, outputs, shapes, context))
+    if context is None:
+        initialize_weights(network, seed, name)
+    else:
+        initialize_weights(network.audio, seed, name)  # as without context
+        initialize_weights(network.context, seed, name, "context")
+        network.context.zero_last_layer()
     return network
 
 
@@ -126,6 +141,8 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
         "labels": saved.labels,
         "about": saved.metadata,
     }
+    if saved.context is not None:
+        description["context"] = saved.context.model_dump()
     write_json(folder / MODEL_FILE, description)
 
 
@@ -209,8 +226,12 @@ def load_network(folder: Path) -> SavedNetwork:
         shapes = {name: tuple(map(int, shape)) for name, shape in description["shapes"].items()}
         if any(size > MAX_SIZE for shape in shapes.values() for size in shape):
             raise ValueError(f"a size of more than {MAX_SIZE:,}")
-        network = read_network(folder, lambda: build_network(architecture, config, len(labels), shapes))
-        return SavedNetwork(network, architecture, config, labels, dict(description["about"]), shapes)
+        context = ContextConfig(**description["context"]) if "context" in description else None
+        network = read_network(
+            folder, lambda: build_network(architecture, config, len(labels), shapes, context)
+        )
+        metadata = dict(description["about"])
+        return SavedNetwork(network, architecture, config, labels, metadata, shapes, context)
     except ValidationError as error:
         reasons = "; ".join(explain_validation_error(error, ARCHITECTURES[architecture].Config, "config."))
         raise UserError(f"{path}: not a description of a network ({reasons})") from None

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ust.features.context import audio_inputs
 from ust.features.store import ORIGINAL, Features
 from ust.util.errors import UserError, bullet_list, shorten
 
@@ -79,6 +80,11 @@ class Examples(Batches):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each input of a clip."""
         return {name: tuple(file.values.shape[1:]) for name, file in self.features.items()}
+
+    @property
+    def audio(self) -> "Examples":
+        """The examples without time and place."""
+        return replace(self, features=audio_inputs(self.features))
 
     @property
     def clips(self) -> np.ndarray:

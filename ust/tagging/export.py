@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from ust.audio.recordings import SAMPLE_RATE
+from ust.features.context import CONTEXT, MISSING, SIZE, Place, context_vector
 from ust.tagging.front_ends import FRONT_ENDS, SAMPLES
 from ust.tagging.tagger import Tagger
 from ust.util.documents import markdown_table, render_template
@@ -26,10 +28,13 @@ OPSET = 20
 INPUT, PROBABILITIES = "waveform", "probabilities"
 MAX_PROBABILITY_ERROR = 1e-4
 MAX_SHARE_DIFFERENT = 0.01  # of quantised feature values
+CHECKED_TIME, CHECKED_PLACE = datetime(2026, 7, 4, 15), Place(40.73, -73.99, 1)
 
 
 class EndToEndModule(nn.Module):
     """A tagger as one exportable module: clips (batch, samples) to probabilities (batch, labels).
+
+    A system that takes time and place has them as second input, vectors (batch, 15).
 
     The features that are quantised to 8 bits are further outputs, in the order of `quantised`.
     """
@@ -51,8 +56,12 @@ class EndToEndModule(nn.Module):
         self.quantised = [name for name, front_end in tagger.front_ends.items() if front_end.dtype == "uint8"]
         self.eval()
 
-    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        self, waveform: torch.Tensor, context: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
         features = {name: module(waveform) for name, module in self.front_ends.items()}
+        if context is not None:
+            features[CONTEXT] = context
         silent = (waveform == 0).all(dim=1, keepdim=True)
         probabilities = torch.where(silent, 0.0, self.system(**features))
         return probabilities, *(features[name] for name in self.quantised)
@@ -63,7 +72,9 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
 
     The graph's input is ``waveform`` [shape=(batch, 441000), float32, 44.1 kHz, full scale ±1]. Its outputs
     are ``probabilities`` [shape=(batch, labels), float32] and, for systems that use it, ``vggish``
-    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255].
+    [shape=(batch, 10, 128), float32, whole numbers from 0 to 255]. A system that takes time and place has the
+    further input ``context`` [shape=(batch, 15), float32], vectors of `ust.features.context.context_vector`,
+    which are 0 where time and place are not known.
 
     Parameters
     ----------
@@ -84,19 +95,20 @@ def export_onnx(tagger: Tagger, path: Path, *, properties: dict[str, str]) -> No
     >>> tagger = Tagger.load("models/cnn/coarse", fast=False)  # doctest: +SKIP
     >>> export_onnx(tagger, Path("model.onnx"), properties={"system": "cnn"})  # doctest: +SKIP
     """
-    module = EndToEndModule(tagger)
+    module, batch = EndToEndModule(tagger), torch.export.Dim("batch")
+    inputs = [INPUT, *([CONTEXT] if tagger.takes_context else [])]
     for noisy in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             module,
-            (torch.zeros(2, SAMPLES),),
+            (torch.zeros(2, SAMPLES), torch.zeros(2, SIZE))[: len(inputs)],
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT],
+            input_names=inputs,
             output_names=[PROBABILITIES, *module.quantised],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: batch},) * len(inputs),
             verbose=False,
         )
     model = program.model_proto
@@ -167,11 +179,14 @@ def compare_with_pytorch(
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
     onnx_ms, pytorch_ms, same_features, end_to_end, steps = [], [], [], [], [np.zeros(1, int)]
-    for clip in clips:
+    for number, clip in enumerate(clips):
+        # Every second clip has a time and a place.
+        vector = context_vector(CHECKED_TIME, CHECKED_PLACE) if number % 2 else MISSING
+        context = {CONTEXT: vector[None]} if tagger.takes_context else {}
         start = time.perf_counter()
-        probabilities, *outputs = session.run(None, {INPUT: clip[None]})
+        probabilities, *outputs = session.run(None, {INPUT: clip[None]} | context)
         between = time.perf_counter()
-        features = tagger.features([clip], SAMPLE_RATE)
+        features = tagger.features([clip], SAMPLE_RATE) | context
         expected = tagger.probabilities(features)
         end = time.perf_counter()
         exported = {

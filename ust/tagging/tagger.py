@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
+from ust.features.context import CONTEXT, MISSING, Place, audio_inputs, context_vector
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
@@ -142,6 +144,8 @@ class Tagger:
         Probability from which each label counts as present: that which training stored, otherwise 0.5.
     warning : str or None
         A warning if the system was trained on synthetic sound or takes random weights.
+    takes_context : bool
+        Whether the system was trained with time and place. Others ignore them.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class Tagger:
         stored = system.metadata.get("thresholds") or {}
         self.thresholds = np.array([stored.get(label, 0.5) for label in self.taxonomy.labels])
         self.warning = provenance_warning(system.metadata)
+        self.takes_context = CONTEXT in system.metadata.get("inputs", {})
 
     @classmethod
     def load(
@@ -208,7 +213,7 @@ class Tagger:
         try:
             inputs = {
                 name: (feature, system.metadata["features"][feature])
-                for name, feature in system.metadata["inputs"].items()
+                for name, feature in audio_inputs(system.metadata["inputs"]).items()
             }
             folder = Path(networks) if networks else own_networks
             front_ends = {
@@ -226,22 +231,22 @@ class Tagger:
         """Load a system, under the name that other libraries use; the same as `load`."""
         return cls.load(path_or_name, **options)
 
-    def __call__(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> pd.DataFrame:
+    def __call__(self, path: str | Path, **options: Any) -> pd.DataFrame:
         """Tag a recording and return a table.
 
         Parameters
         ----------
         path : str or Path
             The recording, as for `tag`.
-        window, hop : float
-            Duration of a window and distance between window starts, in seconds.
+        **options
+            Further arguments of `tag`: ``window``, ``hop``, ``time``, ``place``.
 
         Returns
         -------
         pandas.DataFrame
             A row for each window: ``start`` and ``end`` in seconds, then the probability of each label.
         """
-        tagged = list(self.tag(path, window=window, hop=hop))
+        tagged = list(self.tag(path, **options))
         table = pd.DataFrame(
             np.stack([each.probabilities for each in tagged]), columns=list(self.taxonomy.names)
         )
@@ -249,7 +254,14 @@ class Tagger:
         table.insert(1, "end", [each.end for each in tagged])
         return table
 
-    def predict(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    def predict(
+        self,
+        samples: np.ndarray,
+        sample_rate: int,
+        *,
+        time: datetime | None = None,
+        place: Place | None = None,
+    ) -> np.ndarray:
         """Tag one clip.
 
         Parameters
@@ -259,15 +271,35 @@ class Tagger:
             silence. Channels are averaged.
         sample_rate : int
             Samples per second.
+        time : datetime, optional
+            Local time of the clip, for a system that takes it.
+        place : Place, optional
+            Position of the sensor, for a system that takes it.
 
         Returns
         -------
         numpy.ndarray [shape=(labels,), float32]
             Probabilities in the order of `taxonomy.labels`; all 0 for digital silence.
-        """
-        return self._predict([np.asarray(samples, np.float32)], sample_rate)[0][0]
 
-    def tag(self, path: str | Path, *, window: float = CLIP_SECONDS, hop: float = 5.0) -> Iterator[Window]:
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from ust.features.context import Place
+        >>> place = Place(latitude=40.73, longitude=-73.99, borough=1)
+        >>> tagger.predict(samples, 44_100, time=datetime(2026, 7, 4, 15), place=place)  # doctest: +SKIP
+        """
+        contexts = self._contexts([0.0], time, place)
+        return self._predict([np.asarray(samples, np.float32)], sample_rate, *contexts)[0][0]
+
+    def tag(
+        self,
+        path: str | Path,
+        *,
+        window: float = CLIP_SECONDS,
+        hop: float = 5.0,
+        time: datetime | None = None,
+        place: Place | None = None,
+    ) -> Iterator[Window]:
         """Tag a recording of any length, window by window, holding only a few windows in memory.
 
         Parameters
@@ -279,6 +311,10 @@ class Tagger:
             Duration of a window in seconds, at most the ten seconds systems are trained on.
         hop : float
             Seconds from the start of a window to the start of the next.
+        time : datetime, optional
+            Local time at the start of the recording, for a system that takes it.
+        place : Place, optional
+            Position of the sensor, for a system that takes it.
 
         Yields
         ------
@@ -292,7 +328,7 @@ class Tagger:
         UserError
             If the window or the hop is out of range.
         """
-        yield from self.tag_file(Path(path), window=window, hop=hop)
+        yield from self.tag_file(Path(path), window=window, hop=hop, time=time, place=place)
 
     def tag_file(
         self,
@@ -305,6 +341,8 @@ class Tagger:
         duration: float | None = None,
         features: bool = False,
         warn: Callable[[str], object] = log.warning,
+        time: datetime | None = None,
+        place: Place | None = None,
     ) -> Iterator[Window]:
         """Tag a path or an open file, or a section of it; otherwise as `tag`.
 
@@ -324,11 +362,15 @@ class Tagger:
             Return the features in each `Window`, too.
         warn : callable
             Called with a message after the last window if the file is incomplete.
+        time, place : optional
+            As for `tag`.
         """
         check_window(window, hop)
         parts = read_windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
-            probabilities, inputs = self._predict([samples for _, _, samples, _ in batch], batch[0][-1])
+            contexts = self._contexts([begin for begin, *_ in batch], time, place)
+            samples = [each for _, _, each, _ in batch]
+            probabilities, inputs = self._predict(samples, batch[0][-1], *contexts)
             for index, (begin, end, *_) in enumerate(batch):
                 own = {key: values[index] for key, values in inputs.items()} if features else None
                 yield Window(begin, end, probabilities[index], own)
@@ -340,6 +382,8 @@ class Tagger:
         *,
         window: float = CLIP_SECONDS,
         hop: float = 5.0,
+        time: datetime | None = None,
+        place: Place | None = None,
     ) -> Iterator[Window]:
         """Tag live sound, holding one window and one block in memory; yields the same windows as `tag`.
 
@@ -351,6 +395,8 @@ class Tagger:
             Samples per second.
         window, hop : float
             Duration of a window and distance between window starts, in seconds.
+        time, place : optional
+            As for `tag`.
 
         Yields
         ------
@@ -369,7 +415,8 @@ class Tagger:
         position, buffer, emitted = 0, np.zeros(0, np.float32), False
 
         def predict(samples: np.ndarray) -> Window:
-            ((probabilities,), _) = self._predict([samples], sample_rate)
+            contexts = self._contexts([position / sample_rate], time, place)
+            ((probabilities,), _) = self._predict([samples], sample_rate, *contexts)
             return Window(position / sample_rate, (position + len(samples)) / sample_rate, probabilities)
 
         for block in blocks:
@@ -412,23 +459,38 @@ class Tagger:
         Parameters
         ----------
         features : dict of str to numpy.ndarray [shape=(clips, …)]
-            As `features` returns them.
+            As `features` returns them. A system that takes time and place also accepts ``context``, vectors
+            as `ust.features.context.context_vector` returns them; by default they are not known.
 
         Returns
         -------
         numpy.ndarray [shape=(clips, labels), float32]
             Probabilities in the order of `taxonomy.labels`.
         """
+        if self.takes_context and CONTEXT not in features:
+            count = len(next(iter(features.values())))
+            features = features | {CONTEXT: np.tile(MISSING, (count, 1))}
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
             return self.system(**inputs).cpu().numpy()
 
-    def _predict(self, clips: list[np.ndarray], sample_rate: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _contexts(
+        self, starts: list[float], time: datetime | None, place: Place | None
+    ) -> tuple[np.ndarray, ...]:
+        """Return the vectors of windows that start at some seconds, or nothing if the system takes none."""
+        if not self.takes_context:
+            return ()
+        times = [time and time + timedelta(seconds=start) for start in starts]
+        return (np.stack([context_vector(each, place) for each in times]),)
+
+    def _predict(
+        self, clips: list[np.ndarray], sample_rate: int, contexts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return probabilities and features of clips; the probabilities of digital silence are 0."""
         monos = [clip.mean(axis=1) if clip.ndim == 2 else clip for clip in clips]
         monos = [fit_length(mono, sample_rate) for mono in monos]
         features = self.features(monos, sample_rate)
-        probabilities = self.probabilities(features)
+        probabilities = self.probabilities(features if contexts is None else features | {CONTEXT: contexts})
         probabilities[[not mono.any() for mono in monos]] = 0
         return probabilities, features
 

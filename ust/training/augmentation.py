@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.examples import Examples
+from ust.models.examples import Batch, Examples
 from ust.models.outputs import output_labels
 
 
@@ -19,7 +19,7 @@ def select_outputs(outputs: str, examples: Examples, taxonomy: Taxonomy) -> tupl
 def apply_mixup(
     x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix each example with another one, inputs and targets alike, by a share from Beta(alpha, alpha).
+    """Mix each example with another one, input and target alike, by a share from Beta(alpha, alpha).
 
     Parameters
     ----------
@@ -33,12 +33,24 @@ def apply_mixup(
     ----------
     Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
+    mixed, y = mixup_batch({"x": x}, y, alpha, rng)
+    return mixed["x"], y
+
+
+def mixup_batch(
+    inputs: Batch, y: torch.Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[Batch, torch.Tensor]:
+    """Apply mixup to several inputs, each example with the same other one and by the same share."""
     if alpha == 0:
-        return x, y
-    share = torch.from_numpy(rng.beta(alpha, alpha, len(x))).to(x)
-    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    share_of_x = share.view(-1, *[1] * (x.ndim - 1))
-    return share_of_x * x + (1 - share_of_x) * x[other], share[:, None] * y + (1 - share[:, None]) * y[other]
+        return inputs, y
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(y))).to(y)
+    other = torch.from_numpy(rng.permutation(len(y))).to(y.device)
+
+    def mix(values: torch.Tensor) -> torch.Tensor:
+        share_of_each = share.to(values).view(-1, *[1] * (values.ndim - 1))
+        return share_of_each * values + (1 - share_of_each) * values[other]
+
+    return {name: mix(values) for name, values in inputs.items()}, mix(y)
 
 
 DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from ust.models.context import ContextConfig
 from ust.models.registry import ARCHITECTURES
 from ust.util.config import ModelPath, Name, Section, Seed, Weight
 
@@ -34,7 +35,14 @@ class FlatRow(Row):
     """Labels that the network predicts: all 37, the 29 fine ones or the 8 coarse ones."""
 
 
-class PretrainedRow(FlatRow):
+class ContextRow(FlatRow):
+    """A row of a network that may take time and place beside the features."""
+
+    context: ContextConfig | None = None
+    """Settings of the network of time and place; null for a system without."""
+
+
+class PretrainedRow(ContextRow):
     """A row of ``pretrained``: a network that starts from the weights of a pretrained one."""
 
     network: Name
@@ -50,6 +58,8 @@ class HierarchyRow(Row):
     """"flat" takes the network `flat` as root, "own" trains one for the coarse labels."""
     flat: ModelPath
     """Checkpoint of the flat network, below ``models/``."""
+    context: ContextConfig | None = None
+    """Settings of the networks of time and place; null for a system without."""
     negatives: bool
     """Train the networks of groups on all clips, with another output for those of other groups."""
 
@@ -118,6 +128,11 @@ class System(Generic[RowT, SettingsT]):
                 f"its {', '.join(names)}"
             )
         return dict(zip(names, features, strict=True))
+
+    @property
+    def context(self) -> ContextConfig | None:
+        """Settings of the network of time and place; None if the system does not take them."""
+        return getattr(self.row, "context", None)
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check, before any training, that network and trainer accept features of these shapes.

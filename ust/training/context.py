@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from ust.annotations.taxonomy import Taxonomy
+from ust.features.context import COLUMNS, CONTEXT
 from ust.features.store import Features
 from ust.models.checkpoints import SavedNetwork, build_initialized
 from ust.models.examples import Examples, select_examples
@@ -86,9 +87,7 @@ class TrainingContext:
 
     def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
         """Build an initialised network of the system's architecture, on the device."""
-        network = build_initialized(
-            system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name
-        )
+        network = build_for_training(system, outputs, name, examples)
         if self.synchronise and distributed.world_size() > 1:
             convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
@@ -116,8 +115,20 @@ class TrainingContext:
     ) -> SavedNetwork:
         """Return a network with the description for its checkpoint."""
         return SavedNetwork(
-            network, system.row.architecture, system.network, labels, metadata, examples.shapes
-        )
+            network, system.row.architecture, system.network, labels, metadata, examples.shapes,
+            system.context,
+        )  # fmt: skip
+
+
+def build_for_training(system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+    """Build an initialised network of the system's architecture; coordinates are scaled by the examples."""
+    network = build_initialized(
+        system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name,
+        system.context,
+    )  # fmt: skip
+    if system.context is not None:
+        network.context.fit(torch.from_numpy(examples.features[CONTEXT][examples.rows]))
+    return network
 
 
 def describe_model(system: System, taxonomy: Taxonomy, features: Mapping[str, Features]) -> dict[str, Any]:
@@ -127,11 +138,12 @@ def describe_model(system: System, taxonomy: Taxonomy, features: Mapping[str, Fe
         items = file.attributes.items()
         return {name: value.item() if hasattr(value, "item") else value for name, value in items}
 
-    return {
+    context = {} if system.context is None else {"spatiotemporal_context": ", ".join(COLUMNS)}
+    return context | {
         "architecture": system.description,
         "versions": versions("numpy", "scikit-learn", "torch"),
         "taxonomy": asdict(taxonomy),
-        "inputs": system.inputs,
+        "inputs": system.inputs | ({} if system.context is None else {CONTEXT: CONTEXT}),
         "features": {file.name: attributes(file) for file in features.values()},
     }
 

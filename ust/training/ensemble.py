@@ -17,6 +17,7 @@ from ust.util.config import Name, Section
 from ust.util.errors import UserError
 
 SHARED_METADATA = ("taxonomy", "outputs")  # equal for all members, as are the attributes of shared features
+OF_ANY_MEMBER = ("spatiotemporal_context",)  # an ensemble takes time and place if a member does
 MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logarithms are finite
 
 
@@ -107,13 +108,16 @@ def _merge_metadata(members: dict[Path, dict[str, Any]]) -> dict[str, Any]:
         features |= member_metadata["features"]
     all_metadata = members.values()
     common = ("versions", "taxonomy", "outputs", "data_source")
-    return {key: metadata[key] for key in common if key in metadata} | {
+    merged = {key: metadata[key] for key in common if key in metadata} | {
         "architecture": "average of " + " and ".join(member["architecture"] for member in all_metadata),
         "inputs": {feature: feature for member in all_metadata for feature in member["inputs"].values()},
         "features": features,
         "parameters": sum(member["parameters"] for member in all_metadata),
         "converged": all(member.get("converged", False) for member in all_metadata),
     }
+    for member in all_metadata:
+        merged |= {key: member[key] for key in OF_ANY_MEMBER if key in member}
+    return merged
 
 
 def _read_out_of_fold(folder: Path, clips: list[str], taxonomy: Taxonomy) -> np.ndarray:

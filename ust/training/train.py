@@ -19,7 +19,7 @@ from ust.models.examples import Examples
 from ust.models.outputs import complete_labels
 from ust.training import distributed
 from ust.training.augmentation import select_outputs
-from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
+from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.losses import weighted_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule, StagnationSchedule
@@ -78,7 +78,7 @@ class TrainSettings(NetworkSettings):
 
 
 def fit_flat(
-    system: System[FlatRow, TrainSettings], data: TrainingData, context: TrainingContext, **options: Any
+    system: System[ContextRow, TrainSettings], data: TrainingData, context: TrainingContext, **options: Any
 ) -> None:
     """Train a network and save, for each level, the checkpoint with the best validation score.
 
@@ -169,4 +169,4 @@ def flat_score(labels: list[str], truth: np.ndarray, taxonomy: Taxonomy) -> Scor
     return score_outputs
 
 
-TRAINER = SystemTrainer(FlatRow, TrainSettings, fit_flat, several_processes=True)
+TRAINER = SystemTrainer(ContextRow, TrainSettings, fit_flat, several_processes=True)

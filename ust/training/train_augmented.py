@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from pydantic import AfterValidator
 
+from ust.features.context import audio_inputs
 from ust.models.examples import Batch
-from ust.training.augmentation import apply_mixup, random_affine, random_erasing
-from ust.training.config import FlatRow, System, SystemTrainer
+from ust.training.augmentation import mixup_batch, random_affine, random_erasing
+from ust.training.config import ContextRow, System, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.train import TrainSettings, fit_flat
 from ust.util.config import Name, Rate, Share, Weight
@@ -39,7 +40,7 @@ def _one(features: list[str]) -> list[str]:
     return features
 
 
-class AugmentedRow(FlatRow):
+class AugmentedRow(ContextRow):
     """A row of ``systems`` with this trainer; its only feature is a log-mel."""
 
     features: Annotated[list[Name], AfterValidator(_one)]
@@ -49,10 +50,10 @@ def augment_log_mels(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: AugmentedSettings
 ) -> tuple[Batch, torch.Tensor]:
     """Stretch, shift, erase and mix the log-mels of a batch."""
-    ((name, x),) = inputs.items()
+    (name,) = audio_inputs(inputs)
+    x = inputs[name]
     x = random_erasing(random_affine(x.float(), settings.scale, settings.shift, rng), settings.erase, rng)
-    x, targets = apply_mixup(x, targets, settings.mixup, rng)
-    return {name: x}, targets
+    return mixup_batch(inputs | {name: x}, targets, settings.mixup, rng)
 
 
 def fit_augmented(

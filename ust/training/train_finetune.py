@@ -19,11 +19,12 @@ from torch.nn import functional
 
 from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import NETWORK_FILE
-from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
+from ust.models.checkpoints import count_parameters, save_network, update_metadata
+from ust.models.context import audio_network
 from ust.models.examples import Batch, Examples, TensorExamples, predict
 from ust.models.mobilenet import TaggingMobileNet
 from ust.training.augmentation import (
-    apply_mixup,
+    mixup_batch,
     overlay,
     random_gain,
     select_outputs,
@@ -31,7 +32,7 @@ from ust.training.augmentation import (
     time_roll,
 )
 from ust.training.config import PretrainedRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData
+from ust.training.context import TrainingContext, TrainingData, build_for_training
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.losses import Loss, sample_epoch, tagging_loss, unknown_columns
 from ust.training.schedules import CosineSchedule
@@ -191,14 +192,14 @@ def _train(
     *,
     node: str | None = None,
     **options: Any,
-) -> tuple[TaggingMobileNet, list[Epoch]]:
+) -> tuple[torch.nn.Module, list[Epoch]]:
     """Train a network whose random streams depend on its name: fit the head, then train all layers.
 
     Further arguments are those of `Trainer`. Resumed epochs are reported unless `node` is None.
     """
     settings = system.training
     network = _load_pretrained(system, train, context, name)
-    _fit_head(network, train, system, context, name)
+    _fit_head(audio_network(network), train.audio, system, context, name)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     arguments = {"max_epochs": settings.max_epochs} | options
     trainer = Trainer(
@@ -206,7 +207,7 @@ def _train(
         optimizer=partial(torch.optim.AdamW, weight_decay=settings.weight_decay),
         schedule=CosineSchedule(settings.lr, settings.warm_up, settings.max_epochs),
         batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
-        augment=partial(augment_log_mels, settings=settings), frozen=[network.pretrained],
+        augment=partial(augment_log_mels, settings=settings), frozen=[audio_network(network).pretrained],
         sampler=lambda rng: sample_epoch(train.targets, settings.balance, rng), average=settings.average,
         state=context.state(name, node), progress=context.progress, **arguments,
     )  # fmt: skip
@@ -216,7 +217,7 @@ def _train(
 
 def _load_pretrained(
     system: FinetuneSystem, examples: Examples, context: TrainingContext, name: str
-) -> TaggingMobileNet:
+) -> torch.nn.Module:
     """Build the network with the pretrained weights of the stage weights and a new head."""
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stage weights")
@@ -227,11 +228,8 @@ def _load_pretrained(
             f"{context.name}: width is {width:g}, but {base} has {weights}, of width "
             f"{network_width(weights):g}; set the row's width to that"
         )
-    outputs = examples.targets.shape[1]
-    network = build_initialized(
-        system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name
-    )
-    network.load_pretrained(load_network(folder, width))
+    network = build_for_training(system, examples.targets.shape[1], name, examples)
+    audio_network(network).load_pretrained(load_network(folder, width))
     return network.to(context.device, memory_format=torch.channels_last)
 
 
@@ -262,18 +260,22 @@ def _loss(labels: list[str], settings: FinetuneSettings, context: TrainingContex
 def augment_log_mels(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: FinetuneSettings
 ) -> tuple[Batch, torch.Tensor]:
-    """Augment the log-mels of a batch: rotation, gain, overlay, mixup and masks."""
+    """Augment the log-mels of a batch: rotation, gain, overlay, mixup and masks.
+
+    Time and place are mixed by mixup, too; an overlaid example keeps its own.
+    """
     x = inputs["log_mel"].float()
     if settings.roll:
         x = time_roll(x, rng)
     x, y = overlay(random_gain(x, settings.gain_db, rng), targets, settings.overlay, rng)
-    x, y = apply_mixup(x, y, settings.mixup, rng)
-    return {"log_mel": spec_augment(x, settings.mask_bands, settings.mask_frames, rng)}, y
+    mixed, y = mixup_batch(inputs | {"log_mel": x}, y, settings.mixup, rng)
+    x = spec_augment(mixed["log_mel"], settings.mask_bands, settings.mask_frames, rng)
+    return mixed | {"log_mel": x}, y
 
 
 def _interpolate_weights(
-    start: dict[str, torch.Tensor], network: TaggingMobileNet, share: float
-) -> TaggingMobileNet:
+    start: dict[str, torch.Tensor], network: torch.nn.Module, share: float
+) -> torch.nn.Module:
     """Interpolate from `start` to the network's weights by `share`, in place; 1 keeps the network's."""
     with torch.no_grad():
         for name, value in network.state_dict().items():

@@ -11,12 +11,12 @@ from pydantic import Field
 
 from ust.evaluation.calibration import Calibration
 from ust.models.audioset_head import AudioSetHead, complete_head_config
-from ust.models.checkpoints import build_initialized, count_parameters, save_network, update_metadata
+from ust.models.checkpoints import count_parameters, save_network, update_metadata
 from ust.models.examples import Examples, TensorExamples, predict
 from ust.models.outputs import output_labels
 from ust.training.augmentation import select_outputs
-from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData
+from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
+from ust.training.context import TrainingContext, TrainingData, build_for_training
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
@@ -59,7 +59,7 @@ class HeadSettings(TrainingSettings):
             raise ValueError("calibrate is false, should be true: it weighs the head and its prior")
 
 
-HeadSystem = System[FlatRow, HeadSettings]
+HeadSystem = System[ContextRow, HeadSettings]
 
 
 def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -> None:
@@ -116,7 +116,7 @@ def _prepare_prior(
     except ValueError as error:
         raise UserError(f"systems.{context.name}.{error}") from None
     network = AudioSetHead(config, len(labels), examples.shapes).to(context.device)
-    logits = predict(network.prior, examples, batch_size=64, device=context.device)
+    logits = predict(network.prior, examples.audio, batch_size=64, device=context.device)
     return replace(system, network=config), logits
 
 
@@ -186,14 +186,7 @@ def _train(
 ) -> torch.nn.Module:
     """Train a new head on examples that fit into memory; validate chooses no epoch."""
     settings = system.training
-    network = build_initialized(
-        system.row.architecture,
-        system.network,
-        examples.targets.shape[1],
-        examples.shapes,
-        settings.seed,
-        name,
-    ).to(context.device)
+    network = build_for_training(system, examples.targets.shape[1], name, examples).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
     fit_classifier(
         network, TensorExamples(inputs, targets), name=name, seed=settings.seed, lr=settings.lr,
@@ -204,4 +197,6 @@ def _train(
     return network
 
 
-TRAINER = SystemTrainer(FlatRow, HeadSettings, fit_head, architectures=("head", "attention", "audioset_head"))
+TRAINER = SystemTrainer(
+    ContextRow, HeadSettings, fit_head, architectures=("head", "attention", "audioset_head")
+)

@@ -15,10 +15,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ust.features.context import audio_inputs
+from ust.models.context import audio_network
 from ust.models.examples import Batch, Batches, TensorExamples, batch_bounds, predict
 from ust.models.systems import CalibratedClassifier
 from ust.training import distributed
-from ust.training.augmentation import apply_mixup
+from ust.training.augmentation import mixup_batch
 from ust.training.losses import Loss, known_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule
 from ust.util.config import Precision
@@ -471,7 +473,8 @@ def fit_classifier(
     head : torch.nn.Module
         Its `standardised` layer is fitted first.
     examples : TensorExamples
-        Embeddings, in the memory of the device; targets are NaN where a label is not known.
+        Embeddings and, if the head takes them, time and place, in the memory of the device; targets are NaN
+        where a label is not known.
     name : str
         Names the random streams, to distinguish this head from others of the system.
     seed : int
@@ -493,13 +496,11 @@ def fit_classifier(
     UserError
         If the loss is no longer finite.
     """
-    (values,) = examples.inputs.values()
-    head.standardised.fit(values)
+    (values,) = audio_inputs(examples.inputs).values()
+    audio_network(head).standardised.fit(values)
 
     def augment(inputs: Batch, targets: torch.Tensor, rng: np.random.Generator) -> tuple[Batch, torch.Tensor]:
-        ((key, x),) = inputs.items()
-        x, targets = apply_mixup(x.float(), targets, mixup, rng)
-        return {key: x}, targets
+        return mixup_batch({name: x.float() for name, x in inputs.items()}, targets, mixup, rng)
 
     return Trainer(
         network=head, examples=examples, loss=known_cross_entropy,

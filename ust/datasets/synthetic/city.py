@@ -1,4 +1,4 @@
-"""Write the synthetic city in the layout of SONYC-UST v1."""
+"""Write the synthetic city in the layout of SONYC-UST v1, on request with the time and place of v2."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ust.annotations.annotations import KEYS
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.audio.recordings import write_sound
 from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.datasets.synthetic import context as city_context
 from ust.datasets.synthetic.annotators import Annotators
 from ust.datasets.synthetic.catalogue import TAXONOMY as SOUND_TAXONOMY
 from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
@@ -24,7 +25,9 @@ SENSORS = {"validate": range(8), "train": range(8, 40)}  # as in SONYC-UST, no s
 FIRST_INDEX = {"train": 0, "validate": 500_000}
 
 
-def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Progress = silent) -> None:
+def build_city(
+    target: Path, *, seed: int, clips: dict[str, int], context: bool = False, progress: Progress = silent
+) -> None:
     """Synthesise clips and annotations.
 
     Parameters
@@ -36,6 +39,8 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Prog
         Equal seeds give equal files.
     clips : dict of str to int
         Number of clips per split (``train``, ``validate``).
+    context : bool
+        Whether clips have a time and a place, in the columns of SONYC-UST v2, which their sounds follow.
     progress : Progress
 
     Examples
@@ -50,22 +55,26 @@ def build_city(target: Path, *, seed: int, clips: dict[str, int], progress: Prog
         (target / "audio" / split).mkdir(parents=True, exist_ok=True)
         for index, events in enumerate(draw_scenes(seed, split, clips[split])):
             sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
+            time_and_place: dict[str, int | float] = {}
+            if context:
+                draws = random_stream(seed, "context", split, str(index))
+                sensor, time_and_place = city_context.draw_context(events, SENSORS[split], seed, draws)
             name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
-            clip = {"split": split, "sensor_id": sensor, "audio_filename": name}
+            clip = {"split": split, "sensor_id": sensor, "audio_filename": name, **time_and_place}
             rows += annotators.rows(clip, events, random_stream(seed, "annotate", name))
             jobs.append((target / "audio" / split / name, events, sensor))
-    pd.DataFrame(rows)[annotation_columns(taxonomy)].to_csv(
-        target / ANNOTATIONS, index=False, lineterminator="\n"
-    )
+    columns = annotation_columns(taxonomy, context=context)
+    pd.DataFrame(rows)[columns].to_csv(target / ANNOTATIONS, index=False, lineterminator="\n")
     written = Parallel(n_jobs=-1, return_as="generator")(delayed(_write_clip)(*job, seed) for job in jobs)
     for _ in progress(written, total=len(jobs), description="synthesising"):
         pass
 
 
-def annotation_columns(taxonomy: Taxonomy) -> list[str]:
-    """Return the columns of SONYC-UST's annotation file in order: 70 with its taxonomy."""
+def annotation_columns(taxonomy: Taxonomy, *, context: bool = False) -> list[str]:
+    """Return the columns of SONYC-UST's annotation file in order: 70 with its taxonomy, 78 in v2."""
     return [
         *KEYS,
+        *(city_context.COLUMNS if context else ()),
         *(f"{label}_presence" for label in taxonomy.fine),
         *(f"{label}_proximity" for label in taxonomy.fine),
         *(f"{label}_presence" for label in taxonomy.coarse),
@@ -99,12 +108,17 @@ class Synthetic(Section):
     """Number of train clips; SONYC-UST v1 has 2,351."""
     validate_: Count = Field(64, alias="validate")
     """Number of validate clips; SONYC-UST v1 has 443."""
+    context: bool = False
+    """Whether clips have the time and place of SONYC-UST v2, and sounds that follow them."""
 
 
 def fetch(place: Destination, data: Any) -> Summary:
     """Synthesise the city of the section ``data.synthetic``."""
     clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
-    build_city(place.folder, seed=data.synthetic.seed, clips=clips, progress=place.progress)
+    settings = data.synthetic
+    build_city(
+        place.folder, seed=settings.seed, clips=clips, context=settings.context, progress=place.progress
+    )
     return Summary(clips, {}, ())
 
 

@@ -1,0 +1,134 @@
+"""Networks with time and place as a further input, whose logits are added to those of the audio."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ust.features.context import CONTEXT, FIRST_BOROUGH, FIRST_COORDINATE, HAS_COORDINATES, HAS_TIME, SIZE
+from ust.util.config import Count, Rate, Section, Weight
+
+COORDINATES = slice(FIRST_COORDINATE, HAS_COORDINATES)
+# Values that are above 0 if a part of the context is known.
+PRESENT = [HAS_TIME, *range(FIRST_BOROUGH, FIRST_COORDINATE), HAS_COORDINATES]
+FARTHEST = 3.0  # deviations; coordinates outside the range of the train clips are clipped to it
+
+
+class ContextConfig(Section):
+    """The key ``context`` of a row: settings of the network of time and place."""
+
+    dropout: Rate = 0.5
+    """Share of the training examples that lose their time and place."""
+    hidden_size: Count = 32
+    """Size of the hidden layer."""
+    place_noise: Weight = 1.0
+    """Latitude and longitude of a training example move by up to this, in deviations of the train clips."""
+
+
+class ContextNetwork(nn.Module):
+    """Two linear layers from time and place to label logits.
+
+    The logits are 0 for an example whose time and place are not known. In training this is a random share of
+    the examples, ``dropout``, so that the network of the audio also learns to predict alone. Coordinates move
+    by noise in training: otherwise they would tell the sensors of the train clips apart and the network could
+    learn the labels of each sensor.
+
+    Parameters
+    ----------
+    config : ContextConfig
+    outputs : int
+        Number of labels.
+    """
+
+    def __init__(self, config: ContextConfig, outputs: int) -> None:
+        super().__init__()
+        self.dropout, self.place_noise = config.dropout, config.place_noise
+        self.layers = nn.Sequential(
+            nn.Linear(SIZE, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, outputs)
+        )
+        self.register_buffer("mean", torch.zeros(SIZE))
+        self.register_buffer("scale", torch.ones(SIZE))
+
+    @torch.no_grad()
+    def fit(self, values: torch.Tensor) -> None:
+        """Estimate mean and deviation of the coordinates from the train examples [shape=(n, 15)].
+
+        Values that no train example has, such as a borough without a sensor, have no effect later: their
+        scale is 0.
+        """
+        self.mean.zero_()
+        self.scale.copy_((values != 0).any(dim=0))
+        placed = values[values[:, HAS_COORDINATES] > 0][:, COORDINATES].double()
+        if len(placed):
+            deviation = placed.std(dim=0, correction=0)
+            self.mean[COORDINATES] = placed.mean(dim=0).float()
+            self.scale[COORDINATES] = torch.where(deviation > 1e-6, 1 / deviation, 0.0).float()
+
+    @torch.no_grad()
+    def zero_last_layer(self) -> None:
+        """Set the last layer to 0, so that training starts from the network of the audio alone."""
+        for parameter in self.layers[-1].parameters():
+            parameter.zero_()
+
+    @torch.no_grad()
+    def scale_outputs(self, factor: np.ndarray) -> None:
+        """Multiply the logits by a factor for each label [shape=(outputs,)]."""
+        values = torch.tensor(factor).to(self.mean)
+        self.layers[-1].weight.mul_(values[:, None])
+        self.layers[-1].bias.mul_(values)
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, outputs) of vectors (batch, 15) as `ust.features.context` makes them."""
+        context = context.float()
+        # The mean is only subtracted from known coordinates, so that unknown ones stay 0.
+        known = context[:, HAS_COORDINATES:]
+        x = ((context - self.mean * known) * self.scale).clamp(-FARTHEST, FARTHEST)
+        present = x[:, PRESENT].amax(dim=1, keepdim=True)
+        if self.training:
+            # Uniform draws from -1 to 1 are equal on every processor; other draws are not.
+            present = present * (torch.empty_like(present).uniform_(-1, 1) >= 2 * self.dropout - 1)
+            noise = torch.zeros_like(x)
+            noise[:, COORDINATES].uniform_(-1, 1)
+            x = x + self.place_noise * known * noise
+        return present * self.layers(x)
+
+
+class NetworkWithContext(nn.Module):
+    """Late fusion: the sum of the logits of a network of audio features and of a `ContextNetwork`.
+
+    Parameters
+    ----------
+    audio : torch.nn.Module
+        A network of any architecture that classifies clips.
+    context : ContextNetwork
+
+    Examples
+    --------
+    >>> from ust.models.head import Head
+    >>> audio = Head(Head.Config(), 37, {"embedding": (384,)})
+    >>> network = NetworkWithContext(audio, ContextNetwork(ContextConfig(), 37)).eval()
+    >>> embedding = torch.rand(2, 384)
+    >>> unknown = torch.zeros(2, 15)
+    >>> bool((network(context=unknown, embedding=embedding) == audio(embedding)).all())
+    True
+    """
+
+    def __init__(self, audio: nn.Module, context: ContextNetwork) -> None:
+        super().__init__()
+        self.audio, self.context = audio, context
+        self.inputs = (*audio.inputs, CONTEXT)
+
+    def combine(self, head_scale: np.ndarray, *others: np.ndarray) -> None:
+        """As `ust.models.audioset_head.AudioSetHead.combine`, of head and context together."""
+        self.audio.combine(head_scale, *others)
+        self.context.scale_outputs(head_scale)
+
+    def forward(self, context: torch.Tensor, **features: Any) -> torch.Tensor:
+        """Return label logits (batch, outputs)."""
+        return self.audio(**features) + self.context(context)
+
+
+def audio_network(network: nn.Module) -> nn.Module:
+    """Return the network of the audio features alone."""
+    return network.audio if isinstance(network, NetworkWithContext) else network
