@@ -201,11 +201,11 @@ def data(stored, tables, taxonomy):
 def work(tmp_path, taxonomy, monkeypatch):
     """A training context whose networks are tiny."""
     import torch
-    from tiny import CPU, Heard, Tiny
+    from tiny import CPU, EpochRecorder, Tiny
 
     from ust.training.context import TrainingContext
 
-    callbacks = Heard()
+    callbacks = EpochRecorder()
 
     def network(self, system, outputs, name, examples):
         torch.manual_seed(len(name))

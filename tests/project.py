@@ -13,8 +13,8 @@ from pathlib import Path
 
 from commands import run_dvc, run_python, run_stage, run_ust
 from conftest import ROOT
+from fault_injection import inject_fault
 from ruamel.yaml import YAML
-from struck import watch
 
 TINY = {
     "compute.threads": 1,  # the tests themselves run two at a time
@@ -82,13 +82,20 @@ class Project:
                 return True
         return False
 
-    def struck(self, action, number, part, stage, *words):
-        """Run a stage under `struck`; return exit code and output. The action kill needs a process."""
+    def run_with_fault(self, action, number, part, stage, *words):
+        """Run a stage with an injected fault; return exit code and output. A kill needs a process."""
         if action != "kill":
-            with watch(action, number, part):
+            with inject_fault(action, number, part):
                 code, out, err = run_stage(stage, words, self.path, self.environment)
             return code, out + err
-        command = (sys.executable, ROOT / "tests" / "struck.py", action, str(number), part, f"stages.{stage}")
+        command = (
+            sys.executable,
+            ROOT / "tests" / "fault_injection.py",
+            action,
+            str(number),
+            part,
+            f"stages.{stage}",
+        )
         done = subprocess.run(
             [*command, *map(str, words)],
             cwd=self.path,
@@ -102,7 +109,7 @@ class Project:
 
     def changes(self, part, stage, *words):
         """Return how often a stage changes a file whose path contains a part."""
-        with watch("count", 0, part) as seen:
+        with inject_fault("count", 0, part) as seen:
             self.stage(stage, *words)
         return len(seen)
 

@@ -90,7 +90,7 @@ class Stored:
         return self.values[rows]
 
 
-def sixteen(system, name, values, taxonomy):
+def sixteen_clips(system, name, values, taxonomy):
     """Twelve train and four validate clips of four sensors; every second one has the first coarse label.
 
     Its feature is `values` [shape=(16, …)], in that order.
@@ -106,7 +106,7 @@ def sixteen(system, name, values, taxonomy):
     return training_data(system, table, {name: stored}, taxonomy, {clip: clip[:2] for clip in names})
 
 
-class Heard:
+class EpochRecorder:
     """Callbacks that record each epoch and the network's weights after it."""
 
     def __init__(self):

@@ -99,7 +99,9 @@ def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
     count = changes(work, stage, "undisturbed")
     rng = np.random.default_rng(list(stage.encode()))
     for number in (1, count, int(rng.integers(1, count + 1))):
-        code, output = work.struck("kill", number, "disturbed", script(stage), *words(stage, "disturbed"))
+        code, output = work.run_with_fault(
+            "kill", number, "disturbed", script(stage), *words(stage, "disturbed")
+        )
         # With an earlier output there may be fewer changes.
         assert code == -signal.SIGKILL or (code == 0 and number > 1), output
     work.stage(script(stage), *words(stage, "disturbed"))
@@ -113,7 +115,7 @@ def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
 def kill_after_an_epoch(work, out):
     """Run a training and kill it before it saves the state of its second epoch."""
     state = f".{out}.partial/.state/{SYSTEM}.safetensors"
-    code, output = work.struck("kill", 2, state, "train", *words("train", out))
+    code, output = work.run_with_fault("kill", 2, state, "train", *words("train", out))
     assert code == -signal.SIGKILL, output
 
 
@@ -222,7 +224,9 @@ def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
     count = changes(work, stage, "gone/out")
     shutil.rmtree(work.path / "gone")
     for number in (2, count // 2, count):
-        code, output = work.struck("remove", number, "gone/out", script(stage), *words(stage, "gone/out"))
+        code, output = work.run_with_fault(
+            "remove", number, "gone/out", script(stage), *words(stage, "gone/out")
+        )
         if code:  # or what was deleted has been made again
             assert code == 1, output
             assert "error: " in output

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import COMMON, CPU, STAGNATION, Heard, changed, fit, sixteen, trainer
+from tiny import COMMON, CPU, STAGNATION, EpochRecorder, changed, fit, sixteen_clips, trainer
 
 from ust.models.cnn9 import CNN9
 from ust.training.config import System
@@ -24,7 +24,7 @@ def data(taxonomy):
     rng = np.random.default_rng(0)
     x = rng.uniform(-80, -50, (16, 64, 32))
     x[1::2, :20] += 40
-    return sixteen(SYSTEM, "logmel", x, taxonomy)
+    return sixteen_clips(SYSTEM, "logmel", x, taxonomy)
 
 
 def batch(data, indices, **changes):
@@ -79,7 +79,9 @@ def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch)
     metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
     system = changed(SYSTEM, {"max_epochs": 1})
     fit(
-        system, data, TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
+        system,
+        data,
+        TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, EpochRecorder()),
     )
     stored = {x.tobytes() for x in data.train.features["logmel"].values.astype(np.float32)}
     for split, wanted in (("train", False), ("validate", True)):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, Heard, Stored, changed, fit
+from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, EpochRecorder, Stored, changed, fit
 
 from ust.features.context import Place, context_vector
 from ust.features.efficientat.weights import prepare
@@ -126,7 +126,7 @@ def test_training_killed_in_each_epoch_gives_the_same_bytes(
     def context(folder):
         metadata = {"inputs": system.inputs, "features": {}}
         return TrainingContext(
-            "a", taxonomy, CPU, folder / "out", folder, metadata, None, Heard(), pretrained=pretrained
+            "a", taxonomy, CPU, folder / "out", folder, metadata, None, EpochRecorder(), pretrained=pretrained
         )
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"

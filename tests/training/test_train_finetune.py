@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny import CPU, Heard, changed, sixteen
+from tiny import CPU, EpochRecorder, changed, sixteen_clips
 
 from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
@@ -94,7 +94,7 @@ def city(taxonomy):
     rng = np.random.default_rng(0)
     x = rng.normal(0, 0.1, (16, 128, 100))
     x[1::2, :40] += 1.5
-    return sixteen(SYSTEM, "log_mel", x, taxonomy)
+    return sixteen_clips(SYSTEM, "log_mel", x, taxonomy)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def pretrained(tmp_path_factory):
 def work(taxonomy, tmp_path, pretrained):
     metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
     return TrainingContext(
-        "a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard(), pretrained=pretrained
+        "a", taxonomy, CPU, tmp_path / "out", None, metadata, None, EpochRecorder(), pretrained=pretrained
     )
 
 
@@ -138,7 +138,9 @@ def finetuned(city, taxonomy, pretrained, tmp_path_factory):
     def train(**changes):
         metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
         out = tmp_path_factory.mktemp("finetuned") / "out"
-        work = TrainingContext("a", taxonomy, CPU, out, None, metadata, None, Heard(), pretrained=pretrained)
+        work = TrainingContext(
+            "a", taxonomy, CPU, out, None, metadata, None, EpochRecorder(), pretrained=pretrained
+        )
         finetune.fit_finetuned(changed(SYSTEM, {"max_epochs": 1} | changes), city, work)
         return out
 

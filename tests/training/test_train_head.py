@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold
-from tiny import CPU, Heard, Stored, changed
+from tiny import CPU, EpochRecorder, Stored, changed
 
 from ust.models.attention import Attention
 from ust.models.checkpoints import load_system, read_description
@@ -62,7 +62,7 @@ def data(taxonomy):
 @pytest.fixture
 def work(taxonomy, tmp_path):
     metadata = {"inputs": {}, "features": {}}
-    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard())
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", None, metadata, None, EpochRecorder())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["head", "attention"])
