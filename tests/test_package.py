@@ -57,24 +57,15 @@ def test_wheel_contains_only_the_library_and_its_data(wheel):
     assert names == modules | templates | tables
 
 
-@pytest.fixture
-def installed(wheel, tmp_path):
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
     """An environment with the wheel and only the packages that it requires."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        tmp_path / "site",
-        wheel,
-    ]
-    subprocess.run(command, check=True)
-    (tmp_path / "elsewhere").mkdir()
+    folder = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder / "site"]
+    subprocess.run([*command, wheel], check=True)
+    (folder / "elsewhere").mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return tmp_path, environment | {"PYTHONPATH": str(tmp_path / "site")}
+    return folder, environment | {"PYTHONPATH": str(folder / "site")}
 
 
 def test_installed_package_works_from_another_folder(installed, project):

@@ -89,7 +89,9 @@ def run_page(place, page):
     place.dvc("exp", "remove", "-q", "--all-commits")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LONG], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in LONG and runnable(page)], ids=lambda p: p.name
+)
 def test_commands_of_a_short_page_run(place, page):
     run_page(place, page)
 
