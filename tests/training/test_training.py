@@ -1,7 +1,6 @@
 """Examples, networks, checkpoints and hierarchies in training."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,16 +139,6 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     assert [epoch.number for epoch in epochs] == [1, 2]
 
 
-def test_coarse_training_scores_only_the_coarse_level(examples, taxonomy):
-    train_set, validate = examples
-    train_set = replace(train_set, targets=train_set.targets[:, :8])
-    epochs = []
-    network = network_of(8)
-    system = changed(SYSTEM, {"outputs": "coarse", "max_epochs": 1})
-    train_flat(network, (train_set, validate), taxonomy, system, on_epoch=epochs.append)
-    assert epochs[0].best == ("coarse",)
-
-
 def test_diverging_training_stops_with_advice(examples, taxonomy):
     network = network_of()
     with torch.no_grad():
@@ -159,9 +148,9 @@ def test_diverging_training_stops_with_advice(examples, taxonomy):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "kind"), [("adam", torch.optim.Adam), ("rmsprop", torch.optim.RMSprop)]
+    ("optimizer", "kind", "precision"),
+    [("adam", torch.optim.Adam, "bfloat16"), ("rmsprop", torch.optim.RMSprop, "float32")],
 )
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_learns_with_each_optimizer_and_precision(examples, optimizer, kind, precision):
     system = changed(SYSTEM, {"optimizer": optimizer, "precision": precision, "lr": 0.001})
     torch.manual_seed(0)
