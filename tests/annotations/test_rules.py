@@ -128,7 +128,7 @@ def test_pooled_posterior_matches_computation_row_by_row(annotated, odd):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_a_random_annotator_has_no_weight(taxonomy):
+def test_random_annotator_has_no_weight(taxonomy):
     """A positive vote that is as likely for absent as for present labels changes no posterior."""
     without, with_him = (collect_votes(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
     _, theta, effect = fit_annotator_model(with_him, POOLED)

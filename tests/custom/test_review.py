@@ -328,7 +328,7 @@ def test_strategy_chooses_each_clip_once(strategy):
     assert set(known().labelled[found]) == {strategy == "disputed"}
 
 
-def test_uncertainty_strategy_avoids_similar_clips():
+def test_uncertain_strategy_avoids_similar_clips():
     predicted = np.array([[0.5], [0.5], [0.4], [0.01], [0.5]])
     embeddings = np.array([[1.0, 0], [1, 0.001], [0, 1], [-1, 0], [0.7, -0.7]])
     labelled = np.array([False, False, False, False, True])
@@ -337,7 +337,7 @@ def test_uncertainty_strategy_avoids_similar_clips():
     assert 3 not in found[:2]
 
 
-def test_disagreement_strategy_orders_by_surprise():
+def test_disputed_strategy_orders_by_surprise():
     predicted = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     labels = np.array([[1, 0], [0, 1], [1, 0]])
     found = STRATEGIES["disputed"](ReviewState(predicted, np.zeros((3, 1)), labels, np.ones(3, bool)), 3, 0)

@@ -106,7 +106,7 @@ def test_time_columns_of_common_names_are_understood(tmp_path, street, name):
         ("file,label,onset", "street.wav,tram,12", "start 'onset', but no end"),
     ],
 )
-def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, row, words):
+def test_ambiguous_time_column_stops_the_import(tmp_path, street, header, row, words):
     table = tmp_path / "labels.csv"
     table.write_text(f"{header}\n{row}\n")
     with pytest.raises(UserError, match=words):
@@ -130,7 +130,7 @@ def test_the_column_option_sets_time_columns(tmp_path, street):
         read(table, columns={"begin": "from_t"})
 
 
-def test_columns_that_only_look_like_times_do_not_stop(tmp_path, street):
+def test_columns_without_time_values_are_ignored(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,time,gender,confidence,year\nstreet.wav,tram,morning,1,0.9,2019\n")
     assert read(table).annotations == [Annotation(street, "tram")]
@@ -154,13 +154,13 @@ def test_quotes_in_tables_of_tabs_are_text(tmp_path, street, collection):
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
 
 
-def test_an_open_quotation_mark_swallows_no_rows(tmp_path, street):
+def test_open_quotation_mark_is_refused(tmp_path, street):
     (tmp_path / "labels.csv").write_text('file,label\nstreet.wav,"tram\nstreet.wav,bell\n')
     with pytest.raises(UserError, match=r"labels.csv: line 2: .*quotation mark"):
         read(tmp_path / "labels.csv")
 
 
-def test_a_row_with_too_many_or_too_few_cells_affects_no_other(tmp_path, street):
+def test_row_with_wrong_number_of_cells_affects_no_other_row(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nstreet.wav,tram,bell\n\nstreet.wav,tram,\nstreet.wav\n")
     found = read(table)
@@ -261,7 +261,7 @@ def test_times_that_look_like_milliseconds_are_reported(tmp_path, street, collec
     assert presence(collection, "1_tram")[1] == 1
 
 
-def test_a_short_label_across_two_clips_is_in_one(street, collection, tmp_path):
+def test_short_label_across_two_clips_counts_in_one(street, collection, tmp_path):
     import_recordings(
         collection,
         [Annotation(street, "tram", 9.93, 10.08)],
@@ -290,7 +290,7 @@ def test_a_raven_table_of_several_recordings_needs_the_offset(tmp_path, collecti
     assert [annotation.start for annotation in found.annotations] == [1.0, 61.0]
 
 
-def test_a_broken_selection_table_affects_no_other(tmp_path, street):
+def test_broken_selection_table_affects_no_other_table(tmp_path, street):
     head = "Begin Time (s)\tEnd Time (s)\tSpecies\n"
     (tmp_path / "street.txt").write_text(f"{head}1\t2\ttram\n")
     write_sound(tmp_path / "other.wav", 1)
@@ -648,7 +648,7 @@ def test_slices_of_one_source_are_recognised(names, pattern):
     assert (found and found[0]) == pattern
 
 
-def test_the_import_proposes_a_group(tmp_path, caplog, monkeypatch):
+def test_import_proposes_a_group(tmp_path, caplog, monkeypatch):
     from ust.cli import console, import_
 
     monkeypatch.setattr(console.log, "propagate", True)

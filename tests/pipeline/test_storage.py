@@ -17,7 +17,7 @@ def server():
 
 
 @pytest.mark.slow
-def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_path):
+def test_second_clone_pulls_outputs_of_the_first(project, server, tmp_path):
     import s3fs
 
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}

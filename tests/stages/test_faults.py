@@ -94,7 +94,7 @@ def changes(work, stage, out):
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", "train", "evaluate"))
-def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
+def test_stage_killed_at_any_point_gives_the_same_output_in_the_end(work, stage):
     """Killed before the first, the last and a random change of a file, with or without an earlier output."""
     count = changes(work, stage, "undisturbed")
     rng = np.random.default_rng(list(stage.encode()))
@@ -119,7 +119,7 @@ def kill_after_an_epoch(work, out):
     assert code == -signal.SIGKILL, output
 
 
-def test_training_goes_on_after_its_last_epoch(work):
+def test_training_resumes_after_its_last_saved_epoch(work):
     kill_after_an_epoch(work, "resumed")
     output = work.stage("train", *words("train", "resumed"))
     assert f"{SYSTEM}: resuming after epoch 1" in output
@@ -128,7 +128,7 @@ def test_training_goes_on_after_its_last_epoch(work):
     assert content(work.path / "resumed.csv") == content(work.path / "models" / f"{SYSTEM}.csv")
 
 
-def test_training_does_not_go_on_with_other_parameters(work):
+def test_training_does_not_resume_with_other_parameters(work):
     kill_after_an_epoch(work, "other")
     change_params(work.path / "params.yaml", work.path / "slower.yaml", {"train.lr": 0.001})
     output = work.stage("train", *words("train", "other"), "--params", "slower.yaml")
@@ -194,7 +194,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel"))
-def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
+def test_full_disk_is_named_and_a_larger_one_suffices(work, disk, stage):
     for size in SIZES[stage]:
         folder = disk(f"size={size}k")
         output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
@@ -210,7 +210,7 @@ def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
 
 
 @pytest.mark.parametrize("stage", stages("download", "extract logmel", "train"))
-def test_a_folder_that_cannot_be_written_to(work, disk, stage):
+def test_read_only_folder_is_named(work, disk, stage):
     folder = disk("size=1m")
     disk("ro")
     output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written_to(work, disk, stage):
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", of=("download", "extract logmel", "train")))
-def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
+def test_output_folder_deleted_during_a_run_gives_one_error_or_complete_output(work, stage):
     count = changes(work, stage, "gone/out")
     shutil.rmtree(work.path / "gone")
     for number in (2, count // 2, count):
@@ -238,7 +238,7 @@ def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
+def test_damaged_feature_file_is_named_and_recomputed(work, tmp_path, damage):
     whole = (work.path / "features" / "logmel.h5").read_bytes()
     path = tmp_path / "logmel.h5"
     shutil.copy(work.path / "features" / "vggish.h5", tmp_path)
@@ -257,7 +257,7 @@ def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
 
 
 @pytest.mark.parametrize("stage", stages("train", of=("download", "extract logmel", "train")))
-def test_two_runs_at_once_of_a_stage_give_one_whole_output(work, stage):
+def test_two_concurrent_runs_of_a_stage_give_one_complete_output(work, stage):
     command = ("python", "-m", f"stages.{script(stage)}", *words(stage, "twice"))
     both = [
         subprocess.Popen(command, cwd=work.path, env=work.environment, stderr=subprocess.PIPE, text=True)
@@ -271,7 +271,7 @@ def test_two_runs_at_once_of_a_stage_give_one_whole_output(work, stage):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_a_second_dvc_waits_or_says_so(tmp_path):
+def test_second_dvc_waits_or_reports_the_lock(tmp_path):
     project = clone(tmp_path / "project", TINY)
     command = ("dvc", "repro", "download")
     both = [
@@ -348,7 +348,7 @@ with atomic_write(Path(sys.argv[1])) as partial:
 """
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
+def test_atomic_write_removes_files_of_killed_processes(tmp_path):
     from ust.util.files import atomic_write
 
     path = tmp_path / "a.csv"
