@@ -22,7 +22,7 @@ from ust.annotations.annotations import GROUND_TRUTH, read_annotations
 from ust.annotations.rules.pooled import Pooled, estimate_pooled
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import read_taxonomy
-from ust.audio.augmentation import augment
+from ust.audio.augmentation import PlannedVariant, augment
 from ust.audio.recordings import SAMPLE_RATE, load_audio
 from ust.evaluation.bootstrap import bootstrap_scores, confidence_interval, draw_resamples
 from ust.evaluation.calibration import fit_calibration, fit_combination
@@ -60,9 +60,8 @@ def extract(folder: Path, checkpoint: Path, cache: Path) -> dict[str, np.ndarray
     def embed(path: Path, **sensor: int) -> np.ndarray:
         samples = load_audio(path, SAMPLE_RATE)
         if sensor:
-            samples = augment(
-                samples, SAMPLE_RATE, method="sensor", settings=SENSOR, clip=path.name, **sensor
-            )
+            options = {"variant": "sensor", "settings": SENSOR} | sensor
+            samples = augment(samples, SAMPLE_RATE, PlannedVariant(path.name, "sensor", **options))
         with torch.inference_mode():
             values = torch.from_numpy(log_mel(np.float32(samples), SAMPLE_RATE))[None]
             return window_max_pool(network, values, 4)[0].numpy()

@@ -22,11 +22,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--shard",
         metavar="I/N",
-        help="compute one share of N; a run without this writes the file",
+        help="compute one shard of N; a run without this writes the file",
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out"], argv=argv)
-    share = parse_shard(args.shard)
+    shard = parse_shard(args.shard)
 
     from ust.features.extraction import Extraction, extract_shard
     from ust.features.registry import read_feature
@@ -44,24 +44,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         threads=compute.threads,
         device=compute.device,
     )
-    if share is None and compute.scheduler is not None:
+    if shard is None and compute.scheduler is not None:
         from ust.util.engines import run_shards
 
         count = -(-len(find_rows(args.audio, args.augmented)) // compute.shard_clips)
-        shares = run_shards(
+        shards = run_shards(
             partial(extract_shard, extraction.with_absolute_paths(), count),
             list(range(count)),
             scheduler=compute.scheduler,
         )
-        for _ in progress(shares, total=count, description=args.feature, unit="shard"):
+        for _ in progress(shards, total=count, description=args.feature, unit="shard"):
             pass
-    rows, shape = extraction.run(share, progress=progress)
+    rows, shape = extraction.run(shard, progress=progress)
     weights = extraction.description.get("weights")
     values = " × ".join(map(str, shape)) + (f", {weights} weights" if weights else "")
-    if share is None:
+    if shard is None:
         log_done("%s: %d rows of %s", args.out, rows, values)
     else:
-        log_done("%s: stored share %d of %d of %d rows of %s", args.out, *share, rows, values)
+        log_done("%s: stored shard %d of %d of %d rows of %s", args.out, *shard, rows, values)
 
 
 if __name__ == "__main__":

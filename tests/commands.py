@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -37,6 +38,33 @@ def run_ust(
     """Run ``ust WORDS`` in a folder; return exit code, standard output and error."""
     with mock.patch("sys.argv", ["ust", *map(str, words)]):
         return _run(program.main, folder, environment, stdin)
+
+
+def run_dvc(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ
+) -> tuple[int, str, str]:
+    """Run ``dvc WORDS`` and the stages that it starts; return exit code, standard output and error."""
+    from dvc import cli
+    from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    def run_stage_command(executable, command, *, cwd, env, **_):
+        python, option, module, *words = shlex.split(command)
+        assert (python, option) == ("python", "-m")
+        code, out, err = run_stage(module.removeprefix("stages."), words, cwd, env)
+        sys.stdout.write(out)
+        sys.stderr.write(err)
+        if code:
+            raise StageCmdFailedError(command, code)
+
+    def main():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pygtrie, which DVC uses
+        for handler in logging.getLogger("dvc").handlers:  # bound to the streams at the time of the import
+            handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)
+        sys.exit(cli.main(list(words)))
+
+    with mock.patch.object(run, "_run", run_stage_command):
+        return _run(main, folder, environment)
 
 
 def run_python(

@@ -26,11 +26,10 @@ from ust.features.store import Row, write_features
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
-# Half a minute to five. They come first, so that at the end no worker is left alone with one; and those that
-# look at the finished pipeline apart, so that none waits while another makes it.
-LONGEST = ("pipeline", "faults", "recipes", "dependencies", "fuzz", "vggish", "experiments", "leaderboard",
-           "v2", "docs", "training", "export", "project", "review")  # fmt: skip
-
+# The longest modules come first, so that at the end no worker is left alone with one. The first of them makes
+# the `project` that others use; these come later, so that no worker waits for it.
+LONGEST = ("pipeline", "faults", "leaderboard", "v2", "recipes", "fuzz", "resume", "train_finetune", "vggish",
+           "dependencies", "experiments", "docs", "training", "export", "project", "review")  # fmt: skip
 
 # Modules that `make test-fast` leaves out: they start processes or train networks of full size.
 WHOLE = {"architecture", "benchmarks", "distributed", "efficientat", "environment", "hierarchy",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commands import run_python, run_stage, run_ust
+from commands import run_dvc, run_python, run_stage, run_ust
 from conftest import ROOT
 from ruamel.yaml import YAML
 from struck import watch
@@ -107,7 +107,10 @@ class Project:
         return len(seen)
 
     def dvc(self, *words, code=0):
-        return self.run("dvc", *words, code=code)
+        """Run DVC and its stages in this process, or as a process where the clone's source was edited."""
+        if words[0] == "queue" or "--json" in words or not self.has_this_source():
+            return self.run("dvc", *words, code=code)
+        return self._checked(run_dvc(words, self.path, self.environment), f"dvc {words}", code)
 
     def stage(self, name, *words, code=0):
         """Run a stage in this process, or as a process where the clone's source was edited."""

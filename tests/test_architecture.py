@@ -46,7 +46,7 @@ def test_imports_have_no_cycles():
             del graph[leaf]
 
 
-def test_the_library_reads_no_parameters_and_no_fixed_path():
+def test_library_reads_no_params_yaml_and_no_fixed_path():
     for path in (ROOT / "ust").rglob("*.py"):
         if package(path) != "cli":
             source = path.read_text("utf-8")
@@ -55,7 +55,7 @@ def test_the_library_reads_no_parameters_and_no_fixed_path():
             ), path
 
 
-def test_nothing_heavy_is_imported_before_the_arguments_are_read():
+def test_arguments_are_parsed_before_heavy_imports():
     """`import ust` and the help of each stage need no heavy package; all are imported in one process."""
     names = ["ust", *(f"stages.{path.stem}" for path in sorted((ROOT / "stages").glob("[a-z]*.py")))]
     program = (
@@ -70,7 +70,7 @@ def test_nothing_heavy_is_imported_before_the_arguments_are_read():
     assert done.stdout.splitlines() == names
 
 
-def test_what_is_public_is_there():
+def test_documented_api_exists():
     import ust
 
     assert {"Tagger", "evaluate", "load_audio", "read_annotations"} <= set(dir(ust))

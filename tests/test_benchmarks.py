@@ -10,7 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.timing import Pair, measure
 
 
-def test_a_pair_is_measured_and_its_ratio_is_the_peers_over_ours():
+def test_ratio_is_peer_time_over_our_time():
     calls = []
 
     def ours():
@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused(monkeypatch, capsys):
     assert "there is no benchmark speed" in capsys.readouterr().err
 
 
-def test_slopes_and_what_the_real_data_sets_would_take():
+def test_slopes_and_extrapolated_durations():
     """Of stages whose time grows as clips to a power, by hand."""
 
     def of(clips):

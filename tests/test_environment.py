@@ -20,7 +20,7 @@ def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_everything_asked_for_is_pinned_with_hashes():
+def test_every_requirement_is_pinned_with_hashes():
     pinned, hashed = pins("requirements.txt"), pins("requirements-hashes.txt")
     asked = {
         normal(re.split(r"[=\[]", line)[0])
@@ -34,7 +34,7 @@ def test_everything_asked_for_is_pinned_with_hashes():
     assert all("--hash=sha256:" in block for block in blocks if "==" in block)
 
 
-def test_what_is_installed_is_what_is_pinned():
+def test_installed_versions_match_the_pins():
     installed = {normal(d.metadata["Name"]): d.version.split("+")[0] for d in distributions()}
     # The variant of TensorFlow without GPUs is the same version under another name.
     installed.setdefault("tensorflow", installed.get("tensorflow-cpu"))
@@ -47,7 +47,7 @@ def test_what_is_installed_is_what_is_pinned():
 
 
 @pytest.mark.slow
-def test_an_environment_is_made_of_the_pins(tmp_path):
+def test_pins_create_an_environment(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     pip = [tmp_path / "venv" / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
     hashed = ["--require-hashes", "--no-deps", "-r", ROOT / "requirements-hashes.txt"]

@@ -263,7 +263,7 @@ class TestParameters:
             path.write_bytes(data.draw(damages(original)))
             survives(read)
 
-    @settings(fuzzed, max_examples=100)  # a tenth of a second each
+    @settings(fuzzed, max_examples=50)  # a tenth of a second each
     @given(data=st.data())
     def test_any_value_anywhere(self, tmp_path_factory, data):
         content = YAML(typ="safe").load(ROOT / "params.yaml")

@@ -47,7 +47,7 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_a_wheel_holds_the_library_with_its_templates_and_tables_and_nothing_else(wheel):
+def test_wheel_contains_only_the_library_and_its_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ust").rglob("*.py")}
@@ -77,7 +77,7 @@ def installed(wheel, tmp_path):
     return tmp_path, environment | {"PYTHONPATH": str(tmp_path / "site")}
 
 
-def test_it_is_used_from_another_folder(installed, project):
+def test_installed_package_works_from_another_folder(installed, project):
     folder, environment = installed
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, folder / "site", project.path],
@@ -87,7 +87,7 @@ def test_it_is_used_from_another_folder(installed, project):
     assert float(done.stdout) == pytest.approx(project.metrics("cnn")["coarse"]["micro_auprc"])
 
 
-def test_its_program_tags_from_another_folder(installed, project):
+def test_installed_program_tags_from_another_folder(installed, project):
     folder, environment = installed
     audio = project.path / "data" / "raw" / "audio" / "validate"
     words = ["tag", audio, "--models", project.path / "models", "--system", "cnn/coarse", "--format", "csv"]
@@ -101,7 +101,7 @@ def test_its_program_tags_from_another_folder(installed, project):
     pd.testing.assert_frame_equal(found, wanted, atol=2e-4)
 
 
-def test_its_program_tags_without_a_trained_system(installed, wav):
+def test_installed_program_tags_without_a_trained_system(installed, wav):
     """As after `pip install`, with the file of published weights and nothing else."""
     import torch
 
@@ -121,7 +121,7 @@ def test_its_program_tags_without_a_trained_system(installed, wav):
     assert table.to_numpy().min() > 0
 
 
-def test_everything_it_imports_is_declared():
+def test_every_import_is_a_declared_dependency():
     """TensorFlow and ONNX are extras, imported where they are needed and nowhere else."""
     import ast
 
@@ -158,7 +158,7 @@ def test_everything_it_imports_is_declared():
 
 
 @pytest.mark.slow
-def test_it_is_installed_into_a_bare_environment(wheel, tmp_path):
+def test_package_installs_into_an_empty_environment(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", wheel, "torch==2.13.0"], check=True)
@@ -170,7 +170,7 @@ def test_it_is_installed_into_a_bare_environment(wheel, tmp_path):
     assert size < 1.6e9
 
 
-def test_a_missing_package_names_its_extra():
+def test_missing_package_names_its_extra():
     """Each module of an extra, by the name of its package; the commands that need it say so."""
     import re
     import tomllib
@@ -186,7 +186,7 @@ def test_a_missing_package_names_its_extra():
     assert "make .venv" in missing_package("numpy")
 
 
-def test_the_program_tells_its_version(monkeypatch, capsys):
+def test_program_prints_its_version(monkeypatch, capsys):
     from ust.cli import program
 
     monkeypatch.setattr("sys.argv", ["ust", "--version"])

@@ -10,7 +10,7 @@ from conftest import aggregate
 from ust.annotations.agreement import AGGREGATED, ANY_ANNOTATOR, fleiss_kappa, label_agreement, label_counts
 
 
-def test_kappa_of_a_known_table():
+def test_fleiss_kappa_of_a_published_table():
     """Fourteen raters, ten subjects, five categories: the usual worked example of Fleiss' kappa."""
     counts = np.array([
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
@@ -19,7 +19,7 @@ def test_kappa_of_a_known_table():
     assert fleiss_kappa(counts) == pytest.approx((0.378, 0.210), abs=5e-4)
 
 
-def test_kappa_at_the_ends():
+def test_kappa_of_full_and_no_agreement():
     assert fleiss_kappa(np.array([[3, 0], [0, 3]])) == (1, 1)
     observed, kappa = fleiss_kappa(np.array([[3, 0], [2, 0]]))
     assert observed == 1
@@ -27,7 +27,7 @@ def test_kappa_at_the_ends():
     assert np.isnan(fleiss_kappa(np.zeros((0, 2)))).all()
 
 
-def test_volunteers_agree_as_counted_pair_by_pair(annotated):
+def test_agreement_matches_counts_by_pair(annotated):
     annotations, taxonomy = annotated
     found = label_agreement(annotations, taxonomy).set_index("label")
     for label in ("1_engine", "6-1_stationary-music"):
@@ -41,7 +41,7 @@ def test_volunteers_agree_as_counted_pair_by_pair(annotated):
         assert -1 <= found.loc[label, "kappa"] <= 1
 
 
-def test_label_counts(annotated):
+def test_label_counts_match_annotations(annotated):
     annotations, taxonomy = annotated
     labels = aggregate(annotations, taxonomy, threshold=0.5, soft=False).set_index("audio_filename")
     counts = label_counts(annotations, labels, taxonomy).set_index(["split", "label", "counted"])["clips"]

@@ -64,13 +64,13 @@ def test_taxonomy_equals_the_published_one(taxonomy, sonyc_ust_v1):
         ("coarse: {1: engine}\nfine: {1: {1: 5}}\n", "must be names"),
     ],
 )
-def test_a_wrong_taxonomy_is_explained(tmp_path, text, message):
+def test_invalid_taxonomy_is_reported(tmp_path, text, message):
     (tmp_path / "taxonomy.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_taxonomy(tmp_path / "taxonomy.yaml")
 
 
-def test_the_real_file_is_read(sonyc_ust_v1):
+def test_published_annotations_are_read(sonyc_ust_v1):
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     annotations = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
     assert len(annotations) == 10_349
@@ -78,7 +78,7 @@ def test_the_real_file_is_read(sonyc_ust_v1):
     assert list(pd.read_csv(sonyc_ust_v1 / "annotations.csv", nrows=1)) == annotation_columns(taxonomy)
 
 
-def test_other_columns_bom_crlf_and_spaces_do_no_harm(read, table, taxonomy):
+def test_extra_columns_bom_crlf_and_spaces_are_accepted(read, table, taxonomy):
     table.insert(4, "borough", "3")
     table["1_engine_presence"] = table["1-1_small-sounding-engine_presence"] = " 1.0 "
     found = read(table, encoding="utf-8-sig", lineterminator="\r\n")
@@ -101,7 +101,7 @@ def test_other_columns_bom_crlf_and_spaces_do_no_harm(read, table, taxonomy):
         ("annotator_id", 3, "0", "clip 00_500000.wav has 2 ground-truth rows"),
     ],
 )
-def test_a_wrong_cell_is_named(read, table, column, row, value, message):
+def test_invalid_cell_names_line_and_column(read, table, column, row, value, message):
     table.loc[row, column] = value
     with pytest.raises(UserError) as error:
         read(table)
@@ -128,14 +128,14 @@ def test_columns_must_match_the_taxonomy(read, table):
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\xfe\x01", b"\xff\xfe\x00a,b", b'a,"b\n1,2\n', b"a,b\n1,2,3\n"]
 )
-def test_an_invalid_csv_file_is_explained(tmp_path, taxonomy, content):
+def test_invalid_csv_is_reported(tmp_path, taxonomy, content):
     path = tmp_path / "annotations.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"annotations\.csv"):
         read_annotations(path, taxonomy)
 
 
-def test_a_split_without_ground_truth_cannot_be_scored(read, table):
+def test_split_without_ground_truth_is_refused(read, table):
     annotations = read(table[table["annotator_id"] != "0"])
     with pytest.raises(UserError, match="no ground-truth rows"):
         select_ground_truth(annotations, "validate")
@@ -159,7 +159,7 @@ GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
         (-1, (-1, -1), -1),
     ],
 )
-def test_contradicting_coarse_values_become_the_maximum_of_fine_values(coarse, fine, wanted):
+def test_contradicting_coarse_values_become_the_maximum_of_fine(coarse, fine, wanted):
     columns = dict(zip(GROUPS.labels, (coarse, 1, *fine), strict=True))
     table = pd.DataFrame([{"split": "train"} | columns])
     found = correct_coarse(table, GROUPS)
@@ -186,7 +186,7 @@ def test_contradictions_are_counted_by_column_and_split(read, table, taxonomy, t
     assert not caplog.records
 
 
-def test_only_the_error_of_the_change_log_is_corrected_in_the_real_file(sonyc_ust_v1, caplog):
+def test_only_the_documented_error_is_corrected_in_the_real_file(sonyc_ust_v1, caplog):
     """Dataset README, 0.4: machinery-impact was marked whenever non-machinery-impact was present."""
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     caplog.set_level(logging.INFO, "ust")
@@ -213,7 +213,7 @@ def test_only_the_error_of_the_change_log_is_corrected_in_the_real_file(sonyc_us
     ("text", "wanted"),
     [("data: {coarse: as_given}", "as_given"), ("data: {path: null}", "from_fine"), ("mn: {}", "from_fine")],
 )
-def test_read_coarse_mode(tmp_path, text, wanted):
+def test_coarse_mode_as_given_and_from_fine(tmp_path, text, wanted):
     (tmp_path / "params.yaml").write_text(text)
     assert read_coarse_mode(tmp_path / "params.yaml") == wanted
     assert read_coarse_mode(tmp_path / "nowhere.yaml") == "from_fine"
@@ -226,7 +226,7 @@ def test_an_unknown_coarse_mode_is_an_error(tmp_path):
 
 
 class TestTruth:
-    def test_a_table_of_coarse_truth_alone(self, tmp_path, taxonomy, table):
+    def test_table_with_only_coarse_truth_is_read(self, tmp_path, taxonomy, table):
         """As ../shared/sonyc-truth has them: no fine column, no split."""
         columns = ["audio_filename", "sensor_id", "annotator_id"]
         columns += [f"{label}_presence" for label in taxonomy.coarse]
@@ -237,12 +237,12 @@ class TestTruth:
         assert set(taxonomy.coarse) <= set(truth) and not set(taxonomy.fine) & set(truth)
         assert others == []
 
-    def test_a_fine_column_too_few_is_still_an_error(self, tmp_path, taxonomy, table):
+    def test_missing_fine_column_is_an_error(self, tmp_path, taxonomy, table):
         table.drop(columns="8-1_dog-barking-whining_presence").to_csv(tmp_path / "truth.csv", index=False)
         with pytest.raises(UserError, match=r"1 column\(s\) are missing: 8-1_dog"):
             read_ground_truth(tmp_path / "truth.csv", taxonomy, "validate")
 
-    def test_the_real_coarse_truth_is_the_corrected_one(self, sonyc_ust_v1):
+    def test_published_coarse_truth_is_the_corrected_one(self, sonyc_ust_v1):
         folder = sonyc_ust_v1.parent / "sonyc-truth"
         if not folder.is_dir():
             pytest.skip("the published coarse truth is not here: ../shared/sonyc-truth")

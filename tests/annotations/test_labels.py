@@ -27,7 +27,7 @@ def obvious(rows, label, threshold, soft, split):
 @pytest.mark.parametrize(
     ("threshold", "soft"), [(0.25, False), (0.5, False), (0.75, False), (0.5, True)], ids=str
 )
-def test_annotations_against_the_obvious_loop(annotated, threshold, soft):
+def test_majority_matches_loop_over_rows(annotated, threshold, soft):
     annotations, taxonomy = annotated
     labels = aggregate(annotations, taxonomy, threshold=threshold, soft=soft)
     counts = {"train": 40, "validate": 24} if len(annotations) < 1000 else {"train": 2351, "validate": 443}
@@ -67,12 +67,12 @@ def table(taxonomy, votes):
         ([1, -1, 0], 0.5, True, 0.5),
     ],
 )
-def test_votes_of_volunteers(taxonomy, votes, threshold, soft, label):
+def test_majority_of_volunteer_votes(taxonomy, votes, threshold, soft, label):
     annotations = table(taxonomy, [("train", "a.wav", i + 1, vote) for i, vote in enumerate(votes)])
     assert aggregate(annotations, taxonomy, threshold=threshold, soft=soft)["8_dog"].tolist() == [label]
 
 
-def test_in_a_scored_split_only_what_is_verified_has_labels(taxonomy):
+def test_scored_split_has_labels_only_for_verified_clips(taxonomy):
     """As in SONYC-UST v2, where team rows stand beside volunteers, and only some clips have truth."""
     votes = [("validate", "a.wav", 1, 1), ("validate", "a.wav", 2, 1), ("validate", "a.wav", 0, 0)]
     votes += [("validate", "b.wav", 1, 1), ("validate", "b.wav", 2, 1), ("validate", "b.wav", -1, 0)]
@@ -88,21 +88,21 @@ def test_in_a_scored_split_only_what_is_verified_has_labels(taxonomy):
     assert clips_without_ground_truth(annotations, "test") == []
 
 
-def test_a_split_without_any_truth_has_its_volunteers(taxonomy):
+def test_split_without_truth_uses_volunteers(taxonomy):
     votes = [("validate", "a.wav", 1, 1), ("validate", "a.wav", 2, 1), ("validate", "a.wav", 3, 0)]
     votes += [("validate", "b.wav", -1, 1), ("validate", "b.wav", -2, 1)]
     labels = aggregate(table(taxonomy, votes), taxonomy, threshold=0.5, soft=True)
     assert labels["8_dog"].tolist() == [1, 1]
 
 
-def test_train_clips_are_labelled_by_their_volunteers_whatever_the_truth_is(taxonomy):
+def test_train_clips_use_volunteers_even_with_truth(taxonomy):
     votes = [("train", "a.wav", 1, 0), ("train", "a.wav", 2, 0), ("train", "a.wav", 0, 1)]
     votes += [("train", "b.wav", -1, 1), ("train", "b.wav", 0, 1)]
     labels = aggregate(table(taxonomy, votes), taxonomy, threshold=0.5, soft=False)
     assert labels["8_dog"].tolist() == [0, 1]
 
 
-def test_labels_that_nobody_was_asked_for_are_masked(annotated):
+def test_unannotated_labels_are_masked(annotated):
     annotations, taxonomy = annotated
     names = list(taxonomy.labels)
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_labels_that_nobody_was_asked_for_are_masked(annotated):
                 assert row[label] == before.loc[clip, label]
 
 
-def test_anyone_counts_by_the_baselines_rule(taxonomy):
+def test_any_rule_needs_one_positive_vote(taxonomy):
     votes = [("train", "a.wav", 1, 0), ("train", "a.wav", 2, 1), ("train", "a.wav", -3, 0)]
     votes += [("train", "b.wav", 1, 0), ("train", "b.wav", -3, 1), ("train", "c.wav", 1, -1)]
     votes += [("train", "d.wav", 1, 1), ("train", "d.wav", 0, 0), ("validate", "e.wav", 1, 0)]
@@ -134,7 +134,7 @@ def test_anyone_counts_by_the_baselines_rule(taxonomy):
     assert labels["audio_filename"].tolist() == [f"{name}.wav" for name in "abcde"]
 
 
-def test_annotations_by_the_baselines_rule_and_positive_weights(annotated):
+def test_any_rule_matches_loop_and_positive_weights(annotated):
     annotations, taxonomy = annotated
     labels = aggregate_any(annotations, taxonomy)
     names = list(taxonomy.labels)

@@ -40,13 +40,13 @@ def evaluation(taxonomy):
     )
 
 
-def test_levels_are_those_with_labels(taxonomy):
+def test_levels_without_labels_are_omitted(taxonomy):
     assert taxonomy.levels == (("coarse",) if len(taxonomy.labels) == 3 else ("fine", "coarse"))
     assert taxonomy.categories("coarse") == [label.split("_")[1] for label in taxonomy.coarse]
     assert taxonomy.categories("fine") == (["market"] if taxonomy.fine else [])
 
 
-def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation, taxonomy):
+def test_level_metrics_match_official_metrics_of_its_groups(evaluation, taxonomy):
     """Fine figures are those of a taxonomy of these groups alone."""
     intervals = evaluation.intervals(count=10, seed=0)
     metrics = detailed_metrics(evaluation, intervals) | {"rests_on": {}}
@@ -75,7 +75,7 @@ def test_figures_are_the_official_ones_of_the_groups_that_a_level_has(evaluation
     assert [cell["text"] == "–" for cell in cells] == [value is None for value in shown]
 
 
-def test_the_finest_labels_tell_all(taxonomy):
+def test_finest_labels_determine_all_levels(taxonomy):
     finest = output_labels("fine", taxonomy)
     assert finest == (
         ["1_tram", "2-1_voices", "2-2_cart", "3_bell"] if taxonomy.fine else list(taxonomy.coarse)
@@ -92,8 +92,8 @@ def test_the_finest_labels_tell_all(taxonomy):
 
 
 @pytest.mark.whole
-def test_folders_of_classes_are_a_source_of_the_pipeline(tmp_path):
-    """Brought as a data set of which only the ground truth speaks: have no votes of volunteers rules by."""
+def test_class_folders_run_through_the_pipeline(tmp_path):
+    """Every label is ground truth; label rules have no votes to learn from."""
     rng = np.random.default_rng(0)
     for kind in ("tram", "market/voices", "market/cart"):
         for index in range(6):

@@ -33,7 +33,7 @@ def options(name):
     return RULES[name].settings(**{key: value for key, value in ROWS[name].items() if key != "rule"})
 
 
-def test_the_fraction_counts_asked_annotators_only(taxonomy):
+def test_fraction_ignores_annotators_without_the_label(taxonomy):
     answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
     annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
     votes = collect_votes(annotations, taxonomy)
@@ -42,7 +42,7 @@ def test_the_fraction_counts_asked_annotators_only(taxonomy):
 
 
 @pytest.mark.parametrize("name", ["fraction", "dawid_skene", "pooled", "relabel", "verified"])
-def test_neither_the_order_of_rows_nor_the_names_of_annotators_matter(name, taxonomy):
+def test_rules_are_invariant_to_row_order_and_annotator_names(name, taxonomy):
     annotations, truth = crowd(taxonomy)
     extra = {}
     names = collect_votes(annotations, taxonomy).clips
@@ -115,7 +115,7 @@ def fit_by_rows(votes, options):
 
 
 @pytest.mark.parametrize("odd", [False, True], ids=["annotated", "many not asked"])
-def test_the_model_is_that_of_all_votes_row_by_row(annotated, odd):
+def test_pooled_posterior_matches_computation_row_by_row(annotated, odd):
     annotations, taxonomy = annotated
     if odd:
         names, rng = list(taxonomy.labels), np.random.default_rng(0)
@@ -146,7 +146,7 @@ def test_a_random_annotator_has_no_weight(taxonomy):
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_odd_votes_are_never_nan(data, taxonomy):
+def test_degenerate_votes_give_finite_labels(data, taxonomy):
     """Clips that nobody was asked about, single volunteers, ties, the same row twice."""
     rows = data.draw(
         st.lists(
@@ -188,7 +188,7 @@ def test_a_coarse_label_without_fine_ones_keeps_its_own_posterior():
     np.testing.assert_allclose(combine_coarse(own, taxonomy), [[(0.2 + 0.5) / 2, 0.8, 0.5]])
 
 
-def test_scored_clips_get_their_ground_truth_and_inform_the_annotator_model(taxonomy):
+def test_ground_truth_of_scored_clips_informs_the_annotator_model(taxonomy):
     annotations, truth = crowd(taxonomy, clips=12)
     scored = annotations.assign(split="validate")
     scored["audio_filename"] = "9" + scored["audio_filename"]

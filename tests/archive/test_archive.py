@@ -105,7 +105,7 @@ def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
 
 
-def test_tags_are_those_of_the_tagger(place, tagged):
+def test_archive_tags_match_the_tagger(place, tagged):
     tagger = Tagger.load(place / "models" / "cnn")
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     assert len(rows) == 19 + 3  # the one of 25 s has three windows
@@ -121,13 +121,13 @@ def test_tags_are_those_of_the_tagger(place, tagged):
     assert long["sensor"] == "sensor2"
 
 
-def test_what_cannot_be_read_is_listed_with_its_reason(tagged):
+def test_unreadable_recordings_are_listed_with_reason(tagged):
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "failures").iterdir()))
     assert len(rows) == CORRUPT
     assert rows["reason"].str.contains("decoded as audio|holds no samples|the file is empty").all()
 
 
-def test_events_are_stretches_over_the_threshold(place, tagged):
+def test_events_are_intervals_above_the_threshold(place, tagged):
     tags = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
     labels = list(Tagger.load(place / "models" / "cnn").taxonomy.labels)
@@ -137,7 +137,7 @@ def test_events_are_stretches_over_the_threshold(place, tagged):
     assert set(zip(found["path"], found["label"], strict=True)) == wanted
 
 
-def test_a_second_run_does_nothing_and_another_model_is_refused(place, tagged):
+def test_second_run_does_nothing_and_other_model_is_refused(place, tagged):
     before = content(tagged)
     assert "5 of 5 shards are done" in tag(place, "alone", "--threshold", 0.5, "--embeddings")
     assert content(tagged) == before
@@ -148,7 +148,7 @@ def test_a_second_run_does_nothing_and_another_model_is_refused(place, tagged):
     assert "not an archive of tags" in tag(place, "in", code=1)
 
 
-def test_shares_and_what_was_cut_short_make_the_same_archive(place, tagged):
+def test_shards_and_interrupted_runs_give_the_same_archive(place, tagged):
     options = ("--threshold", 0.5, "--embeddings")
     tag(place, "shares", "--shard", "2/2", *options)
     assert len(Archive(str(place / "shares")).finished_shards()) == 2
@@ -159,7 +159,7 @@ def test_shares_and_what_was_cut_short_make_the_same_archive(place, tagged):
     assert content(place / "shares") == content(tagged)
 
 
-def test_tagged_anew_from_embeddings(place, tagged):
+def test_retagging_from_embeddings_matches(place, tagged):
     ust(place, "tag-archive", "alone", "anew", "--system", "cnn")
     for path in sorted((tagged / "tags").iterdir()):
         old, new = pd.read_parquet(path), pd.read_parquet(place / "anew" / "tags" / path.name)
@@ -235,7 +235,7 @@ def assert_done(process):
     assert process.returncode == 0 or (process.returncode == 1 and PARTLY in message), message
 
 
-def test_killed_workers_lose_nothing(place, cluster):
+def test_killed_workers_are_replaced(place, cluster):
     tag(place, "single", "--shard-clips", 1)
     first, _ = cluster.start_worker(), cluster.start_worker()
     process = begin(place, "killed", cluster)
@@ -246,7 +246,7 @@ def test_killed_workers_lose_nothing(place, cluster):
     assert content(place / "killed") == content(place / "single")
 
 
-def test_a_lost_scheduler_is_said_and_the_rest_done_later(place, cluster):
+def test_lost_scheduler_is_reported_and_run_resumes(place, cluster):
     cluster.start_worker()
     process = begin(place, "lost", cluster)
     wait_for_shards(place / "lost", 2, process)
@@ -281,7 +281,7 @@ def test_workers_of_another_version_are_refused(place, cluster, tmp_path):
     assert not (place / "others" / "tags").exists()
 
 
-def test_a_disk_that_is_full_at_a_worker(place, cluster, disk):
+def test_full_disk_at_a_worker_is_reported(place, cluster, disk):
     """Said in a line; what was finished stays, and with more room the rest is done."""
     folder = disk("size=1m")
     filler = folder / "filler"
@@ -319,7 +319,7 @@ def storage():
     server.stop()
 
 
-def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypatch):
+def test_object_storage_gives_the_same_tags(place, tagged, storage, monkeypatch):
     secrets = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": storage}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -360,7 +360,7 @@ def test_recordings_and_tags_in_object_storage(place, tagged, storage, monkeypat
         (("negative.csv", "out"), "row 2: start is -1"),
     ],
 )
-def test_wrong_input_is_one_line(place, tagged, monkeypatch, words, wanted):
+def test_invalid_input_gives_one_error_line(place, tagged, monkeypatch, words, wanted):
     (place / "wrong.csv").write_text("file,begin\na.wav,0\n")
     (place / "negative.csv").write_text("path,start\na.wav,0\nb.wav,-1\n")
     monkeypatch.setattr(engines, "CONNECT_TIMEOUT", "1s")
@@ -368,7 +368,7 @@ def test_wrong_input_is_one_line(place, tagged, monkeypatch, words, wanted):
     assert wanted in message
 
 
-def test_a_manifest_says_which_part_of_a_file(place):
+def test_manifest_selects_a_part_of_a_file(place):
     long = next(path for path in (place / "in").rglob("*.wav") if path.stat().st_size > 20 * RATE * 2)
     manifest = place / "manifest.csv"
     manifest.write_text(
@@ -384,7 +384,7 @@ def test_a_manifest_says_which_part_of_a_file(place):
     assert failed["reason"].tolist() == ["has no second 40, lasts 25 s"]
 
 
-def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
+def test_query_matches_counts_by_hand(tagged, taxonomy):
     archive = Archive(str(tagged))
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     level = float(rows["5-3_siren"].median())
@@ -411,7 +411,7 @@ def test_queries_agree_with_a_count_by_hand(tagged, taxonomy):
      "exists (select * from read_csv('/etc/passwd'))", "sensor in (select 'a' from read_text('/etc/passwd'))",
      "siren > 0.5) union select * from (tags"],
 )  # fmt: skip
-def test_conditions_that_are_not_understood(taxonomy, text):
+def test_invalid_conditions_are_refused(taxonomy, text):
     with pytest.raises(UserError):
         parse_condition(text, taxonomy.labels)
 
@@ -421,7 +421,7 @@ def test_conditions_that_are_not_understood(taxonomy, text):
     [("engine > 80", "80"), ("engine > -1", "-1"), ("0.2 < engine and 5 > engine", "5"),
      ("engine between 0.1 and 10", "10"), ('hour < 6 and "1_engine" <= 1.5', "1.5")],
 )  # fmt: skip
-def test_probabilities_are_compared_with_probabilities(taxonomy, text, number):
+def test_probability_must_be_compared_with_a_probability(taxonomy, text, number):
     with pytest.raises(UserError, match=f"has {number}, but probabilities are from 0 to 1"):
         parse_condition(text, taxonomy.labels)
 
@@ -458,7 +458,7 @@ def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy, text):
     assert counts["matching"].tolist() == [wanted.sum()]
 
 
-def test_events_of_a_query_are_those_of_the_archive(place, tagged, taxonomy):
+def test_query_events_equal_archive_events(place, tagged, taxonomy):
     """Those that tag-archive wrote, for each label: their number, their minutes, and when they begin."""
     events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
     archive = Archive(str(tagged))
@@ -499,7 +499,7 @@ def test_overlapping_windows_are_one_event(tmp_path, taxonomy):
     assert overview.clearest["probability"].round(3).tolist() == [0.9, 0.9, 0.8]
 
 
-def test_a_class_may_be_named_as_a_column_is(place, tmp_path):
+def test_class_can_have_the_name_of_a_column(place, tmp_path):
     from ust.annotations.taxonomy import Taxonomy
     from ust.archive.shard import column_names
 
@@ -507,7 +507,7 @@ def test_a_class_may_be_named_as_a_column_is(place, tmp_path):
     assert column_names(Taxonomy(("1_tram", "2_Path"), (), ())) == ("1_tram", "2_Path")
 
 
-def test_an_overview_counts_what_the_tables_hold(place, tagged, taxonomy):
+def test_overview_matches_the_tables(place, tagged, taxonomy):
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     overview = summarize(Archive(str(tagged)), taxonomy.labels, top=2)
     assert (overview.recordings, overview.sensors) == (20, 3)
@@ -557,12 +557,12 @@ def test_long_times_are_shown_by_weekday():
         (("engine", "--top", "0"), "should be at least 1"),
     ],
 )
-def test_what_a_query_says_of_nothing_and_of_wrong_options(place, tagged, words, wanted):
+def test_query_reports_empty_results_and_invalid_options(place, tagged, words, wanted):
     code = 0 if "999999" in words[0] else 1
     assert wanted in ust(place, "query", "alone", *words, code=code)
 
 
-def test_unknown_times_and_a_warning_are_said(place, tmp_path):
+def test_unknown_times_and_warnings_are_reported(place, tmp_path):
     shutil.copy(next((place / "in").rglob("20240301_003000.wav")), tmp_path / "take.wav")
     said = ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
     description = Archive(str(tmp_path / "out")).description()
@@ -582,14 +582,14 @@ def test_unknown_times_and_a_warning_are_said(place, tmp_path):
         assert "Warning: made up." in (tmp_path / "a.html").read_text()
 
 
-def test_labels_are_found_by_what_only_they_have(taxonomy):
+def test_labels_are_found_by_unique_substrings(taxonomy):
     assert find_label("Car Horn", taxonomy.labels) == "5-1_car-horn"
     assert find_label("engine", taxonomy.labels) == "1_engine"  # all of its name
     with pytest.raises(UserError, match="several labels"):
         find_label("saw", taxonomy.labels)
 
 
-def test_times_and_sensors_are_read_off_names(tmp_path, caplog):
+def test_times_and_sensors_are_parsed_from_names(tmp_path, caplog):
     for name in ("a/20240229_120000.wav", "a/20230229_120000.wav", "b/plain.flac", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -597,7 +597,7 @@ def test_times_and_sensors_are_read_off_names(tmp_path, caplog):
     assert found["sensor"].tolist() == ["a", "a", "b"]
     assert found["time"].isna().tolist() == [True, False, True]
     assert str(found["time"][1]) == "2024-02-29 12:00:00"
-    assert "2 of 3 recordings have no known time, such as 20230229_120000.wav" in caplog.text
+    assert "the time is not known of 2 of 3 recordings, such as 20230229_120000.wav" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -630,7 +630,7 @@ def test_times_and_sensors_are_read_off_names(tmp_path, caplog):
         ("take 7.wav", None),
     ],
 )
-def test_times_as_recorders_write_them(name, time):
+def test_times_of_known_recorders_are_parsed(name, time):
     (found,), (known,) = read_times([name])
     wanted = None if time is None else datetime.fromisoformat(time)
     assert known == (wanted is not None and wanted.tzinfo is not None)
@@ -639,7 +639,7 @@ def test_times_as_recorders_write_them(name, time):
     assert found == wanted
 
 
-def test_forms_of_times_that_only_all_names_tell_apart():
+def test_ambiguous_time_formats_are_resolved_from_all_names():
     def times(*names):
         return [str(time) for time in read_times(names)[0]]
 
@@ -656,7 +656,7 @@ def test_forms_of_times_that_only_all_names_tell_apart():
     assert times("61234567.WAV", "6123456A.WAV") == ["2021-08-23 06:51:19", "2021-08-23 06:51:22"]
 
 
-def test_offsets_from_utc_are_heeded_in_names_and_manifests(tmp_path, caplog):
+def test_utc_offsets_are_applied_in_names_and_manifests(tmp_path, caplog):
     """The hour of two clocks is the same where they agree in UTC, and not where they look alike."""
     names = [
         "20240131T085526+0100.wav",
@@ -691,7 +691,7 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_an_existing_path_is_a_path_whatever_is_in_its_name(place, tmp_path, name, monkeypatch):
+def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
     """As a source, in a manifest, as an output, and for a query."""
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
@@ -716,7 +716,7 @@ def test_an_existing_path_is_a_path_whatever_is_in_its_name(place, tmp_path, nam
     assert Archive(f"out {name}").dataset("tags").to_table().num_rows == 1
 
 
-def test_a_folder_with_brackets_is_tagged_and_asked(place):
+def test_folder_with_brackets_is_tagged_and_queried(place):
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (place / "a::b [1]").mkdir()
     shutil.copy(sound, place / "a::b [1]")
@@ -730,7 +730,7 @@ def paths_of(folder, kind="tags"):
     return [Path(path).name for path in pd.concat(tables)["path"]]
 
 
-def test_new_recordings_of_a_grown_archive_are_tagged_by_the_same_command(place, tmp_path):
+def test_same_command_tags_only_new_recordings(place, tmp_path):
     sounds = sorted((place / "in" / "sensor0").iterdir())
     words = ("out", "--system", "cnn", "--shard-clips", 2, "--models", place / "models")
     source = tmp_path / "rec"
@@ -767,7 +767,7 @@ def test_new_recordings_of_a_grown_archive_are_tagged_by_the_same_command(place,
     assert "another source" in ust(tmp_path / "elsewhere", "tag-archive", "rec", *words, code=1)
 
 
-def test_a_grown_archive_with_embeddings_is_tagged_anew_and_grows_again(place, tmp_path):
+def test_grown_archive_with_embeddings_is_retagged(place, tmp_path):
     sounds = sorted((place / "in" / "sensor0").iterdir())
     words = ("--system", "cnn", "--shard-clips", 2, "--models", place / "models")
     (tmp_path / "rec").mkdir()
@@ -785,7 +785,7 @@ def recordings(*names):
 
 
 @pytest.mark.parametrize("where", ["folder", "object storage"])
-def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_path, request, where):
+def test_concurrent_processes_list_each_recording_once(tmp_path, request, where):
     """Jobs of an array start together while recordings arrive; no shard may change once it is listed."""
     if where == "folder":
         address = str(tmp_path / "out")
@@ -817,7 +817,7 @@ def test_processes_that_find_new_recordings_at_once_list_each_of_them_once(tmp_p
     assert all(final[shard] == paths for shard, paths in seen)
 
 
-def test_a_card_as_it_comes_is_tagged(place, tmp_path):
+def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
     """Names that are not UTF-8 are tagged, hidden files left out, what is incomplete or no sound noted."""
     card, good = tmp_path / "card", next((place / "in" / "sensor0").glob("*.wav"))
     for name in (b"a.wav", b"stra\xdfe.wav", b"._a.wav", b".Trashes/a.wav", b"x.raw", b"y.m4a", b"half.wav"):
@@ -850,7 +850,7 @@ def test_a_card_as_it_comes_is_tagged(place, tmp_path):
     [TypeError("mode"), OSError(errno.ENOSYS, "not implemented"),
      OSError(errno.EIO, "A conflicting conditional operation is in progress"), PermissionError("no")],
 )  # fmt: skip
-def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tmp_path, refusal):
+def test_stores_without_exclusive_create_are_supported(monkeypatch, tmp_path, refusal):
     archive = Archive(f"memory:/{tmp_path}/out")
     pipe, refused = archive.fs.pipe_file, []
 
@@ -877,7 +877,7 @@ def test_stores_that_cannot_create_a_file_exclusively_or_not_now(monkeypatch, tm
     ]  # fmt: skip
 
 
-def test_the_map_is_a_picture():
+def test_heat_map_is_a_png():
     counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
     assert heat_map_png(counts, "share", "siren > $0.8").startswith(b"\x89PNG")
 

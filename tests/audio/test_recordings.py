@@ -33,13 +33,13 @@ from ust.audio.recordings import (
         ("a.ogg", {}, 0.06),
     ],
 )
-def test_formats(wav, noise, name, options, tolerance):
+def test_read_recording_supports_each_format(wav, noise, name, options, tolerance):
     clip = load_audio(wav(name, **options), RATE)
     assert clip.dtype == np.float32
     assert np.sqrt(np.mean((clip - noise) ** 2)) < tolerance
 
 
-def test_the_format_is_detected_from_the_content(wav, noise):
+def test_format_is_detected_from_the_content(wav, noise):
     path = wav("a.flac").rename(wav("b.wav").with_name("c.wav"))
     np.testing.assert_allclose(load_audio(path, RATE), noise, atol=1e-4)
 
@@ -51,7 +51,7 @@ def test_channels_are_averaged(wav, noise):
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(2, "shorter than 10 s"), (11, "longer than 10 s")])
-def test_other_lengths_are_cut_or_padded(wav, seconds, said):
+def test_clips_are_cut_or_padded_to_length(wav, seconds, said):
     samples = np.full(seconds * RATE, 0.5, np.float32)
     path = wav(samples=samples, subtype="FLOAT")
     clip = load_audio(path, RATE)
@@ -60,7 +60,7 @@ def test_other_lengths_are_cut_or_padded(wav, seconds, said):
     assert read_recording(path).conversions == [said]
 
 
-def test_other_rates_are_resampled(wav):
+def test_clips_are_resampled(wav):
     rate = 48_000
     tone = np.sin(2 * np.pi * 440 * np.arange(10 * rate) / rate).astype(np.float32)
     path = wav(samples=tone, rate=rate, subtype="FLOAT")
@@ -69,7 +69,7 @@ def test_other_rates_are_resampled(wav):
     assert read_recording(path).conversions == ["other sample rate"]
 
 
-def test_a_standard_clip_needs_no_conversion(wav):
+def test_standard_clip_needs_no_conversion(wav):
     assert read_recording(wav()).conversions == []
 
 
@@ -116,7 +116,7 @@ def test_unusable_files_are_named_with_the_reason(tmp_path, wav, noise, what):
     assert str(path) in str(error.value)
 
 
-def test_a_wav_of_unknown_length_is_read(wav, noise):
+def test_wav_of_unknown_length_is_read(wav, noise):
     """Programs that write to a pipe leave the lengths at their maximum."""
     path = wav(subtype="PCM_16")
     content = bytearray(path.read_bytes())
@@ -125,12 +125,12 @@ def test_a_wav_of_unknown_length_is_read(wav, noise):
     np.testing.assert_allclose(load_audio(path, RATE), noise, atol=1e-4)
 
 
-def test_fit_length():
+def test_fit_length_cuts_or_pads():
     assert fit_length(np.ones(5), 1).tolist() == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     assert fit_length(np.arange(12), 1).tolist() == list(range(10))
 
 
-def test_soundfile_opens_what_it_is_pinned_for():
+def test_pinned_soundfile_opens_odd_files():
     assert {"WAV", "FLAC", "OGG"} <= set(sf.available_formats())
 
 
@@ -146,7 +146,7 @@ def riff(samples, *, whole, data):
     [(None, None), (8, None), (-500, None), (10**6, None), (0xFFFFFFFF, 0xFFFFFFFF), (0, 0xFFFFFFFF),
      (0x7FFFFFFF, 0x7FFFFFFF)],
 )  # fmt: skip
-def test_an_oddly_written_wav_with_all_its_samples_is_read(tmp_path, whole, data):
+def test_odd_but_complete_wav_is_read(tmp_path, whole, data):
     """The length of the whole may be wrong, and that of the samples left open, as by programs that stream."""
     samples = np.arange(1, 1001)
     body = 2 * len(samples)
@@ -157,7 +157,7 @@ def test_an_oddly_written_wav_with_all_its_samples_is_read(tmp_path, whole, data
     np.testing.assert_array_equal(recording.samples * 2**15, samples)
 
 
-def test_a_wav_shorter_than_declared_is_read_to_its_end(tmp_path):
+def test_wav_shorter_than_declared_is_read_to_its_end(tmp_path):
     samples = np.arange(1, 1001)
     whole = riff(samples, whole=48 + 2000 - 8, data=2000)
     (tmp_path / "a.wav").write_bytes(whole[:-500])
@@ -188,7 +188,7 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(("kind", "options"), CONTAINERS)
-def test_a_file_cut_in_half_is_read_to_the_cut(kind, options):
+def test_truncated_file_is_read_to_the_cut(kind, options):
     """In every container that tells a length: the samples of the half, and one warning with both lengths."""
     whole = encoded(SOUND, format=kind, **{"subtype": "PCM_16"} | options)
     wanted, _, warning = read_all(whole)
@@ -208,7 +208,7 @@ def test_a_file_cut_in_half_is_read_to_the_cut(kind, options):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_cut_within_a_page_is_read_to_the_last_complete_page(subtype):
+def test_truncated_ogg_is_read_to_the_last_complete_page(subtype):
     """Ogg does not tell its length; what comes before the cut page is the same as in the whole."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     found, rate, warning = read_all(whole[: len(whole) // 2])
@@ -228,7 +228,7 @@ def ogg_checksum(page):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_without_end_of_stream_flag_is_read_completely(subtype):
+def test_ogg_without_end_of_stream_flag_is_read_completely(subtype):
     """As telephones leave it when a call ends; libsndfile refuses Opus so."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     page = bytearray(whole[whole.rfind(b"OggS") :])
@@ -264,7 +264,7 @@ def mp3():
 
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\x03\0\0\0\0\x02\x01" + bytes(257)])
-def test_an_mp3_without_declared_length_is_read_to_its_end(mp3, tag):
+def test_mp3_without_declared_length_is_read_to_its_end(mp3, tag):
     bare = tag + mp3[mpeg_frame(mp3, 0) :]
     with sf.SoundFile(io.BytesIO(bare)) as file:
         assert file.frames < 15 * 44_100  # libsndfile's guess
@@ -277,7 +277,7 @@ def test_an_mp3_without_declared_length_is_read_to_its_end(mp3, tag):
     np.testing.assert_allclose(found[best:][: len(wanted)], wanted, atol=1e-3)
 
 
-def test_an_mp3_cut_in_half_is_reported_as_incomplete(mp3):
+def test_truncated_mp3_is_reported_as_incomplete(mp3):
     found, rate, warning = read_all(mp3[: len(mp3) // 2])
     assert 10 < len(found) / rate < 18
     assert warning == f"a: incomplete: read {len(found) / rate:.1f} s of 20.0 s"
@@ -285,7 +285,7 @@ def test_an_mp3_cut_in_half_is_reported_as_incomplete(mp3):
 
 
 @pytest.mark.parametrize("whole", [4088, 0, 8, 36])
-def test_a_wav_with_declared_length_0_is_read(whole):
+def test_wav_with_declared_length_0_is_read(whole):
     """Its header still says that it is empty, as macOS and several recorders leave it."""
     samples = np.arange(1, 1001)
     with open_recording(io.BytesIO(riff(samples, whole=whole, data=0)), "a.wav") as file:
@@ -294,13 +294,13 @@ def test_a_wav_with_declared_length_0_is_read(whole):
 
 
 @pytest.mark.parametrize("behind", [b"", b"LIST\x04\0\0\0INFO"])
-def test_an_empty_wav_holds_no_samples(behind):
+def test_empty_wav_is_refused(behind):
     content = riff(np.zeros(0), whole=40, data=0) + behind
     with pytest.raises(BadAudio, match="a: holds no samples"):
         read_all(content)
 
 
-def test_a_wrong_length_in_a_flac_header_allocates_no_memory():
+def test_flac_with_absurd_length_allocates_no_memory():
     """68 thousand million samples: what is there is read; an unknown length is no promise."""
     content = bytearray(encoded(SOUND, format="FLAC"))
     tracemalloc.start()
@@ -318,7 +318,7 @@ def test_a_wrong_length_in_a_flac_header_allocates_no_memory():
 
 
 @pytest.mark.parametrize("rate", [0x7FFFFFFF, 268_451_456, 1, 999, 1_000_001])
-def test_an_absurd_rate_is_refused_before_anything_is_allocated(tmp_path, rate):
+def test_absurd_sample_rate_is_refused_before_allocation(tmp_path, rate):
     content = bytearray(riff(np.arange(1, 1001), whole=2040, data=2000))
     content[24:28] = struct.pack("<I", rate)
     (tmp_path / "a.wav").write_bytes(content)
@@ -335,7 +335,7 @@ def test_too_many_channels_are_refused():
         read_all(encoded(np.zeros((10, 100)), format="WAV"))
 
 
-def test_the_suffix_does_not_matter(tmp_path, wav, noise):
+def test_suffix_does_not_determine_the_format(tmp_path, wav, noise):
     """A WAV called .raw is one; samples without a header called .raw or .wav are none."""
     path = wav()
     np.testing.assert_allclose(load_audio(path.rename(tmp_path / "a.raw"), RATE), noise, atol=1e-4)
@@ -356,7 +356,7 @@ def test_the_suffix_does_not_matter(tmp_path, wav, noise):
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("when", ["open", "read"])
-def test_every_error_of_a_library_names_the_file(monkeypatch, wav, error, when):
+def test_library_errors_name_the_file(monkeypatch, wav, error, when):
     def fail(*args, **options):
         raise error
 
@@ -375,7 +375,7 @@ class Failing(io.BytesIO):
         return super().read(size)
 
 
-def test_a_read_error_is_not_taken_for_the_end_of_the_file():
+def test_read_error_is_not_mistaken_for_end_of_file():
     content = encoded(np.zeros(2**24, np.int16), format="WAV")
     with (
         pytest.raises(BadAudio, match=r"s3://a\.wav: cannot be read: the connection was lost"),
@@ -394,7 +394,7 @@ def test_damaged_data_is_skipped_without_seeking():
 
 
 @pytest.mark.parametrize(("at", "removed", "new"), [(0, 0, b""), (3, 2, b"xyz"), (0, 4, b"z"), (7, 3, b"")])
-def test_a_patched_file_has_some_bytes_replaced(at, removed, new):
+def test_patched_file_replaces_bytes(at, removed, new):
     wanted = b"0123456789"[:at] + new + b"0123456789"[at + removed :]
     for block in (1, 3, 100):
         view = io.BufferedReader(PatchedFile(io.BytesIO(b"0123456789"), 10, Patch(at, removed, new)), 1)

@@ -10,7 +10,7 @@ from ust.audio.resampling import polyphase_weights, resample
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 32_000, 22_050, 96_000, 11_025, 8_000, 44_101])
-def test_equals_resampy(rate):
+def test_resample_matches_resampy(rate):
     samples = np.random.default_rng(rate).uniform(-1, 1, 3 * rate).astype(np.float32)
     wanted = resampy.resample(samples, rate, 16_000, filter="kaiser_best")
     found = resample(samples, rate, 16_000)
@@ -25,17 +25,17 @@ def test_equals_resampy(rate):
     rates=st.sampled_from([(44_100, 16_000), (48_000, 16_000), (48_000, 44_100), (32_000, 22_050)]),
     seed=st.integers(0, 99),
 )
-def test_equals_resampy_at_any_length(length, rates, seed):
+def test_resample_matches_resampy_at_any_length(length, rates, seed):
     samples = np.random.default_rng(seed).uniform(-1, 1, length)
     wanted = resampy.resample(samples, *rates, filter="kaiser_best")
     np.testing.assert_allclose(resample(samples, *rates), wanted, atol=1e-5)
 
 
-def test_the_same_rate_changes_nothing():
+def test_resample_to_the_same_rate_is_the_identity():
     samples = np.arange(5.0)
     assert resample(samples, 8000, 8000) is samples
 
 
-def test_weights_pass_a_constant():
+def test_resample_preserves_a_constant():
     weights, _ = polyphase_weights(160, 441)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=2e-4)

@@ -48,12 +48,12 @@ def by_tag(folder):
 
 
 @pytest.mark.parametrize("lists", [by_import, by_archive, by_labels, by_tag])
-def test_every_command_lists_the_same(card, lists):
+def test_every_command_lists_the_same_recordings(card, lists):
     """Hidden files and the systems' own are left out; what cannot be read here is listed."""
     assert sorted(lists(card)) == sorted(LISTED)
 
 
-def test_the_list_is_that_of_libsndfile(tmp_path):
+def test_suffixes_match_libsndfile(tmp_path):
     """Each format with a spelling of its own is written, called so, and read again."""
     for name in set(EXTRA_SUFFIXES) & set(sf.available_formats()) - {"SVX", "NIST", "IRCAM"}:
         for suffix in EXTRA_SUFFIXES[name]:
@@ -73,14 +73,14 @@ def test_unreadable_formats_have_a_conversion_hint():
     assert conversion_hint("notes.txt") is None
 
 
-def test_a_class_of_which_nothing_can_be_read_is_a_class(tmp_path):
+def test_class_with_only_unreadable_recordings_is_a_class(tmp_path):
     for name in ("dog/1.wav", "siren/1.m4a"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     assert list_classes(tmp_path) == ["dog", "siren"]
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_cyclic_links_are_followed_once(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "a.wav").touch()
     card = tmp_path / "card"
@@ -90,7 +90,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert by_import(card) == ["near/a.wav"]
 
 
-def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_listed(card, monkeypatch, caplog):
+def test_unlistable_folder_is_named_and_the_rest_listed(card, monkeypatch, caplog):
     scandir = os.scandir
 
     def refuse(folder):

@@ -37,7 +37,7 @@ def changed(tmp_path, name, value):
     return path
 
 
-def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
+def test_report_preset_matches_the_report(tmp_path):
     path, folder = tmp_path / "report.yaml", str(ROOT / "presets")
     preset.main(["report", "--presets", folder, "--params", str(ROOT / "params.yaml"), "--out", str(path)])
     logmel = read_feature(path, "logmel").settings
@@ -171,14 +171,14 @@ def test_the_preset_and_what_is_left_are_the_reports(tmp_path):
         ("submission", "../x", "submission: is '../x'"),
     ],
 )
-def test_a_wrong_parameter_is_named_with_what_is_allowed(tmp_path, name, value, message):
+def test_invalid_parameter_names_the_allowed_values(tmp_path, name, value, message):
     path = changed(tmp_path, name, value)
     with pytest.raises(UserError) as error:
         check_params(path)
     assert message in str(error.value)
 
 
-def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
+def test_mask_cannot_exceed_the_spectrogram(tmp_path):
     """Checked before any work: of the 128 bands, the 1000 frames, the windows."""
     row = {
         "trainer": "train_finetune", "network": "efficientat", "architecture": "mobilenet",
@@ -213,7 +213,7 @@ def test_what_is_hidden_of_a_spectrogram_is_at_most_all_of_it(tmp_path):
         ("../theirs/output0.csv", True),
     ],
 )
-def test_relabel_takes_embeddings_and_predictions_alone(tmp_path, listener, known):
+def test_relabel_accepts_only_embeddings_and_predictions(tmp_path, listener, known):
     path = tmp_path / "params.yaml"
     change_params(ROOT / "params.yaml", path, {"relabel.again": RELABEL | {"listener": listener}})
     if known:
@@ -225,14 +225,14 @@ def test_relabel_takes_embeddings_and_predictions_alone(tmp_path, listener, know
     assert f"relabel.again.listener: is '{listener}', {wanted}" in str(error.value)
 
 
-def test_rules_are_compared_by_annotations_alone(tmp_path):
+def test_label_quality_accepts_only_annotation_rules(tmp_path):
     path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"listener": "data/features/mn.h5"})
     with pytest.raises(UserError) as error:
         check_params(path)
     assert "label_quality.rules.heard.rule: is 'relabel', which needs a listener" in str(error.value)
 
 
-def test_a_row_is_completed_from_its_trainer_and_the_model(tmp_path):
+def test_row_inherits_from_trainer_and_model(tmp_path):
     row = {"trainer": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
     row |= {"labels": "majority", "outputs": "fine", "lr": 0.5, "seed": None}
     path = changed(tmp_path, "systems.cnn_vggish", row)
@@ -247,7 +247,7 @@ def test_a_row_is_completed_from_its_trainer_and_the_model(tmp_path):
         read_system(path, "forest")
 
 
-def test_the_networks_of_a_hierarchy_are_trained_as_train_but_for_what_is_set(tmp_path):
+def test_hierarchy_inherits_train_settings(tmp_path):
     """A row goes before its trainer's section, that before the section it inherits from."""
     path = tmp_path / "params.yaml"
     changes = {"train.lr": 0.5, "train.seed": 7, "train_hierarchical.lr": 0.25, "train.max_epochs": 9}
@@ -263,7 +263,7 @@ def test_the_networks_of_a_hierarchy_are_trained_as_train_but_for_what_is_set(tm
     assert "hierarchical" not in str(error.value)
 
 
-def test_params_yaml_has_the_defaults():
+def test_params_yaml_matches_the_defaults():
     """But for the hierarchy's epochs: what a class says of a setting is what params.yaml does."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
     for name, trainer in TRAINERS.items():
@@ -274,7 +274,7 @@ def test_params_yaml_has_the_defaults():
         assert config(**section) == config()
 
 
-def test_every_setting_is_explained_and_has_one_owner():
+def test_every_setting_has_a_description_and_one_owner():
     """Each has a line at its definition; a row's key is either the network's or the trainer's."""
     kinds = [trainer.settings for trainer in TRAINERS.values()]
     kinds += [network.Config for network in ARCHITECTURES.values()]
@@ -306,7 +306,7 @@ def test_every_setting_is_explained_and_has_one_owner():
         ("model", [], "model: is []"),
     ],
 )
-def test_a_wrong_setting_of_an_architecture_is_named(tmp_path, name, value, message):
+def test_invalid_architecture_setting_is_named(tmp_path, name, value, message):
     path = tmp_path / "params.yaml"
     change_params(ROOT / "params.yaml", path, {name: value})
     for read in (check_params, lambda path: read_system(path, "cnn")):
@@ -315,7 +315,7 @@ def test_a_wrong_setting_of_an_architecture_is_named(tmp_path, name, value, mess
         assert message in str(error.value)
 
 
-def test_all_wrong_parameters_are_listed_at_once(tmp_path):
+def test_all_invalid_parameters_are_listed_at_once(tmp_path):
     path = changed(tmp_path, "train", {"lr": 0, "rate": 1})
     with pytest.raises(UserError) as error:
         check_params(path)
@@ -323,7 +323,7 @@ def test_all_wrong_parameters_are_listed_at_once(tmp_path):
     assert "train.rate: there is no such parameter" in str(error.value)
 
 
-def test_numbers_as_dvc_writes_them(tmp_path):
+def test_numbers_written_by_dvc_are_read(tmp_path):
     text = (ROOT / "params.yaml").read_text("utf-8").replace("min_lr: 1.0e-6", "min_lr: 1e-06")
     assert "1e-06" in text
     (tmp_path / "params.yaml").write_text(text)
@@ -334,7 +334,7 @@ def test_numbers_as_dvc_writes_them(tmp_path):
     "text",
     ["train: {lr: 1", "- a\n- b\n", "train: 1\ntrain: 2\n", "a: !!python/object/apply:os.system [ls]\n", ""],
 )
-def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
+def test_params_file_without_mapping_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml"):
         check_params(tmp_path / "params.yaml")
@@ -350,7 +350,7 @@ def log_mels_alone(path):
         YAML().dump(content, file)
 
 
-def test_no_stage_depends_on_a_file_that_no_stage_makes(tmp_path):
+def test_every_dependency_is_written_by_a_stage(tmp_path):
     """By DVC's own graph, with params.yaml as it stands and with log-mels alone, which the check passes."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
@@ -384,7 +384,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
-def test_sizes_that_the_network_takes_are_taken(tmp_path, name, value):
+def test_smallest_spectrogram_of_the_network_is_accepted(tmp_path, name, value):
     assert (
         check_params(changed(tmp_path, f"spectrograms.logmel.{name}", value))["spectrograms"]["logmel"][name]
         == value

@@ -15,7 +15,7 @@ CLASSES = Taxonomy(("1_tram", "2_Church bell", "3_none"), (), ())
 
 
 @pytest.mark.parametrize("decimals", [1, 6])
-def test_average_precision_is_scikit_learns(decimals):
+def test_average_precision_matches_scikit_learn(decimals):
     rng = np.random.default_rng(decimals)
     truth, predicted = rng.random(50) < 0.3, rng.random(50).round(decimals)
     weights = rng.integers(0, 4, (5, 50)).astype(float)
@@ -26,7 +26,7 @@ def test_average_precision_is_scikit_learns(decimals):
     assert np.isnan(average_precision(np.zeros(50, bool), predicted, weights)).all()
 
 
-def test_scores_of_a_level_are_scikit_learns():
+def test_level_scores_match_scikit_learn():
     rng = np.random.default_rng(3)
     truth, predicted = rng.random((60, 3)) < [0.5, 0.2, 0], rng.random((60, 3))
     thresholds = np.array([0.3, 0.8, 0.5])
@@ -43,7 +43,7 @@ def test_scores_of_a_level_are_scikit_learns():
     assert found["class_f1"][1] == pytest.approx(f1_score(truth[:, 1], predicted[:, 1] >= 0.8))
 
 
-def test_labels_that_are_not_known_do_not_count():
+def test_unknown_labels_are_ignored():
     rng = np.random.default_rng(4)
     truth, predicted = rng.integers(-1, 2, (60, 2)), rng.random((60, 2))
     found = compute_scores(truth, predicted, np.full(2, 0.4), np.ones((1, 60)))
@@ -73,7 +73,7 @@ def result(clips=60, recordings=12, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_intervals_hold_their_figure_and_classes_make_the_mean(seed):
+def test_intervals_contain_the_figure_and_macro_is_the_class_mean(seed):
     metrics, details = compute_metrics(result(seed=seed), bootstrap=200, seed=1)
     figures, intervals = metrics["train"]["coarse"], details["ci95"]["train"]["coarse"]
     assert figures.keys() == {"micro_auprc", "macro_auprc", "micro_f1", "calibration_error"}
@@ -87,20 +87,20 @@ def test_intervals_hold_their_figure_and_classes_make_the_mean(seed):
     assert metrics["twice_the_clips"] == pytest.approx(0.825)  # the mean error halves with each doubling
 
 
-def test_few_positives_have_no_interval():
+def test_class_with_few_positives_has_no_interval():
     _, details = compute_metrics(result(clips=8), bootstrap=50, seed=1)
     assert set(details["ci95"]["train"]["coarse"].values()) == {None}
     assert bias_corrected_interval(np.linspace(0, 0.5, 100), 0.7) is None
     assert bias_corrected_interval(np.ones(100), 1.0) == [1.0, 1.0]
 
 
-def test_the_bias_of_resampling_is_corrected():
+def test_interval_is_corrected_for_resampling_bias():
     """Values that are shifted by half their spread: the interval moves by twice as much."""
     values = np.random.default_rng(0).normal(0.55, 0.1, 20_000)
     assert bias_corrected_interval(values, 0.5) == pytest.approx([0.45 - 0.196, 0.45 + 0.196], abs=0.006)
 
 
-def test_mistakes_are_those_at_the_thresholds():
+def test_mistakes_use_the_thresholds():
     clips = ["a", "b", "c"]
     labels = pd.DataFrame({"x": [1.0, 0, 0], "y": [0, 0, 1.0], "z": [np.nan] * 3}, clips)
     predicted = pd.DataFrame({"x": [0.55, 0.4, 0.1], "y": [0.35, 0.2, 0.3], "z": [0.99] * 3}, clips)

@@ -66,7 +66,7 @@ def circle(tmp_path_factory):
     return here, said
 
 
-def test_the_commands_do_what_the_page_says(circle):
+def test_commands_match_the_documentation(circle):
     here, said = circle
     city = here.path / "my-city"
     assert (city / "dcase-ust-taxonomy.yaml").read_text() == (
@@ -84,13 +84,13 @@ def test_the_commands_do_what_the_page_says(circle):
     assert any("street.flac" in text for command, text in said.items() if command.startswith("ust tag"))
 
 
-def test_no_recording_is_on_both_sides(circle):
+def test_no_recording_is_in_both_splits(circle):
     here, _ = circle
     clips = pd.read_csv(here.path / "my-city" / "clips.csv")
     assert (clips.groupby("recording")["split"].nunique() == 1).all()
 
 
-def test_the_page_of_figures_is_one_file(circle):
+def test_metrics_page_is_one_file(circle):
     here, _ = circle
     page = (here.path / "my-city" / "report.html").read_text()
     outside = set(re.findall(r"https?://[^\"'\s<)]+", page))
@@ -103,7 +103,7 @@ def test_the_page_of_figures_is_one_file(circle):
         assert f"<td>{label}</td>" in page
 
 
-def test_a_folder_is_a_tagger(circle, tmp_path, monkeypatch):
+def test_project_folder_loads_as_tagger(circle, tmp_path, monkeypatch):
     here, _ = circle
     monkeypatch.chdir(tmp_path)
     tagger = ust.Tagger.from_pretrained(here.path / "my-city" / "model")
@@ -122,7 +122,7 @@ def test_a_folder_is_a_tagger(circle, tmp_path, monkeypatch):
     assert ust.Tagger.from_pretrained("city").taxonomy == tagger.taxonomy
 
 
-def test_a_changed_file_is_found(circle, tmp_path):
+def test_changed_or_missing_model_file_is_named(circle, tmp_path):
     here, _ = circle
     here.run("cp", "-r", str(here.path / "my-city" / "model"), str(tmp_path / "model"))
     weights = tmp_path / "model" / "system" / "weights.safetensors"
@@ -142,7 +142,7 @@ def test_a_changed_file_is_found(circle, tmp_path):
         ust.Tagger.from_pretrained(tmp_path / "nowhere")
 
 
-def test_dvc_does_the_same(circle):
+def test_dvc_pipeline_matches_the_command(circle):
     """The page's `dvc repro` trained to the same bytes as `ust train` had; there is nothing left to do."""
     here, said = circle
     city = Project(here.path / "my-city")
@@ -169,9 +169,9 @@ def test_dvc_does_the_same(circle):
     (("import", "my-city", "sounds", "--group", "zzz"), "does not match"),
     (("import", "my-city", "sounds", "--validate", "1"), "should be a share below 1"),
     (("train", "sounds"), "ust init sounds makes it"),
-    (("tag", "--system", "nowhere", "street.flac"), "models: no such folder"),
+    (("tag", "--system", "nowhere", "street.flac"), "there is no system 'nowhere'"),
 ])  # fmt: skip
-def test_what_is_wrong_is_said_in_a_line(circle, monkeypatch, words, message):
+def test_invalid_input_gives_one_error_line(circle, monkeypatch, words, message):
     """By the program's own entry, in this process: what it says, and that nothing is written."""
     here, _ = circle
     monkeypatch.chdir(here.path)
@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said_in_a_line(circle, monkeypatch, words, message):
     assert not (here.path / "new").exists()
 
 
-def test_a_wrong_parameter_is_named(circle):
+def test_invalid_parameter_is_named(circle):
     here, _ = circle
     params = here.path / "my-city" / "params.yaml"
     before = params.read_text()
@@ -194,7 +194,7 @@ def test_a_wrong_parameter_is_named(circle):
         params.write_text(before)
 
 
-def test_what_more_clips_would_give():
+def test_learning_curve_is_extrapolated_to_twice_the_clips():
     """A score whose distance from 1 halves with each doubling."""
     curve = pd.DataFrame({"seed": [0] * 4, "clips": [10, 20, 40, 80], "score": [0.2, 0.6, 0.8, 0.9]})
     assert extrapolate_to_twice_the_clips(curve) == pytest.approx(0.95)

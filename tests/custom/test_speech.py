@@ -18,7 +18,7 @@ RELEASED = ROOT.parent / "shared" / "weights" / "mn04_as_mAP_432.pt"
 CHILDREN = ROOT.parent / "shared" / "urban-audio" / "urbansound8k" / "fold1"
 
 
-def test_random_weights_hear_nobody(tmp_path):
+def test_random_weights_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"set efficientat\.weights to mn04_as"):
         SpeechFilter(tmp_path, "random", 0.1)
 
@@ -40,7 +40,7 @@ def test_noise_and_tones_are_kept(gate):
 
 
 @pytest.mark.skipif(not CHILDREN.is_dir(), reason="the recordings are not here")
-def test_children_are_heard_and_machines_are_kept(gate):
+def test_clips_with_speech_are_dropped_and_machines_kept(gate):
     """Of ten recordings each: all of the voices, most of the jackhammers."""
     heard = {}
     for kind in ("children_playing", "jackhammer"):
@@ -53,7 +53,7 @@ def test_children_are_heard_and_machines_are_kept(gate):
     assert heard["jackhammer"] <= 2
 
 
-def test_what_is_refused_is_not_written(tmp_path):
+def test_refused_clips_are_not_written(tmp_path):
     collection = Collection.create(tmp_path / "city", taxonomy_from_classes(["tram"]))
     path = tmp_path / "long.wav"
     sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(25 * 8000), 8000)

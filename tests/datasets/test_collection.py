@@ -49,7 +49,7 @@ def bring(collection, said, tmp_path, **options):
     return import_recordings(collection, said, tmp_path / "sounds", **given)
 
 
-def test_classes_are_labels(collection):
+def test_class_names_become_labels(collection):
     assert collection.taxonomy.labels == ("1_tram", "2_church bell", "3_market", "3-1_voices", "3-2_cart")
     labels = LabelResolver(collection.taxonomy, {"Glocke": "church bell", "wind": ""})
     for text, label in {"Church_Bell": "2_church bell", "market: voices": "3-1_voices", "cart": "3-2_cart",
@@ -96,7 +96,7 @@ def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_repeated_import_changes_nothing(collection, record, tmp_path):
+def test_repeated_import_changes_nothing(collection, record, tmp_path):
     said = [Annotation(record(), "tram", 1, 2)]
     bring(collection, said, tmp_path)
     files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
@@ -105,7 +105,7 @@ def test_a_repeated_import_changes_nothing(collection, record, tmp_path):
     assert files == {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
 
 
-def test_unknown_labels_make_no_negatives(collection, record, tmp_path):
+def test_unknown_labels_are_not_negatives(collection, record, tmp_path):
     said = [
         Annotation(record("a.wav"), "wind"),
         Annotation(record("b.wav"), "wind"),
@@ -169,7 +169,7 @@ def test_clips_csv_without_gain_db_is_read(collection, record, tmp_path):
     assert collection.clips()["gain_db"].tolist() == [0, 0]
 
 
-def test_a_name_that_is_not_utf_8_is_imported(collection, record, tmp_path):
+def test_non_utf8_name_is_imported(collection, record, tmp_path):
     path = record("a.wav", 3)
     odd = path.rename(path.with_name(os.fsdecode(b"stra\xdfe.wav")))
     found = bring(collection, [Annotation(odd, "tram")], tmp_path)
@@ -190,7 +190,7 @@ def test_the_command_lists_unreadable_recordings_and_imports_the_others(collecti
     assert collection.clips()["source"].tolist() == ["tram/a.wav"]
 
 
-def test_a_group_stays_in_its_split(collection, record, tmp_path):
+def test_group_stays_in_its_split(collection, record, tmp_path):
     said = [Annotation(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
     bring(collection, said[:1], tmp_path, split="validate")
     bring(collection, said, tmp_path, split="train")
@@ -232,7 +232,7 @@ def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_pa
     assert {label: int(row[label]) for label in answer} == answer
 
 
-def test_what_nobody_was_asked_for_is_not_absent(tmp_path, record):
+def test_unlabelled_classes_are_not_absent(tmp_path, record):
     """A reviewer answered for one class of the first clip, and for none of the second."""
     create_project(tmp_path / "city", taxonomy_from_classes(CLASSES))
     collection = Collection(tmp_path / "city")
@@ -283,7 +283,7 @@ def test_each_group_is_in_one_split(counts, seed):
     assert set(found.values()) <= {"train", "validate"}
 
 
-def test_validate_gets_its_fraction_of_every_class():
+def test_validate_has_its_fraction_of_every_class():
     rng = np.random.default_rng(0)
     groups = {f"g{index}": np.eye(5, dtype=int)[rng.integers(5)] * rng.integers(1, 4) for index in range(200)}
     groups |= {f"r{index}": np.array([0, 0, 0, 0, 0, 1]) for index in range(4)}

@@ -35,7 +35,7 @@ def test_a_failed_download_is_retried(server, tmp_path, fault):
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_a_whole_file_is_not_downloaded_again_and_a_changed_one_is(server, tmp_path):
+def test_complete_file_is_kept_and_changed_file_is_downloaded_again(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     for _ in range(2):
         path = download_file(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}")
@@ -56,14 +56,14 @@ def test_a_redirect_is_followed(server, tmp_path):
     )
 
 
-def test_redirects_in_a_circle_are_explained(server, tmp_path):
+def test_circular_redirects_are_reported(server, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/old")]
     with pytest.raises(UserError, match="redirect"):
         download_file(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_changes_after_a_break_is_never_mixed(server, tmp_path):
+def test_file_changed_during_resume_is_downloaded_from_the_start(server, tmp_path):
     """No part of the first try is taken over: what comes is one version, whole."""
     old, new = b"o" * 100_000, b"n" * 100_000
     server.answers["/file"] = [("truncate", old), (None, new)]
@@ -72,7 +72,7 @@ def test_a_file_that_changes_after_a_break_is_never_mixed(server, tmp_path):
     )
 
 
-def test_two_downloads_at_once_into_one_folder(server, tmp_path):
+def test_concurrent_downloads_into_one_folder_are_complete(server, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     with ThreadPoolExecutor(4) as pool:
         options = {"name": "f", "checksum": f"md5:{md5(CONTENT)}"}
@@ -91,7 +91,7 @@ def test_two_downloads_at_once_into_one_folder(server, tmp_path):
         (404, CONTENT, "404"),
     ],
 )
-def test_the_last_failure_is_explained_and_leaves_no_file(server, tmp_path, fault, content, message):
+def test_last_failure_is_reported_and_leaves_no_file(server, tmp_path, fault, content, message):
     server.answers["/file"] = [(fault, content)]
     with pytest.raises(UserError, match=message):
         download_file(
@@ -101,12 +101,12 @@ def test_the_last_failure_is_explained_and_leaves_no_file(server, tmp_path, faul
     assert len(server.requests) == 3
 
 
-def test_a_refused_connection_is_explained(tmp_path):
+def test_refused_connection_is_reported(tmp_path):
     with pytest.raises(UserError, match="run the same command again"):
         download_file("http://127.0.0.1:9/file", tmp_path, name="f", checksum=None, retries=1)
 
 
-def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
+def test_cache_folder_is_set_by_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("UST_CACHE", str(tmp_path))
     assert fetch_module.cache_folder() == tmp_path
 
@@ -137,7 +137,7 @@ def tar_of(members, mode="w:gz"):
     return buffer.getvalue()
 
 
-def test_a_good_archive_is_unpacked(tmp_path):
+def test_valid_archive_is_unpacked(tmp_path):
     archive = tmp_path / "audio.tar.gz"
     archive.write_bytes(tar_of([("train", tarfile.DIRTYPE), ("train/a.wav", b"a"), ("./b.wav", b"b")]))
     unpack(archive, tmp_path / "out")
@@ -159,7 +159,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_archive_is_refused_whole(tmp_path, what):
+def test_unsafe_archive_unpacks_nothing(tmp_path, what):
     home = tmp_path / "home"
     home.mkdir()
     archive = home / "audio.tar.gz"
@@ -171,7 +171,7 @@ def test_a_hostile_archive_is_refused_whole(tmp_path, what):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_cut_archive_is_refused_whole(tmp_path, share):
+def test_truncated_archive_unpacks_nothing(tmp_path, share):
     archive = tmp_path / "audio.tar.gz"
     content = tar_of([(f"{i}.wav", hashlib.sha256(bytes([i])).digest() * 100) for i in range(50)])
     archive.write_bytes(content[: int(share * len(content))])
@@ -223,13 +223,13 @@ def test_an_archive_that_fails_its_checksum_is_not_unpacked(server, tmp_path, ze
 
 
 @pytest.mark.parametrize("record", [b"no JSON", b"[]", b'{"files": [{"key": 1}]}'])
-def test_a_record_in_another_format_is_explained(server, tmp_path, record):
+def test_record_in_another_format_is_reported(server, tmp_path, record):
     server.answers["/api/records/7"] = [(None, record)]
     with pytest.raises(UserError, match="does not list its files"):
         zenodo_files(7, tmp_path, zenodo=server.url)
 
 
-def test_the_published_releases():
+def test_releases_match_the_published_records():
     v1, (v2,) = RELEASES["sonyc-ust-v1"], RELEASES["sonyc-ust-v2"].values()
     assert {version: release.record for version, release in v1.items()} == {
         "0.1": 2590742, "0.2": 3233082, "1.0": 3338310
@@ -247,6 +247,6 @@ def test_the_published_releases():
     assert v1["0.1"].md5["dcase-ust-taxonomy.yaml"] == v2.md5["dcase-ust-taxonomy.yaml"]
 
 
-def test_the_known_checksums_are_those_of_the_real_files(sonyc_ust_v1):
+def test_known_checksums_match_the_real_files(sonyc_ust_v1):
     for name in ("annotations.csv", "dcase-ust-taxonomy.yaml"):
         assert md5((sonyc_ust_v1 / name).read_bytes()) == RELEASES["sonyc-ust-v1"]["0.1"].md5[name]

@@ -29,7 +29,7 @@ def read(path, form=None, **options):
     return FORMATS[form or detect_format(path)].read(path, ImportOptions(**options))
 
 
-def test_folders_are_classes(tmp_path):
+def test_class_folders_are_read(tmp_path):
     a, b = sound(tmp_path / "tram" / "1.wav"), sound(tmp_path / "market" / "voices" / "day" / "2.flac")
     sound(tmp_path / "loose.wav")
     found = read(tmp_path)
@@ -60,7 +60,7 @@ def test_columns_with_other_names_are_set_by_option(tmp_path, street):
     ]
 
 
-def test_esc50(tmp_path):
+def test_esc50_is_read(tmp_path):
     """The columns of its meta/esc50.csv."""
     clip = sound(tmp_path / "audio" / "1-100032-A-0.wav")
     other = sound(tmp_path / "audio" / "2-9-A-0.wav")
@@ -78,7 +78,7 @@ def test_esc50(tmp_path):
     assert [said.split for said in read(meta, validate_folds=("2",)).annotations] == ["train", "validate"]
 
 
-def test_urbansound8k(tmp_path):
+def test_urbansound8k_is_read(tmp_path):
     """The columns of its metadata/UrbanSound8K.csv; start and end are in the source, not in the slice."""
     clip = sound(tmp_path / "audio" / "fold5" / "100032-3-0-0.wav")
     (tmp_path / "metadata").mkdir()
@@ -91,7 +91,7 @@ def test_urbansound8k(tmp_path):
     assert read(meta).annotations == [Annotation(clip, "dog_bark", group="100032")]
 
 
-def test_audacity(tmp_path, street):
+def test_audacity_labels_are_read(tmp_path, street):
     """Start, end and label by tabs; the second line of a label with frequencies begins with a backslash."""
     (tmp_path / "street.txt").write_text("1.000000\t2.500000\ttram\n\\\t100.0\t900.0\n4.0\t4.0\tbell\n\n")
     quiet = sound(tmp_path / "quiet.flac")
@@ -111,7 +111,7 @@ RAVEN = (
 )
 
 
-def test_raven(tmp_path, street):
+def test_raven_tables_are_read(tmp_path, street):
     """A selection in two views counts once; a time is in all files, the offset in the one."""
     table = tmp_path / "two.Table.1.selections.txt"
     table.write_text(RAVEN)
@@ -127,7 +127,7 @@ def test_raven(tmp_path, street):
     assert read(plain).annotations == [Annotation(street, "tram", 3.0, 4.0)]
 
 
-def test_label_studio(tmp_path, street):
+def test_label_studio_exports_are_read(tmp_path, street):
     """Regions, choices, an upload's prefix, a cancelled annotation, one of which nothing was heard."""
 
     def task(number, audio, *annotations):
@@ -156,7 +156,7 @@ def test_label_studio(tmp_path, street):
     ]  # fmt: skip
 
 
-def test_sonyc(tmp_path, taxonomy_file, taxonomy):
+def test_sonyc_annotations_are_read(tmp_path, taxonomy_file, taxonomy):
     clip = sound(tmp_path / "audio" / "train" / "07_000001.wav")
     (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
     head = [
@@ -231,7 +231,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("form", "number"), [(form, n) for form, (_, all_) in BROKEN.items() for n in range(len(all_))]
 )
-def test_broken_sources_are_explained_and_not_changed(tmp_path, street, taxonomy_file, form, number):
+def test_invalid_sources_are_reported_and_not_changed(tmp_path, street, taxonomy_file, form, number):
     name, contents = BROKEN[form]
     assert len(contents) >= 10
     path = tmp_path / name
@@ -271,7 +271,7 @@ def test_an_unknown_format_is_an_error(tmp_path):
         detect_format(tmp_path / "gone")
 
 
-def test_ambiguous_recordings_are_not_guessed(tmp_path):
+def test_ambiguous_recordings_are_reported(tmp_path):
     for folder in ("a", "b"):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
@@ -284,7 +284,7 @@ def test_ambiguous_recordings_are_not_guessed(tmp_path):
     assert len(list_recordings(tmp_path)) == 2
 
 
-def test_recordings_that_lie_elsewhere_are_one_line(tmp_path, street):
+def test_missing_recordings_are_summarized_in_one_line(tmp_path, street):
     """Thirty-six lines about three recordings that are not beside the table, and one about one that is."""
     rows = [f"field{index % 3}.wav,tram,{index},{index + 1}" for index in range(36)]
     (tmp_path / "t.csv").write_text(

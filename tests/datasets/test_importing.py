@@ -203,7 +203,7 @@ def test_the_sep_line_of_excel_sets_the_separator(tmp_path, street):
         ("street.wav,bell,60.2,60.4", "lies outside", [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, -1]),
     ],
 )
-def test_an_unusable_line_is_listed_and_puts_its_class_in_doubt(
+def test_unusable_line_is_listed_and_its_class_becomes_unknown(
     tmp_path, street, collection, lines, reason, tram, bell
 ):
     table = tmp_path / "labels.csv"
@@ -217,7 +217,7 @@ def test_an_unusable_line_is_listed_and_puts_its_class_in_doubt(
     assert presence(collection, "2_bell") == bell
 
 
-def test_an_ambiguous_recording_puts_the_class_in_doubt_in_all_candidates(tmp_path, collection):
+def test_ambiguous_recording_makes_the_class_unknown_in_all_candidates(tmp_path, collection):
     for folder in ("a", "b"):
         write_sound(tmp_path / folder / "1.wav", 10)
     table = tmp_path / "labels.csv"
@@ -238,7 +238,7 @@ def test_the_end_of_a_path_identifies_a_recording(tmp_path):
     ]  # fmt: skip
 
 
-def test_doubt_about_one_level_extends_to_the_other(tmp_path, street, collection):
+def test_uncertainty_extends_to_the_other_level(tmp_path, street, collection):
     """A market beyond the end may be voices or a cart; voices beyond the end are a market."""
     for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
         table = tmp_path / "labels.csv"
@@ -248,7 +248,7 @@ def test_doubt_about_one_level_extends_to_the_other(tmp_path, street, collection
     assert presence(collection, "3-2_cart") == [0] * 6
 
 
-def test_times_in_milliseconds_are_suspected(tmp_path, street, collection):
+def test_times_that_look_like_milliseconds_are_reported(tmp_path, street, collection):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,start,end\nstreet.wav,tram,12500,15000\n")
     (problem,), _ = bring(collection, table)
@@ -303,7 +303,7 @@ def test_a_broken_selection_table_affects_no_other(tmp_path, street):
 def test_the_command_fails_without_usable_labels(tmp_path, street, collection, caplog):
     table = tmp_path / "labels.csv"
     table.write_text("file;label;start;end\nstreet.wav;tram;1,5;3,0\n")
-    with pytest.raises(UserError, match="nothing of it could be used"):
+    with pytest.raises(UserError, match="no label could be used; recordings without labels"):
         import_labels("ust import", [str(collection.folder), str(table)])
     assert "line 2: from '1,5' to '3,0'" in caplog.text
     assert not (collection.folder / "annotations.csv").exists()
@@ -343,14 +343,14 @@ BARE = result("region", {"start": 41, "end": 44})
         ([result("taxonomy", {"start": 1, "end": 4, "taxonomy": [["market"]]})], ("market", 1.0, 4.0)),
     ],
 )  # fmt: skip
-def test_label_studio_labels_of_a_region_are_of_the_region(tmp_path, street, results, expected):
+def test_label_studio_labels_apply_to_their_region(tmp_path, street, results, expected):
     found = read(export(tmp_path, task("street.wav", *results)))
     label, start, end = expected
     assert found.annotations == [Annotation(street, label, start, end, "1")]
     assert found.problems == []
 
 
-def test_label_studio_regions_without_labels_leave_all_open(tmp_path, street, collection):
+def test_label_studio_regions_without_labels_make_classes_unknown(tmp_path, street, collection):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
     problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, BARE)))
     assert len(problems) == 1
@@ -360,7 +360,7 @@ def test_label_studio_regions_without_labels_leave_all_open(tmp_path, street, co
     assert presence(collection, "1_tram") == [1, 0, 0, 0, None, 0]
 
 
-def test_label_studio_comments_are_listed_and_leave_nothing_open(tmp_path, street, collection):
+def test_label_studio_comments_are_listed_and_change_nothing(tmp_path, street, collection):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
     comment = result("textarea", {"text": ["windy"]}, "r3")
     problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, comment)))
@@ -380,14 +380,14 @@ def test_label_studio_comments_are_listed_and_leave_nothing_open(tmp_path, stree
         ("street.wav", "s3://bucket/street.wav"),
     ],
 )
-def test_label_studio_names_of_recordings_survive(tmp_path, name, address):
+def test_label_studio_file_names_are_decoded(tmp_path, name, address):
     sound = write_sound(tmp_path / name, 1)
     tram = result("labels", {"start": 0, "end": 1, "labels": ["tram"]})
     found = read(export(tmp_path, task(address, tram)))
     assert found.annotations == [Annotation(sound, "tram", 0.0, 1.0, "1")]
 
 
-def test_label_studio_old_exports_and_predictions(tmp_path, street):
+def test_label_studio_reads_old_exports_and_predictions(tmp_path, street):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]})
     old = {"id": 1, "data": {"audio": "street.wav"}, "completions": [{"id": 1, "result": [tram]}]}
     assert read(export(tmp_path, old)).annotations == [Annotation(street, "tram", 2.0, 5.0)]
@@ -441,7 +441,7 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
         pd.testing.assert_frame_equal(stored[0], other)
 
 
-def test_doubts_end_when_the_same_source_is_corrected(tmp_path, street, collection):
+def test_corrected_source_resolves_unknown_labels(tmp_path, street, collection):
     """A label mapped, a line moved into the recording: what the source put in doubt is known now."""
     table = write_table(tmp_path, "labels.csv", "tram,2,4", "wind,12,14", "bell,70,72")
     assert len(bring(collection, table)[0]) == 2
@@ -464,7 +464,7 @@ def test_the_same_sound_in_two_class_folders_has_both_classes(tmp_path, collecti
     assert presence(collection, "3_market", "1.wav") == [0]
 
 
-def test_classes_that_were_not_asked_are_not_absent(tmp_path, street, collection):
+def test_classes_missing_from_a_table_are_not_absent(tmp_path, street, collection):
     trams = write_table(tmp_path, "trams.csv", "tram,2,4")
     bells = write_table(tmp_path, "bells.csv", "bell,12,14")
     bring(collection, trams, asked=["tram"])
@@ -477,7 +477,7 @@ def test_classes_that_were_not_asked_are_not_absent(tmp_path, street, collection
         bring(collection, bells, asked=["dog"])
 
 
-def test_a_corrected_table_replaces_if_asked(tmp_path, street, collection):
+def test_replace_answers_replaces_earlier_labels(tmp_path, street, collection):
     bring(collection, write_table(tmp_path, "labels.csv", "tram,2,4"))
     bring(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace=True)
     assert presence(collection, "1_tram") == [0] * 6
@@ -501,7 +501,7 @@ def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, colle
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
 
-def test_labels_that_a_reviewer_is_unsure_of_stay_unknown_after_an_import(tmp_path, street, collection):
+def test_unsure_reviews_stay_unknown_after_an_import(tmp_path, street, collection):
     said = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     import_unlabelled(collection, [street], tmp_path)
@@ -545,7 +545,7 @@ def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, thi
 # --- Names
 
 
-def test_names_of_recordings_compare_in_nfc(tmp_path, collection):
+def test_recording_names_compare_in_nfc(tmp_path, collection):
     sound = write_sound(tmp_path / "rec" / "Straße" / NFD, 10)
     (tmp_path / "labels.csv").write_text(f"file,label\n{NFC},tram\n", encoding="utf-8")
     (tmp_path / "paths.csv").write_text(f"file,label\nStraße/{NFC},tram\n", encoding="utf-8")
@@ -558,7 +558,7 @@ def test_names_of_recordings_compare_in_nfc(tmp_path, collection):
     assert [said.path for said in read(studio, audio=tmp_path / "rec").annotations] == [sound]
 
 
-def test_tables_of_data_sets_find_names_in_nfc(tmp_path):
+def test_dataset_tables_compare_names_in_nfc(tmp_path):
     sound = write_sound(tmp_path / "audio" / NFD, 1)
     (tmp_path / "meta").mkdir()
     meta = tmp_path / "meta" / "esc50.csv"
@@ -579,7 +579,7 @@ def test_labels_compare_in_nfc(tmp_path):
     assert presence(collection, "1_Straßenbähn") == [1]
 
 
-def test_local_data_sets_and_predictions_find_names_in_nfc(tmp_path, taxonomy_file):
+def test_local_data_and_predictions_compare_names_in_nfc(tmp_path, taxonomy_file):
     taxonomy = read_taxonomy(taxonomy_file)
     root, target = tmp_path / "set", tmp_path / "raw"
     write_sound(root / "audio" / NFD, 1)

@@ -48,7 +48,7 @@ def target(tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_linked_in_place(make_dataset, target, layout):
+def test_every_layout_is_linked_without_copying(make_dataset, target, layout):
     root = make_dataset(layout)
     summary = link_dataset(root, target, skip_bad=False)
     assert summary.clips == {"train": 2, "validate": 1}
@@ -60,7 +60,7 @@ def test_every_layout_is_linked_in_place(make_dataset, target, layout):
     assert (target / ANNOTATIONS).is_symlink()
 
 
-def test_audio_may_lie_in_several_other_folders(make_dataset, target, tmp_path):
+def test_audio_is_found_in_several_folders(make_dataset, target, tmp_path):
     """As the archives of SONYC-UST v2 are unpacked."""
     root = make_dataset("v2")
     roots = [tmp_path / "audio-0", tmp_path / "audio-1"]
@@ -70,7 +70,7 @@ def test_audio_may_lie_in_several_other_folders(make_dataset, target, tmp_path):
     assert link_dataset(root, target, audio_roots=roots, skip_bad=False).clips == {"train": 2, "validate": 1}
 
 
-def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise):
+def test_other_format_with_the_same_stem_is_accepted(make_dataset, target, noise):
     root = make_dataset()
     (root / "train/08_000000.wav").unlink()
     sf.write(root / "train/08_000000.flac", noise, RATE)
@@ -78,7 +78,7 @@ def test_another_format_under_the_same_stem_will_do(make_dataset, target, noise)
     assert (target / "audio/train/08_000000.wav").resolve().suffix == ".flac"
 
 
-def test_two_files_that_may_be_a_clip_are_both_named(make_dataset, target, tmp_path, noise):
+def test_two_candidates_for_a_clip_are_both_named(make_dataset, target, tmp_path, noise):
     """Neither is taken: the annotations do not say which of them they are about."""
     root = make_dataset("flat")
     for site in ("site_a", "site_b"):
@@ -107,7 +107,7 @@ def test_two_files_that_may_be_a_clip_are_both_named(make_dataset, target, tmp_p
         (["audio/08_000000.flac", "audio/08_000000.ogg"], None),
     ],
 )
-def test_which_of_several_files_is_the_clip(make_dataset, target, noise, files, taken):
+def test_clip_is_chosen_among_several_files(make_dataset, target, noise, files, taken):
     root = make_dataset()
     (root / "train/08_000000.wav").unlink()
     for name in files:
@@ -121,7 +121,7 @@ def test_which_of_several_files_is_the_clip(make_dataset, target, noise, files, 
         assert (target / "audio/train/08_000000.wav").resolve() == (root / taken).resolve()
 
 
-def test_a_file_reached_by_several_links_is_one(make_dataset, target):
+def test_file_reached_by_several_links_counts_once(make_dataset, target):
     root = make_dataset("v2")
     (root / "again").symlink_to(root / "audio")
     (root / "one").mkdir()
@@ -166,7 +166,7 @@ def test_all_bad_files_are_listed_at_once(with_bad_files, target):
     assert list(target.iterdir()) == []
 
 
-def test_one_silent_clip_does_not_stop_the_others_and_an_odd_header_none(make_dataset, target):
+def test_silent_clips_and_odd_headers_do_not_stop_the_others(make_dataset, target):
     """A silent clip is listed with how to go on; one whose header has a wrong length is read."""
     root = make_dataset()
     silent, odd = root / "train/08_000000.wav", root / "validate/00_500000.wav"
@@ -183,7 +183,7 @@ def test_one_silent_clip_does_not_stop_the_others_and_an_odd_header_none(make_da
     assert link_dataset(root, target, skip_bad=True).clips == {"train": 1, "validate": 1}
 
 
-def test_bad_files_can_be_left_out(with_bad_files, target):
+def test_skip_bad_leaves_out_bad_files(with_bad_files, target):
     summary = link_dataset(with_bad_files, target, skip_bad=True)
     assert summary.clips == {"train": 1}
     assert len(summary.skipped) == 2
@@ -194,7 +194,7 @@ def test_bad_files_can_be_left_out(with_bad_files, target):
     assert len(original) == 9  # the source is as it was
 
 
-def test_nothing_usable_is_an_error_even_when_skipping(with_bad_files, target):
+def test_no_usable_file_is_an_error_even_with_skip(with_bad_files, target):
     (with_bad_files / "train/08_000001.wav").unlink()
     with pytest.raises(UserError, match="no audio file can be used"):
         link_dataset(with_bad_files, target, skip_bad=True)
@@ -203,10 +203,6 @@ def test_nothing_usable_is_an_error_even_when_skipping(with_bad_files, target):
 def test_a_missing_folder_or_file_is_named(tmp_path, target, make_dataset):
     with pytest.raises(UserError, match=r"data\.path should name the folder"):
         link_dataset(tmp_path / "nowhere", target, skip_bad=False)
-    root = make_dataset()
-    (root / TAXONOMY).unlink()
-    with pytest.raises(UserError, match=r"dcase-ust-taxonomy\.yaml: no such file"):
-        link_dataset(root, target, skip_bad=False)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +213,7 @@ def city(tmp_path_factory):
     return folder, taxonomy, read_annotations(folder / ANNOTATIONS, taxonomy)
 
 
-def test_the_city_has_the_70_columns_of_the_real_file(city, taxonomy):
+def test_city_has_the_70_columns_of_the_real_file(city, taxonomy):
     table = pd.read_csv(city[0] / ANNOTATIONS)
     assert len(table.columns) == 70
     assert list(table.columns) == annotation_columns(taxonomy)
@@ -225,7 +221,7 @@ def test_the_city_has_the_70_columns_of_the_real_file(city, taxonomy):
     assert set(proximity.to_numpy().ravel()) == {"-1", "near", "far", "notsure"}
 
 
-def test_every_known_class_has_its_own_sound(city):
+def test_every_class_has_its_own_sound(city):
     _, taxonomy, annotations = city
     known = [label for label in taxonomy.fine if not is_incomplete(label)]
     assert len(known) == 23
@@ -240,7 +236,7 @@ def test_every_known_class_has_its_own_sound(city):
     assert (heard > 0).sum() > 12
 
 
-def test_the_city_has_the_real_structure(city):
+def test_city_has_the_structure_of_sonyc(city):
     folder, taxonomy, annotations = city
     sensors = annotations.groupby("split")["sensor_id"].agg(set)
     assert not sensors["train"] & sensors["validate"]
@@ -259,7 +255,7 @@ def test_the_city_has_the_real_structure(city):
     assert len(list((folder / "audio").rglob("*.wav"))) == 46
 
 
-def test_volunteers_miss_and_imagine_but_mostly_agree_with_the_truth(city):
+def test_simulated_volunteers_err_but_mostly_agree_with_truth(city):
     _, taxonomy, annotations = city
     truth = aggregate(annotations, taxonomy, threshold=0.5, soft=False)
     truth = truth[truth["split"] == "validate"].set_index("audio_filename")[list(taxonomy.coarse)]
@@ -279,3 +275,13 @@ def test_equal_seeds_give_equal_cities(city, tmp_path):
     name = next((tmp_path / "b" / "audio" / "validate").iterdir()).name
     assert (tmp_path / "a" / ANNOTATIONS).read_bytes() != (tmp_path / "b" / ANNOTATIONS).read_bytes()
     assert name.endswith("_500000.wav")
+
+
+@pytest.mark.parametrize("name", ["annotations.csv", "dcase-ust-taxonomy.yaml"])
+def test_a_folder_without_a_file_of_the_layout_is_an_error(tmp_path, name):
+    for other in {"annotations.csv", "dcase-ust-taxonomy.yaml"} - {name}:
+        (tmp_path / other).touch()
+    with pytest.raises(
+        UserError, match=rf"has no {name}; data\.path should have .* set data\.source to folder"
+    ):
+        link_dataset(tmp_path, tmp_path / "target", skip_bad=False)

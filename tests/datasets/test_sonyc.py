@@ -80,7 +80,7 @@ def clips_of(out):
 
 
 @pytest.mark.parametrize("version", LAYOUTS)
-def test_each_release_from_its_layout(records, bring, server, city, caplog, version):
+def test_each_release_is_read_in_its_layout(records, bring, server, city, caplog, version):
     out = bring(data__source="sonyc-ust-v1", data__release=version)
     wanted = {"train": CLIPS["train"], "validate": CLIPS["validate"] - TESTS}
     assert clips_of(out) == (wanted | {"test": TESTS} if version == "1.0" else wanted)
@@ -104,14 +104,14 @@ def test_each_release_from_its_layout(records, bring, server, city, caplog, vers
         assert not any("audio-eval" in request for request in server.requests)
 
 
-def test_the_latest_release_is_the_default_and_a_number_will_do(records, bring):
+def test_latest_release_is_the_default_and_numbers_are_accepted(records, bring):
     out = bring(data__source="sonyc-ust-v1")
     assert json.loads((out / "dataset.json").read_text())["release"] == "1.0"
     out = bring(data__source="sonyc-ust-v1", data__release=0.1)  # as YAML and dvc exp run -S read it
     assert json.loads((out / "dataset.json").read_text())["release"] == "0.1"
 
 
-def test_records_are_cached_apart(records, bring, server):
+def test_records_are_cached_separately(records, bring, server):
     """One after the other, the first again: nothing is brought twice, and nothing of another release."""
     first = bring(data__source="sonyc-ust-v1", data__release="0.1")
     bring(data__source="sonyc-ust-v1", data__release="1.0")
@@ -124,7 +124,7 @@ def test_records_are_cached_apart(records, bring, server):
         assert f"zenodo-{RECORDS['0.1']}" in str(path.resolve())
 
 
-def test_coarse_labels_of_release_0_1_are_corrected_when_read_and_can_be_had_as_given(records, bring, caplog):
+def test_coarse_labels_of_release_0_1_are_corrected_unless_as_given(records, bring, caplog):
     out = bring(data__source="sonyc-ust-v1", data__release="0.1", data__coarse="as_given")
     assert "contradicts" not in caplog.text
     assert json.loads((out / "dataset.json").read_text())["coarse"] == "as_given"
@@ -138,7 +138,7 @@ def test_coarse_labels_of_release_0_1_are_corrected_when_read_and_can_be_had_as_
     assert not given.equals(found)
 
 
-def test_a_split_that_is_scored_needs_ground_truth_before_any_audio_is_downloaded(records, bring, server):
+def test_missing_ground_truth_stops_before_audio_is_downloaded(records, bring, server):
     with pytest.raises(UserError, match=r"the split 'test' has 0 clip\(s\), none with ground truth"):
         bring(data__source="sonyc-ust-v1", data__release="0.2", evaluate__split="test")
     assert not any("audio" in request for request in server.requests)
@@ -160,14 +160,14 @@ def test_a_split_that_is_scored_needs_ground_truth_before_any_audio_is_downloade
         ({"data.coarse": "max"}, "data.coarse: is 'max', should be 'from_fine' or 'as_given'"),
     ],
 )
-def test_a_release_that_is_not_there_is_refused(tmp_path, changes, message):
+def test_unknown_release_is_refused(tmp_path, changes, message):
     change_params(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
     with pytest.raises(UserError) as error:
         check_params(tmp_path / "params.yaml")
     assert message in str(error.value)
 
 
-def test_scored_splits(tmp_path):
+def test_scored_splits_are_those_with_ground_truth(tmp_path):
     path = tmp_path / "params.yaml"
     for text, wanted in (
         ("data: {}", ("validate",)),
@@ -190,7 +190,7 @@ class TestLocal:
         (root / "dcase-ust-taxonomy.yaml").write_bytes((city / "dcase-ust-taxonomy.yaml").read_bytes())
         return root, table
 
-    def test_volunteers_alone_are_refused_by_download(self, folder, bring, tmp_path):
+    def test_download_refuses_a_scored_split_without_ground_truth(self, folder, bring, tmp_path):
         root, table = folder
         table[table["annotator_id"].astype(int) > 0].to_csv(root / "annotations.csv", index=False)
         with pytest.raises(UserError) as error:
@@ -200,14 +200,14 @@ class TestLocal:
         assert "the split 'validate' has 5 clip(s), none with ground truth" in message
         assert not (tmp_path / "raw0").exists()
 
-    def test_a_part_of_the_split_is_enough(self, folder, bring):
+    def test_partial_ground_truth_is_enough(self, folder, bring):
         """As in SONYC-UST v2."""
         root, table = folder
         true = table[table["annotator_id"] == "0"]
         table.drop(true.index[1:]).to_csv(root / "annotations.csv", index=False)
         assert clips_of(bring(data__source="local", data__path=str(root))) == CLIPS
 
-    def test_a_folder_without_the_scored_split(self, folder, bring):
+    def test_folder_without_the_scored_split_is_refused(self, folder, bring):
         root, table = folder
         table.to_csv(root / "annotations.csv", index=False)
         bring(data__source="local", data__path=str(root))

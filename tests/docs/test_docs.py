@@ -89,13 +89,13 @@ def run_page(place, page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LONG], ids=lambda p: p.name)
-def test_commands_of_a_short_page(place, page):
+def test_commands_of_a_short_page_run(place, page):
     run_page(place, page)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name in LONG], ids=lambda p: p.name)
-def test_commands_of_a_long_page(place, page):
+def test_commands_of_a_long_page_run(place, page):
     run_page(place, page)
 
 
@@ -106,13 +106,13 @@ def test_long_pages_have_commands_that_are_run():
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda p: p.name)
-def test_python_of_a_page(place, page):
+def test_python_examples_of_a_page_run(place, page):
     for block in blocks(page, "python"):
         place.python(block)
 
 
 @pytest.mark.slow
-def test_an_exported_system_is_used_without_this_project(place, tmp_path):
+def test_exported_system_works_without_this_project(place, tmp_path):
     """By the program on its card, in Python that sees nothing of the project; tags as predict gave them."""
     place.stage("export", tmp_path / "exported", "--clips", "3")
     (clip, *_) = sorted((place.path / "data/raw/audio/validate").iterdir())
@@ -138,7 +138,7 @@ def test_an_exported_system_is_used_without_this_project(place, tmp_path):
     assert "/tmp" not in text
 
 
-def test_links_lead_somewhere():
+def test_links_have_targets():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
             assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"

@@ -58,11 +58,11 @@ def place(project):
     project.dvc("checkout", "-q", "--force")
 
 
-def test_there_are_five():
+def test_there_are_five_recipes():
     assert tuple(re.findall(r"^### (.*)$", PAGE, re.MULTILINE)) == TITLES
 
 
-def test_what_is_added_is_trained_scored_and_shown(place):
+def test_added_rows_are_trained_scored_and_shown(place):
     """A system, an architecture, a feature and a label rule, one after the other; then all are run."""
     names = ("cnn_any", "bands", "cnn_pcen", "baseline_unanimous")
     for title, name in zip(TITLES[:-1], names, strict=True):
@@ -83,7 +83,7 @@ def test_what_is_added_is_trained_scored_and_shown(place):
     assert "up to date" in place.dvc("repro")
 
 
-def test_a_source_brings_its_data(place, tmp_path):
+def test_added_source_provides_its_data(place, tmp_path):
     city = place.path.parent / "city.tar.gz"
     place.stage("download", tmp_path / "city")
     with tarfile.open(city, "w:gz") as tar:

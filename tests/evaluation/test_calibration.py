@@ -19,7 +19,7 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def test_what_was_done_to_probabilities_is_found():
+def test_platt_scaling_recovers_distortion():
     """Labels drawn from probabilities that are then made too timid and shifted, each label in its own way."""
     rng = np.random.default_rng(0)
     z = rng.normal(-1, 2, (20_000, 3))
@@ -32,7 +32,7 @@ def test_what_was_done_to_probabilities_is_found():
     assert expected_calibration_error(y, sigmoid(z * scale + shift)) > 0.05
 
 
-def test_clips_without_known_labels_change_nothing():
+def test_platt_scaling_ignores_clips_without_known_labels():
     rng = np.random.default_rng(2)
     p, y = rng.random((300, 4)), (rng.random((300, 4)) < 0.4).astype(float)
     unknown = np.arange(300) % 3 == 0
@@ -42,7 +42,7 @@ def test_clips_without_known_labels_change_nothing():
     np.testing.assert_allclose(found.shift, wanted.shift, rtol=1e-5, atol=1e-7)
 
 
-def test_a_rare_label_is_calibrated_as_the_others_are():
+def test_rare_label_is_calibrated_like_the_others():
     rng = np.random.default_rng(1)
     z = rng.normal(0, 2, (4000, 8))
     y = (rng.random(z.shape) < sigmoid(z)).astype(int)
@@ -55,7 +55,7 @@ def test_a_rare_label_is_calibrated_as_the_others_are():
 
 
 @given(st.lists(st.floats(0.001, 0.999), min_size=2, max_size=30), st.floats(0.1, 5), st.floats(-3, 3))
-def test_order_is_kept_and_undone(values, scale, shift):
+def test_platt_scaling_keeps_order_and_is_invertible(values, scale, shift):
     calibration = Calibration(np.array([scale]), np.array([shift]))
     p = np.array(values)[:, None]
     calibrated = calibration(p)
@@ -64,7 +64,7 @@ def test_order_is_kept_and_undone(values, scale, shift):
     np.testing.assert_allclose(calibration.invert(calibrated)[inner], p[inner], rtol=1e-3, atol=1e-4)
 
 
-def test_the_error_by_hand():
+def test_calibration_error_matches_computation_by_hand():
     """Two bins: 0.15 said of four of which one is there, 0.95 of two of which both are."""
     predicted = np.array([[0.15], [0.15], [0.15], [0.15], [0.95], [0.95]])
     truth = np.array([[1], [0], [0], [0], [1], [1]])
@@ -74,7 +74,7 @@ def test_the_error_by_hand():
 TAXONOMY = Taxonomy(("1_a", "2_b"), (), ())
 
 
-def test_a_system_answers_calibrated():
+def test_calibrated_classifier_applies_scale_and_shift():
     class Echo(nn.Module):
         inputs = ("x",)
 
@@ -90,7 +90,7 @@ def test_a_system_answers_calibrated():
     np.testing.assert_allclose(CalibratedClassifier(Echo(), ["a", "b"])(x=x).numpy(), plain)
 
 
-def test_the_error_before_is_that_of_what_the_network_gave():
+def test_uncalibrated_error_is_that_of_the_raw_probabilities():
     rng = np.random.default_rng(0)
     before = rng.uniform(0.2, 0.8, (200, 2))
     calibration = Calibration(np.array([3.0, 2.0]), np.array([-1.0, 0.5]))

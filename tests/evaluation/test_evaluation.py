@@ -45,7 +45,7 @@ def intervals(evaluations):
     return evaluations[0].intervals(count=100, seed=1)
 
 
-def test_resamples_draw_clips_or_whole_sensors():
+def test_bootstrap_resamples_clips_or_whole_sensors():
     sensors = np.array(["a", "a", "b", "c", "c", "c"])
     clips = list(draw_resamples(sensors, unit="clips", count=300, seed=1))
     assert all(len(draw) == 6 for draw in clips)
@@ -62,7 +62,7 @@ def test_resamples_draw_clips_or_whole_sensors():
     [("clips", [3, 1, 3, 0, 5, 4]), ("sensors", [2, 3, 4, 5, 0, 1])],
     ids=["clips", "sensors"],
 )
-def test_intervals_are_drawn_as_they_ever_were(unit, wanted):
+def test_bootstrap_weights_are_numpys_multinomial_draws(unit, wanted):
     """The published intervals rest on these draws: of another seed, name or order they would be others."""
     sensors = np.array(["a", "a", "b", "c", "c", "c"])
     first = next(draw_resamples(sensors, unit=unit, count=1, seed=2019))
@@ -70,7 +70,7 @@ def test_intervals_are_drawn_as_they_ever_were(unit, wanted):
 
 
 @pytest.mark.parametrize("unit", ["clips", "sensors"])
-def test_resamples_are_seeded(unit):
+def test_bootstrap_is_seeded(unit):
     sensors = np.arange(20) // 4
     first, again = (
         [d.tolist() for d in draw_resamples(sensors, unit=unit, count=5, seed=7)] for _ in range(2)
@@ -95,7 +95,7 @@ def test_interval_of_a_mean_agrees_with_theory():
 
 @pytest.mark.parametrize("decimals", [6, 1], ids=["few ties", "many ties"])
 @pytest.mark.parametrize("unit", ["clips", "sensors"])
-def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, decimals):
+def test_weighted_metrics_equal_metrics_of_repeated_clips(frames, taxonomy, unit, decimals):
     truth, systems = frames
     predicted = systems[0].round(decimals)
     evaluation = Evaluation.from_tables(truth, predicted, taxonomy)
@@ -111,7 +111,7 @@ def test_a_resample_is_scored_like_a_file_of_its_clips(frames, taxonomy, unit, d
                 assert found[f"{level}.class_auprc.{name}"][index] == pytest.approx(value, abs=1e-12)
 
 
-def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
+def test_headline_has_every_metric_with_its_interval(evaluations, intervals):
     metrics = detailed_metrics(evaluations[0], intervals)
     headlines = headline_metrics(evaluations[0])
     assert list(headlines) == ["fine", "coarse"]
@@ -129,7 +129,7 @@ def test_headline_has_every_figure_with_its_interval(evaluations, intervals):
 
 
 @pytest.mark.parametrize("level", ["fine", "coarse"])
-def test_a_level_that_is_not_predicted_has_no_metrics(frames, evaluations, taxonomy, level):
+def test_unpredicted_level_has_no_metrics(frames, evaluations, taxonomy, level):
     """Such a system's columns hold zeros; it is compared with others at the other level alone."""
     truth, systems = frames
     predicted = systems[0].assign(**dict.fromkeys(getattr(taxonomy, level), 0.0))
@@ -151,7 +151,7 @@ def test_a_level_that_is_not_predicted_has_no_metrics(frames, evaluations, taxon
     assert {name.split(".")[0] for name in found} == {other}
 
 
-def test_clips_without_known_labels_change_no_metric(frames, taxonomy):
+def test_clips_without_known_labels_do_not_change_metrics(frames, taxonomy):
     truth, systems = frames
     labels = list(taxonomy.labels)
     unknown = np.arange(80) % 4 == 0
@@ -166,7 +166,7 @@ def test_clips_without_known_labels_change_no_metric(frames, taxonomy):
     assert confusion(masked)["actual"].ne("none").sum() == confusion(left)["actual"].ne("none").sum()
 
 
-def test_a_label_that_is_not_known_is_left_out_of_its_class(frames, taxonomy):
+def test_unknown_labels_are_left_out_of_class_metrics(frames, taxonomy):
     truth, systems = frames
     unknown = np.arange(80) % 3 == 0
     part = truth.assign(**{"1_engine": truth["1_engine"].where(~unknown)})
@@ -179,7 +179,7 @@ def test_a_label_that_is_not_known_is_left_out_of_its_class(frames, taxonomy):
     assert found.prevalence("coarse")["engine"] == left.prevalence("coarse")["engine"]
 
 
-def test_a_level_of_which_nothing_is_known_has_figures_in_json(frames, taxonomy):
+def test_level_without_known_labels_gives_valid_json(frames, taxonomy):
     truth, systems = frames
     part = truth.assign(**dict.fromkeys(taxonomy.fine, np.nan))
     evaluation = Evaluation.from_tables(part, systems[0], taxonomy)
@@ -191,13 +191,13 @@ def test_a_level_of_which_nothing_is_known_has_figures_in_json(frames, taxonomy)
     assert metrics["coarse"] == detailed_metrics(evaluation, evaluation.intervals(count=10, seed=1))["coarse"]
 
 
-def test_a_prediction_of_zeros_alone_is_scored(frames, taxonomy):
+def test_all_zero_predictions_are_scored(frames, taxonomy):
     truth, systems = frames
     evaluation = Evaluation.from_tables(truth, systems[0] * 0, taxonomy)
     assert list(headline_metrics(evaluation)) == ["fine", "coarse"]
 
 
-def test_details_of_every_label(evaluations, intervals, taxonomy):
+def test_details_contain_every_label(evaluations, intervals, taxonomy):
     found = detailed_metrics(evaluations[0], intervals, dict.fromkeys(taxonomy.labels, 0.45))
     assert list(found["labels"]) == list(taxonomy.labels)
     dog, engine = found["labels"]["8_dog"], found["labels"]["1_engine"]
@@ -223,7 +223,7 @@ def test_details_of_every_label(evaluations, intervals, taxonomy):
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=15))
-def test_best_thresholds_against_trying_all(pairs):
+def test_best_thresholds_match_exhaustive_search(pairs):
     truth = np.array([[y] for y, _ in pairs], float)
     predicted = np.array([[v / 6] for _, v in pairs])
     found = best_thresholds(truth, predicted, ["a"])["a"]
@@ -234,7 +234,7 @@ def test_best_thresholds_against_trying_all(pairs):
     assert f1_score(truth[:, 0], predicted[:, 0] >= found) == pytest.approx(max(tried.values()))
 
 
-def test_thresholds_leave_out_what_is_not_known():
+def test_best_thresholds_ignore_unknown_labels():
     truth = np.array([[1.0], [np.nan], [0.0], [1.0], [np.nan]])
     predicted = np.array([[0.9], [0.8], [0.5], [0.4], [0.95]])
     known = ~np.isnan(truth[:, 0])
@@ -242,7 +242,7 @@ def test_thresholds_leave_out_what_is_not_known():
     assert best_thresholds(truth * np.nan, predicted, ["a"]) == {"a": 0.5}
 
 
-def test_comparison_with_itself_is_a_draw(evaluations):
+def test_compare_system_with_itself_gives_zero_difference(evaluations):
     found = compare_systems(evaluations[0], evaluations[0], unit="clips", count=20, seed=1)
     for row in found.values():
         assert row["difference"] == 0
@@ -250,7 +250,7 @@ def test_comparison_with_itself_is_a_draw(evaluations):
         assert row["first_ahead"] == 0.5
 
 
-def test_comparison_finds_the_better_system(evaluations):
+def test_compare_finds_the_better_system(evaluations):
     found = compare_systems(*evaluations, unit="clips", count=60, seed=1)["coarse.micro_auprc"]
     assert found["ci95"][0] > 0
     assert found["first_ahead"] == 1
@@ -259,7 +259,7 @@ def test_comparison_finds_the_better_system(evaluations):
     assert back["ci95"] == pytest.approx([-v for v in found["ci95"][::-1]])
 
 
-def test_reliability_by_hand():
+def test_reliability_diagram_matches_counts_by_hand():
     truth = np.array([[1, 0], [0, 1], [1, 1]])
     predicted = np.array([[0.05, 0.01], [0.0, 0.95], [1.0, 0.55]])
     table = reliability(truth, predicted)
@@ -268,7 +268,7 @@ def test_reliability_by_hand():
     assert table["count"].tolist() == [3, 1, 2]
 
 
-def test_confusion_by_hand(frames, taxonomy):
+def test_confusion_matches_counts_by_hand(frames, taxonomy):
     truth, systems = (frames[0].iloc[:3].copy(), frames[1][0].iloc[:3].copy())
     for column, values in (("1_engine", [1, 0, 0]), ("6_music", [1, 1, 0])):
         truth[list(taxonomy.coarse)] = 0 if column == "1_engine" else truth[list(taxonomy.coarse)]
@@ -284,7 +284,7 @@ def test_confusion_by_hand(frames, taxonomy):
     ]
 
 
-def test_curves_hold_what_the_plots_need(evaluations, intervals):
+def test_curves_contain_points_for_the_plots(evaluations, intervals):
     tables = curves(evaluations[0], intervals)
     assert len(tables) == 9
     for name, table in tables.items():

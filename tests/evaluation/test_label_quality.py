@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from project import Project
+from project import Project, change_params
 from sklearn.metrics import average_precision_score
 from volunteers import POOLED, crowd
 
@@ -25,7 +25,7 @@ REAL = ROOT.parent / "shared" / "sonyc-ust-v1"
 
 
 @given(st.integers(0, 10_000))
-def test_average_precision_with_copies_of_clips_is_scikit_learns(seed):
+def test_weighted_average_precision_matches_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     truth = rng.random((12, 4)) < 0.3
     truth[0, 0] = True
@@ -37,7 +37,7 @@ def test_average_precision_with_copies_of_clips_is_scikit_learns(seed):
     assert MicroAveragePrecision(truth, predicted)(copies) == pytest.approx(wanted)
 
 
-def test_f1_at_thresholds_of_other_clips():
+def test_f1_uses_thresholds_chosen_on_other_clips():
     """Perfect ranks give 1; where the scale differs from clip to clip the others' threshold does not fit."""
     truth = np.tile([1, 0, 0], (40, 1))
     assert cross_validated_f1(truth, truth * 0.3 + 0.1, seed=1) == 1
@@ -60,7 +60,7 @@ def test_differences_are_paired_with_the_first_rule(taxonomy):
         assert low < found["a"][level]["ap"] < high
 
 
-def test_what_a_curator_is_told_of_annotators(taxonomy):
+def test_annotator_table_exposes_random_annotators(taxonomy):
     annotations, _ = crowd(taxonomy, coins=1)
     table = annotator_table(collect_votes(annotations, taxonomy), POOLED).set_index("annotator_id")
     assert table.index[0] == 1000
@@ -72,7 +72,7 @@ def test_what_a_curator_is_told_of_annotators(taxonomy):
     assert alone["agreement"].isna().all()
 
 
-def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxonomy):
+def test_clips_to_review_are_those_with_doubtful_majority(taxonomy):
     annotations, _ = crowd(taxonomy, clips=30)
     votes = collect_votes(annotations, taxonomy)
     majority = (votes.fraction() > 0.5).astype(float)
@@ -84,7 +84,7 @@ def test_the_clips_to_listen_to_are_those_of_which_the_majority_is_doubted(taxon
     assert table["audio_filename"].tolist() == [votes.clips[3], votes.clips[5]]
 
 
-def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
+def test_label_quality_stage_writes_its_report(taxonomy, taxonomy_file, tmp_path):
     annotations, truth = crowd(taxonomy, clips=60)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     agreed[list(taxonomy.fine)] = truth.astype(int)
@@ -92,8 +92,11 @@ def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
     table.columns = [f"{name}_presence" if name in taxonomy.labels else name for name in table.columns]
     table.to_csv(tmp_path / "annotations.csv", index=False)
     project = Project(ROOT)
-    words = (str(tmp_path / "annotations.csv"), str(taxonomy_file), str(tmp_path / "out.json"))
-    project.stage("label_quality", *words, "--details", str(tmp_path / "details"))
+    fewer = {"label_quality.bootstrap": 20, "label_quality.rules.glad.iterations": 2}
+    change_params(ROOT / "params.yaml", tmp_path / "params.yaml", fewer)
+    words = (tmp_path / "annotations.csv", taxonomy_file, tmp_path / "out.json")
+    words += ("--params", tmp_path / "params.yaml")
+    project.stage("label_quality", *words, "--details", tmp_path / "details")
     found = json.loads((tmp_path / "out.json").read_text())
     assert list(found) == ["majority", "any", "fraction", "dawid_skene", "glad", "pooled", "verified"]
     for figures in found.values():
@@ -110,7 +113,7 @@ def test_the_stage_from_the_command_line(taxonomy, taxonomy_file, tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
-def test_on_the_real_annotations(tmp_path):
+def test_rules_on_the_real_annotations(tmp_path):
     """What the literature's rules are known to give there, and the pooled one more than that."""
     from ust.annotations.annotations import read_annotations, select_ground_truth
     from ust.annotations.rules.pooled import estimate_pooled
@@ -130,7 +133,7 @@ def test_on_the_real_annotations(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
-def test_the_published_coarse_figure_is_that_of_the_file_as_given():
+def test_coarse_figure_of_uncorrected_file_is_reproduced():
     """Fraction of volunteers, coarse: 0.829 with the error of version 0.1."""
     from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy

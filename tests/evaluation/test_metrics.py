@@ -38,7 +38,7 @@ VALUES = st.one_of(
 @pytest.mark.parametrize("level", ["coarse", "fine"])
 @settings(deadline=None, max_examples=300)
 @given(data=st.data(), taxonomy=taxonomies(), clips=st.integers(1, 12))
-def test_equals_the_plain_loop(level, data, taxonomy, clips):
+def test_metrics_match_loop_over_thresholds(level, data, taxonomy, clips):
     labels = len(taxonomy.coarse if level == "coarse" else taxonomy.fine)
     rate = data.draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
     seed = data.draw(st.integers(0, 2**32 - 1))
@@ -61,7 +61,7 @@ def test_equals_the_plain_loop(level, data, taxonomy, clips):
     ],
     ids=["zeros", "ones", "constant", "binary", "tied", "truth"],
 )
-def test_special_predictions_equal_the_plain_loop(taxonomy, level, make):
+def test_metrics_of_ties_and_extremes_match_loop_over_thresholds(taxonomy, level, make):
     rng = np.random.default_rng(7)
     truth = rng.random((60, len(taxonomy.coarse if level == "coarse" else taxonomy.fine))) < 0.1
     check(truth.astype(int), make(truth, rng), taxonomy, level)
@@ -84,7 +84,7 @@ def annotated_truth(annotated):
     return taxonomy, select_ground_truth(annotations, "validate")
 
 
-def test_predicting_the_truth_is_perfect(annotated_truth):
+def test_perfect_predictions_score_1(annotated_truth):
     taxonomy, truth = annotated_truth
     evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)].astype(float), taxonomy)
     for level in ("fine", "coarse"):
@@ -93,7 +93,7 @@ def test_predicting_the_truth_is_perfect(annotated_truth):
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed):
+def test_metrics_on_annotations_match_loop_over_thresholds(annotated_truth, seed):
     """A constant, and noisy predictions with ties, scored as `oracle` does it."""
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
@@ -110,7 +110,7 @@ def test_annotated_truth_against_the_loop_over_thresholds(annotated_truth, seed)
         assert list(found.class_auprc.values()) == pytest.approx(wanted[3], abs=1e-12)
 
 
-def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
+def test_constant_prediction_matches_official_code(sonyc_ust_v1):
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     path = sonyc_ust_v1 / "annotations.csv"
     truth = select_ground_truth(
@@ -125,7 +125,7 @@ def test_a_constant_gives_the_official_codes_figures(sonyc_ust_v1):
     assert fine.micro_f1 == coarse.micro_f1 == 0
 
 
-def test_the_constant_prediction_is_each_labels_share(annotated_truth):
+def test_constant_prediction_equals_label_prevalence(annotated_truth):
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     constant = truth[labels] * 0 + (truth[labels] == 1).mean()
@@ -141,7 +141,7 @@ def test_the_constant_prediction_is_each_labels_share(annotated_truth):
         assert list(scores.class_auprc.values()) == pytest.approx(categories)
 
 
-def test_a_coarse_constant_scores_half_the_prevalence(annotated_truth):
+def test_coarse_constant_scores_half_the_prevalence(annotated_truth):
     """The official precision is 0 where nothing is predicted, so the area is a triangle."""
     taxonomy, truth = annotated_truth
     evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0.0 + 0.3, taxonomy)
@@ -153,7 +153,7 @@ def test_a_coarse_constant_scores_half_the_prevalence(annotated_truth):
         assert areas[name] == pytest.approx(share / 2)
 
 
-def test_the_fine_prevalence_of_a_category_counts_clips_with_any_of_its_labels(annotated_truth):
+def test_fine_prevalence_counts_clips_with_any_label_of_the_category(annotated_truth):
     taxonomy, truth = annotated_truth
     evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0.5, taxonomy)
     for group in taxonomy.groups("fine"):
@@ -162,7 +162,7 @@ def test_the_fine_prevalence_of_a_category_counts_clips_with_any_of_its_labels(a
         assert evaluation.prevalence("fine")[taxonomy.coarse_name(group)] == pytest.approx(share)
 
 
-def test_a_category_without_positives_scores_0_and_is_left_out_of_the_second_mean():
+def test_category_without_positives_scores_0_and_is_left_out_of_second_mean():
     taxonomy = Taxonomy(("1_a", "2_b"), ("1-1_c", "2-1_d"), (0, 1))
     truth = np.array([[1, 0], [0, 0]])
     found = compute_scores(coarse_counts(truth, truth * 1.0, taxonomy), taxonomy.categories("coarse"))

@@ -32,7 +32,7 @@ def published_predictions(sonyc_ust_v1):
     return shared / "sonyc-predictions", truth, sonyc_ust_v1 / "dcase-ust-taxonomy.yaml"
 
 
-def test_published_predictions_have_the_official_figures(published_predictions):
+def test_metrics_of_published_predictions_match_official_figures(published_predictions):
     found = list(pairs(*published_predictions))
     assert len(found) == 8
     for name, ours, official in found:
@@ -44,7 +44,7 @@ def test_published_predictions_have_the_official_figures(published_predictions):
             assert -0.001 < ours.class_auprc[category] - value < 0.053, (name, category)
 
 
-def test_published_predictions_on_the_command_line(published_predictions, tmp_path, monkeypatch):
+def test_evaluate_command_matches_official_figures(published_predictions, tmp_path, monkeypatch):
     """As anyone would score a file: coarse truth, no params.yaml beside it."""
     monkeypatch.chdir(tmp_path)
     folder, truth, taxonomy = published_predictions
@@ -67,7 +67,7 @@ def test_published_predictions_on_the_command_line(published_predictions, tmp_pa
     assert details["rests_on"]["clips"] == 538
 
 
-def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
+def test_truth_without_fine_columns_gives_coarse_metrics(
     tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,7 @@ def test_truth_without_fine_columns_is_scored_at_the_coarse_level(
     assert "the fine level is not scored: truth.csv has no fine columns" in lines
 
 
-def test_a_system_without_fine_labels_is_scored_at_the_coarse_level(
+def test_predictions_without_fine_labels_give_coarse_metrics(
     tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
 ):
     """No fine columns, or zeros in them, as the stage predict writes for such a system."""
@@ -128,7 +128,7 @@ def test_a_system_without_fine_labels_is_scored_at_the_coarse_level(
     assert list(written[0]) == ["coarse"]
 
 
-def test_equal_recalls_stand_in_the_order_of_falling_threshold():
+def test_equal_recalls_are_sorted_by_falling_threshold():
     """By hand: of ten clips the likeliest two are right, then a wrong one, then a right one.
 
     At recall 2/3 the precision falls from 1 to 2/3, then rises to 3/4 at recall 1.
@@ -143,7 +143,7 @@ def test_equal_recalls_stand_in_the_order_of_falling_threshold():
     assert found.class_auprc["a"] == pytest.approx(by_hand)
 
 
-def test_the_area_does_not_depend_on_how_numpy_sorts(monkeypatch):
+def test_auprc_is_independent_of_numpy_sort_algorithm(monkeypatch):
     """Recalls with long runs of equal values, under a sort that leaves them in any order it may."""
     rng = np.random.default_rng(1)
     truth, predicted = rng.random((300, 3)) < 0.05, rng.random((300, 3))
@@ -162,7 +162,7 @@ def test_the_area_does_not_depend_on_how_numpy_sorts(monkeypatch):
     assert area_under_curve(precision, recall) == wanted.micro_auprc
 
 
-def test_every_sort_is_stable():
+def test_every_sort_in_the_library_is_stable():
     """Of all that orders one thing by another."""
     wrong = []
     for path in [

@@ -18,7 +18,7 @@ def predictions(tmp_path, taxonomy):
     return path, values[::-1]
 
 
-def test_layout_is_the_official_one(predictions, taxonomy):
+def test_predictions_have_the_official_columns(predictions, taxonomy):
     path, values = predictions
     table = pd.read_csv(path)
     assert list(table.columns) == ["audio_filename", *taxonomy.fine, *taxonomy.coarse]
@@ -26,7 +26,7 @@ def test_layout_is_the_official_one(predictions, taxonomy):
     np.testing.assert_array_equal(table[list(taxonomy.labels)], values)
 
 
-def test_round_trip(predictions, taxonomy):
+def test_predictions_round_trip_through_csv(predictions, taxonomy):
     path, values = predictions
     table, missing = read_predictions(path, CLIPS, taxonomy)
     np.testing.assert_array_equal(table.to_numpy(), values)
@@ -34,7 +34,7 @@ def test_round_trip(predictions, taxonomy):
     assert missing == []
 
 
-def test_a_missing_column_is_zeros(predictions, taxonomy):
+def test_missing_column_is_filled_with_zeros(predictions, taxonomy):
     path, _ = predictions
     pd.read_csv(path).drop(columns="8_dog").to_csv(path, index=False)
     table, missing = read_predictions(path, CLIPS, taxonomy)
@@ -58,7 +58,7 @@ def test_a_missing_column_is_zeros(predictions, taxonomy):
         (lambda t: t.rename(columns={"audio_filename": "file"}), "column 'audio_filename' is missing"),
     ],
 )
-def test_what_is_wrong_is_listed(predictions, taxonomy, change, message):
+def test_invalid_predictions_list_every_problem(predictions, taxonomy, change, message):
     path, _ = predictions
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(UserError) as error:
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_listed(predictions, taxonomy, change, message):
         (lambda t: t.assign(split="validate"), "these are labels"),
     ],
 )
-def test_another_kind_of_table_scores_nothing(predictions, taxonomy, change, message):
+def test_annotations_given_as_predictions_are_refused(predictions, taxonomy, change, message):
     path, _ = predictions
     table = change(pd.read_csv(path))
     if "filename" in table.columns:
@@ -93,14 +93,14 @@ def test_another_kind_of_table_scores_nothing(predictions, taxonomy, change, mes
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 @pytest.mark.parametrize("decimal", [".", ","])
-def test_another_separator_is_named(predictions, taxonomy, separator, name, decimal):
+def test_other_separator_is_named(predictions, taxonomy, separator, name, decimal):
     path, _ = predictions
     pd.read_csv(path).to_csv(path, index=False, sep=separator, decimal=decimal)
     with pytest.raises(UserError, match=f"separated by {name}, should be by commas"):
         read_predictions(path, CLIPS, taxonomy)
 
 
-def test_columns_of_something_else_do_no_harm(predictions, taxonomy):
+def test_extra_columns_are_ignored(predictions, taxonomy):
     path, values = predictions
     pd.read_csv(path).assign(sensor_id=3, note="x").to_csv(path, index=False)
     table, missing = read_predictions(path, CLIPS, taxonomy)
@@ -108,7 +108,7 @@ def test_columns_of_something_else_do_no_harm(predictions, taxonomy):
     assert missing == []
 
 
-def test_clips_without_truth_may_be_predicted(predictions, taxonomy):
+def test_clips_without_truth_are_ignored(predictions, taxonomy):
     path, values = predictions
     table, _ = read_predictions(path, ["c.wav", "a.wav"], taxonomy, others=["b.wav"])
     np.testing.assert_array_equal(table.to_numpy(), values[[2, 0]])

@@ -31,7 +31,7 @@ def package(tmp_path, taxonomy):
     return folder
 
 
-def test_a_right_package_passes_and_says_what_it_is(package, taxonomy):
+def test_valid_submission_passes_the_check(package, taxonomy):
     check_submission(package, LABEL, CLIPS, taxonomy)
     stated = read_yaml(package / f"{LABEL}.meta.yaml")
     assert list(stated) == ["submission", "system", "results"]
@@ -68,14 +68,14 @@ def rewrite(path, change):
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_package_is_named(package, taxonomy, damage, message):
+def test_invalid_submission_names_the_problem(package, taxonomy, damage, message):
     damage(package)
     with pytest.raises(UserError) as error:
         check_submission(package, LABEL, CLIPS, taxonomy)
     assert message in str(error.value)
 
 
-def test_marks_of_the_report_follow_from_its_figures():
+def test_marks_of_table_follow_from_reported_figures():
     """Italics and bold as they stand in the report's own tables."""
     systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
     baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
@@ -88,13 +88,13 @@ def test_marks_of_the_report_follow_from_its_figures():
     assert coarse == ["Coarse-level", "–", "–", "–", "*0.762*", "***0.674***", "*0.542*"]
 
 
-def test_rows_leave_out_a_level_that_is_not_predicted():
+def test_table_rows_leave_out_an_unpredicted_level():
     assert table_row("cnn", METRICS).values == (0.5, 0.25, 0.125) * 2
     coarse = {name: value for name, value in METRICS.items() if name != "fine"}
     assert table_row("cnn_vggish_8", coarse).values == (None, None, None, 0.5, 0.25, 0.125)
 
 
-def test_tables_as_text_and_data():
+def test_tables_are_written_as_markdown_and_json():
     systems, baselines = (
         [table_row("cnn", METRICS), table_row("hierarchical", METRICS)],
         [table_row("baseline_fine", METRICS)],
@@ -112,7 +112,7 @@ def test_tables_as_text_and_data():
 
 
 @pytest.mark.parametrize(("converged", "name"), [(True, "a"), (False, "a †"), (None, "a")])
-def test_a_system_that_was_still_getting_better_is_marked(converged, name):
+def test_unconverged_system_is_marked(converged, name):
     level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
     rests_on = {} if converged is None else {"converged": converged}
     found = table_row("a", {"fine": level, "coarse": level, "rests_on": rests_on})

@@ -55,7 +55,7 @@ SIGNALS = {
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_it_gives_what_the_authors_code_gives(published, name):
+def test_network_matches_authors_reference_values(published, name):
     network = MobileNet(0.4)
     network.load_state_dict(read_published(published / "mn04_as_mAP_432.pt", 0.4))
     network.eval()
@@ -67,7 +67,7 @@ def test_it_gives_what_the_authors_code_gives(published, name):
         np.testing.assert_allclose(network.logits(embedding)[0], wanted[f"{name}_logits"], atol=1e-4)
 
 
-def test_the_published_file_is_the_one_that_is_known(published, tmp_path):
+def test_published_file_has_the_known_checksum(published, tmp_path):
     _, checksum = RELEASED["mn04_as"]
     from ust.util.digests import file_digest
 
@@ -84,7 +84,7 @@ def test_the_published_file_is_the_one_that_is_known(published, tmp_path):
     assert found["weights"] == "mn04_as"
 
 
-def test_log_mels_against_librosas_transform(noise):
+def test_log_mel_matches_librosa(noise):
     """The front end spelt out with librosa's STFT, in double precision."""
     samples = noise[: 3 * RATE].astype(np.float64)
     emphasised = samples[1:] - 0.97 * samples[:-1]
@@ -112,7 +112,7 @@ def test_mel_bands_are_triangles_between_their_neighbours():
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.4, 1_020_000), (1.0, 4_880_000)])
-def test_sizes(width, size):
+def test_widths_and_channels_match_definition(width, size):
     """Of mn04_as the published file has 312 tensors; mn10_as is MobileNetV3-large with 527 classes."""
     with torch.device("meta"):
         network = MobileNet(width)
@@ -123,7 +123,7 @@ def test_sizes(width, size):
 
 
 @pytest.mark.parametrize("frames", [False, True])
-def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path, noise, frames):
+def test_embedding_matches_network_with_folded_batch_norms(seeded, tmp_path, noise, frames):
     assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
     computed = feature.ExtractionConfig(weights="mn04_as", frames=frames)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
@@ -136,7 +136,7 @@ def test_the_feature_is_the_network_with_its_batch_norms_folded(seeded, tmp_path
     assert found.std() > 0.05
 
 
-def test_what_stands_out_is_the_clip_and_the_maxima_of_its_windows(seeded, tmp_path, noise):
+def test_window_features_are_clip_embedding_and_window_maxima(seeded, tmp_path, noise):
     prepare(tmp_path, settings(seeded), bring)
     computed = windows.ExtractionConfig(weights="mn04_as", windows=4)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise**3)])
@@ -182,7 +182,7 @@ class Evil:
         ("folder", "is a folder"),
     ],
 )
-def test_wrong_weights_are_named(seeded, tmp_path, monkeypatch, damage, message):
+def test_invalid_weights_are_named(seeded, tmp_path, monkeypatch, damage, message):
     monkeypatch.chdir(tmp_path)
     path, state = tmp_path / "w.pt", torch.load(seeded, weights_only=True)
     if damage == "cut":

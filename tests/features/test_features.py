@@ -64,7 +64,7 @@ def slow_logmel(samples):
     return np.maximum(decibel, -80)
 
 
-def test_logmel_follows_the_definition(noise):
+def test_logmel_matches_definition(noise):
     short = noise[:20_000] * np.linspace(0, 1, 20_000, dtype=np.float32)
     np.testing.assert_allclose(logmel(short, **DEFAULTS), slow_logmel(short), atol=2e-3)
 
@@ -82,7 +82,7 @@ SOUNDS = {
 @pytest.mark.filterwarnings("ignore:n_fft")
 @pytest.mark.parametrize("name", SOUNDS)
 @pytest.mark.parametrize(("n_fft", "hop", "bands"), [(2048, 512, 128), (1024, 400, 64)])
-def test_logmel_is_librosas(noise, name, n_fft, hop, bands):
+def test_logmel_matches_librosa(noise, name, n_fft, hop, bands):
     sound = SOUNDS[name](noise)
     found = logmel(sound, sample_rate=RATE, n_fft=n_fft, hop_length=hop, n_mels=bands)
     power = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=n_fft, hop_length=hop, n_mels=bands)
@@ -92,12 +92,12 @@ def test_logmel_is_librosas(noise, name, n_fft, hop, bands):
     np.testing.assert_allclose(found, wanted, atol=3e-3, rtol=0)
 
 
-def test_float16_keeps_decibels_to_a_25th(noise):
+def test_float16_logmel_is_exact_to_a_25th_of_a_decibel(noise):
     found = logmel(noise * np.linspace(0, 1, len(noise), dtype=np.float32), **DEFAULTS)
     assert np.abs(found - found.astype(np.float16)).max() < 0.04
 
 
-def test_volume_changes_no_logmel(noise):
+def test_volume_does_not_change_logmel(noise):
     louder = volume(noise, RATE, gain_db=10, rng=np.random.default_rng(3)).astype(np.float32)
     assert not np.allclose(louder, noise)
     np.testing.assert_allclose(logmel(louder, **DEFAULTS), logmel(noise, **DEFAULTS), atol=1e-3)
@@ -111,7 +111,7 @@ def test_volume_never_clips():
 
 
 @pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -10), ("brown", -20)])
-def test_colours_of_noise(colour, slope):
+def test_colored_noise_has_its_spectral_slope(colour, slope):
     """Decibels of power per decade of frequency."""
     found = coloured_noise(2**18, colour, np.random.default_rng(0))
     assert np.sqrt(np.mean(found**2)) == pytest.approx(1)
@@ -122,7 +122,7 @@ def test_colours_of_noise(colour, slope):
     assert np.polyfit(centres, levels, 1)[0] == pytest.approx(slope, abs=0.7)
 
 
-def test_noise_has_the_level_asked_for():
+def test_noise_has_the_given_level():
     samples = 0.1 * np.sin(np.arange(RATE))
     out = noise(samples, RATE, colours=["pink"], level_db=[-20, -20], rng=np.random.default_rng(0))
     added = out - samples
@@ -155,7 +155,7 @@ def test_a_sensor_attenuates_sounds_outside_its_band():
         assert power[(hertz >= low) & (hertz < high)].mean() < 0.003 * within
 
 
-def test_the_gain_of_a_sensor_changes_the_level_by_as_much():
+def test_sensor_gain_changes_the_level():
     samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
     quiet, loud = (
         sensor(samples, RATE, **SENSOR | {"gain_db": [gain, gain]}, rng=np.random.default_rng(3))
@@ -171,7 +171,7 @@ def test_a_sensor_never_clips():
 
 
 @pytest.mark.parametrize("snr", [0.0, 12.0])
-def test_noise_of_a_sensor_has_the_drawn_ratio(snr):
+def test_sensor_noise_has_the_drawn_ratio(snr):
     """The same draws with and without noise; the wide band passes all of it."""
     samples = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
     wide = SENSOR | {"low_cut": 1.0, "high_cut": [22_000.0, 22_000.0], "gain_db": [0.0, 0.0]}
@@ -210,7 +210,7 @@ def test_pitch_shift_moves_a_tone_by_the_drawn_semitones():
     assert 12 * np.log2(peak / 440) == pytest.approx(steps, abs=0.05)
 
 
-def test_draws_belong_to_clip_and_variant(noise):
+def test_random_draws_depend_on_clip_and_variant(noise):
     def draw(variant="volume", clip="a.wav", seed=1):
         return augment(noise, RATE, PlannedVariant(clip, "volume", variant, {"gain_db": 10.0}, seed))
 
@@ -219,7 +219,7 @@ def test_draws_belong_to_clip_and_variant(noise):
         assert not np.array_equal(draw(), other)
 
 
-def test_proportion_of_clips_chosen():
+def test_proportion_of_clips_is_augmented():
     clips = [f"{i}.wav" for i in range(2000)]
     share = np.mean([is_selected(clip, variant="noise", proportion=0.2, seed=1) for clip in clips])
     assert share == pytest.approx(0.2, abs=0.03)
@@ -248,7 +248,7 @@ def test_rows_are_sorted_by_clip_then_variant(tmp_path):
         find_rows(tmp_path / "nowhere")
 
 
-def test_features_are_read_in_the_order_asked(feature_files):
+def test_feature_rows_are_read_in_any_order(feature_files):
     path, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(9)])
     with h5py.File(path) as file:
         everything = file["logmel"][:]
@@ -267,7 +267,7 @@ def test_equal_content_gives_equal_files_at_any_time(feature_files):
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "other"])
-def test_a_damaged_feature_file_is_named(feature_files, damage):
+def test_damaged_feature_file_is_named(feature_files, damage):
     path, other = feature_files([("a.wav", "original", "train")])
     if damage == "missing":
         path.unlink()
@@ -282,7 +282,7 @@ def test_a_damaged_feature_file_is_named(feature_files, damage):
 
 
 @pytest.mark.parametrize("network", [{"network": "efficientat"}, {}])
-def test_embeddings_are_read_and_spectrograms_refused(tmp_path, network):
+def test_read_embeddings_refuses_spectrograms(tmp_path, network):
     """By the attributes of the file, not by its name or shape; frames give their mean and maximum."""
     values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     rows = [Row(f"{i}.wav", "original", "train", tmp_path) for i in range(3)]
@@ -298,7 +298,7 @@ def test_embeddings_are_read_and_spectrograms_refused(tmp_path, network):
         read_embeddings(tmp_path / "mn.h5")
 
 
-def test_the_cache_is_of_all_files_of_a_training_together(feature_files):
+def test_cache_limit_covers_all_feature_files(feature_files):
     """First the log-mels, of five rows, then of the embeddings what is left."""
     logmel, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(5)])
     of_logmel, of_vggish = 128 * 862 * 2, 10 * 128
@@ -369,7 +369,7 @@ def test_feature_files_need_no_file_locks(tmp_path, no_locks, told):
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(cached=st.integers(0, 6), indices=st.lists(st.integers(0, 4), min_size=1, max_size=9))
-def test_rows_are_the_same_from_memory_and_from_disk(feature_files, cached, indices):
+def test_cached_rows_equal_rows_from_disk(feature_files, cached, indices):
     logmel, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(5)])
     row_gib = 128 * 862 * 2 / 2**30
     with (

@@ -42,7 +42,7 @@ def bring(source, *, checksum=None):
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames):
+def test_onnx_network_embeds_each_window(tmp_path, noise, frames):
     path = model(tmp_path / "a.onnx", frames=frames if frames > 1 else None)
     settings = feature.ONNX(**SETTINGS | {"frames": frames}, file=str(path))
     found = feature.prepare(tmp_path / "out", settings, bring)
@@ -58,7 +58,7 @@ def test_a_clip_is_cut_into_windows_and_each_is_embedded(tmp_path, noise, frames
     np.testing.assert_allclose(embeddings[1].reshape(3, -1), embeddings[0].reshape(3, -1)[::-1], atol=1e-4)
 
 
-def test_a_file_that_takes_more_than_a_clip_gets_silence_after_it(noise):
+def test_onnx_network_with_longer_input_pads_with_silence(noise):
     computed = feature.ExtractionConfig(**SETTINGS | {"samples": 200_000})
     values = feature.process_clip(noise, RATE, computed)
     assert values.shape == (1, 200_000)
@@ -79,7 +79,7 @@ def test_a_file_that_takes_more_than_a_clip_gets_silence_after_it(noise):
         ("double", "should take one float tensor of (batch, samples)"),
     ],
 )
-def test_another_file_is_named(tmp_path, damage, message):
+def test_invalid_onnx_file_is_named(tmp_path, damage, message):
     path, change = tmp_path / "a.onnx", {}
     if damage == "text":
         path.write_text("onnx")

@@ -89,20 +89,20 @@ def sound():
     )
 
 
-def test_examples_equal_tensorflows_log_mel(tf, sound):
+def test_log_mel_matches_tensorflow(tf, sound):
     found = log_mel_patches(sound, RATE)
     assert found.shape == (10, 96, 64)
     wanted = tf_log_mel(tf, resampy.resample(sound, RATE, 16_000, filter="kaiser_best"))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_examples_drop_an_incomplete_patch(sound):
+def test_incomplete_last_frame_is_dropped(sound):
     assert log_mel_patches(sound[: int(2.5 * RATE)], RATE).shape == (2, 96, 64)
     assert log_mel_patches(sound[:100], RATE).shape == (0, 96, 64)
 
 
 @pytest.mark.parametrize("final_relu", [True, False])
-def test_embeddings_equal_keras(tf, released, variables, sound, final_relu):
+def test_embeddings_match_keras(tf, released, variables, sound, final_relu):
     patches = log_mel_patches(sound, RATE)
     embedder = Embedder(variables, final_relu=final_relu, device=torch.device("cpu"))
     found = embedder.embed(patches)
@@ -121,7 +121,7 @@ def test_embeddings_equal_keras(tf, released, variables, sound, final_relu):
     assert quantised.std() > 10
 
 
-def test_quantisation_by_hand():
+def test_quantization_matches_computation_by_hand():
     identity, zeros = np.eye(4), np.zeros((4, 1))
     found = postprocess(np.array([[-3.0, -2.0, 0.0, 1.999]]), identity, zeros)
     assert found.tolist() == [[0, 0, 127, 254]]
@@ -136,7 +136,7 @@ def test_pca_subtracts_the_means_first():
     assert found.tolist() == [[int(2.5 * 255 / 4), int(3 * 255 / 4)]]
 
 
-def test_weights_survive_saving(tmp_path, variables):
+def test_weights_round_trip(tmp_path, variables):
     first, again = (save_weights(tmp_path / name, variables, weights="audioset") for name in "ab")
     assert first == again
     assert first["weights"] == "audioset"
@@ -153,12 +153,12 @@ def test_weights_survive_saving(tmp_path, variables):
         load_weights(tmp_path / "nowhere")
 
 
-def test_the_smoke_figures_tell_other_weights(variables):
+def test_smoke_test_rejects_other_weights(variables):
     with pytest.raises(UserError, match="do not give the reference's figures"):
         check_smoke_figures(variables, final_relu=True)
 
 
-def test_random_weights_are_seeded_and_alive(sound):
+def test_random_weights_are_seeded_and_embeddings_vary(sound):
     first, again = (random_variables(3, final_relu=True) for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
@@ -168,7 +168,7 @@ def test_random_weights_are_seeded_and_alive(sound):
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "misshapen", "pca pickle", "pca shape"])
-def test_a_damaged_checkpoint_is_explained(tf, released, tmp_path, damage):
+def test_damaged_checkpoint_names_file_and_variable(tf, released, tmp_path, damage):
     checkpoint, pca = (tmp_path / path.name for path in released)
     checkpoint.symlink_to(released[0])
     pca.symlink_to(released[1])
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_explained(tf, released, tmp_path, damage):
         assert "fc2/biases is missing" in str(error.value)
 
 
-def test_half_precision_is_near_the_full_one(variables, noise):
+def test_bfloat16_embeddings_are_close_to_float32(variables, noise):
     patches = log_mel_patches(noise, RATE)
     cpu = torch.device("cpu")
     full, half = (
@@ -209,7 +209,7 @@ def test_half_precision_is_near_the_full_one(variables, noise):
 
 
 @pytest.mark.parametrize("name", ["vggish_1khz_sine_frame0", "vggish_1khz_16k_current_code"])
-def test_the_real_pca_makes_of_the_real_networks_embedding_what_it_should(published, name):
+def test_published_pca_matches_published_embeddings(published, name):
     """Of a 1 kHz sine, by the network of 2019 and by the later one: 128 of 128 values."""
     with np.load(published / "vggish_pca_params.npz") as pca, np.load(published / f"{name}.npz") as reference:
         vectors, means = (pca[key].astype(np.float32) for key in ("pca_eigen_vectors", "pca_means"))

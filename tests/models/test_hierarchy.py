@@ -43,7 +43,7 @@ def test_structure_follows_from_the_taxonomy(taxonomy):
     st.sampled_from([None, 0, 2]),
     st.booleans(),
 )
-def test_rule_against_a_loop(coarse, threshold, seed, missing, keep):
+def test_hierarchical_rule_matches_loop(coarse, threshold, seed, missing, keep):
     rng = np.random.default_rng(seed)
     root = np.hstack([np.array(coarse), rng.random((len(coarse), 6))]).astype(np.float32)
     coarse = root[:, :4].tolist()

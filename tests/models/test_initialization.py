@@ -50,7 +50,7 @@ def small():
     )  # fmt: skip
 
 
-def test_one_layer_is_an_independent_draw_of_numpy():
+def test_layer_weights_match_numpy_draws():
     """The stream by its definition: SHA-256 of the names, PCG64, float64, rounded to float32."""
     network = small()
     initialize_weights(network, 2019, "a", "b")
@@ -64,7 +64,7 @@ def test_one_layer_is_an_independent_draw_of_numpy():
 @pytest.mark.parametrize(
     ("name", "fan_in"), [("conv", 8 * 3 * 5), ("depthwise", 9), ("linear", 40), ("bilinear", 25)]
 )
-def test_the_distributions_are_those_of_pytorch(name, fan_in):
+def test_distributions_match_pytorch(name, fan_in):
     """Uniform within ±1/√fan_in, weight and bias: PyTorch's own draws have the same bounds and deviation."""
     torch.manual_seed(0)
     theirs, ours = small()[name], small()
@@ -81,7 +81,7 @@ def test_the_distributions_are_those_of_pytorch(name, fan_in):
                 assert other.std().item() == pytest.approx(bound / math.sqrt(3), rel=5 / math.sqrt(5 * n))
 
 
-def test_batch_norms_begin_as_identity():
+def test_batch_norms_start_as_identity():
     network = small()
     with torch.no_grad():
         for tensor in [*network["norm"].parameters(), network["norm"].running_mean]:
@@ -91,7 +91,7 @@ def test_batch_norms_begin_as_identity():
         assert (getattr(network["norm"], tensor) == value).all()
 
 
-def test_another_layer_changes_no_others_weights():
+def test_adding_a_layer_keeps_the_other_weights():
     plain, more = small(), small()
     more["first"] = nn.Linear(3, 4)
     other = nn.ModuleDict({"first": nn.Linear(3, 4), **small()})
@@ -102,7 +102,7 @@ def test_another_layer_changes_no_others_weights():
         assert all(torch.equal(found[name], value) for name, value in plain.state_dict().items())
 
 
-def test_seeds_and_names_tell_networks_apart():
+def test_weights_depend_on_seed_and_name():
     found = []
     for seed, names in ((1, ("a",)), (2, ("a",)), (1, ("b",)), (1, ("a",))):
         network = small()
@@ -112,7 +112,7 @@ def test_seeds_and_names_tell_networks_apart():
     assert not any(torch.equal(found[0], other) for other in found[1:3])
 
 
-def test_neither_pytorchs_generator_nor_its_threads_matter():
+def test_weights_are_independent_of_torch_generator_and_threads():
     made = []
     for seed, threads in ((0, 1), (1, 2)):
         before = torch.get_num_threads()
@@ -127,7 +127,7 @@ def test_neither_pytorchs_generator_nor_its_threads_matter():
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - {"audioset"}))  # which is not trained
-def test_every_weight_of_every_architecture_is_drawn(architecture):
+def test_every_weight_of_every_architecture_is_initialized(architecture):
     """None is left as memory happened to be, and buffers are as the network sets them itself."""
     args = architecture, config(architecture), 5, SHAPES[architecture]
     first, second = build_initialized(*args, 3, "a"), build_initialized(*args, 3, "a")
@@ -145,12 +145,12 @@ def test_every_weight_of_every_architecture_is_drawn(architecture):
                 assert value.std().item() == pytest.approx(plain[name].std().item(), rel=0.1), name
 
 
-def test_a_layer_of_another_kind_is_named():
+def test_unknown_layer_type_is_named():
     with pytest.raises(TypeError, match="1: no first weights are known for a layer of type Embedding"):
         initialize_weights(nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 4)), 1)
 
 
-def test_without_draws_leaves_the_generator_alone():
+def test_skipped_initialization_leaves_the_generator_unchanged():
     state = torch.get_rng_state()
     network = skip_initialization(small)
     assert torch.equal(torch.get_rng_state(), state)
@@ -187,7 +187,7 @@ print(hashlib.sha256(torch.nn.functional.dropout(torch.ones(10_000), 0.3).numpy(
 """
 
 
-def test_a_processor_without_avx2_begins_with_the_same_weights():
+def test_weights_are_equal_without_avx2():
     """And drops out the same values: PyTorch is told to use neither AVX2 nor AVX-512."""
     found = []
     for capability in ("default", "avx2"):

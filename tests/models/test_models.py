@@ -32,7 +32,7 @@ def with_fusion(fusion, **changes):
     return CNNVGGish(CONFIG.model_copy(update={"fusion": fusion} | changes), 37)
 
 
-def test_shapes_and_weights_of_table_1():
+def test_cnn_has_shapes_and_parameters_of_table_1():
     network = CNNVGGish(CONFIG, 37).eval()
     x = torch.zeros(2, 1, 128, 862)
     wanted = [
@@ -55,14 +55,14 @@ def test_shapes_and_weights_of_table_1():
     ("fusion", "fused"),
     [("concat", 1536 * 512 + 512), ("bilinear", 256 * 1280 * 512 + 512), (None, 256 * 512 + 512)],
 )
-def test_weights_of_the_head(fusion, fused):
+def test_head_has_the_reported_parameters(fusion, fused):
     with torch.device("meta"):
         network = CNN(ALONE, 37) if fusion is None else with_fusion(fusion)
     assert count_parameters(network.fusion) == fused
     assert count_parameters(network.head) == 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 37 + 37
 
 
-def test_an_embedding_in_the_place_of_vggish():
+def test_cnn_accepts_another_embedding():
     """By hand: its own scale taken away, beside the convolutions' 256 values, through the same head."""
     torch.manual_seed(0)
     network = CNNEmbedding(ALONE, 37, {"logmel": (128, 862), "embedding": (384,)})
@@ -81,7 +81,7 @@ def test_an_embedding_in_the_place_of_vggish():
         CNNEmbedding.check({"logmel": (64, 862), "embedding": (384,)})
 
 
-def test_the_network_takes_stored_features():
+def test_network_accepts_stored_features():
     network = CNNVGGish(CONFIG, 37).eval()
     logits = network(
         torch.zeros(3, 128, 862, dtype=torch.float16), torch.zeros(3, 10, 128, dtype=torch.uint8)
@@ -97,7 +97,7 @@ def test_the_network_takes_stored_features():
     size=st.tuples(st.integers(20, 33), st.integers(20, 37)),
     seed=st.integers(0, 999),
 )
-def test_strided_convolution_equals_the_plain_one(stride, times, padding, size, seed):
+def test_strided_convolution_matches_conv2d(stride, times, padding, size, seed):
     torch.manual_seed(seed)
     kernel = (stride[0] * times[0], stride[1] * times[1])
     fast = StridedConv2d(3, 5, kernel, stride, padding).double()
@@ -116,7 +116,7 @@ def test_strided_convolution_equals_the_plain_one(stride, times, padding, size, 
 
 
 @given(length=st.integers(4, 40).map(lambda n: 2 * n + 1), taps=st.integers(1, 8), seed=st.integers(0, 999))
-def test_fourier_products_are_the_correlation(length, taps, seed):
+def test_fourier_products_match_correlation(length, taps, seed):
     outputs = length - taps + 1
     forward, kernel, inverse = correlation_matrices(length, taps, outputs)
     rng = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def test_fourier_products_are_the_correlation(length, taps, seed):
 
 @pytest.mark.parametrize("row", range(6))
 @pytest.mark.parametrize("training", [True, False])
-def test_accelerated_blocks_equal_the_plain_ones(row, training):
+def test_accelerated_blocks_match_plain_blocks(row, training):
     torch.manual_seed(row)
     block = TABLE_1[row]
     slow = block.module(0.0).double()
@@ -158,7 +158,7 @@ def test_accelerated_blocks_equal_the_plain_ones(row, training):
         torch.testing.assert_close(a, b)
 
 
-def test_a_training_step_equals_one_of_plain_modules():
+def test_accelerated_training_step_matches_plain_modules():
     torch.manual_seed(3)
     slow = with_fusion("concat", conv_dropout=0.0, head_dropout=0.0).double().train()
     fast = accelerate(copy.deepcopy(slow))
@@ -179,7 +179,7 @@ def test_a_training_step_equals_one_of_plain_modules():
     torch.testing.assert_close(fast(logmel, vggish).double(), wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_bilinear_equals_the_plain_one_and_takes_its_weights():
+def test_bilinear_matches_torch_and_loads_its_weights():
     torch.manual_seed(0)
     fast, slow = Bilinear(7, 11, 5), nn.Bilinear(7, 11, 5)
     fast.load_state_dict(slow.state_dict())
@@ -219,7 +219,7 @@ def test_frame_classifier_is_logistic_regression_of_standardised_frames():
     assert count_parameters(deep) == 128 * 64 + 64 + 64 * 64 + 64 + 64 * 23 + 23
 
 
-def test_replaced_layers():
+def test_accelerate_replaces_expected_layers():
     """The report's first block, its block 3 and bilinear fusion, but no layer of VGGish."""
     with torch.device("meta"):
         network, vggish = with_fusion("bilinear"), VGGish()
@@ -234,7 +234,7 @@ def test_replaced_layers():
     assert [type(layer) for layer in accelerate(odd)] == [nn.Conv2d] * 2
 
 
-def test_a_strided_convolution_wants_a_multiple():
+def test_strided_convolution_needs_a_multiple_of_its_stride():
     with pytest.raises(ValueError, match="whole multiple"):
         StridedConv2d(1, 1, (5, 5), (2, 2), (1, 1))
 
@@ -268,7 +268,7 @@ def test_relu_dropout_passes_gradients_only_where_it_passed_values():
     torch.testing.assert_close(y, torch.where(y > 0, 2 * x, 0))
 
 
-def test_schedule_against_the_description():
+def test_stagnation_schedule_matches_the_report():
     """Rates worked out by hand from the report's description, for a score that never improves again."""
     schedule = StagnationSchedule(
         initial_lr=0.01, patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1
@@ -287,7 +287,7 @@ def test_schedule_against_the_description():
     assert schedule.restarts == 2
 
 
-def test_schedule_counts_anew_after_a_new_best():
+def test_schedule_resets_patience_after_a_new_best():
     schedule = StagnationSchedule(initial_lr=1.0, patience=2, reduce_factor=0.5, min_lr=1e-3, factor_step=0.1)
     changed = [schedule.step(improved=i in (0, 3), scores={}) for i in range(8)]
     assert changed == [False, False, False, False, False, False, True, False]
@@ -304,7 +304,7 @@ def test_the_factor_stays_below_1():
 @pytest.mark.parametrize(
     ("restart", "epochs"), [("reached", [45, 111, 199]), ("passed", [67, 144, 243])], ids=["text", "code"]
 )
-def test_when_the_rate_returns(restart, epochs):
+def test_rate_returns_after_its_minimum(restart, epochs):
     """Epochs after which the rate returns: of the report's text, and of its authors' code."""
     schedule = StagnationSchedule(0.01, 10, 0.1, 1e-6, 0.1, restart)
     found = []
@@ -332,7 +332,7 @@ def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
     np.testing.assert_allclose(rates[last:], 0.004 * (1 + np.cos(np.pi * done)) / 2)
 
 
-def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
+def test_cosine_without_warm_up_matches_torch():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
     schedule = CosineSchedule(0.3, 0.0, epochs=4)
@@ -342,7 +342,7 @@ def test_a_cosine_is_pytorchs_where_there_is_no_warm_up():
         annealing.step()
 
 
-def test_a_schedule_goes_on_where_it_was():
+def test_schedule_state_round_trips():
     first = StagnationSchedule(1.0, 1, 0.5, 0.2, 0.1)
     for _ in range(5):
         first.step(improved=False, scores={})
@@ -355,7 +355,7 @@ def test_a_schedule_goes_on_where_it_was():
 @pytest.mark.parametrize(
     ("bands", "frames"), [(128, 862), (256, 862), (128, 1723), (108, 528), (96, 862), (64, 862), (128, 431)]
 )
-def test_sizes_that_the_convolutions_leave(bands, frames):
+def test_output_sizes_of_the_convolutions(bands, frames):
     """PyTorch's own convolutions leave what `output_size` says, and refuse where that is nothing."""
     blocks = nn.Sequential(*(block.module(0.0) for block in TABLE_1))
     wanted = output_size(bands, frames)
@@ -367,13 +367,13 @@ def test_sizes_that_the_convolutions_leave(bands, frames):
         assert blocks(x).shape[2:] == wanted
 
 
-def test_one_less_than_the_fewest_leaves_nothing():
+def test_input_below_the_minimum_size_is_refused():
     assert output_size(minimum_size(0), minimum_size(1)) == (1, 1)
     assert output_size(minimum_size(0) - 1, minimum_size(1))[0] == 0
     assert output_size(minimum_size(0), minimum_size(1) - 1)[1] == 0
 
 
-def test_what_larger_inputs_leave_is_averaged():
+def test_larger_inputs_are_averaged():
     torch.manual_seed(0)
     network = CNN(ALONE, 37).eval()
     logmel = -80 * torch.rand(2, 256, 1723)
@@ -386,7 +386,7 @@ def test_what_larger_inputs_leave_is_averaged():
 @pytest.mark.parametrize(
     ("fusion", "scale", "factor"), [("concat", "whitened", 1), ("bilinear", "raw", 255 / 4)]
 )
-def test_embeddings_are_fed_raw_or_whitened(fusion, scale, factor):
+def test_embeddings_are_raw_or_whitened(fusion, scale, factor):
     """Whitened they are -2 to 2, raw the same times 255 / 4 and from 0; the authors' code has them raw."""
     network = with_fusion(fusion, vggish_scale=scale).eval()
     seen = []

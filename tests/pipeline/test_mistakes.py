@@ -239,7 +239,7 @@ def state(*folders):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_named_and_nothing_is_touched(project, material, monkeypatch, tmp_path, mistake):
+def test_user_mistake_gives_one_error_and_changes_no_file(project, material, monkeypatch, tmp_path, mistake):
     command, *parts = MISTAKES[mistake]
     (tmp_path / "home").mkdir()
     monkeypatch.setitem(project.environment, "HOME", str(tmp_path / "home"))
@@ -255,14 +255,14 @@ def test_a_mistake_is_named_and_nothing_is_touched(project, material, monkeypatc
         assert part.replace("{tmp}", str(material)) in output
 
 
-def test_there_are_forty():
+def test_there_are_at_least_forty_mistakes():
     assert len(MISTAKES) >= 40
 
 
 @pytest.mark.parametrize(
     ("options", "part"), [("size=4k", "no space is left"), ("ro", "ead-only file system")]
 )
-def test_no_disk_or_no_rights(project, disk, options, part):
+def test_missing_permissions_are_named(project, disk, options, part):
     folder = disk("size=1m")
     disk(options)
     out = (folder / "out" / "m.json", "--details", folder / "out" / "details.json")
@@ -276,12 +276,13 @@ def test_no_disk_or_no_rights(project, disk, options, part):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--system", "cnn"], "models: no such folder; run this in the project's folder"),
-        (["--system", "cnn", "--params", "{params}"], "models: no such folder; run this in the project's"),
+        (["--system", "cnn"], "there is no system 'cnn'"),
+        (["--system", "mn04_as"], "mn04_as are weights of the network of audioset"),
+        (["--system", "cnn", "--params", "{params}"], "there is no system 'cnn'"),
         (["--checkpoint", "noise.wav"], "noise.wav: refused: not a state dict of tensors alone"),
     ],
 )
-def test_outside_the_project(project, tmp_path, material, words, part):
+def test_stage_outside_the_project_is_refused(project, tmp_path, material, words, part):
     """Where neither parameters nor pipeline are: it says where to go, or what to name."""
     shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
     words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]

@@ -25,7 +25,7 @@ BASELINES = ("baseline_fine", "baseline_coarse")
 SCORED = ("cnn", "cnn_vggish_coarse", "cnn_vggish_fine", *NETWORKS[2:], *BASELINES)
 
 
-def test_everything_ran_and_nothing_is_left_to_do(project):
+def test_first_repro_runs_every_stage_and_second_runs_none(project):
     trained = [f"train@{name}" for name in NETWORKS[:4] + BASELINES]
     trained += [f"train_hierarchy@{name}" for name in NETWORKS[4:]]
     scored = [f"{stage}@{name}" for stage in ("predict", "evaluate") for name in SCORED]
@@ -34,7 +34,7 @@ def test_everything_ran_and_nothing_is_left_to_do(project):
     assert project.run("git", "status", "--porcelain") == ""
 
 
-def test_metrics_say_what_they_rest_on(project):
+def test_metrics_record_data_source_and_weights(project):
     for level in ("coarse", "fine"):
         metrics = project.metrics(f"cnn_vggish_{level}")
         details = project.details(f"cnn_vggish_{level}")
@@ -53,7 +53,7 @@ def test_metrics_say_what_they_rest_on(project):
     assert "the VGGish weights are random" in project.first_output
 
 
-def test_tables_and_plots_can_be_shown(project):
+def test_dvc_shows_dag_metrics_and_plots(project):
     assert "train" in project.dvc("dag")
     assert "metrics/cnn_vggish_fine.json" in project.dvc("metrics", "show")
     project.dvc("plots", "show", "--out", "plots")
@@ -63,7 +63,7 @@ def test_tables_and_plots_can_be_shown(project):
     shutil.rmtree(project.path / "plots")
 
 
-def test_tables_and_submission(project):
+def test_table_marks_unconverged_systems_and_submission_is_its_checkpoint(project):
     table = (project.path / "metrics/table.md").read_text()
     # After so few epochs no network has converged.
     assert all(f"| {name} † |" in table for name in SCORED)
@@ -74,7 +74,7 @@ def test_tables_and_submission(project):
     )
 
 
-def test_two_runs_are_compared_output_by_output(project, tmp_path):
+def test_first_difference_names_the_changed_output(project, tmp_path):
     def with_lock(name, change):
         lock = (project.path / "dvc.lock").read_text()
         (tmp_path / name).mkdir()
@@ -94,7 +94,7 @@ def predictions(project, system):
     return pd.read_csv(project.path / f"data/predictions/{system}.csv", index_col="audio_filename")
 
 
-def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
+def test_tag_stage_matches_predict_stage(project, tmp_path):
     words = ("--system", "cnn_vggish_fine", "--format", "csv", "--out", tmp_path / "tags.csv")
     project.stage("tag", "data/raw/audio/validate", *words)
     tags = pd.read_csv(tmp_path / "tags.csv", index_col="audio_filename")
@@ -102,7 +102,7 @@ def test_tagging_a_folder_gives_what_predict_gave(project, tmp_path):
 
 
 @pytest.mark.parametrize("system", ["cnn_vggish_coarse", "hierarchical", "baseline_fine", "cnn"])
-def test_a_tagger_gives_what_predict_gave(project, system):
+def test_tagger_matches_predict_stage(project, system):
     rows = YAML(typ="safe").load(project.path / "params.yaml")["checkpoints"]
     names = {name: row["model"] for name, row in rows.items()}
     tagger = Tagger.load(find_model(project.path / "models", system, names))
@@ -112,7 +112,7 @@ def test_a_tagger_gives_what_predict_gave(project, system):
         np.testing.assert_allclose(tagger.predict(samples, rate), wanted.loc[name], atol=2e-4)
 
 
-def test_tagging_at_the_terminal(project, tmp_path):
+def test_tag_stage_prints_tags_and_names_bad_recordings(project, tmp_path):
     (clip, *_) = sorted((project.path / "data/raw/audio/validate").iterdir())
     output = project.stage("tag", clip)
     assert f"{clip.name}  0:10.0" in output
@@ -128,7 +128,7 @@ def test_tagging_at_the_terminal(project, tmp_path):
     assert found["audio_filename"] == clip.name
 
 
-def test_the_page_holds_the_systems(project):
+def test_page_contains_every_system(project):
     page = (project.path / "metrics/page.html").read_text("utf-8")
     assert len(page) < 25e6
     for name in SCORED:
@@ -140,7 +140,7 @@ RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
 TRAIN_INPUTS = ("data/labels", RAW[1])
 
 
-def test_evaluate_scores_any_file(project, tmp_path):
+def test_evaluate_stage_scores_any_predictions(project, tmp_path):
     predictions = "data/predictions/cnn_vggish_fine.csv"
     output = project.stage("evaluate", predictions, *RAW, tmp_path / "m.json", "--split", "validate")
     assert "micro AUPRC" in output
@@ -194,7 +194,7 @@ def test_wrong_input_gives_one_message_and_exit_code_1(project, tmp_path, name, 
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))])
-def test_every_stage_explains_itself(monkeypatch, capsys, name):
+def test_every_stage_has_help(monkeypatch, capsys, name):
     monkeypatch.setattr("sys.argv", [name, "--help"])
     with pytest.raises(SystemExit) as end:
         import_module(f"stages.{name}").main()

@@ -25,7 +25,7 @@ def published(**rests_on):
     return found
 
 
-def test_its_own_figures_are_reproduced_and_others_are_not():
+def test_reported_figures_are_reproduced_and_others_are_not():
     metrics = published()
     rows = list(compare(metrics))
     assert len(rows) == 4 * 4 + 2  # of four systems both levels, of one the coarse one alone
@@ -43,7 +43,7 @@ def test_figures_of_other_data_are_not_compared(other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.1", "0.2", "1.0"])
-def test_it_runs_on_each_record_and_goes_on(tmp_path, server, version):
+def test_check_runs_on_each_record_and_resumes(tmp_path, server, version):
     """The whole command, with the local server in Zenodo's place."""
     build_city(tmp_path / "city", seed=1, clips={"train": 10, "validate": 8})
     files = serve_records(server, tmp_path / "city", tests=2)["0.1"]
@@ -84,7 +84,7 @@ def test_it_runs_on_each_record_and_goes_on(tmp_path, server, version):
 
 
 @pytest.mark.slow
-def test_another_folder_is_left_alone(tmp_path):
+def test_check_refuses_a_nonempty_folder(tmp_path):
     (tmp_path / "file").touch()
     command = [sys.executable, ROOT / "tests" / "check_sonyc.py", "--folder", tmp_path]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -92,7 +92,7 @@ def test_another_folder_is_left_alone(tmp_path):
     assert "is not empty" in done.stderr
 
 
-def test_the_command_sets_the_release_that_the_figures_rest_on():
+def test_check_uses_the_release_of_the_report():
     from check_sonyc import REAL
 
     assert settings(REAL) == {

@@ -62,7 +62,7 @@ def test_only_verified_clips_have_labels(v2):
     assert "2 test clips (verified, of 3)" in v2.output
 
 
-def test_systems_are_chosen_predicted_and_scored_on_verified_clips(v2):
+def test_systems_are_scored_on_verified_clips(v2):
     assert v2.output.count("chosen on 3 clips") == 2
     assert v2.output.count("3 validate clips (2 more have not been verified)") == 2
     for name in SYSTEMS:
@@ -72,7 +72,7 @@ def test_systems_are_chosen_predicted_and_scored_on_verified_clips(v2):
         assert not set(predicted) & set(v2.unverified)
 
 
-def test_the_submission_is_of_verified_clips(v2):
+def test_submission_contains_verified_clips(v2):
     assert "data/submission: cnn_vggish_8, 3 clips, checked" in v2.output
     output = pd.read_csv(v2.path / "data/submission/Lastname_LAB_task5_1.output.csv")
     assert len(output) == 3
@@ -110,7 +110,7 @@ def test_time_and_place_are_those_of_the_annotations(v2, tmp_path):
     assert "column(s) borough, latitude, longitude missing" in output
 
 
-def test_predictions_of_all_clips_are_scored_on_the_verified(v2, tmp_path):
+def test_unverified_predictions_are_ignored(v2, tmp_path):
     """What other programs give: predictions of every clip of the split."""
     mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
     names = [name for name in v2.unverified if name in validate_clips(v2)]
@@ -128,7 +128,7 @@ def validate_clips(v2):
     return set(table.loc[table["split"] == "validate", "audio_filename"])
 
 
-def test_the_test_split_is_scored_the_same_way(v2, tmp_path):
+def test_test_split_is_scored_on_verified_clips(v2, tmp_path):
     change_params(v2.path / "params.yaml", tmp_path / "test.yaml", {"predict.split": "test"})
     raw = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
     v2.stage("predict", "cnn_vggish_8", "models", "data/features", *raw, tmp_path / "p.csv",

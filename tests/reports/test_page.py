@@ -46,7 +46,7 @@ def test_the_most_confident_mistakes_and_hits(tables, taxonomy):
     assert [f.confidence for f in found] == pytest.approx([0.8, 0.7, 0.9])
 
 
-def test_a_label_that_is_not_known_is_no_mistake(tables, taxonomy):
+def test_unknown_label_is_not_a_mistake(tables, taxonomy):
     labels, predicted = tables
     labels.loc["c.wav", "1_engine"] = np.nan
     found = find_examples("s", "validate", labels, predicted, taxonomy, mistakes=2, hits=2)
@@ -55,7 +55,7 @@ def test_a_label_that_is_not_known_is_no_mistake(tables, taxonomy):
     ]  # fmt: skip
 
 
-def test_few_clips_are_shared_fairly():
+def test_few_clips_are_divided_among_labels():
     def finding(rank, clip, system):
         return Finding(rank, clip, "validate", system, "1_engine", "hit", 0.9 - 0.1 * rank)
 
@@ -64,7 +64,7 @@ def test_few_clips_are_shared_fairly():
     assert limit_clips(findings, 9) == findings
 
 
-def test_spectrograms_have_low_bands_below():
+def test_spectrograms_have_low_bands_at_the_bottom():
     logmel = np.full((128, 862), -80, np.float16)
     logmel[:10] = 0
     image = Image.open(io.BytesIO(spectrogram_png(logmel)))
@@ -83,7 +83,7 @@ def test_ticks_are_on_librosas_mel_axis():
     assert [name for name, _ in mel_ticks(16_000)] == ["250 Hz", "1 kHz", "4 kHz"]
 
 
-def test_sounds_and_charts_are_the_same_every_time(noise):
+def test_audio_and_charts_are_deterministic(noise):
     assert clip_mp3(noise, RATE) == clip_mp3(noise, RATE)
     samples, rate = sf.read(io.BytesIO(clip_mp3(noise, RATE)))
     assert rate == RATE
@@ -98,7 +98,7 @@ SHAPES = {"logmel": (128, 862), "vggish": (10, 128), "mn": (384,), "mn_frames": 
 
 
 @pytest.mark.parametrize("names", [("logmel", "vggish"), ("logmel",), ("mn",), tuple(SHAPES)])
-def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, annotated, names):
+def test_describe_plots_the_extracted_features(tmp_path, monkeypatch, annotated, names):
     """One panel per row of spectrograms and embeddings; files of removed rows are not read."""
     folder, taxonomy = annotated
     clip = "a.wav"
@@ -137,7 +137,7 @@ def test_describe_draws_the_features_that_are_extracted(tmp_path, monkeypatch, a
     assert (tmp_path / "out" / "features.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_clips_picture_is_of_its_sound_alone(tables, taxonomy):
+def test_clip_figure_depends_only_on_its_audio(tables, taxonomy):
     """The page needs no feature file: a tone of 1 kHz is bright in the band of 1 kHz."""
     labels, predicted = tables
     tone = np.sin(2 * np.pi * 1000 * np.arange(10 * RATE) / RATE).astype(np.float32)
@@ -208,7 +208,7 @@ def page(tmp_path, taxonomy, noise):
     return path, findings
 
 
-def test_nothing_is_fetched_and_nothing_escapes(page):
+def test_page_is_self_contained_and_escapes_names(page):
     path, findings = page
     text = path.read_text("utf-8")
     outside = re.sub(r'"data:[^"]*"', '""', text)

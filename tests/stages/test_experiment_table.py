@@ -33,7 +33,7 @@ def shown(*pairs):
     return [{"rev": "workspace", "data": data(), "experiments": None}, commit]
 
 
-def test_an_experiment_has_the_parameters_and_systems_that_it_changed():
+def test_table_shows_changed_parameters_and_systems():
     better = METRICS | {"cnn_8": {"coarse": LEVEL | {"micro_auprc": 0.75}}}
     params = {"train": {"lr": 0.1, "decay": [1, 2]}, "submission": "cnn", "vggish": {"seed": 1}}
     lines = experiments.experiment_lines(shown(("fast", {"rev": "a" * 40, "data": data(params, better)})))
@@ -46,14 +46,14 @@ def test_an_experiment_has_the_parameters_and_systems_that_it_changed():
     ]
 
 
-def test_a_removed_parameter_and_an_experiment_without_result_are_named():
+def test_table_shows_removed_parameters_and_failed_experiments():
     fewer = {name: value for name, value in PARAMS.items() if name != "submission"}
     pairs = [("short", {"rev": "a" * 40, "data": data(fewer)}), ("failed", {"rev": "b" * 40, "data": None})]
     lines = experiments.experiment_lines(shown(*pairs))
     assert lines[3:] == ["main (commit)", "", "short:  submission removed", "", "failed: no result"]
 
 
-def test_nine_systems_fit_into_a_terminal():
+def test_table_of_nine_systems_fits_a_terminal():
     metrics = {f"hierarchical_negatives_{index}": METRICS["cnn"] for index in range(9)}
     changed = data(metrics={name: {"fine": LEVEL, "coarse": LEVEL | {"micro_f1": 1}} for name in metrics})
     content = shown(("all", {"rev": "a" * 40, "data": changed}))
@@ -63,12 +63,12 @@ def test_nine_systems_fit_into_a_terminal():
     assert sum("hierarchical_negatives" in line for line in lines) == 18
 
 
-def test_a_commit_without_experiments_has_all_systems():
+def test_commit_without_experiments_lists_all_systems():
     lines = experiments.experiment_lines(shown())
     assert [line.split()[0] for line in lines[4:]] == ["cnn", "cnn_8"]
 
 
-def test_the_command_reads_standard_input(monkeypatch, capsys):
+def test_experiments_command_reads_standard_input(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["experiments"])
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(shown())))
     experiments.main()

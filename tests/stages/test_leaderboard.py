@@ -46,7 +46,7 @@ def entries(taxonomy):
     }
 
 
-def test_means_ranges_and_paired_intervals(entries):
+def test_leaderboard_has_means_ranges_and_paired_intervals(entries):
     rows = leaderboard_rows(entries, against="noise", bootstrap=40, seed=1)
     assert [row["system"] for row in rows] == ["good", "slow", "coarse", "noise"]
     good = rows[0]
@@ -105,13 +105,13 @@ def test_each_system_has_a_row_per_seed_that_differs_in_the_seed():
     assert all(repeated[name] == params[name] for name in unchanged)
 
 
-def test_the_seed_of_a_section_that_leaves_it_out_is_set():
+def test_seed_is_set_in_sections_without_one():
     params = parameters("leaderboard.seeds=[5]")
     del params["train"]["seed"]
     assert leaderboard.repeat_over_seeds(params)["systems"]["cnn_mn-5"]["seed"] == 5
 
 
-def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
+def test_ensemble_members_and_hierarchy_roots_are_repeated():
     changes = [PAIR.format("two", "mlp_mn", "linear_mn"), PAIR.format("three", "two", "windows_mn"),
                "checkpoints.three={model: three}", "leaderboard.against=three"]  # fmt: skip
     repeated = leaderboard.repeat_over_seeds(
@@ -135,7 +135,7 @@ def test_members_of_ensembles_and_roots_of_hierarchies_are_repeated_too():
     }  # fmt: skip
 
 
-def test_a_root_that_is_no_system_is_named():
+def test_unknown_root_is_named():
     params = parameters("leaderboard.systems=[cnn_vggish_coarse, hierarchical]",
                         "hierarchies.hierarchical.flat=forest/coarse")  # fmt: skip
     with pytest.raises(UserError, match="'forest/coarse' should begin with a row of systems, hierarchies"):
@@ -151,7 +151,7 @@ def linked(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_changed_section(linked):
+def test_workspace_pipeline_reruns_trainings_of_a_changed_section(linked):
     """As `make leaderboard SET=train_finetune.max_epochs=30` after a run."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
@@ -193,7 +193,7 @@ def test_dvc_finds_the_pipeline_in_the_workspace_and_reruns_the_trainings_of_a_c
     assert not any(dependency.status() for dependency in before.values())
 
 
-def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch):
+def test_workspace_paths_are_relative_to_the_project(linked, monkeypatch):
     leaderboard.prepare_workspace(leaderboard.WORKSPACE, parameters("data.path=../city"))
     monkeypatch.chdir(leaderboard.WORKSPACE)
     assert from_project("../weights.pt") == linked.parent / "weights.pt"  # such as efficientat.checkpoint
@@ -202,7 +202,7 @@ def test_paths_in_the_workspace_are_relative_to_the_project(linked, monkeypatch)
 
 
 @pytest.mark.parametrize("stage", ["train@cnn-1", "../dvc.yaml:train@cnn-1"])
-def test_the_duration_of_a_stage_run_by_dvc_is_saved_outside_its_outputs(linked, monkeypatch, stage):
+def test_stage_duration_is_saved_outside_its_outputs(linked, monkeypatch, stage):
     monkeypatch.setenv("DVC_STAGE", stage)
     monkeypatch.setenv("DVC_ROOT", str(linked))
     with pytest.raises(SystemExit) as done:
@@ -227,13 +227,13 @@ def test_the_duration_of_a_stage_run_by_dvc_is_saved_outside_its_outputs(linked,
         ("data.source", r"data\.source: should be NAME\.OF\.PARAMETER=VALUE or a preset"),
     ],
 )
-def test_a_wrong_change_stops_before_the_workspace_is_written(linked, change, message):
+def test_invalid_change_writes_no_workspace(linked, change, message):
     with pytest.raises(UserError, match=message):
         leaderboard.main([change])
     assert not leaderboard.WORKSPACE.exists()
 
 
-def test_a_failed_pipeline_is_reported(tmp_path, monkeypatch):
+def test_failed_pipeline_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 255))
     with pytest.raises(
         UserError, match="dvc repro has failed with exit code 255; run the same command again"
@@ -241,27 +241,23 @@ def test_a_failed_pipeline_is_reported(tmp_path, monkeypatch):
         leaderboard.run_pipeline(tmp_path)
 
 
-def test_a_run_on_a_tiny_city(tmp_path):
-    """Two heads and their ensemble, with two seeds; a second run trains nothing."""
+def test_leaderboard_runs_on_a_tiny_city(tmp_path):
+    """A head and its ensemble with another; a second run trains nothing."""
     project = clone(tmp_path / "project", TINY)
-    changes = ["leaderboard.seeds=[1,2]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
-               "leaderboard.systems=[mlp_mn, linear_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
+    changes = ["leaderboard.seeds=[1]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
+               "leaderboard.systems=[mlp_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
                "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
                "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
     command = ("python", "-m", "stages.leaderboard", *changes)
     output = project.run(*command)
-    rows = [f"{name}-{seed}" for name in ("mlp_mn", "linear_mn") for seed in (1, 2)]
-    assert {f"train@{row}" for row in rows} | {"ensemble@ensemble_mn-1", "ensemble@ensemble_mn-2"} <= ran(
-        output
-    )
+    assert {"train@mlp_mn-1", "train@linear_mn-1", "ensemble@ensemble_mn-1"} <= ran(output)
     assert not any("vggish" in stage or "logmel" in stage for stage in ran(output))
     results = json.loads((project.path / "leaderboard/board/results.json").read_text())
     rows = {row["system"]: row for row in results}
-    assert rows.keys() == {"mlp_mn", "linear_mn", "ensemble_mn"}
-    assert all(row["seeds"] == 2 and row["ms_per_clip"] > 0 and row["train_minutes"] > 0 for row in results)
-    members = rows["mlp_mn"], rows["linear_mn"]
-    assert rows["ensemble_mn"]["train_minutes"] > sum(row["train_minutes"] for row in members) - 0.02
-    assert rows["ensemble_mn"]["parameters"] == sum(row["parameters"] for row in members)
+    assert rows.keys() == {"mlp_mn", "ensemble_mn"}
+    assert all(row["seeds"] == 1 and row["ms_per_clip"] > 0 and row["train_minutes"] > 0 for row in results)
+    assert rows["ensemble_mn"]["train_minutes"] > rows["mlp_mn"]["train_minutes"]
+    assert rows["ensemble_mn"]["parameters"] > rows["mlp_mn"]["parameters"]
     assert (project.path / "leaderboard/board/cost.png").stat().st_size > 5000
     assert "Take " in (project.path / "leaderboard/board/table.md").read_text()
     assert not ran(project.run(*command, "leaderboard.bootstrap=20"))

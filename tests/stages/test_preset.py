@@ -18,7 +18,7 @@ def set_parameters(tmp_path, *changes):
 
 
 @pytest.mark.parametrize("names", [["pretrained"], ["report"], ["v2"], ["pretrained", "leaderboard"]])
-def test_a_preset_is_valid_and_all_its_values_are_set(tmp_path, names):
+def test_preset_sets_all_its_values(tmp_path, names):
     def contains(content, wanted):
         for key, value in wanted.items():
             if isinstance(value, dict):
@@ -35,7 +35,7 @@ def test_the_presets_are_those_that_are_tested():
     assert names == {"pretrained", "report", "leaderboard", "v2"}
 
 
-def test_comments_stay_and_settings_come_last(tmp_path):
+def test_comments_are_kept_and_settings_override_the_preset(tmp_path):
     content = set_parameters(tmp_path, "report", "train.lr=0.5", "data.release=null", "systems.cnn.seed=3")
     assert (content["train"]["lr"], content["train"]["batch_size"]) == (0.5, 32)
     assert content["data"]["release"] is None
@@ -45,7 +45,7 @@ def test_comments_stay_and_settings_come_last(tmp_path):
     assert all(comment in text for comment in comments)
 
 
-def test_a_row_set_to_null_is_removed(tmp_path):
+def test_null_removes_a_row(tmp_path):
     content = set_parameters(tmp_path, "checkpoints.cnn=null", "systems.cnn=null")
     assert "cnn" not in content["systems"] | content["checkpoints"]
 
@@ -61,7 +61,7 @@ def test_a_row_set_to_null_is_removed(tmp_path):
         ("train.lr=[", "its value is not YAML"),
     ],
 )
-def test_a_wrong_change_leaves_the_file_as_it_was(tmp_path, change, message):
+def test_invalid_change_leaves_the_file_unchanged(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         set_parameters(tmp_path, change)
     assert not (tmp_path / "params.yaml").exists()

@@ -57,7 +57,7 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
     return run
 
 
-def test_trainers_of_one_process_train_in_one_and_say_so(trained, monkeypatch, caplog):
+def test_single_process_trainer_reports_that_it_uses_one_process(trained, monkeypatch, caplog):
     """compute.processes is for all systems; those that cannot use it stop nothing."""
     launched = []
     monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
@@ -72,14 +72,14 @@ def test_trainers_of_one_process_train_in_one_and_say_so(trained, monkeypatch, c
     assert launched == [2]
 
 
-def test_of_several_that_torchrun_started_the_first_trains(trained, monkeypatch):
+def test_only_rank_0_trains_a_single_process_trainer(trained, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, times in (("0", 1), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
         assert len(trained("baseline_fine", {"compute.processes": 2})) == times
 
 
-def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
+def test_train_stage_folds_use_sensor_id(trained, tmp_path):
     """Not what the names begin with."""
     changes = {"systems.head": HEAD}
     with pytest.raises(UserError, match="head: its folds keep sensors apart; give --annotations"):
@@ -89,7 +89,7 @@ def test_folds_keep_the_sensors_of_the_annotations_apart(trained, tmp_path):
     assert data.train.groups.tolist() == [str(number % 4) for number in numbers]
 
 
-def test_other_sensors_make_another_training(trained, tmp_path, monkeypatch):
+def test_changed_sensors_start_a_new_training(trained, tmp_path, monkeypatch):
     """What is left of a training with other folds is not gone on from."""
     keys = []
     real = stage.training_digest
@@ -131,7 +131,7 @@ def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, 
     assert list(data.train.features) == ["logmel"]
 
 
-def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
+def test_cache_is_divided_among_processes(trained, monkeypatch):
     """cache_gib is of a training, in however many processes."""
     asked = []
     real = stage_store.open_feature_files
@@ -146,7 +146,7 @@ def test_each_process_has_its_share_of_the_cache(trained, monkeypatch):
     assert asked == [3.0, 1.0]
 
 
-def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
+def test_interrupt_message_names_what_is_kept(caplog, monkeypatch):
     """All trainers resume: tested in test_loops.py, test_resume.py and test_augmented.py."""
 
     def interrupted():
@@ -159,10 +159,10 @@ def test_ctrl_c_and_the_docs_promise_what_is_kept(caplog, monkeypatch):
     assert end.value.code == 130
     assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    assert "All trainers save weights" in text
+    assert "after every epoch of every trainer" in text
 
 
-def test_a_model_records_where_its_data_comes_from(trained, tmp_path):
+def test_model_records_its_data_source(trained, tmp_path):
     (tmp_path / "dataset.json").write_text('{"source": "synthetic"}')
     _, _, context = trained("cnn_vggish", {}, "--dataset", tmp_path / "dataset.json")[0]
     assert context.metadata["data_source"] == "synthetic"

@@ -85,12 +85,12 @@ def logit_of_odds(logits, names):
     return np.log(odds)
 
 
-def test_the_classes_are_audiosets(published):
+def test_classes_are_those_of_audioset(published):
     with (published / "audioset_classes.csv").open() as file:
         assert [row["display_name"] for row in csv.DictReader(file)] == list(class_indices())
 
 
-def test_every_label_of_sonyc_has_classes_that_exist(taxonomy):
+def test_every_sonyc_label_maps_to_existing_classes(taxonomy):
     assert sonyc_taxonomy() == taxonomy
     classes = classes_of_labels(taxonomy)
     assert list(classes) == list(taxonomy.labels)
@@ -125,7 +125,7 @@ def test_classes_are_found_by_name(name, wanted):
     assert match_classes(name) == wanted
 
 
-def test_labels_of_ones_own_have_the_classes_of_sonycs_name_or_those_of_their_fine_labels():
+def test_custom_labels_inherit_sonyc_or_fine_classes():
     taxonomy = Taxonomy(("1_dog", "2_birds", "3_market"), ("2-1_crow", "2-2_pigeon"), (1, 1))
     classes = classes_of_labels(taxonomy)
     assert classes["1_dog"] == classes_of_labels(sonyc_taxonomy())["8_dog"]
@@ -142,12 +142,12 @@ def test_labels_of_ones_own_have_the_classes_of_sonycs_name_or_those_of_their_fi
         ({"9_cat": ["Cat"]}, "classes.9_cat: there is no such label, only 1_dog"),
     ],
 )
-def test_wrong_classes_are_named(classes, message):
+def test_unknown_classes_are_named(classes, message):
     with pytest.raises(ValueError, match=message):
         complete_config(AudioSet.Config(classes=classes), Taxonomy(("1_dog",), (), ()), ["1_dog"])
 
 
-def test_the_odds_of_a_label_are_those_of_its_classes_together():
+def test_label_odds_combine_its_classes():
     classes = {"a": ["Dog", "Bark"], "b": ["Speech"]}
     config = AudioSet.Config(classes=classes, typical=0.25, scale=0.5, shift=-1.0)
     values = np.random.default_rng(0).normal(-4, 3, (5, SHAPES["embedding"][0])).astype(np.float32)
@@ -173,7 +173,7 @@ def test_a_group_without_classes_has_no_probability():
 
 
 @pytest.mark.parametrize("outputs", ["all", "coarse"])
-def test_the_recipe_saves_a_system_without_training(tmp_path, taxonomy, outputs):
+def test_untrained_recipe_saves_a_system(tmp_path, taxonomy, outputs):
     row = {"trainer": "untrained", "architecture": "audioset", "features": ["mn_windows"]}
     row = UntrainedRow(**row, labels="majority", outputs=outputs)
     system = System(row, AudioSet.Config(), UntrainedSettings())
@@ -198,7 +198,7 @@ def test_the_recipe_saves_a_system_without_training(tmp_path, taxonomy, outputs)
         save_untrained(bad, data, context)
 
 
-def test_published_weights_are_a_tagger(weights, noise):
+def test_published_weights_load_as_tagger(weights, noise):
     tagger = Tagger.load("audioset", checkpoint=weights)
     assert tagger.taxonomy == sonyc_taxonomy()
     logits = window_logits(weights, noise)
@@ -214,14 +214,14 @@ def test_published_weights_are_a_tagger(weights, noise):
     np.testing.assert_allclose(tagger.predict(noise, RATE), list(wanted.values()), atol=1e-4)
 
 
-def test_every_class_has_its_own_probability(weights, noise):
+def test_every_class_has_a_probability(weights, noise):
     tagger = Tagger.load(prepare_audioset(checkpoint=weights, every_class=True))
     assert tagger.taxonomy == audioset_taxonomy()
     wanted = 1 / (1 + np.exp(-window_logits(weights, noise)))
     np.testing.assert_allclose(tagger.predict(noise, RATE), wanted, atol=1e-4)
 
 
-def test_the_system_is_made_once_for_each_file_of_weights(weights, cache, tmp_path, monkeypatch):
+def test_system_is_created_once_per_weights_file(weights, cache, tmp_path, monkeypatch):
     first = prepare_audioset(checkpoint=weights)
     shutil.copy(weights, tmp_path / "copy.pt")
     torch.save(random_weights(4, WIDTH), tmp_path / "other.pt")
@@ -251,7 +251,7 @@ def test_weights_are_downloaded_once_and_checked(weights, cache, server, monkeyp
         prepare_audioset()
 
 
-def test_without_a_network_it_is_said_where_the_file_belongs(cache, monkeypatch):
+def test_failed_download_names_the_expected_path(cache, monkeypatch):
     monkeypatch.setattr(published_system, "RELEASE", "http://127.0.0.1:1")
     monkeypatch.setattr(published_system, "RETRIES", 0)
     with pytest.raises(UserError) as error:
@@ -272,7 +272,7 @@ def test_without_a_network_it_is_said_where_the_file_belongs(cache, monkeypatch)
         (lambda path: path.unlink(), "no such file"),
     ],
 )
-def test_other_files_are_refused_in_one_line(weights, tmp_path, damage, message):
+def test_invalid_weights_give_one_error_line(weights, tmp_path, damage, message):
     path = tmp_path / "bad.pt"
     shutil.copy(weights, path)
     damage(path)
@@ -281,13 +281,13 @@ def test_other_files_are_refused_in_one_line(weights, tmp_path, damage, message)
     assert "\n" not in str(error.value)
 
 
-def test_the_width_is_that_of_the_file(weights, tmp_path):
+def test_width_is_read_from_the_file(weights, tmp_path):
     assert released_name(weights) == "mn01_as"
     torch.save(MobileNet(0.5).state_dict(), tmp_path / "a.pt")
     assert released_name(tmp_path / "a.pt") == "mn05_as"
 
 
-def test_tagging_in_an_empty_folder(weights, wav, noise, capsys):
+def test_tag_works_in_an_empty_folder(weights, wav, noise, capsys):
     tag.main(argv=[str(wav()), "--checkpoint", str(weights), "--format", "csv"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     tagger = Tagger.load("audioset", checkpoint=weights)
@@ -296,7 +296,7 @@ def test_tagging_in_an_empty_folder(weights, wav, noise, capsys):
     np.testing.assert_allclose(found, window.probabilities, atol=1e-5)
 
 
-def test_tags_by_all_of_audiosets_classes(weights, wav, capsys):
+def test_tag_with_all_audioset_classes(weights, wav, capsys):
     tag.main(argv=[str(wav()), "--checkpoint", str(weights), "--classes", "audioset", "--format", "json"])
     ((recording,),) = (json.loads(capsys.readouterr().out),)
     assert len(recording["windows"][0]["probabilities"]) == 527
@@ -305,7 +305,7 @@ def test_tags_by_all_of_audiosets_classes(weights, wav, capsys):
     assert len(lines) == 1 + 20  # the most probable ones
 
 
-def test_a_params_file_of_another_project_is_no_hindrance(weights, wav, capsys):
+def test_foreign_params_file_is_ignored(weights, wav, capsys):
     Path("params.yaml").write_text("lr: 0.1\n", "utf-8")
     tag.main(argv=[str(wav()), "--checkpoint", str(weights)])
     tag.main(argv=[str(wav()), "--system", "audioset", "--checkpoint", str(weights)])
@@ -321,13 +321,13 @@ def test_a_params_file_of_another_project_is_no_hindrance(weights, wav, capsys):
         (["--checkpoint", "gone.pt"], "gone.pt: no such file"),
     ],
 )
-def test_wrong_options(weights, wav, words, message):
+def test_invalid_options_are_named(weights, wav, words, message):
     words = [word.format(weights=weights) for word in words]
     with pytest.raises(UserError, match=message):
         tag.main(argv=[str(wav()), *words])
 
 
-def test_listening_without_a_trained_system(weights, noise, capsys, monkeypatch):
+def test_listen_works_without_a_trained_system(weights, noise, capsys, monkeypatch):
     raw = io.BytesIO((noise * 2**15).astype("<i2").tobytes())
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(raw)))
     listen.main(argv=["--checkpoint", str(weights), "--threshold", "0"])
@@ -337,7 +337,7 @@ def test_listening_without_a_trained_system(weights, noise, capsys, monkeypatch)
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
-def test_an_archive_without_a_trained_system(weights, wav, tmp_path):
+def test_tag_archive_works_without_a_trained_system(weights, wav, tmp_path):
     path = wav("in/a.wav")
     tag_archive.main(argv=[str(path.parent), str(tmp_path / "out"), "--checkpoint", str(weights)])
     (file,) = (tmp_path / "out" / "tags").iterdir()
@@ -347,7 +347,7 @@ def test_an_archive_without_a_trained_system(weights, wav, tmp_path):
     np.testing.assert_allclose([row[label] for label in labels], window.probabilities, atol=1e-5)
 
 
-def test_it_is_exported_as_a_graph(weights, tmp_path, noise):
+def test_export_writes_an_onnx_graph(weights, tmp_path, noise):
     tagger = Tagger.load("audioset", checkpoint=weights, fast=False)
     export.export_onnx(tagger, tmp_path / "a.onnx", properties={"system": "audioset"})
     clips = [noise, 0.1 * np.sin(np.arange(10 * RATE) / 20).astype(np.float32), 0 * noise]
@@ -355,7 +355,7 @@ def test_it_is_exported_as_a_graph(weights, tmp_path, noise):
     assert found.end_to_end < 1e-4
 
 
-def test_its_model_card_says_that_nothing_was_trained(weights):
+def test_model_card_states_that_nothing_was_trained(weights):
     metadata = Tagger.load("audioset", checkpoint=weights).system.metadata
     content = {"size": 5e6, "opset": 20, "samples": 441_000, "sample_rate": RATE, "system": "audioset"}
     card = export.model_card(
@@ -383,7 +383,7 @@ def project(weights, tmp_path):
     return folder
 
 
-def test_a_new_project_has_classes_of_audioset(project):
+def test_new_project_records_audioset_classes(project):
     content = read_yaml(project / "params.yaml")
     assert content["audioset"]["classes"] == {
         "1_tram": [], "2_church bell": ["Church bell"], "3_voices": ["Speech"], "3-1_speech": ["Speech"]
@@ -392,7 +392,7 @@ def test_a_new_project_has_classes_of_audioset(project):
     assert "    1_tram: []   # no name matches\n" in text
 
 
-def test_a_project_tags_before_anything_is_labelled(project, weights, wav, noise, capsys):
+def test_project_tags_before_any_label(project, weights, wav, noise, capsys):
     tagger = Tagger.load(project)
     assert tagger.taxonomy == Collection(project).taxonomy
     found = dict(zip(tagger.taxonomy.labels, tagger.predict(noise, RATE), strict=True))
@@ -417,14 +417,14 @@ def test_a_project_tags_before_anything_is_labelled(project, weights, wav, noise
         ("[Church bell]", "Church bell", "2_church bell: is 'Church bell', should be a valid list"),
     ],
 )
-def test_wrong_classes_of_a_project_are_named(project, old, new, message):
+def test_unknown_classes_of_a_project_are_named(project, old, new, message):
     params = project / "params.yaml"
     params.write_text(params.read_text("utf-8").replace(old, new), "utf-8")
     with pytest.raises(UserError, match=r"(?s)params\.yaml:.*audioset\.classes\." + message):
         Tagger.load(project)
 
 
-def test_a_project_without_any_class_says_so(project):
+def test_project_without_audioset_classes_is_refused(project):
     params = project / "params.yaml"
     text = params.read_text("utf-8").replace("[Church bell]", "[]").replace("[Speech]", "[]")
     params.write_text(text, "utf-8")
@@ -432,7 +432,7 @@ def test_a_project_without_any_class_says_so(project):
         Tagger.load(project)
 
 
-def test_the_review_starts_from_the_tags(project):
+def test_review_starts_from_audioset_predictions(project):
     collection = Collection(project)
     tag_collection(collection)
     names, state, predicted = load_review_state(collection)
@@ -444,7 +444,7 @@ def test_the_review_starts_from_the_tags(project):
     assert len(np.unique(state.embeddings, axis=0)) == 6
 
 
-def test_one_loader(weights, tmp_path, project, monkeypatch):
+def test_all_commands_share_one_loader(weights, tmp_path, project, monkeypatch):
     packed = prepare_audioset(checkpoint=weights)
     assert Tagger.load(packed / "system").taxonomy == sonyc_taxonomy()  # a folder of a system
     assert Tagger.load(packed).taxonomy == sonyc_taxonomy()  # an exported folder

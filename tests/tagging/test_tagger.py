@@ -114,7 +114,7 @@ def test_windows_cover_the_recording(tagger, tmp_path, seconds, window, hop, sta
 @pytest.mark.parametrize("seconds", [3, 10, 10.01, 15, 25])
 @pytest.mark.parametrize(("window", "hop"), [(10, 5), (10, 10), (4, 3)])
 @pytest.mark.parametrize("block", [1000, 44_100, 10**6])
-def test_a_stream_is_tagged_as_a_file_of_it(monkeypatch, tagger, tmp_path, seconds, window, hop, block):
+def test_stream_windows_equal_file_windows(monkeypatch, tagger, tmp_path, seconds, window, hop, block):
     # What of the samples a window has, and not what the network makes of them.
     digest = lambda self, clips, rate: (np.array([[c.sum(), len(c)] for c in clips]), {})  # noqa: E731
     monkeypatch.setattr(Tagger, "_predict", digest)
@@ -129,7 +129,7 @@ def test_a_stream_is_tagged_as_a_file_of_it(monkeypatch, tagger, tmp_path, secon
         assert one.probabilities[0] == pytest.approx(other.probabilities[0], abs=0.25)
 
 
-def test_a_stream_has_the_probabilities_of_a_file(tagger, tmp_path, noise):
+def test_stream_probabilities_equal_file_probabilities(tagger, tmp_path, noise):
     sf.write(tmp_path / "a.wav", noise, RATE, subtype="FLOAT")
     (wanted,) = tagger.tag(tmp_path / "a.wav")
     (found,) = tagger.stream(np.array_split(noise, 7), RATE)
@@ -138,7 +138,7 @@ def test_a_stream_has_the_probabilities_of_a_file(tagger, tmp_path, noise):
         list(tagger.stream([noise, np.full(5, np.nan)], RATE))
 
 
-def test_a_day_of_sound_needs_the_memory_of_a_window(monkeypatch, tagger):
+def test_stream_of_a_day_needs_constant_memory(monkeypatch, tagger):
     monkeypatch.setattr(Tagger, "_predict", lambda self, clips, rate: (np.zeros((1, 37)), {}))
     rate, block = 1000, np.zeros(500, np.float32)
     tracemalloc.start()
@@ -149,7 +149,7 @@ def test_a_day_of_sound_needs_the_memory_of_a_window(monkeypatch, tagger):
     assert peak < 2**20
 
 
-def test_listening_to_standard_input(tagger, tmp_path, noise):
+def test_listen_reads_standard_input(tagger, tmp_path, noise):
     """Raw samples in, a line for each label over the threshold out."""
     folder = tmp_path / "models" / "cnn"
     torch.manual_seed(0)
@@ -170,7 +170,7 @@ def test_listening_to_standard_input(tagger, tmp_path, noise):
     assert "no samples arrived" in errors
 
 
-def test_rate_and_channels_do_not_matter(tagger, noise):
+def test_predictions_are_invariant_to_rate_and_channels(tagger, noise):
     mono = tagger.predict(noise, RATE)
     np.testing.assert_allclose(tagger.predict(np.stack([noise, noise], axis=1), RATE), mono, atol=1e-4)
     tone = np.sin(2 * np.pi * 440 * np.arange(480_000) / 48_000).astype(np.float32)
@@ -182,7 +182,7 @@ def test_silence_has_no_tags(tagger):
     assert not tagger.predict(np.zeros(RATE), RATE).any()
 
 
-def test_an_hour_needs_no_more_memory_than_a_minute(tagger, tmp_path):
+def test_memory_is_independent_of_duration(tagger, tmp_path):
     rng = np.random.default_rng(0)
     tagger.predict(np.ones(80_000), 8000)  # loads what stays
     peaks = []
@@ -198,13 +198,13 @@ def test_an_hour_needs_no_more_memory_than_a_minute(tagger, tmp_path):
 
 
 @pytest.mark.parametrize(("window", "hop"), [(11, 5), (0, 5), (10, 0), (5, 6)])
-def test_a_window_out_of_range_is_refused(tagger, tmp_path, window, hop):
+def test_hop_out_of_range_is_refused(tagger, tmp_path, window, hop):
     with pytest.raises(UserError, match="should be more than 0"):
         next(tagger.tag(tmp_path / "a.wav", window=window, hop=hop))
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound", None, "nan"])
-def test_a_bad_recording_is_named(tagger, tmp_path, content):
+def test_bad_recording_is_named(tagger, tmp_path, content):
     path = tmp_path / "bad.wav"
     if content == "nan":
         sf.write(path, np.full(1000, np.nan), RATE, subtype="FLOAT")
@@ -225,7 +225,7 @@ def tagged(taxonomy):
     return {"street.wav": windows}
 
 
-def test_table(tagged, taxonomy):
+def test_tags_table_lists_likeliest_labels(tagged, taxonomy):
     lines = tagging.tags_table(tagged, taxonomy, 0.45).splitlines()
     assert lines[0].startswith("street.wav  0:20.0, 3 windows")
     assert lines[1].split() == ["✓", "engine", "0.90", "██████████████████", "▇▅▁"]
@@ -235,7 +235,7 @@ def test_table(tagged, taxonomy):
     assert len(lines) == 10
 
 
-def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
+def test_csv_has_the_submission_layout(tagged, taxonomy, tmp_path):
     from ust.evaluation.predictions import read_predictions
 
     one = {"street.wav": tagged["street.wav"][:1]}
@@ -248,7 +248,7 @@ def test_csv_is_the_submission_layout(tagged, taxonomy, tmp_path):
     assert rows[1]["1_engine"] == "0.600000"
 
 
-def test_json(tagged, taxonomy):
+def test_json_has_windows_and_present_labels(tagged, taxonomy):
     (found,) = json.loads(tagging.tags_json(tagged, taxonomy, 0.45))
     assert found["audio_filename"] == "street.wav"
     assert found["windows"][2]["probabilities"]["8_dog"] == 0.2
@@ -257,7 +257,7 @@ def test_json(tagged, taxonomy):
     assert present == [["1_engine", "1-1_small-sounding-engine"], ["1_engine"], []]
 
 
-def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
+def test_audacity_labels_are_intervals_above_the_threshold(tagged, taxonomy):
     text = tagging.audacity_labels(tagged["street.wav"], taxonomy, 0.3)
     assert text.splitlines() == [
         "0.000000\t15.000000\t1-1_small-sounding-engine 0.45",
@@ -265,7 +265,7 @@ def test_audacity_labels_are_stretches_over_the_threshold(tagged, taxonomy):
     ]
 
 
-def test_each_label_has_its_threshold(tagged, taxonomy):
+def test_thresholds_are_per_label(tagged, taxonomy):
     """Those that training stored: an engine counts from 0.7, a dog from 0.15."""
     thresholds = np.full(37, 0.5)
     thresholds[[0, 7]] = 0.7, 0.15
@@ -307,13 +307,13 @@ def test_systems_of_synthetic_sound_or_random_weights_carry_a_warning(taxonomy, 
 
 
 @pytest.mark.parametrize("value", ["50", "-0.1", "high"])
-def test_a_threshold_is_a_probability(value):
+def test_threshold_must_be_a_probability(value):
     with pytest.raises(UserError, match=f"--threshold: is {value}, should be a probability from 0 to 1"):
         main(argv=["a.wav", f"--threshold={value}"])
 
 
 class TestPicture:
-    def test_a_tone_is_where_it_sounds(self, tmp_path):
+    def test_tone_appears_at_its_time_and_frequency(self, tmp_path):
         t = np.arange(2 * RATE) / RATE
         tone = np.where(t < 1, np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 8000 * t))
         sf.write(tmp_path / "a.wav", 0.5 * tone, RATE)
@@ -329,13 +329,13 @@ class TestPicture:
         db, _ = tag_figure.spectrogram(tmp_path / "a.wav", 1.0)
         assert db == pytest.approx(np.full(db.shape, -tag_figure.RANGE_DB))
 
-    def test_a_long_recording_has_no_more_columns(self, tmp_path):
+    def test_long_recording_has_the_same_number_of_columns(self, tmp_path):
         sf.write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(8000 * 600), 8000)
         db, _ = tag_figure.spectrogram(tmp_path / "a.flac", 600.0)
         assert db.shape == (tag_figure.BANDS, tag_figure.COLUMNS)
         assert db.std() < 2  # noise is as loud throughout
 
-    def test_the_likeliest_tags_with_their_likeliest_fine_ones(self, taxonomy):
+    def test_top_tags_include_the_likeliest_fine_label(self, taxonomy):
         p = np.zeros(37)
         p[[0, 4, 7]] = 0.5, 0.9, 0.7
         p[8 + 1], p[8 + 2] = 0.2, 0.4
@@ -344,7 +344,7 @@ class TestPicture:
         assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
         assert len(found) == tag_figure.TAGS
 
-    def test_names_are_only_names_and_the_same_gives_the_same(self, tmp_path, noise, taxonomy):
+    def test_names_are_not_parsed_as_math_and_figures_are_deterministic(self, tmp_path, noise, taxonomy):
         names = ["$x^2$.wav", "b.wav"]
         for name in names:
             sf.write(tmp_path / name, noise, RATE)
@@ -374,7 +374,7 @@ class TestPicture:
         assert "made up" in figure.get_suptitle()
 
 
-def test_a_picture_needs_a_file():
+def test_png_format_needs_an_output_file():
     with pytest.raises(UserError, match=r"--out FILE\.png"):
         main(argv=["a.wav", "--format", "png"])
 
@@ -390,7 +390,7 @@ def test_recordings_are_found_and_named(tmp_path):
         collect_recordings([tmp_path / "empty"])
 
 
-def test_a_recording_that_is_not_there(tagger, tmp_path):
+def test_missing_recording_is_named(tagger, tmp_path):
     with pytest.raises(BadAudio, match=r"nowhere\.wav: no such"):
         list(tagger.tag(tmp_path / "nowhere.wav"))
 
@@ -404,7 +404,7 @@ def days(tmp_path):
     return tmp_path
 
 
-def test_recordings_of_one_name_are_all_reported(days):
+def test_recordings_with_equal_names_are_all_listed(days):
     wanted = {name: days / name for name in ("site_a/1.wav", "site_b/1.wav", "site_b/2.wav")}
     assert collect_recordings([days / "site_a", days / "site_b"]) == wanted
     assert collect_recordings([days / "site_a" / "1.wav", days / "site_b"]) == wanted
@@ -431,7 +431,7 @@ def run_tag(tagger, monkeypatch, *words):
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "audacity"])
-def test_odd_files_and_names_cost_the_others_nothing(tagger, days, monkeypatch, format):
+def test_unreadable_files_do_not_stop_the_others(tagger, days, monkeypatch, format):
     """Samples without a header, a name that is not UTF-8: listed or escaped, and the rest is written."""
     (days / "site_b" / "dump.raw").write_bytes(bytes(64_000))
     (days / "site_b" / "2.wav").rename(days / "site_b" / os.fsdecode(b"stra\xdfe.wav"))
@@ -459,7 +459,7 @@ def test_an_incomplete_recording_is_tagged_with_one_warning(tagger, days, caplog
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])
-def test_a_terminal_gets_what_its_encoding_has(monkeypatch, encoding):
+def test_output_is_escaped_for_the_terminal_encoding(monkeypatch, encoding):
     streams = [io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
@@ -472,7 +472,7 @@ def test_a_terminal_gets_what_its_encoding_has(monkeypatch, encoding):
         assert stream.buffer.getvalue().decode(encoding) == wanted[encoding]
 
 
-def test_systems_by_name(tmp_path):
+def test_find_model_resolves_names_and_folders(tmp_path):
     for name in ("cnn_vggish/coarse", "hierarchical"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.json").touch()
@@ -492,7 +492,7 @@ def test_systems_by_name(tmp_path):
     assert str(error.value).endswith("there are cnn_vggish_coarse, hierarchical, mine/fine")
 
 
-def test_another_vggish_is_refused(tmp_path, taxonomy):
+def test_other_vggish_weights_are_refused(tmp_path, taxonomy):
     vggish = {"kind": "vggish", "sha256": "0", "final_relu": True, "precision": "float32"}
     metadata = {"taxonomy": asdict(taxonomy), "inputs": {"logmel": "logmel", "vggish": "vggish"}}
     metadata["features"] = {"logmel": {"kind": "logmel", **LOGMEL}, "vggish": vggish}

@@ -23,7 +23,7 @@ def power(x):
     return torch.exp(x.double() * 5 - 4.5) - 1e-5
 
 
-def test_what_is_overlaid_adds_up_in_power_and_in_labels():
+def test_mix_adds_power_and_labels():
     mixed, labels = overlay(X, Y, 1.0, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     rng.random(6)
@@ -34,13 +34,13 @@ def test_what_is_overlaid_adds_up_in_power_and_in_labels():
     torch.testing.assert_close(labels, torch.maximum(Y, Y[other]))
 
 
-def test_a_share_of_nothing_leaves_all_as_it_is():
+def test_share_0_changes_nothing():
     mixed, labels = overlay(X, Y, 0.0, np.random.default_rng(3))
     assert mixed is X
     assert labels is Y
 
 
-def test_louder_is_so_many_decibels_of_power():
+def test_gain_is_in_decibels_of_power():
     found = random_gain(X, 6.0, np.random.default_rng(3))
     wanted = np.random.default_rng(3).uniform(-6, 6, 6)
     ratio = (found.double() * 5).exp() / (X.double() * 5).exp()
@@ -48,13 +48,13 @@ def test_louder_is_so_many_decibels_of_power():
     np.testing.assert_allclose(decibels, wanted, atol=1e-4)
 
 
-def test_rolled_keeps_every_frame_in_its_order():
+def test_time_roll_keeps_frames_in_cyclic_order():
     for before, after in zip(X, time_roll(X, np.random.default_rng(3)), strict=True):
         start = next(s for s in range(40) if torch.equal(torch.roll(before, s, 1), after))
         assert 0 <= start < 40
 
 
-def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
+def test_masking_hides_one_range_of_bands_and_of_frames():
     kept = X.clone()
     found = spec_augment(X, 29, 9, np.random.default_rng(3))
     assert torch.equal(X, kept)
@@ -69,7 +69,7 @@ def test_masked_hides_a_stretch_of_bands_and_of_frames_and_no_more():
             assert len(places) == 0 or places[-1] - places[0] == len(places) - 1
 
 
-def test_masks_are_of_none_to_the_most_inclusive():
+def test_mask_widths_are_uniform_up_to_the_maximum():
     """Each width equally often; the most that there can be are all bands."""
     bands = []
     for before, after in zip(MANY, spec_augment(MANY, 3, 0, np.random.default_rng(3)), strict=True):
@@ -86,7 +86,7 @@ def test_masks_are_of_none_to_the_most_inclusive():
     assert any(widest)
 
 
-def test_a_rectangle_of_some_is_erased_and_no_more():
+def test_random_erasing_erases_one_rectangle():
     kept = MANY.clone()
     found = random_erasing(MANY, 0.3, np.random.default_rng(3))
     assert torch.equal(MANY, kept)
@@ -109,7 +109,7 @@ def test_a_rectangle_of_some_is_erased_and_no_more():
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.2, 0.0), (0.0, 0.3), (0.2, 0.3)])
-def test_moved_is_the_affine_transform_of_scipy(scale, shift):
+def test_affine_matches_scipy(scale, shift):
     x = MANY[:5].double()
     found = random_affine(x, scale, shift, np.random.default_rng(3)).numpy()
     rng = np.random.default_rng(3)
@@ -122,5 +122,5 @@ def test_moved_is_the_affine_transform_of_scipy(scale, shift):
         np.testing.assert_allclose(after, wanted, atol=1e-9)
 
 
-def test_nothing_moves_without_a_reason():
+def test_affine_with_zero_ranges_is_the_identity():
     assert random_affine(MANY, 0.0, 0.0, np.random.default_rng(3)) is MANY

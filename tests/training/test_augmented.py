@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny import COMMON, CPU, STAGNATION, Heard, changed, fit, sixteen, trainer
 
 from ust.models.cnn9 import CNN9
@@ -38,7 +37,7 @@ def batch(data, indices, **changes):
     return inputs["logmel"], targets
 
 
-def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
+def test_augmented_batch_depends_only_on_seed_and_epoch(data):
     chosen = np.array([3, 1, 7, 5])
     (first, targets), (_, others) = (batch(data, each) for each in (chosen, chosen[::-1].copy()))
     again, same = batch(data, chosen)
@@ -52,7 +51,7 @@ def test_a_batch_is_the_same_whatever_was_read_before_and_others_are_not(data):
     assert not torch.allclose(*seeds)
 
 
-def test_each_amount_of_nothing_leaves_the_clips_as_they_are(data):
+def test_augmentation_with_zero_amounts_changes_nothing(data):
     nothing = dict.fromkeys(AMOUNTS, 0.0)
     plain, labels = data.train.batch(np.arange(4), CPU)
     found, targets = batch(data, np.arange(4), **nothing)
@@ -63,38 +62,7 @@ def test_each_amount_of_nothing_leaves_the_clips_as_they_are(data):
         assert not torch.allclose(varied, plain["logmel"].float()), name
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Ends(Heard):
-    """A listener that ends the process in an epoch, before its state is kept."""
-
-    def on_epoch(self, node, epoch):
-        super().on_epoch(node, epoch)
-        if epoch.number == 2:
-            raise Killed
-
-
-@pytest.mark.slow
-def test_what_was_cut_short_goes_on_as_it_would_have(data, taxonomy, tmp_path):
-    def run(name, listener):
-        metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
-        place = tmp_path / name
-        place.mkdir(exist_ok=True)
-        fit(SYSTEM, data, TrainingContext("a", taxonomy, CPU, place / "out", place, metadata, None, listener))
-        return load_file(place / "out" / "coarse" / "weights.safetensors"), listener.epochs
-
-    wanted, epochs = run("whole", Heard())
-    with pytest.raises(Killed):
-        run("cut", Ends())
-    found, rest = run("cut", Heard())
-    assert [epoch for _, epoch in epochs[1:]] == [epoch for _, epoch in rest]
-    assert all(torch.equal(found[name], value) for name, value in wanted.items())
-    assert epochs[-1][1].loss < epochs[0][1].loss
-
-
-def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypatch):
+def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch):
     """And train clips never."""
     seen = {"train": [], "validate": []}
     network = TrainingContext.network
@@ -120,7 +88,7 @@ def test_validate_clips_are_heard_as_they_are(data, taxonomy, tmp_path, monkeypa
         assert all((x.tobytes() in stored) == wanted for x in examples)
 
 
-def test_it_takes_one_feature():
+def test_augmented_training_needs_exactly_one_feature():
     content = {"train_augmented": SECTION, "model": {}}
     assert build_system("systems", "a", ROW, content)[1] == []
     row = ROW | {"architecture": "cnn_vggish", "features": ["logmel", "vggish"]}

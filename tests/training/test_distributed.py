@@ -1,4 +1,4 @@
-"""Two processes with half a batch each learn what one learns from all of it."""
+"""Training in several processes: the same gradients as in one, and errors that name the process."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from ust.training.distributed import SyncedBatchNorm2d, convert_sync_batchnorm
 from ust.util.accelerate import accelerate
 from ust.util.errors import UserError
 
-# Run by torchrun: the gradients of one step of a whole training epoch, as the first process has them.
+# Run by torchrun; the first process saves the gradients of each case.
 STEP = """
 import sys, torch
 from torch import nn
@@ -28,7 +28,7 @@ sys.path[:0] = {places!r}
 from test_distributed import gradients
 from ust.training import distributed
 distributed.init_process_group({count}, torch.device("cpu"))
-found = gradients({size}, synchronised={synchronised}, batch={batch})
+found = {{name: gradients(**case) for name, case in {cases!r}.items()}}
 if distributed.rank() == 0:
     torch.save(found, {out!r})
 """
@@ -59,7 +59,7 @@ class Small(torch.nn.Module):
 
 
 def gradients(size, *, synchronised=True, batch=None):
-    """Of the last step, what the batch norm has seen, and the loss, of an epoch, of one batch by default."""
+    """Train an epoch, by default of one batch; return the last step's gradients, the buffers and the loss."""
     from tiny import FLAT, changed, trainer
 
     from ust.models.examples import Examples
@@ -77,35 +77,43 @@ def gradients(size, *, synchronised=True, batch=None):
     return found | {"loss": torch.tensor(loss)}
 
 
-def by_several(tmp_path, size, *, count=2, synchronised=True, batch=None):
-    out = tmp_path / "found.pt"
-    script = tmp_path / "step.py"
-    values = {"size": size, "count": count, "synchronised": synchronised, "batch": batch}
+def run_processes(folder, count, cases):
+    """Compute `gradients` with the arguments of each case in several processes; return them by case."""
+    out, script = folder / "found.pt", folder / "step.py"
     places = [str(Path(__file__).parent), str(ROOT / "tests"), str(ROOT)]
-    script.write_text(STEP.format(**values, places=places, out=str(out)))
+    script.write_text(STEP.format(count=count, cases=cases, places=places, out=str(out)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    done = subprocess.run([*command, str(count), script], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([*command, str(count), script], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return torch.load(out, weights_only=True)
 
 
-@pytest.mark.parametrize("size", [16, 13], ids=["even", "uneven"])
-def test_gradients_are_those_of_one_process(tmp_path, size):
-    found, wanted = by_several(tmp_path, size), gradients(size)
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
+TWO = {"even": {"size": 16}, "uneven": {"size": 13}, "local": {"size": 16, "synchronised": False}}
 
 
-def test_a_last_batch_smaller_than_the_processes_is_trained_on(tmp_path):
-    """Three processes, ten examples in batches of eight: of the last step's two one process has none."""
-    found, wanted = by_several(tmp_path, 10, count=3, batch=8), gradients(10, batch=8)
-    for name, value in wanted.items():
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """The gradients of each case of TWO, computed by two processes."""
+    return run_processes(tmp_path_factory.mktemp("two"), 2, TWO)
+
+
+@pytest.mark.parametrize("case", ["even", "uneven"])
+def test_distributed_gradients_equal_those_of_one_process(by_two, case):
+    for name, value in gradients(**TWO[case]).items():
+        torch.testing.assert_close(by_two[case][name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_last_batch_smaller_than_world_size_is_trained_on(tmp_path):
+    """Three processes, ten examples in batches of eight: in the last step one process has no example."""
+    case = {"size": 10, "batch": 8}
+    found = run_processes(tmp_path, 3, {"last": case})["last"]
+    for name, value in gradients(**case).items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(("architecture", "fusion"), [("cnn_vggish", "bilinear"), ("cnn9", None)])
-def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fusion):
-    """With the layers that are faster than PyTorch's, too: gradients of 0, and none that is missing."""
+def test_process_with_empty_batch_contributes_zero_gradients(monkeypatch, architecture, fusion):
+    """Also with the accelerated layers: every gradient exists and is 0."""
     shapes = {"logmel": (128, 862)} | ({"vggish": (10, 128)} if fusion else {})
     kind = ARCHITECTURES[architecture]
     options = {"fusion": fusion, "vggish_scale": None, "conv_dropout": 0.2, "head_dropout": 0.2}
@@ -121,18 +129,17 @@ def test_a_network_takes_part_with_an_empty_share(monkeypatch, architecture, fus
 
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (4, 8)], ids=["batch", "examples"])
-def test_batch_norms_of_their_own_need_two_examples_each(monkeypatch, size, batch):
+def test_local_batch_norm_needs_two_examples_per_process(monkeypatch, size, batch):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(UserError, match=r"a batch has 4 examples, should have at least 6: two for each of 3"):
         gradients(size, synchronised=False, batch=batch)
 
 
-def test_batch_norms_of_their_own_give_others(tmp_path):
-    found, wanted = by_several(tmp_path, 16, synchronised=False), gradients(16)
-    assert (found["first.weight"] - wanted["first.weight"]).abs().max() > 1e-4
+def test_local_batch_norm_differs_from_synchronized(by_two):
+    assert (by_two["local"]["first.weight"] - gradients(16)["first.weight"]).abs().max() > 1e-4
 
 
-def test_state_dicts_are_exchangeable():
+def test_state_dict_is_the_same_with_and_without_synchronization():
     plain = Small()
     other = convert_sync_batchnorm(Small())
     assert isinstance(other.norm, SyncedBatchNorm2d)
@@ -160,7 +167,7 @@ def two(project):
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_said_and_the_training_goes_on(two):
+def test_killed_process_is_reported_and_training_resumes(two):
     with subprocess.Popen(
         train(two), cwd=two.path, env=two.environment, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -185,21 +192,10 @@ def test_a_killed_process_is_said_and_the_training_goes_on(two):
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_than_torchrun_started(two):
+def test_wrong_world_size_is_refused(two):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     done = subprocess.run(
         [*command, *train(two)[1:]], cwd=two.path, env=two.environment, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert "torchrun started 3 processes, compute.processes is 2" in done.stderr
-
-
-@pytest.mark.slow
-def test_trainers_of_one_process_train_in_one_and_say_so(two):
-    """Once, and the stage writes its model."""
-    words = [word.replace("cnn", "baseline_fine") for word in train(two)]
-    said = "baseline_fine: train_baseline trains in one process; compute.processes is 2"
-    output = two.run(*words)
-    assert output.count(said) == 1
-    assert "trained on" in output
-    assert (two.path / "two/baseline_fine/model.json").is_file()

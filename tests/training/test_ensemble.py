@@ -29,7 +29,7 @@ def entropy(p, y):
 
 class TestShares:
     @given(st.integers(0, 99), st.floats(0.1, 3), st.floats(0.1, 3))
-    def test_no_other_shares_of_two_are_better(self, seed, first, second):
+    def test_weights_of_two_members_are_optimal(self, seed, first, second):
         rng = np.random.default_rng(seed)
         y = (rng.random((30, 4)) < 0.3).astype(float)
         held = np.stack(
@@ -41,7 +41,7 @@ class TestShares:
         tried = [entropy(share * held[0] + (1 - share) * held[1], y) for share in np.linspace(0, 1, 101)]
         assert entropy(np.tensordot(found, held, 1), y) <= min(tried) + 1e-7
 
-    def test_who_knows_has_all_and_equals_share(self):
+    def test_perfect_member_gets_all_weight_and_equal_members_share_it(self):
         rng = np.random.default_rng(0)
         y = (rng.random((50, 3)) < 0.5).astype(float)
         right, wrong = 0.9 * y + 0.05, 0.95 - 0.9 * y
@@ -75,7 +75,7 @@ def trained(taxonomy, tmp_path):
     return tmp_path, labels
 
 
-def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
+def test_ensemble_is_the_weighted_average_of_its_members(trained, taxonomy):
     place, labels = trained
     shares = build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     assert all(sum(of) == pytest.approx(1, abs=1e-3) for of in shares.values())
@@ -98,7 +98,7 @@ def test_it_is_the_average_of_what_its_members_say(trained, taxonomy):
     np.testing.assert_allclose(held[2][:, k:], first * held[0][:, k:] + second * held[1][:, k:], atol=2e-6)
 
 
-def test_an_ensemble_of_an_ensemble(trained, taxonomy):
+def test_ensemble_can_contain_an_ensemble(trained, taxonomy):
     place, labels = trained
     build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     (place / "c").mkdir()
@@ -112,7 +112,7 @@ def test_an_ensemble_of_an_ensemble(trained, taxonomy):
     assert ((found > 0) & (found < 1)).all()
 
 
-def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
+def test_incompatible_members_are_named(trained, taxonomy, tmp_path):
     place, labels = trained
     with pytest.raises(UserError, match="an ensemble of a, a: name each once"):
         build_ensemble([place / "a", place / "a"], labels, taxonomy, tmp_path / "out")
@@ -133,7 +133,7 @@ def test_members_that_do_not_go_together_are_named(trained, taxonomy, tmp_path):
     ("shares", "message"),
     [({"coarse": [1.0], "fine": [1.0]}, "shares of 1 members for 2"), ({"coarse": [0.5, 0.5]}, "'fine'")],
 )
-def test_a_damaged_description_is_named(trained, taxonomy, shares, message):
+def test_damaged_ensemble_description_is_named(trained, taxonomy, shares, message):
     place, labels = trained
     build_ensemble([place / "a", place / "b"], labels, taxonomy, place / "both")
     path = place / "both" / "model.json"
@@ -162,7 +162,7 @@ def test_a_damaged_description_is_named(trained, taxonomy, shares, message):
         ({"first": "cnn", "second": "cnn_vggish"}, "labels: is missing"),
     ],
 )
-def test_a_wrong_row_is_named(tmp_path, row, message):
+def test_invalid_ensemble_row_is_named(tmp_path, row, message):
     with pytest.raises(UserError, match=f"ensembles.both.{message}"):
         change_params(ROOT / "params.yaml", tmp_path / "params.yaml", {"ensembles.both": row})
         check_params(tmp_path / "params.yaml")

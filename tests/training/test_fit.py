@@ -50,12 +50,12 @@ class TestFlat:
         assert read_description(work.out / "fine")["labels"] == list(work.taxonomy.labels)
         assert not list(work.out.glob("*.safetensors"))
 
-    def test_a_coarse_network_has_a_coarse_checkpoint_alone(self, data, work):
+    def test_coarse_network_saves_only_a_coarse_checkpoint(self, data, work):
         fit(changed(FLAT, {"outputs": "coarse", "max_epochs": 1}), data, work)
         assert [path.name for path in work.out.iterdir()] == ["coarse"]
         assert read_description(work.out / "coarse")["labels"] == list(work.taxonomy.coarse)
 
-    def test_a_training_goes_on_and_says_so(self, data, work, monkeypatch):
+    def test_training_resumes_and_reports_it(self, data, work, monkeypatch):
         scores = [{"coarse": 0.1 * i, "fine": 0.1} for i in range(1, 5)]
         monkeypatch.setattr(flat, "flat_score", lambda *_: script(scores[:2]))
         fit(changed(FLAT, {"max_epochs": 2}), data, work)
@@ -66,7 +66,7 @@ class TestFlat:
         assert read_description(work.out / "coarse")["about"]["epoch"] == 4
         assert read_description(work.out / "fine")["about"]["epoch"] == 1
 
-    def test_fine_outputs_give_both_scores_and_coarse_ones_one(self, taxonomy):
+    def test_fine_outputs_are_scored_at_both_levels(self, taxonomy):
         truth = np.eye(37, dtype=np.float32)
         assert set(flat_score(list(taxonomy.fine), truth, taxonomy)(truth[:, 8:])) == {"coarse", "fine"}
         assert set(flat_score(list(taxonomy.coarse), truth, taxonomy)(truth[:, :8])) == {"coarse"}
@@ -84,7 +84,7 @@ class TestHierarchy:
         )
         return tmp_path / "flat"
 
-    def test_the_root_is_a_copy_of_the_flat_network(self, data, work, root):
+    def test_root_is_a_copy_of_the_flat_network(self, data, work, root):
         fit(changed(HIERARCHY, {"max_epochs": 1}), data, replace(work, root=root))
         for name in ("weights.safetensors", "model.json"):
             assert (work.out / "root" / name).read_bytes() == (root / name).read_bytes()
@@ -99,7 +99,7 @@ class TestHierarchy:
         assert description["about"]["converged"] is False
 
     @pytest.mark.parametrize("converged", [True, False])
-    def test_it_has_converged_if_all_its_networks_have(self, data, work, root, monkeypatch, converged):
+    def test_hierarchy_has_converged_if_all_networks_have(self, data, work, root, monkeypatch, converged):
         scores = iter([0.3, 0.2, 0.1] * 6)
         monkeypatch.setattr(hierarchical, "node_score", lambda *_: lambda outputs: {"fine": next(scores)})
         update_metadata(root, converged=converged)
@@ -107,7 +107,7 @@ class TestHierarchy:
         fit(changed(HIERARCHY, change), data, replace(work, root=root))
         assert read_description(work.out)["about"]["converged"] is converged
 
-    def test_a_root_of_its_own_has_the_coarse_outputs(self, data, work):
+    def test_own_root_has_the_coarse_outputs(self, data, work):
         fit(changed(HIERARCHY, {"max_epochs": 1, "root": "own"}), data, work)
         assert read_description(work.out / "root")["labels"] == list(work.taxonomy.coarse)
         assert "coarse" in read_description(work.out / "root")["about"]
@@ -121,7 +121,7 @@ class TestHierarchy:
         ],
         ids=["none", "other"],
     )
-    def test_a_root_that_cannot_be_one_is_named(self, data, work, root, change, message):
+    def test_unsuitable_root_is_named(self, data, work, root, change, message):
         if change:
             work = replace(work, root=root, metadata=work.metadata | change)
         with pytest.raises(UserError, match=message):
@@ -143,7 +143,7 @@ class TestHierarchy:
             )
         assert read_description(work.out)["about"]["converged"] is True
 
-    def test_by_the_authors_code_each_node_keeps_its_lowest_loss(self, data, work, monkeypatch):
+    def test_authors_code_keeps_lowest_loss_of_each_node(self, data, work, monkeypatch):
         losses = iter([0.3, 0.1, 0.2] * 7)
         monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(losses))
         fit(changed(CODE, {"max_epochs": 3, "root": "own", "stop_patience": 2}), data, work)
@@ -153,7 +153,7 @@ class TestHierarchy:
             metadata = read_description(work.out / node)["about"]
             assert (metadata["epoch"], metadata["validation_loss"], metadata["converged"]) == (2, 0.1, False)
 
-    def test_the_score_of_a_group_is_its_own(self, data, taxonomy):
+    def test_group_score_ignores_other_groups(self, data, taxonomy):
         """Micro AUPRC over the group's fine labels, whatever the output for other groups says."""
         both = data.train, data.validate
         nodes = {
@@ -168,7 +168,7 @@ class TestHierarchy:
         root = nodes["root"]
         assert hierarchical.node_score(root, taxonomy)(root.validate.targets) == {"coarse": 1.0}
 
-    def test_a_node_is_watched_on_train_where_validate_has_nothing_of_it(self, data, taxonomy):
+    def test_node_without_validate_clips_is_monitored_on_train(self, data, taxonomy):
         targets = data.validate.targets.copy()
         voice = [8 + index for index in taxonomy.members(6)]
         targets[:, voice] = 0
@@ -182,7 +182,7 @@ class TestHierarchy:
 class TestBaseline:
     """Logistic regression of frames."""
 
-    def test_its_best_checkpoint_is_kept(self, data, work, monkeypatch):
+    def test_baseline_keeps_its_best_checkpoint(self, data, work, monkeypatch):
         losses = iter([0.5, 0.3, 0.4, 0.6])
         calls = []
 
@@ -204,7 +204,7 @@ class TestBaseline:
             "max",
         )
 
-    def test_what_cannot_be_known_teaches_nothing(self, data, taxonomy):
+    def test_labels_masked_by_x_label_have_no_gradient(self, data, taxonomy):
         """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""
         targets = data.train.targets.copy()
         targets[:, [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]] = 0
@@ -222,11 +222,11 @@ class TestBaseline:
         labels = baseline.baseline_labels("fine", taxonomy)
         assert moved.tolist() == [not label.startswith("1-") for label in labels]
 
-    def test_its_l2_is_the_challenges_beside_a_summed_loss(self, taxonomy):
+    def test_baseline_l2_matches_the_challenge_with_summed_loss(self, taxonomy):
         assert baseline.summed_terms(BASELINE, taxonomy) == 16 * 23
         assert baseline.summed_terms(changed(BASELINE, {"outputs": "coarse"}), taxonomy) == 1
 
-    def test_its_frames_are_shuffled(self, data, taxonomy, monkeypatch):
+    def test_baseline_shuffles_frames(self, data, taxonomy, monkeypatch):
         seen = []
         real = FrameClassifier.forward
 

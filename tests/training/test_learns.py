@@ -30,7 +30,7 @@ class TestWhatIsLearnt:
     """The rows and labels a system is trained on and chosen by."""
 
     @pytest.mark.parametrize("system", [FLAT, HIERARCHY, CODE], ids=["flat", "hierarchy", "code"])
-    def test_networks_learn_the_reports_labels_and_all_variants(self, stored, tables, taxonomy, system):
+    def test_networks_train_on_majority_labels_and_all_variants(self, stored, tables, taxonomy, system):
         data = training_data(system, tables[0], stored, taxonomy)
         logmel = stored["logmel"]
         train_clips = logmel.clip[data.train.rows]
@@ -44,7 +44,7 @@ class TestWhatIsLearnt:
             data.validate.targets, tables[0].loc[validate_clips].drop(columns="split").to_numpy()
         )
 
-    def test_the_baseline_learns_anyones_word_and_no_variants(self, stored, tables, taxonomy):
+    def test_baseline_trains_on_any_labels_without_variants(self, stored, tables, taxonomy):
         data = training_data(BASELINE, tables[1], stored, taxonomy)
         logmel = stored["logmel"]
         assert list(logmel.variant[data.train.rows]) == ["original"] * 10
@@ -54,7 +54,7 @@ class TestWhatIsLearnt:
         assert data.train.features == stored
 
     @pytest.mark.parametrize("outputs", ["all", "fine", "coarse"])
-    def test_a_flat_network_learns_the_targets_of_its_own_outputs(self, data, work, monkeypatch, outputs):
+    def test_flat_network_trains_on_targets_of_its_outputs(self, data, work, monkeypatch, outputs):
         seen = {}
 
         def capture(self):
@@ -80,7 +80,7 @@ class TestWhatIsLearnt:
         assert ("fine" in scores) == (outputs != "coarse")
         assert scores.get("fine", 1) == 1
 
-    def test_the_script_reads_each_label_file_as_what_it_is(
+    def test_train_stage_reads_the_label_file_of_its_row(
         self, feature_files, tables, taxonomy_file, tmp_path, monkeypatch
     ):
         keys = [(f"t{i}.wav", "original", "train") for i in range(10)] + [("t3.wav", "noise", "train")]
@@ -120,7 +120,7 @@ class TestWhatIsLearnt:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_the_dropouts_of_the_network_are_where_table_1_and_2_have_them(fast):
+def test_dropout_layers_are_those_of_tables_1_and_2(fast):
     """Of each block of convolutions at one rate, after both hidden layers of the head at the other."""
     config = CONFIG.model_copy(update={"conv_dropout": 0.4, "head_dropout": 0.1})
     network = CNNVGGish(config, 37).train()
@@ -143,7 +143,7 @@ def dropped(before, after):
     return ((after == 0) & positive).sum().item() / positive.sum().item()
 
 
-def test_initial_weights_follow_the_seed_and_the_name():
+def test_initial_weights_depend_on_seed_and_name():
     def weights(system, name):
         return (
             TrainingContext(name, None, CPU, None, None, {}, None, None)
@@ -163,7 +163,7 @@ def test_initial_weights_follow_the_seed_and_the_name():
     [({}, "whitened"), ({"fusion": "bilinear"}, "raw"), ({"vggish_scale": "raw"}, "raw"),
      ({"fusion": "bilinear", "vggish_scale": "whitened"}, "whitened")],
 )  # fmt: skip
-def test_embeddings_are_raw_with_bilinear_fusion_unless_said_otherwise(change, wanted):
+def test_bilinear_fusion_uses_raw_embeddings_by_default(change, wanted):
     config = changed(FLAT, change).network
     assert config.scale == wanted
     with torch.device("meta"):
@@ -171,7 +171,7 @@ def test_embeddings_are_raw_with_bilinear_fusion_unless_said_otherwise(change, w
     assert (config.conv_dropout, config.head_dropout) == (0.5, 0.2)
 
 
-def test_curves_of_a_run_that_goes_on_have_all_epochs(tmp_path):
+def test_curves_of_a_resumed_run_have_all_epochs(tmp_path):
     epochs = [Epoch(number, 1.0 / number, {"validation_loss": 2.0}, 0.1) for number in (1, 2, 3)]
     history = stage.History("a")
     history.on_resume("node", epochs[:2])
@@ -183,7 +183,7 @@ def test_curves_of_a_run_that_goes_on_have_all_epochs(tmp_path):
     np.testing.assert_allclose(table["loss"], [1.0, 0.5, 1 / 3], rtol=1e-5)
 
 
-def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_path, taxonomy_file):
+def test_resume_key_depends_on_targets_rows_root_and_settings(data, tmp_path, taxonomy_file):
     """Other targets, rows, a root or a rate: another key."""
     for name, file in data.train.features.items():
         file.digest = lambda name=name: name
@@ -214,7 +214,7 @@ def test_what_a_training_goes_on_from_depends_on_all_that_it_learns(data, tmp_pa
     assert len(set(keys)) == len(keys)
 
 
-def test_the_preset_and_the_defaults_give_every_system(tmp_path):
+def test_preset_and_defaults_give_every_system(tmp_path):
     change_params(
         ROOT / "params.yaml",
         tmp_path / "p.yaml",

@@ -13,6 +13,7 @@ from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, Heard, Stored, changed, f
 from ust.features.context import Place, context_vector
 from ust.features.efficientat.weights import prepare
 from ust.features.feature import NETWORK_FILE
+from ust.models.cnn9 import CNN9
 from ust.models.context import ContextConfig
 from ust.models.head import Head
 from ust.models.mobilenet import TaggingMobileNet
@@ -20,6 +21,7 @@ from ust.training import train_finetune as finetune
 from ust.training import train_head as heads
 from ust.training.config import ContextRow, PretrainedRow, System
 from ust.training.context import TrainingContext, training_data
+from ust.training.train_augmented import AugmentedRow, AugmentedSettings
 from ust.training.trainer import Trainer
 from ust.util.documents import write_json
 
@@ -35,15 +37,24 @@ FINETUNE = System(
     ),
     TaggingMobileNet.Config(hidden_size=8, dropout=0.2),
     finetune.FinetuneSettings(
-        head_epochs=2, batch_size=6, max_epochs=3, mask_bands=16, mask_frames=8, average=0.9, balance=0.5,
+        head_epochs=2, batch_size=6, max_epochs=2, mask_bands=16, mask_frames=8, average=0.9, balance=0.5,
         folds=2, stop_patience=1,
     ),
+)  # fmt: skip
+AUGMENTED = System(
+    AugmentedRow(
+        trainer="train_augmented", architecture="cnn9", features=["small_logmel"], labels="any",
+        outputs="coarse",
+    ),
+    CNN9.Config(),
+    AugmentedSettings(lr=0.01, batch_size=6, max_epochs=3, cache_gib=0.0, mixup=0.2, erase=0.5),
 )  # fmt: skip
 CONTEXT = {"context": ContextConfig(hidden_size=4)}
 STAGNATION = {"max_epochs": 3, "patience": 0, "min_lr": 1e-3}
 SYSTEMS = {
     "train": changed(FLAT, STAGNATION),
-    "train_hierarchical": changed(HIERARCHY, {"root": "own", "max_epochs": 2}),
+    "train_augmented": AUGMENTED,
+    "train_hierarchical": changed(HIERARCHY, {"root": "own", "max_epochs": 2, "optimizer": "rmsprop"}),
     "train_hierarchical_code": changed(CODE, {"root": "own", "max_epochs": 2}),
     "train_baseline": changed(BASELINE, {"max_epochs": 3, "standardize": True}),
     "train_head": HEAD,
@@ -74,6 +85,7 @@ def examples(taxonomy, stored):
     columns = (keys.clip, keys.variant, keys.split)
     features = stored | {
         "mn": Stored(rng.standard_normal((len(keys.clip), 12)).astype(np.float32), *columns),
+        "small_logmel": Stored(rng.normal(-40, 9, (len(keys.clip), 64, 32)).astype(np.float32), *columns),
         "mn_logmel": Stored(rng.normal(0, 1, (len(keys.clip), 128, 32)).astype(np.float32), *columns),
     }
     time = datetime(2026, 7, 1)
@@ -96,7 +108,7 @@ def examples(taxonomy, stored):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_training_killed_in_each_epoch_gives_the_same_bytes(
+def test_training_killed_in_each_epoch_gives_the_same_bytes(
     name, examples, taxonomy, tmp_path, pretrained, monkeypatch
 ):
     """Each run is ended in its second epoch, so that the training takes as many runs as it has epochs."""

@@ -1,6 +1,7 @@
 """Fine-tuning: the loss by definition, what is trained, when it stops and what is kept."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ SYSTEM = System(
 CONFIG = TaggingMobileNet.Config(width=0.4, windows=4, hidden_layers=0, hidden_size=8, dropout=0.0)
 
 
-def test_the_loss_by_its_definition():
+def test_finetuning_loss_matches_definition():
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(5, 3)), rng.choice([0.0, 0.3, 1.0], (5, 3))
     p = 1 / (1 + np.exp(-logits))
@@ -56,7 +57,7 @@ def test_the_loss_by_its_definition():
     assert losses.tagging_loss(*given, smoothing=0.2).item() == pytest.approx(wanted(0.8 * y + 0.1, 0))
 
 
-def test_what_may_be_there_unheard_does_not_count(taxonomy):
+def test_uncertain_negatives_are_masked_in_the_loss(taxonomy):
     """The loss of the challenge's baseline, where -X labels are not soft."""
     rng = np.random.default_rng(0)
     targets = (rng.random((6, len(taxonomy.labels))) < 0.5).astype(np.float32)
@@ -74,7 +75,7 @@ def test_what_may_be_there_unheard_does_not_count(taxonomy):
     assert losses.tagging_loss(logits, y / 2).item() / 2 < half < losses.tagging_loss(logits, y / 2).item()
 
 
-def test_rare_labels_are_drawn_more_often():
+def test_balanced_sampler_draws_rare_labels_more_often():
     targets = np.zeros((1000, 2), np.float32)
     targets[:500, 0], targets[:20, 1] = 1, 1  # half of them have the one, a fiftieth the other
     assert sorted(losses.sample_epoch(targets, 0.0, np.random.default_rng(0))) == list(range(1000))
@@ -115,7 +116,7 @@ def work(taxonomy, tmp_path, pretrained):
     )
 
 
-def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, work):
+def test_finetuning_learns_with_frozen_batch_norm_statistics(city, work):
     finetune.fit_finetuned(SYSTEM, city, work)
     found = predict(load_system(work.out, taxonomy=work.taxonomy), city.validate, batch_size=2, device=CPU)
     there = city.validate.targets[:, 0] == 1
@@ -129,34 +130,45 @@ def test_it_learns_with_the_statistics_of_its_batch_norms_as_they_were(city, wor
     assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2]
 
 
+@pytest.fixture(scope="module")
+def finetuned(city, taxonomy, pretrained, tmp_path_factory):
+    """A function that fine-tunes for an epoch with some settings changed and returns the model folder."""
+
+    @cache
+    def train(**changes):
+        metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
+        out = tmp_path_factory.mktemp("finetuned") / "out"
+        work = TrainingContext("a", taxonomy, CPU, out, None, metadata, None, Heard(), pretrained=pretrained)
+        finetune.fit_finetuned(changed(SYSTEM, {"max_epochs": 1} | changes), city, work)
+        return out
+
+    return train
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_validate_chooses_nothing_and_the_same_seed_gives_the_same_bytes(city, work, tmp_path, average):
-    system = changed(SYSTEM, {"average": average, "max_epochs": 1})
+def test_finetuning_is_deterministic_and_independent_of_validate(finetuned, city, work, average):
     other = city.validate.subset(slice(2), 1 - city.validate.targets[:2])
-    places = [tmp_path / "one", tmp_path / "two"]
-    for place, data in zip(places, (city, replace(city, validate=other)), strict=True):
-        finetune.fit_finetuned(system, data, replace(work, out=place))
-    first, second = ((place / "weights.safetensors").read_bytes() for place in places)
+    system = changed(SYSTEM, {"average": average, "max_epochs": 1})
+    finetune.fit_finetuned(system, replace(city, validate=other), work)
+    first, second = (
+        (place / "weights.safetensors").read_bytes() for place in (finetuned(average=average), work.out)
+    )
     assert first == second
 
 
-def test_folds_give_out_of_fold_predictions_and_leave_the_network_as_it_is(city, work, tmp_path):
-    """Each fold by a network that has not heard its sensors; calibrated by them, not the weights changed."""
-    system = changed(SYSTEM, {"max_epochs": 1})
-    for folds in (0, 2):
-        place = replace(work, out=tmp_path / str(folds))
-        finetune.fit_finetuned(changed(system, {"folds": folds}), city, place)
-    first, second = ((tmp_path / each / "weights.safetensors").read_bytes() for each in "02")
+def test_folds_add_out_of_fold_predictions_without_changing_the_network(finetuned, city, taxonomy):
+    plain, folded = finetuned(average=0.0), finetuned(folds=2)
+    first, second = ((place / "weights.safetensors").read_bytes() for place in (plain, folded))
     assert first == second
-    assert not (tmp_path / "0" / "out_of_fold.csv").exists()
-    _, missing = read_predictions(tmp_path / "2" / "out_of_fold.csv", list(city.train.clips), work.taxonomy)
+    assert not (plain / "out_of_fold.csv").exists()
+    _, missing = read_predictions(folded / "out_of_fold.csv", list(city.train.clips), taxonomy)
     assert not missing
-    metadata = read_description(tmp_path / "2")["about"]
-    assert len(metadata["calibration"]["scale"]) == len(work.taxonomy.coarse)
-    assert set(metadata["thresholds"]) == set(work.taxonomy.labels)
+    metadata = read_description(folded)["about"]
+    assert len(metadata["calibration"]["scale"]) == len(taxonomy.coarse)
+    assert set(metadata["thresholds"]) == set(taxonomy.labels)
 
 
-def test_it_stops_by_clips_that_it_does_not_learn_from(city, work, tmp_path, monkeypatch):
+def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
     """Fold 0 is best after two epochs, fold 1 after four; of all clips it learns three, the median."""
     losses = {0: [0.5, 0.4, 0.45, 0.41], 1: [0.5, 0.4, 0.45, 0.3, 0.35, 0.35]}
     asked, held = [], []
@@ -204,27 +216,23 @@ def test_stopping_early_needs_folds():
     assert finetune.FinetuneSettings(stop_patience=2, folds=2).has_folds
 
 
-def test_averaged_weights_lie_between_those_of_the_steps(city, work, tmp_path):
-    """With the last ones alone they are the plain ones; otherwise not."""
-    made = {}
-    for average in (0.0, 1e-9, 0.9):
-        system = changed(SYSTEM, {"average": average, "max_epochs": 1})
-        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(average)))
-        network = load_system(tmp_path / str(average), taxonomy=work.taxonomy).classifier.network
-        made[average] = network.pretrained.features.state_dict()["0.0.weight"]
-    torch.testing.assert_close(made[0.0], made[1e-9])
-    assert not torch.allclose(made[0.0], made[0.9])
+def weights(folder, taxonomy):
+    return load_system(folder, taxonomy=taxonomy).classifier.network.state_dict()
 
 
-def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
-    made = {}
-    for share in (0.0, 0.5, 1.0):
-        system = changed(SYSTEM, {"interpolate": share, "max_epochs": 1})
-        finetune.fit_finetuned(system, city, replace(work, out=tmp_path / str(share)))
-        made[share] = load_system(
-            tmp_path / str(share), taxonomy=work.taxonomy
-        ).classifier.network.state_dict()
-    start = finetune.load_network(work.pretrained, 0.4).features.state_dict()
+def test_average_with_decay_0_gives_the_last_weights(finetuned, taxonomy):
+    name = "pretrained.features.0.0.weight"
+    last, no_decay, decay = (
+        weights(finetuned(average=average), taxonomy)[name] for average in (0.0, 1e-9, 0.9)
+    )
+    torch.testing.assert_close(last, no_decay)
+    assert not torch.allclose(last, decay)
+
+
+def test_interpolated_weights_lie_between_start_and_end(finetuned, taxonomy, pretrained):
+    folders = {0.0: finetuned(interpolate=0.0), 0.5: finetuned(interpolate=0.5), 1.0: finetuned(average=0.0)}
+    made = {share: weights(folder, taxonomy) for share, folder in folders.items()}
+    start = finetune.load_network(pretrained, 0.4).features.state_dict()
     for name, value in made[0.0].items():
         torch.testing.assert_close(made[0.5][name].double(), (value.double() + made[1.0][name]) / 2)
         if name.startswith("pretrained.features."):
@@ -233,7 +241,7 @@ def test_what_is_kept_lies_between_the_start_and_the_end(city, work, tmp_path):
     assert not torch.allclose(first, second)
 
 
-def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained):
+def test_windows_are_adjacent_in_training_and_overlap_in_inference(pretrained):
     network = TaggingMobileNet(CONFIG, 8, {"log_mel": (128, 1000)})
     before = finetune.load_network(pretrained, 0.4)
     network.load_pretrained(before)
@@ -248,7 +256,7 @@ def test_windows_are_side_by_side_in_training_and_overlap_in_answers(pretrained)
     torch.testing.assert_close(network.embed(x), before(x))
 
 
-def test_weights_of_another_width_and_none_at_all_are_named(city, work):
+def test_missing_or_mismatched_weights_are_named(city, work):
     with pytest.raises(UserError, match=r"a: width is 1, but efficientat has random, of width 0\.4"):
         finetune.fit_finetuned(changed(SYSTEM, {"width": 1.0}), city, work)
     with pytest.raises(UserError, match="a is fine-tuned: give --pretrained"):
@@ -260,7 +268,7 @@ def test_weights_of_another_width_and_none_at_all_are_named(city, work):
     # MobileNetV2 has 2,223,872 before its classifier, less the two channels that a log-mel does not have.
     [(CNN9, (64, 640), None), (MobileNetV2, (128, 862), 2_223_872 - 2 * 32 * 9)],
 )
-def test_the_peers_are_as_published(kind, shape, count):
+def test_presets_of_peers_match_their_publications(kind, shape, count):
     network = kind(kind.Config(), 5, {"logmel": shape})
     weights = sum(parameter.numel() for parameter in network.parameters())
     size = network.answer.in_features

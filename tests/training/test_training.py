@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from tiny import BASELINE as TINY_BASELINE
-from tiny import CODE, CONFIG, CPU, FLAT, changed, train_on_plateau, trainer
+from tiny import CODE, CONFIG, CPU, FLAT, changed, trainer
 
 from ust.annotations.labels import read_labels
 from ust.features.store import open_feature_files
@@ -22,7 +22,7 @@ from ust.training import train_baseline as baseline
 from ust.training import train_hierarchical as hierarchical
 from ust.training.losses import positive_weights
 from ust.training.train import flat_score
-from ust.training.trainer import Trainer, TrainingState, monitor_scores
+from ust.training.trainer import monitor_scores
 from ust.util.accelerate import accelerate
 from ust.util.errors import UserError
 
@@ -44,12 +44,12 @@ BASELINE = changed(
 @pytest.mark.parametrize(
     ("power", "wanted"), [(0, [1, 1, 1, 1]), (1, [3, 1, 1, 1]), (0.1, [3**0.1, 1, 1, 1])]
 )
-def test_positive_weights(power, wanted):
+def test_positive_weights_are_ratio_of_negatives_to_a_power(power, wanted):
     targets = np.array([[1, 0, 1, 0.5], [0, 0, 1, 0.5], [0, 0, 1, 1], [0, 0, 1, 0]])
     np.testing.assert_allclose(positive_weights(targets, power), wanted)
 
 
-def test_coarse_is_the_maximum_of_its_fine_labels(taxonomy):
+def test_complete_labels_takes_coarse_as_maximum_of_fine(taxonomy):
     fine = np.random.default_rng(0).random((4, 29)).astype(np.float32)
     everything = complete_labels(torch.from_numpy(fine), output_labels("fine", taxonomy), taxonomy).numpy()
     np.testing.assert_array_equal(everything[:, 8:], fine)
@@ -90,7 +90,7 @@ def examples(feature_files, labels, taxonomy):
         )
 
 
-def test_variants_carry_their_clips_labels(examples, labels):
+def test_variants_have_the_labels_of_their_clip(examples, labels):
     train_set, validate = examples
     assert len(train_set) == 7
     assert len(validate) == 4
@@ -100,7 +100,7 @@ def test_variants_carry_their_clips_labels(examples, labels):
     )
 
 
-def test_batches_follow_the_order_and_none_has_one_example(examples):
+def test_batches_follow_the_order_and_have_at_least_two_examples(examples):
     train_set, _ = examples
     order = np.array([6, 1, 3, 2, 0, 5, 4])
     batches = list(train_set.batches(3, order=order, device=CPU))
@@ -140,72 +140,7 @@ def test_training_repeats_to_the_bit_and_learns(examples, taxonomy):
     assert [epoch.number for epoch in epochs] == [1, 2]
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def killed_after(number):
-    """An on_epoch that ends the process in an epoch, before its state is kept."""
-
-    def on_epoch(epoch):
-        if epoch.number == number:
-            raise Killed
-
-    return on_epoch
-
-
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rmsprop", marks=pytest.mark.slow)])
-def test_flat_training_goes_on_where_it_stopped(examples, taxonomy, tmp_path, optimizer):
-    # No patience and a rate that is soon too small: the rate is reduced and restarted on the way.
-    changes = {"optimizer": optimizer, "max_epochs": 5, "patience": 0, "min_lr": 1e-3}
-    system = changed(SYSTEM, changes)
-
-    def run(state, on_epoch):
-        torch.manual_seed(0)
-        network = network_of()
-        train_flat(network, examples, taxonomy, system, on_epoch=on_epoch, state=state)
-        return network.state_dict()
-
-    undisturbed = []
-    wanted = run(None, undisturbed.append)
-    assert undisturbed[-1].restarts > 0
-    path, seen = tmp_path / "state.safetensors", []
-    for number in (1, 3, 4):
-        with pytest.raises(Killed):
-            run(TrainingState.read(path), killed_after(number))
-    state = TrainingState.read(path)
-    assert len(state.epochs) == 3
-    found = run(state, seen.append)
-    assert seen == undisturbed[3:]
-    assert [epoch["loss"] for epoch in state.epochs] == [epoch.loss for epoch in undisturbed]
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-
-
-def test_training_of_a_node_goes_on_where_it_stopped(examples, taxonomy, tmp_path):
-    system = changed(HIERARCHICAL, {"max_epochs": 4, "reduce_patience": 0})
-    node = next(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
-
-    def run(state, on_epoch):
-        torch.manual_seed(0)
-        network = network_of(8)
-        options = {"name": node.name, "on_epoch": on_epoch, "state": state}
-        train_on_plateau(network, node.train, node.monitored, system, **options)
-        return network.state_dict()
-
-    wanted = run(None, lambda _: None)
-    path = tmp_path / "state.safetensors"
-    for number in (2, 4):
-        with pytest.raises(Killed):
-            run(TrainingState.read(path), killed_after(number))
-    found = run(TrainingState.read(path), lambda _: None)
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-    path.write_bytes(path.read_bytes()[:5000])
-    assert TrainingState.read(path).epochs == []
-
-
-def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
+def test_coarse_training_scores_only_the_coarse_level(examples, taxonomy):
     train_set, validate = examples
     train_set = replace(train_set, targets=train_set.targets[:, :8])
     epochs = []
@@ -215,7 +150,7 @@ def test_training_coarse_labels_alone_scores_coarse_alone(examples, taxonomy):
     assert epochs[0].best == ("coarse",)
 
 
-def test_a_diverging_run_stops_with_advice(examples, taxonomy):
+def test_diverging_training_stops_with_advice(examples, taxonomy):
     network = network_of()
     with torch.no_grad():
         network.head[-1].bias.fill_(float("inf"))
@@ -227,7 +162,7 @@ def test_a_diverging_run_stops_with_advice(examples, taxonomy):
     ("optimizer", "kind"), [("adam", torch.optim.Adam), ("rmsprop", torch.optim.RMSprop)]
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
+def test_training_learns_with_each_optimizer_and_precision(examples, optimizer, kind, precision):
     system = changed(SYSTEM, {"optimizer": optimizer, "precision": precision, "lr": 0.001})
     torch.manual_seed(0)
     network = network_of()
@@ -238,28 +173,7 @@ def test_optimisers_and_precisions_learn(examples, optimizer, kind, precision):
     assert all(parameter.dtype is torch.float32 for parameter in network.parameters())
 
 
-def test_one_step_of_adam_is_the_definition(examples):
-    """A first step of Adam moves every weight against its gradient by the rate; the loss is weighted BCE."""
-    torch.manual_seed(0)
-    network = network_of(conv_dropout=0.0, head_dropout=0.0)
-    before = {name: value.clone() for name, value in network.named_parameters()}
-    train_set = examples[0]
-    (batch,) = train_set.batches(len(train_set), device=CPU)
-    weights = torch.from_numpy(positive_weights(train_set.targets, 0.1))
-    p = torch.sigmoid(network.train()(**batch[0]).double())
-    y = batch[1].double()
-    loss = -(weights * y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
-    gradients = torch.autograd.grad(loss, [network.head[-1].weight])[0]
-    system = changed(SYSTEM, {"batch_size": len(train_set)})
-    network.load_state_dict(before, strict=False)
-    loop = trainer(network, train_set, system)
-    assert loop.train_epoch(1) == pytest.approx(loss.item(), rel=1e-4)
-    moved = network.head[-1].weight.detach() - before["head.7.weight"]
-    clear = gradients.abs() > 1e-4
-    torch.testing.assert_close(moved[clear], -0.01 * gradients.float().sign()[clear], rtol=1e-2, atol=1e-5)
-
-
-def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path):
+def test_checkpoint_predicts_like_the_network(examples, taxonomy, tmp_path):
     torch.manual_seed(1)
     network = network_of().eval()
     saved = SavedNetwork(network, "cnn_vggish", CONFIG, list(taxonomy.labels), {"epoch": 1})
@@ -278,7 +192,7 @@ def test_a_checkpoint_predicts_what_the_network_did(examples, taxonomy, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["weights", "description", "missing", "other"])
-def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
+def test_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
     folder = tmp_path / "model"
     save_network(folder, SavedNetwork(network_of(), "cnn_vggish", CONFIG, list(taxonomy.labels), {}))
     if damage == "weights":
@@ -295,7 +209,7 @@ def test_a_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
         load_network(folder)
 
 
-def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, taxonomy):
+def test_select_examples_names_clips_without_labels_or_features(feature_files, labels, taxonomy):
     paths = feature_files([*KEYS[1:], ("x.wav", "original", "train")])
     with open_feature_files(paths[0].parent, INPUTS) as features:
         with pytest.raises(UserError) as error:
@@ -313,7 +227,7 @@ def test_labels_and_features_must_be_of_the_same_clips(feature_files, labels, ta
             select_examples("test", labels, list(taxonomy.labels), features, variants=True)
 
 
-def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
+def test_feature_files_with_different_rows_are_refused(feature_files, tmp_path):
     first, _ = feature_files(KEYS)
     (tmp_path / "others").mkdir()
     first.rename(tmp_path / "others" / "logmel.h5")
@@ -326,7 +240,7 @@ def test_feature_files_must_be_of_the_same_rows(feature_files, tmp_path):
 class TestHierarchical:
     """Local classifiers per parent node."""
 
-    def test_each_node_gets_the_clips_of_its_group(self, examples, taxonomy):
+    def test_each_node_has_the_clips_of_its_group(self, examples, taxonomy):
         found = list(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
         assert [node.name for node in found] == ["root", *[taxonomy.coarse[g] for g in (0, 1, 3, 4, 5, 6)]]
         train_set, validate = examples
@@ -340,7 +254,7 @@ class TestHierarchical:
             assert all(label.startswith(f"{group + 1}-") for label in node.labels)
         np.testing.assert_array_equal(found[0].train.targets, train_set.targets[:, :8])
 
-    def test_negatives_have_all_clips_and_one_more_output(self, examples, taxonomy):
+    def test_negatives_add_all_clips_and_one_output(self, examples, taxonomy):
         plain = list(hierarchical.build_nodes(*examples, taxonomy, negatives=False, root=True))
         found = list(hierarchical.build_nodes(*examples, taxonomy, negatives=True, root=True))
         assert [node.name for node in found] == [node.name for node in plain]
@@ -362,19 +276,7 @@ class TestHierarchical:
         names = [node.name for node in found]
         assert hierarchical.untrained_groups(names, taxonomy) == ["1_engine", "4_powered-saw"]
 
-    def test_the_rate_falls_on_a_plateau_and_training_stops(self, examples, taxonomy, monkeypatch):
-        """Validation losses by script: epochs 1 and 2 improve, then nothing does."""
-        script = iter([1.0, 0.5] + [0.7] * 20)
-        monkeypatch.setattr(Trainer, "mean_loss", lambda *_: next(script))
-        monkeypatch.setattr(Trainer, "train_epoch", lambda self, number: 0.0)
-        epochs = []
-        network = network_of(8)
-        assert train_on_plateau(network, *examples, HIERARCHICAL, on_epoch=epochs.append) == epochs
-        # Patience 1: a fifth of the rate after two epochs in a row without a new best; stop after three.
-        assert [bool(epoch.best) for epoch in epochs] == [True, True, False, False, False]
-        np.testing.assert_allclose([epoch.lr for epoch in epochs], [0.01, 0.01, 0.01, 0.01, 0.002])
-
-    def test_saved_and_loaded_it_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
+    def test_saved_hierarchy_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
         names = ["root", "1_engine", "7_human-voice"]
         networks = {}
         for index, (name, outputs) in enumerate(zip(names, (8, 4, 6), strict=True)):
@@ -412,14 +314,14 @@ class TestHierarchical:
 class TestBaseline:
     """Logistic regression of frames."""
 
-    def test_outputs_are_the_known_fine_labels_or_the_coarse(self, taxonomy):
+    def test_baseline_outputs_are_complete_fine_or_coarse_labels(self, taxonomy):
         fine = baseline.baseline_labels("fine", taxonomy)
         assert len(fine) == 23
         assert not any("-X_" in label for label in fine)
         coarse = baseline.baseline_labels("coarse", taxonomy)
         assert coarse == list(taxonomy.coarse)
 
-    def test_the_loss_of_a_group_is_masked_where_its_x_label_is_there(self, taxonomy):
+    def test_loss_is_masked_where_x_label_is_present(self, taxonomy):
         columns = baseline.baseline_labels("fine", taxonomy)
         targets = np.zeros((2, 37), np.float32)
         targets[1, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1
@@ -429,7 +331,7 @@ class TestBaseline:
             assert value == (not label.startswith("1-"))
 
     @pytest.mark.parametrize("outputs", ["fine", "coarse"])
-    def test_it_is_scikit_learns_logistic_regression(self, examples, taxonomy, outputs):
+    def test_baseline_matches_scikit_learn_logistic_regression(self, examples, taxonomy, outputs):
         """Trained to the end, its weights are those of the same regularised problem."""
         l2 = 0.01 if outputs == "coarse" else 0.01 * 70 * 23
         whole = {"batch_size": 70, "max_epochs": 3000, "stop_patience": 3000}
@@ -460,24 +362,7 @@ class TestBaseline:
         np.testing.assert_allclose(layer.weight[column].detach(), reference.coef_[0], atol=2e-3)
         np.testing.assert_allclose(layer.bias[column].detach(), reference.intercept_, atol=5e-3)
 
-    def test_it_stops_early_and_keeps_the_best(self, examples, taxonomy):
-        epochs = []
-        baseline.train_baseline(
-            *examples,
-            taxonomy,
-            BASELINE,
-            device=CPU,
-            name="b",
-            on_epoch=lambda epoch, _: epochs.append(epoch),
-        )
-        assert len(epochs) < 400
-        losses = [epoch.scores["validation_loss"] for epoch in epochs]
-        best = int(np.argmin(losses))
-        assert len(losses) == best + 1 + BASELINE.training.stop_patience
-        assert epochs[best].best
-        assert not any(epoch.best for epoch in epochs[best + 1 :])
-
-    def test_pooling_over_frames(self):
+    def test_frame_pooling_matches_definitions(self):
         frames = torch.tensor([[[0.2, 0.9], [0.6, 0.1]]])
         torch.testing.assert_close(pool_frames(frames, "mean"), torch.tensor([[0.4, 0.5]]))
         torch.testing.assert_close(pool_frames(frames, "max"), torch.tensor([[0.6, 0.9]]))
@@ -486,7 +371,7 @@ class TestBaseline:
         assert pool_frames(frames, "softmax")[0, 0].item() == pytest.approx(wanted)
 
 
-def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_path):
+def test_flat_system_infers_coarse_from_fine(examples, taxonomy, tmp_path):
     torch.manual_seed(0)
     saved = SavedNetwork(network_of(29), "cnn_vggish", CONFIG, list(taxonomy.fine), {"parameters": 1})
     save_network(tmp_path, saved)
@@ -498,7 +383,7 @@ def test_a_flat_system_infers_what_it_does_not_predict(examples, taxonomy, tmp_p
 
 
 @pytest.mark.parametrize("outputs", ["all", "fine"])
-def test_coarse_probabilities_can_be_raised_to_their_fine_ones(examples, taxonomy, tmp_path, outputs):
+def test_coarse_at_least_fine_raises_coarse_probabilities(examples, taxonomy, tmp_path, outputs):
     torch.manual_seed(0)
     labels = output_labels(outputs, taxonomy)
     save_network(tmp_path, SavedNetwork(network_of(len(labels)), "cnn_vggish", CONFIG, labels, {}))
@@ -517,7 +402,7 @@ def test_coarse_probabilities_can_be_raised_to_their_fine_ones(examples, taxonom
     assert (raised != plain).any() == (outputs == "all")
 
 
-def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_path):
+def test_loaded_baseline_keeps_its_standardization(examples, taxonomy, tmp_path):
     config = FrameClassifier.Config(hidden_layers=1, hidden_size=16)
     network = FrameClassifier(config, 8)
     network.mean.fill_(120.0)
@@ -543,7 +428,7 @@ def test_baseline_is_loaded_with_its_standardisation(examples, taxonomy, tmp_pat
         {"kind": "flat", "about": {}, "architecture": "forest", "labels": [], "config": {}},
     ],
 )  # fmt: skip
-def test_a_wrong_description_of_a_system_is_named(tmp_path, taxonomy, description):
+def test_invalid_model_json_is_named(tmp_path, taxonomy, description):
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=r"model\.json"):
         load_system(tmp_path, taxonomy=taxonomy)

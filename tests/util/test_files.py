@@ -35,7 +35,7 @@ def tree(folder):
 
 
 @WRITERS
-def test_new_empty_and_own_folders_are_written(tmp_path, write):
+def test_folder_writers_accept_new_empty_and_own_folders(tmp_path, write):
     out = tmp_path / "deep" / "out"
     write(out)
     manifest = json.loads((out / MANIFEST).read_text())
@@ -52,7 +52,7 @@ def test_new_empty_and_own_folders_are_written(tmp_path, write):
 @pytest.mark.parametrize(
     "what", ["plain", "beside", "deep", "hidden", "link", "folder link", "another's", "damaged"]
 )
-def test_files_of_other_programs_are_named_and_kept(tmp_path, write, what):
+def test_folder_writers_refuse_and_name_foreign_files(tmp_path, write, what):
     out, name = tmp_path / "out", "precious.txt"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -93,9 +93,7 @@ def test_files_of_other_programs_are_named_and_kept(tmp_path, write, what):
 @WRITERS
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("place", [".", "..", "/", "~", "~/..", "here/..", "link"])
-def test_the_working_and_home_folders_and_their_parents_are_never_replaced(
-    tmp_path, monkeypatch, write, place, force
-):
+def test_folder_writers_refuse_working_and_home_folders(tmp_path, monkeypatch, write, place, force):
     working, home = tmp_path / "a" / "work", tmp_path / "b" / "home"
     for folder in (working / "here", home):
         folder.mkdir(parents=True)
@@ -111,7 +109,7 @@ def test_the_working_and_home_folders_and_their_parents_are_never_replaced(
 
 
 @WRITERS
-def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path, write):
+def test_folder_writers_refuse_a_file_at_their_path(tmp_path, write):
     (tmp_path / "out").write_text("kept")
     with pytest.raises(UserError, match="is a file, should be a folder"):
         write(tmp_path / "out", force=True)
@@ -119,7 +117,7 @@ def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path, write):
 
 
 @WRITERS
-def test_files_added_while_the_stage_runs_are_kept(tmp_path, write):
+def test_folder_writers_keep_files_added_during_the_run(tmp_path, write):
     out = tmp_path / "out"
     write(out)
 
@@ -141,7 +139,7 @@ def test_files_added_while_the_stage_runs_are_kept(tmp_path, write):
 
 
 @WRITERS
-def test_a_link_to_a_folder_stays_a_link(tmp_path, write):
+def test_folder_writers_keep_a_symlink(tmp_path, write):
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
     (tmp_path / "disk" / "out").mkdir()
@@ -151,7 +149,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path, write):
     assert (tmp_path / "disk" / "out" / "sub" / "file").read_text() == "newer"
 
 
-def test_a_partial_folder_of_another_program_is_kept(tmp_path):
+def test_resumable_folder_keeps_foreign_partial_folder(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "precious.txt").write_text("kept")
     with pytest.raises(UserError, match="did not write"):
@@ -159,7 +157,7 @@ def test_a_partial_folder_of_another_program_is_kept(tmp_path):
     assert (tmp_path / ".out.partial" / "precious.txt").read_text() == "kept"
 
 
-def test_a_partial_file_without_process_id_is_kept(tmp_path):
+def test_atomic_write_keeps_partial_file_without_process_id(tmp_path):
     names = [".a.csv.mine.partial", ".a.csv..partial", ".a.csv.1x.partial"]
     for name in names:
         (tmp_path / name).write_text("kept")
@@ -168,7 +166,7 @@ def test_a_partial_file_without_process_id_is_kept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "a.csv"])  # noqa: PTH208
 
 
-def test_an_error_leaves_the_folder_as_it_was(tmp_path):
+def test_atomic_folder_is_unchanged_after_an_error(tmp_path):
     replace(tmp_path / "out")
     with pytest.raises(KeyError), atomic_folder(tmp_path / "out", by="a stage") as folder:
         (folder / "half").write_text("half")
@@ -180,7 +178,7 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "..", "/", "folder"])
-def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
+def test_atomic_write_names_a_folder_at_its_path(tmp_path, monkeypatch, place):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     with (
@@ -190,7 +188,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, place):
         pass
 
 
-def test_writing_many_files_lists_their_folder_once(tmp_path, monkeypatch):
+def test_atomic_write_lists_the_folder_once_for_many_files(tmp_path, monkeypatch):
     """Listing it for each file made extraction quadratic in the number of clips."""
     listed, scandir, listdir = [], os.scandir, os.listdir
     monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))
@@ -203,7 +201,7 @@ def test_writing_many_files_lists_their_folder_once(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 50
 
 
-def test_leftovers_of_a_file_are_removed_when_it_is_written_and_those_of_others_kept(tmp_path):
+def test_atomic_write_removes_only_its_own_leftovers(tmp_path):
     """Another machine may be writing the others: its locks are not seen here."""
     for name in (".a.npy.999999998.partial", ".b.npy.999999999.partial"):
         (tmp_path / name).write_text("half")
@@ -216,7 +214,7 @@ def test_leftovers_of_a_file_are_removed_when_it_is_written_and_those_of_others_
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkeypatch, links):
+def test_write_if_absent_succeeds_once_and_never_overwrites(tmp_path, monkeypatch, links):
     if not links:  # such as exFAT
 
         def link(*_):
@@ -237,7 +235,7 @@ def test_a_file_is_created_by_one_of_many_and_never_overwritten(tmp_path, monkey
     assert [each.name for each in path.parent.iterdir()] == ["list"]
 
 
-def test_creating_a_file_touches_no_partial_file_of_another_machine(tmp_path):
+def test_write_if_absent_keeps_recent_partial_files(tmp_path):
     """There the same process id may be in use, and locks of there are not seen here."""
     path = tmp_path / "list"
     running, abandoned = (tmp_path / f".list.{pid}.partial" for pid in (os.getpid(), 7))

@@ -12,7 +12,7 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.suffixes import is_audio
 from ust.util.documents import read_yaml
-from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import SPLITS, nfc
 from ust.util.tables import read_csv
 
@@ -151,7 +151,7 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     problems += _list_inconsistent_clips(annotations)
     if problems:
         raise UserError(
-            f"{path}: {len(problems)} problem(s), please correct the file:\n{bullet_list(problems)}"
+            f"{path}: {plural(len(problems), 'problem')}, please correct the file:\n{bullet_list(problems)}"
         )
     return annotations
 

@@ -190,6 +190,7 @@ def summarize(
     """Summarize an archive: size, most frequent labels, when they occur and where they are clearest."""
     hits = [_reaches_threshold(label, thresholds) for label in labels]
     with _open(archive) as database:
+        # First, for each label, the number of windows that reach its threshold, and the best windows.
         fields = "path := path, start := start, duration := duration, sensor := sensor, time := time"
         columns = [f"count(*) filter ({hit}), arg_max(struct_pack({fields}), {_quoted(label)}, {int(top)}), "
                    f"max({_quoted(label)}, {int(top)})"
@@ -197,6 +198,7 @@ def summarize(
         totals = database.execute(f"select count(*), {', '.join(columns)} from windows").fetchone()
         windows, counts = totals[0], np.array(totals[1::3])
         frequent = [index for index in np.argsort(-counts, kind="stable")[:MOST_FREQUENT] if counts[index]]
+        # Then, events and shares by hour, for the most frequent labels alone: a taxonomy may have hundreds.
         marked = _mark_matches({f"hit{index}": hits[index] for index in frequent})
         sums = [_count_columns(f"hit{index}", f"{index}") for index in frequent]
         whole = database.execute(

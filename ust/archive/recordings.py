@@ -51,7 +51,7 @@ def find_recordings(source: str) -> pa.Table:
             table = _build_table([each if is_local(fs) else fs.unstrip_protocol(each) for each in paths])
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]
-        log.warning("%s: %d of %d recordings have no known time, such as %s", source, unknown,
+        log.warning("%s: the time is not known of %d of %d recordings, such as %s", source, unknown,
                     len(table), PurePosixPath(names[0].as_py()).name)  # fmt: skip
     return table.sort_by([("path", "ascending"), ("start", "ascending")])
 

@@ -11,19 +11,16 @@ from ust.cli.console import log, parse_args
 def main(prog: str = "python -m stages.compare", argv: Sequence[str] | None = None) -> None:
     """Print, for each pair of systems, the difference of each metric with its interval."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("predictions", type=Path, nargs="+", help="two or more CSVs in the submission layout")
-    parser.add_argument(
+    add = parser.add_argument
+    add("predictions", type=Path, nargs="+", help="two or more CSVs in the submission layout")
+    add(
         "--annotations", type=Path, default=Path("data/raw/annotations.csv"), help="CSV with the ground truth"
     )
-    parser.add_argument("--taxonomy", type=Path, default=Path("data/raw/dcase-ust-taxonomy.yaml"))
-    parser.add_argument(
-        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
-    )
-    parser.add_argument(
-        "--unit", choices=["clips", "sensors"], default="clips", help="unit that the bootstrap resamples"
-    )
-    parser.add_argument("--out", type=Path, help="JSON file to write the figures to")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    add("--taxonomy", type=Path, default=Path("data/raw/dcase-ust-taxonomy.yaml"))
+    add("--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params")
+    add("--unit", choices=["clips", "sensors"], default="clips", help="unit that the bootstrap resamples")
+    add("--out", type=Path, help="JSON file to write the figures to")
+    add("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["out"], argv=argv)
     if len(args.predictions) < 2:
         parser.error("two files of predictions are needed to compare")

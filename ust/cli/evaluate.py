@@ -18,35 +18,19 @@ ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters"
 def parse_arguments(prog: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("predictions", type=Path, help="CSV in the official submission layout")
-    parser.add_argument(
-        "annotations",
-        type=Path,
-        help="CSV with ground truth (annotator_id 0): annotations.csv, or one without fine columns or split",
-    )
-    parser.add_argument("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
-    parser.add_argument("out", type=Path, help="JSON file to write the headline metrics to")
-    parser.add_argument(
-        "--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params"
-    )
-    parser.add_argument(
-        "--details", type=Path, help="JSON file to write all metrics to: intervals, labels, provenance"
-    )
-    parser.add_argument("--curves", type=Path, help="folder to write the tables of the plots to")
-    parser.add_argument(
-        "--train-predictions", type=Path, help="CSV of predictions for train, to choose thresholds"
-    )
-    parser.add_argument("--labels", type=Path, help="CSV with the labels of the train clips")
-    parser.add_argument(
-        "--dataset", type=Path, help="dataset.json of the stage download, to record the data source"
-    )
-    parser.add_argument("--model", type=Path, help="model folder, to record the model's provenance")
-    parser.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
-        help="file with the section evaluate; defaults apply without it",
-    )
+    add = parser.add_argument
+    add("predictions", type=Path, help="CSV in the official submission layout")
+    add("annotations", type=Path, help="CSV with ground truth; may lack the fine columns and the split")
+    add("taxonomy", type=Path, help="dcase-ust-taxonomy.yaml")
+    add("out", type=Path, help="JSON file to write the headline metrics to")
+    add("--split", choices=["train", "validate", "test"], help="default: evaluate.split of --params")
+    add("--details", type=Path, help="JSON file to write all metrics to: intervals, labels, provenance")
+    add("--curves", type=Path, help="folder to write the tables of the plots to")
+    add("--train-predictions", type=Path, help="CSV of predictions for train, to choose thresholds")
+    add("--labels", type=Path, help="CSV with the labels of the train clips")
+    add("--dataset", type=Path, help="dataset.json of the stage download, to record the data source")
+    add("--model", type=Path, help="model folder, to record the model's provenance")
+    add("--params", type=Path, default=Path("params.yaml"), help="file with the section evaluate, if any")
     args = parse_args(parser, writes=["out", "details"], argv=argv)
     if (args.train_predictions is None) != (args.labels is None):
         parser.error("--train-predictions and --labels go together")
@@ -97,7 +81,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     from ust.evaluation.curves import calibration_errors, curves
     from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
     from ust.util.documents import read_json, write_json
-    from ust.util.files import atomic_write
+    from ust.util.tables import write_csv
 
     settings = read_evaluate(args.params)
     split = args.split or settings.split
@@ -117,8 +101,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
         errors = calibration_errors(evaluation, model)
         write_json(args.details, metrics | errors | {"rests_on": rests_on})
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
-        with atomic_write(args.curves / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
+        write_csv(args.curves / f"{name}.csv", table, float_format="%.6f")
     write_json(args.out, headline_metrics(evaluation))
 
     for key, value in rests_on.items():
@@ -132,10 +115,8 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
         if level not in evaluation.taxonomy.levels:
             log.info("the %s level is not scored: %s has no %s columns", level, args.annotations, level)
         elif level not in evaluation.levels:
-            log.info(
-                "the %s level is not scored: %s has no %s probability above 0",
-                *(level, args.predictions, level),
-            )
+            path = args.predictions
+            log.info("the %s level is not scored: %s has no %s probability above 0", level, path, level)
     for level in evaluation.levels:
         low, high = metrics["ci95"]["clips"][level]["micro_auprc"]
         log.info(

@@ -18,19 +18,14 @@ MODEL, CARD = "model.onnx", "MODEL_CARD.md"
 def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = None) -> None:
     """Write a folder with model.onnx and MODEL_CARD.md, or with a packed system."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; the system is --system")
+    add = parser.add_argument
+    add("out", metavar="OUT", type=Path, help="folder to write; the system is --system")
     add_system_options(parser)
-    parser.add_argument("--format", choices=("onnx", "folder"), default="onnx")
-    parser.add_argument(
-        "--audio", type=Path, help="folder of clips for the check, default: validate's, or the project's own"
-    )
-    parser.add_argument("--clips", type=int, default=16, help="largest number of clips to check, default 16")
-    parser.add_argument(
-        "--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json"
-    )
-    parser.add_argument(
-        "--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file that download wrote"
-    )
+    add("--format", choices=("onnx", "folder"), default="onnx")
+    add("--audio", type=Path, help="folder of clips for the check, default: validate's, or the project's")
+    add("--clips", type=int, default=16, help="largest number of clips to check, default 16")
+    add("--metrics", type=Path, default=Path("metrics/details"), help="folder with SYSTEM.json")
+    add("--dataset", type=Path, default=Path("data/raw/dataset.json"), help="JSON file of the stage download")
     args = parse_args(parser, replaces=["out"], argv=argv)
     if args.format == "folder":
         _pack(args)

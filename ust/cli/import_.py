@@ -17,6 +17,8 @@ from ust.cli.console import log, log_done, parse_args, progress
 from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import nfc
 
+WITHOUT_LABELS = "recordings without labels are imported by --unlabelled"
+
 if TYPE_CHECKING:
     from ust.custom.speech import SpeechFilter
     from ust.datasets.formats.base import Annotation
@@ -27,59 +29,31 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="folder made by ust init")
-    parser.add_argument("source", type=Path, help="file or folder with the labels")
-    parser.add_argument("--format", help="format of SOURCE, by default detected")
-    parser.add_argument("--audio", type=Path, help="folder of the recordings, if not beside the labels")
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="WHAT=NAME",
+    add = parser.add_argument
+    add("folder", type=Path, help="folder made by ust init")
+    add("source", type=Path, help="file or folder with the labels")
+    add("--format", help="format of SOURCE, by default detected")
+    add("--audio", type=Path, help="folder of the recordings, if not beside the labels")
+    add("--column", action="append", default=[], metavar="WHAT=NAME",
         help="name of the column with path, label, start, end, duration (start_ms, end_ms, duration_ms), "
-        "annotator, group or split; WHAT= if the table has none",
-    )  # fmt: skip
-    parser.add_argument("--separator", help="column separator of a table, by default detected")
-    parser.add_argument(
-        "--map", action="append", default=[], metavar="LABEL=CLASS", help="rename a label; LABEL= ignores it"
-    )
-    parser.add_argument(
-        "--group", metavar="PATTERN",
+        "annotator, group or split; WHAT= if the table has none")  # fmt: skip
+    add("--separator", help="column separator of a table, by default detected")
+    add("--map", action="append", default=[], metavar="LABEL=CLASS", help="rename a label; LABEL= ignores it")
+    add("--group", metavar="PATTERN",
         help=r"regular expression for the part of a file name that identifies its group, such as '^(\d+)-'; "
-        "a group is never divided between train and validate",
-    )  # fmt: skip
-    parser.add_argument(
-        "--split", choices=("train", "validate", "test"), help="put all these clips into one split"
-    )
-    parser.add_argument(
-        "--validate", type=float, default=0.2, help="share of the clips for validate, default 0.2"
-    )
-    parser.add_argument(
-        "--validate-fold",
-        action="append",
-        default=[],
-        help="fold to use as validate, for data sets with folds",
-    )
-    parser.add_argument("--seed", type=int, default=2019, help="seed of the split, default 2019")
-    parser.add_argument("--only-labelled", action="store_true", help="leave out clips without labels")
-    parser.add_argument(
-        "--asked", metavar="CLASSES",
+        "a group is never divided between train and validate")  # fmt: skip
+    add("--split", choices=("train", "validate", "test"), help="put all these clips into one split")
+    add("--validate", type=float, default=0.2, help="share of the clips for validate, default 0.2")
+    add("--validate-fold", action="append", default=[], help="fold for validate, of data sets with folds")
+    add("--seed", type=int, default=2019, help="seed of the split, default 2019")
+    add("--only-labelled", action="store_true", help="leave out clips without labels")
+    add("--asked", metavar="CLASSES",
         help="the classes that SOURCE was labelled for, separated by commas, by default all; the others "
-        "stay unknown instead of absent",
-    )  # fmt: skip
-    parser.add_argument(
-        "--replace", action="store_true",
-        help="replace earlier labels of these clips by the same annotators, instead of adding to them",
-    )  # fmt: skip
-    parser.add_argument(
-        "--unlabelled",
-        action="store_true",
-        help="SOURCE is a folder of recordings without labels, for ust review",
-    )
-    parser.add_argument("--no-speech", action="store_true", help="leave out clips with audible speech")
-    parser.add_argument(
-        "--speech-threshold",
-        type=float,
-        default=0.05,
-        help="lowest probability of speech for --no-speech, default 0.05",
-    )
+        "stay unknown instead of absent")  # fmt: skip
+    add("--replace", action="store_true", help="replace earlier labels of these clips by these annotators")
+    add("--unlabelled", action="store_true", help="SOURCE is a folder of recordings to label by ust review")
+    add("--no-speech", action="store_true", help="leave out clips with audible speech")
+    add("--speech-threshold", type=float, default=0.05, help="lowest probability of speech, default 0.05")
     args = parse_args(parser, argv=argv)
     if not 0 <= args.validate < 1:
         parser.error(f"--validate is {args.validate}, should be a share below 1")
@@ -105,8 +79,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             name = args.format or detect_format(args.source)
             if name not in FORMATS:
                 raise UserError(
-                    f"--format is {name!r}, should be one of {', '.join(FORMATS)}; recordings without labels "
-                    "are imported by --unlabelled"
+                    f"--format is {name!r}, should be one of {', '.join(FORMATS)}; {WITHOUT_LABELS}"
                 )
             import_options = ImportOptions(
                 args.audio, parse_pairs("--column", args.column), args.separator, tuple(args.validate_fold)
@@ -115,7 +88,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             problems += read.problems
             if problems and not read.usable:
                 log_list(problems, "entry could not be used", "entries could not be used")
-                raise UserError(f"{args.source}: nothing of it could be used")
+                raise UserError(f"{args.source}: no label could be used; {WITHOUT_LABELS}")
             annotations = assign_groups(read.annotations, args.group) if args.group else read.annotations
             _warn_of_related_names(annotations, args.split)
             result = import_recordings(
@@ -138,7 +111,7 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
             f"{plural(len(result.unreadable), 'recording')} cannot be read, the others are used:\n{listing}"
         )
     if not result.clips and not result.known:
-        raise UserError(f"{args.source}: nothing of it could be used")
+        raise UserError(f"{args.source}: no label could be used; {WITHOUT_LABELS}")
 
 
 def _warn_of_related_names(annotations: "list[Annotation]", split: str | None) -> None:

@@ -16,28 +16,22 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         epilog='ust init my-city --classes "tram, church bell, market: voices, market: cart"',
     )
-    parser.add_argument("folder", type=Path, help="folder to create")
+    add = parser.add_argument
+    add("folder", type=Path, help="folder to create")
     classes = parser.add_mutually_exclusive_group(required=True)
     classes.add_argument(
         "--classes",
         help='class names, with commas; "market: cart" is the fine class cart of the coarse class market',
     )
     classes.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="FOLDER",
+        "--from", dest="source", type=Path, metavar="FOLDER",
         help="take the classes from a folder with a subfolder of recordings for each class",
-    )
+    )  # fmt: skip
     classes.add_argument(
         "--taxonomy", type=Path, help="taxonomy file in the layout of dcase-ust-taxonomy.yaml"
     )
-    parser.add_argument(
-        "--weights", default="mn04_as", help="weights of the pretrained MobileNet, default mn04_as"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="file with these weights, instead of downloading them"
-    )
+    add("--weights", default="mn04_as", help="weights of the pretrained MobileNet, default mn04_as")
+    add("--checkpoint", type=Path, help="file with these weights, instead of downloading them")
     args = parse_args(parser, argv=argv)
 
     from ust.annotations.taxonomy import read_taxonomy
@@ -72,9 +66,5 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
         "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
         args.folder / PARAMS, bullet_list(lines),
     )  # fmt: skip
-    log_done(
-        "%s: %d classes; add clips by ust import %s SOURCE",
-        args.folder,
-        len(collection.taxonomy.labels),
-        args.folder,
-    )
+    folder, count = args.folder, len(collection.taxonomy.labels)
+    log_done("%s: %d classes; add clips by ust import %s SOURCE", folder, count, folder)

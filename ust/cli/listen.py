@@ -27,23 +27,15 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_system_options(parser)
-    parser.add_argument("--rate", type=int, default=44_100, help="sample rate in Hz, default 44100")
-    parser.add_argument("--channels", type=int, default=1, help="number of channels, default 1")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="s16", help="sample format, little-endian, default s16"
-    )
-    parser.add_argument(
-        "--window", type=float, default=10.0, help="duration of a window in seconds, at most 10, default 10"
-    )
-    parser.add_argument(
-        "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
-    )
+    add = parser.add_argument
+    add("--rate", type=int, default=44_100, help="sample rate in Hz, default 44100")
+    add("--channels", type=int, default=1, help="number of channels, default 1")
+    add("--format", choices=FORMATS, default="s16", help="sample format, little-endian, default s16")
+    add("--window", type=float, default=10.0, help="seconds of a window, at most 10, default 10")
+    add("--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5")
     add_threshold_option(parser, "to print")
-    parser.add_argument(
-        "--microphone",
-        action="store_true",
-        help="record from the default microphone (needs the package sounddevice)",
-    )
+    add("--microphone", action="store_true",
+        help="record from the default microphone (needs the package sounddevice)")  # fmt: skip
     args = parse_args(parser, argv=argv)
     for name, low, high in (("rate", 1000, 768_000), ("channels", 1, 64)):
         value = getattr(args, name)

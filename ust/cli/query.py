@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.cli.tag import write
 from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -29,21 +28,16 @@ def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("archive", metavar="OUT", help="archive that ust tag-archive wrote")
-    parser.add_argument(
-        "condition", metavar="CONDITION", nargs="?", help='for example "siren > 0.8 and not music"'
+    add = parser.add_argument
+    add("archive", metavar="OUT", help="archive that ust tag-archive wrote")
+    add("condition", metavar="CONDITION", nargs="?", help='for example "siren > 0.8 and not music"')
+    add(
+        "--by", default="", help="count by hour, day, weekday, week, month (UTC), sensor or path, with commas"
     )
-    parser.add_argument(
-        "--by",
-        default="",
-        help="count for each hour, day, weekday, week, month (UTC), sensor or path; several with commas",
-    )
-    parser.add_argument(
-        "--top", type=int, help="number of best windows to list, default 10; of an overview for each label, 1"
-    )
-    parser.add_argument("--csv", type=Path, help="CSV file to write the counts to")
-    parser.add_argument("--png", type=Path, help="PNG file to write a heat map to, hours against days")
-    parser.add_argument("--page", type=Path, help="HTML file with heat maps and players to write")
+    add("--top", type=int, help="number of best windows, default 10; in an overview of each label, 1")
+    add("--csv", type=Path, help="CSV file to write the counts to")
+    add("--png", type=Path, help="PNG file to write a heat map to, hours against days")
+    add("--page", type=Path, help="HTML file with heat maps and players to write")
     args = parse_args(parser, writes=["csv", "png", "page"], argv=argv)
     if args.top is not None and args.top < 1:
         parser.error(f"--top is {args.top}, should be at least 1")
@@ -72,14 +66,15 @@ def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[s
     """Print the overview and write its files."""
     from ust.archive.query import summarize
     from ust.reports.archive_report import overview_page, overview_text
+    from ust.util.files import write_text
 
     overview = summarize(archive, description["labels"], description.get("thresholds"), top=args.top or 1)
     sys.stdout.write(overview_text(overview, description["source"]))
     if args.csv:
-        write(args.csv, overview.labels.to_csv())
+        write_text(args.csv, overview.labels.to_csv())
     if args.page:
         name, warning = archive.root.rpartition("/")[2], description.get("warning")
-        write(args.page, overview_page(name, overview, warning, progress=progress))
+        write_text(args.page, overview_page(name, overview, warning, progress=progress))
     log_done("%s: tagged by %s", args.archive, description["system"])
 
 
@@ -87,14 +82,14 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
     """Print the result of a query and write its files."""
     from ust.archive.query import parse_condition, run_query
     from ust.reports.archive_report import heat_map_png, query_page, query_text
-    from ust.util.files import atomic_write
+    from ust.util.files import atomic_write, write_text
 
     condition = parse_condition(args.condition, description["labels"], description.get("thresholds"))
     by = [name for name in args.by.split(",") if name]
     counts, windows = run_query(archive, condition, by=by, top=args.top or 10)
     sys.stdout.write(query_text(counts, windows, description["source"]))
     if args.csv:
-        write(args.csv, counts.to_csv(index=False))
+        write_text(args.csv, counts.to_csv(index=False))
     if args.png or args.page:
         by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
         if args.png and by_hour["day"].isna().all():
@@ -105,6 +100,6 @@ def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, 
         if args.page:
             warning = description.get("warning")
             page = query_page(args.condition, counts, windows, by_hour, warning, progress=progress)
-            write(args.page, page)
+            write_text(args.page, page)
     matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
     log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))

@@ -20,18 +20,15 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="folder made by ust init")
-    parser.add_argument(
-        "--by", choices=("uncertain", "disputed", "random"),
+    add = parser.add_argument
+    add("folder", type=Path, help="folder made by ust init")
+    add("--by", choices=("uncertain", "disputed", "random"),
         help="uncertain: the unlabelled clips the tagger is least certain of, the default; "
-        "disputed: labelled clips it disagrees with; random: unlabelled clips at random",
-    )  # fmt: skip
-    parser.add_argument("--number", type=int, default=50, help="number of clips, default 50")
-    parser.add_argument("--port", type=int, help="port of the server, by default 8737, or a free one")
-    parser.add_argument("--seed", type=int, default=2019, help="seed of the random selection, default 2019")
-    parser.add_argument(
-        "--no-browser", action="store_true", help="print the address without opening a browser"
-    )
+        "disputed: labelled clips it disagrees with; random: unlabelled clips at random")  # fmt: skip
+    add("--number", type=int, default=50, help="number of clips, default 50")
+    add("--port", type=int, help="port of the server, by default 8737, or a free one")
+    add("--seed", type=int, default=2019, help="seed of the random selection, default 2019")
+    add("--no-browser", action="store_true", help="print the address without opening a browser")
     args = parse_args(parser, argv=argv)
     if args.number < 1 or (args.port is not None and not 0 <= args.port < 65536):
         parser.error("--number should be at least 1, and --port from 0 to 65535")
@@ -66,8 +63,5 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        log_done(
-            "%s: answers are in annotations.csv; run ust train %s to learn from them",
-            args.folder,
-            args.folder,
-        )
+        folder = args.folder
+        log_done("%s: answers are in annotations.csv; run ust train %s to learn from them", folder, folder)

@@ -254,11 +254,10 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
 
 def write(path: Path | None, text: str) -> None:
     """Write a text to a file or, without a path, to standard output."""
-    from ust.util.files import atomic_write
+    from ust.util.files import write_text
 
     if path is None:
         sys.stdout.write(text)
     else:
-        with atomic_write(path) as partial:
-            partial.write_text(text, "utf-8")
+        write_text(path, text)
         log.debug("%s", path)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.cli.tag import write
 from ust.util.errors import plural
 
 
@@ -36,7 +35,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
+    from ust.util.files import write_text
     from ust.util.folders import atomic_folder
+    from ust.util.tables import write_csv
 
     collection = Collection(args.folder)
     settings, _ = read_settings(args.folder)
@@ -48,9 +49,9 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     predictions = pd.concat(result.predicted.values())
     values = predictions[list(result.taxonomy.labels)].to_numpy()
     write_predictions(args.folder / PREDICTIONS, list(predictions.index), values, result.taxonomy)
-    write(args.folder / CURVE, result.curve.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_csv(args.folder / CURVE, result.curve, float_format="%.6f")
     report = render_report(name, collection, result, metrics, details, settings.mistakes)
-    write(args.folder / REPORT, report)
+    write_text(args.folder / REPORT, report)
     write_json(args.folder / METRICS, metrics)
     write_json(args.folder / DETAILS, details)
     for split in result.evaluations:
@@ -64,9 +65,5 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
             )  # fmt: skip
     if metrics["twice_the_clips"]:
         log.info("twice the clips would give a micro AUPRC of about %.2f", metrics["twice_the_clips"])
-    log_done(
-        "%s: %s; use it by ust tag --system %s RECORDING",
-        args.folder,
-        plural(len(result.labels), "labelled clip"),
-        args.folder / PACKED,
-    )
+    clips, packed = plural(len(result.labels), "labelled clip"), args.folder / PACKED
+    log_done("%s: %s; use it by ust tag --system %s RECORDING", args.folder, clips, packed)

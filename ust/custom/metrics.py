@@ -7,12 +7,13 @@ from scipy.stats import norm
 
 from ust.custom.training import UNLABELLED, TrainingResult, extrapolate_to_twice_the_clips
 from ust.evaluation.curves import calibration_errors
-from ust.evaluation.evaluation import Evaluation
+from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.seeding import random_stream
 
 CONFIDENCE = 0.95
 MIN_POSITIVES = 10  # fewer positives give no interval
 BATCH = 100  # resamples at a time, to bound memory
+DECIMALS = 4  # of the metrics in the files
 
 
 def compute_metrics(
@@ -83,7 +84,7 @@ def compute_metrics(
                     "f1": float(figures["class_f1"][0, column]),
                 }
     metrics["twice_the_clips"] = extrapolate_to_twice_the_clips(result.curve)
-    return _round_floats(metrics), _round_floats(details)
+    return round_floats(metrics, DECIMALS), round_floats(details, DECIMALS)
 
 
 def compute_scores(
@@ -193,14 +194,3 @@ def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | 
     bias, z = norm.ppf(below), norm.ppf(1 - tail)
     low, high = np.quantile(values, [norm.cdf(2 * bias - z), norm.cdf(2 * bias + z)])
     return [min(float(low), figure), max(float(high), figure)]
-
-
-def _round_floats(value: Any) -> Any:
-    """Round every float in nested dicts and lists to four decimals; NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: _round_floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_round_floats(item) for item in value]
-    if isinstance(value, float):
-        return None if np.isnan(value) else round(value, 4)
-    return value

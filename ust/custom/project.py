@@ -10,7 +10,7 @@ from ust.datasets.collection import Collection
 from ust.util.config import Count, Section, Whole, read_sections
 from ust.util.documents import render_template
 from ust.util.errors import UserError
-from ust.util.files import atomic_write
+from ust.util.files import write_text
 
 SYSTEM = "own"
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
@@ -56,10 +56,8 @@ def create_project(
         },
     }
     for name in (PARAMS, PIPELINE):
-        with atomic_write(folder / name) as partial:
-            partial.write_text(render_template(templates / f"{name}.jinja", **content), "utf-8")
-    with atomic_write(folder / ".gitignore") as partial:
-        partial.write_text(GITIGNORE, "utf-8")
+        write_text(folder / name, render_template(templates / f"{name}.jinja", **content))
+    write_text(folder / ".gitignore", GITIGNORE)
     return collection, classes
 
 

@@ -292,7 +292,7 @@ class _StoredAnnotations:
         *,
         keep_empty: bool,
     ) -> None:
-        """Replace a row; if all values are -1 and not `keep_empty`, delete it (unlabelled clip)."""
+        """Replace a row; unless `keep_empty`, delete it if all values are -1, because it states nothing."""
         key = self._key(clip, annotator)
         values = [int(presence.get(label, UNKNOWN)) for label in self.labels]
         self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *values]

@@ -33,6 +33,12 @@ def link_dataset(
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; data.path should name the folder with {ANNOTATIONS}")
+    if missing := [name for name in (ANNOTATIONS, TAXONOMY) if not (root / name).is_file()]:
+        raise UserError(
+            f"{root}: has no {' and no '.join(missing)}; data.path should have {ANNOTATIONS}, {TAXONOMY} and "
+            "the recordings. For recordings in folders of their classes, set data.source to folder; to tag "
+            "recordings without labels, run ust tag"
+        )
     taxonomy = read_taxonomy(root / TAXONOMY)
     annotations = read_annotations(root / ANNOTATIONS, taxonomy, coarse)
     splits = annotations.groupby("audio_filename")["split"].first()

@@ -292,16 +292,18 @@ def _lrap(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     return round_floats(float(label_ranking_average_precision_score(present[labelled], predicted[labelled])))
 
 
-def round_floats(value: Any) -> Any:
-    """Round every float in nested dicts and lists to ten decimals.
+def round_floats(value: Any, decimals: int = 10) -> Any:
+    """Round every float in nested dicts and lists; NaN becomes None.
 
-    Sums agree to that many decimals on every machine; the metrics' sampling error is far larger.
+    Sums agree to ten decimals on every machine; the metrics' sampling error is far larger.
     """
     if isinstance(value, dict):
-        return {key: round_floats(item) for key, item in value.items()}
+        return {key: round_floats(item, decimals) for key, item in value.items()}
     if isinstance(value, list):
-        return [round_floats(item) for item in value]
-    return round(value, 10) if isinstance(value, float) else value
+        return [round_floats(item, decimals) for item in value]
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, decimals)
+    return value
 
 
 def compare_systems(

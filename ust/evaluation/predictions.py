@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.util.errors import UserError, bullet_list, shorten
+from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import nfc
 from ust.util.tables import read_csv, write_csv
 
@@ -89,7 +89,7 @@ def read_predictions(
         label = labels[column]
         problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
-        raise UserError(f"{path}: {len(problems)} problem(s):\n{bullet_list(problems)}")
+        raise UserError(f"{path}: {plural(len(problems), 'problem')}:\n{bullet_list(problems)}")
     values = values[[rows[clip] for clip in clips]]
     return pd.DataFrame(values, pd.Index(clips, name="audio_filename"), labels), missing
 

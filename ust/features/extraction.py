@@ -86,15 +86,6 @@ class FeatureCache:
         with atomic_write(self._part(content)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
-    def discard_parts(self) -> None:
-        """Remove all stored parts."""
-        shutil.rmtree(self.parts, ignore_errors=True)
-
-    def remove_empty_parts(self) -> None:
-        """Remove the folder of parts if it is empty."""
-        with suppress(OSError):
-            self.parts.rmdir()
-
     def _part(self, content: str) -> Path:
         """Return the path of a part."""
         return self.parts / f"{content}.npy"
@@ -128,7 +119,7 @@ def extract(
     provenance: Mapping[str, str] | None = None,
     embed: Embed | None = None,
     conditions: Mapping[str, Any] | None = None,
-    share: tuple[int, int] | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[int, ...]:
     """Write a feature file; compute only values that neither the existing file nor an interrupted run has.
@@ -150,9 +141,9 @@ def extract(
     conditions : mapping, optional
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
         computed under other conditions are not reused.
-    share : (int, int), optional
-        Compute only share i of n, counted from 1, in this process, and leave it as parts. A run without a
-        share then writes the file. Several shares may be computed at the same time.
+    shard : (int, int), optional
+        Compute only shard i of n, counted from 1, in this process, and store its values as parts. A later
+        run without a shard writes the file. Several shards may be computed at the same time.
 
     Returns
     -------
@@ -175,20 +166,21 @@ def extract(
         source_digest(*SOURCES, feature_source(feature)),
         json.dumps(attributes | dict(conditions or {}), sort_keys=True),
     )
-    if share is not None:
-        rows = rows[share[0] - 1 :: share[1]]
+    if shard is not None:
+        rows = rows[shard[0] - 1 :: shard[1]]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
         closing(FeatureCache(path, name, shape, feature.dtype)) as cache,
-        lock_folder(cache.parts) if share is None else nullcontext(),
+        # Processes that compute different shards write different parts, and need no lock.
+        lock_folder(cache.parts) if shard is None else nullcontext(),
     ):
-        # Identical clips have the same digest and are computed once.
+        # Identical clips have the same digest and are computed once, as the first of their rows.
         row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
         missing = {row: content for content, row in row_by_content.items() if content not in cache}
         total = len(row_by_content)
         if len(missing) < total:
             log.info("%s: %d of %d clips are done", path, total - len(missing), total)
-        run = _run_parallel if share is None else _run_sequential
+        run = _run_parallel if shard is None else _run_sequential
         results: Results = compute_clips(feature, extraction_config, sorted(missing), name, progress, run)
         if embed is not None:
             results = embed_batches(results, embed, settings["batch_clips"])
@@ -196,15 +188,16 @@ def extract(
             for row, value in results:
                 cache.store(missing[row], value)
         except BaseException:
-            cache.remove_empty_parts()
+            with suppress(OSError):
+                cache.parts.rmdir()  # fails if the folder has parts
             raise
-        if share is not None:
+        if shard is not None:
             return shape
         values = (cache[content] for content in contents)
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
         )
-        cache.discard_parts()
+        shutil.rmtree(cache.parts, ignore_errors=True)
     return shape
 
 
@@ -328,9 +321,9 @@ class Extraction:
         return replace(self, **{name: path and path.resolve() for name, path in paths.items()})
 
     def run(
-        self, share: tuple[int, int] | None = None, *, progress: Progress = silent
+        self, shard: tuple[int, int] | None = None, *, progress: Progress = silent
     ) -> tuple[int, tuple[int, ...]]:
-        """Extract all rows, or a share (see `extract`); return their number and the shape of a value."""
+        """Extract all rows, or a shard (see `extract`); return their number and the shape of a value."""
         feature = self.row.feature
         settings = self.row.settings.model_dump() | self.description
         provenance = {"kind": self.row.kind}
@@ -349,12 +342,12 @@ class Extraction:
         rows = find_rows(self.audio, self.augmented) if self.rows is None else list(self.rows)
         shape = extract(
             self.out, self.row.name, feature, rows, settings,
-            provenance=provenance, embed=embed, conditions=conditions, share=share, progress=progress,
+            provenance=provenance, embed=embed, conditions=conditions, shard=shard, progress=progress,
         )  # fmt: skip
         return len(rows), shape
 
 
 def extract_shard(extraction: Extraction, count: int, index: int) -> int:
-    """Compute share `index` of `count`, counted from 0, in a worker; return the index."""
+    """Compute shard `index` of `count`, counted from 0, in a worker; return the index."""
     extraction.run((index + 1, count))
     return index

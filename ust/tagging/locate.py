@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ust.datasets.download import cache_folder
 from ust.datasets.source import TAXONOMY
+from ust.features.efficientat.weights import RELEASED
 from ust.models.checkpoints import MODEL_FILE
 from ust.tagging import audioset
 from ust.tagging.pretrained import Location, is_packed, unpack
@@ -57,7 +58,11 @@ def find_networks(path: Path) -> Path:
 def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
     """Return the folder of a trained system; `names` maps the names of checkpoints to their folders."""
     if not models.is_dir():
-        raise UserError(f"{models}: no such folder; run this in the project's folder, or name --models")
+        hint = f"; {name} are weights of the network of {audioset.NAME}" if name in RELEASED else ""
+        raise UserError(
+            f"there is no system {name!r}: neither a folder of that name nor the folder {models} exists; "
+            f"give the folder of a trained system, a project of ust init, or {audioset.NAME}{hint}"
+        )
     folder = models / names.get(name, name)
     if (folder / MODEL_FILE).is_file():
         return folder

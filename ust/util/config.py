@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ust.util.documents import read_yaml
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, plural
 
 # Types of values, for the fields of sections.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -53,7 +53,7 @@ def read_sections(path: Path, **kinds: Any) -> list[Any]:
 
 def parameter_error(path: Path, problems: list[str]) -> UserError:
     """Return the error that lists the wrong parameters of a file."""
-    return UserError(f"{path}: {len(problems)} wrong parameter(s):\n{bullet_list(problems)}")
+    return UserError(f"{path}: {plural(len(problems), 'wrong parameter')}:\n{bullet_list(problems)}")
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -77,8 +77,8 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
     """
     typical = np.array([logit(settings.false_alarm), logit(settings.sensitivity)])
     deviation = np.array(settings.annotator_deviation)
-    between = np.array([[1, settings.correlation], [settings.correlation, 1]])
-    precision = np.linalg.inv(deviation[:, None] * between * deviation)
+    correlation = np.array([[1, settings.correlation], [settings.correlation, 1]])
+    effect_precision = np.linalg.inv(deviation[:, None] * correlation * deviation)
     label_precision = 1 / np.square(settings.label_deviation)
     is_asked, is_yes = votes.presence != -1, votes.presence == 1
     all_asked, all_yes = (votes.sum_by_annotator(mask.astype(float)) for mask in (is_asked, is_yes))
@@ -86,12 +86,13 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
     theta = np.tile(typical, (posterior.shape[1], 1))
     effect = np.zeros((len(votes.annotators), 2))
     for _ in range(settings.iterations):
-        # Expected numbers of votes, and of positive votes, on absent and on present labels, each with
+        # Expectation: the numbers of votes and of positive votes on absent and on present labels, each with
         # [shape=(2, annotators, labels)].
         by_row = posterior[votes.clip]
         asked_present, yes_present = (votes.sum_by_annotator(mask * by_row) for mask in (is_asked, is_yes))
         asked = np.stack([all_asked - asked_present, asked_present])
         yes = np.stack([all_yes - yes_present, yes_present])
+        # Maximisation: Newton steps of the labels' logits and of the annotators' effects in turn.
         for _ in range(NEWTON_STEPS):
             residual, curvature = _derivatives(theta, effect, asked, yes)
             gradient = residual.sum(axis=1).T - (theta - typical) * label_precision
@@ -99,10 +100,11 @@ def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.
             theta = theta + np.clip(step, -MAX_STEP, MAX_STEP)
 
             residual, curvature = _derivatives(theta, effect, asked, yes)
-            gradient = residual.sum(axis=2).T - effect @ precision
-            hessian = curvature.sum(axis=2).T[:, :, None] * np.eye(2) + precision
+            gradient = residual.sum(axis=2).T - effect @ effect_precision
+            hessian = curvature.sum(axis=2).T[:, :, None] * np.eye(2) + effect_precision
             step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
             effect = effect + np.clip(step, -MAX_STEP, MAX_STEP)
+        # New prevalences, and with them the posteriors.
         expected = _expected_prevalence(sigmoid(typical + effect), all_asked, all_yes)
         prevalence = (posterior.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
         prevalence = np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE)
