@@ -108,8 +108,8 @@ CONTEXT = {"week": 27, "day": 5, "hour": 15, "borough": 3, "latitude": 40.65, "l
 def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, tmp_path, monkeypatch):
     """By clip; another time makes another training, and other systems do not read the columns."""
     keys, path = [], tmp_path / "annotations.csv"
-    real = stage.key
-    monkeypatch.setattr(stage, "key", lambda *given: keys.append(real(*given)) or keys[-1])
+    real = stage.training_digest
+    monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
     changes = {"systems.cnn.context": {"dropout": 0.3}}
     with pytest.raises(UserError, match="cnn: takes time and place; give --annotations"):
         trained("cnn", changes)
