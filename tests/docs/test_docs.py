@@ -63,7 +63,8 @@ def place(project):
     (project.path.parent / "my-data" / "dataset.json").unlink()
     (project.path / ".venv").mkdir()
     (project.path / ".venv" / "installed").touch()
-    (project.path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (project.path / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     excluded = "street.flac\nclip.wav\nrecordings\n.venv\nexported\ntagged\ntags.csv\nscores.json\n"
     (project.path / ".git" / "info" / "exclude").write_text(excluded)
     return project
