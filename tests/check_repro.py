@@ -1,4 +1,4 @@
-"""Run the whole pipeline in two fresh clones and compare what it wrote, byte for byte.
+"""Run the pipeline in two fresh clones and compare the outputs byte by byte.
 
     python tests/check_repro.py [-S NAME=VALUE ...]
 
@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 
 def outputs(project: Project) -> dict[str, str]:
-    """MD5 of every output, by stage and path, in the order of the pipeline."""
+    """Return the MD5 of every output, by stage and path, in pipeline order."""
     stages = YAML(typ="safe").load(project.path / "dvc.lock")["stages"]
     return {
         f"{out['path']} of the stage {name}": out["md5"]
@@ -25,7 +25,7 @@ def outputs(project: Project) -> dict[str, str]:
 
 
 def first_difference(first: Project, second: Project) -> str | None:
-    """The first output, in the order of the pipeline, that is not the same; None if dvc.lock is the same."""
+    """Return the first output that differs, in pipeline order; None if all are equal."""
     one, other = outputs(first), outputs(second)
     for name in one | other:
         if one.get(name) != other.get(name):
@@ -35,7 +35,7 @@ def first_difference(first: Project, second: Project) -> str | None:
 
 
 def main() -> None:
-    """Run twice, compare, say."""
+    """Run the pipeline twice and report the first difference."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     changes = settings(args.changes)
     with tempfile.TemporaryDirectory() as folder:
-        # Both before either runs, which takes long enough to edit something meanwhile.
+        # Clone both first: the source may be edited during the first run.
         runs = [clone(Path(folder, name), changes) for name in ("first", "second")]
         for project in runs:
             print(f"{project.path.name} clone: dvc repro", flush=True)  # noqa: T201

@@ -32,7 +32,7 @@ REAL = (
 
 
 def compare(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float, str]]:
-    """Yield each system and published figure: that, the one here, and the verdict.
+    """Yield system, figure, published value, own value and verdict of each published figure.
 
     A figure is compared only if it is of the data that the published one rests on.
     """

@@ -1,4 +1,4 @@
-"""Run commands of the project in the test process: no start of Python and no imports for each of them."""
+"""Run the commands of the project in the test process, without starting Python for each."""
 
 import contextlib
 import io
@@ -84,7 +84,7 @@ def stop_workers() -> None:
 def _run(
     command: Callable[[], None], folder: Path, environment: Mapping[str, str], stdin: bytes = b""
 ) -> tuple[int, str, str]:
-    """Call a command; restore what it changes of this process."""
+    """Call a command and restore the process state that it changes."""
     global _workers
     if _workers != (reusable_executor._executor, folder):
         stop_workers()

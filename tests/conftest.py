@@ -1,4 +1,4 @@
-"""Fixtures: the taxonomy, the real annotations where they are at hand, small feature files."""
+"""Shared fixtures: taxonomy, annotations, feature files, and a finished project."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Before NumPy and PyTorch are imported: the tests run two at a time.
+# Set before NumPy and PyTorch are imported, as two tests run at a time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -47,19 +47,19 @@ def pytest_collection_modifyitems(items):
 
 
 def aggregate(annotations, taxonomy, *, threshold, soft):
-    """Labels by the report's rule."""
+    """Return labels by the report's rule."""
     settings = Majority(threshold=threshold, soft=soft)
     return RULES["majority"].aggregate(annotations, taxonomy, settings)
 
 
 def aggregate_any(annotations, taxonomy):
-    """Labels by the challenge baseline's."""
+    """Return labels by the rule of the challenge's baseline."""
     return RULES["any"].aggregate(annotations, taxonomy, AnyConfig())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def workers():
-    """After each module, stop joblib's worker processes, which stay in the folder of their start."""
+    """Stop joblib's worker processes after each module, as they stay in the folder of their start."""
     yield
     if "commands" in sys.modules:
         sys.modules["commands"].stop_workers()
@@ -97,7 +97,7 @@ def published():
 
 @pytest.fixture(scope="session", params=["ours", "real"])
 def annotated(request, taxonomy):
-    """Annotations and their taxonomy: of a small city, made for the tests, and the real ones."""
+    """Annotations and their taxonomy, from a small synthetic city and from the real file."""
     if request.param == "ours":
         return read_annotations(Path(__file__).parent / "data" / ANNOTATIONS, taxonomy), taxonomy
     folder = request.getfixturevalue("sonyc_ust_v1")
@@ -160,7 +160,7 @@ def feature_files(tmp_path):
 
 @pytest.fixture
 def stored():
-    """Ten train clips of which two have a variant, and six validate clips."""
+    """Features of ten train clips, of which two have a variant, and of six validate clips."""
     from tiny import Stored
 
     keys = [(f"t{i}.wav", "original", "train") for i in range(10)]
@@ -176,7 +176,7 @@ def stored():
 
 @pytest.fixture
 def tables(taxonomy):
-    """The labels by the report's rule and by the baseline's, of which no two are equal."""
+    """Two different label tables, for the majority rule and for the any rule."""
     rng = np.random.default_rng(1)
     clips = [f"t{i}.wav" for i in range(10)] + [f"v{i}.wav" for i in range(6)]
 
@@ -199,18 +199,18 @@ def data(stored, tables, taxonomy):
 
 @pytest.fixture
 def work(tmp_path, taxonomy, monkeypatch):
-    """Where a system is trained; its networks are tiny ones."""
+    """A training context whose networks are tiny."""
     import torch
-    from tiny import CPU, Heard, Tiny
+    from tiny import CPU, EpochRecorder, Tiny
 
     from ust.training.context import TrainingContext
 
-    heard = Heard()
+    callbacks = EpochRecorder()
 
     def network(self, system, outputs, name, examples):
         torch.manual_seed(len(name))
-        heard.network = Tiny(outputs)
-        return heard.network
+        callbacks.network = Tiny(outputs)
+        return callbacks.network
 
     monkeypatch.setattr(TrainingContext, "network", network)
     (tmp_path / "states").mkdir()
@@ -221,12 +221,14 @@ def work(tmp_path, taxonomy, monkeypatch):
         "inputs": inputs,
         "features": {"logmel": {}, "vggish": {}},
     }
-    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path / "states", metadata, None, heard)
+    return TrainingContext(
+        "a", taxonomy, CPU, tmp_path / "out", tmp_path / "states", metadata, None, callbacks
+    )
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """A function that mounts a small disk, or changes its size or whether it can be written to."""
+    """A function that mounts a small disk or remounts it with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")

@@ -1,29 +1,31 @@
-"""The official metrics, written as plainly as their definition reads: a loop over thresholds."""
+"""The official metrics as a loop over thresholds."""
 
 import numpy as np
 
 
 def coarse_counts_at(truth, predicted, threshold):
-    """TP, FP, FN of one coarse tag [shape=(clips,)] at one threshold."""
-    there, said = truth == 1, predicted >= threshold
-    return np.sum(there & said), np.sum(~there & said), np.sum(there & ~said)
+    """Return TP, FP, FN of one coarse tag [shape=(clips,)] at one threshold."""
+    present, detected = truth == 1, predicted >= threshold
+    return np.sum(present & detected), np.sum(~present & detected), np.sum(present & ~detected)
 
 
 def fine_counts_at(truth, truth_x, predicted, predicted_x, threshold):
-    """TP, FP, FN of a category's complete tags [shape=(clips, k)] and its incomplete one at a threshold."""
-    there, said = truth == 1, predicted >= threshold
-    there_x, said_x = truth_x == 1, predicted_x >= threshold
-    right = there & said
-    has_complete, some_right, all_said = there.any(axis=1), right.any(axis=1), said.all(axis=1)
-    some_said = said.any(axis=1) | said_x
-    tp = np.sum(right) + np.sum(there_x & some_said & ~some_right)
-    fp = np.sum(said & ~there & ~there_x[:, None]) + np.sum(~there_x & ~has_complete & said_x & ~all_said)
-    fn = np.sum(there & ~said) + np.sum(there_x & ~has_complete & ~some_said)
+    """Return TP, FP, FN of a category's complete tags (clips, k) and incomplete tag at one threshold."""
+    present, detected = truth == 1, predicted >= threshold
+    present_x, detected_x = truth_x == 1, predicted_x >= threshold
+    right = present & detected
+    has_complete, some_right, all_detected = present.any(axis=1), right.any(axis=1), detected.all(axis=1)
+    some_detected = detected.any(axis=1) | detected_x
+    tp = np.sum(right) + np.sum(present_x & some_detected & ~some_right)
+    fp = np.sum(detected & ~present & ~present_x[:, None]) + np.sum(
+        ~present_x & ~has_complete & detected_x & ~all_detected
+    )
+    fn = np.sum(present & ~detected) + np.sum(present_x & ~has_complete & ~some_detected)
     return tp, fp, fn
 
 
 def area(points):
-    """Area under (precision, recall) points by trapezoids, after a stable sort by recall."""
+    """Return the area under (precision, recall) points by trapezoids, after a stable sort by recall."""
     precision = np.array([p for p, _ in points])
     recall = np.array([r for _, r in points])
     order = np.argsort(recall, kind="stable")
@@ -33,12 +35,12 @@ def area(points):
 
 
 def precision_recall(tp, fp, fn):
-    """Precision and recall with the official guard against nothing to divide by."""
+    """Return precision and recall, 0 where the denominator is 0."""
     return tp / max(tp + fp, 0.5), tp / max(tp + fn, 0.5)
 
 
 def thresholds_of(predicted):
-    """Descending distinct values of at least 0.01, and 1.0."""
+    """Return the distinct values of at least 0.01, and 1.0, in descending order."""
     return sorted({1.0, *(float(v) for v in np.ravel(predicted) if v >= 0.01)}, reverse=True)
 
 

@@ -1,15 +1,15 @@
-"""Code blocks and commands of the pages of the documentation."""
+"""Code blocks and commands of documentation pages."""
 
 import re
 
 
 def blocks(page, language):
-    """The fenced blocks of a page in a language."""
+    """Return the fenced blocks of a page in a language."""
     return re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def commands(page):
-    """The commands of a page, in order: of blocks of bash all lines, of plain ones those after a prompt."""
+    """Return the commands of a page in order, from bash blocks and after prompts in plain blocks."""
     text = page.read_text("utf-8")
     found = []
     for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):

@@ -1,4 +1,4 @@
-"""A clone of the project with a tiny city, and commands in it."""
+"""Clones of the project with a tiny city."""
 
 import fcntl
 import filecmp
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from commands import run_dvc, run_python, run_stage, run_ust
 from conftest import ROOT
+from fault_injection import inject_fault
 from ruamel.yaml import YAML
-from struck import watch
 
 TINY = {
     "compute.threads": 1,  # the tests themselves run two at a time
@@ -66,7 +66,7 @@ class Project:
         return done.stdout + done.stderr
 
     def kill(self, *words, after):
-        """Start a command and kill it and all it started after some seconds; whether it was still running."""
+        """Start a command and kill its process group after some seconds; return whether it still ran."""
         with subprocess.Popen(
             words,
             cwd=self.path,
@@ -82,13 +82,20 @@ class Project:
                 return True
         return False
 
-    def struck(self, action, number, part, stage, *words):
-        """Run a stage that is struck as `struck` says; exit code and output. One to kill is a process."""
+    def run_with_fault(self, action, number, part, stage, *words):
+        """Run a stage with an injected fault; return exit code and output. A kill needs a process."""
         if action != "kill":
-            with watch(action, number, part):
+            with inject_fault(action, number, part):
                 code, out, err = run_stage(stage, words, self.path, self.environment)
             return code, out + err
-        command = (sys.executable, ROOT / "tests" / "struck.py", action, str(number), part, f"stages.{stage}")
+        command = (
+            sys.executable,
+            ROOT / "tests" / "fault_injection.py",
+            action,
+            str(number),
+            part,
+            f"stages.{stage}",
+        )
         done = subprocess.run(
             [*command, *map(str, words)],
             cwd=self.path,
@@ -101,8 +108,8 @@ class Project:
         return done.returncode, done.stdout + done.stderr
 
     def changes(self, part, stage, *words):
-        """How often a stage changes a file whose path has a part in it."""
-        with watch("count", 0, part) as seen:
+        """Return how often a stage changes a file whose path contains a part."""
+        with inject_fault("count", 0, part) as seen:
             self.stage(stage, *words)
         return len(seen)
 
@@ -136,7 +143,7 @@ class Project:
         return self.run("bash", "-euo", "pipefail", "-c", command)
 
     def has_this_source(self):
-        """Whether the folder holds the same source as the tests import, by links or as copies."""
+        """Return whether the folder has the source that the tests import, by links or as copies."""
         return self.path == ROOT or all(
             (self.path / file).is_file() and filecmp.cmp(self.path / file, ROOT / file)
             for file in source_files(ROOT) | source_files(self.path)
@@ -149,7 +156,7 @@ class Project:
         return out + err
 
     def outs(self, target):
-        """What a stage writes."""
+        """Return the outputs of a stage."""
         lock = YAML(typ="safe").load(self.path / "dvc.lock")
         return [out["path"] for out in lock["stages"][target]["outs"]]
 
@@ -161,7 +168,7 @@ class Project:
 
 
 def source_files(root):
-    """The source of a clone, relative to it."""
+    """Return the source files of a clone, relative to it."""
     return {path.relative_to(root) for folder in ("stages", "ust") for path in (root / folder).rglob("*.py")}
 
 
@@ -179,13 +186,13 @@ def change_params(source, target, changes):
 
 
 def settings(words):
-    """Parameters as `dvc exp run` takes them, -S NAME=VALUE, by name; values are YAML."""
+    """Return parameters given as for `dvc exp run` (-S NAME=VALUE) by name."""
     pairs = (word.split("=", 1) for word in words if word != "-S")
     return {name: YAML(typ="safe").load(value) for name, value in pairs}
 
 
 def clone(folder: Path, changes: dict) -> Project:
-    """A clone of the working tree, without what a run has written, with some parameters changed."""
+    """Create a clone of the working tree without outputs, with some parameters changed."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -232,5 +239,5 @@ def finished(base: Path, folder: Path) -> Project:
 
 
 def ran(output):
-    """The stages that an output of DVC says have run."""
+    """Return the stages that DVC's output lists as run."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}

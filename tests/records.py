@@ -1,4 +1,4 @@
-"""A local server in the place of Zenodo, and tiny records in the layouts of SONYC-UST v1's three."""
+"""A local server instead of Zenodo, with tiny records in the layouts of SONYC-UST v1."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 
-# Where each record keeps a clip, and which of its archives that is.
+# Archive and folder of each split, by version of the record.
 LAYOUTS = {
     "0.1": {"train": ("audio.tar.gz", "train"), "validate": ("audio.tar.gz", "validate")},
     "0.2": {
@@ -28,7 +28,7 @@ def md5(content):
 
 
 class Server:
-    """A local HTTP server; `answers[path]` is a list of (fault, content), the last one for ever."""
+    """A local HTTP server. `answers[path]` lists (fault, content) of each request; the last repeats."""
 
     def __init__(self):
         self.answers, self.requests = {}, []
@@ -76,10 +76,7 @@ class Server:
 
 
 def tables_of(city, *, tests):
-    """The annotations of a city's folder as each release has them; so many clips of validate become test.
-
-    Until 0.4 a clip with a non-machinery impact was marked as machinery impact, too.
-    """
+    """Return a city's annotations as each release has them, with some validate clips moved to test."""
     table = pd.read_csv(city / "annotations.csv", dtype=str, keep_default_na=False)
     clips = sorted(set(table.loc[table["split"] == "validate", "audio_filename"]))
     table.loc[table["audio_filename"].isin(clips[:tests]), "split"] = "test"
@@ -90,7 +87,7 @@ def tables_of(city, *, tests):
 
 
 def serve_records(server, city, *, tests=2):
-    """Put the three records on a server, made of a city's clips.
+    """Serve the three records with a city's clips.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The plan of the house: packages in one-way order, small modules, light starts."""
+"""Imports between packages point downwards, and commands start without heavy imports."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ HEAVY = ("torch", "pandas", "numpy", "librosa", "pydantic", "joblib", "h5py", "s
 
 
 def package(path: Path) -> str:
-    """The package of ust that a file is in; "" for ust itself."""
+    """Return the package of ust that a file is in; "" for ust itself."""
     parts = path.relative_to(ROOT / "ust").parts
     return parts[0] if len(parts) > 1 else ""
 
@@ -56,7 +56,7 @@ def test_library_reads_no_params_yaml_and_no_fixed_path():
 
 
 def test_arguments_are_parsed_before_heavy_imports():
-    """`import ust` and the help of each stage need no heavy package; all are imported in one process."""
+    """`import ust` and the help of each stage need no heavy package."""
     names = ["ust", *(f"stages.{path.stem}" for path in sorted((ROOT / "stages").glob("[a-z]*.py")))]
     program = (
         "import sys, importlib\n"

@@ -1,4 +1,4 @@
-"""The benchmarks run and say what they should; how fast anything is, is not tested."""
+"""The benchmarks run and report ratios; durations are not tested."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_an_unknown_name_is_refused(monkeypatch, capsys):
 
 
 def test_slopes_and_extrapolated_durations():
-    """Of stages whose time grows as clips to a power, by hand."""
+    """Durations grow as a power of the number of clips."""
 
     def of(clips):
         return {

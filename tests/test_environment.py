@@ -1,4 +1,4 @@
-"""What is pinned is what is installed, and an environment can be made of it."""
+"""Installed packages are the pinned ones, and the pins create an environment."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from conftest import ROOT
 
 
 def pins(name):
-    """Versions by normalised package name."""
+    """Return versions by normalised package name."""
     lines = (ROOT / name).read_text().splitlines()
     found = (re.match(r"([A-Za-z0-9._-]+)(?:\[.*\])?==([^ \\]+)", line) for line in lines)
     return {normal(match[1]): match[2] for match in found if match}

@@ -1,4 +1,4 @@
-"""Thousands of broken files: each is read, or explained by a `UserError`; never anything else."""
+"""Fuzzed files are either read or refused by a `UserError`."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def _bounded_memory():
 
 
 def survives(function, *args):
-    """Call a function; its answer, or None when it explains itself in a few lines."""
+    """Call a function; return its result, or None if it raises a short UserError."""
     try:
         return function(*args)
     except UserError as error:
@@ -64,7 +64,7 @@ def survives(function, *args):
 
 
 def damages(content: bytes):
-    """Strategy: the content cut short, with bytes changed, put in or taken out."""
+    """Strategy: the content truncated, with bytes changed, inserted or removed."""
     places = st.integers(0, len(content) - 1)
 
     def apply(cut, changes, inserted):

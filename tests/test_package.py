@@ -1,4 +1,4 @@
-"""The library as a package: built, installed apart from the project, and used from another folder."""
+"""The package: built, installed, and used from another folder."""
 
 import io
 import os
@@ -36,7 +36,7 @@ print(found["coarse"]["micro_auprc"])
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built of a copy, since building leaves files beside the source."""
+    """Built from a copy, as building leaves files beside the source."""
     folder = tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT / "ust", folder / "ust", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -57,24 +57,15 @@ def test_wheel_contains_only_the_library_and_its_data(wheel):
     assert names == modules | templates | tables
 
 
-@pytest.fixture
-def installed(wheel, tmp_path):
-    """An environment that has the wheel, and of the project no more than the packages it needs."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        tmp_path / "site",
-        wheel,
-    ]
-    subprocess.run(command, check=True)
-    (tmp_path / "elsewhere").mkdir()
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """An environment with the wheel and only the packages that it requires."""
+    folder = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder / "site"]
+    subprocess.run([*command, wheel], check=True)
+    (folder / "elsewhere").mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return tmp_path, environment | {"PYTHONPATH": str(tmp_path / "site")}
+    return folder, environment | {"PYTHONPATH": str(folder / "site")}
 
 
 def test_installed_package_works_from_another_folder(installed, project):
@@ -102,7 +93,7 @@ def test_installed_program_tags_from_another_folder(installed, project):
 
 
 def test_installed_program_tags_without_a_trained_system(installed, wav):
-    """As after `pip install`, with the file of published weights and nothing else."""
+    """The only other file is that of the published weights."""
     import torch
 
     from ust.features.efficientat.weights import random_weights
@@ -122,7 +113,7 @@ def test_installed_program_tags_without_a_trained_system(installed, wav):
 
 
 def test_every_import_is_a_declared_dependency():
-    """TensorFlow and ONNX are extras, imported where they are needed and nowhere else."""
+    """TensorFlow and ONNX are extras, imported only where needed."""
     import ast
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -171,7 +162,6 @@ def test_package_installs_into_an_empty_environment(wheel, tmp_path):
 
 
 def test_missing_package_names_its_extra():
-    """Each module of an extra, by the name of its package; the commands that need it say so."""
     import re
     import tomllib
 

@@ -1,4 +1,4 @@
-"""Networks and data so small that every step of a training can be looked at."""
+"""Tiny networks and data sets for tests of training."""
 
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ BASELINE = System(
 
 
 def changed(system, changes):
-    """A system with some of its row, its network's settings and its trainer's."""
+    """Return a system with some settings of its row, network or trainer changed."""
     parts = {name: getattr(system, name) for name in ("row", "network", "training")}
     fields = {name: type(part).model_fields for name, part in parts.items()}
     assert all(any(key in known for known in fields.values()) for key in changes)
@@ -62,7 +62,7 @@ def changed(system, changes):
 
 
 class Tiny(nn.Module):
-    """A linear layer over the first frame, with dropout where asked for, that remembers what it was shown."""
+    """A linear layer on the first frame, with dropout, that records its training inputs."""
 
     def __init__(self, outputs, dropout=0.0):
         super().__init__()
@@ -79,7 +79,7 @@ class Tiny(nn.Module):
 
 @dataclass
 class Stored:
-    """A feature file in memory; the first value of a row is its number."""
+    """A feature file in memory."""
 
     values: np.ndarray
     clip: np.ndarray
@@ -90,7 +90,7 @@ class Stored:
         return self.values[rows]
 
 
-def sixteen(system, name, values, taxonomy):
+def sixteen_clips(system, name, values, taxonomy):
     """Twelve train and four validate clips of four sensors; every second one has the first coarse label.
 
     Its feature is `values` [shape=(16, …)], in that order.
@@ -106,8 +106,8 @@ def sixteen(system, name, values, taxonomy):
     return training_data(system, table, {name: stored}, taxonomy, {clip: clip[:2] for clip in names})
 
 
-class Heard:
-    """A listener that keeps each epoch, and the weights that the system's network had then."""
+class EpochRecorder:
+    """Callbacks that record each epoch and the network's weights after it."""
 
     def __init__(self):
         self.epochs, self.weights, self.network, self.resumed = [], [], None, []
@@ -141,7 +141,7 @@ def script(*scores):
 
 
 def trainer(network, train, system, *, name="a", state=None, **options):
-    """A trainer of a network of the report."""
+    """Return a trainer for a network of the report."""
     given = {"schedule": system.training.build_schedule()} if "schedule" not in options else {}
     return network_trainer(
         network, train, system.training, SimpleNamespace(device=CPU, progress=silent), name=name,
@@ -150,13 +150,13 @@ def trainer(network, train, system, *, name="a", state=None, **options):
 
 
 def train(network, data, system, *scores, **options):
-    """Train by scores of a script, one for each epoch."""
+    """Train with given validation scores, one for each epoch."""
     script = iter(scores)
     return trainer(network, data.train, system, monitor=lambda _: next(script), **options).fit()
 
 
 def train_on_plateau(network, train, validate, system, **options):
-    """Train as by the authors' code."""
+    """Train with the plateau schedule of the authors' code."""
     settings = system.training
     schedule = PlateauSchedule(settings.lr, settings.reduce_patience, settings.reduce_factor)
     return trainer(
@@ -166,7 +166,7 @@ def train_on_plateau(network, train, validate, system, **options):
 
 
 def fit(system, data, work):
-    """Train a system by its trainer."""
+    """Train a system with its trainer."""
     TRAINERS[system.row.trainer].fit(system, data, work)
 
 

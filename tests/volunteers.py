@@ -12,12 +12,12 @@ POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key !=
 
 
 def people(taxonomy, votes, split="train"):
-    """Annotations from (clip, annotator, {label: presence}); the rest is 0, the name has the sensor."""
+    """Return annotations from (clip, annotator, {label: presence}); other labels are 0."""
     rows = []
-    for clip, annotator, said in votes:
+    for clip, annotator, presence in votes:
         row = {"split": split, "sensor_id": clip[:2], "audio_filename": clip, "annotator_id": annotator}
         row |= dict.fromkeys(taxonomy.labels, 0)
-        for label, value in said.items():
+        for label, value in presence.items():
             row[label] = value
             group = label.split("-")[0]
             if value == 1 and group in "12345678":
@@ -27,7 +27,7 @@ def people(taxonomy, votes, split="train"):
 
 
 def crowd(taxonomy, *, clips=120, seed=0, coins=0):
-    """Votes of three careful volunteers a clip, and of `coins` who toss one; and the truth."""
+    """Return votes of three careful volunteers per clip and of `coins` random ones, and the ground truth."""
     rng, tosses = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     fine = list(taxonomy.fine)
     votes, truth = [], []
@@ -36,8 +36,8 @@ def crowd(taxonomy, *, clips=120, seed=0, coins=0):
         truth.append([label in there for label in fine])
         name = f"{index % 6:02d}_{index:06d}.wav"
         for _ in range(3):
-            heard = {label: 1 for label in there if rng.random() < 0.7}
-            votes.append((name, int(rng.integers(1, 30)), heard))
+            marked = {label: 1 for label in there if rng.random() < 0.7}
+            votes.append((name, int(rng.integers(1, 30)), marked))
         for coin in range(coins):
             votes.append((name, 1000 + coin, {label: int(tosses.random() < 0.5) for label in fine}))
     return people(taxonomy, votes), np.array(truth)

@@ -1,4 +1,4 @@
-"""Label counts and annotator agreement, against published figures and obvious loops."""
+"""Label counts and annotator agreement, compared with published figures and plain loops."""
 
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from ust.annotations.agreement import AGGREGATED, ANY_ANNOTATOR, fleiss_kappa, l
 
 
 def test_fleiss_kappa_of_a_published_table():
-    """Fourteen raters, ten subjects, five categories: the usual worked example of Fleiss' kappa."""
+    """Fleiss' own example has fourteen raters, ten subjects and five categories."""
     counts = np.array([
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
         [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],

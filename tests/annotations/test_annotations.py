@@ -1,4 +1,4 @@
-"""Taxonomy and annotations: the real layout is read, anything else is explained."""
+"""Reading the taxonomy and the annotations, and the errors of invalid files."""
 
 import logging
 
@@ -149,13 +149,13 @@ GROUPS = Taxonomy(("1_dog", "2_tram"), ("1-1_barking", "1-X_other-dog"), (0, 0))
     [
         (1, (0, 0), 0),  # the error of SONYC-UST 0.1
         (0, (0, 1), 1),
-        (-1, (1, -1), 1),  # what is heard of a group is heard
+        (-1, (1, -1), 1),  # one present fine class suffices
         (1, (1, 0), 1),
         (1, (-1, -1), 1),  # coarse-only truth, or "open which"
         (0, (-1, -1), 0),
-        (1, (0, -1), 1),  # it may be the one that nobody was asked about
+        (1, (0, -1), 1),  # the unlabelled fine class may be present
         (0, (0, -1), 0),
-        (-1, (0, 0), -1),  # nobody was asked
+        (-1, (0, 0), -1),  # not labelled
         (-1, (-1, -1), -1),
     ],
 )
@@ -187,7 +187,7 @@ def test_contradictions_are_counted_by_column_and_split(read, table, taxonomy, t
 
 
 def test_only_the_documented_error_is_corrected_in_the_real_file(sonyc_ust_v1, caplog):
-    """Dataset README, 0.4: machinery-impact was marked whenever non-machinery-impact was present."""
+    """Until release 0.4, machinery-impact was marked wherever non-machinery-impact was present."""
     taxonomy = read_taxonomy(sonyc_ust_v1 / "dcase-ust-taxonomy.yaml")
     caplog.set_level(logging.INFO, "ust")
     found = read_annotations(sonyc_ust_v1 / "annotations.csv", taxonomy)
@@ -227,7 +227,7 @@ def test_an_unknown_coarse_mode_is_an_error(tmp_path):
 
 class TestTruth:
     def test_table_with_only_coarse_truth_is_read(self, tmp_path, taxonomy, table):
-        """As ../shared/sonyc-truth has them: no fine column, no split."""
+        """Such tables have no fine columns and no split."""
         columns = ["audio_filename", "sensor_id", "annotator_id"]
         columns += [f"{label}_presence" for label in taxonomy.coarse]
         table.loc[table["annotator_id"] == "0", columns].to_csv(tmp_path / "truth.csv", index=False)

@@ -1,4 +1,4 @@
-"""Aggregation against the rule, spelled out clip by clip."""
+"""Aggregation of annotations to labels, compared with a loop over clips."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from ust.annotations.labels import mask_unasked
 from ust.training.losses import positive_weights
 
 
-def obvious(rows, label, threshold, soft, split):
-    """The rule for one clip and label, as the report says it."""
+def label_by_rule(rows, label, threshold, soft, split):
+    """Return the label of one clip by the report's rule."""
     truth = [row for row in rows if row["annotator_id"] == 0]
     if truth and split != "train":
         votes, soft = [row[label] for row in truth], False
@@ -19,8 +19,8 @@ def obvious(rows, label, threshold, soft, split):
         volunteers = [row for row in rows if row["annotator_id"] > 0]
         votes = [row[label] for row in volunteers or rows]
         soft = soft and split == "train"
-    asked = [vote for vote in votes if vote != -1]
-    share = sum(vote == 1 for vote in asked) / len(asked) if asked else 0.0
+    labelled = [vote for vote in votes if vote != -1]
+    share = sum(vote == 1 for vote in labelled) / len(labelled) if labelled else 0.0
     return share if soft else float(share > threshold)
 
 
@@ -38,14 +38,14 @@ def test_majority_matches_loop_over_rows(annotated, threshold, soft):
     for row in annotations.to_dict("records"):
         rows.setdefault(row["audio_filename"], []).append(row)
     wanted = [
-        [obvious(rows[clip], label, threshold, soft, split) for label in taxonomy.labels]
+        [label_by_rule(rows[clip], label, threshold, soft, split) for label in taxonomy.labels]
         for split, clip in zip(labels["split"], labels["audio_filename"], strict=True)
     ]
     np.testing.assert_allclose(labels[list(taxonomy.labels)].to_numpy(float), wanted, atol=1e-6)
 
 
 def table(taxonomy, votes):
-    """Annotations of one label: (split, clip, annotator, presence) rows, all other labels 0."""
+    """Return annotations of one label from (split, clip, annotator, presence) rows; other labels are 0."""
     rows = []
     for split, clip, annotator, presence in votes:
         row = {"split": split, "sensor_id": "1", "audio_filename": clip, "annotator_id": annotator}
@@ -60,7 +60,7 @@ def table(taxonomy, votes):
         ([1, 0, 0], 0.5, False, 0),
         ([1, 0, 0], 0.25, False, 1),
         ([1, 1, 0], 0.75, False, 0),
-        ([1, -1, -1], 0.5, False, 1),  # who was not asked does not count
+        ([1, -1, -1], 0.5, False, 1),  # annotators without the label do not count
         ([1, 0, -1], 0.5, False, 0),  # half is not more than half
         ([-1, -1, -1], 0.0, False, 0),
         ([1, 1, 0], 0.5, True, 0.666667),
@@ -73,7 +73,7 @@ def test_majority_of_volunteer_votes(taxonomy, votes, threshold, soft, label):
 
 
 def test_scored_split_has_labels_only_for_verified_clips(taxonomy):
-    """As in SONYC-UST v2, where team rows stand beside volunteers, and only some clips have truth."""
+    """SONYC-UST v2 has team annotations beside those of volunteers, and ground truth for some clips."""
     votes = [("validate", "a.wav", 1, 1), ("validate", "a.wav", 2, 1), ("validate", "a.wav", 0, 0)]
     votes += [("validate", "b.wav", 1, 1), ("validate", "b.wav", 2, 1), ("validate", "b.wav", -1, 0)]
     votes += [("test", "c.wav", -1, 0), ("test", "c.wav", -2, 1), ("test", "c.wav", 0, 1)]

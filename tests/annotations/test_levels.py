@@ -1,4 +1,4 @@
-"""Taxonomies of one level, and of groups with and without fine labels, through every part."""
+"""Taxonomies with one level, and with groups that have no fine labels."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_levels_without_labels_are_omitted(taxonomy):
 
 
 def test_level_metrics_match_official_metrics_of_its_groups(evaluation, taxonomy):
-    """Fine figures are those of a taxonomy of these groups alone."""
+    """Fine metrics equal those of a taxonomy with only the groups that have fine labels."""
     intervals = evaluation.intervals(count=10, seed=0)
     metrics = detailed_metrics(evaluation, intervals) | {"rests_on": {}}
     for level in taxonomy.levels:

@@ -1,4 +1,4 @@
-"""Rules that estimate what volunteers meant: definitions, invariances, and what is odd in the votes."""
+"""Label rules: definitions, invariances and degenerate votes."""
 
 import numpy as np
 import pandas as pd
@@ -27,15 +27,15 @@ LISTENING = {"listener": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rou
 
 
 def options(name):
-    """The settings of a rule, as params.yaml has them."""
+    """Return the settings of a rule in params.yaml."""
     if name == "relabel":
         return Relabel(**dict(POOLED), **LISTENING)
     return RULES[name].settings(**{key: value for key, value in ROWS[name].items() if key != "rule"})
 
 
 def test_fraction_ignores_annotators_without_the_label(taxonomy):
-    answers = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
-    annotations = people(taxonomy, [(clip, who, {"8_dog": said}) for clip, who, said in answers])
+    votes_by_clip = (("00_a.wav", 1, 1), ("00_a.wav", 2, -1), ("00_a.wav", 3, 0), ("00_b.wav", 1, -1))
+    annotations = people(taxonomy, [(clip, who, {"8_dog": vote}) for clip, who, vote in votes_by_clip])
     votes = collect_votes(annotations, taxonomy)
     column = taxonomy.labels.index("8_dog")
     assert estimate_fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
@@ -74,16 +74,16 @@ def test_pooled_recovers_the_truth_better_than_the_fraction(taxonomy):
 
 
 def fit_by_rows(votes, options):
-    """The model of `fit_annotator_model` fitted with an array of all votes, row by row and label by label."""
+    """Fit the model of `fit_annotator_model` on an array of all votes, row by row and label by label."""
     typical = logit(np.array([options.false_alarm, options.sensitivity]))
     deviation, correlation = np.array(options.annotator_deviation), options.correlation
     precision = np.linalg.inv(np.outer(deviation, deviation) * [[1, correlation], [correlation, 1]])
     label_precision = 1 / np.square(options.label_deviation)
-    asked, yes = (votes.presence != -1).astype(float), (votes.presence == 1).astype(float)
+    labelled, yes = (votes.presence != -1).astype(float), (votes.presence == 1).astype(float)
     own = np.clip(votes.fraction(), 0.02, 0.9)
     theta, effect = np.tile(typical, (yes.shape[1], 1)), np.zeros((len(votes.annotators), 2))
     for _ in range(options.iterations):
-        weights = np.stack([1 - own[votes.clip], own[votes.clip]]) * asked
+        weights = np.stack([1 - own[votes.clip], own[votes.clip]]) * labelled
 
         def rates(theta, effect):
             return sigmoid(theta.T[:, None, :] + effect[votes.annotator].T[:, :, None])
@@ -102,12 +102,12 @@ def fit_by_rows(votes, options):
                 step = np.linalg.solve(hessian, gradient[annotator] - precision @ own_effect)
                 effect[annotator] = own_effect + np.clip(step, -1, 1)
         false, hit = sigmoid(typical + effect)[votes.annotator].T[:, :, None]
-        excess = (asked * (hit - false) * (yes - false)).sum(axis=0)
-        expected = np.clip(excess / np.maximum((asked * (hit - false) ** 2).sum(axis=0), 1e-5), 1e-5, 1)
+        excess = (labelled * (hit - false) * (yes - false)).sum(axis=0)
+        expected = np.clip(excess / np.maximum((labelled * (hit - false) ** 2).sum(axis=0), 1e-5), 1e-5, 1)
         prevalence = (own.mean(axis=0) + options.anchor * expected) / (1 + options.anchor)
         prior = pooled._prior(np.clip(prevalence, 1e-5, 1 - 1e-5), own, votes.taxonomy, options.coupling)
         p = rates(theta, effect)
-        ratio = np.where(yes == 1, np.log(p[1] / p[0]), np.log((1 - p[1]) / (1 - p[0]))) * asked
+        ratio = np.where(yes == 1, np.log(p[1] / p[0]), np.log((1 - p[1]) / (1 - p[0]))) * labelled
         evidence = np.zeros_like(own)
         np.add.at(evidence, votes.clip, ratio)
         own = sigmoid(prior + evidence)
@@ -128,8 +128,8 @@ def test_pooled_posterior_matches_computation_row_by_row(annotated, odd):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_a_random_annotator_has_no_weight(taxonomy):
-    """His yes is as likely where it is not there as where it is, so that nothing changes with him."""
+def test_random_annotator_has_no_weight(taxonomy):
+    """A positive vote that is as likely for absent as for present labels changes no posterior."""
     without, with_him = (collect_votes(crowd(taxonomy, coins=coins)[0], taxonomy) for coins in (0, 1))
     _, theta, effect = fit_annotator_model(with_him, POOLED)
     logits = theta.mean(axis=0) + effect
@@ -147,7 +147,7 @@ def test_a_random_annotator_has_no_weight(taxonomy):
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_degenerate_votes_give_finite_labels(data, taxonomy):
-    """Clips that nobody was asked about, single volunteers, ties, the same row twice."""
+    """Covers clips without votes, single volunteers, ties and duplicate rows."""
     rows = data.draw(
         st.lists(
             st.tuples(
@@ -171,7 +171,7 @@ def test_degenerate_votes_give_finite_labels(data, taxonomy):
 
 
 def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
-    """Votes as in SONYC-UST 0.1, where 3-1 was always said together with machinery-impact by mistake."""
+    """In SONYC-UST 0.1, 3-1 always occurs together with machinery-impact by mistake."""
     impact, machinery = "3-1_non-machinery-impact", "2_machinery-impact"
     both = [(f"00_{i:06d}.wav", 1, {impact: 1, machinery: 1}) for i in range(25)]
     votes = collect_votes(people(taxonomy, both), taxonomy)
@@ -236,7 +236,7 @@ class TestRelabel:
         np.testing.assert_array_equal(a[scored], estimate_pooled(votes, POOLED)[scored])
 
     def test_predictions_add_evidence_to_the_votes(self, taxonomy):
-        """By the definition: Platt-scaled log odds less those of the prevalence, in one round."""
+        """One round adds the Platt-scaled log odds minus the log odds of the prevalence."""
         annotations, truth = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
         rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Archives of recordings: the same tags wherever they are computed, none lost, none twice."""
+"""Tagging archives of recordings: sharding, resuming, clusters, object storage and queries."""
 
 import contextlib
 import errno
@@ -47,7 +47,7 @@ CORRUPT = 4
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, taxonomy):
-    """A system of log-mels, untrained, below models/, and a folder in/ of short recordings, some corrupt."""
+    """Return a folder with an untrained system in models/ and short recordings, some corrupt, in in/."""
     folder = tmp_path_factory.mktemp("archive")
     torch.manual_seed(0)
     features = {"logmel": {"kind": "logmel", **LOGMEL}}
@@ -71,7 +71,7 @@ PARTLY = "could not be tagged, the others are"  # exit code 1, but everything th
 
 
 def ust(place, command, *words, code=0):
-    """Run a command of the program in the folder, here: what it says."""
+    """Run a command of the program in a folder; return its output."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     logging.getLogger("ust").addHandler(handler)
@@ -96,7 +96,7 @@ def tag(place, out, *words, **more):
 
 @pytest.fixture(scope="module")
 def tagged(place):
-    """What one machine makes of it."""
+    """The archive that one process writes."""
     tag(place, "alone", "--threshold", 0.5, "--embeddings")
     return place / "alone"
 
@@ -170,7 +170,7 @@ def test_retagging_from_embeddings_matches(place, tagged):
 
 
 class Cluster:
-    """A scheduler and workers of Dask, as processes."""
+    """A Dask scheduler and its workers, each in a process."""
 
     def __init__(self, folder):
         self.folder, self.processes = folder, []
@@ -213,7 +213,7 @@ def cluster(tmp_path):
 
 
 def begin(place, out, cluster, *words):
-    """The command, in the background."""
+    """Start the command as a process."""
     command = [
         sys.executable, "-m", "ust", "tag-archive", "in", out, "--system", "cnn", "--shard-clips", "1",
         "--scheduler", cluster.address, *words,
@@ -230,7 +230,7 @@ def wait_for_shards(folder, count, process):
 
 
 def assert_done(process):
-    """All is tagged that can be; recordings that cannot are said, unless a run before said them."""
+    """Check that a process has tagged every readable recording."""
     _, message = process.communicate()
     assert process.returncode == 0 or (process.returncode == 1 and PARTLY in message), message
 
@@ -268,7 +268,7 @@ def test_lost_scheduler_is_reported_and_run_resumes(place, cluster):
 
 
 def test_workers_of_another_version_are_refused(place, cluster, tmp_path):
-    """Of the project, by the code that a shard rests on."""
+    """A worker with an edited module is another version."""
     shutil.copytree(ROOT / "ust", tmp_path / "other" / "ust", ignore=shutil.ignore_patterns("__pycache__"))
     shard = tmp_path / "other" / "ust" / "archive" / "shard.py"
     shard.write_text(shard.read_text().replace("ROWS_PER_WRITE = 1024", "ROWS_PER_WRITE = 1025"))
@@ -282,7 +282,7 @@ def test_workers_of_another_version_are_refused(place, cluster, tmp_path):
 
 
 def test_full_disk_at_a_worker_is_reported(place, cluster, disk):
-    """Said in a line; what was finished stays, and with more room the rest is done."""
+    """Finished shards are kept; with more room the same command completes the archive."""
     folder = disk("size=1m")
     filler = folder / "filler"
     cluster.start_worker()
@@ -309,7 +309,7 @@ def test_full_disk_at_a_worker_is_reported(place, cluster, disk):
 
 @pytest.fixture(scope="module")
 def storage():
-    """The address of an S3 server of our own."""
+    """The address of a local S3 server."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0)
@@ -434,7 +434,7 @@ def test_probability_must_be_compared_with_a_probability(taxonomy, text, number)
      "path like '%sensor0%' and not engine", "week = '2024-W09' or 0.49 < engine"],
 )  # fmt: skip
 def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy, text):
-    """Against pandas, whose expressions differ in these words only."""
+    """Compared with pandas, whose expressions use other operators."""
     rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
     thresholds = {"5-3_siren": 0.505, "1_engine": 0.495, "6_music": 0.5}
     names = {"siren": "5-3_siren", "engine": "1_engine", "music": "6_music"}
@@ -459,7 +459,7 @@ def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy, text):
 
 
 def test_query_events_equal_archive_events(place, tagged, taxonomy):
-    """Those that tag-archive wrote, for each label: their number, their minutes, and when they begin."""
+    """Number, minutes and start times of each label's events are those that tag-archive wrote."""
     events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
     archive = Archive(str(tagged))
     for label in ("1_engine", "5-3_siren", "6_music", "8_dog"):
@@ -475,7 +475,7 @@ def test_query_events_equal_archive_events(place, tagged, taxonomy):
 
 
 def test_overlapping_windows_are_one_event(tmp_path, taxonomy):
-    """Windows of 10 s every 5 s: two that match, one that does not, one that begins where the last ended."""
+    """Windows of 10 s start every 5 s: two match, one does not, one starts where the last ended."""
     rows = [("a", 0, 0.9), ("a", 5, 0.8), ("a", 10, 0.1), ("a", 20, 0.7), ("b", 0, 0.9), ("a", 15, 0.6)]
     table = {"path": [row[0] for row in rows], "start": [float(row[1]) for row in rows],
              "duration": [10.0] * 6, "sensor": [None] * 6, "time": pa.nulls(6, pa.timestamp("us")),
@@ -522,8 +522,8 @@ def test_overview_matches_the_tables(place, tagged, taxonomy):
         assert best == pytest.approx(rows[label].nlargest(2).tolist())
         hourly = rows.assign(present=present[label]).groupby(rows["time"].dt.floor("h"))["present"].mean()
         assert overview.by_hour[label].tolist() == pytest.approx(hourly.tolist())
-    said = ust(place, "query", "alone", "--page", "all.html", "--csv", "all.csv")
-    assert "20 recordings, 0.02 hours, 3 sensors, 2024-03-01 00:30 to 2024-03-02 19:30 UTC" in said
+    output = ust(place, "query", "alone", "--page", "all.html", "--csv", "all.csv")
+    assert "20 recordings, 0.02 hours, 3 sensors, 2024-03-01 00:30 to 2024-03-02 19:30 UTC" in output
     assert pd.read_csv(place / "all.csv")["label"].tolist() == list(overview.labels.index)
     page = (place / "all.html").read_text()
     assert page.count("<audio") == len(overview.labels)
@@ -564,21 +564,21 @@ def test_query_reports_empty_results_and_invalid_options(place, tagged, words, w
 
 def test_unknown_times_and_warnings_are_reported(place, tmp_path):
     shutil.copy(next((place / "in").rglob("20240301_003000.wav")), tmp_path / "take.wav")
-    said = ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
+    output = ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
     description = Archive(str(tmp_path / "out")).description()
     assert description["warning"] is None
     assert description["thresholds"]["1_engine"] == 0.5
-    said = ust(place, "query", tmp_path / "out", "engine >= 0")
-    assert "unknown" in said
-    assert "NaT" not in said + ust(place, "query", tmp_path / "out")
+    output = ust(place, "query", tmp_path / "out", "engine >= 0")
+    assert "unknown" in output
+    assert "NaT" not in output + ust(place, "query", tmp_path / "out")
     assert "no recording's time is known" in ust(
         place, "query", tmp_path / "out", "engine", "--png", "a.png", code=1
     )
     content = (tmp_path / "out" / "archive.json").read_text()
     (tmp_path / "out" / "archive.json").write_text(content.replace('"warning": null', '"warning": "made up"'))
     for words in ((), ("engine",)):
-        said = ust(place, "query", tmp_path / "out", *words, "--page", tmp_path / "a.html")
-        assert "warning: cnn: made up" in said
+        output = ust(place, "query", tmp_path / "out", *words, "--page", tmp_path / "a.html")
+        assert "warning: cnn: made up" in output
         assert "Warning: made up." in (tmp_path / "a.html").read_text()
 
 
@@ -643,7 +643,7 @@ def test_ambiguous_time_formats_are_resolved_from_all_names():
     def times(*names):
         return [str(time) for time in read_times(names)[0]]
 
-    # The second number is no month, so that the first one is, in all names.
+    # 31 cannot be a month, so the first number is the month in all names.
     assert times("01-02-2024_080000.wav", "01-31-2024_080000.wav") == [
         "2024-01-02 08:00:00", "2024-01-31 08:00:00",
     ]  # fmt: skip
@@ -651,13 +651,13 @@ def test_ambiguous_time_formats_are_resolved_from_all_names():
     # -0100 is the hundredth part if there is a 99th.
     assert times("20240131_080000-0100.wav") == ["2024-01-31 09:00:00"]
     assert times("20240131_080000-0100.wav", "20240131_080000-0099.wav") == ["2024-01-31 08:00:00"] * 2
-    # Digits alone are a number, but not where the other names are hexadecimal.
+    # Digits only are hexadecimal times if other names are.
     assert times("61234567.WAV") == ["None"]
     assert times("61234567.WAV", "6123456A.WAV") == ["2021-08-23 06:51:19", "2021-08-23 06:51:22"]
 
 
 def test_utc_offsets_are_applied_in_names_and_manifests(tmp_path, caplog):
-    """The hour of two clocks is the same where they agree in UTC, and not where they look alike."""
+    """Times are compared in UTC, not by the clock of the recorder."""
     names = [
         "20240131T085526+0100.wav",
         "20240131T075526Z.wav",
@@ -692,7 +692,7 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
-    """As a source, in a manifest, as an output, and for a query."""
+    """This holds for sources, manifests, outputs and queries."""
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
     shutil.copy(sound, tmp_path / name / "take [1].wav")
@@ -741,21 +741,21 @@ def test_same_command_tags_only_new_recordings(place, tmp_path):
     before = content(tmp_path / "out")
     shutil.copy(sounds[0], source)  # sorts before those that are tagged
     shutil.copy(sounds[4], source)
-    said = ust(tmp_path, "tag-archive", "rec", *words)
-    assert "rec: 2 new recordings" in said
-    assert "2 of 3 shards are done" in said
-    assert "out: 2 recordings, 2 windows" in said
+    output = ust(tmp_path, "tag-archive", "rec", *words)
+    assert "rec: 2 new recordings" in output
+    assert "2 of 3 shards are done" in output
+    assert "out: 2 recordings, 2 windows" in output
     assert before.items() <= content(tmp_path / "out").items()
     assert paths_of(tmp_path / "out") == [sound.name for sound in (*sounds[1:4], sounds[0], sounds[4])]
-    # However the source is written, it is the same, and nothing is tagged twice.
+    # Other spellings of the same path are the same source.
     after = content(tmp_path / "out")
     for same in ("rec/", "./rec", source, f"{source}/", "../" + tmp_path.name + "/rec"):
         assert "3 of 3 shards are done" in ust(tmp_path, "tag-archive", same, *words)
         assert content(tmp_path / "out") == after
-    # What vanished is said, and its tags stay.
+    # Removed recordings are reported; their tags are kept.
     (source / sounds[2].name).unlink()
-    said = ust(tmp_path, "tag-archive", "rec/", *words)
-    assert f"1 recordings of this archive no longer exist, such as {source / sounds[2].name}" in said
+    output = ust(tmp_path, "tag-archive", "rec/", *words)
+    assert f"1 recordings of this archive no longer exist, such as {source / sounds[2].name}" in output
     for path in source.iterdir():
         path.unlink()
     assert "5 recordings of this archive no longer exist" in ust(tmp_path, "tag-archive", "rec", *words)
@@ -786,7 +786,7 @@ def recordings(*names):
 
 @pytest.mark.parametrize("where", ["folder", "object storage"])
 def test_concurrent_processes_list_each_recording_once(tmp_path, request, where):
-    """Jobs of an array start together while recordings arrive; no shard may change once it is listed."""
+    """Jobs start together while recordings arrive; a listed shard never changes."""
     if where == "folder":
         address = str(tmp_path / "out")
     else:
@@ -818,7 +818,7 @@ def test_concurrent_processes_list_each_recording_once(tmp_path, request, where)
 
 
 def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
-    """Names that are not UTF-8 are tagged, hidden files left out, what is incomplete or no sound noted."""
+    """Hidden files are skipped; incomplete and undecodable files are listed."""
     card, good = tmp_path / "card", next((place / "in" / "sensor0").glob("*.wav"))
     for name in (b"a.wav", b"stra\xdfe.wav", b"._a.wav", b".Trashes/a.wav", b"x.raw", b"y.m4a", b"half.wav"):
         path = Path(os.fsdecode(os.fsencode(card) + b"/" + name))
@@ -837,7 +837,7 @@ def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
     found = read(out, "warnings")
     assert found["path"].tolist() == [str(card / "half.wav")]
     assert found["warning"].tolist() == ["incomplete: read 1.0 s of 2.0 s"]
-    # Tagged anew, from an archive of before there were warnings, too.
+    # Retagging also works from archives without the table of warnings.
     for name in ("anew", "older"):
         again = tmp_path / name
         assert PARTLY in ust(place, "tag-archive", out, again, "--system", "cnn", code=1)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it gives a standard clip or a reason."""
+"""Reading recordings: formats, damaged and incomplete files, and their errors."""
 
 import io
 import struct
@@ -74,14 +74,14 @@ def test_standard_clip_needs_no_conversion(wav):
 
 
 def truncated(path, share):
-    """The first share of a file."""
+    """Return the first part of a file's bytes."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     return path
 
 
 def bad_files(tmp_path, wav, noise):
-    """By what is wrong: a file, and what the message should say."""
+    """Files and expected messages, by kind of defect."""
     nan = noise.copy()
     nan[1000] = np.nan
     infinite = noise.copy()
@@ -135,7 +135,7 @@ def test_pinned_soundfile_opens_odd_files():
 
 
 def riff(samples, *, whole, data):
-    """A WAV file of 16 bits whose two lengths are as given."""
+    """Return a 16-bit WAV file with the given lengths in its headers."""
     body = samples.astype("<i2").tobytes()
     header = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", whole, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
     return header + b"LIST" + struct.pack("<I", 4) + b"odd!" + b"data" + struct.pack("<I", data) + body
@@ -147,7 +147,7 @@ def riff(samples, *, whole, data):
      (0x7FFFFFFF, 0x7FFFFFFF)],
 )  # fmt: skip
 def test_odd_but_complete_wav_is_read(tmp_path, whole, data):
-    """The length of the whole may be wrong, and that of the samples left open, as by programs that stream."""
+    """Streaming programs leave a wrong RIFF length or an open data length."""
     samples = np.arange(1, 1001)
     body = 2 * len(samples)
     right = 4 + 24 + 12 + 8 + body
@@ -167,14 +167,14 @@ def test_wav_shorter_than_declared_is_read_to_its_end(tmp_path):
 
 
 def encoded(samples, rate=16_000, **options):
-    """A sound file's bytes."""
+    """Return the bytes of a sound file."""
     file = io.BytesIO()
     sf.write(file, samples, rate, **options)
     return file.getvalue()
 
 
 def read_all(content, name="a"):
-    """The samples of a file, its rate, and the warning."""
+    """Return the samples, the sample rate and the warning of a file."""
     with open_recording(io.BytesIO(content), name) as file:
         return file.read(10**9), file.sample_rate, file.warning
 
@@ -189,7 +189,7 @@ CONTAINERS = [
 
 @pytest.mark.parametrize(("kind", "options"), CONTAINERS)
 def test_truncated_file_is_read_to_the_cut(kind, options):
-    """In every container that tells a length: the samples of the half, and one warning with both lengths."""
+    """Containers with a declared length give half of the samples and one warning with both lengths."""
     whole = encoded(SOUND, format=kind, **{"subtype": "PCM_16"} | options)
     wanted, _, warning = read_all(whole)
     assert warning is None
@@ -209,7 +209,7 @@ def test_truncated_file_is_read_to_the_cut(kind, options):
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_truncated_ogg_is_read_to_the_last_complete_page(subtype):
-    """Ogg does not tell its length; what comes before the cut page is the same as in the whole."""
+    """Ogg declares no length; samples before the truncated page equal those of the complete file."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     found, rate, warning = read_all(whole[: len(whole) // 2])
     assert 4 < len(found) / rate < 8
@@ -218,7 +218,7 @@ def test_truncated_ogg_is_read_to_the_last_complete_page(subtype):
 
 
 def ogg_checksum(page):
-    """CRC-32 of polynomial 04c11db7, bit by bit, over a page whose own is 0."""
+    """Return the CRC-32 with polynomial 04c11db7 of a page whose checksum field is 0, bit by bit."""
     register = 0
     for byte in page:
         for bit in range(7, -1, -1):
@@ -229,7 +229,7 @@ def ogg_checksum(page):
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_without_end_of_stream_flag_is_read_completely(subtype):
-    """As telephones leave it when a call ends; libsndfile refuses Opus so."""
+    """Telephones write such files when a call ends; libsndfile alone refuses them for Opus."""
     whole = encoded(SOUND, format="OGG", subtype=subtype)
     page = bytearray(whole[whole.rfind(b"OggS") :])
     assert page[5] & 4
@@ -242,14 +242,14 @@ def test_ogg_without_end_of_stream_flag_is_read_completely(subtype):
 
 
 def mpeg_frame(content, at):
-    """The length of a frame of layer III, version 1."""
+    """Return the length of an MPEG-1 layer III frame."""
     rates = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     return 144_000 * rates[content[at + 2] >> 4] // 44_100 + (content[at + 2] >> 1 & 1)
 
 
 @pytest.fixture(scope="module")
 def mp3():
-    """Ten seconds of near silence and ten of noise, which a first guess takes for longer or shorter."""
+    """Ten seconds of near silence and ten of noise, whose length is guessed wrong from the bit rate."""
     noise = np.random.default_rng(0).standard_normal(10 * 44_100)
     file = io.BytesIO()
     with sf.SoundFile(
@@ -286,7 +286,7 @@ def test_truncated_mp3_is_reported_as_incomplete(mp3):
 
 @pytest.mark.parametrize("whole", [4088, 0, 8, 36])
 def test_wav_with_declared_length_0_is_read(whole):
-    """Its header still says that it is empty, as macOS and several recorders leave it."""
+    """macOS and several recorders write this header when they are interrupted."""
     samples = np.arange(1, 1001)
     with open_recording(io.BytesIO(riff(samples, whole=whole, data=0)), "a.wav") as file:
         np.testing.assert_array_equal(file.read(5000) * 2**15, samples)
@@ -301,7 +301,7 @@ def test_empty_wav_is_refused(behind):
 
 
 def test_flac_with_absurd_length_allocates_no_memory():
-    """68 thousand million samples: what is there is read; an unknown length is no promise."""
+    """The header declares 68 billion samples."""
     content = bytearray(encoded(SOUND, format="FLAC"))
     tracemalloc.start()
     content[21] |= 0x0F
@@ -336,7 +336,7 @@ def test_too_many_channels_are_refused():
 
 
 def test_suffix_does_not_determine_the_format(tmp_path, wav, noise):
-    """A WAV called .raw is one; samples without a header called .raw or .wav are none."""
+    """A WAV named .raw is read; samples without a header are refused under any name."""
     path = wav()
     np.testing.assert_allclose(load_audio(path.rename(tmp_path / "a.raw"), RATE), noise, atol=1e-4)
     for name, reason in (
@@ -367,7 +367,7 @@ def test_library_errors_name_the_file(monkeypatch, wav, error, when):
 
 
 class Failing(io.BytesIO):
-    """A file of a driver that loses its connection, as of object stores."""
+    """A file object that raises an error in the middle, like a lost connection."""
 
     def read(self, size=-1):
         if self.tell() > 2**24:
@@ -385,7 +385,7 @@ def test_read_error_is_not_mistaken_for_end_of_file():
 
 
 def test_damaged_data_is_skipped_without_seeking():
-    """From second 2 on, of a FLAC cut in half, in which libsndfile cannot seek."""
+    """libsndfile cannot seek in a truncated FLAC."""
     whole = encoded(SOUND, format="FLAC")
     (first, *_) = read_windows(io.BytesIO(whole[: len(whole) // 2]), "a", window=1, hop=1, start=2, warn=str)
     np.testing.assert_array_equal(first[2], SOUND[32_000:48_000].astype(np.float32))
@@ -407,7 +407,7 @@ def test_patched_file_replaces_bytes(at, removed, new):
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_stored_samples_equal_the_original(tmp_path, subtype):
-    """Every bit of 16 and of 24, also of the quietest."""
+    """All bits of 16-bit and 24-bit samples are kept."""
     values = np.random.default_rng(0).integers(-3, 4, 5000) / 2 ** (15 if subtype == "PCM_16" else 23)
     samples, rate, _ = read_all(encoded(values, format="WAV", subtype=subtype))
     kept = FlacSamples.from_samples(samples, rate)

@@ -1,4 +1,4 @@
-"""The matrix product equals resampy."""
+"""The polyphase resampler, compared with resampy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which files are recordings: one list for every command."""
+"""The file names that all commands accept as recordings."""
 
 import logging
 import os
@@ -40,7 +40,7 @@ def by_archive(folder):
 def by_labels(folder):
     found = read(folder, ImportOptions())
     assert found.problems == [f"{folder / 'a.wav'}: is not in the folder of a class"]
-    return ["a.wav", *(os.path.relpath(said.path, folder) for said in found.annotations)]
+    return ["a.wav", *(os.path.relpath(annotation.path, folder) for annotation in found.annotations)]
 
 
 def by_tag(folder):
@@ -49,12 +49,12 @@ def by_tag(folder):
 
 @pytest.mark.parametrize("lists", [by_import, by_archive, by_labels, by_tag])
 def test_every_command_lists_the_same_recordings(card, lists):
-    """Hidden files and the systems' own are left out; what cannot be read here is listed."""
+    """Hidden and system files are skipped; unreadable recordings are listed."""
     assert sorted(lists(card)) == sorted(LISTED)
 
 
 def test_suffixes_match_libsndfile(tmp_path):
-    """Each format with a spelling of its own is written, called so, and read again."""
+    """A file of each format of libsndfile is written and read again under its suffix."""
     for name in set(EXTRA_SUFFIXES) & set(sf.available_formats()) - {"SVX", "NIST", "IRCAM"}:
         for suffix in EXTRA_SUFFIXES[name]:
             assert suffix in readable_suffixes()

@@ -1,4 +1,4 @@
-"""Parameters are checked before any work, and a wrong one is named."""
+"""Checks of params.yaml, and inheritance of settings between rows and sections."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ RELABEL = {
 
 
 def changed(tmp_path, name, value):
-    """A copy of params.yaml with one parameter changed."""
+    """Return a copy of params.yaml with one parameter changed."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
     *groups, key = name.split(".")
     section = content
@@ -49,7 +49,7 @@ def test_report_preset_matches_the_report(tmp_path):
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
     assert (train.optimizer, train.schedule, network.fusion) == ("adam", "stagnation", "bilinear")
-    # By the text the networks of a hierarchy are trained as any; by the code of June 2019 otherwise.
+    # The report trains a hierarchy's networks like others; the authors' code of June 2019 does not.
     assert train.max_epochs == 300
     for name in ("hierarchical", "hierarchical_negatives"):
         assert read_system(path, name).training == train
@@ -179,7 +179,7 @@ def test_invalid_parameter_names_the_allowed_values(tmp_path, name, value, messa
 
 
 def test_mask_cannot_exceed_the_spectrogram(tmp_path):
-    """Checked before any work: of the 128 bands, the 1000 frames, the windows."""
+    """The limits are 128 bands, 1000 frames and the number of windows."""
     row = {
         "trainer": "train_finetune", "network": "efficientat", "architecture": "mobilenet",
         "features": ["mn_logmel"], "labels": "majority", "outputs": "all", "width": 0.4, "windows": 0,
@@ -248,7 +248,7 @@ def test_row_inherits_from_trainer_and_model(tmp_path):
 
 
 def test_hierarchy_inherits_train_settings(tmp_path):
-    """A row goes before its trainer's section, that before the section it inherits from."""
+    """A row overrides its trainer's section, which overrides the inherited section."""
     path = tmp_path / "params.yaml"
     changes = {"train.lr": 0.5, "train.seed": 7, "train_hierarchical.lr": 0.25, "train.max_epochs": 9}
     change_params(ROOT / "params.yaml", path, changes)
@@ -264,7 +264,7 @@ def test_hierarchy_inherits_train_settings(tmp_path):
 
 
 def test_params_yaml_matches_the_defaults():
-    """But for the hierarchy's epochs: what a class says of a setting is what params.yaml does."""
+    """The epochs of the hierarchy are the only exception."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
     for name, trainer in TRAINERS.items():
         wanted = {"max_epochs": 5} if name == "train_hierarchical" else {}
@@ -275,7 +275,7 @@ def test_params_yaml_matches_the_defaults():
 
 
 def test_every_setting_has_a_description_and_one_owner():
-    """Each has a line at its definition; a row's key is either the network's or the trainer's."""
+    """A key of a row belongs to either the network or the trainer."""
     kinds = [trainer.settings for trainer in TRAINERS.values()]
     kinds += [network.Config for network in ARCHITECTURES.values()]
     for kind in kinds:
@@ -351,7 +351,7 @@ def log_mels_alone(path):
 
 
 def test_every_dependency_is_written_by_a_stage(tmp_path):
-    """By DVC's own graph, with params.yaml as it stands and with log-mels alone, which the check passes."""
+    """Checked in DVC's graph of params.yaml and of a file with log-mels only."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 

@@ -58,7 +58,7 @@ def test_unknown_labels_are_ignored():
 
 
 def result(clips=60, recordings=12, seed=0):
-    """A tagger of two classes, one predicted almost without error, and a third class that never occurs."""
+    """Predictions of two classes, one almost without errors, and of a third class that never occurs."""
     rng = np.random.default_rng(seed)
     names = [f"{index:02}.flac" for index in range(clips)]
     truth = pd.DataFrame(rng.random((clips, 3)) < [0.5, 0.2, 0], names, list(CLASSES.labels)).astype(int)
@@ -95,7 +95,7 @@ def test_class_with_few_positives_has_no_interval():
 
 
 def test_interval_is_corrected_for_resampling_bias():
-    """Values that are shifted by half their spread: the interval moves by twice as much."""
+    """Resamples that are shifted by half their spread move the interval by twice as much."""
     values = np.random.default_rng(0).normal(0.55, 0.1, 20_000)
     assert bias_corrected_interval(values, 0.5) == pytest.approx([0.45 - 0.196, 0.45 + 0.196], abs=0.006)
 

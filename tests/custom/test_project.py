@@ -1,4 +1,4 @@
-"""A tagger of one's own sounds, as its page in the documentation makes it: the commands are that page's."""
+"""A custom tagger from init to tag, by the commands of its documentation page."""
 
 import json
 import re
@@ -23,7 +23,7 @@ KINDS = ("tram", "bell", "market/voices", "market/cart")
 
 
 def write_sounds(folder):
-    """Ten recordings of each class, each of a pitch; more without labels; and one of several."""
+    """Write ten recordings of each class, unlabelled recordings, and one with several classes."""
     rng = np.random.default_rng(0)
     t = np.arange(3 * RATE) / RATE
     made = []
@@ -42,32 +42,32 @@ def write_sounds(folder):
 
 
 @pytest.fixture(scope="module")
-def circle(tmp_path_factory):
-    """An empty folder with somebody's sounds, after the page's commands; what each command said."""
+def finished(tmp_path_factory):
+    """A folder in which the page's commands have run, and the output of each command."""
     folder = tmp_path_factory.mktemp("own")
     write_sounds(folder)
     here = Project(folder)
-    said = {}
+    outputs = {}
     for command in commands(PAGE):
         words = command
         if command.startswith("ust init"):
-            # The page takes the published weights, which no test can download.
+            # The page uses published weights, which tests cannot download.
             words = f"{re.sub(' --checkpoint [^ ]+', '', command)} --weights random"
         if "ust review" in command or "benchmarks" in command:
             continue  # test_review.py; the simulation takes minutes
         if "dvc repro" in command:
             names = ("metrics.json", "details.json", "report.html", "predictions.csv")
-            said["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
-        said[command] = here.shell(words)
+            outputs["before"] = {name: (folder / "my-city" / name).read_bytes() for name in names}
+        outputs[command] = here.shell(words)
         if command.startswith("ust init"):
             shorter = {"train_head.max_epochs": 12, "own.curve_seeds": 1, "own.mistakes": 2}
             params = folder / "my-city" / "params.yaml"
             change_params(params, params, shorter | {"own.bootstrap": 20, "compute.threads": 1})
-    return here, said
+    return here, outputs
 
 
-def test_commands_match_the_documentation(circle):
-    here, said = circle
+def test_commands_match_the_documentation(finished):
+    here, outputs = finished
     city = here.path / "my-city"
     assert (city / "dcase-ust-taxonomy.yaml").read_text() == (
         "coarse:\n  1: bell\n  2: market\n  3: tram\nfine:\n  2:\n    1: cart\n    2: voices\n"
@@ -81,17 +81,17 @@ def test_commands_match_the_documentation(circle):
     assert details["clips"]["unlabelled"] == 5
     assert 0 < metrics["twice_the_clips"] <= 1
     assert (city / ".gitignore").read_text().splitlines()[:2] == ["/audio", "/report.html"]
-    assert any("street.flac" in text for command, text in said.items() if command.startswith("ust tag"))
+    assert any("street.flac" in text for command, text in outputs.items() if command.startswith("ust tag"))
 
 
-def test_no_recording_is_in_both_splits(circle):
-    here, _ = circle
+def test_no_recording_is_in_both_splits(finished):
+    here, _ = finished
     clips = pd.read_csv(here.path / "my-city" / "clips.csv")
     assert (clips.groupby("recording")["split"].nunique() == 1).all()
 
 
-def test_metrics_page_is_one_file(circle):
-    here, _ = circle
+def test_metrics_page_is_one_file(finished):
+    here, _ = finished
     page = (here.path / "my-city" / "report.html").read_text()
     outside = set(re.findall(r"https?://[^\"'\s<)]+", page))
     assert all(address.startswith("http://www.w3.org/") or "matplotlib" in address or "purl.org" in address
@@ -103,8 +103,8 @@ def test_metrics_page_is_one_file(circle):
         assert f"<td>{label}</td>" in page
 
 
-def test_project_folder_loads_as_tagger(circle, tmp_path, monkeypatch):
-    here, _ = circle
+def test_project_folder_loads_as_tagger(finished, tmp_path, monkeypatch):
+    here, _ = finished
     monkeypatch.chdir(tmp_path)
     tagger = ust.Tagger.from_pretrained(here.path / "my-city" / "model")
     table = tagger(here.path / "street.flac")
@@ -122,8 +122,8 @@ def test_project_folder_loads_as_tagger(circle, tmp_path, monkeypatch):
     assert ust.Tagger.from_pretrained("city").taxonomy == tagger.taxonomy
 
 
-def test_changed_or_missing_model_file_is_named(circle, tmp_path):
-    here, _ = circle
+def test_changed_or_missing_model_file_is_named(finished, tmp_path):
+    here, _ = finished
     here.run("cp", "-r", str(here.path / "my-city" / "model"), str(tmp_path / "model"))
     weights = tmp_path / "model" / "system" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -142,14 +142,14 @@ def test_changed_or_missing_model_file_is_named(circle, tmp_path):
         ust.Tagger.from_pretrained(tmp_path / "nowhere")
 
 
-def test_dvc_pipeline_matches_the_command(circle):
-    """The page's `dvc repro` trained to the same bytes as `ust train` had; there is nothing left to do."""
-    here, said = circle
+def test_dvc_pipeline_matches_the_command(finished):
+    """`dvc repro` writes the same bytes as `ust train`; a second run does nothing."""
+    here, outputs = finished
     city = Project(here.path / "my-city")
-    (repro,) = [command for command in said if "dvc repro" in command]
-    assert "Running stage 'train'" in said[repro]
-    assert "train.coarse.micro_auprc" in said[repro]
-    for name, content in said["before"].items():
+    (repro,) = [command for command in outputs if "dvc repro" in command]
+    assert "Running stage 'train'" in outputs[repro]
+    assert "train.coarse.micro_auprc" in outputs[repro]
+    for name, content in outputs["before"].items():
         assert (city.path / name).read_bytes() == content
     assert "up to date" in city.run("dvc", "repro")
     assert "max_epochs: 12" in (city.path / "dvc.lock").read_text()
@@ -171,9 +171,8 @@ def test_dvc_pipeline_matches_the_command(circle):
     (("train", "sounds"), "ust init sounds makes it"),
     (("tag", "--system", "nowhere", "street.flac"), "there is no system 'nowhere'"),
 ])  # fmt: skip
-def test_invalid_input_gives_one_error_line(circle, monkeypatch, words, message):
-    """By the program's own entry, in this process: what it says, and that nothing is written."""
-    here, _ = circle
+def test_invalid_input_gives_one_error_line(finished, monkeypatch, words, message):
+    here, _ = finished
     monkeypatch.chdir(here.path)
     monkeypatch.setattr("sys.argv", ["ust", *words])
     with pytest.raises(SystemExit) as end:
@@ -183,8 +182,8 @@ def test_invalid_input_gives_one_error_line(circle, monkeypatch, words, message)
     assert not (here.path / "new").exists()
 
 
-def test_invalid_parameter_is_named(circle):
-    here, _ = circle
+def test_invalid_parameter_is_named(finished):
+    here, _ = finished
     params = here.path / "my-city" / "params.yaml"
     before = params.read_text()
     try:
@@ -195,7 +194,7 @@ def test_invalid_parameter_is_named(circle):
 
 
 def test_learning_curve_is_extrapolated_to_twice_the_clips():
-    """A score whose distance from 1 halves with each doubling."""
+    """The distance of the score from 1 halves with each doubling of the clips."""
     curve = pd.DataFrame({"seed": [0] * 4, "clips": [10, 20, 40, 80], "score": [0.2, 0.6, 0.8, 0.9]})
     assert extrapolate_to_twice_the_clips(curve) == pytest.approx(0.95)
     assert extrapolate_to_twice_the_clips(curve.iloc[:0]) is None

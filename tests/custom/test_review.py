@@ -1,4 +1,4 @@
-"""The page for reviewing: what is acknowledged is on the disk, and others can do nothing."""
+"""The review server: saved reviews, access control, and the order of clips."""
 
 import json
 import re
@@ -61,8 +61,8 @@ def test_review_is_saved_in_sonyc_layout(client, collection, queue):
     (row,) = collection.annotations().to_dict("records")
     assert row == {"split": "train", "sensor_id": queue[2].split("_")[0], "audio_filename": queue[2],
                    "annotator_id": 1, "1_tram": -1, "2_market": -1, "2-1_voices": 1}  # fmt: skip
-    said = client.get(f"/answers?token={TOKEN}&annotator=Ada").json
-    assert said == {queue[2]: {"1_tram": "unsure", "2-1_voices": "yes"}}  # what is not answered is not asked
+    saved = client.get(f"/answers?token={TOKEN}&annotator=Ada").json
+    assert saved == {queue[2]: {"1_tram": "unsure", "2-1_voices": "yes"}}  # 2_market is unlabelled
     assert client.get(f"/answers?token={TOKEN}&annotator=Bo").json == {}
 
 
@@ -86,7 +86,7 @@ def test_foreign_tokens_origins_and_hosts_are_refused(client, collection, queue,
 
 
 def test_cross_site_form_is_refused(client, collection, queue):
-    """It can put the token into the address, if it had it, but sets no header."""
+    """A form can send the token in the address, but cannot set a header."""
     found = client.post(f"/answers?token={TOKEN}", data=json.dumps(answer(queue[0])))
     assert found.status_code == 403
     for path in ("/", "/answers", f"/clips/{queue[0]}/sound"):
@@ -152,7 +152,7 @@ def test_concurrent_reviews_are_all_saved(collection, queue):
 
 
 def start(collection):
-    """A server as people start it; its process and address."""
+    """Start the review command; return its process and address."""
     words = ["review", str(collection.folder), "--no-browser"]
     process = subprocess.Popen(
         [sys.executable, "-m", "ust", *words],
@@ -166,12 +166,12 @@ def start(collection):
 
 @pytest.mark.whole
 def test_acknowledged_reviews_survive_a_killed_server(collection, queue):
-    """Four times, at a random moment while reviews come in."""
+    """The server is killed four times, at random moments while reviews arrive."""
     rng = np.random.default_rng(0)
     acknowledged = set()
     waiting = [bare_server(collection)]
     for turn in range(4):
-        waiting.append(bare_server(collection))  # starts while the one before it is asked
+        waiting.append(bare_server(collection))  # starts while the previous one is in use
         child = waiting.pop(0)
         address = f"http://127.0.0.1:{int(child.stdout.readline())}/answers"
         killer = threading.Timer(float(rng.uniform(0, 0.02)), child.kill)
@@ -194,12 +194,12 @@ def test_acknowledged_reviews_survive_a_killed_server(collection, queue):
     names = {number: name for name, number in collection.annotators().items()}
     there = {(names[row.annotator_id], row.audio_filename) for row in collection.annotations().itertuples()}
     assert acknowledged <= there
-    assert len(there) - len(acknowledged) <= 4  # written, and killed before the word
+    assert len(there) - len(acknowledged) <= 4  # written, but killed before the response
     assert len(acknowledged) >= 4 * 2
 
 
 def bare_server(collection):
-    """The server alone; it prints its port."""
+    """Start a server that prints its port."""
     words = [sys.executable, "-c", SERVER, str(collection.folder)]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
@@ -282,7 +282,7 @@ def test_import_after_review_fills_unlabelled_but_not_uncertain_classes(client, 
 
 
 def test_server_uses_its_default_port_if_free(collection, queue, monkeypatch):
-    """Browsers store it by port; another server gets a free one, and pages list the known names."""
+    """Browsers store the annotator's name by port; a second server gets a free port."""
     from ust.custom import server
 
     free = serve(create_app(collection, queue, {}, token=TOKEN), 0)
@@ -330,16 +330,16 @@ def test_strategy_chooses_each_clip_once(strategy):
     assert set(known().labelled[found]) == {strategy == "disputed"}
 
 
-def test_uncertainty_strategy_avoids_similar_clips():
+def test_uncertain_strategy_avoids_similar_clips():
     predicted = np.array([[0.5], [0.5], [0.4], [0.01], [0.5]])
     embeddings = np.array([[1.0, 0], [1, 0.001], [0, 1], [-1, 0], [0.7, -0.7]])
     labelled = np.array([False, False, False, False, True])
     found = STRATEGIES["uncertain"](ReviewState(predicted, embeddings, predicted, labelled), 3, 0)
-    assert set(found[:2]) != {0, 1}  # alike: after one of them another comes first
+    assert set(found[:2]) != {0, 1}  # similar clips are not chosen together
     assert 3 not in found[:2]
 
 
-def test_disagreement_strategy_orders_by_surprise():
+def test_disputed_strategy_orders_by_surprise():
     predicted = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     labels = np.array([[1, 0], [0, 1], [1, 0]])
     found = STRATEGIES["disputed"](ReviewState(predicted, np.zeros((3, 1)), labels, np.ones(3, bool)), 3, 0)

@@ -1,4 +1,4 @@
-"""Clips of one's own: what a class means, how recordings are cut and dealt, what is kept of answers."""
+"""Collections: labels of clips, cutting, splits and reviews."""
 
 import os
 from collections import Counter
@@ -44,9 +44,9 @@ def record(tmp_path):
     return write
 
 
-def bring(collection, said, tmp_path, **options):
+def import_sounds(collection, annotation, tmp_path, **options):
     given = {"renamed": {}, "split": "train", "validate": 0.2, "seed": 0} | options
-    return import_recordings(collection, said, tmp_path / "sounds", **given)
+    return import_recordings(collection, annotation, tmp_path / "sounds", **given)
 
 
 def test_class_names_become_labels(collection):
@@ -71,12 +71,12 @@ def test_invalid_class_names(classes):
 def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
     path = record()
     before = path.read_bytes()
-    said = [
+    annotation = [
         Annotation(path, "tram", 8, 12),
         Annotation(path, "market", 19, 21),
         Annotation(path, "voices", 22, 23, "Ada"),
     ]
-    found = bring(collection, said, tmp_path)
+    found = import_sounds(collection, annotation, tmp_path)
     assert (found.clips, found.known, found.problems) == (3, 0, [])
     clips = collection.clips()
     assert [(row.start, row.end) for row in clips.itertuples()] == [(0, 10), (10, 20), (20, 25)]
@@ -84,7 +84,7 @@ def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
     rows = collection.annotations().set_index(["audio_filename", "annotator_id"])
     names, labels = list(clips.index), list(collection.taxonomy.labels)
     assert [rows.loc[(name, 0), "1_tram"] for name in names] == [1, 1, 0]
-    # A market of which nobody said which: its fine labels are open.
+    # A coarse label without fine labels leaves these unknown.
     assert rows.loc[(names[1], 0), labels].tolist() == [1, 0, 1, -1, -1]
     assert rows.loc[(names[0], 0), labels].tolist() == [1, 0, 0, 0, 0]
     assert rows.loc[(names[2], 1), labels].tolist() == [0, 0, 1, 1, 0]
@@ -97,31 +97,31 @@ def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
 
 
 def test_repeated_import_changes_nothing(collection, record, tmp_path):
-    said = [Annotation(record(), "tram", 1, 2)]
-    bring(collection, said, tmp_path)
+    annotation = [Annotation(record(), "tram", 1, 2)]
+    import_sounds(collection, annotation, tmp_path)
     files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
-    found = bring(collection, said, tmp_path)
+    found = import_sounds(collection, annotation, tmp_path)
     assert (found.clips, found.known) == (0, 3)
     assert files == {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
 
 
 def test_unknown_labels_are_not_negatives(collection, record, tmp_path):
-    said = [
+    annotation = [
         Annotation(record("a.wav"), "wind"),
         Annotation(record("b.wav"), "wind"),
         Annotation(record("b.wav"), "tram"),
     ]
-    found = bring(collection, said, tmp_path)
+    found = import_sounds(collection, annotation, tmp_path)
     assert set(collection.clips()["source"]) == {"b.wav"}
     assert "the label 'wind' (2 times) is none of the classes; --map 'wind'=CLASS" in found.problems[0]
-    assert bring(collection, said, tmp_path, renamed={"wind": ""}).clips == 3
+    assert import_sounds(collection, annotation, tmp_path, renamed={"wind": ""}).clips == 3
 
 
 def test_unusable_items_are_listed_and_the_others_imported(collection, record, tmp_path):
     good, cut, silent = record("good.wav", 3), record("cut.wav", 3), record("silent.wav", 3)
     cut.write_bytes(cut.read_bytes()[:5000])
     sf.write(silent, np.zeros(3 * RATE), RATE)
-    found = bring(
+    found = import_sounds(
         collection, [Annotation(path, "tram") for path in (good, cut, silent, tmp_path / "gone")], tmp_path
     )
     assert found.clips == 2
@@ -134,12 +134,12 @@ def test_unusable_items_are_listed_and_the_others_imported(collection, record, t
 
 
 def test_stored_clips_keep_quiet_and_loud_samples(collection, record, tmp_path):
-    """Quiet sounds of 24 bits and peaks over full scale are there; the gain is noted."""
+    """Quiet 24-bit sounds and peaks above full scale are kept, with the gain in clips.csv."""
     quiet, loud = record("quiet.wav", 3), record("loud.wav", 3)
     values = np.random.default_rng(0).integers(-3, 4, 3 * RATE)
     sf.write(quiet, values / 2**23, RATE, subtype="PCM_24")
     sf.write(loud, 4 * np.sin(np.arange(3 * RATE)), RATE, subtype="FLOAT")
-    found = bring(collection, [Annotation(quiet, "tram"), Annotation(loud, "tram")], tmp_path)
+    found = import_sounds(collection, [Annotation(quiet, "tram"), Annotation(loud, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (2, [], [])
     clips = collection.clips().reset_index().set_index("source")
     stored, _ = sf.read(collection.clip_path(clips.loc["quiet.wav", "audio_filename"]))
@@ -151,28 +151,27 @@ def test_stored_clips_keep_quiet_and_loud_samples(collection, record, tmp_path):
 
 
 def test_clips_that_quantise_to_silence_are_rejected(collection, record, tmp_path):
-    """So that training has nothing to refuse."""
     path = record("faint.wav", 3)
     sf.write(path, np.full(3 * RATE, 1e-9), RATE, subtype="FLOAT")
-    found = bring(collection, [Annotation(path, "tram")], tmp_path)
+    found = import_sounds(collection, [Annotation(path, "tram")], tmp_path)
     assert found.problems == [f"{path}: is silent from second 0: every sample is 0"]
     assert list(tmp_path.glob("city/audio/*")) == []
 
 
 def test_clips_csv_without_gain_db_is_read(collection, record, tmp_path):
-    bring(collection, [Annotation(record("a.wav", 3), "tram")], tmp_path)
+    import_sounds(collection, [Annotation(record("a.wav", 3), "tram")], tmp_path)
     path = collection.folder / "clips.csv"
     lines = path.read_text().splitlines()
     path.write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in lines))
     assert collection.clips()["gain_db"].tolist() == [0]
-    bring(collection, [Annotation(record("b.wav", 3), "tram")], tmp_path)
+    import_sounds(collection, [Annotation(record("b.wav", 3), "tram")], tmp_path)
     assert collection.clips()["gain_db"].tolist() == [0, 0]
 
 
 def test_non_utf8_name_is_imported(collection, record, tmp_path):
     path = record("a.wav", 3)
     odd = path.rename(path.with_name(os.fsdecode(b"stra\xdfe.wav")))
-    found = bring(collection, [Annotation(odd, "tram")], tmp_path)
+    found = import_sounds(collection, [Annotation(odd, "tram")], tmp_path)
     assert (found.clips, found.problems, found.unreadable) == (1, [], [])
     assert collection.clips()["source"].tolist() == ["stra\\xdfe.wav"]
 
@@ -191,9 +190,9 @@ def test_the_command_lists_unreadable_recordings_and_imports_the_others(collecti
 
 
 def test_group_stays_in_its_split(collection, record, tmp_path):
-    said = [Annotation(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
-    bring(collection, said[:1], tmp_path, split="validate")
-    bring(collection, said, tmp_path, split="train")
+    annotation = [Annotation(record(f"{name}.wav", 3), "tram", group=name[0]) for name in ("a1", "a2", "b1")]
+    import_sounds(collection, annotation[:1], tmp_path, split="validate")
+    import_sounds(collection, annotation, tmp_path, split="train")
     clips = collection.clips()
     assert dict(zip(clips["source"], clips["split"], strict=True)) == {
         "a1.wav": "validate", "a2.wav": "validate", "b1.wav": "train"
@@ -201,7 +200,10 @@ def test_group_stays_in_its_split(collection, record, tmp_path):
 
 
 def test_only_labelled_skips_unlabelled_clips(collection, record, tmp_path):
-    assert bring(collection, [Annotation(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips == 1
+    assert (
+        import_sounds(collection, [Annotation(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips
+        == 1
+    )
 
 
 def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
@@ -212,7 +214,7 @@ def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
 
 
 def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, record, tmp_path):
-    bring(collection, [Annotation(record(), "tram")], tmp_path)
+    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
     clip = collection.clips().index[0]
     everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
     for who, answer in (("Ada", 1), ("Bo", 0), ("Ada", -1)):
@@ -223,8 +225,8 @@ def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, rec
 
 
 def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_path):
-    """The market is heard, but neither voices nor cart: data.coarse is not for this."""
-    bring(collection, [Annotation(record(), "tram")], tmp_path)
+    """A coarse label can be present without any of its fine labels."""
+    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
     answer = {"3_market": 1, "3-1_voices": 0, "3-2_cart": 0}
     collection.upsert_annotations([("street_00000.flac", "me", answer)])
     table = collection.annotations()
@@ -233,7 +235,7 @@ def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_pa
 
 
 def test_unlabelled_classes_are_not_absent(tmp_path, record):
-    """A reviewer answered for one class of the first clip, and for none of the second."""
+    """The reviewer labelled one class of the first clip and none of the second."""
     create_project(tmp_path / "city", taxonomy_from_classes(CLASSES))
     collection = Collection(tmp_path / "city")
     import_unlabelled(collection, [record()], tmp_path)
@@ -250,7 +252,7 @@ def test_unlabelled_classes_are_not_absent(tmp_path, record):
 
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
 def test_annotator_names_are_stored_literally(collection, record, tmp_path, name):
-    bring(collection, [Annotation(record(), "tram")], tmp_path)
+    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
     collection.upsert_annotations([(collection.clips().index[0], name, {"1_tram": 1})])
     assert Collection(collection.folder).annotators() == {name: 1}
     assert 1 in set(collection.annotations()["annotator_id"])
@@ -258,7 +260,7 @@ def test_annotator_names_are_stored_literally(collection, record, tmp_path, name
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
 def test_invalid_annotator_names(collection, record, tmp_path, name):
-    bring(collection, [Annotation(record(), "tram")], tmp_path)
+    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
     before = (collection.folder / "annotations.csv").read_bytes()
     with pytest.raises(UserError, match="annotator's name"):
         collection.upsert_annotations([(collection.clips().index[0], name, {})])

@@ -1,4 +1,4 @@
-"""Downloading from a server that misbehaves, and unpacking archives that mean harm."""
+"""Downloads with server faults, and unpacking of unsafe archives."""
 
 import hashlib
 import io
@@ -64,7 +64,6 @@ def test_circular_redirects_are_reported(server, tmp_path):
 
 
 def test_file_changed_during_resume_is_downloaded_from_the_start(server, tmp_path):
-    """No part of the first try is taken over: what comes is one version, whole."""
     old, new = b"o" * 100_000, b"n" * 100_000
     server.answers["/file"] = [("truncate", old), (None, new)]
     assert (
@@ -122,7 +121,7 @@ MEMBER_TYPES = {
 
 
 def tar_of(members, mode="w:gz"):
-    """A tar file of members: a name, and content or one of `MEMBER_TYPES`."""
+    """Return a tar file with members given by name and either content or one of `MEMBER_TYPES`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as tar:
         for name, content in members:
@@ -182,7 +181,7 @@ def test_truncated_archive_unpacks_nothing(tmp_path, share):
 
 @pytest.fixture
 def zenodo(server):
-    """A record of two archives on the server, the MD5 of one known only to the record."""
+    """A record with two archives on the local server; the MD5 of one is known only to the record."""
     files = {
         "annotations.csv": b"split\n",
         "dcase-ust-taxonomy.yaml": b"coarse: {}\n",

@@ -1,4 +1,4 @@
-"""Labels in the forms that tools write them, and broken ones: each is read as it says, or refused by name."""
+"""Label formats of annotation tools and data sets, and the errors of invalid files."""
 
 import json
 
@@ -61,7 +61,6 @@ def test_columns_with_other_names_are_set_by_option(tmp_path, street):
 
 
 def test_esc50_is_read(tmp_path):
-    """The columns of its meta/esc50.csv."""
     clip = sound(tmp_path / "audio" / "1-100032-A-0.wav")
     other = sound(tmp_path / "audio" / "2-9-A-0.wav")
     (tmp_path / "meta").mkdir()
@@ -75,11 +74,14 @@ def test_esc50_is_read(tmp_path):
         Annotation(clip, "dog", group="100032"),
         Annotation(other, "dog", group="9"),
     ]
-    assert [said.split for said in read(meta, validate_folds=("2",)).annotations] == ["train", "validate"]
+    assert [annotation.split for annotation in read(meta, validate_folds=("2",)).annotations] == [
+        "train",
+        "validate",
+    ]
 
 
 def test_urbansound8k_is_read(tmp_path):
-    """The columns of its metadata/UrbanSound8K.csv; start and end are in the source, not in the slice."""
+    """Start and end are times in the source recording, not in the slice."""
     clip = sound(tmp_path / "audio" / "fold5" / "100032-3-0-0.wav")
     (tmp_path / "metadata").mkdir()
     meta = tmp_path / "metadata" / "UrbanSound8K.csv"
@@ -92,7 +94,7 @@ def test_urbansound8k_is_read(tmp_path):
 
 
 def test_audacity_labels_are_read(tmp_path, street):
-    """Start, end and label by tabs; the second line of a label with frequencies begins with a backslash."""
+    """A label with frequencies has a second line, which begins with a backslash."""
     (tmp_path / "street.txt").write_text("1.000000\t2.500000\ttram\n\\\t100.0\t900.0\n4.0\t4.0\tbell\n\n")
     quiet = sound(tmp_path / "quiet.flac")
     (tmp_path / "quiet.txt").write_text("")
@@ -112,7 +114,7 @@ RAVEN = (
 
 
 def test_raven_tables_are_read(tmp_path, street):
-    """A selection in two views counts once; a time is in all files, the offset in the one."""
+    """A selection in two views counts once."""
     table = tmp_path / "two.Table.1.selections.txt"
     table.write_text(RAVEN)
     assert detect_format(table) == "raven"
@@ -128,7 +130,7 @@ def test_raven_tables_are_read(tmp_path, street):
 
 
 def test_label_studio_exports_are_read(tmp_path, street):
-    """Regions, choices, an upload's prefix, a cancelled annotation, one of which nothing was heard."""
+    """Covers regions, choices, a prefix of uploads, cancelled and empty annotations."""
 
     def task(number, audio, *annotations):
         return {"id": number, "data": {"audio": audio}, "annotations": list(annotations)}
@@ -174,8 +176,8 @@ def test_sonyc_annotations_are_read(tmp_path, taxonomy_file, taxonomy):
     found = read(tmp_path)
     assert detect_format(tmp_path) == "sonyc"
     assert found.annotations[0] == Annotation(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
-    assert [said.status for said in found.annotations[:37]] == [int(value) for value in values]
-    assert {said.annotator for said in found.annotations} == {"SONYC 5", ""}
+    assert [annotation.status for annotation in found.annotations[:37]] == [int(value) for value in values]
+    assert {annotation.annotator for annotation in found.annotations} == {"SONYC 5", ""}
 
 
 RAVEN_HEAD = "Begin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
@@ -276,16 +278,16 @@ def test_ambiguous_recordings_are_reported(tmp_path):
         sound(tmp_path / folder / "1.wav")
     (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
     found = read(tmp_path / "t.csv")
-    assert [said.label for said in found.annotations if said.status == PRESENT] == ["y"]
-    doubtful = [said for said in found.annotations if said.status == IN_DOUBT]
-    assert [said.path.parent.name for said in doubtful] == ["a", "b"]
-    assert not any(said.certain for said in doubtful)
+    assert [annotation.label for annotation in found.annotations if annotation.status == PRESENT] == ["y"]
+    doubtful = [annotation for annotation in found.annotations if annotation.status == IN_DOUBT]
+    assert [annotation.path.parent.name for annotation in doubtful] == ["a", "b"]
+    assert not any(annotation.certain for annotation in doubtful)
     assert "may be a/1.wav, b/1.wav" in found.problems[0]
     assert len(list_recordings(tmp_path)) == 2
 
 
 def test_missing_recordings_are_summarized_in_one_line(tmp_path, street):
-    """Thirty-six lines about three recordings that are not beside the table, and one about one that is."""
+    """The table has 36 lines about three missing recordings and one line about an existing one."""
     rows = [f"field{index % 3}.wav,tram,{index},{index + 1}" for index in range(36)]
     (tmp_path / "t.csv").write_text(
         "path,label,start,end\n" + "\n".join([*rows, "street.wav,tram,0,1"]) + "\n"

@@ -1,4 +1,4 @@
-"""Labels as people have them, imported: none is invented, none is lost, and none is erased by later ones."""
+"""Import of label tables: times, unusable lines, several sources, and presence of each class."""
 
 import json
 import unicodedata
@@ -50,8 +50,8 @@ def read(path, form=None, **options):
     return FORMATS[form or detect_format(path)].read(path, ImportOptions(**options))
 
 
-def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), **options):
-    """Import a file of labels as the command does; what could not be used."""
+def import_file(collection, source, *, renamed=(), form=None, audio=None, columns=(), **options):
+    """Import a label file as the command does; return the problems and the contradictions."""
     found = read(source, form, audio=audio, columns=dict(columns))
     given = {"renamed": dict(renamed), "split": "train", "validate": 0.2, "seed": 0} | options
     given["source_name"] = source.name
@@ -60,7 +60,7 @@ def bring(collection, source, *, renamed=(), form=None, audio=None, columns=(), 
 
 
 def presence(collection, label, source="street.wav"):
-    """Values of annotations.csv for a recording's clips, in order; None where a row would be -1 only."""
+    """Return a label of a recording's clips in annotations.csv, in order; None for clips without a row."""
     clips = collection.clips()
     clips = clips[clips["source"].map(lambda name: name.endswith(source))].sort_values("start")
     rows = collection.annotations().set_index("audio_filename")[label]
@@ -106,7 +106,7 @@ def test_time_columns_of_common_names_are_understood(tmp_path, street, name):
         ("file,label,onset", "street.wav,tram,12", "start 'onset', but no end"),
     ],
 )
-def test_a_column_that_may_be_a_time_stops_the_import(tmp_path, street, header, row, words):
+def test_ambiguous_time_column_stops_the_import(tmp_path, street, header, row, words):
     table = tmp_path / "labels.csv"
     table.write_text(f"{header}\n{row}\n")
     with pytest.raises(UserError, match=words):
@@ -130,7 +130,7 @@ def test_the_column_option_sets_time_columns(tmp_path, street):
         read(table, columns={"begin": "from_t"})
 
 
-def test_columns_that_only_look_like_times_do_not_stop(tmp_path, street):
+def test_columns_without_time_values_are_ignored(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,time,gender,confidence,year\nstreet.wav,tram,morning,1,0.9,2019\n")
     assert read(table).annotations == [Annotation(street, "tram")]
@@ -149,18 +149,18 @@ def test_quotes_in_tables_of_tabs_are_text(tmp_path, street, collection):
         "Selection\tBegin Time (s)\tEnd Time (s)\tAnnotation\tNotes\n"
         '1\t1\t2\ttram\t"\n2\t11\t12\tbell\t\n3\t21\t22\t"tram"\t5" gun\n'
     )
-    assert [said.label for said in read(table).annotations] == ["tram", "bell", '"tram"']
-    assert bring(collection, table) == ([], [])
+    assert [annotation.label for annotation in read(table).annotations] == ["tram", "bell", '"tram"']
+    assert import_file(collection, table) == ([], [])
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
 
 
-def test_an_open_quotation_mark_swallows_no_rows(tmp_path, street):
+def test_open_quotation_mark_is_refused(tmp_path, street):
     (tmp_path / "labels.csv").write_text('file,label\nstreet.wav,"tram\nstreet.wav,bell\n')
     with pytest.raises(UserError, match=r"labels.csv: line 2: .*quotation mark"):
         read(tmp_path / "labels.csv")
 
 
-def test_a_row_with_too_many_or_too_few_cells_affects_no_other(tmp_path, street):
+def test_row_with_wrong_number_of_cells_affects_no_other_row(tmp_path, street):
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nstreet.wav,tram,bell\n\nstreet.wav,tram,\nstreet.wav\n")
     found = read(table)
@@ -168,11 +168,13 @@ def test_a_row_with_too_many_or_too_few_cells_affects_no_other(tmp_path, street)
         f"{table}: line {line}: has {count} columns, should have 2 as the header"
         for line, count in ((2, 3), (5, 1))
     ]
-    assert [said for said in found.annotations if said.status == PRESENT] == [Annotation(street, "tram")]
-    assert [said for said in found.annotations if said.status != PRESENT] == [
+    assert [annotation for annotation in found.annotations if annotation.status == PRESENT] == [
+        Annotation(street, "tram")
+    ]
+    assert [annotation for annotation in found.annotations if annotation.status != PRESENT] == [
         Annotation(street, None, status=IN_DOUBT)
     ] * 2
-    assert [said.where[-1] for said in found.annotations] == ["4", "2", "5"]
+    assert [annotation.where[-1] for annotation in found.annotations] == ["4", "2", "5"]
 
 
 def test_the_sep_line_of_excel_sets_the_separator(tmp_path, street):
@@ -180,7 +182,7 @@ def test_the_sep_line_of_excel_sets_the_separator(tmp_path, street):
     assert read(tmp_path / "labels.csv").annotations == [Annotation(street, "tram")]
 
 
-# --- Lines that cannot be placed
+# --- Unusable lines
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_unusable_line_is_listed_and_its_class_becomes_unknown(
 ):
     table = tmp_path / "labels.csv"
     table.write_text(f"file,label,start,end\nstreet.wav,tram,12,15\n{lines}\n")
-    problems, _ = bring(collection, table)
+    problems, _ = import_file(collection, table)
     assert len(problems) == (reason is not None)
     if reason:
         assert problems[0].startswith(f"{table}: line 3: ")
@@ -222,7 +224,7 @@ def test_ambiguous_recording_makes_the_class_unknown_in_all_candidates(tmp_path,
         write_sound(tmp_path / folder / "1.wav", 10)
     table = tmp_path / "labels.csv"
     table.write_text("file,label\na/1.wav,bell\nb/1.wav,market\n1.wav,tram\n")
-    problems, _ = bring(collection, table)
+    problems, _ = import_file(collection, table)
     assert "line 4: '1.wav' may be a/1.wav, b/1.wav" in problems[0]
     assert presence(collection, "1_tram", "a/1.wav") == presence(collection, "1_tram", "b/1.wav") == [-1]
     assert presence(collection, "2_bell", "a/1.wav") == [1]
@@ -239,11 +241,11 @@ def test_the_end_of_a_path_identifies_a_recording(tmp_path):
 
 
 def test_uncertainty_extends_to_the_other_level(tmp_path, street, collection):
-    """A market beyond the end may be voices or a cart; voices beyond the end are a market."""
+    """An unusable coarse label makes its fine labels unknown; an unusable fine label its coarse one."""
     for label, other in (("market", "3-1_voices"), ("market: voices", "3_market")):
         table = tmp_path / "labels.csv"
         table.write_text(f"file,label,start,end\nstreet.wav,tram,12,15\nstreet.wav,{label},70,75\n")
-        bring(collection, table, replace=True)
+        import_file(collection, table, replace=True)
         assert presence(collection, other) == [-1] * 6
     assert presence(collection, "3-2_cart") == [0] * 6
 
@@ -251,15 +253,15 @@ def test_uncertainty_extends_to_the_other_level(tmp_path, street, collection):
 def test_times_that_look_like_milliseconds_are_reported(tmp_path, street, collection):
     table = tmp_path / "labels.csv"
     table.write_text("file,label,start,end\nstreet.wav,tram,12500,15000\n")
-    (problem,), _ = bring(collection, table)
+    (problem,), _ = import_file(collection, table)
     assert "--column start_ms=NAME --column end_ms=NAME" in problem
     assert presence(collection, "1_tram") == [-1] * 6
     columns = {"start_ms": "start", "end_ms": "end"}
-    assert bring(collection, table, columns=columns) == ([], [])
+    assert import_file(collection, table, columns=columns) == ([], [])
     assert presence(collection, "1_tram")[1] == 1
 
 
-def test_a_short_label_across_two_clips_is_in_one(street, collection, tmp_path):
+def test_short_label_across_two_clips_counts_in_one(street, collection, tmp_path):
     import_recordings(
         collection,
         [Annotation(street, "tram", 9.93, 10.08)],
@@ -285,16 +287,16 @@ def test_a_raven_table_of_several_recordings_needs_the_offset(tmp_path, collecti
     assert not found.usable
     assert "'File Offset (s)'" in found.problems[1]
     found = read(table, columns={"start": "Begin Time (s)"})
-    assert [said.start for said in found.annotations] == [1.0, 61.0]
+    assert [annotation.start for annotation in found.annotations] == [1.0, 61.0]
 
 
-def test_a_broken_selection_table_affects_no_other(tmp_path, street):
+def test_broken_selection_table_affects_no_other_table(tmp_path, street):
     head = "Begin Time (s)\tEnd Time (s)\tSpecies\n"
     (tmp_path / "street.txt").write_text(f"{head}1\t2\ttram\n")
     write_sound(tmp_path / "other.wav", 1)
     (tmp_path / "other.txt").write_bytes(head.encode() + b"1\t2\tStra\xdfe\n")
     found = read(tmp_path, "raven")
-    assert [said.label for said in found.annotations if said.status == PRESENT] == ["tram"]
+    assert [annotation.label for annotation in found.annotations if annotation.status == PRESENT] == ["tram"]
     assert found.problems == [
         f"{tmp_path}/other.txt: line 2: is not text in UTF-8; save the table with that encoding"
     ]
@@ -352,7 +354,7 @@ def test_label_studio_labels_apply_to_their_region(tmp_path, street, results, ex
 
 def test_label_studio_regions_without_labels_make_classes_unknown(tmp_path, street, collection):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
-    problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, BARE)))
+    problems, _ = import_file(collection, export(tmp_path, task("street.wav", tram, BARE)))
     assert len(problems) == 1
     assert problems[0].startswith(
         f"{tmp_path}/export.json: task 1: a result of the type 'region' from 41 to 44 s"
@@ -363,7 +365,7 @@ def test_label_studio_regions_without_labels_make_classes_unknown(tmp_path, stre
 def test_label_studio_comments_are_listed_and_change_nothing(tmp_path, street, collection):
     tram = result("labels", {"start": 2, "end": 5, "labels": ["tram"]}, "r2")
     comment = result("textarea", {"text": ["windy"]}, "r3")
-    problems, _ = bring(collection, export(tmp_path, task("street.wav", tram, comment)))
+    problems, _ = import_file(collection, export(tmp_path, task("street.wav", tram, comment)))
     assert "1 result(s) of the type 'textarea' are not labels" in problems[0]
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
 
@@ -399,7 +401,7 @@ def test_label_studio_reads_old_exports_and_predictions(tmp_path, street):
         read(export(tmp_path, {"audio": "street.wav", "label": [{"start": 1, "end": 2, "labels": ["tram"]}]}))
 
 
-# --- Labels add up
+# --- Several sources
 
 
 def write_table(tmp_path, name, *rows):
@@ -411,18 +413,18 @@ def write_table(tmp_path, name, *rows):
 def test_a_second_table_adds_to_the_first(tmp_path, street, collection):
     trams = write_table(tmp_path, "trams.csv", "tram,2,4")
     bells = write_table(tmp_path, "bells.csv", "bell,12,14")
-    assert bring(collection, trams) == ([], [])
-    assert bring(collection, bells) == ([], [])
+    assert import_file(collection, trams) == ([], [])
+    assert import_file(collection, bells) == ([], [])
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
     before = (collection.folder / "annotations.csv").read_bytes()
     import_unlabelled(collection, [street], tmp_path)
-    assert bring(collection, trams) == ([], [])
+    assert import_file(collection, trams) == ([], [])
     assert (collection.folder / "annotations.csv").read_bytes() == before
 
 
 def test_the_order_of_tables_does_not_matter(tmp_path, street):
-    """The second table also doubts: a bell beyond the end is not absent because the first names none."""
+    """The second table also has an unusable line, which makes a class unknown."""
     tables = [
         write_table(tmp_path, "trams.csv", "tram,2,4", "market,32,33"),
         write_table(tmp_path, "bells.csv", "bell,12,14", "bell,70,72", "market: cart,32,33"),
@@ -433,7 +435,7 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
             tmp_path / f"c{len(stored)}", taxonomy_from_classes(["tram", "bell", "market: cart"])
         )
         for table in order:
-            bring(collection, table)
+            import_file(collection, table)
         stored.append(collection.annotations())
     assert presence(collection, "2_bell") == [-1, 1, -1, -1, -1, -1]
     assert presence(collection, "3-1_cart") == [0, 0, 0, 1, 0, 0]
@@ -442,15 +444,15 @@ def test_the_order_of_tables_does_not_matter(tmp_path, street):
 
 
 def test_corrected_source_resolves_unknown_labels(tmp_path, street, collection):
-    """A label mapped, a line moved into the recording: what the source put in doubt is known now."""
+    """Renaming a label or correcting a time makes unknown labels known."""
     table = write_table(tmp_path, "labels.csv", "tram,2,4", "wind,12,14", "bell,70,72")
-    assert len(bring(collection, table)[0]) == 2
+    assert len(import_file(collection, table)[0]) == 2
     other = write_table(tmp_path, "trams.csv", "tram,22,24")
-    bring(collection, other)
+    import_file(collection, other)
     assert presence(collection, "1_tram") == [1, None, 1, 0, 0, 0]
     assert presence(collection, "2_bell") == [-1, None, -1, -1, -1, -1]
     write_table(tmp_path, "labels.csv", "tram,2,4", "wind,12,14", "bell,50,52")
-    assert bring(collection, table, renamed={"wind": ""}) == ([], [])
+    assert import_file(collection, table, renamed={"wind": ""}) == ([], [])
     assert presence(collection, "1_tram") == [1, 0, 1, 0, 0, 0]
     assert presence(collection, "2_bell") == [0, 0, 0, 0, 0, 1]
 
@@ -459,7 +461,7 @@ def test_the_same_sound_in_two_class_folders_has_both_classes(tmp_path, collecti
     sound = write_sound(tmp_path / "sounds" / "tram" / "1.wav", 10)
     (tmp_path / "sounds" / "bell").mkdir()
     (tmp_path / "sounds" / "bell" / "1.wav").write_bytes(sound.read_bytes())
-    bring(collection, tmp_path / "sounds", form="folder")
+    import_file(collection, tmp_path / "sounds", form="folder")
     assert presence(collection, "1_tram", "1.wav") == presence(collection, "2_bell", "1.wav") == [1]
     assert presence(collection, "3_market", "1.wav") == [0]
 
@@ -467,33 +469,33 @@ def test_the_same_sound_in_two_class_folders_has_both_classes(tmp_path, collecti
 def test_classes_missing_from_a_table_are_not_absent(tmp_path, street, collection):
     trams = write_table(tmp_path, "trams.csv", "tram,2,4")
     bells = write_table(tmp_path, "bells.csv", "bell,12,14")
-    bring(collection, trams, asked=["tram"])
+    import_file(collection, trams, asked=["tram"])
     assert presence(collection, "1_tram") == [1, 0, 0, 0, 0, 0]
     assert presence(collection, "2_bell") == [-1] * 6
-    bring(collection, bells, asked=["bell"])
+    import_file(collection, bells, asked=["bell"])
     assert presence(collection, "2_bell") == [0, 1, 0, 0, 0, 0]
     assert presence(collection, "3_market") == [-1] * 6
     with pytest.raises(UserError, match="--asked: there is no class 'dog'"):
-        bring(collection, bells, asked=["dog"])
+        import_file(collection, bells, asked=["dog"])
 
 
 def test_replace_answers_replaces_earlier_labels(tmp_path, street, collection):
-    bring(collection, write_table(tmp_path, "labels.csv", "tram,2,4"))
-    bring(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace=True)
+    import_file(collection, write_table(tmp_path, "labels.csv", "tram,2,4"))
+    import_file(collection, write_table(tmp_path, "labels.csv", "bell,2,4"), replace=True)
     assert presence(collection, "1_tram") == [0] * 6
     assert presence(collection, "2_bell") == [1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("explicit_first", [True, False])
 def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, collection, explicit_first):
-    """A table names a tram where a row in SONYC's layout says explicitly that there is none."""
+    """One table has a label that another marks as absent."""
     labels = collection.taxonomy.labels
     explicit = [Annotation(street, label, status=ABSENT) for label in labels]
     sources = [explicit, [Annotation(street, "tram", 2, 4)]]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     found = [
-        import_recordings(collection, said, tmp_path, **given).contradictions
-        for said in (sources if explicit_first else sources[::-1])
+        import_recordings(collection, annotation, tmp_path, **given).contradictions
+        for annotation in (sources if explicit_first else sources[::-1])
     ]
     assert found[0] == []
     assert len(found[1]) == 1
@@ -502,12 +504,12 @@ def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, colle
 
 
 def test_unsure_reviews_stay_unknown_after_an_import(tmp_path, street, collection):
-    said = [Annotation(street, "tram", 2, 4, annotator="Ada")]
+    annotation = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     given = {"renamed": {}, "split": "train", "validate": 0, "seed": 0}
     import_unlabelled(collection, [street], tmp_path)
     clip = collection.clips().index[1]
     collection.upsert_annotations([(clip, "Ada", {"2_bell": UNKNOWN, "1_tram": ABSENT})])
-    import_recordings(collection, said, tmp_path, **given)
+    import_recordings(collection, annotation, tmp_path, **given)
     row = collection.annotations().set_index("audio_filename").loc[clip]
     assert (row["2_bell"], row["1_tram"]) == (-1, 0)
 
@@ -552,10 +554,10 @@ def test_recording_names_compare_in_nfc(tmp_path, collection):
     (tmp_path / "rec" / NFC.replace(".wav", ".txt")).write_text("0\t1\ttram\n")
     for source in (tmp_path / "labels.csv", tmp_path / "paths.csv"):
         assert read(source, audio=tmp_path / "rec").annotations == [Annotation(sound, "tram")]
-    assert [said.path for said in read(tmp_path / "rec", "audacity").annotations] == [sound]
+    assert [annotation.path for annotation in read(tmp_path / "rec", "audacity").annotations] == [sound]
     data = {"audio": f"/data/local-files/?d={NFC}"}
     studio = export(tmp_path, {"data": data, "annotations": [{"result": []}]})
-    assert [said.path for said in read(studio, audio=tmp_path / "rec").annotations] == [sound]
+    assert [annotation.path for annotation in read(studio, audio=tmp_path / "rec").annotations] == [sound]
 
 
 def test_dataset_tables_compare_names_in_nfc(tmp_path):
@@ -563,7 +565,7 @@ def test_dataset_tables_compare_names_in_nfc(tmp_path):
     (tmp_path / "meta").mkdir()
     meta = tmp_path / "meta" / "esc50.csv"
     meta.write_text(f"filename,fold,category,src_file\n{NFC},1,dog,1\n", encoding="utf-8")
-    assert [said.path for said in read(meta).annotations] == [sound]
+    assert [annotation.path for annotation in read(meta).annotations] == [sound]
 
 
 def test_labels_compare_in_nfc(tmp_path):
@@ -622,7 +624,7 @@ def test_classes_may_stand_in_any_order(tmp_path):
 
 @pytest.mark.parametrize("loose", ["a_other.wav", "other.wav"])
 def test_class_folders_may_hold_recordings_beside_folders(tmp_path, loose):
-    """A recording directly in a class's folder, which sorts before or after the folder of a fine class."""
+    """Names sort before and after the folder of the fine class."""
     write_sound(tmp_path / "a" / "dog" / "barking" / "1.wav", 1)
     write_sound(tmp_path / "a" / "dog" / loose, 1)
     init("ust init", [str(tmp_path / "city"), "--from", str(tmp_path / "a"), "--weights", "random"])
@@ -646,7 +648,7 @@ def test_slices_of_one_source_are_recognised(names, pattern):
     assert (found and found[0]) == pattern
 
 
-def test_the_import_proposes_a_group(tmp_path, caplog, monkeypatch):
+def test_import_proposes_a_group(tmp_path, caplog, monkeypatch):
     from ust.cli import console, import_
 
     monkeypatch.setattr(console.log, "propagate", True)

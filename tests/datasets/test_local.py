@@ -1,4 +1,4 @@
-"""Data sets that lie elsewhere are checked and linked; the synthetic city has the real layout."""
+"""Local data sets, which are checked and linked, and the synthetic city."""
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,7 @@ def test_every_layout_is_linked_without_copying(make_dataset, target, layout):
 
 
 def test_audio_is_found_in_several_folders(make_dataset, target, tmp_path):
-    """As the archives of SONYC-UST v2 are unpacked."""
+    """The archives of SONYC-UST v2 unpack to several folders."""
     root = make_dataset("v2")
     roots = [tmp_path / "audio-0", tmp_path / "audio-1"]
     for folder, name in zip([roots[0], roots[1], roots[1]], CLIPS, strict=True):
@@ -79,7 +79,7 @@ def test_other_format_with_the_same_stem_is_accepted(make_dataset, target, noise
 
 
 def test_two_candidates_for_a_clip_are_both_named(make_dataset, target, tmp_path, noise):
-    """Neither is taken: the annotations do not say which of them they are about."""
+    """Neither is used, as the annotations do not tell them apart."""
     root = make_dataset("flat")
     for site in ("site_a", "site_b"):
         (root / site).mkdir()
@@ -167,7 +167,7 @@ def test_all_bad_files_are_listed_at_once(with_bad_files, target):
 
 
 def test_silent_clips_and_odd_headers_do_not_stop_the_others(make_dataset, target):
-    """A silent clip is listed with how to go on; one whose header has a wrong length is read."""
+    """A silent clip is listed with a remedy; a clip with a wrong length in its header is read."""
     root = make_dataset()
     silent, odd = root / "train/08_000000.wav", root / "validate/00_500000.wav"
     sf.write(silent, np.zeros(441_000), 44_100)
@@ -232,8 +232,8 @@ def test_every_class_has_its_own_sound(city):
     spectra = [np.abs(np.fft.rfft(s)) for s in sounds]
     spectra = np.array([s / np.linalg.norm(s) for s in spectra])
     assert (spectra @ spectra.T - np.eye(len(SOUNDS))).max() < 0.9
-    heard = annotations[annotations["annotator_id"] == 0][list(taxonomy.fine)].sum()
-    assert (heard > 0).sum() > 12
+    counts = annotations[annotations["annotator_id"] == 0][list(taxonomy.fine)].sum()
+    assert (counts > 0).sum() > 12
 
 
 def test_city_has_the_structure_of_sonyc(city):
@@ -260,10 +260,10 @@ def test_simulated_volunteers_err_but_mostly_agree_with_truth(city):
     truth = aggregate(annotations, taxonomy, threshold=0.5, soft=False)
     truth = truth[truth["split"] == "validate"].set_index("audio_filename")[list(taxonomy.coarse)]
     volunteers = annotations[(annotations["split"] == "validate") & (annotations["annotator_id"] > 0)]
-    said = volunteers[list(taxonomy.coarse)].to_numpy() == 1
+    marked = volunteers[list(taxonomy.coarse)].to_numpy() == 1
     there = truth.loc[volunteers["audio_filename"]].to_numpy() == 1
-    assert 0.6 < (said & there).sum() / there.sum() < 0.98
-    assert 0 < (said & ~there).sum() / (~there).sum() < 0.1
+    assert 0.6 < (marked & there).sum() / there.sum() < 0.98
+    assert 0 < (marked & ~there).sum() / (~there).sum() < 0.1
 
 
 def test_equal_seeds_give_equal_cities(city, tmp_path):

@@ -1,4 +1,4 @@
-"""SONYC-UST from local records: which release comes, that none are mixed, and what is refused before work."""
+"""SONYC-UST releases from a local server: layouts, caching and checks before the download."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ TESTS = 2  # of the validate clips
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    """A city in which some volunteers heard non-machinery impacts, cut to short clips."""
+    """A city with short clips in which some volunteers marked non-machinery impacts."""
     folder = tmp_path_factory.mktemp("city")
     build_city(folder, seed=3, clips=CLIPS)
     table = pd.read_csv(folder / "annotations.csv", dtype=str, keep_default_na=False)
@@ -43,7 +43,7 @@ def city(tmp_path_factory):
 
 @pytest.fixture
 def records(server, city, monkeypatch, tmp_path):
-    """The three records on a local server, with the checksums of the tiny files where ours are known."""
+    """The three records on a local server, with the checksums of their files."""
     files = serve_records(server, city, tests=TESTS)
     rows = sonyc.RELEASES["sonyc-ust-v1"]
     known = {name: md5(files["0.1"][name]) for name in rows["0.1"].md5}
@@ -59,8 +59,8 @@ def records(server, city, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def bring(tmp_path, monkeypatch, caplog):
-    """A function that runs the stage download with some parameters changed; its folder."""
+def run_download(tmp_path, monkeypatch, caplog):
+    """A function that runs the stage download with some parameters changed and returns its folder."""
     caplog.set_level(logging.INFO, "ust")
     count = iter(range(100))
 
@@ -80,8 +80,8 @@ def clips_of(out):
 
 
 @pytest.mark.parametrize("version", LAYOUTS)
-def test_each_release_is_read_in_its_layout(records, bring, server, city, caplog, version):
-    out = bring(data__source="sonyc-ust-v1", data__release=version)
+def test_each_release_is_read_in_its_layout(records, run_download, server, city, caplog, version):
+    out = run_download(data__source="sonyc-ust-v1", data__release=version)
     wanted = {"train": CLIPS["train"], "validate": CLIPS["validate"] - TESTS}
     assert clips_of(out) == (wanted | {"test": TESTS} if version == "1.0" else wanted)
     for path in (out / "audio").rglob("*.wav"):
@@ -104,19 +104,19 @@ def test_each_release_is_read_in_its_layout(records, bring, server, city, caplog
         assert not any("audio-eval" in request for request in server.requests)
 
 
-def test_latest_release_is_the_default_and_numbers_are_accepted(records, bring):
-    out = bring(data__source="sonyc-ust-v1")
+def test_latest_release_is_the_default_and_numbers_are_accepted(records, run_download):
+    out = run_download(data__source="sonyc-ust-v1")
     assert json.loads((out / "dataset.json").read_text())["release"] == "1.0"
-    out = bring(data__source="sonyc-ust-v1", data__release=0.1)  # as YAML and dvc exp run -S read it
+    out = run_download(data__source="sonyc-ust-v1", data__release=0.1)  # as YAML and dvc exp run -S read it
     assert json.loads((out / "dataset.json").read_text())["release"] == "0.1"
 
 
-def test_records_are_cached_separately(records, bring, server):
-    """One after the other, the first again: nothing is brought twice, and nothing of another release."""
-    first = bring(data__source="sonyc-ust-v1", data__release="0.1")
-    bring(data__source="sonyc-ust-v1", data__release="1.0")
+def test_records_are_cached_separately(records, run_download, server):
+    """Returning to the first release downloads nothing."""
+    first = run_download(data__source="sonyc-ust-v1", data__release="0.1")
+    run_download(data__source="sonyc-ust-v1", data__release="1.0")
     before = len(server.requests)
-    again = bring(data__source="sonyc-ust-v1", data__release="0.1")
+    again = run_download(data__source="sonyc-ust-v1", data__release="0.1")
     assert len(server.requests) == before
     assert clips_of(again) == clips_of(first)
     assert (again / "annotations.csv").read_bytes() == records["0.1"]["annotations.csv"]
@@ -124,25 +124,27 @@ def test_records_are_cached_separately(records, bring, server):
         assert f"zenodo-{RECORDS['0.1']}" in str(path.resolve())
 
 
-def test_coarse_labels_of_release_0_1_are_corrected_unless_as_given(records, bring, caplog):
-    out = bring(data__source="sonyc-ust-v1", data__release="0.1", data__coarse="as_given")
+def test_coarse_labels_of_release_0_1_are_corrected_unless_as_given(records, run_download, caplog):
+    out = run_download(data__source="sonyc-ust-v1", data__release="0.1", data__coarse="as_given")
     assert "contradicts" not in caplog.text
     assert json.loads((out / "dataset.json").read_text())["coarse"] == "as_given"
     taxonomy = read_taxonomy(out / "dcase-ust-taxonomy.yaml")
     given, found = (read_annotations(out / "annotations.csv", taxonomy, c) for c in ("as_given", "from_fine"))
     last = read_annotations(
-        bring(data__source="sonyc-ust-v1", data__release="1.0") / "annotations.csv", taxonomy, "as_given"
+        run_download(data__source="sonyc-ust-v1", data__release="1.0") / "annotations.csv",
+        taxonomy,
+        "as_given",
     )
     last = last[last["split"] != "test"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.reset_index(drop=True), last)
     assert not given.equals(found)
 
 
-def test_missing_ground_truth_stops_before_audio_is_downloaded(records, bring, server):
+def test_missing_ground_truth_stops_before_audio_is_downloaded(records, run_download, server):
     with pytest.raises(UserError, match=r"the split 'test' has 0 clip\(s\), none with ground truth"):
-        bring(data__source="sonyc-ust-v1", data__release="0.2", evaluate__split="test")
+        run_download(data__source="sonyc-ust-v1", data__release="0.2", evaluate__split="test")
     assert not any("audio" in request for request in server.requests)
-    bring(data__source="sonyc-ust-v1", data__release="1.0", evaluate__split="test")
+    run_download(data__source="sonyc-ust-v1", data__release="1.0", evaluate__split="test")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_scored_splits_are_those_with_ground_truth(tmp_path):
 
 
 class TestLocal:
-    """A folder as `ust review` or several annotators leave it."""
+    """Folders with annotations of several annotators."""
 
     @pytest.fixture
     def folder(self, city, tmp_path):
@@ -190,26 +192,26 @@ class TestLocal:
         (root / "dcase-ust-taxonomy.yaml").write_bytes((city / "dcase-ust-taxonomy.yaml").read_bytes())
         return root, table
 
-    def test_download_refuses_a_scored_split_without_ground_truth(self, folder, bring, tmp_path):
+    def test_download_refuses_a_scored_split_without_ground_truth(self, folder, run_download, tmp_path):
         root, table = folder
         table[table["annotator_id"].astype(int) > 0].to_csv(root / "annotations.csv", index=False)
         with pytest.raises(UserError) as error:
-            bring(data__source="local", data__path=str(root))
+            run_download(data__source="local", data__path=str(root))
         message = str(error.value)
         assert "annotations.csv: metrics need ground truth, one row with annotator_id 0" in message
         assert "the split 'validate' has 5 clip(s), none with ground truth" in message
         assert not (tmp_path / "raw0").exists()
 
-    def test_partial_ground_truth_is_enough(self, folder, bring):
-        """As in SONYC-UST v2."""
+    def test_partial_ground_truth_is_enough(self, folder, run_download):
+        """SONYC-UST v2 has ground truth for a part of its clips."""
         root, table = folder
         true = table[table["annotator_id"] == "0"]
         table.drop(true.index[1:]).to_csv(root / "annotations.csv", index=False)
-        assert clips_of(bring(data__source="local", data__path=str(root))) == CLIPS
+        assert clips_of(run_download(data__source="local", data__path=str(root))) == CLIPS
 
-    def test_folder_without_the_scored_split_is_refused(self, folder, bring):
+    def test_folder_without_the_scored_split_is_refused(self, folder, run_download):
         root, table = folder
         table.to_csv(root / "annotations.csv", index=False)
-        bring(data__source="local", data__path=str(root))
+        run_download(data__source="local", data__path=str(root))
         with pytest.raises(UserError, match="the split 'test' has 0 clip"):
-            bring(data__source="local", data__path=str(root), predict__split="test")
+            run_download(data__source="local", data__path=str(root), predict__split="test")

@@ -1,4 +1,4 @@
-"""The recipes of docs/architecture.md, as they stand there: what is added runs, and nothing else does."""
+"""The recipes of docs/architecture.md run as written."""
 
 import re
 import tarfile
@@ -17,7 +17,7 @@ LAST = {"table", "page"}
 
 
 def recipe(title):
-    """A recipe's new file and what it holds, its table and row, and what it adds to params.yaml."""
+    """Return a recipe's new file with its content, its registry row, and its part of params.yaml."""
     section = re.search(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
     file = re.search(r"`(ust/\S+\.py)`:\n\n```python\n(.*?)```", section, re.DOTALL)
     row = re.search(r"row\s+in\s+`(ust/\S+/registry\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
@@ -26,7 +26,7 @@ def recipe(title):
 
 
 def apply(project, title):
-    """Do what a recipe says; the files that it names."""
+    """Follow a recipe; return its part of params.yaml."""
     file, row, more = recipe(title)
     named = {"params.yaml"}
     if file:
@@ -51,7 +51,7 @@ def apply(project, title):
 
 @pytest.fixture
 def place(project):
-    """The finished project, as it was again afterwards."""
+    """The finished project, restored after the test."""
     yield project
     project.run("git", "reset", "-q", "--hard")
     project.run("git", "clean", "-qfd", "ust", "metrics")
@@ -63,7 +63,7 @@ def test_there_are_five_recipes():
 
 
 def test_added_rows_are_trained_scored_and_shown(place):
-    """A system, an architecture, a feature and a label rule, one after the other; then all are run."""
+    """Adds a system, an architecture, a feature and a label rule, then runs the pipeline once."""
     names = ("cnn_any", "bands", "cnn_pcen", "baseline_unanimous")
     for title, name in zip(TITLES[:-1], names, strict=True):
         assert list(apply(place, title)["checkpoints"]) == [name]
@@ -92,5 +92,5 @@ def test_added_source_provides_its_data(place, tmp_path):
     apply(place, "A data source")
     output = place.dvc("repro", "describe")
     assert "data/raw: 10 train clips, 6 validate clips" in output
-    # The same clips as before: what was made of them is taken as it is.
+    # The clips are the same, so their outputs are reused.
     assert {"download"} <= ran(output) <= {"download", "augment", "extract@logmel", "embed@vggish"}

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: Platt scaling, its error, and what a system says of itself."""
+"""Platt scaling and the expected calibration error."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def sigmoid(z):
 
 
 def test_platt_scaling_recovers_distortion():
-    """Labels drawn from probabilities that are then made too timid and shifted, each label in its own way."""
+    """The logits of each label are scaled and shifted differently."""
     rng = np.random.default_rng(0)
     z = rng.normal(-1, 2, (20_000, 3))
     y = (rng.random(z.shape) < sigmoid(z)).astype(int)
@@ -65,7 +65,7 @@ def test_platt_scaling_keeps_order_and_is_invertible(values, scale, shift):
 
 
 def test_calibration_error_matches_computation_by_hand():
-    """Two bins: 0.15 said of four of which one is there, 0.95 of two of which both are."""
+    """One bin has 0.15 with one positive in four, the other 0.95 with two in two."""
     predicted = np.array([[0.15], [0.15], [0.15], [0.15], [0.95], [0.95]])
     truth = np.array([[1], [0], [0], [0], [1], [1]])
     assert expected_calibration_error(truth, predicted) == pytest.approx((4 * 0.10 + 2 * 0.05) / 6)

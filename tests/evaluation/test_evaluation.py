@@ -1,4 +1,4 @@
-"""Error bars, comparisons, per-label figures and the tables behind the plots."""
+"""Bootstrap intervals, comparison of systems, metrics by label, and tables for plots."""
 
 import json
 
@@ -20,7 +20,7 @@ from ust.evaluation.predictions import write_predictions
 
 @pytest.fixture(scope="module")
 def frames(taxonomy):
-    """Ground truth of 80 clips from 6 sensors, and two systems' predictions, the first the better."""
+    """Ground truth of 80 clips from six sensors, and predictions of two systems, the first one better."""
     rng = np.random.default_rng(3)
     labels = list(taxonomy.labels)
     truth = pd.DataFrame((rng.random((80, 37)) < 0.2).astype(int), columns=labels)
@@ -62,8 +62,8 @@ def test_bootstrap_resamples_clips_or_whole_sensors():
     [("clips", [3, 1, 3, 0, 5, 4]), ("sensors", [2, 3, 4, 5, 0, 1])],
     ids=["clips", "sensors"],
 )
-def test_bootstrap_weights_are_numpys_multinomial_draws(unit, wanted):
-    """The published intervals rest on these draws: of another seed, name or order they would be others."""
+def test_bootstrap_draws_are_fixed_by_the_seed(unit, wanted):
+    """The published intervals depend on the seed, the name of the stream and the order of the draws."""
     sensors = np.array(["a", "a", "b", "c", "c", "c"])
     first = next(draw_resamples(sensors, unit=unit, count=1, seed=2019))
     assert first.tolist() == wanted
@@ -130,7 +130,7 @@ def test_headline_has_every_metric_with_its_interval(evaluations, intervals):
 
 @pytest.mark.parametrize("level", ["fine", "coarse"])
 def test_unpredicted_level_has_no_metrics(frames, evaluations, taxonomy, level):
-    """Such a system's columns hold zeros; it is compared with others at the other level alone."""
+    """The columns of an unpredicted level are 0; comparisons use the other level."""
     truth, systems = frames
     predicted = systems[0].assign(**dict.fromkeys(getattr(taxonomy, level), 0.0))
     evaluation = Evaluation.from_tables(truth, predicted, taxonomy)

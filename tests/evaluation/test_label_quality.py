@@ -1,4 +1,4 @@
-"""The figures of label rules: against scikit-learn and by hand, and the stage from the command line."""
+"""Metrics of label rules, and the stage label_quality."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_weighted_average_precision_matches_scikit_learn(seed):
 
 
 def test_f1_uses_thresholds_chosen_on_other_clips():
-    """Perfect ranks give 1; where the scale differs from clip to clip the others' threshold does not fit."""
+    """A scale that alternates between clips makes the thresholds of other clips unsuitable."""
     truth = np.tile([1, 0, 0], (40, 1))
     assert cross_validated_f1(truth, truth * 0.3 + 0.1, seed=1) == 1
     assert cross_validated_f1(truth, np.zeros((40, 3)), seed=1) == pytest.approx(0.5)  # all are said
@@ -114,7 +114,7 @@ def test_label_quality_stage_writes_its_report(taxonomy, taxonomy_file, tmp_path
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_rules_on_the_real_annotations(tmp_path):
-    """What the literature's rules are known to give there, and the pooled one more than that."""
+    """Average precision of the known rules, and a lower bound for the pooled rule."""
     from ust.annotations.annotations import read_annotations, select_ground_truth
     from ust.annotations.rules.pooled import estimate_pooled
     from ust.annotations.taxonomy import read_taxonomy
@@ -134,7 +134,7 @@ def test_rules_on_the_real_annotations(tmp_path):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
 def test_coarse_figure_of_uncorrected_file_is_reproduced():
-    """Fraction of volunteers, coarse: 0.829 with the error of version 0.1."""
+    """The published coarse average precision of the fraction rule is 0.829, with the error of release 0.1."""
     from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
 

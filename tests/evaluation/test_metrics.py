@@ -1,4 +1,4 @@
-"""The official metrics: equal to the plain loop, and to the official code's figures on the real truth."""
+"""The official metrics, compared with a loop over thresholds and with the official code's figures."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ COUNTERS = {"coarse": coarse_counts, "fine": fine_counts}
 
 @st.composite
 def taxonomies(draw):
-    """Up to four groups, each with complete labels, an X, or both."""
+    """Strategy: up to four groups, each with complete labels, an incomplete label, or both."""
     coarse, fine, group = [], [], []
     for g in range(draw(st.integers(1, 4))):
         coarse.append(f"{g + 1}_group{g}")
@@ -94,14 +94,14 @@ def test_perfect_predictions_score_1(annotated_truth):
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_metrics_on_annotations_match_loop_over_thresholds(annotated_truth, seed):
-    """A constant, and noisy predictions with ties, scored as `oracle` does it."""
+    """Predictions are constant, and noisy with ties."""
     taxonomy, truth = annotated_truth
     labels = list(taxonomy.labels)
     predicted = truth[labels] * 0 + 0.3
     if seed is not None:
         rng = np.random.default_rng(seed)
-        heard = (truth[labels] == 1) * 0.3
-        predicted = (heard + rng.uniform(0, 0.7, heard.shape)).round(2)
+        signal = (truth[labels] == 1) * 0.3
+        predicted = (signal + rng.uniform(0, 0.7, signal.shape)).round(2)
     evaluation = Evaluation.from_tables(truth, predicted, taxonomy)
     for level in ("fine", "coarse"):
         found = evaluation.scores(level)

@@ -1,4 +1,4 @@
-"""Figures of published prediction files, coarse-only truth, and sorts that are equal on every machine."""
+"""Metrics of published predictions, coarse ground truth, and stable sorting."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ from ust.evaluation.predictions import write_predictions
 
 @pytest.fixture(scope="module")
 def published_predictions(sonyc_ust_v1):
-    """Arguments of `pairs`: eight files of a DCASE 2020 entry, the truth, the taxonomy."""
+    """Arguments of `pairs`: eight files of a DCASE 2020 entry, the ground truth and the taxonomy."""
     shared = sonyc_ust_v1.parent
     if not (shared / "sonyc-predictions").is_dir():
         pytest.skip("the published predictions are not here: ../shared/sonyc-predictions")
@@ -45,7 +45,7 @@ def test_metrics_of_published_predictions_match_official_figures(published_predi
 
 
 def test_evaluate_command_matches_official_figures(published_predictions, tmp_path, monkeypatch):
-    """As anyone would score a file: coarse truth, no params.yaml beside it."""
+    """Coarse ground truth, without a params.yaml."""
     monkeypatch.chdir(tmp_path)
     folder, truth, taxonomy = published_predictions
     words = [
@@ -102,7 +102,7 @@ def test_truth_without_fine_columns_gives_coarse_metrics(
 def test_predictions_without_fine_labels_give_coarse_metrics(
     tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
 ):
-    """No fine columns, or zeros in them, as the stage predict writes for such a system."""
+    """Fine columns are missing, or zeros as the stage predict writes them."""
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, "ust")
     rng = np.random.default_rng(0)
@@ -129,10 +129,7 @@ def test_predictions_without_fine_labels_give_coarse_metrics(
 
 
 def test_equal_recalls_are_sorted_by_falling_threshold():
-    """By hand: of ten clips the likeliest two are right, then a wrong one, then a right one.
-
-    At recall 2/3 the precision falls from 1 to 2/3, then rises to 3/4 at recall 1.
-    """
+    """Of ten clips the two likeliest are positive, the third negative, the fourth positive."""
     truth = np.array([[1], [1], [0], [1], *[[0]] * 6])
     predicted = np.array([[0.9], [0.8], [0.7], [0.6], *[[0.005]] * 6])
     taxonomy = Taxonomy(("1_a",), (), ())
@@ -144,7 +141,7 @@ def test_equal_recalls_are_sorted_by_falling_threshold():
 
 
 def test_auprc_is_independent_of_numpy_sort_algorithm(monkeypatch):
-    """Recalls with long runs of equal values, under a sort that leaves them in any order it may."""
+    """NumPy's sort is replaced by one that reverses the order of equal recalls unless it must be stable."""
     rng = np.random.default_rng(1)
     truth, predicted = rng.random((300, 3)) < 0.05, rng.random((300, 3))
     taxonomy = Taxonomy(("1_a", "2_b", "3_c"), (), ())
@@ -152,7 +149,7 @@ def test_auprc_is_independent_of_numpy_sort_algorithm(monkeypatch):
     wanted = compute_scores(counts, "abc")
 
     def adverse(values, kind=None):
-        """A sort that is correct, and reverses the order of equal values unless it must not."""
+        """Sort correctly, but reverse the order of equal values unless a stable sort is requested."""
         last = np.arange(len(values)) if kind == "stable" else -np.arange(len(values))
         return np.lexsort([last, values])
 
@@ -163,7 +160,6 @@ def test_auprc_is_independent_of_numpy_sort_algorithm(monkeypatch):
 
 
 def test_every_sort_in_the_library_is_stable():
-    """Of all that orders one thing by another."""
     wrong = []
     for path in [
         *(ROOT / "ust").rglob("*.py"),

@@ -1,4 +1,4 @@
-"""Prediction files: the official layout, and what is wrong with others."""
+"""Prediction files: the official layout and the errors of other files."""
 
 import numpy as np
 import pandas as pd

@@ -76,7 +76,7 @@ def test_invalid_submission_names_the_problem(package, taxonomy, damage, message
 
 
 def test_marks_of_table_follow_from_reported_figures():
-    """Italics and bold as they stand in the report's own tables."""
+    """Italic and bold figures are those of the report's tables."""
     systems = [Row(*REPORT[name]) for name in ("cnn_vggish_coarse", "cnn_vggish_fine", "hierarchical")]
     baselines = [Row(*REPORT[name]) for name in ("baseline_fine", "baseline_coarse")]
     first, second, third = format_cells(systems, baselines)

@@ -1,4 +1,4 @@
-"""EfficientAT's MobileNet: against the authors' own code where its weights are here, and against itself."""
+"""EfficientAT's MobileNet, compared with the authors' code and with its definition."""
 
 import os
 import pickle
@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
-    """A state dict like the published ones, from a seed."""
+    """Return a state dict like the published ones, from a seed."""
     path = tmp_path_factory.mktemp("mn") / "mn04.pt"
     torch.save(random_weights(1, 0.4), path)
     return path
 
 
-def bring(source, *, checksum=None):
+def fetch(source, *, checksum=None):
     return Path(source)
 
 
@@ -72,20 +72,20 @@ def test_published_file_has_the_known_checksum(published, tmp_path):
     from ust.util.digests import file_digest
 
     assert file_digest(published / "mn04_as_mAP_432.pt") == checksum
-    asked = []
+    requested = []
 
     def fetched(source, *, checksum=None):
-        asked.append((source, checksum))
+        requested.append((source, checksum))
         return published / "mn04_as_mAP_432.pt"
 
     found = prepare(tmp_path, settings(None), fetched)
-    assert asked[0][0].endswith("/v0.0.1/mn04_as_mAP_432.pt")
-    assert asked[0][1] == f"sha256:{checksum}"
+    assert requested[0][0].endswith("/v0.0.1/mn04_as_mAP_432.pt")
+    assert requested[0][1] == f"sha256:{checksum}"
     assert found["weights"] == "mn04_as"
 
 
 def test_log_mel_matches_librosa(noise):
-    """The front end spelt out with librosa's STFT, in double precision."""
+    """The reference uses librosa's STFT in double precision."""
     samples = noise[: 3 * RATE].astype(np.float64)
     emphasised = samples[1:] - 0.97 * samples[:-1]
     window = np.hanning(800)
@@ -106,14 +106,14 @@ def test_mel_bands_are_triangles_between_their_neighbours():
     for band in (0, 40, 127):
         assert (weights[band] > 0).sum() == ((hertz > edges[band]) & (hertz < edges[band + 2])).sum()
     assert weights.max() <= 1
-    # Between the first and the last centre the bands that overlap share each bin out.
+    # Between the first and the last centre the weights of each bin sum to 1.
     inside = (hertz > edges[1]) & (hertz < edges[-2])
     np.testing.assert_allclose(weights[:, inside].sum(axis=0), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.4, 1_020_000), (1.0, 4_880_000)])
 def test_widths_and_channels_match_definition(width, size):
-    """Of mn04_as the published file has 312 tensors; mn10_as is MobileNetV3-large with 527 classes."""
+    """The file of mn04_as has 312 tensors; mn10_as is MobileNetV3-large with 527 classes."""
     with torch.device("meta"):
         network = MobileNet(width)
     assert len(network.state_dict()) == 312
@@ -124,7 +124,7 @@ def test_widths_and_channels_match_definition(width, size):
 
 @pytest.mark.parametrize("frames", [False, True])
 def test_embedding_matches_network_with_folded_batch_norms(seeded, tmp_path, noise, frames):
-    assert prepare(tmp_path, settings(seeded), bring)["weights"] == "mn04_as"
+    assert prepare(tmp_path, settings(seeded), fetch)["weights"] == "mn04_as"
     computed = feature.ExtractionConfig(weights="mn04_as", frames=frames)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise[::-1])])
     found = feature.load(tmp_path, computed, CPU)(clips)
@@ -137,7 +137,7 @@ def test_embedding_matches_network_with_folded_batch_norms(seeded, tmp_path, noi
 
 
 def test_window_features_are_clip_embedding_and_window_maxima(seeded, tmp_path, noise):
-    prepare(tmp_path, settings(seeded), bring)
+    prepare(tmp_path, settings(seeded), fetch)
     computed = windows.ExtractionConfig(weights="mn04_as", windows=4)
     clips = np.stack([feature.process_clip(samples, RATE, computed) for samples in (noise, noise**3)])
     found = windows.load(tmp_path, computed, CPU)(clips)
@@ -152,11 +152,11 @@ def test_window_features_are_clip_embedding_and_window_maxima(seeded, tmp_path, 
 
 
 def test_random_weights_are_seeded(tmp_path):
-    first, again, other = (prepare(tmp_path / str(i), settings(None, "random"), bring) for i in range(2 + 1))
+    first, again, other = (prepare(tmp_path / str(i), settings(None, "random"), fetch) for i in range(2 + 1))
     assert first == again == other
     change = settings(None, "random")
     change.seed = 1
-    assert prepare(tmp_path / "b", change, bring)["sha256"] != first["sha256"]
+    assert prepare(tmp_path / "b", change, fetch)["sha256"] != first["sha256"]
     assert network_width("mn10_as") == 1.0
 
 
@@ -208,7 +208,7 @@ def test_invalid_weights_are_named(seeded, tmp_path, monkeypatch, damage, messag
     elif damage == "folder":
         path.mkdir()
     with pytest.raises(UserError) as error:
-        prepare(tmp_path / "out", settings(path), bring)
+        prepare(tmp_path / "out", settings(path), fetch)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert not (tmp_path / "pwned").exists()

@@ -1,4 +1,4 @@
-"""Log-mel and augmentation against their definitions; feature files."""
+"""Log-mel spectrograms and augmentation, compared with their definitions, and feature files."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ DEFAULTS = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128
 
 
 def slow_logmel(samples):
-    """The definition: centred frames, periodic Hann, power, Slaney mel, decibels under the maximum."""
+    """Compute the definition: centred frames, periodic Hann, power, Slaney mel, dB below the maximum."""
     padded = np.pad(samples.astype(float), 1024)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
     mel = lambda f: f / (200 / 3) if f < 1000 else 15 + np.log(f / 1000) / (np.log(6.4) / 27)  # noqa: E731
@@ -112,7 +112,7 @@ def test_volume_never_clips():
 
 @pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -10), ("brown", -20)])
 def test_colored_noise_has_its_spectral_slope(colour, slope):
-    """Decibels of power per decade of frequency."""
+    """The slope is in dB of power per decade of frequency."""
     found = coloured_noise(2**18, colour, np.random.default_rng(0))
     assert np.sqrt(np.mean(found**2)) == pytest.approx(1)
     power = np.abs(np.fft.rfft(found)) ** 2
@@ -172,7 +172,7 @@ def test_a_sensor_never_clips():
 
 @pytest.mark.parametrize("snr", [0.0, 12.0])
 def test_sensor_noise_has_the_drawn_ratio(snr):
-    """The same draws with and without noise; the wide band passes all of it."""
+    """The wide band passes all of the noise."""
     samples = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
     wide = SENSOR | {"low_cut": 1.0, "high_cut": [22_000.0, 22_000.0], "gain_db": [0.0, 0.0]}
     noisy, clean = (
@@ -283,7 +283,7 @@ def test_damaged_feature_file_is_named(feature_files, damage):
 
 @pytest.mark.parametrize("network", [{"network": "efficientat"}, {}])
 def test_read_embeddings_refuses_spectrograms(tmp_path, network):
-    """By the attributes of the file, not by its name or shape; frames give their mean and maximum."""
+    """The attributes of the file decide; frames give their mean and maximum."""
     values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     rows = [Row(f"{i}.wav", "original", "train", tmp_path) for i in range(3)]
     path = tmp_path / "mn.h5"
@@ -299,7 +299,7 @@ def test_read_embeddings_refuses_spectrograms(tmp_path, network):
 
 
 def test_cache_limit_covers_all_feature_files(feature_files):
-    """First the log-mels, of five rows, then of the embeddings what is left."""
+    """Five rows of log-mels are cached first, then embeddings with the remaining memory."""
     logmel, _ = feature_files([(f"{i}.wav", "original", "train") for i in range(5)])
     of_logmel, of_vggish = 128 * 862 * 2, 10 * 128
     for size, wanted in ((3 * of_logmel + 2 * of_vggish, (3, 2)), (9 * of_logmel, (5, 5)), (0, (0, 0))):
@@ -338,7 +338,7 @@ except UserError as error:
 
 @pytest.fixture(scope="module")
 def no_locks(tmp_path_factory):
-    """The environment of a process to which every file system is as NFS without its lock daemon."""
+    """The environment of a process in which no file system supports locks."""
     if not shutil.which("gcc"):
         pytest.skip("no C compiler")
     folder = tmp_path_factory.mktemp("locks")
@@ -350,7 +350,7 @@ def no_locks(tmp_path_factory):
 
 @pytest.mark.parametrize("told", [None, "FALSE", "TRUE"])
 def test_feature_files_need_no_file_locks(tmp_path, no_locks, told):
-    """Before, HDF5's missing lock was reported as damage, and finished values were computed again."""
+    """A missing lock must not be reported as damage."""
     row, value = Row("a.wav", "original", "train", Path("a")), np.zeros(3, np.float32)
     read = tmp_path / "mn.h5"
     write_features(read, "mn", [row], ["x"], [value], shape=(3,), dtype="float32", attributes={})

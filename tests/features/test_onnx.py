@@ -1,4 +1,4 @@
-"""An ONNX file as a feature: it answers as it does alone, and one that is something else is named."""
+"""Embeddings of an ONNX file, and the errors of invalid files."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SETTINGS = {"sample_rate": 16_000, "samples": 48_000, "frames": 1, "size": 5}
 
 
 def model(path, *, samples=48_000, kind=TensorProto.FLOAT, rank=2, frames=None):
-    """A file that multiplies a waveform with a matrix."""
+    """An ONNX file that multiplies a waveform with a matrix."""
     rng = np.random.default_rng(0)
     size = 5 * (frames or 1)
     matrix = helper.make_tensor("m", kind, (samples, size), rng.standard_normal((samples, size)).ravel())
@@ -37,7 +37,7 @@ def model(path, *, samples=48_000, kind=TensorProto.FLOAT, rank=2, frames=None):
     return path
 
 
-def bring(source, *, checksum=None):
+def fetch(source, *, checksum=None):
     return Path(source)
 
 
@@ -45,7 +45,7 @@ def bring(source, *, checksum=None):
 def test_onnx_network_embeds_each_window(tmp_path, noise, frames):
     path = model(tmp_path / "a.onnx", frames=frames if frames > 1 else None)
     settings = feature.ONNX(**SETTINGS | {"frames": frames}, file=str(path))
-    found = feature.prepare(tmp_path / "out", settings, bring)
+    found = feature.prepare(tmp_path / "out", settings, fetch)
     assert found["weights"] == "a.onnx"
     computed = feature.ExtractionConfig(**SETTINGS | {"frames": frames})
     assert feature.shape(computed) == (3 * frames, 5)
@@ -93,7 +93,7 @@ def test_invalid_onnx_file_is_named(tmp_path, damage, message):
                    "double": {"kind": TensorProto.DOUBLE}}  # fmt: skip
         model(path, **options[damage])
     with pytest.raises(UserError) as error:
-        feature.prepare(tmp_path / "out", feature.ONNX(**SETTINGS | change, file=str(path)), bring)
+        feature.prepare(tmp_path / "out", feature.ONNX(**SETTINGS | change, file=str(path)), fetch)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert not (tmp_path / "out").exists()

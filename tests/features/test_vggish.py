@@ -30,7 +30,7 @@ NAMES += ["fc1/fc1_1", "fc1/fc1_2", "fc2"]
 
 @pytest.fixture(scope="module")
 def released(tf, tmp_path_factory):
-    """A checkpoint and PCA file as they are released, with seeded values."""
+    """A checkpoint and a PCA file in the released format, with seeded values."""
     folder = tmp_path_factory.mktemp("vggish")
     rng = np.random.default_rng(5)
     arrays = {}
@@ -50,7 +50,7 @@ def variables(released):
 
 
 def keras_vggish(tf, checkpoint, final_relu):
-    """The network as Keras layers, weights straight from the checkpoint."""
+    """The network in Keras, with weights from the checkpoint."""
     reader = tf.compat.v1.train.NewCheckpointReader(str(checkpoint))
     layers = tf.keras.layers
     model = tf.keras.Sequential([tf.keras.Input((96, 64, 1))])
@@ -210,7 +210,7 @@ def test_bfloat16_embeddings_are_close_to_float32(variables, noise):
 
 @pytest.mark.parametrize("name", ["vggish_1khz_sine_frame0", "vggish_1khz_16k_current_code"])
 def test_published_pca_matches_published_embeddings(published, name):
-    """Of a 1 kHz sine, by the network of 2019 and by the later one: 128 of 128 values."""
+    """The input is a 1 kHz sine, embedded by the network of 2019 and by the later one."""
     with np.load(published / "vggish_pca_params.npz") as pca, np.load(published / f"{name}.npz") as reference:
         vectors, means = (pca[key].astype(np.float32) for key in ("pca_eigen_vectors", "pca_means"))
         found = postprocess(reference["raw"].astype(np.float32)[None], vectors, means)

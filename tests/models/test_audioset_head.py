@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from tiny import CPU, Heard, Stored
+from tiny import CPU, EpochRecorder, Stored
 
 from ust.annotations.audioset import class_indices, sonyc_taxonomy
 from ust.evaluation.calibration import fit_calibration, fit_combination
@@ -122,7 +122,7 @@ def data():
 def work(tmp_path):
     metadata = {"inputs": {}, "features": {}}
     out = tmp_path / "out"
-    return TrainingContext("a", sonyc_taxonomy(), CPU, out, None, metadata, None, Heard())
+    return TrainingContext("a", sonyc_taxonomy(), CPU, out, None, metadata, None, EpochRecorder())
 
 
 def test_the_prior_helps_where_labels_are_few(data, work, tmp_path):

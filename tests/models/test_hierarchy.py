@@ -1,4 +1,4 @@
-"""The hierarchy's structure and rule, against a loop over clips and groups."""
+"""The hierarchy's structure and rule, compared with a loop over clips and groups."""
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ TAXONOMY = Taxonomy(
 
 
 class Scripted(torch.nn.Module):
-    """Answers that are given beforehand, by clip."""
+    """A classifier with given probabilities."""
 
-    def __init__(self, answers, labels):
+    def __init__(self, probabilities, labels):
         super().__init__()
-        self.answers, self.labels, self.asked = torch.from_numpy(answers), list(labels), []
+        self.answers, self.labels, self.asked = torch.from_numpy(probabilities), list(labels), []
 
     def forward(self, clip):
         self.asked.append(clip.tolist())
@@ -47,11 +47,11 @@ def test_hierarchical_rule_matches_loop(coarse, threshold, seed, missing, keep):
     rng = np.random.default_rng(seed)
     root = np.hstack([np.array(coarse), rng.random((len(coarse), 6))]).astype(np.float32)
     coarse = root[:, :4].tolist()
-    answers = rng.random((len(coarse), 6)).astype(np.float32)
+    probabilities = rng.random((len(coarse), 6)).astype(np.float32)
     groups = [group for group in (0, 2) if group != missing]
     nodes = {"root": Scripted(root, TAXONOMY.labels)} | {
         TAXONOMY.coarse[group]: Scripted(
-            answers[:, np.array(TAXONOMY.group) == group], node_labels(TAXONOMY, group)
+            probabilities[:, np.array(TAXONOMY.group) == group], node_labels(TAXONOMY, group)
         )
         for group in groups
     }
@@ -68,9 +68,9 @@ def test_hierarchical_rule_matches_loop(coarse, threshold, seed, missing, keep):
                 if group in (1, 3):
                     wanted[clip, 4 + index] = root[clip, 4 + index] if keep else row[group]
                 elif (group == top or row[group] > threshold) and group != missing:
-                    wanted[clip, 4 + index] = answers[clip, index]
+                    wanted[clip, 4 + index] = probabilities[clip, index]
     np.testing.assert_array_equal(found, wanted)
-    # Each classifier is asked once at most, for the clips it runs on and no others.
+    # Each classifier runs at most once, on the selected clips only.
     for group in groups:
         runs = [i for i, row in enumerate(coarse) if row[group] > threshold or row[group] == max(row)]
         runs = [i for i in runs if coarse[i][group] > threshold or coarse[i].index(max(coarse[i])) == group]

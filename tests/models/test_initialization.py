@@ -1,4 +1,4 @@
-"""First weights: from PyTorch's default distributions, drawn by NumPy, the same on every processor."""
+"""Initial weights: PyTorch's default distributions, drawn by NumPy, equal on every processor."""
 
 import hashlib
 import math
@@ -41,7 +41,7 @@ def config(architecture):
 
 
 def small():
-    """One of each layer that has weights."""
+    """A network with one layer of each type that has weights."""
     return nn.ModuleDict(
         {
             "conv": nn.Conv2d(8, 64, (3, 5)), "depthwise": nn.Conv2d(64, 64, 3, groups=64, bias=False),
@@ -51,7 +51,7 @@ def small():
 
 
 def test_layer_weights_match_numpy_draws():
-    """The stream by its definition: SHA-256 of the names, PCG64, float64, rounded to float32."""
+    """The stream is PCG64 seeded by the SHA-256 of the names, drawn in float64, rounded to float32."""
     network = small()
     initialize_weights(network, 2019, "a", "b")
     names = hashlib.sha256(b"initialise\0a\0b\0linear.weight").digest()
@@ -65,7 +65,7 @@ def test_layer_weights_match_numpy_draws():
     ("name", "fan_in"), [("conv", 8 * 3 * 5), ("depthwise", 9), ("linear", 40), ("bilinear", 25)]
 )
 def test_distributions_match_pytorch(name, fan_in):
-    """Uniform within ±1/√fan_in, weight and bias: PyTorch's own draws have the same bounds and deviation."""
+    """Weights and biases are uniform within ±1/√fan_in."""
     torch.manual_seed(0)
     theirs, ours = small()[name], small()
     initialize_weights(ours, 2019, "a")
@@ -128,7 +128,6 @@ def test_weights_are_independent_of_torch_generator_and_threads():
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - {"audioset"}))  # which is not trained
 def test_every_weight_of_every_architecture_is_initialized(architecture):
-    """None is left as memory happened to be, and buffers are as the network sets them itself."""
     args = architecture, config(architecture), 5, SHAPES[architecture]
     first, second = build_initialized(*args, 3, "a"), build_initialized(*args, 3, "a")
     plain = build_network(*args).state_dict()
@@ -160,7 +159,6 @@ def test_skipped_initialization_leaves_the_generator_unchanged():
 
 
 def test_long_arrays_are_drawn_in_one_stream():
-    """In chunks, as if at once."""
     for fill, draw in (
         (fill_uniform, lambda rng, n: (2 * rng.random(n) - 1) * 0.3),
         (fill_normal, lambda rng, n: rng.standard_normal(n) * 0.3),
@@ -188,7 +186,7 @@ print(hashlib.sha256(torch.nn.functional.dropout(torch.ones(10_000), 0.3).numpy(
 
 
 def test_weights_are_equal_without_avx2():
-    """And drops out the same values: PyTorch is told to use neither AVX2 nor AVX-512."""
+    """Dropout masks are equal, too. ATEN_CPU_CAPABILITY disables AVX2 and AVX-512."""
     found = []
     for capability in ("default", "avx2"):
         environment = os.environ | {"ATEN_CPU_CAPABILITY": capability, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""The network, its layers and the learning-rate schedule against the report."""
+"""Networks, layers and learning-rate schedules, compared with the report and with PyTorch."""
 
 import copy
 
@@ -63,7 +63,7 @@ def test_head_has_the_reported_parameters(fusion, fused):
 
 
 def test_cnn_accepts_another_embedding():
-    """By hand: its own scale taken away, beside the convolutions' 256 values, through the same head."""
+    """The embedding is standardised and concatenated with the 256 values of the convolutions."""
     torch.manual_seed(0)
     network = CNNEmbedding(ALONE, 37, {"logmel": (128, 862), "embedding": (384,)})
     assert count_parameters(network.fusion) == (256 + 384) * 512 + 512
@@ -220,7 +220,7 @@ def test_frame_classifier_is_logistic_regression_of_standardised_frames():
 
 
 def test_accelerate_replaces_expected_layers():
-    """The report's first block, its block 3 and bilinear fusion, but no layer of VGGish."""
+    """The first block, block 3 and bilinear fusion are replaced, but no layer of VGGish."""
     with torch.device("meta"):
         network, vggish = with_fusion("bilinear"), VGGish()
         accelerate(network), accelerate(vggish)
@@ -269,7 +269,7 @@ def test_relu_dropout_passes_gradients_only_where_it_passed_values():
 
 
 def test_stagnation_schedule_matches_the_report():
-    """Rates worked out by hand from the report's description, for a score that never improves again."""
+    """Rates are computed by hand for a score that never improves again."""
     schedule = StagnationSchedule(
         initial_lr=0.01, patience=10, reduce_factor=0.1, min_lr=1e-6, factor_step=0.1
     )
@@ -305,7 +305,7 @@ def test_the_factor_stays_below_1():
     ("restart", "epochs"), [("reached", [45, 111, 199]), ("passed", [67, 144, 243])], ids=["text", "code"]
 )
 def test_rate_returns_after_its_minimum(restart, epochs):
-    """Epochs after which the rate returns: of the report's text, and of its authors' code."""
+    """Epochs after which the rate returns, by the report's text and by its authors' code."""
     schedule = StagnationSchedule(0.01, 10, 0.1, 1e-6, 0.1, restart)
     found = []
     for epoch in range(1, 250):
@@ -318,7 +318,7 @@ def test_rate_returns_after_its_minimum(restart, epochs):
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 48, 96, 1000])
 @pytest.mark.parametrize("warm_up", [0.0, 0.01, 0.1, 0.25, 0.5, 0.99])
 def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
-    """Exactly; before it the rate rises by equal parts of lr, after it falls as a cosine towards 0."""
+    """The rate rises linearly to exactly lr, then falls as a cosine towards 0."""
     schedule = CosineSchedule(0.004, warm_up, epochs=1)
     rates = np.array([schedule.step_lr(step, steps) for step in range(steps)])
     by_epochs = CosineSchedule(0.004, warm_up, epochs=steps)
@@ -356,7 +356,7 @@ def test_schedule_state_round_trips():
     ("bands", "frames"), [(128, 862), (256, 862), (128, 1723), (108, 528), (96, 862), (64, 862), (128, 431)]
 )
 def test_output_sizes_of_the_convolutions(bands, frames):
-    """PyTorch's own convolutions leave what `output_size` says, and refuse where that is nothing."""
+    """`output_size` equals the sizes of PyTorch's convolutions."""
     blocks = nn.Sequential(*(block.module(0.0) for block in TABLE_1))
     wanted = output_size(bands, frames)
     x = torch.zeros(2, 1, bands, frames)
@@ -387,7 +387,7 @@ def test_larger_inputs_are_averaged():
     ("fusion", "scale", "factor"), [("concat", "whitened", 1), ("bilinear", "raw", 255 / 4)]
 )
 def test_embeddings_are_raw_or_whitened(fusion, scale, factor):
-    """Whitened they are -2 to 2, raw the same times 255 / 4 and from 0; the authors' code has them raw."""
+    """Whitened values are in [-2, 2]; raw values are in [0, 255], as in the authors' code."""
     network = with_fusion(fusion, vggish_scale=scale).eval()
     seen = []
     network.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))

@@ -1,4 +1,4 @@
-"""What a stage declares is what it uses: source, data and parameters."""
+"""The dependencies that dvc.yaml declares are those that the stages use: source, data and parameters."""
 
 import ast
 import json
@@ -28,13 +28,13 @@ DECLARED = {"ust/cli/evaluate.py"}  # the stage evaluate, and `ust evaluate`
 
 
 def is_undeclared(path: Path) -> bool:
-    """Whether a file is one of those that no stage has to declare."""
+    """Return whether no stage has to declare a file."""
     relative = path.relative_to(ROOT)
     return relative.as_posix() not in DECLARED and any(relative.match(pattern) for pattern in UNDECLARED)
 
 
 def imported_files(paths: set[Path]) -> set[Path]:
-    """Files, and all that importing them executes, without those that no stage has to declare."""
+    """Return files and all files that importing them executes, without undeclared ones."""
     found, todo = set(), set(paths)
     while todo:
         file = todo.pop()
@@ -44,7 +44,7 @@ def imported_files(paths: set[Path]) -> set[Path]:
 
 
 def resolve(folder: Path, **changes) -> dict[str, tuple[str, list[str]]]:
-    """Each stage's command and dependencies by DVC's account, with some parameters changed."""
+    """Return command and dependencies of each stage in DVC's graph, with some parameters changed."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
@@ -63,7 +63,7 @@ def resolve(folder: Path, **changes) -> dict[str, tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """The stages as they stand."""
+    """The stages of the committed params.yaml."""
     return resolve(tmp_path_factory.mktemp("graph"))
 
 
@@ -104,7 +104,7 @@ def all_rows(tmp_path_factory):
 
 
 def sources(dependencies: list[str]) -> set[Path]:
-    """The files of the project among dependencies, those in folders, too."""
+    """Return the project's files among dependencies, including those in folders."""
     found = set()
     for path in (ROOT / name for name in dependencies if name.split("/")[0] in ("ust", "stages")):
         assert path.exists(), path
@@ -113,14 +113,14 @@ def sources(dependencies: list[str]) -> set[Path]:
 
 
 def script(command: str) -> Path:
-    """The script that a command runs."""
+    """Return the script that a command runs."""
     words = command.split()
     return ROOT.joinpath(*words[words.index("-m") + 1].split(".")).with_suffix(".py")
 
 
 @pytest.mark.parametrize("rows", ["graph", "all_rows"])
 def test_stage_declares_the_source_it_imports(request, rows):
-    """All that its script imports, and that the modules of its row import, at any depth."""
+    """Imports are followed from the script and from the modules of its row."""
     for name, (command, dependencies) in request.getfixturevalue(rows).items():
         declared = sources(dependencies)
         python = {path for path in declared if path.suffix == ".py"}
@@ -159,7 +159,7 @@ def test_command_names_its_data_dependencies(graph):
 
 
 def rests_on(graph, module: str) -> set[str]:
-    """The stages that an edited file makes stale; a family of stages by its name where all of it is."""
+    """Return the stages that an edited file makes stale, abbreviated to the name of a complete foreach."""
     stale = {
         name for name, (_, deps) in graph.items() if {module, *map(str, Path(module).parents)} & set(deps)
     }
@@ -237,7 +237,7 @@ def test_settings_of_time_and_place_make_only_their_system_stale(tmp_path):
 
 
 def data_of(graph, target: str) -> set[str]:
-    """The stages that reproducing one runs."""
+    """Return the stages that reproducing a target runs."""
     needed, todo = set(), {target}
     outs = {name.split("@")[0]: name for name in graph}
     made = {"data/raw": "download", "data/augmented": "augment"}
@@ -268,7 +268,7 @@ def data_of(graph, target: str) -> set[str]:
 
 
 def test_system_depends_only_on_its_own_features(graph):
-    """`dvc repro evaluate@cnn` runs no VGGish, baselines need no log-mels; labels wait for no feature."""
+    """A CNN needs no VGGish, a baseline no log-mels, and label aggregation no features."""
     cnn, baseline = data_of(graph, "evaluate@cnn"), data_of(graph, "evaluate@baseline_fine")
     assert {"extract@logmel", "train@cnn"} <= cnn
     assert not cnn & {"embed@vggish", "weights@vggish", "aggregate_labels@any"}
@@ -278,18 +278,18 @@ def test_system_depends_only_on_its_own_features(graph):
 
 
 def dvc_yaml() -> dict:
-    """The pipeline as it stands."""
+    """Return the content of dvc.yaml."""
     return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))
 
 
 def stages() -> dict[str, dict]:
-    """The stages of dvc.yaml; those of a foreach as what it repeats."""
+    """Return the stages of dvc.yaml; of a foreach its body."""
     return {name: stage.get("do", stage) for name, stage in dvc_yaml()["stages"].items()}
 
 
 @pytest.mark.parametrize("name", stages())
 def test_declared_params_are_those_the_script_reads(name):
-    """The sections it asks for, by `read_sections`, by a table of rows, or by name."""
+    """Found by `read_sections`, by the registry of rows, or by name."""
     stage = stages()[name]
     source = script(stage["cmd"]).read_text("utf-8")
     if "ust.cli.evaluate" in source:
@@ -331,7 +331,7 @@ def test_declared_params_are_those_the_script_reads(name):
         read = read - {"compute"} | {f"compute.{key}" for key in taken}
     if "network" not in stage["cmd"]:  # only embeddings depend on these
         read -= {"compute.threads", "compute.device"} if name == "extract" else set()
-    # DVC itself puts this one into the command line.
+    # DVC itself inserts `submission` into the command line.
     assert set(stage.get("params", [])) - {"submission"} == read
 
 
@@ -348,7 +348,7 @@ def test_every_script_is_a_stage():
 
 
 def test_model_row_names_features_and_architecture(project):
-    """By digests, so that a prediction, which depends on the model, is made again when they change."""
+    """Digests in the model make predictions stale when features or architecture change."""
     from ust.features.store import open_features
     from ust.util.digests import source_digest
 

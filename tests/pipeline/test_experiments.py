@@ -1,4 +1,4 @@
-"""Experiments through real DVC: what reruns, what is compared, what stops."""
+"""DVC experiments: stages that rerun, comparisons, and invalid parameters."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_queued_experiment_runs_on_local_data(project):
     (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
     found = json.loads(project.run("git", "show", f"{reference}:metrics/details/baseline_fine.json"))
     assert found["rests_on"]["data_source"] == "local"
-    # The same clips give the same figures, wherever they lie.
+    # The same clips in another folder give the same metrics.
     assert found["fine"] == project.details("baseline_fine")["fine"]
     project.dvc("queue", "stop")
 
@@ -74,7 +74,6 @@ def test_invalid_parameter_stops_before_any_work(project):
 
 @pytest.mark.slow
 def test_report_preset_trains_one_epoch(project):
-    """presets/report.yaml as docs/systems.md uses it, with the budget of a test."""
     project.stage("preset", "report", "train.max_epochs=1")
     output = project.dvc("exp", "run", "-n", "report", "evaluate@cnn_vggish_coarse")
     assert "data/augmented: 90 variants of 10 train clips" in output
@@ -90,7 +89,7 @@ def test_report_preset_trains_one_epoch(project):
 
 @pytest.mark.slow
 def test_pretrained_preset_trains_heads(project):
-    """presets/pretrained.yaml, with random weights: only the new features and systems are computed."""
+    """With random weights; only the new features and systems are computed."""
     budget = ("train_head.max_epochs=2", "train_head.folds=2", "relabel.votes_audio.folds=2",
               "train_finetune.max_epochs=1", "train_finetune.head_epochs=2")  # fmt: skip
     names = ("linear_mn", "windows_mn", "attention_mn", "finetune_mn")

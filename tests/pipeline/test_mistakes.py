@@ -1,4 +1,4 @@
-"""What a tired person types: one error that names what is wrong and what to do, and nothing is touched."""
+"""User mistakes give one error with a remedy and change no file."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PREDICTIONS, LABELS = "data/predictions/cnn.csv", "data/labels/majority.csv"
 OUT = "{tmp}/m {tmp}/c.csv"
 EVALUATE = f"{RAW} {{tmp}}/m.json"
 
-# Command, what its message says, and a part that says what to do or what was wanted.
+# Command, expected part of the message, and expected remedy.
 MISTAKES = {
     # the wrong folder
     "a folder of one's own": ("augment data/raw/audio {tmp}/precious", "precious.txt", "--force"),
@@ -155,7 +155,7 @@ MISTAKES = {
     ),
     "data that is nowhere": ("download {tmp}/out --params {tmp}/nowhere.yaml", "no such folder", "data.path"),
     "a window too long": ("tag {tmp}/noise.wav --window 20", "window is 20.0", "at most 10"),
-    # twice the same
+    # an input as output
     "an output that is an input": (
         f"evaluate {PREDICTIONS} {RAW} {PREDICTIONS}",
         "as out and as predictions",
@@ -192,7 +192,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def material(project, tmp_path_factory):
-    """A folder of things to mistake for others."""
+    """A folder with files that users confuse with others."""
     tmp = tmp_path_factory.mktemp("mistakes")
     for folder in ("precious", "nothing", "sounds", "wrong"):
         (tmp / folder).mkdir()
@@ -226,7 +226,7 @@ def material(project, tmp_path_factory):
 
 
 def state(*folders):
-    """Each file of folders with its size and the time it was written."""
+    """Return size and modification time of each file in folders."""
     found = {}
     for folder in folders:
         for root, names, files in os.walk(folder):
@@ -247,8 +247,8 @@ def test_user_mistake_gives_one_error_and_changes_no_file(project, material, mon
     before = state(project.path, material)
     output = project.stage(*filled.split(), code=1)
     assert state(project.path, material) == before
-    said = [line for line in output.splitlines() if line]
-    assert len(said) <= 5, output
+    lines = [line for line in output.splitlines() if line]
+    assert len(lines) <= 5, output
     assert "error: " in output
     assert "Traceback" not in output
     for part in parts:
@@ -283,7 +283,7 @@ def test_missing_permissions_are_named(project, disk, options, part):
     ],
 )
 def test_stage_outside_the_project_is_refused(project, tmp_path, material, words, part):
-    """Where neither parameters nor pipeline are: it says where to go, or what to name."""
+    """The folder has neither parameters nor a pipeline."""
     shutil.copy(material / "noise.wav", tmp_path / "noise.wav")
     words = [word.replace("{params}", str(project.path / "params.yaml")) for word in words]
     code, _, errors = run_stage("tag", ["noise.wav", *words], tmp_path, project.environment)

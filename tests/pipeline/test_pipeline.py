@@ -1,4 +1,4 @@
-"""The whole pipeline, small, through real DVC in a clone, as users run it."""
+"""The whole pipeline on a tiny city, run by DVC in a clone."""
 
 import json
 import shutil

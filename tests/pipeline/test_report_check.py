@@ -1,4 +1,4 @@
-"""`make check-sonyc`: the comparison with the published figures, and the runs on tiny local records."""
+"""`make check-sonyc`: comparison with the published figures, and runs on tiny local records."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 
 def published(**rests_on):
-    """Detailed metrics as the stage evaluate writes them, of the report's own figures."""
+    """Return detailed metrics with the report's own figures, as the stage evaluate writes them."""
     found = {system: {"fine": {}, "coarse": {}, "rests_on": REPORT_DATA | rests_on} for system in REPORT}
     for system, (_, values) in REPORT.items():
         for name, value in zip(COLUMNS, values, strict=True):
@@ -44,7 +44,7 @@ def test_figures_of_other_data_are_not_compared(other):
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.1", "0.2", "1.0"])
 def test_check_runs_on_each_record_and_resumes(tmp_path, server, version):
-    """The whole command, with the local server in Zenodo's place."""
+    """The complete command, with a local server instead of Zenodo."""
     build_city(tmp_path / "city", seed=1, clips={"train": 10, "validate": 8})
     files = serve_records(server, tmp_path / "city", tests=2)["0.1"]
     changes = TINY | {

@@ -1,4 +1,4 @@
-"""Shared storage: what one clone computed, another takes from a remote of S3's kind."""
+"""Outputs shared between clones through an S3 remote."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from project import Project, ran
 
 @pytest.fixture(scope="module")
 def server():
-    """The address of an S3 server of our own."""
+    """The address of a local S3 server."""
     running = ThreadedMotoServer("127.0.0.1", 0)
     running.start()
     yield "http://{}:{}".format(*running.get_host_and_port())
@@ -17,7 +17,7 @@ def server():
 
 
 @pytest.mark.slow
-def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_path):
+def test_second_clone_pulls_outputs_of_the_first(project, server, tmp_path):
     import s3fs
 
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -33,6 +33,6 @@ def test_a_second_clone_pulls_what_the_first_one_pushed(project, server, tmp_pat
     first.dvc("repro")
     first.dvc("push")
     second.dvc("pull")
-    # The recordings are the data set's, not DVC's: each clone brings them itself. Nothing is computed.
+    # Each clone downloads the recordings itself, as DVC does not cache them.
     assert ran(second.dvc("repro")) <= {"download"}
     assert second.run("git", "status", "--porcelain") == ""

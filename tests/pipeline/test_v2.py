@@ -1,4 +1,4 @@
-"""A data set like SONYC-UST v2 through the pipeline: 48 kHz, unverified clips, time and place."""
+"""A data set in the layout of SONYC-UST v2: 48 kHz, clips without ground truth, time and place."""
 
 import json
 
@@ -13,7 +13,7 @@ from ust.features.context import COLUMNS
 from ust.util.documents import read_yaml
 
 SYSTEMS = ("cnn_vggish_8", "baseline_fine")
-# Of eight clips that have ground truth in the city, three go to the test split, and three lose their truth.
+# Of eight clips with ground truth, three move to the test split, and three lose their ground truth.
 TEST, UNVERIFIED = 3, {"validate": 2, "test": 1}
 SCORED = {"validate": 3, "test": 2}
 
@@ -111,7 +111,7 @@ def test_time_and_place_are_those_of_the_annotations(v2, tmp_path):
 
 
 def test_unverified_predictions_are_ignored(v2, tmp_path):
-    """What other programs give: predictions of every clip of the split."""
+    """Other programs predict every clip of the split."""
     mine = pd.read_csv(v2.path / "data/predictions/cnn_vggish_8.csv")
     names = [name for name in v2.unverified if name in validate_clips(v2)]
     rest = mine.iloc[:2].assign(audio_filename=names)

@@ -1,4 +1,4 @@
-"""The report page: what it shows, and that a browser can use it."""
+"""The report page: content, escaping, and use in a browser."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ SYSTEMS = ["first", "second<b>"]
 
 @pytest.fixture
 def tables(taxonomy):
-    """Labels and predictions of four clips; only the engine is ever heard."""
+    """Labels and predictions of four clips; only engine is ever present."""
     clips = pd.Index(["a.wav", "b.wav", "c.wav", "d.wav"], name="audio_filename")
     labels = pd.DataFrame(0.0, clips, list(taxonomy.labels))
     labels["1_engine"] = [1, 1, 0, 0]
@@ -138,7 +138,7 @@ def test_describe_plots_the_extracted_features(tmp_path, monkeypatch, annotated,
 
 
 def test_clip_figure_depends_only_on_its_audio(tables, taxonomy):
-    """The page needs no feature file: a tone of 1 kHz is bright in the band of 1 kHz."""
+    """A 1 kHz tone is bright in the band of 1 kHz."""
     labels, predicted = tables
     tone = np.sin(2 * np.pi * 1000 * np.arange(10 * RATE) / RATE).astype(np.float32)
     annotations = pd.DataFrame(columns=["audio_filename", "annotator_id", *taxonomy.labels])
@@ -167,7 +167,7 @@ def annotated(tmp_path, taxonomy):
 
 @pytest.fixture
 def page(tmp_path, taxonomy, noise):
-    """A page of thirty findings in two clips, one with a hostile name."""
+    """A page with thirty findings in two clips, of which one has HTML in its name."""
     clips = {}
     for index, name in enumerate(("a.wav", "</script><script>alert(1)</script>.wav")):
         clips[name] = {
@@ -302,7 +302,7 @@ def test_a_browser_can_use_it(browser, page):
     )
     for unnamed in browser.find_elements(By.CSS_SELECTOR, "select, button, audio, img"):
         assert unnamed.accessible_name, unnamed.get_attribute("outerHTML")[:100]
-    # Nothing is wider than the screen but what scrolls by itself.
+    # Only elements that scroll by themselves are wider than the screen.
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     dark = browser.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")

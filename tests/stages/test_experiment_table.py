@@ -1,4 +1,4 @@
-"""The table of experiments, from JSON as `dvc exp show --json` prints it."""
+"""The table of experiments from the JSON of `dvc exp show`."""
 
 import io
 import json
@@ -18,7 +18,7 @@ METRICS = {
 
 
 def data(params=PARAMS, metrics=METRICS):
-    """The content of a commit or an experiment."""
+    """Return the content of a commit or an experiment."""
     return {
         "params": {"params.yaml": {"data": params}},
         "metrics": {f"metrics/{name}.json": {"data": found} for name, found in metrics.items()},
@@ -27,7 +27,7 @@ def data(params=PARAMS, metrics=METRICS):
 
 
 def shown(*pairs):
-    """DVC's JSON of a commit with experiments (name, revision)."""
+    """Return DVC's JSON of a commit with experiments (name, revision)."""
     listed = [{"name": name, "revs": [revision]} for name, revision in pairs]
     commit = {"rev": "c" * 40, "name": "main", "data": data(), "experiments": listed}
     return [{"rev": "workspace", "data": data(), "experiments": None}, commit]

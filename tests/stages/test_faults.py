@@ -1,4 +1,4 @@
-"""Stages killed, starved of disk, run twice, given damaged files: nothing is lost, all is explained."""
+"""Stages that are killed, run out of disk space, run twice, or read damaged files."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ CITY = {
     "augment.noise.proportion": 0.4,
     f"systems.{SYSTEM}.max_epochs": 4,
 }
-# What each stage is run with; {out} is replaced by a name for its output.
+# Arguments of each stage; {out} is replaced by the path of its output.
 STAGES = {
     "download": ("{out}",),
     "augment": ("raw/audio", "{out}"),
@@ -32,13 +32,13 @@ STAGES = {
 
 
 def stages(*often, of=STAGES):
-    """Stages as parameters: those named in the normal suite, all of them in `make test-slow`."""
+    """Return stages as parameters; those not named are marked slow."""
     return [stage if stage in often else pytest.param(stage, marks=pytest.mark.slow) for stage in of]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with the code and, made by the stages, a tiny city and all that each stage reads."""
+    """A folder with the code, a tiny city and all inputs of each stage."""
     folder = tmp_path_factory.mktemp("work")
     for name in ("stages", "ust"):
         (folder / name).symlink_to(ROOT / name)
@@ -55,7 +55,7 @@ def work(tmp_path_factory):
     return work
 
 
-# Those of the fixture's outputs that a test can compare with.
+# Outputs of the fixture `work`, for comparison.
 MADE = {
     "download": "raw",
     "extract logmel": "features/logmel.h5",
@@ -65,7 +65,7 @@ MADE = {
 
 
 def words(stage, out):
-    """What a stage is called with; the feature is in its name."""
+    """Return the arguments of a stage; the feature is part of its name."""
     return [*stage.split()[1:], *(word.format(out=out) for word in STAGES[stage])]
 
 
@@ -74,7 +74,7 @@ def script(stage):
 
 
 def content(path):
-    """The bytes of a file, or of all files of a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     if path.is_dir():
         return {
             str(file.relative_to(path)): file.read_bytes()
@@ -89,18 +89,20 @@ def leftovers(folder):
 
 
 def changes(work, stage, out):
-    """How often a stage changes a file of its output."""
+    """Return how often a stage changes a file of its output."""
     return work.changes(out, script(stage), *words(stage, out))
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", "train", "evaluate"))
-def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
-    """At the first, the last and any other change of a file; the output is there before or not."""
+def test_stage_killed_at_any_point_gives_the_same_output_in_the_end(work, stage):
+    """Killed before the first, the last and a random change of a file, with or without an earlier output."""
     count = changes(work, stage, "undisturbed")
     rng = np.random.default_rng(list(stage.encode()))
     for number in (1, count, int(rng.integers(1, count + 1))):
-        code, output = work.struck("kill", number, "disturbed", script(stage), *words(stage, "disturbed"))
-        # One that is there already may leave less to do.
+        code, output = work.run_with_fault(
+            "kill", number, "disturbed", script(stage), *words(stage, "disturbed")
+        )
+        # With an earlier output there may be fewer changes.
         assert code == -signal.SIGKILL or (code == 0 and number > 1), output
     work.stage(script(stage), *words(stage, "disturbed"))
     for path in work.path.glob("undisturbed*"):
@@ -111,13 +113,13 @@ def test_a_stage_killed_at_any_point_gives_the_same_in_the_end(work, stage):
 
 
 def kill_after_an_epoch(work, out):
-    """Run a training and kill it when it is about to keep the state of its second epoch."""
+    """Run a training and kill it before it saves the state of its second epoch."""
     state = f".{out}.partial/.state/{SYSTEM}.safetensors"
-    code, output = work.struck("kill", 2, state, "train", *words("train", out))
+    code, output = work.run_with_fault("kill", 2, state, "train", *words("train", out))
     assert code == -signal.SIGKILL, output
 
 
-def test_training_goes_on_after_its_last_epoch(work):
+def test_training_resumes_after_its_last_saved_epoch(work):
     kill_after_an_epoch(work, "resumed")
     output = work.stage("train", *words("train", "resumed"))
     assert f"{SYSTEM}: resuming after epoch 1" in output
@@ -126,7 +128,7 @@ def test_training_goes_on_after_its_last_epoch(work):
     assert content(work.path / "resumed.csv") == content(work.path / "models" / f"{SYSTEM}.csv")
 
 
-def test_training_does_not_go_on_with_other_parameters(work):
+def test_training_does_not_resume_with_other_parameters(work):
     kill_after_an_epoch(work, "other")
     change_params(work.path / "params.yaml", work.path / "slower.yaml", {"train.lr": 0.001})
     output = work.stage("train", *words("train", "other"), "--params", "slower.yaml")
@@ -135,7 +137,7 @@ def test_training_does_not_go_on_with_other_parameters(work):
 
 
 def test_changed_clip_is_the_only_one_recomputed(work, tmp_path):
-    """Values are taken from the file that is there, by content: names do not matter, samples do."""
+    """Values of the existing file are reused by content: samples matter, names do not."""
     shutil.copytree(work.path / "raw" / "audio", tmp_path / "audio")
     out = tmp_path / "logmel.h5"
     extract = ("extract", "logmel", tmp_path / "audio", "none")
@@ -180,7 +182,7 @@ def test_the_number_of_workers_does_not_matter(work, tmp_path, stage):
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "three.h5").read_bytes()
 
 
-# Kilobytes for which there is too little room, at the beginning or towards the end.
+# Sizes of the disk in kB: full at the start, or towards the end.
 SIZES = {
     "download": (64, 4_000),
     "augment": (64, 1_000),
@@ -192,7 +194,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel"))
-def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
+def test_full_disk_is_named_and_a_larger_one_suffices(work, disk, stage):
     for size in SIZES[stage]:
         folder = disk(f"size={size}k")
         output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
@@ -208,7 +210,7 @@ def test_a_full_disk_is_named_and_a_larger_one_is_enough(work, disk, stage):
 
 
 @pytest.mark.parametrize("stage", stages("download", "extract logmel", "train"))
-def test_a_folder_that_cannot_be_written_to(work, disk, stage):
+def test_read_only_folder_is_named(work, disk, stage):
     folder = disk("size=1m")
     disk("ro")
     output = work.stage(script(stage), *words(stage, folder / "out"), code=1)
@@ -218,11 +220,13 @@ def test_a_folder_that_cannot_be_written_to(work, disk, stage):
 
 
 @pytest.mark.parametrize("stage", stages("extract logmel", of=("download", "extract logmel", "train")))
-def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
+def test_output_folder_deleted_during_a_run_gives_one_error_or_complete_output(work, stage):
     count = changes(work, stage, "gone/out")
     shutil.rmtree(work.path / "gone")
     for number in (2, count // 2, count):
-        code, output = work.struck("remove", number, "gone/out", script(stage), *words(stage, "gone/out"))
+        code, output = work.run_with_fault(
+            "remove", number, "gone/out", script(stage), *words(stage, "gone/out")
+        )
         if code:  # or what was deleted has been made again
             assert code == 1, output
             assert "error: " in output
@@ -234,7 +238,7 @@ def test_a_folder_deleted_while_a_stage_writes_to_it(work, stage):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
+def test_damaged_feature_file_is_named_and_recomputed(work, tmp_path, damage):
     whole = (work.path / "features" / "logmel.h5").read_bytes()
     path = tmp_path / "logmel.h5"
     shutil.copy(work.path / "features" / "vggish.h5", tmp_path)
@@ -253,7 +257,7 @@ def test_a_damaged_feature_file_is_named_and_made_again(work, tmp_path, damage):
 
 
 @pytest.mark.parametrize("stage", stages("train", of=("download", "extract logmel", "train")))
-def test_two_runs_at_once_of_a_stage_give_one_whole_output(work, stage):
+def test_two_concurrent_runs_of_a_stage_give_one_complete_output(work, stage):
     command = ("python", "-m", f"stages.{script(stage)}", *words(stage, "twice"))
     both = [
         subprocess.Popen(command, cwd=work.path, env=work.environment, stderr=subprocess.PIPE, text=True)
@@ -267,7 +271,7 @@ def test_two_runs_at_once_of_a_stage_give_one_whole_output(work, stage):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_a_second_dvc_waits_or_says_so(tmp_path):
+def test_second_dvc_waits_or_reports_the_lock(tmp_path):
     project = clone(tmp_path / "project", TINY)
     command = ("dvc", "repro", "download")
     both = [
@@ -344,7 +348,7 @@ with atomic_write(Path(sys.argv[1])) as partial:
 """
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
+def test_atomic_write_removes_files_of_killed_processes(tmp_path):
     from ust.util.files import atomic_write
 
     path = tmp_path / "a.csv"

@@ -1,4 +1,4 @@
-"""The leaderboard: metrics by definition, a row per seed, the workspace, and a run on a tiny city."""
+"""The leaderboard: metrics, rows for each seed, the workspace, and a run on a tiny city."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ COST = {"train_minutes": 1.0, "ms_per_clip": 20.0, "parameters": 10, "megabytes"
 
 @pytest.fixture(scope="module")
 def entries(taxonomy):
-    """A good system of two seeds, the same again but slow, noise, and one that knows coarse labels alone."""
+    """Evaluations of a good system, of the same with a longer training, of noise, and of a coarse system."""
     rng = np.random.default_rng(0)
     truth = {
         "coarse": (rng.random((60, 8)) < 0.3).astype(int),
@@ -71,7 +71,7 @@ PAIR = "ensembles.{}={{first: {}, second: {}, labels: majority}}"
 
 
 def parameters(*changes):
-    """The parameters of a leaderboard."""
+    """Return the parameters of a leaderboard."""
     _, params = preset.apply_changes(ROOT / "params.yaml", ROOT / "presets", [*PRESETS, *changes])
     check_params_content(Path("params.yaml"), params)
     return params
@@ -144,7 +144,7 @@ def test_unknown_root_is_named():
 
 @pytest.fixture
 def linked(tmp_path, monkeypatch):
-    """A folder with links to the project's files, as working folder."""
+    """A working folder with links to the project's files."""
     for name in ("dvc.yaml", ".dvcignore", "stages", "ust", "presets", "params.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
@@ -152,14 +152,14 @@ def linked(tmp_path, monkeypatch):
 
 
 def test_workspace_pipeline_reruns_trainings_of_a_changed_section(linked):
-    """As `make leaderboard SET=train_finetune.max_epochs=30` after a run."""
+    """The case of `make leaderboard SET=train_finetune.max_epochs=30` after a run."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
     work = leaderboard.WORKSPACE
 
     def trainings(*changes):
-        """The parameter dependency of each training."""
+        """Return the parameter dependency of each training."""
         leaderboard.prepare_workspace(work, leaderboard.repeat_over_seeds(parameters(*changes)))
         with Repo(str(work)) as repo:
             stages = [
@@ -242,7 +242,7 @@ def test_failed_pipeline_is_reported(tmp_path, monkeypatch):
 
 
 def test_leaderboard_runs_on_a_tiny_city(tmp_path):
-    """A head and its ensemble with another; a second run trains nothing."""
+    """Compares a head with its ensemble; a second run trains nothing."""
     project = clone(tmp_path / "project", TINY)
     changes = ["leaderboard.seeds=[1]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
                "leaderboard.systems=[mlp_mn, ensemble_mn]", "leaderboard.against=mlp_mn",

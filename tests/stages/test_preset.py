@@ -1,4 +1,4 @@
-"""The stage preset: parameters set from files and single settings, with all else kept."""
+"""The stage preset, which sets parameters from preset files and single settings."""
 
 import pytest
 from conftest import ROOT
@@ -10,7 +10,7 @@ from ust.util.errors import UserError
 
 
 def set_parameters(tmp_path, *changes):
-    """Run it on a copy of params.yaml; return the new content."""
+    """Run the stage on a copy of params.yaml; return the new content."""
     out = tmp_path / "params.yaml"
     preset.main([*changes, "--presets", str(ROOT / "presets"), "--params", str(ROOT / "params.yaml"),
                  "--out", str(out)])  # fmt: skip

@@ -1,4 +1,4 @@
-"""The stage train: in how many processes a trainer trains, and where its folds' sensors come from."""
+"""The stage train: processes, sensors of the folds, and metadata of the model."""
 
 import logging
 import sys
@@ -27,7 +27,7 @@ HEAD = {
 
 @pytest.fixture
 def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
-    """A function that runs the stage on a system with some parameters changed; the data it trains with."""
+    """A function that runs the stage with some parameters changed; returns the arguments of the trainer."""
     names = [f"{i // 5:02d}_{i:06d}.wav" for i in range(14)]
     splits = ["train"] * 10 + ["validate"] * 4
     feature_files([(name, "original", split) for name, split in zip(names, splits, strict=True)])
@@ -36,7 +36,7 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
     table.insert(1, "audio_filename", names)
     for rule in ("any", "majority"):
         table.to_csv(tmp_path / f"{rule}.csv", index=False)
-    # Sensors that the names do not tell: by the last digit.
+    # Sensors that the file names do not show.
     rows = table.rename(columns={label: f"{label}_presence" for label in taxonomy.labels})
     rows.insert(1, "sensor_id", [i % 4 for i in range(14)])
     rows.assign(annotator_id=1).to_csv(tmp_path / "annotations.csv", index=False)
@@ -58,15 +58,15 @@ def trained(feature_files, taxonomy, taxonomy_file, tmp_path, monkeypatch):
 
 
 def test_single_process_trainer_reports_that_it_uses_one_process(trained, monkeypatch, caplog):
-    """compute.processes is for all systems; those that cannot use it stop nothing."""
+    """compute.processes applies to all systems, also to those that train in one process."""
     launched = []
     monkeypatch.setattr(distributed, "launch", lambda count, words: launched.append(count))
     caplog.set_level(logging.INFO, logger=console.log.name)
     monkeypatch.setattr(console.log, "propagate", True)
     two = {"compute.processes": 2}
     assert len(trained("baseline_fine", two)) == 1
-    said = "baseline_fine: train_baseline trains in one process; compute.processes is 2"
-    assert [record.getMessage() for record in caplog.records].count(said) == 1
+    message = "baseline_fine: train_baseline trains in one process; compute.processes is 2"
+    assert [record.getMessage() for record in caplog.records].count(message) == 1
     assert launched == []
     assert len(trained("cnn", two)) == 0  # but in each of the two that are started
     assert launched == [2]
@@ -80,7 +80,6 @@ def test_only_rank_0_trains_a_single_process_trainer(trained, monkeypatch):
 
 
 def test_train_stage_folds_use_sensor_id(trained, tmp_path):
-    """Not what the names begin with."""
     changes = {"systems.head": HEAD}
     with pytest.raises(UserError, match="head: its folds keep sensors apart; give --annotations"):
         trained("head", changes)
@@ -90,7 +89,7 @@ def test_train_stage_folds_use_sensor_id(trained, tmp_path):
 
 
 def test_changed_sensors_start_a_new_training(trained, tmp_path, monkeypatch):
-    """What is left of a training with other folds is not gone on from."""
+    """A state with other folds is not resumed."""
     keys = []
     real = stage.training_digest
     monkeypatch.setattr(stage, "training_digest", lambda *given: keys.append(real(*given)) or keys[-1])
@@ -132,22 +131,20 @@ def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, 
 
 
 def test_cache_is_divided_among_processes(trained, monkeypatch):
-    """cache_gib is of a training, in however many processes."""
-    asked = []
+    cache_sizes = []
     real = stage_store.open_feature_files
     monkeypatch.setattr(
         stage_store,
         "open_feature_files",
-        lambda *given, **named: asked.append(named["cache_gib"]) or real(*given, **named),
+        lambda *given, **named: cache_sizes.append(named["cache_gib"]) or real(*given, **named),
     )
     trained("cnn", {"train.cache_gib": 3.0})
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     trained("cnn", {"train.cache_gib": 3.0})
-    assert asked == [3.0, 1.0]
+    assert cache_sizes == [3.0, 1.0]
 
 
 def test_interrupt_message_names_what_is_kept(caplog, monkeypatch):
-    """All trainers resume: tested in test_loops.py, test_resume.py and test_augmented.py."""
 
     def interrupted():
         raise KeyboardInterrupt

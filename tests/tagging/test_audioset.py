@@ -1,4 +1,4 @@
-"""Tagging by AudioSet's classes: the classes of each label, the system made of them, and all ways to it."""
+"""The system audioset: classes of each label, published weights, and the commands that use it."""
 
 import csv
 import hashlib
@@ -55,7 +55,7 @@ PLAIN = {"typical": 0.0, "scale": 1.0, "shift": 0.0}
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache, and a working folder without project."""
+    """An empty cache folder, and a working folder without a project."""
     monkeypatch.setenv("UST_CACHE", str(tmp_path / "cache"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -64,14 +64,14 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A state dict like a released one, from a seed."""
+    """A state dict like a published one, from a seed."""
     path = tmp_path_factory.mktemp("weights") / "mn01.pt"
     torch.save(random_weights(3, WIDTH), path)
     return path
 
 
 def window_logits(weights, samples, rate=RATE):
-    """The highest logit of each class in seven windows of 2.5 s, by the network as it was published."""
+    """Return the highest logit of each class in seven windows of 2.5 s, by the published network."""
     network = MobileNet(WIDTH)
     network.load_state_dict(torch.load(weights))
     mel = torch.from_numpy(log_mel(samples, rate))
@@ -371,7 +371,7 @@ def test_model_card_states_that_nothing_was_trained(weights):
 
 @pytest.fixture
 def project(weights, tmp_path):
-    """A project with six unlabelled clips of three classes, of which AudioSet has no trams."""
+    """A project with six unlabelled clips and three classes, of which AudioSet lacks trams."""
     folder = tmp_path / "city"
     init.main(argv=[str(folder), "--classes", "tram, church bell, voices: speech", "--weights", "mn01_as",
                     "--checkpoint", str(weights)])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Exported systems: each part of the graph against what it stands for, whole systems in onnxruntime."""
+"""Exported ONNX graphs: each part against its definition, whole systems against PyTorch."""
 
 import json
 from dataclasses import asdict
@@ -38,7 +38,7 @@ LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 
 @pytest.fixture
 def clips(noise):
-    """Three clips: noise that rises, a tone that pulses, and silence [shape=(3, 441000), float32]."""
+    """Rising noise, a pulsing tone and silence [shape=(3, 441000), float32]."""
     time = np.arange(10 * RATE, dtype=np.float32) / RATE
     tone = 0.3 * np.sin(2 * np.pi * 880 * time) * (np.sin(2 * np.pi * time) > 0)
     return np.stack([noise * time / 10, tone + 0.01 * noise, np.zeros_like(noise)]).astype(np.float32)
@@ -50,7 +50,7 @@ def front_ends(tmp_path):
 
 
 def network(labels):
-    """An untrained network of log-mels, whose batch norms have seen something."""
+    """Return an untrained log-mel network whose batch norms have running statistics."""
     torch.manual_seed(len(labels))
     network = CNN(ALONE, len(labels))
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_exported_logmel_matches_the_feature(clips, settings):
 
 
 def linear(folder, taxonomy, feature, settings, size):
-    """A linear head, calibrated, on the embeddings of a seeded MobileNet."""
+    """Save a calibrated linear head on the embeddings of a seeded MobileNet; return its folder."""
     network = write_network(folder / "pretrained" / "efficientat", "efficientat", EfficientAT(seed=0), None)
     wanted = {"kind": feature, **network, **settings}
     torch.manual_seed(0)
@@ -179,7 +179,7 @@ def test_exported_hierarchy_matches_tagger(tmp_path, taxonomy, front_ends, clips
     export_onnx(tagger, tmp_path / "a.onnx", properties={})
     assert compare_with_pytorch(tmp_path / "a.onnx", tagger, clips[:2], threads=1).end_to_end < 1e-4
     fine = np.stack([tagger.predict(clip, RATE) for clip in clips[:2]])[:, len(taxonomy.coarse) :]
-    # What the rule leaves out is the root's, if it has any.
+    # Groups that do not run keep the root's probabilities, if it has any.
     assert (fine == 0).any() == (root == "coarse" or unselected == "zero")
 
 

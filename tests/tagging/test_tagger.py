@@ -1,4 +1,4 @@
-"""Tagging recordings: what the pipeline gives for clips, window by window for longer ones."""
+"""The tagger: clips, long recordings, streams, output formats and figures."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ LOGMEL = {"sample_rate": RATE, "n_fft": 2048, "hop_length": 512, "n_mels": 128, 
 
 @pytest.fixture(scope="module")
 def tagger(tmp_path_factory, taxonomy):
-    """A system of log-mels alone, untrained."""
+    """An untrained log-mel system."""
     folder = tmp_path_factory.mktemp("models") / "cnn"
     torch.manual_seed(0)
     features = {"logmel": {"kind": "logmel", **LOGMEL}}
@@ -115,7 +115,7 @@ def test_windows_cover_the_recording(tagger, tmp_path, seconds, window, hop, sta
 @pytest.mark.parametrize(("window", "hop"), [(10, 5), (10, 10), (4, 3)])
 @pytest.mark.parametrize("block", [1000, 44_100, 10**6])
 def test_stream_windows_equal_file_windows(monkeypatch, tagger, tmp_path, seconds, window, hop, block):
-    # What of the samples a window has, and not what the network makes of them.
+    # Compare the samples of the windows, not the network's outputs.
     digest = lambda self, clips, rate: (np.array([[c.sum(), len(c)] for c in clips]), {})  # noqa: E731
     monkeypatch.setattr(Tagger, "_predict", digest)
     samples = np.random.default_rng(0).uniform(-1, 1, (round(seconds * RATE), 2)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_stream_of_a_day_needs_constant_memory(monkeypatch, tagger):
 
 
 def test_listen_reads_standard_input(tagger, tmp_path, noise):
-    """Raw samples in, a line for each label over the threshold out."""
+    """Raw samples give a line for each label above the threshold."""
     folder = tmp_path / "models" / "cnn"
     torch.manual_seed(0)
     save_network(
@@ -216,7 +216,7 @@ def test_bad_recording_is_named(tagger, tmp_path, content):
 
 @pytest.fixture
 def tagged(taxonomy):
-    """A recording of three windows: an engine in the first two, faintly a dog in all."""
+    """Three windows: an engine in the first two, and a faint dog in all."""
     windows = []
     for index, engine in enumerate((0.9, 0.6, 0.1)):
         p = np.zeros(37, np.float32)
@@ -266,7 +266,7 @@ def test_audacity_labels_are_intervals_above_the_threshold(tagged, taxonomy):
 
 
 def test_thresholds_are_per_label(tagged, taxonomy):
-    """Those that training stored: an engine counts from 0.7, a dog from 0.15."""
+    """The thresholds stored by training are 0.7 for engine and 0.15 for dog."""
     thresholds = np.full(37, 0.5)
     thresholds[[0, 7]] = 0.7, 0.15
     lines = tagging.tags_table(tagged, taxonomy, thresholds).splitlines()
@@ -397,7 +397,7 @@ def test_missing_recording_is_named(tagger, tmp_path):
 
 @pytest.fixture
 def days(tmp_path):
-    """Two folders with a recording of one name each, and one that only the second has."""
+    """Two folders with a recording of the same name, and one recording that only the second has."""
     for index, name in enumerate(("site_a/1.wav", "site_b/1.wav", "site_b/2.wav")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         sf.write(tmp_path / name, 0.1 * np.random.default_rng(index).standard_normal(RATE), RATE)
@@ -425,14 +425,14 @@ def test_a_recording_given_twice_is_tagged_once(days, monkeypatch):
 
 
 def run_tag(tagger, monkeypatch, *words):
-    """The command with a system at hand."""
+    """Run the command with a given tagger."""
     monkeypatch.setattr(tag_command, "load_tagger", lambda args: ("cnn", tagger, 1))
     main(argv=[str(word) for word in words])
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "audacity"])
 def test_unreadable_files_do_not_stop_the_others(tagger, days, monkeypatch, format):
-    """Samples without a header, a name that is not UTF-8: listed or escaped, and the rest is written."""
+    """Raw samples are listed, and a name that is not UTF-8 is escaped."""
     (days / "site_b" / "dump.raw").write_bytes(bytes(64_000))
     (days / "site_b" / "2.wav").rename(days / "site_b" / os.fsdecode(b"stra\xdfe.wav"))
     out = days / "out"

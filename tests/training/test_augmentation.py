@@ -1,4 +1,4 @@
-"""What is done to log-mels in training, each by its definition."""
+"""Augmentations of log-mels, compared with their definitions."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_masking_hides_one_range_of_bands_and_of_frames():
 
 
 def test_mask_widths_are_uniform_up_to_the_maximum():
-    """Each width equally often; the most that there can be are all bands."""
+    """The maximum can be all bands."""
     bands = []
     for before, after in zip(MANY, spec_augment(MANY, 3, 0, np.random.default_rng(3)), strict=True):
         hidden = (after != before).all(dim=1)

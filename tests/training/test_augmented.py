@@ -1,9 +1,9 @@
-"""Training on log-mels that are augmented in every batch: each way by its definition, and it repeats."""
+"""Training on log-mels that are augmented in every batch."""
 
 import numpy as np
 import pytest
 import torch
-from tiny import COMMON, CPU, STAGNATION, Heard, changed, fit, sixteen, trainer
+from tiny import COMMON, CPU, STAGNATION, EpochRecorder, changed, fit, sixteen_clips, trainer
 
 from ust.models.cnn9 import CNN9
 from ust.training.config import System
@@ -20,15 +20,15 @@ SYSTEM = System(AugmentedRow(**ROW), CNN9.Config(), AugmentedSettings(**SECTION)
 
 @pytest.fixture
 def data(taxonomy):
-    """The first coarse label is loud in the low bands."""
+    """Examples whose first coarse label raises the low bands."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-80, -50, (16, 64, 32))
     x[1::2, :20] += 40
-    return sixteen(SYSTEM, "logmel", x, taxonomy)
+    return sixteen_clips(SYSTEM, "logmel", x, taxonomy)
 
 
 def batch(data, indices, **changes):
-    """The log-mels and targets of a batch, as they are trained on."""
+    """Return the augmented log-mels and targets of a batch."""
     system = changed(SYSTEM, changes)
     loop = trainer(torch.nn.Linear(1, 1), data.train, system, augment_stream="batch")
     inputs, targets = data.train.batch(indices, CPU)
@@ -37,7 +37,7 @@ def batch(data, indices, **changes):
     return inputs["logmel"], targets
 
 
-def test_augmented_batch_depends_only_on_seed_and_epoch(data):
+def test_augmented_batch_depends_on_its_examples_and_the_seed(data):
     chosen = np.array([3, 1, 7, 5])
     (first, targets), (_, others) = (batch(data, each) for each in (chosen, chosen[::-1].copy()))
     again, same = batch(data, chosen)
@@ -63,7 +63,7 @@ def test_augmentation_with_zero_amounts_changes_nothing(data):
 
 
 def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch):
-    """And train clips never."""
+    """All train clips are."""
     seen = {"train": [], "validate": []}
     network = TrainingContext.network
 
@@ -79,7 +79,9 @@ def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch)
     metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
     system = changed(SYSTEM, {"max_epochs": 1})
     fit(
-        system, data, TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, Heard())
+        system,
+        data,
+        TrainingContext("a", taxonomy, CPU, tmp_path / "out", tmp_path, metadata, None, EpochRecorder()),
     )
     stored = {x.tobytes() for x in data.train.features["logmel"].values.astype(np.float32)}
     for split, wanted in (("train", False), ("validate", True)):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import CPU, Heard, Stored, fit
+from tiny import CPU, EpochRecorder, Stored, fit
 
 from ust.features.context import SIZE, Place, context_vector
 from ust.models.checkpoints import load_system
@@ -64,7 +64,9 @@ def test_a_trained_system_is_loaded_with_its_context(name, data, taxonomy, tmp_p
     system = SYSTEMS[name]
     examples = data(system)
     metadata = describe_model(system, taxonomy, {})
-    fit(system, examples, TrainingContext("a", taxonomy, CPU, tmp_path, None, metadata, None, Heard()))
+    fit(
+        system, examples, TrainingContext("a", taxonomy, CPU, tmp_path, None, metadata, None, EpochRecorder())
+    )
     folder = tmp_path / "coarse" if name == "train" else tmp_path
     loaded = load_system(folder)
     assert loaded.metadata["inputs"] == {"embedding": "mn", "context": "context"}

@@ -35,7 +35,7 @@ if distributed.rank() == 0:
 
 
 class Stored:
-    """Features of random numbers."""
+    """Random features."""
 
     def __init__(self, size):
         self.values = np.random.default_rng(0).standard_normal((size, 1, 6, 8)).astype(np.float32)
@@ -157,7 +157,7 @@ def train(project, *words):
 
 @pytest.fixture(scope="module")
 def two(project):
-    """The project, set to two processes."""
+    """The finished project with compute.processes set to 2."""
     change_params(
         project.path / "params.yaml",
         project.path / "two.yaml",

@@ -1,4 +1,4 @@
-"""Averages of systems: whose shares suit out-of-fold predictions, read and asked as any other system is."""
+"""Ensembles: weights of the members, loading and prediction."""
 
 from dataclasses import asdict
 
@@ -52,7 +52,7 @@ class TestShares:
 
 @pytest.fixture
 def trained(taxonomy, tmp_path):
-    """Two heads with first weights, of the features a and b, and labels of twenty clips."""
+    """Two untrained heads on the features a and b, and labels of twenty clips."""
     rng = np.random.default_rng(1)
     names = [f"{i:02d}_{i:06d}.wav" for i in range(20)]
     labels = pd.DataFrame(

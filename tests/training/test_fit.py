@@ -1,4 +1,4 @@
-"""What is kept of systems that are trained: which weights of which epochs, and what is said of them."""
+"""Checkpoints and metadata that trainers save."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from ust.util.errors import UserError
 
 
 def script(scores):
-    """A score that goes by a script, epoch by epoch."""
+    """Return a score function with given results, one for each epoch."""
     left = iter(scores)
     return lambda outputs: next(left)
 
@@ -154,7 +154,7 @@ class TestHierarchy:
             assert (metadata["epoch"], metadata["validation_loss"], metadata["converged"]) == (2, 0.1, False)
 
     def test_group_score_ignores_other_groups(self, data, taxonomy):
-        """Micro AUPRC over the group's fine labels, whatever the output for other groups says."""
+        """The score is micro AUPRC over the group's fine labels."""
         both = data.train, data.validate
         nodes = {
             node.name: node for node in hierarchical.build_nodes(*both, taxonomy, negatives=True, root=True)
@@ -205,7 +205,7 @@ class TestBaseline:
         )
 
     def test_labels_masked_by_x_label_have_no_gradient(self, data, taxonomy):
-        """Where every clip has a group's X label, its labels' weights stay as they were; no others do."""
+        """If every clip has a group's X label, the weights of the group's labels do not change."""
         targets = data.train.targets.copy()
         targets[:, [taxonomy.labels.index(label) for label in taxonomy.fine if "-X_" in label]] = 0
         targets[:, taxonomy.labels.index("1-X_engine-of-uncertain-size")] = 1

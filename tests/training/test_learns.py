@@ -1,4 +1,4 @@
-"""What systems learn from: labels, rows, targets, first weights; and what a training depends on."""
+"""Inputs of trainings: labels, rows, targets, initial weights, and the key of a resumable state."""
 
 import sys
 from dataclasses import replace
@@ -26,8 +26,8 @@ from ust.util.accelerate import accelerate
 NAMES = ("system", "data", "work")
 
 
-class TestWhatIsLearnt:
-    """The rows and labels a system is trained on and chosen by."""
+class TestTrainingInputs:
+    """Labels and rows used for training and validation."""
 
     @pytest.mark.parametrize("system", [FLAT, HIERARCHY, CODE], ids=["flat", "hierarchy", "code"])
     def test_networks_train_on_majority_labels_and_all_variants(self, stored, tables, taxonomy, system):
@@ -121,7 +121,7 @@ class TestWhatIsLearnt:
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_dropout_layers_are_those_of_tables_1_and_2(fast):
-    """Of each block of convolutions at one rate, after both hidden layers of the head at the other."""
+    """One rate after each block of convolutions, another after both hidden layers of the head."""
     config = CONFIG.model_copy(update={"conv_dropout": 0.4, "head_dropout": 0.1})
     network = CNNVGGish(config, 37).train()
     network = accelerate(network) if fast else network
@@ -138,7 +138,7 @@ def test_dropout_layers_are_those_of_tables_1_and_2(fast):
 
 
 def dropped(before, after):
-    """The share of positive values that became 0."""
+    """Return the share of positive values that became 0."""
     positive = before > 0
     return ((after == 0) & positive).sum().item() / positive.sum().item()
 
@@ -184,7 +184,6 @@ def test_curves_of_a_resumed_run_have_all_epochs(tmp_path):
 
 
 def test_resume_key_depends_on_targets_rows_root_and_settings(data, tmp_path, taxonomy_file):
-    """Other targets, rows, a root or a rate: another key."""
     for name, file in data.train.features.items():
         file.digest = lambda name=name: name
     (tmp_path / "root").mkdir()

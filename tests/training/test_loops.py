@@ -1,4 +1,4 @@
-"""The training loops, epoch by epoch: rates, orders, optimisers, losses, and going on."""
+"""The training loop: rates, order, optimizer, loss, monitoring and state."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ from ust.util.errors import UserError
 
 
 class TestStagnation:
-    """The report's system."""
+    """The schedules of the report's system."""
 
     def test_rate_and_optimizer_restart_when_nothing_improves(self, data):
-        """Patience 1: the rate changes after two epochs without a new best, and again, and returns."""
+        """With patience 1, the rate changes after two epochs without a new best."""
         state, rates_kept, steps_kept = TrainingState(), [], []
 
         def write():
@@ -30,12 +30,12 @@ class TestStagnation:
         rates = [0.01] * 3 + [0.001] * 2 + [0.01] * 2 + [0.002] * 2 + [0.0004]
         np.testing.assert_allclose([epoch.lr for epoch in epochs], rates, rtol=1e-9)
         assert [epoch.restarts for epoch in epochs] == [0] * 5 + [1] * 5
-        # Two steps an epoch; none yet of an optimiser that is fresh, which has the new rate.
+        # Two steps per epoch; a new optimizer has made none yet, and has the new rate.
         np.testing.assert_allclose(rates_kept, [*rates[1:], 0.0004], rtol=1e-9)
         assert steps_kept == [2, 4, 0, 2, 0, 2, 0, 2, 0, 2]
 
     def test_adam_step_has_the_learning_rate_of_its_epoch(self, data):
-        """A fresh Adam moves each weight by the rate: what is reported is what the optimiser has."""
+        """The first step of Adam moves each weight by the learning rate."""
         network, moved, before = Tiny(37), [], {}
         system = changed(FLAT, {"batch_size": 12, "patience": 0, "max_epochs": 3})
 
@@ -45,7 +45,7 @@ class TestStagnation:
 
         before["bias"] = network.layer.bias.detach().clone()
         train(network, data, system, *[{"coarse": 0.5}] + [{"coarse": 0.1}] * 2, on_epoch=on_epoch)
-        # After the second epoch the rate is a tenth; the third is the first of a fresh optimiser.
+        # After the second epoch the rate is a tenth, and the optimizer is new.
         assert moved[0] == pytest.approx(0.01, rel=1e-3)
         assert moved[2] == pytest.approx(0.001, rel=1e-3)
 
@@ -92,14 +92,14 @@ class TestStagnation:
     def test_state_is_saved_after_every_epoch_and_restores_epochs(self, data, tmp_path):
         scores = [{"coarse": 0.1 * i} for i in range(1, 9)]
         whole = train(Tiny(37), data, FLAT, *scores)
-        path, network, heard = tmp_path / "s.safetensors", Tiny(37), []
+        path, network, reported = tmp_path / "s.safetensors", Tiny(37), []
         train(network, data, changed(FLAT, {"max_epochs": 5}), *scores, state=TrainingState.read(path))
         state = TrainingState.read(path)
         assert [entry["number"] for entry in state.epochs] == [1, 2, 3, 4, 5]
-        found = train(Tiny(37), data, FLAT, *scores[5:], state=state, on_epoch=heard.append)
+        found = train(Tiny(37), data, FLAT, *scores[5:], state=state, on_epoch=reported.append)
         assert [epoch.number for epoch in found] == list(range(1, 9))
         assert [epoch.best for epoch in found] == [epoch.best for epoch in whole]
-        assert heard == found[5:]
+        assert reported == found[5:]
         path.write_bytes(path.read_bytes()[:500])
         assert TrainingState.read(path).epochs == []
 
@@ -165,7 +165,7 @@ class TestTrainer:
 
 
 def fit_weights(targets):
-    """(negatives / positives) to 0.1, of targets that have both."""
+    """Return (negatives / positives) ** 0.1 of targets that have both."""
     positives = targets.astype(np.float64).sum(0)
     return ((len(targets) - positives) / positives) ** 0.1
 

@@ -1,4 +1,4 @@
-"""A training that is killed between any two epochs and run again gives the same bytes, by every trainer."""
+"""Interrupted trainings of every trainer resume to the same bytes."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, Heard, Stored, changed, fit
+from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, EpochRecorder, Stored, changed, fit
 
 from ust.features.context import Place, context_vector
 from ust.features.efficientat.weights import prepare
@@ -66,12 +66,12 @@ SYSTEMS = {
 
 
 class Killed(Exception):
-    """Stands for the end of the process."""
+    """Raised instead of ending the process."""
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A network of random weights, as the stage weights@efficientat writes it."""
+    """Random weights as the stage weights@efficientat writes them."""
     folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
     write_json(folder / NETWORK_FILE, prepare(folder, SimpleNamespace(weights="random", seed=1), None))
     return folder
@@ -79,7 +79,7 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture
 def examples(taxonomy, stored):
-    """Twelve train and six validate rows of four sensors; features by name."""
+    """A function that returns twelve train and six validate rows of four sensors for a system."""
     rng = np.random.default_rng(0)
     keys = stored["vggish"]
     columns = (keys.clip, keys.variant, keys.split)
@@ -111,7 +111,7 @@ def examples(taxonomy, stored):
 def test_training_killed_in_each_epoch_gives_the_same_bytes(
     name, examples, taxonomy, tmp_path, pretrained, monkeypatch
 ):
-    """Each run is ended in its second epoch, so that the training takes as many runs as it has epochs."""
+    """Each run ends in its second epoch, so there are as many runs as epochs."""
     monkeypatch.setattr(heads, "CHECKPOINT_EVERY", 1)
     system = SYSTEMS[name]
     if system.row.architecture == "cnn_vggish":
@@ -126,7 +126,7 @@ def test_training_killed_in_each_epoch_gives_the_same_bytes(
     def context(folder):
         metadata = {"inputs": system.inputs, "features": {}}
         return TrainingContext(
-            "a", taxonomy, CPU, folder / "out", folder, metadata, None, Heard(), pretrained=pretrained
+            "a", taxonomy, CPU, folder / "out", folder, metadata, None, EpochRecorder(), pretrained=pretrained
         )
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -146,7 +146,7 @@ def test_training_killed_in_each_epoch_gives_the_same_bytes(
 
     monkeypatch.setattr(Trainer, "train_epoch", killed_in_the_second)
     parts.mkdir()
-    heard, runs, resumed = [], 0, []
+    resumed_epochs, runs, resumed = [], 0, []
     while True:
         done.clear()
         runs += 1
@@ -157,12 +157,12 @@ def test_training_killed_in_each_epoch_gives_the_same_bytes(
         except Killed:
             continue
         finally:
-            heard += work.callbacks.epochs
+            resumed_epochs += work.callbacks.epochs
             resumed += work.callbacks.resumed
         break
-    assert heard == epochs
+    assert resumed_epochs == epochs
     assert runs > 2
-    # By its folds, fine-tuning of all clips may take one epoch, from which there is nothing to resume.
+    # If the folds choose one epoch, fine-tuning on all clips has no earlier epoch to resume from.
     assert resumed or name == "train_finetune with folds"
     files = [path.relative_to(whole) for path in sorted((whole / "out").rglob("*")) if path.is_file()]
     assert any(path.name == "weights.safetensors" for path in files)

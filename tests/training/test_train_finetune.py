@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss by definition, what is trained, when it stops and what is kept."""
+"""Fine-tuning: loss, sampling, early stopping, averaging and windows."""
 
 from dataclasses import replace
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny import CPU, Heard, changed, sixteen
+from tiny import CPU, EpochRecorder, changed, sixteen_clips
 
 from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
@@ -58,7 +58,7 @@ def test_finetuning_loss_matches_definition():
 
 
 def test_uncertain_negatives_are_masked_in_the_loss(taxonomy):
-    """The loss of the challenge's baseline, where -X labels are not soft."""
+    """With hard -X labels this is the loss of the challenge's baseline."""
     rng = np.random.default_rng(0)
     targets = (rng.random((6, len(taxonomy.labels))) < 0.5).astype(np.float32)
     complete = [label for label in taxonomy.fine if not is_incomplete(label)]
@@ -90,16 +90,16 @@ def test_balanced_sampler_draws_rare_labels_more_often():
 
 @pytest.fixture(scope="module")
 def city(taxonomy):
-    """The first coarse label is loud in the low bands."""
+    """Examples whose first coarse label raises the low bands."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 0.1, (16, 128, 100))
     x[1::2, :40] += 1.5
-    return sixteen(SYSTEM, "log_mel", x, taxonomy)
+    return sixteen_clips(SYSTEM, "log_mel", x, taxonomy)
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A network of random weights, as the stage weights@efficientat writes it."""
+    """Random weights as the stage weights@efficientat writes them."""
     from types import SimpleNamespace
 
     folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
@@ -112,7 +112,7 @@ def pretrained(tmp_path_factory):
 def work(taxonomy, tmp_path, pretrained):
     metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
     return TrainingContext(
-        "a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard(), pretrained=pretrained
+        "a", taxonomy, CPU, tmp_path / "out", None, metadata, None, EpochRecorder(), pretrained=pretrained
     )
 
 
@@ -138,7 +138,9 @@ def finetuned(city, taxonomy, pretrained, tmp_path_factory):
     def train(**changes):
         metadata = {"inputs": {"log_mel": "mn_logmel"}, "features": {}}
         out = tmp_path_factory.mktemp("finetuned") / "out"
-        work = TrainingContext("a", taxonomy, CPU, out, None, metadata, None, Heard(), pretrained=pretrained)
+        work = TrainingContext(
+            "a", taxonomy, CPU, out, None, metadata, None, EpochRecorder(), pretrained=pretrained
+        )
         finetune.fit_finetuned(changed(SYSTEM, {"max_epochs": 1} | changes), city, work)
         return out
 
@@ -169,16 +171,16 @@ def test_folds_add_out_of_fold_predictions_without_changing_the_network(finetune
 
 
 def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
-    """Fold 0 is best after two epochs, fold 1 after four; of all clips it learns three, the median."""
+    """Fold 0 is best after two epochs and fold 1 after four; all clips are trained for the median, three."""
     losses = {0: [0.5, 0.4, 0.45, 0.41], 1: [0.5, 0.4, 0.45, 0.3, 0.35, 0.35]}
-    asked, held = [], []
+    monitored, fold_networks = [], []
 
     def loss(found, targets):
-        fold = 0 if len(asked) < 4 else 1
-        asked.append(
+        fold = 0 if len(monitored) < 4 else 1
+        monitored.append(
             (fold, {name: value.clone() for name, value in running[-1].trained.state_dict().items()})
         )
-        return {"validation_loss": losses[fold][sum(each == fold for each, _ in asked) - 1]}
+        return {"validation_loss": losses[fold][sum(each == fold for each, _ in monitored) - 1]}
 
     running = []
     real_fit = Trainer.fit
@@ -194,7 +196,7 @@ def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
     def watched(folds, examples, work, train):
         def remembered(rest, fold, number):
             network = train(rest, fold, number)
-            held.append(({*rest.clips} & {*fold.clips}, network.state_dict()))
+            fold_networks.append(({*rest.clips} & {*fold.clips}, network.state_dict()))
             return network
 
         return cross_fit(folds, examples, work, remembered)
@@ -202,10 +204,10 @@ def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "cross_val_predict", watched)
     system = changed(SYSTEM, {"max_epochs": 9, "folds": 2, "stop_patience": 2})
     finetune.fit_finetuned(system, city, work)
-    assert [fold for fold, _ in asked] == [0] * 4 + [1] * 6
+    assert [fold for fold, _ in monitored] == [0] * 4 + [1] * 6
     assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3]
     assert read_description(work.out)["about"]["epoch"] == 3
-    for (common, found), best in zip(held, (asked[1][1], asked[4 + 3][1]), strict=True):
+    for (common, found), best in zip(fold_networks, (monitored[1][1], monitored[4 + 3][1]), strict=True):
         assert not common
         assert all(torch.equal(found[name], value) for name, value in best.items())
 

@@ -1,4 +1,4 @@
-"""Heads on embeddings: standardised, chosen by folds of train, mixed up; validate chooses nothing."""
+"""Heads on embeddings: standardisation, cross-validated weight decay, calibration and mixup."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold
-from tiny import CPU, Heard, Stored, changed
+from tiny import CPU, EpochRecorder, Stored, changed
 
 from ust.models.attention import Attention
 from ust.models.checkpoints import load_system, read_description
@@ -35,7 +35,7 @@ ATTENTION = System(
 
 @pytest.fixture
 def data(taxonomy):
-    """Forty train clips of eight sensors and twenty validate clips; an embedding says what there is."""
+    """Forty train clips of eight sensors and twenty validate clips, whose embeddings depend on the labels."""
     import pandas as pd
 
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def data(taxonomy):
 @pytest.fixture
 def work(taxonomy, tmp_path):
     metadata = {"inputs": {}, "features": {}}
-    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", None, metadata, None, Heard())
+    return TrainingContext("a", taxonomy, CPU, tmp_path / "out", None, metadata, None, EpochRecorder())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["head", "attention"])
@@ -82,7 +82,7 @@ def test_head_learns_and_survives_saving(data, work, kind):
 
 
 def test_validate_split_does_not_influence_training(data, work, tmp_path):
-    """Other truth and other clips there: the same weights."""
+    """Other validate clips with other labels give the same weights."""
     made, _ = data
     system = changed(HEAD, {"max_epochs": 2})
     heads.fit_head(system, made, work)
@@ -108,7 +108,7 @@ def test_loss_ignores_unknown_targets():
 
 
 def test_head_trains_with_unknown_labels(data, work, tmp_path):
-    """A label that is known for half of the clips is tuned and calibrated by them; one that never is, too."""
+    """One label is known for half of the clips, another for none."""
     made, _ = data
     targets = made.train.targets.copy()
     targets[::2, 3] = targets[:, 5] = np.nan
@@ -171,7 +171,7 @@ def test_too_few_sensors_are_named():
 
 
 def test_folds_use_sensor_id_and_not_file_names(data, work, monkeypatch):
-    """Sensors that cut across the names' beginnings: the folds are GroupKFold's of sensor_id."""
+    """The folds equal scikit-learn's GroupKFold by sensor_id."""
     made, _ = data
     sensors = {clip: f"s{int(clip[3:9]) % 5}" for clip in made.train.clips}
     train = replace(made.train, sensors=sensors)

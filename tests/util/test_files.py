@@ -1,4 +1,4 @@
-"""Folders that are replaced: only what the stage itself wrote is ever removed."""
+"""Atomic files and folders: only files that the writer made itself are replaced or removed."""
 
 import errno
 import fcntl
@@ -122,7 +122,7 @@ def test_folder_writers_keep_files_added_during_the_run(tmp_path, write):
     write(out)
 
     class Meanwhile(str):
-        """A text that is written down with something else beside the output."""
+        """A text; writing it also writes another file beside the output."""
 
     real = Path.write_text
 
@@ -189,7 +189,7 @@ def test_atomic_write_names_a_folder_at_its_path(tmp_path, monkeypatch, place):
 
 
 def test_atomic_write_lists_the_folder_once_for_many_files(tmp_path, monkeypatch):
-    """Listing it for each file made extraction quadratic in the number of clips."""
+    """Listing the folder for each file would be quadratic in the number of clips."""
     listed, scandir, listdir = [], os.scandir, os.listdir
     monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))
     monkeypatch.setattr(os, "listdir", lambda path=".": listed.append(path) or listdir(path))
@@ -202,7 +202,7 @@ def test_atomic_write_lists_the_folder_once_for_many_files(tmp_path, monkeypatch
 
 
 def test_atomic_write_removes_only_its_own_leftovers(tmp_path):
-    """Another machine may be writing the others: its locks are not seen here."""
+    """Another machine, whose locks are not visible, may be writing the other files."""
     for name in (".a.npy.999999998.partial", ".b.npy.999999999.partial"):
         (tmp_path / name).write_text("half")
     with atomic_write(tmp_path / "c.npy") as partial:
@@ -236,7 +236,7 @@ def test_write_if_absent_succeeds_once_and_never_overwrites(tmp_path, monkeypatc
 
 
 def test_write_if_absent_keeps_recent_partial_files(tmp_path):
-    """There the same process id may be in use, and locks of there are not seen here."""
+    """Another machine may have the same process id, and its locks are not visible."""
     path = tmp_path / "list"
     running, abandoned = (tmp_path / f".list.{pid}.partial" for pid in (os.getpid(), 7))
     for partial in (running, abandoned):
@@ -251,7 +251,7 @@ def test_write_if_absent_keeps_recent_partial_files(tmp_path):
 
 @pytest.fixture
 def no_locks(monkeypatch):
-    """As on NFS without its lock daemon."""
+    """A file system without locks, such as NFS without its lock daemon."""
 
     def flock(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -1,10 +1,10 @@
-"""Run a script that is struck at a point of its work, not at a moment: what it does to its files is counted.
+"""Run a script and inject a fault at a given change of its files, independent of time.
 
-    python tests/struck.py ACTION NUMBER PART MODULE ARGUMENTS...
+    python tests/fault_injection.py ACTION NUMBER PART MODULE ARGUMENTS...
 
-Counted is each time that Python opens a file to write, makes, renames or removes one whose path has PART in
-it. ACTION is "kill": the process and all it started, before the NUMBERth of these; or "remove": the folder of
-that file. With "count" they are only counted, by `watch` in the test process.
+A change is that Python opens a file for writing, or makes, renames or removes one, if its path contains PART.
+Before change NUMBER, the action "kill" kills the process group, and "remove" removes the folder of the file.
+The action "count" only counts, for `inject_fault` in the test process.
 """
 
 import os
@@ -20,8 +20,8 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 @contextmanager
-def watch(action, number, part):
-    """Count the changes, and strike; the number so far is the list's length."""
+def inject_fault(action, number, part):
+    """Count file changes and perform the action at the given one; the length of the list is the count."""
     seen, ended = [], []
 
     def hook(event, args):
@@ -49,5 +49,5 @@ def watch(action, number, part):
 if __name__ == "__main__":
     action, number, part, module = sys.argv[1:5]
     sys.argv = [module, *sys.argv[5:]]
-    with watch(action, int(number), part):
+    with inject_fault(action, int(number), part):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
