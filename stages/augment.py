@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     train = {row.clip: row.path for row in find_rows(args.audio) if row.split == "train"}
     variants = plan_variants(list(train), settings)
     with atomic_folder(args.out, by="augment", force=args.force) as folder:
+        # Not by the workers: those of a killed run would make the folder again after its removal.
+        for name in {variant.variant for variant in variants}:
+            (folder / name / "train").mkdir(parents=True)
         written = Parallel(n_jobs=-1, return_as="generator")(
             delayed(write_variant)(train[variant.clip], folder / variant.variant / "train", variant)
             for variant in variants

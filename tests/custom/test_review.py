@@ -174,9 +174,11 @@ def test_acknowledged_reviews_survive_a_killed_server(collection, queue):
         waiting.append(bare_server(collection))  # starts while the previous one is in use
         child = waiting.pop(0)
         address = f"http://127.0.0.1:{int(child.stdout.readline())}/answers"
-        killer = threading.Timer(float(rng.uniform(0.02, 0.25)), child.kill)
-        killer.start()
+        killer = threading.Timer(float(rng.uniform(0, 0.02)), child.kill)
+        first = int(rng.integers(2, 20))  # the reviews that come in before
         for number in range(10_000):
+            if number == first:
+                killer.start()
             who, clip = f"{turn}-{number}", queue[number % len(queue)]
             body = json.dumps(answer(clip, who)).encode()
             try:
@@ -193,7 +195,7 @@ def test_acknowledged_reviews_survive_a_killed_server(collection, queue):
     there = {(names[row.annotator_id], row.audio_filename) for row in collection.annotations().itertuples()}
     assert acknowledged <= there
     assert len(there) - len(acknowledged) <= 4  # written, but killed before the response
-    assert len(acknowledged) > 20
+    assert len(acknowledged) >= 4 * 2
 
 
 def bare_server(collection):

@@ -9,7 +9,7 @@ import torch
 
 from ust.features.context import SIZE, VALUES, Place, context_vector
 from ust.models.checkpoints import SavedNetwork, build_initialized, load_system, save_network
-from ust.models.context import ContextConfig, ContextNetwork
+from ust.models.context import REFERENCES, ContextConfig, ContextNetwork
 from ust.models.examples import TensorExamples
 from ust.models.head import Head
 from ust.models.systems import EnsembleSystem
@@ -60,6 +60,17 @@ def test_coordinates_are_standardised_by_the_known_ones():
     np.testing.assert_allclose(network.scale[columns], 1 / np.std(places, axis=0), rtol=1e-3)
 
 
+def test_the_mean_over_train_examples_is_zero(network):
+    """So that a label is as frequent with as without time and place."""
+    rng = np.random.default_rng(0)
+    times = [datetime(2026, 7, 4, int(hour)) for hour in rng.integers(24, size=REFERENCES)]
+    contexts = vectors(*((time, Place(*rng.uniform(-1, 1, 2), 1)) for time in times))
+    network.context.fit(contexts)
+    logits = network.context(contexts)
+    assert logits.std() > 0.1
+    np.testing.assert_allclose(logits.mean(dim=0).detach(), 0, atol=1e-5)
+
+
 def test_places_that_no_train_clip_has_change_nothing(network):
     """A borough without a sensor, or coordinates if all sensors are at one place or none is known."""
     of_train = [(NOON, Place(40.7, -73.9, 1)), (NOON, Place(40.7, -73.9, 1))]
@@ -86,7 +97,8 @@ def test_noise_moves_known_coordinates_alone():
     contexts = vectors((NOON, Place(1.0, -1.0, 3)), (NOON,)).repeat(500, 1)
     network.train()(contexts)
     network.eval()(contexts)
-    moved = given[0] - given[1]
+    in_training, _, in_evaluation, _ = given  # the second input of each pass are the references
+    moved = in_training - in_evaluation
     columns = [VALUES.index(name) for name in KNOWN]
     others = [index for index in range(SIZE) if index not in columns]
     assert not moved[:, others].any()

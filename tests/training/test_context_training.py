@@ -13,6 +13,7 @@ from ust.models.checkpoints import load_system
 from ust.models.context import ContextConfig
 from ust.models.examples import predict
 from ust.models.head import Head
+from ust.training.augmentation import apply_mixup, mixup_batch
 from ust.training.config import ContextRow, HierarchyRow, System
 from ust.training.context import TrainingContext, describe_model, training_data
 from ust.training.train import TrainSettings
@@ -80,3 +81,15 @@ def test_a_trained_system_is_loaded_with_its_context(name, data, taxonomy, tmp_p
     network = next(module for module in loaded.modules() if hasattr(module, "zero_last_layer"))
     train = examples.train.features["context"][examples.train.rows]
     np.testing.assert_allclose(network.mean[12:14], train[:, 12:14].mean(axis=0), rtol=1e-5)
+
+
+def test_mixup_mixes_each_context_as_its_sound():
+    sound = torch.arange(6.0)[:, None].repeat(1, 3)
+    inputs, targets = {"embedding": sound, "context": 10 * sound}, sound[:, :1] / 5
+    mixed, labels = mixup_batch(inputs, targets, 0.4, np.random.default_rng(0))
+    alone, same = apply_mixup(sound, targets, 0.4, np.random.default_rng(0))
+    assert not torch.equal(alone, sound)
+    torch.testing.assert_close(mixed["embedding"], alone)
+    torch.testing.assert_close(mixed["context"], 10 * alone)
+    torch.testing.assert_close(labels, same)
+    torch.testing.assert_close(labels, alone[:, :1] / 5)

@@ -42,11 +42,6 @@ class Archive:
         self.address = address
         self.fs, self.root = filesystem(address)
 
-    @property
-    def absolute_address(self) -> str:
-        """The address for workers, which may run in another working folder."""
-        return self.root if is_local(self.fs) else self.address
-
     def description(self) -> dict[str, Any] | None:
         """Return what `create` wrote, or None if the archive does not exist yet."""
         with explain_errors(self.address):

@@ -309,10 +309,9 @@ def fit_length(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_sound(path: Path, samples: np.ndarray, sample_rate: int, *, format: str, subtype: str) -> None:
-    """Write mono samples, floats in [-1, 1] or integers, in a format of soundfile."""
+    """Write mono samples, floats in [-1, 1] or integers, in a format of soundfile, to an existing folder."""
     buffer = io.BytesIO()  # libsndfile does not report why it cannot write to a file
     sf.write(buffer, samples, sample_rate, format=format, subtype=subtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getbuffer())
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ust.annotations.annotations import CoarseMode
     from ust.annotations.taxonomy import Taxonomy
 
-ABOUT = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters",
+MODEL_KEYS = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters",
          "spatiotemporal_context")  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def provenance(
             content["data_release"] = dataset["release"]
     if args.model:
         metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
-        content |= {key: metadata[key] for key in ABOUT if key in metadata}
+        content |= {key: metadata[key] for key in MODEL_KEYS if key in metadata}
         for name, attributes in metadata.get("features", {}).items():
             content |= {
                 f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes

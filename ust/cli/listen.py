@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ust.cli.console import log_done, parse_args
-from ust.cli.tag import add_system_options, add_threshold_option, load_tagger
+from ust.cli.tag import add_system_options, add_threshold_option, add_window_options, load_tagger
 from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
     add("--rate", type=int, default=44_100, help="sample rate in Hz, default 44100")
     add("--channels", type=int, default=1, help="number of channels, default 1")
     add("--format", choices=FORMATS, default="s16", help="sample format, little-endian, default s16")
-    add("--window", type=float, default=10.0, help="seconds of a window, at most 10, default 10")
-    add("--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5")
+    add_window_options(parser, hop=5.0)
     add_threshold_option(parser, "to print")
     add("--microphone", action="store_true",
         help="record from the default microphone (needs the package sounddevice)")  # fmt: skip

@@ -47,6 +47,13 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_window_options(parser: argparse.ArgumentParser, *, hop: float) -> None:
+    """Add the options --window and --hop; `hop` is the default."""
+    add = parser.add_argument
+    add("--window", type=float, default=10.0, help="seconds of a window, at most 10, default 10")
+    add("--hop", type=float, default=hop, help=f"seconds between the starts of windows, default {hop:g}")
+
+
 def add_threshold_option(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add the option --threshold, which replaces the thresholds that training stored."""
     parser.add_argument(
@@ -181,12 +188,7 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING_OR_FOLDER", help="what to tag")
     add_system_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="output format, default table")
-    parser.add_argument(
-        "--window", type=float, default=10.0, help="duration of a window in seconds, at most 10, default 10"
-    )
-    parser.add_argument(
-        "--hop", type=float, default=5.0, help="seconds between the starts of windows, default 5"
-    )
+    add_window_options(parser, hop=5.0)
     add_threshold_option(parser, "of a label that counts as present")
     parser.add_argument(
         "--time",

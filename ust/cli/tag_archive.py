@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args, parse_shard, progress
-from ust.cli.tag import add_system_options, add_threshold_option, resolve_system
+from ust.cli.tag import add_system_options, add_threshold_option, add_window_options, resolve_system
 from ust.util.errors import UserError, bullet_list, plural
 from ust.util.names import printable
 
@@ -30,12 +30,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument("source", metavar="SOURCE", help="recordings to tag, or an archive with embeddings")
     parser.add_argument("out", metavar="OUT", help="archive to create or to continue")
     add_system_options(parser)
-    parser.add_argument(
-        "--window", type=float, default=10.0, help="duration of a window in seconds, at most 10, default 10"
-    )
-    parser.add_argument(
-        "--hop", type=float, default=10.0, help="seconds between the starts of windows, default 10"
-    )
+    add_window_options(parser, hop=10.0)
     add_threshold_option(parser, "of an event")
     parser.add_argument(
         "--embeddings",
@@ -128,7 +123,6 @@ def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any])
 def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], Any]":
     """Return the job, the description of the archive, and the section compute."""
     from ust.archive.filesystems import absolute
-    from ust.archive.folder import Archive
     from ust.archive.shard import ShardJob, column_names
     from ust.features.context import audio_inputs, read_places
     from ust.tagging.pretrained import model_id
@@ -173,7 +167,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         if args.embeddings:
             raise UserError("--embeddings needs audio, but SOURCE is an archive")
     job = ShardJob(
-        archive=Archive(args.out).absolute_address,
+        archive=absolute(args.out),
         model=str(folder.resolve()),
         model_id=description["model"],
         inference_options=inference_options,
@@ -181,7 +175,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         hop=description["hop"],
         threshold=args.threshold,
         embeddings=args.embeddings,
-        source_archive=Archive(args.source).absolute_address if source else None,
+        source_archive=absolute(args.source) if source else None,
         places=places,
     )
     return job, description, compute

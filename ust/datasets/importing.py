@@ -369,7 +369,9 @@ class _ClipWriter:
         group = recording.group
         name = self._names[key] = f"{group}_{self._counts[group]:05}.flac"
         self._counts[group] += 1
-        flac.write(self.collection.clip_path(name))
+        path = self.collection.clip_path(name)
+        path.parent.mkdir(exist_ok=True)
+        flac.write(path)
         self.new.append(
             {"audio_filename": name, "split": recording.split, "sensor_id": group,
              "recording": recording.digest, "source": recording.source, "start": start, "end": end,

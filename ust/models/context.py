@@ -12,6 +12,7 @@ from ust.util.config import Count, Rate, Section, Weight
 COORDINATES = slice(FIRST_COORDINATE, HAS_COORDINATES)
 # Values that are above 0 if a part of the context is known.
 PRESENT = [HAS_TIME, *range(FIRST_BOROUGH, FIRST_COORDINATE), HAS_COORDINATES]
+REFERENCES = 256  # train examples over which the mean logit is 0
 FARTHEST = 3.0  # deviations; coordinates outside the range of the train clips are clipped to it
 
 
@@ -29,10 +30,11 @@ class ContextConfig(Section):
 class ContextNetwork(nn.Module):
     """Two linear layers from time and place to label logits.
 
-    The logits are 0 for an example whose time and place are not known. In training this is a random share of
-    the examples, ``dropout``, so that the network of the audio also learns to predict alone. Coordinates move
-    by noise in training: otherwise they would tell the sensors of the train clips apart and the network could
-    learn the labels of each sensor.
+    The logits are 0 for an example whose time and place are not known, and on average over train examples:
+    the frequency of a label is left to the network of the audio. In training a random share of the examples,
+    ``dropout``, loses its time and place, so that the network of the audio also learns to predict alone.
+    Coordinates move by noise in training: otherwise they would tell the sensors of the train clips apart, and
+    the network could learn the labels of each sensor.
 
     Parameters
     ----------
@@ -49,13 +51,14 @@ class ContextNetwork(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(SIZE))
         self.register_buffer("scale", torch.ones(SIZE))
+        self.register_buffer("reference", torch.zeros(REFERENCES, SIZE))
 
     @torch.no_grad()
     def fit(self, values: torch.Tensor) -> None:
         """Estimate mean and deviation of the coordinates from the train examples [shape=(n, 15)].
 
-        Values that no train example has, such as a borough without a sensor, have no effect later: their
-        scale is 0.
+        Some of them become the references over which the mean logit is 0. Values that no train example has,
+        such as a borough without a sensor, have no effect later: their scale is 0.
         """
         self.mean.zero_()
         self.scale.copy_((values != 0).any(dim=0))
@@ -64,6 +67,10 @@ class ContextNetwork(nn.Module):
             deviation = placed.std(dim=0, correction=0)
             self.mean[COORDINATES] = placed.mean(dim=0).float()
             self.scale[COORDINATES] = torch.where(deviation > 1e-6, 1 / deviation, 0.0).float()
+        known = values[values.any(dim=1)]
+        if len(known):
+            rows = torch.linspace(0, len(known) - 1, REFERENCES).long()
+            self.reference.copy_(self._standardise(known[rows].float()))
 
     @torch.no_grad()
     def zero_last_layer(self) -> None:
@@ -80,10 +87,7 @@ class ContextNetwork(nn.Module):
 
     def forward(self, context: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, outputs) of vectors (batch, 15) as `ust.features.context` makes them."""
-        context = context.float()
-        # The mean is only subtracted from known coordinates, so that unknown ones stay 0.
-        known = context[:, HAS_COORDINATES:]
-        x = ((context - self.mean * known) * self.scale).clamp(-FARTHEST, FARTHEST)
+        x, known = self._standardise(context.float()), context[:, HAS_COORDINATES:]
         present = x[:, PRESENT].amax(dim=1, keepdim=True)
         if self.training:
             # Uniform draws from -1 to 1 are equal on every processor; other draws are not.
@@ -91,7 +95,12 @@ class ContextNetwork(nn.Module):
             noise = torch.zeros_like(x)
             noise[:, COORDINATES].uniform_(-1, 1)
             x = x + self.place_noise * known * noise
-        return present * self.layers(x)
+        return present * (self.layers(x) - self.layers(self.reference).mean(dim=0))
+
+    def _standardise(self, context: torch.Tensor) -> torch.Tensor:
+        """Standardise the coordinates; the mean is only subtracted from known ones, so that others stay 0."""
+        known = context[:, HAS_COORDINATES:]
+        return ((context - self.mean * known) * self.scale).clamp(-FARTHEST, FARTHEST)
 
 
 class NetworkWithContext(nn.Module):
