@@ -31,7 +31,7 @@ def test_changed_trainer_reruns_its_systems_but_not_extraction(project):
 
 
 def test_submissions_as_experiments_rerun_only_the_packaging(project):
-    output = project.dvc("exp", "run", "-n", "submission-2", "-S", "submission=cnn_vggish_fine")
+    output = project.dvc("exp", "run", "-n", "submission-2", "-S", "submission=hierarchical")
     assert ran(output) == {"submit"}
     difference = json.loads(project.dvc("metrics", "diff", "--json", "HEAD", "submission-2"))
     assert list(difference) == ["metrics/submission.json"]

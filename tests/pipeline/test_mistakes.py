@@ -100,6 +100,7 @@ MISTAKES = {
         "majority.csv",
         "should be a mapping",
     ),
+    "unusable audio": ("extract logmel {tmp}/bad {tmp}/none {tmp}/l.h5", "2 of 2 audio files cannot"),
     "text for sound": ("tag {tmp}/precious/precious.txt", "cannot be decoded as audio", "precious.txt"),
     # the wrong name
     "no such predictions": (
@@ -127,6 +128,21 @@ MISTAKES = {
         "has no clip 'a.wav'",
         "logmel.h5",
     ),
+    "no such annotations": (f"aggregate_labels any {{tmp}}/no.csv {RAW.split()[1]} {{tmp}}/l.csv", "no.csv",
+                            "no such file"),
+    "no such label rule": (f"aggregate_labels all {RAW} {{tmp}}/l.csv", "has no 'all'", "majority, any"),
+    "no such feature": ("extract mel data/raw/audio {tmp}/none {tmp}/l.h5", "no feature 'mel'"),
+    "no such checkpoint": (f"predict cmm models data/features {RAW} {{tmp}}/p.csv", "has no 'cmm'"),
+    "no audio": ("augment {tmp}/none {tmp}/out", "the stage download makes them"),
+    "no model": (f"predict cnn {{tmp}} data/features {RAW} {{tmp}}/p.csv", "the stage train makes it"),
+    "no metrics for the table": ("table {tmp} {tmp} {tmp} {tmp}/t {tmp}/u {tmp}/v",
+                                 "the stage evaluate makes it"),
+    "no metrics to submit": (f"submit cnn {{tmp}}/no.csv {{tmp}}/no.json {RAW} {{tmp}}/s {{tmp}}/m.json",
+                             "the stage evaluate makes it"),
+    "an embedding without its network": ("extract vggish data/raw/audio {tmp}/none {tmp}/v.h5",
+                                         "give --network, the folder of weights@v"),
+    "another folder as network": ("extract vggish data/raw/audio {tmp}/none {tmp}/v.h5 --network {tmp}",
+                                  "weights@vggish"),
     "a hierarchy without its root": (f"train hierarchical {TRAIN} {OUT}", "root", "--root"),
     # the wrong content
     "semicolons": (
@@ -187,7 +203,7 @@ MISTAKES = {
         "two different",
     ),
     "a system against itself": (f"compare {PREDICTIONS} {PREDICTIONS}", "given twice", "--help"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +217,9 @@ def material(project, tmp_path_factory):
     for name in ("noise.wav", "sounds/a.wav"):
         sf.write(tmp / name, noise, RATE)
     (tmp / "empty.wav").touch()
+    (tmp / "bad" / "train").mkdir(parents=True)
+    (tmp / "bad" / "train" / "a.wav").touch()
+    (tmp / "bad" / "train" / "b.wav").write_text("no sound")
     (tmp / "empty.csv").touch()
     table = pd.read_csv(project.path / PREDICTIONS)
     table.to_csv(tmp / "semicolons.csv", sep=";", index=False)

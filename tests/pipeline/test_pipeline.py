@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 from check_repro import first_difference, outputs
 from conftest import ROOT
-from project import Project, change_params, ran
+from project import Project, ran
 from ruamel.yaml import YAML
 
 from ust.tagging.locate import find_model
@@ -137,7 +137,6 @@ def test_page_contains_every_system(project):
 
 
 RAW = ("data/raw/annotations.csv", "data/raw/dcase-ust-taxonomy.yaml")
-TRAIN_INPUTS = ("data/labels", RAW[1])
 
 
 def test_evaluate_stage_scores_any_predictions(project, tmp_path):
@@ -146,51 +145,6 @@ def test_evaluate_stage_scores_any_predictions(project, tmp_path):
     assert "micro AUPRC" in output
     mine = json.loads((tmp_path / "m.json").read_text())
     assert mine["fine"] == project.metrics("cnn_vggish_fine")["fine"]
-
-
-TRAIN_OUTPUTS = ("{tmp}/m", "{tmp}/t.csv")
-
-
-@pytest.mark.parametrize(
-    ("name", "words", "message"),
-    [
-        ("download", ["{tmp}/raw", "--params", "{tmp}/local.yaml"], "nowhere: no such folder"),
-        ("aggregate_labels", ["any", "{tmp}/no.csv", RAW[1], "{tmp}/l.csv"], "no.csv: no such file"),
-        ("aggregate_labels", ["any", RAW[0], RAW[0], "{tmp}/l.csv"], "should be a mapping of names"),
-        ("aggregate_labels", ["all", *RAW, "{tmp}/l.csv"], "labels has no 'all'; it has majority, any"),
-        ("augment", ["{tmp}/none", "{tmp}/out"], "the stage download makes them"),
-        ("extract", ["logmel", "{tmp}/audio", "{tmp}/none", "{tmp}/l.h5"],
-         "2 of 2 audio files cannot"),
-        ("extract", ["mel", "data/raw/audio", "{tmp}/none", "{tmp}/l.h5"], "no feature 'mel'"),
-        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5"],
-         "give --network, the folder of weights@v"),
-        ("extract", ["vggish", "data/raw/audio", "{tmp}/none", "{tmp}/v.h5", "--network", "{tmp}"],
-         "weights@vggish"),
-        ("train", ["cnn", "{tmp}", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "extract@logmel or embed@logmel makes it"),
-        ("train", ["forest", "data/features", *TRAIN_INPUTS, *TRAIN_OUTPUTS], "systems has no 'forest'"),
-        ("table", ["{tmp}", "{tmp}", "{tmp}", "{tmp}/t", "{tmp}/u", "{tmp}/p"],
-         "the stage evaluate makes it"),
-        ("submit", ["cnn", "{tmp}/no.csv", "{tmp}/no.json", *RAW, "{tmp}/s", "{tmp}/m.json"],
-         "the stage evaluate makes it"),
-        ("predict", ["cnn", "{tmp}", "data/features", *RAW, "{tmp}/p.csv"], "the stage train makes it"),
-        ("predict", ["cmm", "models", "data/features", *RAW, "{tmp}/p.csv"], "checkpoints has no 'cmm'"),
-        ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json"], "the stage predict makes it"),
-        ("evaluate", [RAW[0], *RAW, "{tmp}/m.json"], "these are annotations"),
-        ("evaluate", ["{tmp}/no.csv", *RAW, "{tmp}/m.json", "--split", "test"], "no ground-truth rows"),
-    ],
-)  # fmt: skip
-def test_wrong_input_gives_one_message_and_exit_code_1(project, tmp_path, name, words, message):
-    local = {"data.source": "local", "data.path": "../nowhere"}
-    change_params(project.path / "params.yaml", tmp_path / "local.yaml", local)
-    (tmp_path / "audio" / "train").mkdir(parents=True)
-    (tmp_path / "audio" / "train" / "a.wav").touch()
-    (tmp_path / "audio" / "train" / "b.wav").write_text("no sound")
-    before = sorted(tmp_path.rglob("*"))
-    output = project.stage(name, *(word.format(tmp=tmp_path) for word in words), code=1)
-    assert message in output
-    assert "error:" in output
-    assert "Traceback" not in output
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))])
