@@ -2,19 +2,24 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from commands import run_ust
 from conftest import ROOT
 from pages import commands
 from project import Project, change_params
 
 import ust
 from ust.cli import program
+from ust.custom.active_learning import load_review_state
 from ust.custom.training import extrapolate_to_twice_the_clips
+from ust.datasets.collection import Collection
+from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 PAGE = ROOT / "docs" / "your-sounds.md"
@@ -82,6 +87,27 @@ def test_commands_match_the_documentation(finished):
     assert 0 < metrics["twice_the_clips"] <= 1
     assert (city / ".gitignore").read_text().splitlines()[:2] == ["/audio", "/report.html"]
     assert any("street.flac" in text for command, text in outputs.items() if command.startswith("ust tag"))
+
+
+def test_head_with_prior_uses_the_classes_of_the_project(finished, tmp_path):
+    here, _ = finished
+    folder = tmp_path / "my-city"
+    shutil.copytree(here.path / "my-city", folder)
+    params = folder / "params.yaml"
+    labels = list(Collection(folder).taxonomy.labels)
+    row = {"trainer": "train_head", "architecture": "audioset_head", "features": ["mn_windows"],
+           "labels": "majority", "outputs": "all"}  # fmt: skip
+    change_params(params, params, {"systems.own": row, "audioset.classes": {labels[0]: ["Siren"]}})
+    assert run_ust(["train", folder], tmp_path)[0] == 0
+    model = read_json(folder / "models" / "own" / "model.json", made_by="train")
+    assert model["config"]["classes"] == {labels[0]: ["Siren"]} | {label: [] for label in labels[1:]}
+    _, state, _ = load_review_state(Collection(folder))
+    assert state.embeddings.shape[1] > 527  # those of mn_windows, not those of mn from the first training
+    code, tags, _ = run_ust(
+        ["tag", "--system", folder, here.path / "street.flac", "--format", "csv"], tmp_path
+    )
+    assert code == 0
+    assert len(tags.splitlines()) > 1
 
 
 def test_no_recording_is_in_both_splits(finished):

@@ -1,7 +1,7 @@
 """Training a custom tagger: a head on pretrained embeddings, tuned and calibrated by cross-validation."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ust.features.registry import read_feature, read_network, write_network
 from ust.features.store import ORIGINAL, Features, Row, open_feature_files
 from ust.models.checkpoints import load_system
 from ust.models.examples import Examples, predict, select_examples
+from ust.tagging.audioset import read_classes
 from ust.tagging.locate import PRETRAINED
 from ust.training.context import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.training.cross_validation import OUT_OF_FOLD
@@ -118,6 +119,9 @@ def train(
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)
     system = read_system(folder / PARAMS, SYSTEM)
+    if getattr(system.network, "classes", ()) is None:  # a prior by the classes that tag the project so far
+        classes = read_classes(folder / PARAMS)
+        system = replace(system, network=system.network.model_copy(update={"classes": classes}))
     labels = aggregate_labels(collection, system.row.labels)
     sensors = collection.clips()["sensor_id"].astype(str).to_dict()
     groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]

@@ -54,14 +54,19 @@ def prepare_project(folder: Path) -> Path:
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
     (settings,) = read_sections(path, efficientat=EfficientAT)
-    config = AudioSet.Config()
-    if NAME in read_yaml(path):
-        (section,) = read_sections(path, **{NAME: ProjectClasses})
-        config = AudioSet.Config(classes=section.classes)
+    config = AudioSet.Config(classes=read_classes(path))
     try:
         return _prepare_system(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
     except ValueError as error:
         raise UserError(f"{path}: audioset.{error}") from None
+
+
+def read_classes(params: Path) -> dict[str, list[str]] | None:
+    """Return the AudioSet classes of each label in a project's params.yaml; None without that section."""
+    if NAME not in read_yaml(params):
+        return None
+    (section,) = read_sections(params, **{NAME: ProjectClasses})
+    return section.classes
 
 
 def _prepare_system(
