@@ -129,6 +129,7 @@ def loading(bench: Bench, cache_gib: float = 1.0, name: str = "loading") -> Pair
             pass
 
     def theirs() -> None:
+        # The peer stores pickles; these were written by this benchmark.
         for start in range(0, len(order), BATCH):
             pairs = [joblib.load(pickles / str(index)) for index in order[start : start + BATCH]]
             for values in zip(*pairs, strict=True):

@@ -1,6 +1,6 @@
 """The architecture ``audioset_head``: logistic regression on embeddings, with AudioSet's classes as prior."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet, complete_config
-from ust.models.layers import Architecture, Standardize
+from ust.models.layers import Architecture, Shapes, Standardize
 from ust.util.config import Section
 
 PENALTY = 300.0  # L2 penalty of the weights, at a weight decay of 1
@@ -52,7 +52,7 @@ class AudioSetHead(Architecture):
             known = complete_config(AudioSet.Config(classes=self.classes), taxonomy, labels).classes
             return self.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
 
-    def __init__(self, config: Config, outputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
         size = shapes["embedding"][0] - CLASSES
         self.audioset = AudioSet(AudioSet.Config(classes=config.classes), outputs, shapes)
@@ -62,7 +62,7 @@ class AudioSetHead(Architecture):
         self.reset()
 
     @staticmethod
-    def check(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check(shapes: Shapes) -> None:
         """Check that the input ends with logits of AudioSet's classes; else raise ValueError."""
         AudioSet.check(shapes)
 
