@@ -27,6 +27,10 @@ class LabelTable:
     # Line number and cells of lines with more or fewer cells than the header
     malformed: list[tuple[int, list[str]]]
 
+    def malformed_reason(self, cells: list[str]) -> str:
+        """Return what is wrong with the cells of a malformed line."""
+        return f"has {len(cells)} columns, should have {len(self.header)} as the header"
+
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
     """Read a table in UTF-8; quotation marks are ordinary text if columns are separated by tabs."""

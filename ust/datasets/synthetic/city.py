@@ -114,8 +114,8 @@ class Synthetic(Section):
 
 def fetch(place: Destination, data: Any) -> Summary:
     """Synthesise the city of the section ``data.synthetic``."""
-    clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
     settings = data.synthetic
+    clips = {"train": settings.train, "validate": settings.validate_}
     build_city(
         place.folder, seed=settings.seed, clips=clips, context=settings.context, progress=place.progress
     )
