@@ -29,7 +29,7 @@ from joblib.externals.loky import get_reusable_executor
 from tiny import ALONE
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.archive.filesystems import filesystem
+from ust.archive.filesystems import absolute, filesystem
 from ust.archive.folder import Archive
 from ust.archive.query import GROUPINGS, find_label, parse_condition, run_query, summarize
 from ust.archive.recordings import SCHEMA, find_recordings
@@ -37,7 +37,7 @@ from ust.archive.shard import column_names
 from ust.archive.times import read_times
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.reports.archive_report import heat_map_png, hours_by_day, overview_page, overview_text
+from ust.reports.archive_report import hours_by_day, overview_page, overview_text
 from ust.tagging.tagger import Tagger
 from ust.util import engines
 from ust.util.errors import UserError
@@ -683,7 +683,8 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
-    """This holds for sources, manifests, outputs and queries."""
+    """This holds for sources, manifests, recordings, outputs and queries."""
+    assert absolute(f"out {name}/") == str(tmp_path / f"out {name}")
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
     shutil.copy(sound, tmp_path / name / "take [1].wav")
@@ -705,15 +706,6 @@ def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, mo
     (tmp_path / f"out {name}" / "tags").mkdir()
     pq.write_table(pa.table({"path": ["a"]}), tmp_path / f"out {name}" / "tags" / "00000.parquet")
     assert Archive(f"out {name}").dataset("tags").to_table().num_rows == 1
-
-
-def test_folder_with_brackets_is_tagged_and_queried(place):
-    (sound,) = (place / "in").rglob("20240301_003000.wav")
-    (place / "a::b [1]").mkdir()
-    shutil.copy(sound, place / "a::b [1]")
-    ust(place, "tag-archive", "a::b [1]", "tagged::[1]", "--system", "cnn")
-    assert "tagged::[1]: 1 of 1 window" in ust(place, "query", "tagged::[1]", "engine >= 0")
-    shutil.rmtree(place / "a::b [1]")
 
 
 def paths_of(folder, kind="tags"):
@@ -870,11 +862,6 @@ def test_stores_without_exclusive_create_are_supported(refusing_archive, refusal
     assert [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())] == [
         ["a", "b"], ["c"], ["d"],
     ]  # fmt: skip
-
-
-def test_heat_map_is_a_png():
-    counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
-    assert heat_map_png(counts, "share", "siren > $0.8").startswith(b"\x89PNG")
 
 
 def test_query_writes_its_page(place, tagged):

@@ -11,7 +11,7 @@ from records import md5
 
 from ust.datasets import download as fetch_module
 from ust.datasets.download import download_file, unpack, zenodo_files
-from ust.datasets.sonyc import RELEASES, Release, download, latest_version
+from ust.datasets.sonyc import RELEASES, V1, V2, Release, download
 from ust.util.errors import UserError
 
 
@@ -219,7 +219,7 @@ def test_releases_match_the_published_records():
     assert {version: release.record for version, release in v1.items()} == {
         "0.1": 2590742, "0.2": 3233082, "1.0": 3338310
     }  # fmt: skip
-    assert (latest_version("sonyc-ust-v1"), latest_version("sonyc-ust-v2")) == ("1.0", "2.3")
+    assert (V1.latest, V2.latest) == ("1.0", "2.3")
     assert v1["0.2"].annotations == "annotations-dev.csv"
     assert {version: sum(release.clips.values()) for version, release in v1.items()} == {
         "0.1": 2794, "0.2": 2794, "1.0": 3068

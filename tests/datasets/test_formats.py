@@ -5,7 +5,7 @@ import json
 import pytest
 from label_sources import label_studio_export, read_labels, write_annotations, write_noise
 
-from ust.datasets.formats.base import IN_DOUBT, PRESENT, Annotation
+from ust.datasets.formats.base import Annotation
 from ust.datasets.formats.registry import detect_format
 from ust.util.errors import UserError
 
@@ -250,18 +250,6 @@ def test_an_unknown_format_is_an_error(tmp_path):
         detect_format(tmp_path / "notes.docx")
     with pytest.raises(UserError, match="no such file"):
         detect_format(tmp_path / "gone")
-
-
-def test_ambiguous_recordings_are_reported(tmp_path):
-    for folder in ("a", "b"):
-        write_noise(tmp_path / folder / "1.wav")
-    (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
-    found = read_labels(tmp_path / "t.csv")
-    assert [annotation.label for annotation in found.annotations if annotation.status == PRESENT] == ["y"]
-    doubtful = [annotation for annotation in found.annotations if annotation.status == IN_DOUBT]
-    assert [annotation.path.parent.name for annotation in doubtful] == ["a", "b"]
-    assert not any(annotation.certain for annotation in doubtful)
-    assert "may be a/1.wav, b/1.wav" in found.problems[0]
 
 
 def test_missing_recordings_are_summarized_in_one_line(tmp_path, street):
