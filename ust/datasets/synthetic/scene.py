@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ust.audio.recordings import CLIP_SECONDS
-from ust.datasets.synthetic.catalogue import TAXONOMY
 from ust.datasets.synthetic.signals import Generator, band_noise, fade_ends, normalise_rms, to_samples
-from ust.datasets.synthetic.sounds import Sound
+from ust.datasets.synthetic.sounds import TAXONOMY, Sound
 from ust.util.seeding import random_stream
 
 SOUNDS: dict[str, Sound] = {
