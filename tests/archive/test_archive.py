@@ -684,7 +684,6 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 @pytest.mark.parametrize("name", STRANGE)
 def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
     """This holds for sources, manifests, recordings, outputs and queries."""
-    assert absolute(f"out {name}/") == str(tmp_path / f"out {name}")
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
     shutil.copy(sound, tmp_path / name / "take [1].wav")
@@ -697,6 +696,7 @@ def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, mo
     fs, found = filesystem(wanted)
     assert fs.open(found, "rb").read() == sound.read_bytes()
 
+    assert absolute(f"out {name}/") == str(tmp_path / f"out {name}")
     archive = Archive(f"out {name}")  # that does not exist yet
     assert archive.description() is None
     archive.create({"labels": []})
