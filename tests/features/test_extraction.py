@@ -91,7 +91,7 @@ def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows,
 def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, whole):
     path = tmp_path / "logmel.h5"
     run(path, rows, shard=(1, 1))
-    first, second, third = sorted(tmp_path.glob(".*.parts/*.h5"))
+    first, second, _ = sorted(tmp_path.glob(".*.parts/*.h5"))
     first.write_bytes(first.read_bytes()[:-100])
     flipped = bytearray(second.read_bytes())
     flipped[len(flipped) // 2] ^= 1  # the checksum of a row

@@ -28,7 +28,7 @@ from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, writ
 from ust.util.digests import ROOT, digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
 from ust.util.errors import UserError, bullet_list
-from ust.util.files import atomic_write, lock_folder
+from ust.util.files import lock_folder
 from ust.util.progress import Progress, silent
 
 BATCH, CHUNK = 4, 64  # clips per task, clips in memory and in a part
