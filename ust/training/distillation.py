@@ -6,8 +6,6 @@ Hoiem, Learning without Forgetting, TPAMI 2018). Both networks get the same augm
 Knowledge distillation: A good teacher is patient and consistent, CVPR 2022).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
@@ -18,8 +16,7 @@ from ust.features.efficientat.network import CLASSES, MobileNet
 from ust.models.context import audio_network
 from ust.models.examples import Batch
 from ust.training.losses import Loss
-
-Augment = Callable[[Batch, torch.Tensor, np.random.Generator], tuple[Batch, torch.Tensor]]
+from ust.training.trainer import Augment
 
 
 class DistilledNetwork(nn.Module):
