@@ -9,26 +9,14 @@ from ust.models.layers import FUSED, TABLE_1, Dropouts, Shapes, SpectralCNN
 
 
 class CNN(SpectralCNN):
-    """The report's network without embeddings: log-mel, `TABLE_1`, label logits.
-
-    Parameters
-    ----------
-    config : CNN.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip; any that `check` accepts.
-    """
+    """The report's network without embeddings: log-mel, `TABLE_1`, label logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
 
     class Config(Dropouts):
         """Settings of the architecture."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN"
+        description: ClassVar[str] = "CNN"
 
     @staticmethod
     def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:

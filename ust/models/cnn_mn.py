@@ -9,26 +9,14 @@ from ust.models.layers import FUSED, TABLE_1, Concat, Dropouts, Shapes, Spectral
 
 
 class CNNEmbedding(SpectralCNN):
-    """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits.
-
-    Parameters
-    ----------
-    config : CNNEmbedding.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
+    """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "embedding")
 
     class Config(Dropouts):
         """Settings of the architecture."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN and an embedding of the clip"
+        description: ClassVar[str] = "CNN and an embedding of the clip"
 
     def __init__(self, config: Any, outputs: int, shapes: Shapes) -> None:
         super().__init__(config, outputs, shapes)

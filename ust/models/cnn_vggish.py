@@ -12,16 +12,7 @@ VGGISH_FEATURES = 10 * EMBEDDING
 
 
 class CNNVGGish(SpectralCNN):
-    """The report's network: a log-mel through `TABLE_1`, fused with ten VGGish embeddings, to label logits.
-
-    Parameters
-    ----------
-    config : CNNVGGish.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip.
-    """
+    """The report's network: a log-mel through `TABLE_1`, fused with ten VGGish embeddings, to logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "vggish")
 
@@ -40,7 +31,6 @@ class CNNVGGish(SpectralCNN):
 
         @property
         def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
             return f"CNN and VGGish embeddings ({self.fusion})"
 
     def __init__(self, config: Any, outputs: int, shapes: Shapes | None = None) -> None:

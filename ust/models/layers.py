@@ -4,13 +4,14 @@
 (`SpectralCNN`), heads on embeddings (`PerceptronHead`) and networks of a log-mel alone (`LogMelNetwork`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
+from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Count, Rate, Section, Whole
 
 FUSED, HIDDEN = 512, 256
@@ -18,15 +19,35 @@ LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+class ArchitectureConfig(Section):
+    """Base class of the settings of architectures.
+
+    Attributes
+    ----------
+    description : str
+        Name of the architecture, for metrics and model cards; a property if it depends on the settings.
+    """
+
+    description: ClassVar[str]
+
+    def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+        """Return the settings of a network for some labels of a taxonomy; raise ValueError for wrong ones."""
+        return self
+
+
 class Architecture(nn.Module):
     """Base class of networks that a row of params.yaml can name as its ``architecture``.
 
-    A subclass has ``inputs``, a class ``Config`` with its settings and their ``description``, a constructor
-    that takes a `Config`, the number of labels and the shapes of a clip's inputs, and ``forward``. It takes
+    A subclass has a class ``Config`` with its settings, an `ArchitectureConfig`, and ``forward``, which takes
     the inputs by name and returns logits [shape=(batch, labels)].
 
-    A subclass may have a method ``fit``, which `ust.training.train_head` calls instead of training in epochs,
-    and its `Config` a method ``complete``, which returns the settings for the labels of a taxonomy.
+    Parameters
+    ----------
+    config : Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Shape of each input of a clip, one that `check` accepts.
 
     Attributes
     ----------
@@ -34,10 +55,13 @@ class Architecture(nn.Module):
         Names of the inputs.
     own_trainer : bool
         Whether only the trainer that names it in its ``architectures`` can train it.
+    has_epochs : bool
+        Whether it is trained in epochs. If not, `ust.training.train_head` calls its method ``fit`` once.
     """
 
     inputs: ClassVar[tuple[str, ...]]
     own_trainer: ClassVar[bool] = False
+    has_epochs: ClassVar[bool] = True
 
     @staticmethod
     def check(shapes: Shapes) -> None:
@@ -130,7 +154,7 @@ def build_head(outputs: int, dropout: float) -> nn.Sequential:
     )
 
 
-class Dropouts(Section):
+class Dropouts(ArchitectureConfig):
     """Dropout rates of the convolutions and the head."""
 
     conv_dropout: Rate = 0.2
@@ -140,16 +164,7 @@ class Dropouts(Section):
 
 
 class SpectralCNN(Architecture):
-    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to label logits.
-
-    Parameters
-    ----------
-    config : Dropouts
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip; `check` says which are accepted.
-    """
+    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to logits."""
 
     def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
@@ -212,7 +227,7 @@ class Standardize(nn.Module):
         return (values.float() - self.mean) / self.scale
 
 
-class HeadConfig(Section):
+class HeadConfig(ArchitectureConfig):
     """Settings of a `PerceptronHead`; no hidden layers give logistic regression."""
 
     hidden_layers: Whole = 0
