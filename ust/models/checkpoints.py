@@ -127,8 +127,6 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
 
     Parameters
     ----------
-    folder : Path
-    saved : SavedNetwork
     kind : {"flat", "frames"}
         Kind of system that the network makes: one that classifies clips, or frames.
     """
@@ -254,20 +252,10 @@ def load_system(
     ----------
     folder : Path
         Folder of a model that the stage train wrote; for a flat system, the folder of one of its checkpoints.
-    threshold : float
-        See `ust.models.systems.HierarchicalSystem`.
-    unselected : str
-        See `ust.models.systems.HierarchicalSystem`.
-    pooling : str
-        See `ust.models.systems.FrameSystem`.
-    coarse_at_least_fine : bool
-        See `ust.models.systems.System`.
+    threshold, unselected, pooling, coarse_at_least_fine
+        See `Checkpoint`.
     taxonomy : Taxonomy, optional
         By default the taxonomy that the system was trained with.
-
-    Returns
-    -------
-    System
 
     Raises
     ------
