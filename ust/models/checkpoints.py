@@ -63,31 +63,15 @@ class Predict(Section):
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A network with the description that its checkpoint stores.
-
-    Attributes
-    ----------
-    architecture : str
-        Name of the architecture in `ust.models.registry.ARCHITECTURES`.
-    config : Section
-        Settings of the architecture.
-    labels : list of str
-        Labels of the outputs.
-    metadata : dict
-        Epoch and score of the checkpoint, and the provenance of its features.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    context : ContextConfig or None
-        Settings of the network of time and place, if there is one.
-    """
+    """A network with the description that its checkpoint stores."""
 
     network: torch.nn.Module
-    architecture: str
-    config: Section
-    labels: list[str]
-    metadata: dict[str, Any]
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    context: ContextConfig | None = None
+    architecture: str  # name in `ust.models.registry.ARCHITECTURES`
+    config: Section  # settings of the architecture
+    labels: list[str]  # labels of the outputs
+    metadata: dict[str, Any]  # epoch and score of the checkpoint, provenance of its features
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shape of each input of a clip
+    context: ContextConfig | None = None  # settings of the network of time and place, if there is one
 
 
 def build_network(

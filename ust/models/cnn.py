@@ -18,10 +18,8 @@ class CNN(SpectralCNN):
 
         description: ClassVar[str] = "CNN"
 
-    @staticmethod
-    def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:
-        """Build the layer from the 256 values of the convolutions to 512."""
-        return nn.Linear(TABLE_1[-1].outputs, FUSED)
+    def __init__(self, config: Config, outputs: int, shapes: Shapes | None = None) -> None:
+        super().__init__(config, outputs, nn.Linear(TABLE_1[-1].outputs, FUSED))
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
         """Compute the logits of all labels.

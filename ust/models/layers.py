@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
@@ -101,26 +101,12 @@ TABLE_1 = (
 
 
 def output_size(bands: int, frames: int) -> tuple[int, int]:
-    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small.
-
-    Examples
-    --------
-    >>> output_size(128, 862)
-    (1, 1)
-    >>> output_size(64, 862)
-    (0, 1)
-    """
+    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small."""
     return _left(bands, 0), _left(frames, 1)
 
 
 def minimum_size(axis: int) -> int:
-    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept.
-
-    Examples
-    --------
-    >>> minimum_size(0), minimum_size(1)
-    (108, 528)
-    """
+    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept."""
     return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
 
 
@@ -133,11 +119,6 @@ def _left(size: int, axis: int) -> int:
         size = (padded - block.kernel[axis]) // block.stride[axis] + 1
         size //= block.pool[axis] if block.pool else 1
     return size
-
-
-def build_convolutions(dropout: float) -> nn.Sequential:
-    """Build the layers of `TABLE_1`."""
-    return nn.Sequential(*(block.module(dropout) for block in TABLE_1))
 
 
 def build_head(outputs: int, dropout: float) -> nn.Sequential:
@@ -164,18 +145,19 @@ class Dropouts(ArchitectureConfig):
 
 
 class SpectralCNN(Architecture):
-    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to logits."""
+    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to logits.
 
-    def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
+    Parameters
+    ----------
+    fusion : torch.nn.Module
+        Layer from the 256 values of the convolutions, and others fused with them, to 512.
+    """
+
+    def __init__(self, config: Dropouts, outputs: int, fusion: nn.Module) -> None:
         super().__init__()
-        self.convolutions = build_convolutions(config.conv_dropout)
-        self.fusion = self.build_fusion(config, shapes)
+        self.convolutions = nn.Sequential(*(block.module(config.conv_dropout) for block in TABLE_1))
+        self.fusion = fusion
         self.head = build_head(outputs, config.head_dropout)
-
-    @staticmethod
-    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
-        """Return the layer from the 256 values of the convolutions, and others fused with them, to 512."""
-        raise NotImplementedError
 
     @staticmethod
     def check(shapes: Shapes) -> None:
