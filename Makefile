@@ -16,11 +16,10 @@ PYTHON ?= python3
 VENV := .venv
 PIP_AUDIT := 2.10.1
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
-# Compile on all cores, as pip uses one, and containers often prevent Python from doing it later. Files for other versions
-# of Python fail, which is no error.
-COMPILE := $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Containers often set this. Every stage would then compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: repro test test-fast test-slow check-repro check-sonyc table experiments bench leaderboard lint docs clean pins
 
@@ -83,7 +82,6 @@ $(VENV)/installed: requirements.txt requirements-hashes.txt
 	$(PIP) --require-hashes --no-deps -r requirements-hashes.txt
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
-	@$(COMPILE)
 	touch $@
 
 # The version of torch's CPU build has a suffix that only its own index has; the version without it works everywhere.
@@ -99,5 +97,4 @@ pins:
 	  grep -v '^torch==' requirements.txt | $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe \
 	    --no-header --no-annotate --no-emit-options --output-file=- - | grep -v '^ *#' ) > requirements-hashes.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
-	@$(COMPILE)
 	touch $(VENV)/installed

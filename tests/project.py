@@ -144,9 +144,10 @@ class Project:
 
     def has_this_source(self):
         """Return whether the folder has the source that the tests import, by links or as copies."""
-        return self.path == ROOT or all(
-            (self.path / file).is_file() and filecmp.cmp(self.path / file, ROOT / file)
-            for file in source_files(ROOT) | source_files(self.path)
+        files = source_files(ROOT)
+        return self.path == ROOT or (
+            source_files(self.path) == files
+            and all(filecmp.cmp(self.path / file, ROOT / file) for file in files)
         )
 
     @staticmethod

@@ -14,7 +14,7 @@ from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import random_weights
 from ust.features.efficientat.windows import window_max_pool
 from ust.features.mn_logmel import log_mel
-from ust.models.audioset import AudioSet, complete_config
+from ust.models.audioset import AudioSet
 from ust.models.outputs import raise_coarse_to_fine
 
 WIDTH, SECONDS, TRAIN, VALIDATE = 0.1, 1, 12, 5
@@ -71,7 +71,7 @@ def test_the_shifted_clips_are_those_of_the_learning_curves(city, taxonomy, tmp_
 
     scores = np.load(results / "variants_1" / "0.npz")
     assert {len(values) for values in scores.values()} == {1 + few_labels.RESAMPLES}
-    config = complete_config(AudioSet.Config(), taxonomy, taxonomy.labels)
+    config = AudioSet.Config().complete(taxonomy, taxonomy.labels)
     values = torch.from_numpy(np.load(results / "features.npz")["validate"])
     untrained = AudioSet(config, 37, {"embedding": values.shape[1:]})
     predicted = raise_coarse_to_fine(torch.sigmoid(untrained(values)), taxonomy)[:, : len(taxonomy.coarse)]

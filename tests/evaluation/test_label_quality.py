@@ -12,7 +12,10 @@ from project import Project, change_params
 from sklearn.metrics import average_precision_score
 from volunteers import POOLED, crowd
 
+from ust.annotations.annotations import AS_GIVEN, FROM_FINE, read_annotations, select_ground_truth
+from ust.annotations.rules.pooled import estimate_pooled
 from ust.annotations.rules.votes import collect_votes
+from ust.annotations.taxonomy import read_taxonomy
 from ust.evaluation.label_quality import (
     MicroAveragePrecision,
     annotator_table,
@@ -20,8 +23,6 @@ from ust.evaluation.label_quality import (
     doubtful_labels,
     evaluate_rules,
 )
-
-REAL = ROOT.parent / "shared" / "sonyc-ust-v1"
 
 
 @given(st.integers(0, 10_000))
@@ -112,37 +113,29 @@ def test_label_quality_stage_writes_its_report(taxonomy, taxonomy_file, tmp_path
     assert "the split 'train' has no ground-truth rows" in message
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
-def test_rules_on_the_real_annotations(tmp_path):
-    """Average precision of the known rules, and a lower bound for the pooled rule."""
-    from ust.annotations.annotations import read_annotations, select_ground_truth
-    from ust.annotations.rules.pooled import estimate_pooled
-    from ust.annotations.taxonomy import read_taxonomy
-
-    taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
-    annotations = read_annotations(REAL / "annotations.csv", taxonomy)
+def read_real(folder, mode):
+    """Return taxonomy, votes, ground truth of the validate clips, and their rows among the votes."""
+    taxonomy = read_taxonomy(folder / "dcase-ust-taxonomy.yaml")
+    annotations = read_annotations(folder / "annotations.csv", taxonomy, mode)
     truth = select_ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.labels)]
     votes = collect_votes(annotations, taxonomy)
-    rows = pd.Index(votes.clips).get_indexer(truth.index)
+    return taxonomy, votes, (truth == 1).to_numpy(), pd.Index(votes.clips).get_indexer(truth.index)
+
+
+def test_rules_on_the_real_annotations(sonyc_ust_v1):
+    """Average precision of the known rules, and a lower bound for the pooled rule."""
+    taxonomy, votes, truth, rows = read_real(sonyc_ust_v1, FROM_FINE)
     estimates = {"fraction": votes.fraction()[rows], "pooled": estimate_pooled(votes, POOLED)[rows]}
-    found = evaluate_rules((truth == 1).to_numpy(), estimates, taxonomy, bootstrap=10, seed=1)
+    found = evaluate_rules(truth, estimates, taxonomy, bootstrap=10, seed=1)
     assert found["fraction"]["fine"]["ap"] == pytest.approx(0.521, abs=0.002)
     assert found["fraction"]["coarse"]["ap"] == pytest.approx(0.841, abs=0.001)
     assert found["pooled"]["fine"]["ap"] >= 0.72
     assert found["pooled"]["coarse"]["ap"] >= 0.905
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations, beside the project")
-def test_coarse_figure_of_uncorrected_file_is_reproduced():
+def test_coarse_figure_of_uncorrected_file_is_reproduced(sonyc_ust_v1):
     """The published coarse average precision of the fraction rule is 0.829, with the error of release 0.1."""
-    from ust.annotations.annotations import AS_GIVEN, read_annotations, select_ground_truth
-    from ust.annotations.taxonomy import read_taxonomy
-
-    taxonomy = read_taxonomy(REAL / "dcase-ust-taxonomy.yaml")
-    annotations = read_annotations(REAL / "annotations.csv", taxonomy, AS_GIVEN)
-    truth = select_ground_truth(annotations, "validate").set_index("audio_filename")[list(taxonomy.coarse)]
-    votes = collect_votes(annotations, taxonomy)
-    rows = pd.Index(votes.clips).get_indexer(truth.index)
-    share = votes.fraction()[rows][:, : len(taxonomy.coarse)]
-    ap = average_precision_score((truth == 1).to_numpy().ravel(), share.ravel())
-    assert ap == pytest.approx(0.829, abs=0.001)
+    taxonomy, votes, truth, rows = read_real(sonyc_ust_v1, AS_GIVEN)
+    coarse = slice(0, len(taxonomy.coarse))
+    found = average_precision_score(truth[:, coarse].ravel(), votes.fraction()[rows][:, coarse].ravel())
+    assert found == pytest.approx(0.829, abs=0.001)

@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,17 +49,8 @@ def test_evaluate_command_matches_official_figures(published_predictions, tmp_pa
     """Coarse ground truth, without a params.yaml."""
     monkeypatch.chdir(tmp_path)
     folder, truth, taxonomy = published_predictions
-    words = [
-        folder / "output0.csv",
-        truth,
-        taxonomy,
-        "out.json",
-        "--split",
-        "validate",
-        "--details",
-        "details.json",
-    ]
-    main(argv=list(map(str, words)))
+    words = (folder / "output0.csv", truth, taxonomy, "out.json", "--split", "validate")
+    main(argv=[*map(str, words), "--details", "details.json"])
     metrics = json.loads((tmp_path / "out.json").read_text())
     details = json.loads((tmp_path / "details.json").read_text())
     official = json.loads((folder / "evaluation_output0.json").read_text())["coarse"]
@@ -67,63 +59,62 @@ def test_evaluate_command_matches_official_figures(published_predictions, tmp_pa
     assert details["rests_on"]["clips"] == 538
 
 
-def test_truth_without_fine_columns_gives_coarse_metrics(
-    tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
-):
+@pytest.fixture
+def evaluate(tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog):
+    """A function that writes ground truth and runs `ust evaluate`; returns the metrics and the log.
+
+    Predictions of twenty clips are in p.csv.
+    """
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, "ust")
-    rng = np.random.default_rng(0)
     clips = [f"{i:02d}.wav" for i in range(20)]
-    truth = pd.DataFrame(rng.integers(0, 2, (20, 8)), columns=[f"{c}_presence" for c in taxonomy.coarse])
-    truth.insert(0, "annotator_id", 0)
-    truth.insert(0, "sensor_id", np.arange(20) % 3)
-    truth.insert(0, "audio_filename", clips)
-    truth.to_csv("truth.csv", index=False)
-    predicted = rng.random((20, 37)).round(6)
-    write_predictions(tmp_path / "p.csv", clips, predicted, taxonomy)
-    words = ["p.csv", "truth.csv", str(taxonomy_file), "out.json", "--split", "test"]
-    main(argv=[*words, "--details", "d.json", "--curves", "curves"])
-    metrics = json.loads((tmp_path / "out.json").read_text())
-    details = json.loads((tmp_path / "d.json").read_text())
-    wanted = compute_scores(
-        coarse_counts(truth.iloc[:, 3:].to_numpy(), predicted[:, :8], taxonomy), taxonomy.categories("coarse")
-    )
+    write_predictions(Path("p.csv"), clips, np.random.default_rng(0).random((20, 37)), taxonomy)
+
+    def run(predictions, truth, *options):
+        table = truth.rename(columns=lambda label: f"{label}_presence")
+        keys = {"sensor_id": np.arange(20) % 3, "audio_filename": clips, "annotator_id": 0}
+        table.assign(**keys).to_csv("truth.csv", index=False)
+        caplog.clear()
+        main(argv=[predictions, "truth.csv", str(taxonomy_file), "out.json", "--split", "test", *options])
+        return json.loads(Path("out.json").read_text()), [record.getMessage() for record in caplog.records]
+
+    return run
+
+
+def test_truth_without_fine_columns_gives_coarse_metrics(evaluate, taxonomy):
+    coarse = list(taxonomy.coarse)
+    truth = pd.DataFrame(np.random.default_rng(1).integers(0, 2, (20, 8)), columns=coarse)
+    metrics, lines = evaluate("p.csv", truth, "--details", "d.json", "--curves", "curves")
+    details = json.loads(Path("d.json").read_text())
+    counts = coarse_counts(truth.to_numpy(), pd.read_csv("p.csv")[coarse].to_numpy(), taxonomy)
+    wanted = compute_scores(counts, taxonomy.categories("coarse"))
     assert metrics["coarse"]["micro_auprc"] == pytest.approx(wanted.micro_auprc, abs=1e-9)
     for content in (metrics, details["ci95"]["clips"], details["prevalence"], details["lrap"]):
         assert "fine" not in content
     assert details["rests_on"]["split"] == "test"
     assert details["rests_on"]["coarse"] == "from_fine"
-    assert set(details["labels"]) == set(taxonomy.coarse)
-    assert not list((tmp_path / "curves").glob("fine*"))
-    lines = [record.getMessage() for record in caplog.records]
+    assert set(details["labels"]) == set(coarse)
+    assert not list(Path("curves").glob("fine*"))
     assert "the fine level is not scored: truth.csv has no fine columns" in lines
 
 
-def test_predictions_without_fine_labels_give_coarse_metrics(
-    tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog
-):
+def test_predictions_without_fine_labels_give_coarse_metrics(evaluate, taxonomy):
     """Fine columns are missing, or zeros as the stage predict writes them."""
-    monkeypatch.chdir(tmp_path)
-    caplog.set_level(logging.INFO, "ust")
-    rng = np.random.default_rng(0)
-    clips = [f"{i:02d}.wav" for i in range(20)]
-    truth = pd.DataFrame(rng.integers(0, 2, (20, 37)), columns=[f"{c}_presence" for c in taxonomy.labels])
-    keys = {"split": "test", "sensor_id": 1, "audio_filename": clips, "annotator_id": 0}
-    truth.assign(**keys).to_csv("truth.csv", index=False)
-    predicted = rng.random((20, 37)).round(6) * (np.arange(37) < 8)
-    write_predictions(tmp_path / "zeros.csv", clips, predicted, taxonomy)
-    pd.read_csv("zeros.csv").drop(columns=list(taxonomy.fine)).to_csv("none.csv", index=False)
+    fine = list(taxonomy.fine)
+    truth = np.random.default_rng(1).integers(0, 2, (20, 37))
+    truth = pd.DataFrame(truth, columns=list(taxonomy.labels))
+    predicted = pd.read_csv("p.csv")
+    predicted.assign(**dict.fromkeys(fine, 0.0)).to_csv("zeros.csv", index=False)
+    predicted.drop(columns=fine).to_csv("none.csv", index=False)
     written = []
-    for name in ("zeros", "none"):
-        main(argv=[f"{name}.csv", "truth.csv", str(taxonomy_file), f"{name}.json", "--split", "test"])
-        written.append(json.loads((tmp_path / f"{name}.json").read_text()))
-        lines = [record.getMessage() for record in caplog.records]
-        assert f"the fine level is not scored: {name}.csv has no fine probability above 0" in lines
+    for name in ("zeros.csv", "none.csv"):
+        metrics, lines = evaluate(name, truth)
+        written.append(metrics)
+        assert f"the fine level is not scored: {name} has no fine probability above 0" in lines
         assert not any(line.startswith(("fine ", "warning")) for line in lines)
         assert any(
             line.startswith("coarse  micro AUPRC") and "(constant prediction: " in line for line in lines
         )
-        caplog.clear()
     assert written[0] == written[1]
     assert list(written[0]) == ["coarse"]
 

@@ -69,12 +69,9 @@ def test_missing_parts_are_zero(tmp_path, columns, gone):
     np.testing.assert_array_equal(vector, [0 if n in gone else v for n, v in zip(VALUES, whole, strict=True)])
 
 
-def test_nothing_known_is_the_missing_vector():
-    np.testing.assert_array_equal(context_vector(), MISSING)
-
-
 def test_v1_has_no_context(tmp_path):
     assert read_context(write(tmp_path / "a.csv", {}, drop=ROW)) == {}
+    np.testing.assert_array_equal(context_vector(), MISSING)
 
 
 @pytest.mark.parametrize(

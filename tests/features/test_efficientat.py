@@ -166,47 +166,30 @@ class Evil:
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("write", "message"),
     [
-        ("missing", "no such file"),
-        ("cut", "refused"),
-        ("text", "refused"),
-        ("pickle", "refused"),
-        ("object", "refused"),
-        ("list", "refused"),
-        ("another", "not the MobileNet of width 0.4"),
-        ("larger", "of another network"),
-        ("less", "features.0.0.weight is missing"),
-        ("more", "there is no more in it"),
-        ("nan", "not finite"),
-        ("folder", "is a folder"),
+        (lambda path, state: None, "no such file"),
+        (lambda path, state: path.write_bytes(path.with_name("whole.pt").read_bytes()[:100_000]), "refused"),
+        (lambda path, state: path.write_text("weights"), "refused"),
+        (lambda path, state: path.write_bytes(pickle.dumps({"features.0.0.weight": Evil()})), "refused"),
+        (lambda path, state: torch.save(state | {"more": Evil()}, path), "refused"),
+        (lambda path, state: torch.save(list(state.values()), path), "refused"),
+        (lambda path, state: torch.save(random_weights(1, 0.1), path), "not the MobileNet of width 0.4"),
+        (lambda path, state: torch.save({"a": torch.zeros(2_000_000)}, path), "of another network"),
+        (lambda path, state: torch.save(dict([*state.items()][1:]), path), "features.0.0.weight is missing"),
+        (lambda path, state: torch.save(state | {"more": torch.zeros(1)}, path), "there is no more in it"),
+        (lambda path, state: torch.save(state | {"classifier.5.bias": torch.full((527,), torch.nan)}, path),
+         "not finite"),
+        (lambda path, state: path.mkdir(), "is a folder"),
     ],
-)
-def test_invalid_weights_are_named(seeded, tmp_path, monkeypatch, damage, message):
+    ids=["missing", "cut", "text", "pickle", "object", "list", "another", "larger", "less", "more", "nan",
+         "folder"],
+)  # fmt: skip
+def test_invalid_weights_are_named(seeded, tmp_path, monkeypatch, write, message):
     monkeypatch.chdir(tmp_path)
     path, state = tmp_path / "w.pt", torch.load(seeded, weights_only=True)
-    if damage == "cut":
-        path.write_bytes(seeded.read_bytes()[:100_000])
-    elif damage == "text":
-        path.write_text("weights")
-    elif damage == "pickle":
-        path.write_bytes(pickle.dumps({"features.0.0.weight": Evil()}))
-    elif damage == "object":
-        torch.save(state | {"more": Evil()}, path)
-    elif damage == "list":
-        torch.save(list(state.values()), path)
-    elif damage == "another":
-        torch.save(random_weights(1, 0.1), path)
-    elif damage == "larger":
-        torch.save({"a": torch.zeros(2_000_000)}, path)
-    elif damage == "less":
-        torch.save({name: t for name, t in state.items() if name != "features.0.0.weight"}, path)
-    elif damage == "more":
-        torch.save(state | {"more": torch.zeros(1)}, path)
-    elif damage == "nan":
-        torch.save(state | {"classifier.5.bias": torch.full((527,), torch.nan)}, path)
-    elif damage == "folder":
-        path.mkdir()
+    torch.save(state, tmp_path / "whole.pt")
+    write(path, state)
     with pytest.raises(UserError) as error:
         prepare(tmp_path / "out", settings(path), fetch)
     assert message in str(error.value)

@@ -317,7 +317,7 @@ WRITE_AND_READ = """
 import sys
 from pathlib import Path
 import numpy as np
-from ust.features.extraction import FeatureCache
+from ust.features.extraction import StoredValues
 from ust.features.store import Row
 from ust.features.store import open_features, write_features
 from ust.util.errors import UserError
@@ -326,7 +326,7 @@ row, value = Row("b.wav", "original", "train", Path("b")), np.zeros(3, np.float3
 try:
     with open_features(read, "mn") as file:
         print("read", *file.clip)
-    print("kept", "x" in FeatureCache(read, "mn", (3,), "float32"))
+    print("kept", StoredValues(read, "mn", (3,), "float32").get("x") is not None)
     from ust.util import files
     files._lock = lambda path: __import__("filelock").SoftFileLock(f"{path}.lock")  # of ours, not HDF5's
     write_features(write, "mn", [row], ["y"], [value], shape=(3,), dtype="float32", attributes={})

@@ -23,6 +23,7 @@ from ust.features.vggish.weights import (
 from ust.util.errors import UserError
 
 RATE = 44_100
+CHECKPOINT, PCA = "vggish_model.ckpt", "vggish_pca_params.npz"
 # Published names, in the order of the layers.
 NAMES = ["conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1", "conv4/conv4_2"]
 NAMES += ["fc1/fc1_1", "fc1/fc1_2", "fc2"]
@@ -37,11 +38,11 @@ def released(tf, tmp_path_factory):
     for name, shape in variable_shapes().items():
         scale = np.sqrt(2 / np.prod(shape[:-1])) if name.endswith("weights") else 0.1
         arrays[name] = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
-    checkpoint_variables(tf, arrays, folder / "vggish_model.ckpt")
+    checkpoint_variables(tf, arrays, folder / CHECKPOINT)
     eigen = (np.linalg.qr(rng.standard_normal((128, 128)))[0] * 0.3).astype(np.float32)
     means = rng.standard_normal((128, 1)).astype(np.float32)
-    np.savez(folder / "vggish_pca_params.npz", pca_eigen_vectors=eigen, pca_means=means)
-    return folder / "vggish_model.ckpt", folder / "vggish_pca_params.npz"
+    np.savez(folder / PCA, pca_eigen_vectors=eigen, pca_means=means)
+    return folder / CHECKPOINT, folder / PCA
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +124,13 @@ def test_embeddings_match_keras(tf, released, variables, sound, final_relu):
 
 def test_quantization_matches_computation_by_hand():
     identity, zeros = np.eye(4), np.zeros((4, 1))
-    found = postprocess(np.array([[-3.0, -2.0, 0.0, 1.999]]), identity, zeros)
-    assert found.tolist() == [[0, 0, 127, 254]]
-    assert postprocess(np.full((1, 4), 2.5), identity, zeros).tolist() == [[255] * 4]
-    back = dequantise(torch.tensor([0, 127, 255], dtype=torch.uint8))
-    assert back.tolist() == pytest.approx([-2, -0.00784, 2], abs=1e-4)
-
-
-def test_pca_subtracts_the_means_first():
-    vectors = np.array([[0.0, 1.0], [0.5, 0.0]])
+    found = postprocess(np.array([[-3.0, -2.0, 0.0, 1.999], [2.5] * 4]), identity, zeros)
+    assert found.tolist() == [[0, 0, 127, 254], [255] * 4]
+    vectors = np.array([[0.0, 1.0], [0.5, 0.0]])  # the means are subtracted first
     found = postprocess(np.array([[3.0, 1.5]]), vectors, np.array([1.0, 1.0]))
     assert found.tolist() == [[int(2.5 * 255 / 4), int(3 * 255 / 4)]]
+    back = dequantise(torch.tensor([0, 127, 255], dtype=torch.uint8))
+    assert back.tolist() == pytest.approx([-2, -0.00784, 2], abs=1e-4)
 
 
 def test_weights_round_trip(tmp_path, variables):
@@ -167,34 +164,47 @@ def test_random_weights_are_seeded_and_embeddings_vary(sound):
     assert 60 < quantised.mean() < 195
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "text", "misshapen", "pca pickle", "pca shape"])
-def test_damaged_checkpoint_names_file_and_variable(tf, released, tmp_path, damage):
-    checkpoint, pca = (tmp_path / path.name for path in released)
-    checkpoint.symlink_to(released[0])
-    pca.symlink_to(released[1])
-    if damage == "missing":
-        checkpoint.unlink()
-    elif damage == "cut":
-        checkpoint.unlink()
-        checkpoint.write_bytes(released[0].read_bytes()[:100_000])
-    elif damage == "text":
-        checkpoint.unlink()
-        checkpoint.write_text("weights")
-    elif damage == "misshapen":
-        checkpoint.unlink()
-        checkpoint_variables(tf, {"conv1/weights": np.zeros((3, 3, 1, 7), np.float32)}, checkpoint)
-    elif damage == "pca pickle":
-        pca.unlink()
-        np.savez(pca, pca_eigen_vectors=np.array([{}], object), pca_means=np.zeros(128))
-    else:
-        pca.unlink()
-        np.savez(pca, pca_eigen_vectors=np.zeros((3, 3)), pca_means=np.zeros(128))
+def write_wrong_shape(path, original):
+    arrays = {"conv1/weights": np.zeros((3, 3, 1, 7), np.float32)}
+    checkpoint_variables(pytest.importorskip("tensorflow"), arrays, path)
+
+
+def write_pca(vectors):
+    return lambda path, original: np.savez(path, pca_eigen_vectors=vectors, pca_means=np.zeros(128))
+
+
+@pytest.mark.parametrize(
+    ("file", "write", "message"),
+    [
+        (CHECKPOINT, lambda path, original: None, "no such file"),
+        (
+            CHECKPOINT,
+            lambda path, original: path.write_bytes(original.read_bytes()[:100_000]),
+            "not a readable",
+        ),
+        (
+            CHECKPOINT,
+            lambda path, original: path.write_text("weights"),
+            "not a readable TensorFlow checkpoint",
+        ),
+        (CHECKPOINT, write_wrong_shape, "conv1/weights has shape (3, 3, 1, 7), should have (3, 3, 1, 64)"),
+        (CHECKPOINT, write_wrong_shape, "fc2/biases is missing"),
+        (PCA, write_pca(np.array([{}], object)), "not a readable npz file"),
+        (PCA, write_pca(np.zeros((3, 3))), "pca_eigen_vectors has shape (3, 3)"),
+    ],
+    ids=["missing", "cut", "text", "shape", "variable", "pickle", "pca-shape"],
+)
+def test_damaged_checkpoint_names_file_and_variable(released, tmp_path, file, write, message):
+    paths = [tmp_path / path.name for path in released]
+    for path, original in zip(paths, released, strict=True):
+        if path.name == file:
+            write(path, original)
+        else:
+            path.symlink_to(original)
     with pytest.raises(UserError) as error:
-        read_checkpoint(checkpoint, pca)
-    assert str(pca if damage.startswith("pca") else checkpoint) in str(error.value)
-    if damage == "misshapen":
-        assert "conv1/weights has shape (3, 3, 1, 7), should have (3, 3, 1, 64)" in str(error.value)
-        assert "fc2/biases is missing" in str(error.value)
+        read_checkpoint(*paths)
+    assert str(tmp_path / file) in str(error.value)
+    assert message in str(error.value)
 
 
 def test_bfloat16_embeddings_are_close_to_float32(variables, noise):
@@ -211,7 +221,7 @@ def test_bfloat16_embeddings_are_close_to_float32(variables, noise):
 @pytest.mark.parametrize("name", ["vggish_1khz_sine_frame0", "vggish_1khz_16k_current_code"])
 def test_published_pca_matches_published_embeddings(published, name):
     """The input is a 1 kHz sine, embedded by the network of 2019 and by the later one."""
-    with np.load(published / "vggish_pca_params.npz") as pca, np.load(published / f"{name}.npz") as reference:
+    with np.load(published / PCA) as pca, np.load(published / f"{name}.npz") as reference:
         vectors, means = (pca[key].astype(np.float32) for key in ("pca_eigen_vectors", "pca_means"))
         found = postprocess(reference["raw"].astype(np.float32)[None], vectors, means)
         assert found[0].tolist() == reference["post"].tolist()

@@ -48,35 +48,22 @@ def small():
     )  # fmt: skip
 
 
-def test_layer_weights_match_numpy_draws():
-    """The stream is PCG64 seeded by the SHA-256 of the names, drawn in float64, rounded to float32."""
-    network = small()
-    initialize_weights(network, 2019, "a", "b")
-    names = hashlib.sha256(b"initialise\0a\0b\0linear.weight").digest()
-    entropy = [2019, *(int.from_bytes(names[i : i + 4], "little") for i in range(0, 16, 4))]
-    draws = np.random.Generator(np.random.PCG64(entropy)).random((300, 40))
-    wanted = ((2 * draws - 1) * (1 / math.sqrt(40))).astype(np.float32)
-    np.testing.assert_array_equal(network["linear"].weight.detach().numpy(), wanted)
-
-
 @pytest.mark.parametrize(
     ("name", "fan_in"), [("conv", 8 * 3 * 5), ("depthwise", 9), ("linear", 40), ("bilinear", 25)]
 )
-def test_distributions_match_pytorch(name, fan_in):
-    """Weights and biases are uniform within ±1/√fan_in."""
+def test_weights_are_uniform_within_the_bound_of_pytorch(name, fan_in):
+    """Uniform within ±1/√fan_in, from PCG64 seeded by the SHA-256 of the names, drawn in float64."""
     torch.manual_seed(0)
     theirs, ours = small()[name], small()
-    initialize_weights(ours, 2019, "a")
+    initialize_weights(ours, 2019, "a", "b")
     bound = 1 / math.sqrt(fan_in)
     for key, value in ours[name].named_parameters():
-        assert value.abs().max() <= bound
+        names = hashlib.sha256(f"initialise\0a\0b\0{name}.{key}".encode()).digest()
+        entropy = [2019, *(int.from_bytes(names[i : i + 4], "little") for i in range(0, 16, 4))]
+        draws = np.random.Generator(np.random.PCG64(entropy)).random(value.shape)
+        np.testing.assert_array_equal(value.detach().numpy(), ((2 * draws - 1) * bound).astype(np.float32))
         if value.numel() > 200:
-            assert value.abs().max() > 0.99 * bound
-            for other in (value, dict(theirs.named_parameters())[key]):
-                n = other.numel()
-                assert other.mean().item() == pytest.approx(0, abs=5 * bound / math.sqrt(3 * n))
-                # The standard error of a uniform deviation is √(1/5n) of it.
-                assert other.std().item() == pytest.approx(bound / math.sqrt(3), rel=5 / math.sqrt(5 * n))
+            assert 0.99 * bound < getattr(theirs, key).abs().max() <= bound
 
 
 def test_batch_norms_start_as_identity():
@@ -87,27 +74,6 @@ def test_batch_norms_start_as_identity():
     initialize_weights(network, 1)
     for tensor, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
         assert (getattr(network["norm"], tensor) == value).all()
-
-
-def test_adding_a_layer_keeps_the_other_weights():
-    plain, more = small(), small()
-    more["first"] = nn.Linear(3, 4)
-    other = nn.ModuleDict({"first": nn.Linear(3, 4), **small()})
-    for network in (plain, more, other):
-        initialize_weights(network, 5, "a")
-    for network in (more, other):
-        found = network.state_dict()
-        assert all(torch.equal(found[name], value) for name, value in plain.state_dict().items())
-
-
-def test_weights_depend_on_seed_and_name():
-    found = []
-    for seed, names in ((1, ("a",)), (2, ("a",)), (1, ("b",)), (1, ("a",))):
-        network = small()
-        initialize_weights(network, seed, *names)
-        found.append(network["linear"].weight)
-    assert torch.equal(found[0], found[3])
-    assert not any(torch.equal(found[0], other) for other in found[1:3])
 
 
 def test_weights_are_independent_of_torch_generator_and_threads():

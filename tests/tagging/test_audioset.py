@@ -35,7 +35,7 @@ from ust.datasets.importing import import_unlabelled
 from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import random_weights, released_name
 from ust.features.mn_logmel import log_mel
-from ust.models.audioset import AudioSet, complete_config
+from ust.models.audioset import AudioSet
 from ust.models.checkpoints import load_system
 from ust.models.outputs import complete_labels
 from ust.tagging import audioset as published_system
@@ -144,7 +144,7 @@ def test_custom_labels_inherit_sonyc_or_fine_classes():
 )
 def test_unknown_classes_are_named(classes, message):
     with pytest.raises(ValueError, match=message):
-        complete_config(AudioSet.Config(classes=classes), Taxonomy(("1_dog",), (), ()), ["1_dog"])
+        AudioSet.Config(classes=classes).complete(Taxonomy(("1_dog",), (), ()), ["1_dog"])
 
 
 def test_label_odds_combine_its_classes():

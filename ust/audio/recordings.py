@@ -39,20 +39,10 @@ class BadAudio(UserError):
 
 
 class AudioFile:
-    """An open recording that is read sequentially.
-
-    Attributes
-    ----------
-    name : str
-        Name of the file in messages.
-    sample_rate : int
-        Hz.
-    position : int
-        Frames read so far.
-    """
+    """An open recording that is read sequentially."""
 
     def __init__(self, raw: BinaryIO, size: int, name: str) -> None:
-        self.name, self.position = name, 0
+        self.name, self.position = name, 0  # name in messages; frames read so far
         self._raw, self._size, self._ended = raw, size, False
         self._length, self._patch = inspect_header(raw, size)
         self._file = self._open()
@@ -102,14 +92,9 @@ class AudioFile:
         return f"{self.name}: incomplete: read {read} s of {promised} s"
 
     def read(self, frames: int) -> np.ndarray:
-        """Decode the next frames and average their channels.
+        """Decode the next frames, at the end of the file fewer, and average their channels (n,).
 
         Memory grows with the decoded samples, not with the declared length.
-
-        Returns
-        -------
-        numpy.ndarray [shape=(n,), float32]
-            Full scale is ±1. Shorter than `frames` at the end of the file, empty after it.
         """
         parts = []
         while frames > 0 and not self._ended:
@@ -345,11 +330,6 @@ def flac_rate(sample_rate: int) -> int:
     """Return the highest sample rate of FLAC in Hz that is at most `sample_rate`.
 
     FLAC stores rates up to 65,535 Hz in hertz and higher ones, up to 655,350 Hz, in tens of hertz.
-
-    Examples
-    --------
-    >>> flac_rate(44_100), flac_rate(65_536), flac_rate(195_312)
-    (44100, 65530, 195310)
     """
     return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, MAX_FLAC_RATE)
 

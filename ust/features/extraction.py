@@ -1,11 +1,9 @@
 """Feature extraction: compute the values of all clips, reuse those that exist, and write the feature file.
 
 A value is identified by a digest of its audio, the settings and the code that computes it. Values with a
-known digest are read from the existing feature file, or from the parts (one file for each value) of an
-interrupted run.
+known digest are read from the existing feature file, or from the parts that an interrupted run has written.
 """
 
-import io
 import json
 import logging
 import shutil
@@ -30,10 +28,11 @@ from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, writ
 from ust.util.digests import ROOT, digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
 from ust.util.errors import UserError, bullet_list
-from ust.util.files import atomic_write, lock_folder
+from ust.util.files import lock_folder
 from ust.util.progress import Progress, silent
 
-BATCH, CHUNK = 4, 64  # clips per task, clips in memory
+BATCH, CHUNK = 4, 64  # clips per task, clips in memory and in a part
+OPEN_FILES = 100
 # The source that every value depends on, beside its feature's own.
 SOURCES = (
     "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
@@ -46,67 +45,57 @@ log = logging.getLogger("ust")
 Results = Iterable[tuple[Row, np.ndarray]]
 
 
-class FeatureCache:
-    """Values of an existing feature file and of the parts of an interrupted run, by content digest."""
+class StoredValues:
+    """Values that need not be computed: those of a feature file and of the parts of an interrupted run.
+
+    A part is a feature file of at most `CHUNK` rows, written as soon as they are computed.
+    """
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, shape, np.dtype(dtype)
+        self.name, self.shape, self.dtype = name, shape, np.dtype(dtype)
         self.parts = path.with_name(f".{path.name}.parts")  # folder of the parts
-        self._file: h5py.File | None = None
-        self._rows: dict[str, int] = {}
-        try:
-            self._file = open_hdf5(path)
-            self._rows = {content: i for i, content in enumerate(self._file[CONTENT].asstr()[:])}
-        except DAMAGED:
-            pass  # every value is computed again
+        self._rows: dict[str, tuple[Path, int]] = {}  # file and row by content digest
+        self._open: dict[Path, h5py.File] = {}
+        for file in (path, *sorted(self.parts.glob("*.h5"))):
+            with suppress(*DAMAGED), open_hdf5(file) as opened:  # values of a damaged file are computed again
+                self._rows |= {content: (file, i) for i, content in enumerate(opened[CONTENT].asstr()[:])}
 
     def close(self) -> None:
-        """Close the feature file."""
-        if self._file is not None:
-            self._file.close()
+        """Close the files."""
+        while self._open:
+            self._open.popitem()[1].close()
 
-    def __contains__(self, content: str) -> bool:
-        if self._part(content).is_file():
-            return self._load_part(content) is not None
-        return content in self._rows and self._load_row(content) is not None
+    def get(self, content: str) -> np.ndarray | None:
+        """Return the value with a content digest; None if it is missing or unreadable."""
+        try:
+            file, row = self._rows[content]
+            value = self._file(file)[self.name][row]
+        except DAMAGED:
+            return None
+        return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
-    def __getitem__(self, content: str) -> np.ndarray:
+    def load(self, content: str) -> np.ndarray:
         """Return the value with a content digest."""
-        value = self._load_part(content)
-        if value is None:
-            value = self._load_row(content)
+        value = self.get(content)
         if value is None:
             raise UserError(f"{self.parts}: values computed a moment ago are gone; run the stage again")
         return value
 
-    def store(self, content: str, value: np.ndarray) -> None:
-        """Store a value for a later run."""
-        buffer = io.BytesIO()  # np.save to a file hides the reason of a write error
-        np.save(buffer, value.astype(self.dtype, copy=False), allow_pickle=False)
-        with atomic_write(self._part(content)) as partial:
-            partial.write_bytes(buffer.getbuffer())
+    def add(self, rows: list[Row], contents: list[str], values: list[np.ndarray]) -> None:
+        """Write a part."""
+        part = self.parts / f"{digest(*contents)}.h5"
+        write_features(
+            part, self.name, rows, contents, values, shape=self.shape, dtype=self.dtype.name, attributes={}
+        )
+        self._rows |= {content: (part, i) for i, content in enumerate(contents)}
 
-    def _part(self, content: str) -> Path:
-        """Return the path of a part."""
-        return self.parts / f"{content}.npy"
-
-    def _load_part(self, content: str) -> np.ndarray | None:
-        """Return a value from the parts; None if it is missing or unreadable."""
-        try:
-            return self._if_matching(np.load(self._part(content), allow_pickle=False))
-        except (OSError, ValueError, EOFError):
-            return None
-
-    def _load_row(self, content: str) -> np.ndarray | None:
-        """Return a value from the feature file; None if it is missing or unreadable."""
-        try:
-            return self._if_matching(self._file[self.name][self._rows[content]])
-        except DAMAGED:
-            return None
-
-    def _if_matching(self, value: np.ndarray) -> np.ndarray | None:
-        """Return the value if it has the expected shape and type, else None."""
-        return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
+    def _file(self, path: Path) -> h5py.File:
+        """Open a file; keep at most `OPEN_FILES` open, as there may be more parts than a process may open."""
+        if path not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self.close()
+            self._open[path] = open_hdf5(path)
+        return self._open[path]
 
 
 def extract(
@@ -142,8 +131,8 @@ def extract(
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
         computed under other conditions are not reused.
     shard : (int, int), optional
-        Compute only shard i of n, counted from 1, in this process, and store its values as parts. A later
-        run without a shard writes the file. Several shards may be computed at the same time.
+        Compute only shard i of n, counted from 1, in this process, and write its values as parts. A later run
+        without a shard writes the file. Several shards may be computed at the same time.
 
     Returns
     -------
@@ -167,16 +156,17 @@ def extract(
         json.dumps(attributes | dict(conditions or {}), sort_keys=True),
     )
     if shard is not None:
-        rows = rows[shard[0] - 1 :: shard[1]]
+        number, count = shard
+        rows = rows[len(rows) * (number - 1) // count : len(rows) * number // count]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
-        closing(FeatureCache(path, name, shape, feature.dtype)) as cache,
+        closing(StoredValues(path, name, shape, feature.dtype)) as stored,
         # Processes that compute different shards write different parts, and need no lock.
-        lock_folder(cache.parts) if shard is None else nullcontext(),
+        lock_folder(stored.parts) if shard is None else nullcontext(),
     ):
         # Identical clips have the same digest and are computed once, as the first of their rows.
         row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
-        missing = {row: content for content, row in row_by_content.items() if content not in cache}
+        missing = {row: content for content, row in row_by_content.items() if stored.get(content) is None}
         total = len(row_by_content)
         if len(missing) < total:
             log.info("%s: %d of %d clips are done", path, total - len(missing), total)
@@ -185,20 +175,38 @@ def extract(
         if embed is not None:
             results = embed_batches(results, embed, settings["batch_clips"])
         try:
-            for row, value in results:
-                cache.store(missing[row], value)
+            _store(results, missing, stored)
         except BaseException:
             with suppress(OSError):
-                cache.parts.rmdir()  # fails if the folder has parts
+                stored.parts.rmdir()  # fails if the folder has parts
             raise
         if shard is not None:
             return shape
-        values = (cache[content] for content in contents)
+        values = (stored.load(content) for content in contents)
         write_features(
             path, name, rows, contents, values, shape=shape, dtype=feature.dtype, attributes=attributes
         )
-        shutil.rmtree(cache.parts, ignore_errors=True)
+        shutil.rmtree(stored.parts, ignore_errors=True)
     return shape
+
+
+def _store(results: Results, contents: Mapping[Row, str], stored: StoredValues) -> None:
+    """Write values in parts of `CHUNK` rows, and those computed before an error in a smaller one."""
+    pending: list[tuple[Row, np.ndarray]] = []
+
+    def write() -> None:
+        rows, values = (list(column) for column in zip(*pending, strict=True))
+        pending.clear()
+        stored.add(rows, [contents[row] for row in rows], values)
+
+    try:
+        for result in results:
+            pending.append(result)
+            if len(pending) == CHUNK:
+                write()
+    finally:
+        if pending:
+            write()
 
 
 def feature_source(feature: Feature) -> str:

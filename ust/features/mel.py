@@ -23,3 +23,18 @@ def mel_spectrum(
             np.sqrt(values, out=values)
         mel[:, start : start + len(block)] = bands @ np.ascontiguousarray(values.T)
     return mel
+
+
+def htk_mel_matrix(sample_rate: int, n_fft: int, n_mels: int, *, low: float, high: float) -> np.ndarray:
+    """Return the mel filter bank of HTK and Kaldi (bands, bins): triangles linear in mel, not normalised.
+
+    librosa's triangles with ``htk=True`` are linear in hertz.
+    """
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+    bins = mel(np.arange(n_fft // 2 + 1) * sample_rate / n_fft)
+    edges = np.linspace(mel(low), mel(high), n_mels + 2)[:, None]
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    return np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
-from ust.features.mel import mel_spectrum
+from ust.features.mel import htk_mel_matrix, mel_spectrum
 from ust.util.config import Section
 
 SAMPLE_RATE = 32_000
@@ -64,23 +64,8 @@ def mel_bands() -> csr_array:
 
 
 def mel_matrix() -> np.ndarray:
-    """Return Kaldi's mel filter bank from 0 to 15 kHz: triangles linear in mel, not normalised.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(128, 513), float32]
-        The last bin, at 16 kHz, has no weight.
-    """
-
-    def mel(hertz: np.ndarray | float) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
-
-    bins = mel(np.arange(FFT // 2) * SAMPLE_RATE / FFT)
-    edges = np.linspace(0, mel(HIGHEST), BANDS + 2)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    weights = np.maximum(0, np.minimum(rising, falling))
-    return np.pad(weights, ((0, 0), (0, 1))).astype(np.float32)
+    """Return Kaldi's mel filter bank from 0 to 15 kHz [shape=(128, 513), float32]."""
+    return htk_mel_matrix(SAMPLE_RATE, FFT, BANDS, low=0.0, high=HIGHEST).astype(np.float32)
 
 
 def process_clip(samples: np.ndarray, sample_rate: int, config: Settings) -> np.ndarray:

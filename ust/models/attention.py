@@ -5,22 +5,14 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ust.models.layers import Architecture, Shapes, Standardize
-from ust.util.config import Rate, Section
+from ust.models.layers import Architecture, ArchitectureConfig, Shapes, Standardize
+from ust.util.config import Rate
 
 SMALLEST = 1e-6  # probabilities are clipped to it, so that logits are finite in single precision
 
 
 class Attention(Architecture):
     """Attention pooling: frame probabilities averaged with learnt weights for each label and frame.
-
-    Parameters
-    ----------
-    config : Attention.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
 
     References
     ----------
@@ -30,16 +22,13 @@ class Attention(Architecture):
 
     inputs: ClassVar[tuple[str, ...]] = ("frames",)
 
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """Settings of the architecture."""
+
+        description: ClassVar[str] = "attention over the embeddings of frames"
 
         dropout: Rate = 0.5
         """Dropout rate of the embeddings' values, each dropped in all frames of a clip at once."""
-
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "attention over the embeddings of frames"
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The architecture ``audioset``: labels as groups of AudioSet's classes, without training."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
@@ -13,8 +13,8 @@ from ust.annotations.audioset import (
 )
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
-from ust.models.layers import Architecture, Shapes
-from ust.util.config import Positive, Section, Weight
+from ust.models.layers import Architecture, ArchitectureConfig, Shapes
+from ust.util.config import Positive, Weight
 
 
 class AudioSet(Architecture):
@@ -22,21 +22,15 @@ class AudioSet(Architecture):
 
     The odds of a label are the sum of the odds of its classes. The network predicts some labels, such as
     music, more readily than others; a share of each label's typical logit is subtracted to correct for that.
-
-    Parameters
-    ----------
-    config : AudioSet.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
     own_trainer: ClassVar[bool] = True
 
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """Settings of the architecture."""
+
+        description: ClassVar[str] = "groups of AudioSet's classes, without training"
 
         classes: dict[str, list[str]] | None = None
         """AudioSet classes of each output; null for those of ust/annotations/audioset_labels.yaml."""
@@ -47,10 +41,16 @@ class AudioSet(Architecture):
         shift: float = -0.86
         """Shift of the logits of all labels, for calibration."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "groups of AudioSet's classes, without training"
+        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+            """Return the settings of a network for those of the labels that have AudioSet classes."""
+            given = classes_of_labels(taxonomy) if self.classes is None else self.classes
+            if unknown := [label for label in given if label not in taxonomy.labels]:
+                raise ValueError(
+                    f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}"
+                )
+            classes = {label: list(given[label]) for label in labels if given.get(label)}
+            check_classes(classes)
+            return self.model_copy(update={"classes": classes})
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()
@@ -83,13 +83,3 @@ class AudioSet(Architecture):
         """Return the logits of labels (batch, outputs) whose odds are the sums of those of their classes."""
         of_labels = logits.unsqueeze(1).masked_fill(self.members == 0, -torch.inf)
         return torch.logsumexp(of_labels, dim=2)
-
-
-def complete_config(config: AudioSet.Config, taxonomy: Taxonomy, labels: Sequence[str]) -> AudioSet.Config:
-    """Return the settings of a network for those of the labels that have AudioSet classes."""
-    given = classes_of_labels(taxonomy) if config.classes is None else config.classes
-    if unknown := [label for label in given if label not in taxonomy.labels]:
-        raise ValueError(f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}")
-    classes = {label: list(given[label]) for label in labels if given.get(label)}
-    check_classes(classes)
-    return config.model_copy(update={"classes": classes})

@@ -1,7 +1,7 @@
 """The architecture ``audioset_head``: logistic regression on embeddings, with AudioSet's classes as prior."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
@@ -9,9 +9,8 @@ from torch.nn import functional
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
-from ust.models.audioset import AudioSet, complete_config
-from ust.models.layers import Architecture, Shapes, Standardize
-from ust.util.config import Section
+from ust.models.audioset import AudioSet
+from ust.models.layers import Architecture, ArchitectureConfig, Shapes, Standardize
 
 PENALTY = 300.0  # L2 penalty of the weights, at a weight decay of 1
 PRIOR_PENALTY = 30.0  # of each label's deviations from the mean scale and the mean shift
@@ -24,32 +23,24 @@ class AudioSetHead(Architecture):
     The logit of a label is the logit of `AudioSet` times a scale, plus a shift and a linear function of the
     embeddings. Without labelled clips it is that of `AudioSet`; the linear function is penalised and grows
     with the number of clips. Labels without AudioSet classes have no prior.
-
-    Parameters
-    ----------
-    config : AudioSetHead.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
+    has_epochs: ClassVar[bool] = False
 
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """Settings of the architecture."""
+
+        description: ClassVar[str] = (
+            "logistic regression of the clip's embedding, with AudioSet's classes as prior"
+        )
 
         classes: dict[str, list[str]] | None = None
         """AudioSet classes of each label; null for those of the taxonomy's labels."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "logistic regression of the clip's embedding, with AudioSet's classes as prior"
-
-        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> "AudioSetHead.Config":
+        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
             """Return the settings with the AudioSet classes of each label; none for a label without."""
-            known = complete_config(AudioSet.Config(classes=self.classes), taxonomy, labels).classes
+            known = AudioSet.Config(classes=self.classes).complete(taxonomy, labels).classes
             return self.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:

@@ -63,31 +63,15 @@ class Predict(Section):
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A network with the description that its checkpoint stores.
-
-    Attributes
-    ----------
-    architecture : str
-        Name of the architecture in `ust.models.registry.ARCHITECTURES`.
-    config : Section
-        Settings of the architecture.
-    labels : list of str
-        Labels of the outputs.
-    metadata : dict
-        Epoch and score of the checkpoint, and the provenance of its features.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    context : ContextConfig or None
-        Settings of the network of time and place, if there is one.
-    """
+    """A network with the description that its checkpoint stores."""
 
     network: torch.nn.Module
-    architecture: str
-    config: Section
-    labels: list[str]
-    metadata: dict[str, Any]
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    context: ContextConfig | None = None
+    architecture: str  # name in `ust.models.registry.ARCHITECTURES`
+    config: Section  # settings of the architecture
+    labels: list[str]  # labels of the outputs
+    metadata: dict[str, Any]  # epoch and score of the checkpoint, provenance of its features
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shape of each input of a clip
+    context: ContextConfig | None = None  # settings of the network of time and place, if there is one
 
 
 def build_network(
@@ -127,8 +111,6 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
 
     Parameters
     ----------
-    folder : Path
-    saved : SavedNetwork
     kind : {"flat", "frames"}
         Kind of system that the network makes: one that classifies clips, or frames.
     """
@@ -254,20 +236,10 @@ def load_system(
     ----------
     folder : Path
         Folder of a model that the stage train wrote; for a flat system, the folder of one of its checkpoints.
-    threshold : float
-        See `ust.models.systems.HierarchicalSystem`.
-    unselected : str
-        See `ust.models.systems.HierarchicalSystem`.
-    pooling : str
-        See `ust.models.systems.FrameSystem`.
-    coarse_at_least_fine : bool
-        See `ust.models.systems.System`.
+    threshold, unselected, pooling, coarse_at_least_fine
+        See `Checkpoint`.
     taxonomy : Taxonomy, optional
         By default the taxonomy that the system was trained with.
-
-    Returns
-    -------
-    System
 
     Raises
     ------

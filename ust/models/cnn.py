@@ -9,31 +9,17 @@ from ust.models.layers import FUSED, TABLE_1, Dropouts, Shapes, SpectralCNN
 
 
 class CNN(SpectralCNN):
-    """The report's network without embeddings: log-mel, `TABLE_1`, label logits.
-
-    Parameters
-    ----------
-    config : CNN.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip; any that `check` accepts.
-    """
+    """The report's network without embeddings: log-mel, `TABLE_1`, label logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel",)
 
     class Config(Dropouts):
         """Settings of the architecture."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN"
+        description: ClassVar[str] = "CNN"
 
-    @staticmethod
-    def build_fusion(config: Dropouts, shapes: Shapes | None) -> nn.Module:
-        """Build the layer from the 256 values of the convolutions to 512."""
-        return nn.Linear(TABLE_1[-1].outputs, FUSED)
+    def __init__(self, config: Config, outputs: int, shapes: Shapes | None = None) -> None:
+        super().__init__(config, outputs, nn.Linear(TABLE_1[-1].outputs, FUSED))
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
         """Compute the logits of all labels.

@@ -6,32 +6,21 @@ Kong et al., Cross-Task Learning for Audio Tagging, Sound Event Detection and Sp
 2019 Baseline Systems, 2019.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
-from ust.models.layers import LogMelNetwork, Shapes
-from ust.util.config import Section
+from ust.models.layers import ArchitectureConfig, LogMelNetwork, Shapes
 
 
 class CNN9(LogMelNetwork):
-    """CNN9 of Kong et al.: four blocks of two 3 × 3 convolutions, mean over bands, maximum over frames.
+    """CNN9 of Kong et al.: four blocks of two 3 × 3 convolutions, mean over bands, maximum over frames."""
 
-    Parameters
-    ----------
-    config : CNN9.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
-
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """The architecture has no settings."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN9 of Kong et al. (2019)"
+        description: ClassVar[str] = "CNN9 of Kong et al. (2019)"
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()

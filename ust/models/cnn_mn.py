@@ -1,6 +1,6 @@
 """The report's network with a single embedding of the clip in place of the ten VGGish embeddings."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -9,46 +9,24 @@ from ust.models.layers import FUSED, TABLE_1, Concat, Dropouts, Shapes, Spectral
 
 
 class CNNEmbedding(SpectralCNN):
-    """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits.
-
-    Parameters
-    ----------
-    config : CNNEmbedding.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
+    """A log-mel through the report's Table 1, fused with an embedding of the clip, to label logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "embedding")
 
     class Config(Dropouts):
         """Settings of the architecture."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "CNN and an embedding of the clip"
+        description: ClassVar[str] = "CNN and an embedding of the clip"
 
-    def __init__(self, config: Any, outputs: int, shapes: Shapes) -> None:
-        super().__init__(config, outputs, shapes)
+    def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
+        (size,) = shapes["embedding"]
+        super().__init__(config, outputs, Concat(TABLE_1[-1].outputs + size, FUSED))
         # Brings embeddings of any network to the scale of the convolutions' output.
-        self.normalised = nn.BatchNorm1d(shapes["embedding"][0], affine=False)
-
-    @staticmethod
-    def build_fusion(config: Dropouts, shapes: Shapes) -> nn.Module:
-        """Build the layer from the 256 values of the convolutions and the embedding to 512."""
-        return Concat(TABLE_1[-1].outputs + shapes["embedding"][0], FUSED)
+        self.normalised = nn.BatchNorm1d(size, affine=False)
 
     @staticmethod
     def check(shapes: Shapes) -> None:
-        """Check that the inputs are a log-mel large enough for the convolutions, and one embedding.
-
-        Raises
-        ------
-        ValueError
-            Naming the feature's parameter to change.
-        """
+        """Raise ValueError if the log-mel is too small for the convolutions, or the embedding has frames."""
         SpectralCNN.check(shapes)
         check_embedding(shapes)
 

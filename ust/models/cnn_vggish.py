@@ -1,6 +1,6 @@
 """The architecture ``cnn_vggish``: the report's network of log-mel spectrograms and VGGish embeddings."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -12,16 +12,7 @@ VGGISH_FEATURES = 10 * EMBEDDING
 
 
 class CNNVGGish(SpectralCNN):
-    """The report's network: a log-mel through `TABLE_1`, fused with ten VGGish embeddings, to label logits.
-
-    Parameters
-    ----------
-    config : CNNVGGish.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip.
-    """
+    """The report's network: a log-mel through `TABLE_1`, fused with ten VGGish embeddings, to logits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("logmel", "vggish")
 
@@ -40,20 +31,16 @@ class CNNVGGish(SpectralCNN):
 
         @property
         def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
             return f"CNN and VGGish embeddings ({self.fusion})"
 
-    def __init__(self, config: Any, outputs: int, shapes: Shapes | None = None) -> None:
-        super().__init__(config, outputs, shapes)
-        self.scale = config.scale
-
-    @staticmethod
-    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
-        """Build the layer from the 256 values of the convolutions and the embeddings to 512."""
-        features = TABLE_1[-1].outputs
+    def __init__(self, config: Config, outputs: int, shapes: Shapes | None = None) -> None:
+        spectral = TABLE_1[-1].outputs
         if config.fusion == "bilinear":
-            return nn.Bilinear(features, VGGISH_FEATURES, FUSED)
-        return Concat(features + VGGISH_FEATURES, FUSED)
+            fusion = nn.Bilinear(spectral, VGGISH_FEATURES, FUSED)
+        else:
+            fusion = Concat(spectral + VGGISH_FEATURES, FUSED)
+        super().__init__(config, outputs, fusion)
+        self.scale = config.scale
 
     def forward(self, logmel: torch.Tensor, vggish: torch.Tensor) -> torch.Tensor:
         """Compute the logits of all labels.

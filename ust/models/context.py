@@ -37,7 +37,6 @@ class ContextNetwork(nn.Module):
 
     Parameters
     ----------
-    config : ContextConfig
     outputs : int
         Number of labels.
     """
@@ -102,7 +101,6 @@ class NetworkWithContext(nn.Module):
     ----------
     audio : torch.nn.Module
         A network of any architecture that classifies clips.
-    context : ContextNetwork
 
     Examples
     --------

@@ -32,15 +32,9 @@ class Batches:
 
 @dataclass(frozen=True)
 class TensorExamples(Batches):
-    """Inputs and targets in memory.
+    """Inputs and targets in memory."""
 
-    Attributes
-    ----------
-    inputs : mapping of str to torch.Tensor [shape=(n, …)]
-        By input of the network.
-    """
-
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, torch.Tensor]  # (n, …) by input of the network
     targets: torch.Tensor
 
     def __len__(self) -> int:

@@ -8,26 +8,17 @@ import torch
 from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING
-from ust.models.layers import Architecture, Shapes
-from ust.util.config import Count, Section, Whole
+from ust.models.layers import Architecture, ArchitectureConfig, Shapes
+from ust.util.config import Count, Whole
 
 
 class FrameClassifier(Architecture):
-    """A classifier of single, standardised VGGish embeddings, linear by default.
-
-    Parameters
-    ----------
-    config : FrameClassifier.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip.
-    """
+    """A classifier of single, standardised VGGish embeddings, linear by default."""
 
     inputs: ClassVar[tuple[str, ...]] = ("vggish",)
     own_trainer: ClassVar[bool] = True
 
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """Settings of the architecture; without hidden layers it is logistic regression."""
 
         hidden_layers: Whole = 0
@@ -37,7 +28,6 @@ class FrameClassifier(Architecture):
 
         @property
         def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of VGGish frames"
 

@@ -6,16 +6,7 @@ from ust.models.layers import HeadConfig, PerceptronHead, Shapes, check_embeddin
 
 
 class Head(PerceptronHead):
-    """A linear layer, or a multilayer perceptron, on the embedding of a clip.
-
-    Parameters
-    ----------
-    config : Head.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
+    """A linear layer, or a multilayer perceptron, on the embedding of a clip."""
 
     inputs: ClassVar[tuple[str, ...]] = ("embedding",)
 
@@ -24,7 +15,6 @@ class Head(PerceptronHead):
 
         @property
         def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
             kind = "multilayer perceptron" if self.hidden_layers else "logistic regression"
             return f"{kind} of the clip's embedding"
 

@@ -4,13 +4,14 @@
 (`SpectralCNN`), heads on embeddings (`PerceptronHead`) and networks of a log-mel alone (`LogMelNetwork`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
 
+from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Count, Rate, Section, Whole
 
 FUSED, HIDDEN = 512, 256
@@ -18,15 +19,35 @@ LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+class ArchitectureConfig(Section):
+    """Base class of the settings of architectures.
+
+    Attributes
+    ----------
+    description : str
+        Name of the architecture, for metrics and model cards; a property if it depends on the settings.
+    """
+
+    description: ClassVar[str]
+
+    def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+        """Return the settings of a network for some labels of a taxonomy; raise ValueError for wrong ones."""
+        return self
+
+
 class Architecture(nn.Module):
     """Base class of networks that a row of params.yaml can name as its ``architecture``.
 
-    A subclass has ``inputs``, a class ``Config`` with its settings and their ``description``, a constructor
-    that takes a `Config`, the number of labels and the shapes of a clip's inputs, and ``forward``. It takes
+    A subclass has a class ``Config`` with its settings, an `ArchitectureConfig`, and ``forward``, which takes
     the inputs by name and returns logits [shape=(batch, labels)].
 
-    A subclass may have a method ``fit``, which `ust.training.train_head` calls instead of training in epochs,
-    and its `Config` a method ``complete``, which returns the settings for the labels of a taxonomy.
+    Parameters
+    ----------
+    config : Config
+    outputs : int
+        Number of labels.
+    shapes : mapping of str to tuple of int
+        Shape of each input of a clip, one that `check` accepts.
 
     Attributes
     ----------
@@ -34,10 +55,13 @@ class Architecture(nn.Module):
         Names of the inputs.
     own_trainer : bool
         Whether only the trainer that names it in its ``architectures`` can train it.
+    has_epochs : bool
+        Whether it is trained in epochs. If not, `ust.training.train_head` calls its method ``fit`` once.
     """
 
     inputs: ClassVar[tuple[str, ...]]
     own_trainer: ClassVar[bool] = False
+    has_epochs: ClassVar[bool] = True
 
     @staticmethod
     def check(shapes: Shapes) -> None:
@@ -77,26 +101,12 @@ TABLE_1 = (
 
 
 def output_size(bands: int, frames: int) -> tuple[int, int]:
-    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small.
-
-    Examples
-    --------
-    >>> output_size(128, 862)
-    (1, 1)
-    >>> output_size(64, 862)
-    (0, 1)
-    """
+    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small."""
     return _left(bands, 0), _left(frames, 1)
 
 
 def minimum_size(axis: int) -> int:
-    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept.
-
-    Examples
-    --------
-    >>> minimum_size(0), minimum_size(1)
-    (108, 528)
-    """
+    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept."""
     return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
 
 
@@ -109,11 +119,6 @@ def _left(size: int, axis: int) -> int:
         size = (padded - block.kernel[axis]) // block.stride[axis] + 1
         size //= block.pool[axis] if block.pool else 1
     return size
-
-
-def build_convolutions(dropout: float) -> nn.Sequential:
-    """Build the layers of `TABLE_1`."""
-    return nn.Sequential(*(block.module(dropout) for block in TABLE_1))
 
 
 def build_head(outputs: int, dropout: float) -> nn.Sequential:
@@ -130,7 +135,7 @@ def build_head(outputs: int, dropout: float) -> nn.Sequential:
     )
 
 
-class Dropouts(Section):
+class Dropouts(ArchitectureConfig):
     """Dropout rates of the convolutions and the head."""
 
     conv_dropout: Rate = 0.2
@@ -140,27 +145,19 @@ class Dropouts(Section):
 
 
 class SpectralCNN(Architecture):
-    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to label logits.
+    """Base class: a log-mel spectrogram through `TABLE_1`, a fusion layer and `build_head` to logits.
 
     Parameters
     ----------
-    config : Dropouts
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int, optional
-        Shape of each input of a clip; `check` says which are accepted.
+    fusion : torch.nn.Module
+        Layer from the 256 values of the convolutions, and others fused with them, to 512.
     """
 
-    def __init__(self, config: Dropouts, outputs: int, shapes: Shapes | None = None) -> None:
+    def __init__(self, config: Dropouts, outputs: int, fusion: nn.Module) -> None:
         super().__init__()
-        self.convolutions = build_convolutions(config.conv_dropout)
-        self.fusion = self.build_fusion(config, shapes)
+        self.convolutions = nn.Sequential(*(block.module(config.conv_dropout) for block in TABLE_1))
+        self.fusion = fusion
         self.head = build_head(outputs, config.head_dropout)
-
-    @staticmethod
-    def build_fusion(config: Any, shapes: Shapes | None) -> nn.Module:
-        """Return the layer from the 256 values of the convolutions, and others fused with them, to 512."""
-        raise NotImplementedError
 
     @staticmethod
     def check(shapes: Shapes) -> None:
@@ -212,7 +209,7 @@ class Standardize(nn.Module):
         return (values.float() - self.mean) / self.scale
 
 
-class HeadConfig(Section):
+class HeadConfig(ArchitectureConfig):
     """Settings of a `PerceptronHead`; no hidden layers give logistic regression."""
 
     hidden_layers: Whole = 0

@@ -12,16 +12,7 @@ from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(Architecture):
-    """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows.
-
-    Parameters
-    ----------
-    config : TaggingMobileNet.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
+    """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows."""
 
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
 
@@ -35,7 +26,6 @@ class TaggingMobileNet(Architecture):
 
         @property
         def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
             return f"MobileNet of width {self.width:g}" + (
                 f" over a clip and {self.windows} windows of it" if self.windows else ""
             )

@@ -6,12 +6,13 @@ Adapa, Urban Sound Tagging using Convolutional Neural Networks, DCASE 2019, afte
 Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ust.models.layers import LogMelNetwork, Shapes
-from ust.util.config import Section
+from ust.models.layers import ArchitectureConfig, LogMelNetwork, Shapes
 
 # Expansion, channels, number of blocks, stride of the first block: Table 2 of Sandler et al.
 BOTTLENECKS = (
@@ -21,24 +22,12 @@ STEM, LAST = 32, 1280
 
 
 class MobileNetV2(LogMelNetwork):
-    """MobileNetV2 on log-mels, with one linear layer as head.
+    """MobileNetV2 on log-mels, with one linear layer as head."""
 
-    Parameters
-    ----------
-    config : MobileNetV2.Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip.
-    """
-
-    class Config(Section):
+    class Config(ArchitectureConfig):
         """The architecture has no settings."""
 
-        @property
-        def description(self) -> str:
-            """Name of the architecture, for metrics and model cards."""
-            return "MobileNetV2 of Adapa (2019)"
+        description: ClassVar[str] = "MobileNetV2 of Adapa (2019)"
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:
         super().__init__()

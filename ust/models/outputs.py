@@ -20,14 +20,10 @@ def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
 
 
 def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy) -> torch.Tensor:
-    """Complete a network's outputs to probabilities of all labels.
+    """Complete a network's outputs (n, outputs) to probabilities of all labels, coarse first.
 
     A missing coarse probability is the maximum over its group's fine ones. A missing fine probability is 0,
     and so is that of a group without fine labels.
-
-    Returns
-    -------
-    torch.Tensor [shape=(n, coarse + fine)]
     """
     columns = dict.fromkeys(taxonomy.labels, torch.zeros_like(outputs[:, 0]))
     columns |= zip(labels, outputs.unbind(1), strict=True)
@@ -39,12 +35,7 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
 
 
 def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
-    """Raise each coarse probability to the maximum of its group's fine ones, if it is lower.
-
-    Returns
-    -------
-    torch.Tensor [shape=(n, coarse + fine)]
-    """
+    """Raise each coarse probability to the maximum of its group's fine ones, if it is lower."""
     columns = list(probabilities.unbind(1))
     for group in range(len(taxonomy.coarse)):
         members = [len(taxonomy.coarse) + index for index in taxonomy.members(group)]

@@ -17,7 +17,6 @@ class System(nn.Module):
 
     Attributes
     ----------
-    taxonomy : Taxonomy
     metadata : dict
         Metadata of the checkpoint, such as the provenance of its features.
     coarse_at_least_fine : bool
@@ -89,11 +88,8 @@ class FrameSystem(System):
 
     Parameters
     ----------
-    network : torch.nn.Module
     labels : list of str
         Labels of the outputs.
-    taxonomy : Taxonomy
-    metadata : dict
     pooling : {"mean", "max", "softmax"}
         "softmax" is the mean weighted by the softmax of the probabilities over frames.
     """
@@ -126,8 +122,6 @@ class HierarchicalSystem(System):
     ----------
     nodes : mapping of str to CalibratedClassifier
         By node: "root" and coarse labels.
-    taxonomy : Taxonomy
-    metadata : dict
     threshold : float
         Coarse probability above which a group's network runs.
     unselected : {"keep", "zero"}
@@ -194,9 +188,6 @@ class EnsembleSystem(System):
 
     Parameters
     ----------
-    members : list of System
-    taxonomy : Taxonomy
-    metadata : dict
     shares : mapping of str to list of float
         By level, the weight of each member in the average; they sum to 1.
     """

@@ -11,7 +11,7 @@ from ust.datasets.source import TAXONOMY
 from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientAT, released_name
 from ust.features.feature import FetchFile
 from ust.features.registry import FEATURES, write_network
-from ust.models.audioset import AudioSet, complete_config
+from ust.models.audioset import AudioSet
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.tagging.pretrained import FORMAT, is_packed, pack
 from ust.util.config import Section, read_sections
@@ -73,7 +73,7 @@ def _prepare_system(
     name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
 ) -> Path:
     """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
-    config = complete_config(config, taxonomy, taxonomy.labels)
+    config = config.complete(taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
     feature = FEATURES[FEATURE]

@@ -4,8 +4,8 @@ A randomly initialised head distorts the pretrained features at the start of fin
 not (Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR
 2022). The saved weights are interpolated between the weights before and after fine-tuning, which keeps more
 of the pretrained network's generalisation (WiSE-FT: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models,
-CVPR 2022). Batch norms keep their AudioSet statistics, because batches of a small data set estimate them
-poorly.
+CVPR 2022). Optionally, AudioSet's classes are kept as a second head (`ust.training.distillation`). Batch
+norms keep their AudioSet statistics, because batches of a small data set estimate them poorly.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
 
+from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import NETWORK_FILE
 from ust.models.checkpoints import count_parameters, save_network, update_metadata
@@ -34,6 +35,7 @@ from ust.training.augmentation import (
 from ust.training.config import PretrainedRow, System, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData, build_for_training
 from ust.training.cross_validation import cross_val_predict, fold_metadata
+from ust.training.distillation import DistilledNetwork, distillation_loss
 from ust.training.losses import Loss, sample_epoch, tagging_loss, unknown_columns
 from ust.training.schedules import CosineSchedule
 from ust.training.train import flat_score
@@ -80,6 +82,8 @@ class FinetuneSettings(TrainingSettings):
     """Decay of the moving average of weights over steps; 0 keeps the last ones, 0.99 averages about 100."""
     interpolate: Share = 0.7
     """Position of the saved weights between those with the head fitted, 0, and the fine-tuned ones, 1."""
+    distillation: Weight = 0.0
+    """Weight of the cross-entropy with the AudioSet class probabilities of the unchanged network."""
     focal_gamma: Weight = 0.0
     """Exponent of a focal loss; 0 is cross-entropy."""
     label_smoothing: Rate = 0.0
@@ -198,27 +202,39 @@ def _train(
     Further arguments are those of `Trainer`. Resumed epochs are reported unless `node` is None.
     """
     settings = system.training
-    network = _load_pretrained(system, train, context, name)
+    network, teacher = _load_pretrained(system, train, context, name)
     _fit_head(audio_network(network), train.audio, system, context, name)
     start = {key: value.clone() for key, value in network.state_dict().items()}
+    loss = _loss(labels, settings, context)
+    augment = partial(augment_log_mels, settings=settings)
+    trained = network
+    if settings.distillation:
+        trained = DistilledNetwork(network, teacher)
+        augment = trained.append_teacher(augment)
+        loss = partial(distillation_loss, tagging=loss, weight=settings.distillation)
     arguments = {"max_epochs": settings.max_epochs} | options
     trainer = Trainer(
-        network=network, examples=train, loss=_loss(labels, settings, context),
+        network=trained, examples=train, loss=loss,
         optimizer=partial(torch.optim.AdamW, weight_decay=settings.weight_decay),
         schedule=CosineSchedule(settings.lr, settings.warm_up, settings.max_epochs),
         batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
-        augment=partial(augment_log_mels, settings=settings), frozen=[audio_network(network).pretrained],
+        augment=augment, frozen=[audio_network(network).pretrained],
         sampler=lambda rng: sample_epoch(train.targets, settings.balance, rng), average=settings.average,
         state=context.state(name, node), progress=context.progress, **arguments,
     )  # fmt: skip
     epochs = trainer.fit()
-    return _interpolate_weights(start, trainer.trained, settings.interpolate), epochs
+    trained = trainer.trained
+    network = trained.network if isinstance(trained, DistilledNetwork) else trained
+    return _interpolate_weights(start, network, settings.interpolate), epochs
 
 
 def _load_pretrained(
     system: FinetuneSystem, examples: Examples, context: TrainingContext, name: str
-) -> torch.nn.Module:
-    """Build the network with the pretrained weights of the stage weights and a new head."""
+) -> tuple[torch.nn.Module, MobileNet]:
+    """Build the network with the pretrained weights of the stage weights and a new head.
+
+    Return it and the unchanged pretrained network.
+    """
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stage weights")
     folder, width, base = context.pretrained, system.network.width, system.row.network
@@ -229,8 +245,9 @@ def _load_pretrained(
             f"{network_width(weights):g}; set the row's width to that"
         )
     network = build_for_training(system, examples.targets.shape[1], name, examples)
-    audio_network(network).load_pretrained(load_network(folder, width))
-    return network.to(context.device, memory_format=torch.channels_last)
+    pretrained = load_network(folder, width).to(context.device, memory_format=torch.channels_last)
+    audio_network(network).load_pretrained(pretrained)
+    return network.to(context.device, memory_format=torch.channels_last), pretrained
 
 
 def _fit_head(

@@ -61,8 +61,7 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
     also give the calibration and the thresholds. The network of the last epoch is saved; the validation score
     is only recorded for the learning curve.
 
-    An architecture with a method ``fit`` has neither epochs nor a calibration, as its likelihood gives both
-    scale and shift.
+    An architecture without epochs has no calibration either, as its likelihood gives both scale and shift.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         If the train clips have fewer sensors than folds, the loss is no longer finite, or settings of the
         architecture do not suit the labels.
     """
-    settings, has_epochs = system.training, not hasattr(ARCHITECTURES[system.row.architecture], "fit")
+    settings, has_epochs = system.training, ARCHITECTURES[system.row.architecture].has_epochs
     labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
     system = complete_settings(system, context)
     metadata = context.metadata | {"outputs": system.row.outputs}
@@ -98,14 +97,12 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
 
 def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
-    """Return the system with the settings that its architecture derives from the labels, if any."""
-    if system.context is not None and hasattr(ARCHITECTURES[system.row.architecture], "fit"):
+    """Return the system with the settings that its architecture derives from the labels."""
+    if system.context is not None and not ARCHITECTURES[system.row.architecture].has_epochs:
         raise UserError(
             f"systems.{context.name}.context: is given, should be null: the architecture "
             f"{system.row.architecture} does not take time and place"
         )
-    if not hasattr(system.network, "complete"):
-        return system
     labels = output_labels(system.row.outputs, context.taxonomy)
     try:
         return replace(system, network=system.network.complete(context.taxonomy, labels))
@@ -182,7 +179,7 @@ def _train(
     settings = system.training
     network = build_for_training(system, examples.targets.shape[1], name, examples).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
-    if hasattr(network, "fit"):
+    if not ARCHITECTURES[system.row.architecture].has_epochs:
         network.fit(*inputs.values(), targets, weight_decay=weight_decay, clips=len(set(examples.clips)))
         return network
     fit_classifier(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import ClassVar
 
-from ust.models.audioset import AudioSet, complete_config
+from ust.models.audioset import AudioSet
 from ust.models.checkpoints import save_network
 from ust.models.outputs import output_labels
 from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
@@ -27,7 +27,7 @@ def save_untrained(
     """Save the network for those of the labels that have AudioSet classes."""
     labels = output_labels(system.row.outputs, context.taxonomy)
     try:
-        config = complete_config(system.network, context.taxonomy, labels)
+        config = system.network.complete(context.taxonomy, labels)
     except ValueError as error:
         raise UserError(f"systems.{context.name}.{error}") from None
     labels, shapes = list(config.classes), data.train.shapes

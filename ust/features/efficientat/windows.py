@@ -67,13 +67,7 @@ def window_max_pool(
 
 
 def window_max_pool_size(width: float) -> int:
-    """Return the number of values that `window_max_pool` gives for a network's width.
-
-    Examples
-    --------
-    >>> window_max_pool_size(0.4)
-    1295
-    """
+    """Return the number of values that `window_max_pool` gives for a network's width."""
     return 2 * embedding_size(width) + CLASSES
 
 

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from ust.audio.resampling import resample
-from ust.features.mel import mel_spectrum
+from ust.features.mel import htk_mel_matrix, mel_spectrum
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.util.accelerate import accelerate
 
@@ -65,22 +65,8 @@ def mel_bands() -> csr_array:
 
 
 def mel_matrix() -> np.ndarray:
-    """Return the mel filter bank: triangles linear in HTK mel, without the lowest FFT bin.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(257, 64), float64]
-    """
-
-    def mel(hertz: np.ndarray | float) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
-
-    bins = mel(np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1))[:, None]
-    edges = np.linspace(mel(MEL_LOW), mel(MEL_HIGH), MEL_BANDS + 2)
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    weights = np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
-    weights[0] = 0
-    return weights
+    """Return HTK's mel filter bank from 125 to 7500 Hz [shape=(257, 64), float64]."""
+    return np.ascontiguousarray(htk_mel_matrix(SAMPLE_RATE, FFT, MEL_BANDS, low=MEL_LOW, high=MEL_HIGH).T)
 
 
 class VGGish(nn.Module):

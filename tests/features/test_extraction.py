@@ -1,0 +1,110 @@
+"""Resuming an extraction from its parts, and extracting by shard."""
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT
+
+from ust.features import extraction
+from ust.features.extraction import extract
+from ust.features.registry import read_feature
+from ust.features.store import find_rows
+
+ROW = read_feature(ROOT / "params.yaml", "logmel")
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    """Seven clips of noise, the last equal to the first; a part has two rows."""
+    monkeypatch.setattr(extraction, "CHUNK", 2)
+    folder = tmp_path / "audio" / "train"
+    folder.mkdir(parents=True)
+    for number in range(7):
+        samples = np.random.default_rng(number % 6).normal(0, 0.1, 8_000)
+        soundfile.write(folder / f"{number}.wav", samples, 8_000)
+    return find_rows(tmp_path / "audio")
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The clips that were computed; all shards run in this process."""
+    names = []
+
+    def process(process_clip, row, config):
+        names.append(row.clip)
+        return np.full(ROW.shape, float(row.clip[0]), np.float16)
+
+    monkeypatch.setattr(extraction, "_process_or_explain", process)
+    monkeypatch.setattr(extraction, "_run_parallel", extraction._run_sequential)
+    return names
+
+
+def run(path, rows, **options):
+    extract(path, "logmel", ROW.feature, rows, ROW.settings.model_dump(), **options)
+
+
+def interrupt_after(count):
+    """Return a progress bar that stops the extraction after some clips."""
+
+    def progress(results, **_):
+        for number, result in enumerate(results):
+            if number == count:
+                raise KeyboardInterrupt
+            yield result
+
+    return progress
+
+
+@pytest.fixture
+def whole(tmp_path, rows, computed):
+    """The bytes of the file without interruption."""
+    run(tmp_path / "whole.h5", rows)
+    assert computed == [f"{number}.wav" for number in range(6)]
+    computed.clear()
+    return (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_interrupted_extraction_computes_only_the_other_clips(tmp_path, rows, computed, whole, count):
+    path = tmp_path / "logmel.h5"
+    with pytest.raises(KeyboardInterrupt):
+        run(path, rows, progress=interrupt_after(count))
+    assert not path.exists()
+    computed.clear()
+    run(path, rows)
+    assert computed == [f"{number}.wav" for number in range(count, 6)]
+    assert path.read_bytes() == whole
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows, computed, whole):
+    path = tmp_path / "logmel.h5"
+    for number in (3, 1, 2):
+        run(path, rows[:6], shard=(number, 3))
+    assert sorted(computed) == [f"{number}.wav" for number in range(6)]
+    computed.clear()
+    run(path, rows)
+    assert not computed
+    assert path.read_bytes() == whole
+
+
+def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, whole):
+    path = tmp_path / "logmel.h5"
+    run(path, rows, shard=(1, 1))
+    first, second, _ = sorted(tmp_path.glob(".*.parts/*.h5"))
+    first.write_bytes(first.read_bytes()[:-100])
+    flipped = bytearray(second.read_bytes())
+    flipped[len(flipped) // 2] ^= 1  # the checksum of a row
+    second.write_bytes(flipped)
+    computed.clear()
+    run(path, rows)
+    assert len(computed) == 3
+    assert path.read_bytes() == whole
+
+
+def test_more_parts_than_files_may_be_open(tmp_path, rows, computed, whole, monkeypatch):
+    monkeypatch.setattr(extraction, "OPEN_FILES", 1)
+    path = tmp_path / "logmel.h5"
+    run(path, rows, shard=(1, 1))
+    run(path, rows)
+    assert path.read_bytes() == whole
