@@ -197,10 +197,8 @@ def test_only_the_documented_error_is_corrected_in_the_real_file(sonyc_ust_v1, c
     ]
     wrong = found["2_machinery-impact"] != given["2_machinery-impact"]
     assert (given.loc[wrong, "3_non-machinery-impact"] == 1).all()
-    kinds = (
-        given["annotator_id"].clip(-1, 1)[wrong].groupby([given["split"], given["annotator_id"].clip(-1, 1)])
-    )
-    assert kinds.size().to_dict() == {
+    kinds = given[wrong].groupby(["split", given["annotator_id"].clip(-1, 1)]).size()
+    assert kinds.to_dict() == {
         ("train", 1): 315, ("validate", 1): 35, ("validate", -1): 60, ("validate", 0): 72
     }  # fmt: skip
     truths = [select_ground_truth(table, "validate")["2_machinery-impact"].sum() for table in (given, found)]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -28,14 +28,16 @@ from conftest import ROOT
 from joblib.externals.loky import get_reusable_executor
 from tiny import ALONE
 
-from ust.archive.filesystems import filesystem
+from ust.annotations.taxonomy import Taxonomy
+from ust.archive.filesystems import absolute, filesystem
 from ust.archive.folder import Archive
 from ust.archive.query import GROUPINGS, find_label, parse_condition, run_query, summarize
 from ust.archive.recordings import SCHEMA, find_recordings
+from ust.archive.shard import column_names
 from ust.archive.times import read_times
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.reports.archive_report import heat_map_png, hours_by_day, overview_page, overview_text
+from ust.reports.archive_report import hours_by_day, overview_page, overview_text
 from ust.tagging.tagger import Tagger
 from ust.util import engines
 from ust.util.errors import UserError
@@ -101,13 +103,18 @@ def tagged(place):
     return place / "alone"
 
 
+def read_tables(folder, kind="tags"):
+    """Return the rows of one kind of all shards."""
+    return pd.concat(pd.read_parquet(path) for path in sorted((folder / kind).iterdir()))
+
+
 def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
 
 
 def test_archive_tags_match_the_tagger(place, tagged):
     tagger = Tagger.load(place / "models" / "cnn")
-    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    rows = read_tables(tagged)
     assert len(rows) == 19 + 3  # the one of 25 s has three windows
     assert not rows.duplicated(["path", "start"]).any()
     for path, found in rows.groupby("path"):
@@ -122,14 +129,13 @@ def test_archive_tags_match_the_tagger(place, tagged):
 
 
 def test_unreadable_recordings_are_listed_with_reason(tagged):
-    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "failures").iterdir()))
+    rows = read_tables(tagged, "failures")
     assert len(rows) == CORRUPT
     assert rows["reason"].str.contains("decoded as audio|holds no samples|the file is empty").all()
 
 
 def test_events_are_intervals_above_the_threshold(place, tagged):
-    tags = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
-    events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
+    tags, events = read_tables(tagged), read_tables(tagged, "events")
     labels = list(Tagger.load(place / "models" / "cnn").taxonomy.labels)
     short = tags[tags["duration"] < 3].set_index("path")[labels]
     wanted = {(path, label) for path, row in short.iterrows() for label in labels if row[label] >= 0.5}
@@ -164,9 +170,8 @@ def test_retagging_from_embeddings_matches(place, tagged):
     for path in sorted((tagged / "tags").iterdir()):
         old, new = pd.read_parquet(path), pd.read_parquet(place / "anew" / "tags" / path.name)
         pd.testing.assert_frame_equal(old, new, atol=1e-5)
-    assert (place / "anew" / "failures" / "00000.parquet").read_bytes() == (
-        tagged / "failures" / "00000.parquet"
-    ).read_bytes()
+    failures = Path("failures", "00000.parquet")
+    assert (place / "anew" / failures).read_bytes() == (tagged / failures).read_bytes()
 
 
 class Cluster:
@@ -319,14 +324,18 @@ def storage():
     server.stop()
 
 
-def test_object_storage_gives_the_same_tags(place, tagged, storage, monkeypatch):
-    secrets = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": storage}
-    for name, value in secrets.items():
-        monkeypatch.setenv(name, value)
-    get_reusable_executor().shutdown()  # processes that do not know of them
+@pytest.fixture
+def store(storage, monkeypatch):
+    """The file system of the S3 server, with credentials in the environment."""
     import s3fs
 
-    store = s3fs.S3FileSystem(skip_instance_cache=True)
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "ENDPOINT_URL": storage}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    get_reusable_executor().shutdown()  # processes that do not know of them
+    return s3fs.S3FileSystem(skip_instance_cache=True)
+
+
+def test_object_storage_gives_the_same_tags(place, tagged, store):
     store.mkdir("city")
     store.put(str(place / "in"), "city/in", recursive=True)
     words = ("--system", "cnn", "--shard-clips", 5)
@@ -336,11 +345,9 @@ def test_object_storage_gives_the_same_tags(place, tagged, storage, monkeypatch)
         with store.open(f"city/out/tags/{path.name}") as file:
             found = pq.read_table(file).to_pandas()
         wanted = pd.read_parquet(path)
-        assert [p.rpartition("/in/")[2] for p in found["path"]] == [
-            p.rpartition("/in/")[2] for p in wanted["path"]
-        ]
-        columns = wanted.columns.drop("path")
-        pd.testing.assert_frame_equal(found[columns], wanted[columns])
+        for table in (found, wanted):
+            table["path"] = table["path"].str.rpartition("/in/")[2]
+        pd.testing.assert_frame_equal(found, wanted)
     assert "22 windows" not in ust(place, "tag-archive", "s3://city/in/**/*.wav", "s3://city/out", *words)
     assert "does not exist" in ust(place, "tag-archive", "s3://nowhere/in", "out", *words, code=1)
 
@@ -385,8 +392,7 @@ def test_manifest_selects_a_part_of_a_file(place):
 
 
 def test_query_matches_counts_by_hand(tagged, taxonomy):
-    archive = Archive(str(tagged))
-    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    archive, rows = Archive(str(tagged)), read_tables(tagged)
     level = float(rows["5-3_siren"].median())
     condition = parse_condition(
         f"siren > {level:.6f} and not (1_engine < 0.2 or music >= 0.99)", taxonomy.labels
@@ -426,42 +432,32 @@ def test_probability_must_be_compared_with_a_probability(taxonomy, text, number)
         parse_condition(text, taxonomy.labels)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["siren", "not siren and (engine or hour < 6)", "weekday = 5 and sensor = 'sensor1'",
-     "day = '2024-03-02'", "greatest(siren, engine) > 0.5", "siren between 0.5 and 0.51 or music",
-     "month = '2024-03' and time is null",
-     "path like '%sensor0%' and not engine", "week = '2024-W09' or 0.49 < engine"],
-)  # fmt: skip
-def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy, text):
+def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy):
     """Compared with pandas, whose expressions use other operators."""
-    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    rows = read_tables(tagged)
     thresholds = {"5-3_siren": 0.505, "1_engine": 0.495, "6_music": 0.5}
-    names = {"siren": "5-3_siren", "engine": "1_engine", "music": "6_music"}
-    siren, engine = (rows[names[name]].astype(float) for name in ("siren", "engine"))
-    has = {name: rows[label] >= np.float32(thresholds[label]) for name, label in names.items()}
+    siren, engine = rows["5-3_siren"].astype(float), rows["1_engine"].astype(float)
+    has_siren, has_engine, has_music = (rows[label] >= np.float32(low) for label, low in thresholds.items())
     time, sensor, path = rows["time"], rows["sensor"], rows["path"]
-    hour = time.dt.hour
-    wanted = {
-        "siren": has["siren"],
-        "not siren and (engine or hour < 6)": ~has["siren"] & (has["engine"] | (hour < 6)),
+    for text, wanted in {
+        "siren": has_siren,
+        "not siren and (engine or hour < 6)": ~has_siren & (has_engine | (time.dt.hour < 6)),
         "weekday = 5 and sensor = 'sensor1'": (time.dt.day_of_week == 4) & (sensor == "sensor1"),
         "day = '2024-03-02'": time.dt.strftime("%Y-%m-%d") == "2024-03-02",
         "greatest(siren, engine) > 0.5": np.maximum(siren, engine) > 0.5,
-        "siren between 0.5 and 0.51 or music": siren.between(0.5, 0.51) | has["music"],
+        "siren between 0.5 and 0.51 or music": siren.between(0.5, 0.51) | has_music,
         "month = '2024-03' and time is null": time.isna(),
-        "path like '%sensor0%' and not engine": path.str.contains("sensor0") & ~has["engine"],
+        "path like '%sensor0%' and not engine": path.str.contains("sensor0") & ~has_engine,
         "week = '2024-W09' or 0.49 < engine": (time.dt.isocalendar().week == 9) | (engine > 0.49),
-    }[text]
-    condition = parse_condition(text, taxonomy.labels, thresholds)
-    counts, _ = run_query(Archive(str(tagged)), condition)
-    assert counts["matching"].tolist() == [wanted.sum()]
+    }.items():
+        condition = parse_condition(text, taxonomy.labels, thresholds)
+        counts, _ = run_query(Archive(str(tagged)), condition)
+        assert counts["matching"].tolist() == [wanted.sum()], text
 
 
 def test_query_events_equal_archive_events(place, tagged, taxonomy):
     """Number, minutes and start times of each label's events are those that tag-archive wrote."""
-    events = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "events").iterdir()))
-    archive = Archive(str(tagged))
+    archive, events = Archive(str(tagged)), read_tables(tagged, "events")
     for label in ("1_engine", "5-3_siren", "6_music", "8_dog"):
         counts, _ = run_query(archive, parse_condition(label, taxonomy.labels), by=["day", "sensor"])
         wanted = events[events["label"] == label]
@@ -499,16 +495,13 @@ def test_overlapping_windows_are_one_event(tmp_path, taxonomy):
     assert overview.clearest["probability"].round(3).tolist() == [0.9, 0.9, 0.8]
 
 
-def test_class_can_have_the_name_of_a_column(place, tmp_path):
-    from ust.annotations.taxonomy import Taxonomy
-    from ust.archive.shard import column_names
-
+def test_class_can_have_the_name_of_a_column():
     assert column_names(Taxonomy(("1_tram", "2_Bell"), (), ())) == ("tram", "Bell")
     assert column_names(Taxonomy(("1_tram", "2_Path"), (), ())) == ("1_tram", "2_Path")
 
 
 def test_overview_matches_the_tables(place, tagged, taxonomy):
-    rows = pd.concat(pd.read_parquet(path) for path in sorted((tagged / "tags").iterdir()))
+    rows = read_tables(tagged)
     overview = summarize(Archive(str(tagged)), taxonomy.labels, top=2)
     assert (overview.recordings, overview.sensors) == (20, 3)
     assert overview.hours == pytest.approx(63 / 3600)
@@ -531,8 +524,6 @@ def test_overview_matches_the_tables(place, tagged, taxonomy):
     assert "http" not in page
     sound = next(iter((place / "in").rglob("*.wav")))
     moved = overview.clearest.assign(path=str(sound.with_name("gone.wav")))
-    from dataclasses import replace
-
     assert "cannot be read" in overview_page("alone", replace(overview, clearest=moved), "a warning")
 
 
@@ -564,7 +555,7 @@ def test_query_reports_empty_results_and_invalid_options(place, tagged, words, w
 
 def test_unknown_times_and_warnings_are_reported(place, tmp_path):
     shutil.copy(next((place / "in").rglob("20240301_003000.wav")), tmp_path / "take.wav")
-    output = ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
+    ust(place, "tag-archive", tmp_path, tmp_path / "out", "--system", "cnn")
     description = Archive(str(tmp_path / "out")).description()
     assert description["warning"] is None
     assert description["thresholds"]["1_engine"] == 0.5
@@ -692,7 +683,8 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
-    """This holds for sources, manifests, outputs and queries."""
+    """This holds for sources, manifests, recordings, outputs and queries."""
+    assert absolute(f"out {name}/") == str(tmp_path / f"out {name}")
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
     shutil.copy(sound, tmp_path / name / "take [1].wav")
@@ -716,18 +708,8 @@ def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, mo
     assert Archive(f"out {name}").dataset("tags").to_table().num_rows == 1
 
 
-def test_folder_with_brackets_is_tagged_and_queried(place):
-    (sound,) = (place / "in").rglob("20240301_003000.wav")
-    (place / "a::b [1]").mkdir()
-    shutil.copy(sound, place / "a::b [1]")
-    ust(place, "tag-archive", "a::b [1]", "tagged::[1]", "--system", "cnn")
-    assert "tagged::[1]: 1 of 1 window" in ust(place, "query", "tagged::[1]", "engine >= 0")
-    shutil.rmtree(place / "a::b [1]")
-
-
 def paths_of(folder, kind="tags"):
-    tables = (pd.read_parquet(path) for path in sorted((folder / kind).iterdir()))
-    return [Path(path).name for path in pd.concat(tables)["path"]]
+    return [Path(path).name for path in read_tables(folder, kind)["path"]]
 
 
 def test_same_command_tags_only_new_recordings(place, tmp_path):
@@ -787,16 +769,9 @@ def recordings(*names):
 @pytest.mark.parametrize("where", ["folder", "object storage"])
 def test_concurrent_processes_list_each_recording_once(tmp_path, request, where):
     """Jobs start together while recordings arrive; a listed shard never changes."""
-    if where == "folder":
-        address = str(tmp_path / "out")
-    else:
-        import s3fs
-
-        monkeypatch = request.getfixturevalue("monkeypatch")
-        storage = request.getfixturevalue("storage")
-        for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "ENDPOINT_URL": storage}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("jobs")
+    address = str(tmp_path / "out")
+    if where == "object storage":
+        request.getfixturevalue("store").mkdir("jobs")
         address = "s3://jobs/out"
     started = threading.Barrier(8)
 
@@ -831,42 +806,54 @@ def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
     message = ust(place, "tag-archive", card, out, "--system", "cnn", "--embeddings", code=1)
     assert "2 recordings could not be tagged, the others are" in message
     assert f"{card / 'x.raw'}: a .raw file does not tell its rate" in message
-    read = lambda folder, kind: pd.read_parquet(folder / kind / "00000.parquet")  # noqa: E731
-    assert [Path(path).name for path in read(out, "tags")["path"]] == ["a.wav", "half.wav", "stra\\xdfe.wav"]
-    assert [Path(path).name for path in read(out, "failures")["path"]] == ["x.raw", "y.m4a"]
-    found = read(out, "warnings")
+    assert paths_of(out) == ["a.wav", "half.wav", "stra\\xdfe.wav"]
+    assert paths_of(out, "failures") == ["x.raw", "y.m4a"]
+    found = read_tables(out, "warnings")
     assert found["path"].tolist() == [str(card / "half.wav")]
     assert found["warning"].tolist() == ["incomplete: read 1.0 s of 2.0 s"]
     # Retagging also works from archives without the table of warnings.
     for name in ("anew", "older"):
         again = tmp_path / name
         assert PARTLY in ust(place, "tag-archive", out, again, "--system", "cnn", code=1)
-        assert len(read(again, "warnings")) == (name == "anew")
+        assert len(read_tables(again, "warnings")) == (name == "anew")
         shutil.rmtree(out / "warnings", ignore_errors=True)
 
 
+@pytest.fixture
+def refusing_archive(monkeypatch, tmp_path):
+    """A function that returns an archive in memory that refuses exclusive creation, always or once."""
+
+    def build(refusal, *, always):
+        archive, refused = Archive(f"memory:/{tmp_path}/out"), []
+        pipe = archive.fs.pipe_file
+
+        def pipe_file(path, value, mode="overwrite"):
+            if mode == "create" and (always or not refused):
+                refused.append(path)
+                raise refusal
+            pipe(path, value, mode=mode)
+
+        monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
+        return archive
+
+    return build
+
+
+def test_refused_writes_to_a_store_are_reported(refusing_archive):
+    with pytest.raises(UserError, match="not allowed"):
+        refusing_archive(PermissionError("no"), always=True).create({"labels": []})
+
+
 @pytest.mark.parametrize(
-    "refusal",
-    [TypeError("mode"), OSError(errno.ENOSYS, "not implemented"),
-     OSError(errno.EIO, "A conflicting conditional operation is in progress"), PermissionError("no")],
-)  # fmt: skip
-def test_stores_without_exclusive_create_are_supported(monkeypatch, tmp_path, refusal):
-    archive = Archive(f"memory:/{tmp_path}/out")
-    pipe, refused = archive.fs.pipe_file, []
-
-    def pipe_file(path, value, mode="overwrite"):
-        if mode == "create" and (not refused or refusal.errno == errno.ENOSYS):
-            refused.append(path)
-            raise refusal
-        pipe(path, value, mode=mode)
-
-    if isinstance(refusal, TypeError):
-        refusal.errno = errno.ENOSYS
-    monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
-    if isinstance(refusal, PermissionError):
-        with pytest.raises(UserError, match="not allowed"):
-            archive.create({"labels": []})
-        return
+    ("refusal", "always"),
+    [
+        (TypeError("mode"), True),
+        (OSError(errno.ENOSYS, "not implemented"), True),
+        (OSError(errno.EIO, "A conflicting conditional operation is in progress"), False),
+    ],
+)
+def test_stores_without_exclusive_create_are_supported(refusing_archive, refusal, always):
+    archive = refusing_archive(refusal, always=always)
     archive.create({"labels": []})
     archive.create({"labels": ["another process's"]})
     assert archive.add_recordings(recordings("a", "b", "c"), 2) == (3, [])
@@ -875,11 +862,6 @@ def test_stores_without_exclusive_create_are_supported(monkeypatch, tmp_path, re
     assert [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())] == [
         ["a", "b"], ["c"], ["d"],
     ]  # fmt: skip
-
-
-def test_heat_map_is_a_png():
-    counts = pd.DataFrame({"day": ["2024-03-01", "2024-03-03"], "hour": [3, 23], "share": [0.5, 1.0]})
-    assert heat_map_png(counts, "share", "siren > $0.8").startswith(b"\x89PNG")
 
 
 def test_query_writes_its_page(place, tagged):

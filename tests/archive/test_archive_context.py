@@ -70,10 +70,10 @@ def test_an_archive_is_not_continued_with_other_places(place, tmp_path):
 def test_time_and_place_of_a_recording(place, tmp_path):
     words = (place / "in" / NAMES[2], "--format", "json", "--hop", 10, "--out", tmp_path / "a.json")
     run(tag, place, *words, "--time", "2026-07-04T15:00", "--place", "40.7,-73.9,Brooklyn")
-    ((_, windows),) = [(each, each["windows"]) for each in json.loads((tmp_path / "a.json").read_text())]
+    (recording,) = json.loads((tmp_path / "a.json").read_text())
     tagger = Tagger.load(place / "models" / "cnn")
     wanted = tagger.tag(place / "in" / NAMES[2], hop=10, time=datetime(2026, 7, 4, 15), place=ROOF)
-    for found, window in zip(windows, wanted, strict=True):
+    for found, window in zip(recording["windows"], wanted, strict=True):
         values = list(found["probabilities"].values())
         np.testing.assert_allclose(values, window.probabilities, atol=1e-3)
     with pytest.raises(UserError, match="the place is 'here'"):

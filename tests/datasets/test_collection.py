@@ -44,6 +44,13 @@ def record(tmp_path):
     return write
 
 
+@pytest.fixture
+def clip(collection, record, tmp_path):
+    """The name of the first clip of a recording with ground truth."""
+    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
+    return collection.clips().index[0]
+
+
 def import_sounds(collection, annotation, tmp_path, **options):
     given = {"renamed": {}, "split": "train", "validate": 0.2, "seed": 0} | options
     return import_recordings(collection, annotation, tmp_path / "sounds", **given)
@@ -99,10 +106,10 @@ def test_clips_get_the_labels_that_overlap_them(collection, record, tmp_path):
 def test_repeated_import_changes_nothing(collection, record, tmp_path):
     annotation = [Annotation(record(), "tram", 1, 2)]
     import_sounds(collection, annotation, tmp_path)
-    files = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
     found = import_sounds(collection, annotation, tmp_path)
     assert (found.clips, found.known) == (0, 3)
-    assert files == {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in collection.folder.rglob("*") if path.is_file()}
 
 
 def test_unknown_labels_are_not_negatives(collection, record, tmp_path):
@@ -200,10 +207,8 @@ def test_group_stays_in_its_split(collection, record, tmp_path):
 
 
 def test_only_labelled_skips_unlabelled_clips(collection, record, tmp_path):
-    assert (
-        import_sounds(collection, [Annotation(record(), "tram", 1, 2)], tmp_path, only_labelled=True).clips
-        == 1
-    )
+    annotation = [Annotation(record(), "tram", 1, 2)]
+    assert import_sounds(collection, annotation, tmp_path, only_labelled=True).clips == 1
 
 
 def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
@@ -213,9 +218,7 @@ def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
         collection.annotations()
 
 
-def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, record, tmp_path):
-    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
-    clip = collection.clips().index[0]
+def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, clip):
     everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
     for who, answer in (("Ada", 1), ("Bo", 0), ("Ada", -1)):
         collection.upsert_annotations([(clip, who, everything | {"1_tram": answer})])
@@ -224,11 +227,10 @@ def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, rec
     assert rows.to_dict() == {0: 1, 1: UNKNOWN, 2: 0}
 
 
-def test_a_reviewed_group_without_fine_labels_is_kept(collection, record, tmp_path):
+def test_a_reviewed_group_without_fine_labels_is_kept(collection, clip):
     """A coarse label can be present without any of its fine labels."""
-    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
     answer = {"3_market": 1, "3-1_voices": 0, "3-2_cart": 0}
-    collection.upsert_annotations([("street_00000.flac", "me", answer)])
+    collection.upsert_annotations([(clip, "me", answer)])
     table = collection.annotations()
     row = table[table["annotator_id"] == 1].iloc[0]
     assert {label: int(row[label]) for label in answer} == answer
@@ -251,19 +253,17 @@ def test_unlabelled_classes_are_not_absent(tmp_path, record):
 
 
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
-def test_annotator_names_are_stored_literally(collection, record, tmp_path, name):
-    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
-    collection.upsert_annotations([(collection.clips().index[0], name, {"1_tram": 1})])
+def test_annotator_names_are_stored_literally(collection, clip, name):
+    collection.upsert_annotations([(clip, name, {"1_tram": 1})])
     assert Collection(collection.folder).annotators() == {name: 1}
     assert 1 in set(collection.annotations()["annotator_id"])
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
-def test_invalid_annotator_names(collection, record, tmp_path, name):
-    import_sounds(collection, [Annotation(record(), "tram")], tmp_path)
+def test_invalid_annotator_names(collection, clip, name):
     before = (collection.folder / "annotations.csv").read_bytes()
     with pytest.raises(UserError, match="annotator's name"):
-        collection.upsert_annotations([(collection.clips().index[0], name, {})])
+        collection.upsert_annotations([(clip, name, {})])
     assert (collection.folder / "annotations.csv").read_bytes() == before
 
 

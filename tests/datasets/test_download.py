@@ -11,7 +11,7 @@ from records import md5
 
 from ust.datasets import download as fetch_module
 from ust.datasets.download import download_file, unpack, zenodo_files
-from ust.datasets.sonyc import RELEASES, Release, download, latest_version
+from ust.datasets.sonyc import RELEASES, V1, V2, Release, download
 from ust.util.errors import UserError
 
 
@@ -21,61 +21,60 @@ def no_pauses(monkeypatch):
 
 
 CONTENT = b"annotations" * 10_000
+CHECKSUM = f"md5:{md5(CONTENT)}"
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """A function that downloads a file of the server as ``f``, with the checksum of `CONTENT`."""
+
+    def download_content(path="/file", checksum=CHECKSUM, **options):
+        return download_file(f"{server.url}{path}", tmp_path, name="f", checksum=checksum, **options)
+
+    return download_content
 
 
 @pytest.mark.parametrize("fault", [503, 500, "truncate", "short", "stall", "wrong content"])
-def test_a_failed_download_is_retried(server, tmp_path, fault):
+def test_a_failed_download_is_retried(server, fetch, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)
     server.answers["/file"] = [first, first, (None, CONTENT)]
-    path = download_file(
-        f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=3
-    )
-    assert path.read_bytes() == CONTENT
+    assert fetch(retries=2, timeout=3).read_bytes() == CONTENT
     assert len(server.requests) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_complete_file_is_kept_and_changed_file_is_downloaded_again(server, tmp_path):
+def test_complete_file_is_kept_and_changed_file_is_downloaded_again(server, fetch):
     server.answers["/file"] = [(None, CONTENT)]
     for _ in range(2):
-        path = download_file(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}")
+        path = fetch()
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
-    assert (
-        download_file(f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
-        == CONTENT
-    )
+    assert fetch().read_bytes() == CONTENT
 
 
-def test_a_redirect_is_followed(server, tmp_path):
+def test_a_redirect_is_followed(server, fetch):
     server.answers["/old"] = [("redirect", f"{server.url}/new")]
     server.answers["/new"] = [(None, CONTENT)]
-    assert (
-        download_file(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}").read_bytes()
-        == CONTENT
-    )
+    assert fetch("/old").read_bytes() == CONTENT
 
 
-def test_circular_redirects_are_reported(server, tmp_path):
+def test_circular_redirects_are_reported(server, fetch, tmp_path):
     server.answers["/old"] = [("redirect", f"{server.url}/old")]
     with pytest.raises(UserError, match="redirect"):
-        download_file(f"{server.url}/old", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=0)
+        fetch("/old", retries=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_changed_during_resume_is_downloaded_from_the_start(server, tmp_path):
+def test_file_changed_during_resume_is_downloaded_from_the_start(server, fetch):
     old, new = b"o" * 100_000, b"n" * 100_000
     server.answers["/file"] = [("truncate", old), (None, new)]
-    assert (
-        download_file(f"{server.url}/file", tmp_path, name="f", checksum=None, retries=2).read_bytes() == new
-    )
+    assert fetch(checksum=None, retries=2).read_bytes() == new
 
 
-def test_concurrent_downloads_into_one_folder_are_complete(server, tmp_path):
+def test_concurrent_downloads_into_one_folder_are_complete(server, fetch, tmp_path):
     server.answers["/file"] = [(None, CONTENT)]
     with ThreadPoolExecutor(4) as pool:
-        options = {"name": "f", "checksum": f"md5:{md5(CONTENT)}"}
-        jobs = [pool.submit(download_file, f"{server.url}/file", tmp_path, **options) for _ in range(4)]
+        jobs = [pool.submit(fetch) for _ in range(4)]
     assert all(job.result().read_bytes() == CONTENT for job in jobs)
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
@@ -90,12 +89,10 @@ def test_concurrent_downloads_into_one_folder_are_complete(server, tmp_path):
         (404, CONTENT, "404"),
     ],
 )
-def test_last_failure_is_reported_and_leaves_no_file(server, tmp_path, fault, content, message):
+def test_last_failure_is_reported_and_leaves_no_file(server, fetch, tmp_path, fault, content, message):
     server.answers["/file"] = [(fault, content)]
     with pytest.raises(UserError, match=message):
-        download_file(
-            f"{server.url}/file", tmp_path, name="f", checksum=f"md5:{md5(CONTENT)}", retries=2, timeout=0.3
-        )
+        fetch(retries=2, timeout=0.3)
     assert list(tmp_path.iterdir()) == []
     assert len(server.requests) == 3
 
@@ -110,29 +107,18 @@ def test_cache_folder_is_set_by_environment(monkeypatch, tmp_path):
     assert fetch_module.cache_folder() == tmp_path
 
 
-MEMBER_TYPES = {
-    tarfile.DIRTYPE,
-    tarfile.SYMTYPE,
-    tarfile.LNKTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-    tarfile.FIFOTYPE,
-}
-
-
-def tar_of(members, mode="w:gz"):
-    """Return a tar file with members given by name and either content or one of `MEMBER_TYPES`."""
+def tar_of(members):
+    """Return a tar file with members given by name and either content or one of tarfile's types."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in members:
             info = tarfile.TarInfo(name)
-            if content not in MEMBER_TYPES:
+            if content in tarfile.SUPPORTED_TYPES:
+                info.type, info.linkname = content, "/etc/passwd"
+                tar.addfile(info)
+            else:
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-            else:
-                info.type = content
-                info.linkname = "/etc/passwd"
-                tar.addfile(info)
     return buffer.getvalue()
 
 
@@ -233,7 +219,7 @@ def test_releases_match_the_published_records():
     assert {version: release.record for version, release in v1.items()} == {
         "0.1": 2590742, "0.2": 3233082, "1.0": 3338310
     }  # fmt: skip
-    assert (latest_version("sonyc-ust-v1"), latest_version("sonyc-ust-v2")) == ("1.0", "2.3")
+    assert (V1.latest, V2.latest) == ("1.0", "2.3")
     assert v1["0.2"].annotations == "annotations-dev.csv"
     assert {version: sum(release.clips.values()) for version, release in v1.items()} == {
         "0.1": 2794, "0.2": 2794, "1.0": 3068

@@ -2,37 +2,26 @@
 
 import json
 
-import numpy as np
 import pytest
-import soundfile as sf
+from label_sources import label_studio_export, read_labels, write_annotations, write_noise
 
-from ust.audio.suffixes import list_recordings
-from ust.datasets.formats.base import IN_DOUBT, PRESENT, Annotation, ImportOptions
-from ust.datasets.formats.registry import FORMATS, detect_format
+from ust.datasets.formats.base import Annotation
+from ust.datasets.formats.registry import detect_format
 from ust.util.errors import UserError
-
-RATE = 8000
-
-
-def sound(path, seconds=1.0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, 0.1 * np.random.default_rng(len(path.name)).standard_normal(int(seconds * RATE)), RATE)
-    return path
 
 
 @pytest.fixture
 def street(tmp_path):
-    return sound(tmp_path / "street.wav", 30)
-
-
-def read(path, form=None, **options):
-    return FORMATS[form or detect_format(path)].read(path, ImportOptions(**options))
+    return write_noise(tmp_path / "street.wav")
 
 
 def test_class_folders_are_read(tmp_path):
-    a, b = sound(tmp_path / "tram" / "1.wav"), sound(tmp_path / "market" / "voices" / "day" / "2.flac")
-    sound(tmp_path / "loose.wav")
-    found = read(tmp_path)
+    a, b = (
+        write_noise(tmp_path / "tram" / "1.wav"),
+        write_noise(tmp_path / "market" / "voices" / "day" / "2.flac"),
+    )
+    write_noise(tmp_path / "loose.wav")
+    found = read_labels(tmp_path)
     assert found.annotations == [Annotation(b, "market: voices"), Annotation(a, "tram")]
     assert "loose.wav: is not in the folder of a class" in found.problems[0]
     assert detect_format(tmp_path) == "folder"
@@ -44,7 +33,7 @@ def test_tables_of_any_separator(tmp_path, street, separator):
     rows = [["File", "Category", "onset", "offset", "user"], ["street.wav", "tram", "1.5", "3", "Ada"],
             ["street", "", "", "", "Ada"]]  # fmt: skip
     table.write_text("\ufeff" + "".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8")
-    assert read(table).annotations == [
+    assert read_labels(table).annotations == [
         Annotation(street, "tram", 1.5, 3.0, "Ada"),
         Annotation(street, None, annotator="Ada"),
     ]
@@ -53,16 +42,16 @@ def test_tables_of_any_separator(tmp_path, street, separator):
 def test_columns_with_other_names_are_set_by_option(tmp_path, street):
     (tmp_path / "t.csv").write_text("wav,what,where\nstreet.wav,tram,square\n")
     with pytest.raises(UserError, match="which column holds the path"):
-        read(tmp_path / "t.csv")
+        read_labels(tmp_path / "t.csv")
     columns = {"path": "wav", "label": "what", "group": "where"}
-    assert read(tmp_path / "t.csv", columns=columns).annotations == [
+    assert read_labels(tmp_path / "t.csv", columns=columns).annotations == [
         Annotation(street, "tram", group="square")
     ]
 
 
 def test_esc50_is_read(tmp_path):
-    clip = sound(tmp_path / "audio" / "1-100032-A-0.wav")
-    other = sound(tmp_path / "audio" / "2-9-A-0.wav")
+    clip = write_noise(tmp_path / "audio" / "1-100032-A-0.wav")
+    other = write_noise(tmp_path / "audio" / "2-9-A-0.wav")
     (tmp_path / "meta").mkdir()
     meta = tmp_path / "meta" / "esc50.csv"
     meta.write_text(
@@ -70,11 +59,11 @@ def test_esc50_is_read(tmp_path):
         "2-9-A-0.wav,2,0,dog,True,9,A\n"
     )
     assert detect_format(meta) == "esc50"
-    assert read(meta).annotations == [
+    assert read_labels(meta).annotations == [
         Annotation(clip, "dog", group="100032"),
         Annotation(other, "dog", group="9"),
     ]
-    assert [annotation.split for annotation in read(meta, validate_folds=("2",)).annotations] == [
+    assert [annotation.split for annotation in read_labels(meta, validate_folds=("2",)).annotations] == [
         "train",
         "validate",
     ]
@@ -82,7 +71,7 @@ def test_esc50_is_read(tmp_path):
 
 def test_urbansound8k_is_read(tmp_path):
     """Start and end are times in the source recording, not in the slice."""
-    clip = sound(tmp_path / "audio" / "fold5" / "100032-3-0-0.wav")
+    clip = write_noise(tmp_path / "audio" / "fold5" / "100032-3-0-0.wav")
     (tmp_path / "metadata").mkdir()
     meta = tmp_path / "metadata" / "UrbanSound8K.csv"
     meta.write_text(
@@ -90,16 +79,16 @@ def test_urbansound8k_is_read(tmp_path):
         "100032-3-0-0.wav,100032,10.0,10.317551,1,5,3,dog_bark\n"
     )
     assert detect_format(meta) == "urbansound8k"
-    assert read(meta).annotations == [Annotation(clip, "dog_bark", group="100032")]
+    assert read_labels(meta).annotations == [Annotation(clip, "dog_bark", group="100032")]
 
 
 def test_audacity_labels_are_read(tmp_path, street):
     """A label with frequencies has a second line, which begins with a backslash."""
     (tmp_path / "street.txt").write_text("1.000000\t2.500000\ttram\n\\\t100.0\t900.0\n4.0\t4.0\tbell\n\n")
-    quiet = sound(tmp_path / "quiet.flac")
+    quiet = write_noise(tmp_path / "quiet.flac")
     (tmp_path / "quiet.txt").write_text("")
     assert detect_format(tmp_path / "street.txt") == "audacity"
-    assert read(tmp_path, "audacity").annotations == [
+    assert read_labels(tmp_path, "audacity").annotations == [
         Annotation(quiet, None), Annotation(street, "tram", 1.0, 2.5), Annotation(street, "bell", 4.0, 4.0)
     ]  # fmt: skip
 
@@ -118,7 +107,7 @@ def test_raven_tables_are_read(tmp_path, street):
     table = tmp_path / "two.Table.1.selections.txt"
     table.write_text(RAVEN)
     assert detect_format(table) == "raven"
-    assert read(table).annotations == [
+    assert read_labels(table).annotations == [
         Annotation(street, "tram", 1.0, 2.0),
         Annotation(street, "bell", 10.5, 11.0),
     ]
@@ -126,7 +115,7 @@ def test_raven_tables_are_read(tmp_path, street):
     plain.write_text(
         "Selection\tView\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\tSpectrogram 1\t3\t4\ttram\n"
     )
-    assert read(plain).annotations == [Annotation(street, "tram", 3.0, 4.0)]
+    assert read_labels(plain).annotations == [Annotation(street, "tram", 3.0, 4.0)]
 
 
 def test_label_studio_exports_are_read(tmp_path, street):
@@ -144,14 +133,14 @@ def test_label_studio_exports_are_read(tmp_path, street):
 
     ada = {"completed_by": {"id": 3, "email": "ada@example.org"}, "result": [region(1, 2.5, "tram", "bell")]}
     choice = {"type": "choices", "value": {"choices": ["market"]}}
-    export = tmp_path / "project-1.json"
-    export.write_text(json.dumps([
+    export = label_studio_export(
+        tmp_path / "project-1.json",
         task(1, "/data/upload/1/1a2b3c4d-street.wav", ada, {"completed_by": 4, "result": [choice]}),
         task(2, "/data/local-files/?d=city/street.wav", {"completed_by": 4, "result": []}),
         task(3, "s3://bucket/street.wav", {"completed_by": 4, "was_cancelled": True, "result": [choice]}),
-    ]))  # fmt: skip
+    )
     assert detect_format(export) == "label-studio"
-    assert read(export).annotations == [
+    assert read_labels(export).annotations == [
         Annotation(street, "tram", 1.0, 2.5, "ada@example.org"),
         Annotation(street, "bell", 1.0, 2.5, "ada@example.org"),
         Annotation(street, "market", annotator="4"), Annotation(street, None, annotator="4"),
@@ -159,24 +148,15 @@ def test_label_studio_exports_are_read(tmp_path, street):
 
 
 def test_sonyc_annotations_are_read(tmp_path, taxonomy_file, taxonomy):
-    clip = sound(tmp_path / "audio" / "train" / "07_000001.wav")
+    clip = write_noise(tmp_path / "audio" / "train" / "07_000001.wav")
     (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
-    head = [
-        "split",
-        "sensor_id",
-        "audio_filename",
-        "annotator_id",
-        *(f"{x}_presence" for x in taxonomy.labels),
-    ]
-    values = ["1" if label in ("1_engine", taxonomy.fine[0]) else "0" for label in taxonomy.labels[:-1]] + [
-        "-1"
-    ]
-    rows = [head, ["train", "7", clip.name, "5", *values], ["train", "7", clip.name, "0", *values]]
-    (tmp_path / "annotations.csv").write_text("".join(",".join(row) + "\n" for row in rows))
-    found = read(tmp_path)
+    values = dict.fromkeys(taxonomy.labels, 0) | {"1_engine": 1, taxonomy.fine[0]: 1, taxonomy.fine[-1]: -1}
+    rows = [("train", clip.name, annotator, values) for annotator in (5, 0)]
+    write_annotations(tmp_path / "annotations.csv", taxonomy, rows)
+    found = read_labels(tmp_path)
     assert detect_format(tmp_path) == "sonyc"
     assert found.annotations[0] == Annotation(clip, taxonomy.labels[0], 0.0, None, "SONYC 5", "7", "train", 1)
-    assert [annotation.status for annotation in found.annotations[:37]] == [int(value) for value in values]
+    assert [annotation.status for annotation in found.annotations[:37]] == list(values.values())
     assert {annotation.annotator for annotation in found.annotations} == {"SONYC 5", ""}
 
 
@@ -231,17 +211,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(
-    ("form", "number"), [(form, n) for form, (_, all_) in BROKEN.items() for n in range(len(all_))]
+    ("form", "number"), [(form, n) for form, (_, contents) in BROKEN.items() for n in range(len(contents))]
 )
 def test_invalid_sources_are_reported_and_not_changed(tmp_path, street, taxonomy_file, form, number):
     name, contents = BROKEN[form]
-    assert len(contents) >= 10
     path = tmp_path / name
     path.write_bytes(contents[number])
     (tmp_path / "dcase-ust-taxonomy.yaml").write_bytes(taxonomy_file.read_bytes())
     before = {other: other.read_bytes() for other in tmp_path.rglob("*") if other.is_file()}
     try:
-        found = FORMATS[form].read(path, ImportOptions())
+        found = read_labels(path, form)
     except UserError as error:
         assert name in str(error)
     else:
@@ -253,8 +232,8 @@ def test_invalid_sources_are_reported_and_not_changed(tmp_path, street, taxonomy
 
 @pytest.mark.parametrize("make", [
     lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"),
-    lambda path: sound(path / "loose.wav"), lambda path: (path / "empty").mkdir(parents=True),
-    lambda path: sound(path / ".hidden.wav"), lambda path: sound(path / "a" / ".hidden.wav"),
+    lambda path: write_noise(path / "loose.wav"), lambda path: (path / "empty").mkdir(parents=True),
+    lambda path: write_noise(path / ".hidden.wav"), lambda path: write_noise(path / "a" / ".hidden.wav"),
     lambda path: (path / "a").mkdir(parents=True) or (path / "a" / "b.txt").write_text("x"),
     lambda path: (path / "a" / "x.wav").mkdir(parents=True),
     lambda path: (path / "a").mkdir(parents=True) or (path / "a" / "x.wav").symlink_to(path / "gone"),
@@ -262,7 +241,7 @@ def test_invalid_sources_are_reported_and_not_changed(tmp_path, street, taxonomy
 def test_folders_without_classes(tmp_path, make):
     make(tmp_path / "given")
     with pytest.raises(UserError, match="given"):
-        FORMATS["folder"].read(tmp_path / "given", ImportOptions())
+        read_labels(tmp_path / "given", "folder")
 
 
 def test_an_unknown_format_is_an_error(tmp_path):
@@ -273,31 +252,18 @@ def test_an_unknown_format_is_an_error(tmp_path):
         detect_format(tmp_path / "gone")
 
 
-def test_ambiguous_recordings_are_reported(tmp_path):
-    for folder in ("a", "b"):
-        sound(tmp_path / folder / "1.wav")
-    (tmp_path / "t.csv").write_text("path,label\n1.wav,x\na/1.wav,y\n")
-    found = read(tmp_path / "t.csv")
-    assert [annotation.label for annotation in found.annotations if annotation.status == PRESENT] == ["y"]
-    doubtful = [annotation for annotation in found.annotations if annotation.status == IN_DOUBT]
-    assert [annotation.path.parent.name for annotation in doubtful] == ["a", "b"]
-    assert not any(annotation.certain for annotation in doubtful)
-    assert "may be a/1.wav, b/1.wav" in found.problems[0]
-    assert len(list_recordings(tmp_path)) == 2
-
-
 def test_missing_recordings_are_summarized_in_one_line(tmp_path, street):
     """The table has 36 lines about three missing recordings and one line about an existing one."""
     rows = [f"field{index % 3}.wav,tram,{index},{index + 1}" for index in range(36)]
     (tmp_path / "t.csv").write_text(
         "path,label,start,end\n" + "\n".join([*rows, "street.wav,tram,0,1"]) + "\n"
     )
-    found = read(tmp_path / "t.csv")
+    found = read_labels(tmp_path / "t.csv")
     assert found.annotations == [Annotation(street, "tram", 0.0, 1.0)]
     (problem,) = found.problems
     assert problem.startswith(f"3 recordings of 36 lines not found in {tmp_path}: field0.wav, field1.wav, ")
     assert problem.endswith("--audio FOLDER sets the folder of the recordings")
     (tmp_path / "t.csv").write_text("path,label\nfield0.wav,tram\n")
-    (problem,) = read(tmp_path / "t.csv").problems
+    (problem,) = read_labels(tmp_path / "t.csv").problems
     assert "line 2: there is no recording 'field0.wav'" in problem
     assert "--audio FOLDER" in problem

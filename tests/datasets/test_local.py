@@ -1,10 +1,13 @@
 """Local data sets, which are checked and linked, and the synthetic city."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import RATE, aggregate
+from label_sources import write_annotations
 
 from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import is_incomplete, read_taxonomy
@@ -26,15 +29,12 @@ def make_dataset(tmp_path, taxonomy, taxonomy_file, noise):
         root = tmp_path / "local"
         root.mkdir()
         (root / TAXONOMY).write_bytes(taxonomy_file.read_bytes())
-        rows = []
+        rows = [(split, name, annotator, {}) for name, split in CLIPS.items() for annotator in (1, 2, 0)]
+        write_annotations(root / ANNOTATIONS, taxonomy, rows)
         for name, split in CLIPS.items():
-            for annotator in (1, 2, 0):
-                row = dict.fromkeys(annotation_columns(taxonomy), 0)
-                rows.append(row | {"split": split, "audio_filename": name, "annotator_id": annotator})
             path = root / LAYOUTS[layout].format(split=split, name=name)
             path.parent.mkdir(parents=True, exist_ok=True)
             sf.write(path, noise, RATE)
-        pd.DataFrame(rows).to_csv(root / ANNOTATIONS, index=False)
         return root
 
     return make
@@ -70,20 +70,12 @@ def test_audio_is_found_in_several_folders(make_dataset, target, tmp_path):
     assert link_dataset(root, target, audio_roots=roots, skip_bad=False).clips == {"train": 2, "validate": 1}
 
 
-def test_other_format_with_the_same_stem_is_accepted(make_dataset, target, noise):
-    root = make_dataset()
-    (root / "train/08_000000.wav").unlink()
-    sf.write(root / "train/08_000000.flac", noise, RATE)
-    link_dataset(root, target, skip_bad=False)
-    assert (target / "audio/train/08_000000.wav").resolve().suffix == ".flac"
-
-
-def test_two_candidates_for_a_clip_are_both_named(make_dataset, target, tmp_path, noise):
+def test_two_candidates_for_a_clip_are_both_named(make_dataset, target):
     """Neither is used, as the annotations do not tell them apart."""
     root = make_dataset("flat")
     for site in ("site_a", "site_b"):
         (root / site).mkdir()
-        sf.write(root / site / "08_000000.wav", noise, RATE)
+        shutil.copy(root / "08_000000.wav", root / site)
     (root / "08_000000.wav").unlink()
     with pytest.raises(UserError) as error:
         link_dataset(root, target, skip_bad=False)
@@ -98,6 +90,7 @@ def test_two_candidates_for_a_clip_are_both_named(make_dataset, target, tmp_path
 @pytest.mark.parametrize(
     ("files", "taken"),
     [
+        (["train/08_000000.flac"], "train/08_000000.flac"),  # another format with the same stem
         (["train/08_000000.wav", "audio/08_000000.wav"], "train/08_000000.wav"),  # of its split
         (["audio/08_000000.wav", "audio/08_000000.flac"], "audio/08_000000.wav"),  # of its name
         (["train/08_000000.wav", "old/08_000000.flac", "train/08_000000.ogg"], "train/08_000000.wav"),
@@ -107,7 +100,7 @@ def test_two_candidates_for_a_clip_are_both_named(make_dataset, target, tmp_path
         (["audio/08_000000.flac", "audio/08_000000.ogg"], None),
     ],
 )
-def test_clip_is_chosen_among_several_files(make_dataset, target, noise, files, taken):
+def test_clip_is_chosen_among_files_of_its_stem(make_dataset, target, noise, files, taken):
     root = make_dataset()
     (root / "train/08_000000.wav").unlink()
     for name in files:
@@ -200,9 +193,18 @@ def test_no_usable_file_is_an_error_even_with_skip(with_bad_files, target):
         link_dataset(with_bad_files, target, skip_bad=True)
 
 
-def test_a_missing_folder_or_file_is_named(tmp_path, target, make_dataset):
+def test_missing_folder_is_named(tmp_path, target):
     with pytest.raises(UserError, match=r"data\.path should name the folder"):
         link_dataset(tmp_path / "nowhere", target, skip_bad=False)
+
+
+@pytest.mark.parametrize("name", [ANNOTATIONS, TAXONOMY])
+def test_a_folder_without_a_file_of_the_layout_is_an_error(make_dataset, target, name):
+    root = make_dataset()
+    (root / name).unlink()
+    message = rf"has no {name}; data\.path should have .* set data\.source to folder"
+    with pytest.raises(UserError, match=message):
+        link_dataset(root, target, skip_bad=False)
 
 
 @pytest.fixture(scope="module")
@@ -275,13 +277,3 @@ def test_equal_seeds_give_equal_cities(city, tmp_path):
     name = next((tmp_path / "b" / "audio" / "validate").iterdir()).name
     assert (tmp_path / "a" / ANNOTATIONS).read_bytes() != (tmp_path / "b" / ANNOTATIONS).read_bytes()
     assert name.endswith("_500000.wav")
-
-
-@pytest.mark.parametrize("name", ["annotations.csv", "dcase-ust-taxonomy.yaml"])
-def test_a_folder_without_a_file_of_the_layout_is_an_error(tmp_path, name):
-    for other in {"annotations.csv", "dcase-ust-taxonomy.yaml"} - {name}:
-        (tmp_path / other).touch()
-    with pytest.raises(
-        UserError, match=rf"has no {name}; data\.path should have .* set data\.source to folder"
-    ):
-        link_dataset(tmp_path, tmp_path / "target", skip_bad=False)

@@ -68,7 +68,9 @@ def test_distillation_keeps_the_pretrained_classes(city, work, tmp_path):  # noq
     distances = []
     for weight in (0.0, 1000.0):
         out = tmp_path / str(weight)
-        finetune.fit_finetuned(changed(SYSTEM, {"distillation": weight, "max_epochs": 8}), city, replace(work, out=out))
+        finetune.fit_finetuned(
+            changed(SYSTEM, {"distillation": weight, "max_epochs": 8}), city, replace(work, out=out)
+        )
         network = load_system(out, taxonomy=work.taxonomy).classifier.network
         assert {name.split(".")[0] for name in network.state_dict()} == {"pretrained", "head"}
         after = teacher.logits(embeddings(network.pretrained, city)).sigmoid()

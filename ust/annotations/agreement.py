@@ -12,11 +12,8 @@ ANY_ANNOTATOR, AGGREGATED = "any annotator", "after aggregation"
 def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Count the clips with each label in each split, before and after aggregation.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``split, label, counted, clips``; ``counted`` is `ANY_ANNOTATOR` (at least one annotator, or
-        the ground truth, has the label) or `AGGREGATED`.
+    The column ``counted`` is `ANY_ANNOTATOR` (at least one annotator, or the ground truth, has the label) or
+    `AGGREGATED`.
     """
     names = list(taxonomy.labels)
     positive = (annotations[names] == 1).groupby(annotations["audio_filename"]).any()
@@ -39,12 +36,8 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
 def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Compute the agreement of volunteers on each label, over the clips that two or more of them annotated.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``label, clips, marked, agreement, kappa``: the number of clips, the fraction of positive
-        annotations, the fraction of agreeing pairs of volunteers (mean over clips), and `fleiss_kappa`. NaN
-        if no clip has two annotations; kappa is also NaN if all annotations are equal.
+    ``marked`` is the fraction of positive annotations; ``agreement`` and ``kappa`` are those of
+    `fleiss_kappa`. All are NaN if no clip has two annotations.
     """
     volunteers = annotations[annotations["annotator_id"] > GROUND_TRUTH]
     clip = volunteers["audio_filename"]

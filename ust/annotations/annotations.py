@@ -239,7 +239,7 @@ def _list_wrong_rows(column: str, text: pd.Series, wrong: pd.Series, expected: s
 def _is_file_name(name: str) -> bool:
     """Return whether a string is the plain name of an audio file, without a folder."""
     plain = PurePosixPath(name).name == name and "\\" not in name and name.isprintable()
-    return plain and name not in ("", ".", "..") and is_audio(name)
+    return plain and is_audio(name)
 
 
 def _list_inconsistent_clips(annotations: pd.DataFrame) -> list[str]:

@@ -156,31 +156,19 @@ def run_query(
 
 @dataclass(frozen=True)
 class Overview:
-    """Summary of an archive.
-
-    Attributes
-    ----------
-    hours : float
-        Duration of the tagged sound.
-    first, last : pandas.Timestamp or None
-        Times of the first and the last window, in UTC.
-    labels : pandas.DataFrame
-        The most frequent labels in descending order of their share, as index; ``recordings`` in which the
-        label reaches its threshold, ``share`` of the windows, ``events``, ``minutes``, ``events_per_hour``.
-    by_hour : pandas.DataFrame
-        ``day``, ``hour``, ``hours`` (tagged), and the share of the windows that each of these labels has.
-    clearest : pandas.DataFrame
-        For each label of the archive the windows with the highest probabilities: ``label``, ``probability``,
-        ``path``, ``start``, ``duration``, ``sensor``, ``time``.
-    """
+    """Summary of an archive."""
 
     recordings: int
     sensors: int
-    hours: float
-    first: pd.Timestamp | None
-    last: pd.Timestamp | None
+    hours: float  # duration of the tagged sound
+    first: pd.Timestamp | None  # time of the first window, in UTC
+    last: pd.Timestamp | None  # time of the last window
+    # The most frequent labels, as index: recordings in which the label reaches its threshold, share of the
+    # windows, events, minutes, events_per_hour
     labels: pd.DataFrame
-    by_hour: pd.DataFrame
+    by_hour: pd.DataFrame  # day, hour, hours (tagged), and the share of the windows that these labels have
+    # For each label of the archive the windows with the highest probabilities: label, probability, path,
+    # start, duration, sensor, time
     clearest: pd.DataFrame
 
 

@@ -27,39 +27,18 @@ SPAN = (("path", pa.string()), ("sensor", pa.string()), ("time", pa.timestamp("u
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Settings that are the same for all shards.
+    """Settings that are the same for all shards."""
 
-    Attributes
-    ----------
-    archive : str
-        Address of the archive to write.
-    model : str
-        Folder of the trained system, with the weights of its features beside it.
-    model_id : str
-        Identifier of the system for the column ``model`` of the tags.
-    inference_options : dict
-        Post-processing options of `Tagger.load`.
-    window, hop : float
-        Duration of a window and distance between window starts, in seconds.
-    threshold : float or None
-        Lowest probability of an event; None takes each label's own threshold.
-    embeddings : bool
-        Write the features, too.
-    source_archive : str or None
-        Address of an archive whose embeddings are read instead of audio.
-    places : dict of str to Place
-        Places of sensors, for a system that takes time and place.
-    """
-
-    archive: str
-    model: str
-    model_id: str
-    inference_options: dict[str, Any] = field(hash=False)
-    window: float = 10.0
-    hop: float = 10.0
-    threshold: float | None = None
-    embeddings: bool = False
-    source_archive: str | None = None
+    archive: str  # address of the archive to write
+    model: str  # folder of the trained system, with the weights of its features beside it
+    model_id: str  # identifier of the system for the column ``model`` of the tags
+    inference_options: dict[str, Any] = field(hash=False)  # post-processing options of `Tagger.load`
+    window: float = 10.0  # duration of a window, in seconds
+    hop: float = 10.0  # distance between window starts, in seconds
+    threshold: float | None = None  # lowest probability of an event; None: each label's own threshold
+    embeddings: bool = False  # whether to write the features, too
+    source_archive: str | None = None  # address of an archive whose embeddings are read instead of audio
+    # Places of sensors, for a system that takes time and place
     places: dict[str, Place] = field(default_factory=dict, hash=False)
 
 

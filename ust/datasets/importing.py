@@ -235,7 +235,7 @@ def import_recordings(
     source_name: str = "",
     replace: bool = False,
     unlabelled: bool = False,
-    reject: RejectClip = lambda samples, rate: None,
+    reject: RejectClip | None = None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Cut recordings into clips of ten seconds, label the clips, and add them to a collection.
@@ -266,7 +266,7 @@ def import_recordings(
         Replace earlier labels of the same clips and annotators.
     unlabelled : bool
         Also add recordings without annotations of a known class.
-    reject : callable
+    reject : callable, optional
         ``reject(samples, sample_rate)`` returns the reason for rejecting a new clip, or None to add it.
 
     Returns
@@ -342,7 +342,7 @@ class _Recording:
 class _ClipWriter:
     """Writes clips to a collection, unless it has them already."""
 
-    def __init__(self, collection: Collection, reject: RejectClip, result: ImportResult) -> None:
+    def __init__(self, collection: Collection, reject: RejectClip | None, result: ImportResult) -> None:
         self.collection, self.reject, self.result = collection, reject, result
         self.clips = collection.clips()  # those before the import
         self.new: list[dict[str, object]] = []  # rows of clips.csv
@@ -361,7 +361,7 @@ class _ClipWriter:
         flac, problem = FlacSamples.from_samples(samples, rate), ""
         if not flac.values.any():
             problem = f"is silent from second {start:g}: every sample is 0"
-        elif (reason := self.reject(samples, rate)) is not None:
+        elif self.reject and (reason := self.reject(samples, rate)) is not None:
             problem = f"from second {start:g} is not kept: {reason}"
         if problem:
             self.result.problems.append(f"{printable(recording.path)}: {problem}")
@@ -385,7 +385,7 @@ def import_unlabelled(
     recordings: Iterable[Path],
     root: Path,
     *,
-    reject: RejectClip = lambda samples, rate: None,
+    reject: RejectClip | None = None,
     progress: Progress = silent,
 ) -> ImportResult:
     """Add unlabelled recordings to the train split of a collection, for review."""

@@ -108,25 +108,19 @@ def _check_clips(
     checks = Parallel(n_jobs=-1, return_as="generator", batch_size=8)(
         delayed(_check_clip)(path) for path in paths.values()
     )
-    problems: dict[str, str] = {}
-    conversions: Counter = Counter()
-    incomplete = []
-    results = progress(checks, total=len(paths), description="checking audio")
-    for name, (problem, needed, warning) in zip(paths, results, strict=True):
-        if problem:
-            problems[name] = problem
-        conversions.update(needed)
-        incomplete += [warning] if warning else []
-    return problems, conversions, tuple(incomplete)
+    results = list(progress(checks, total=len(paths), description="checking audio"))
+    problems = {name: problem for name, (problem, _, _) in zip(paths, results, strict=True) if problem}
+    conversions = Counter(name for _, needed, _ in results for name in needed)
+    return problems, conversions, tuple(warning for _, _, warning in results if warning)
 
 
 def _check_clip(path: Path) -> tuple[str | None, list[str], str | None]:
     """Decode a clip; return the problem, the conversions it needs, and a warning."""
     try:
         recording = read_recording(path)
-        return None, recording.conversions, recording.warning
     except BadAudio as error:
         return str(error), [], None
+    return None, recording.conversions, recording.warning
 
 
 def _write_without(source: Path, target: Path, clips: set[str]) -> None:

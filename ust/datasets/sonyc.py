@@ -84,11 +84,6 @@ RELEASES: dict[str, dict[str, Release]] = {
 }
 
 
-def latest_version(source: str) -> str:
-    """Return the version of a source's latest release."""
-    return list(RELEASES[source])[-1]
-
-
 def download(
     release: Release, folder: Path, *, zenodo: str, scored: Iterable[str] = (), retries: int = RETRIES
 ) -> list[Path]:
@@ -153,13 +148,12 @@ def make_source(name: str) -> Source:
 
     def fetch(target: Destination, data: Any) -> Summary:
         """Download and link the release ``data.release``."""
-        version = data.release or latest_version(name)
-        release = RELEASES[name][version]
+        release = RELEASES[name][data.version]
         folder = target.cache / name / f"zenodo-{release.record}"
         unpacked = download(release, folder, zenodo=target.zenodo, scored=target.scored)
-        log.info("%s, release %s (Zenodo record %d)", name, version, release.record)
+        log.info("%s, release %s (Zenodo record %d)", name, data.version, release.record)
         if release.note:
-            log.info("release %s: %s", version, release.note)
+            log.info("release %s: %s", data.version, release.note)
         return link_dataset(
             folder,
             target.folder,
@@ -169,7 +163,7 @@ def make_source(name: str) -> Source:
             progress=target.progress,
         )
 
-    return Source(fetch, check=check, latest=latest_version(name))
+    return Source(fetch, check=check, latest=list(RELEASES[name])[-1])
 
 
 V1, V2 = make_source("sonyc-ust-v1"), make_source("sonyc-ust-v2")

@@ -27,6 +27,10 @@ class LabelTable:
     # Line number and cells of lines with more or fewer cells than the header
     malformed: list[tuple[int, list[str]]]
 
+    def malformed_reason(self, cells: list[str]) -> str:
+        """Return what is wrong with the cells of a malformed line."""
+        return f"has {len(cells)} columns, should have {len(self.header)} as the header"
+
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
     """Read a table in UTF-8; quotation marks are ordinary text if columns are separated by tabs."""
@@ -140,7 +144,8 @@ WORD_OF_TIME = re.compile(r"end.*|t\d?|dur|secs?|seconds?|ms|msecs?|from|to")
 class Columns:
     """The columns of a table by role."""
 
-    names: Mapping[str, str]  # column name by role, see `ROLES`
+    names: Mapping[str, str]  # column name by role, see `ROLES`; times without the suffix "_ms"
+    milliseconds: frozenset[str]  # the times that are in milliseconds, not in seconds
 
     def value(self, row: Mapping[str, str], role: str) -> str:
         """Return the cell of a role; "" if no column has the role."""
@@ -148,37 +153,22 @@ class Columns:
 
     def times(self, row: Mapping[str, str]) -> tuple[float, float | None] | str:
         """Return start and end in seconds; `WHOLE_RECORDING` if all time cells are empty; else a problem."""
-        start, start_scale = self._time(row, "start")
-        end, end_scale = self._time(row, "end")
-        duration, duration_scale = self._time(row, "duration")
+        start, end, duration = (self.value(row, role) for role in TIMES)
+        scales = [0.001 if role in self.milliseconds else 1.0 for role in TIMES]
         if not (start or end or duration):
             return WHOLE_RECORDING
         if not start:
-            if self.has("start"):
+            if "start" in self.names:
                 return "has an end or a duration, but no start"
             start = "0"
         if end:
-            return parse_interval(start, end, (start_scale, end_scale))
-        begin, length = parse_seconds(start, start_scale), parse_seconds(duration, duration_scale)
+            return parse_interval(start, end, (scales[0], scales[1]))
+        begin, length = parse_seconds(start, scales[0]), parse_seconds(duration, scales[2])
         if begin is None or (duration and length is None):
             return f"from {start!r}{duration and f' for {duration!r}'} is not a time interval in seconds"
-        if not duration and (self.has("end") or self.has("duration")):
+        if not duration and {"end", "duration"} & set(self.names):
             return f"starts at {start!r}, but has no end"
         return begin, begin + length if duration else None
-
-    def has(self, role: str) -> bool:
-        """Return whether a time has a column, in seconds or milliseconds."""
-        return role in self.names or f"{role}_ms" in self.names
-
-    def name(self, role: str) -> str:
-        """Return the name of a time's column, in seconds or milliseconds."""
-        return self.names.get(role) or self.names[f"{role}_ms"]
-
-    def _time(self, row: Mapping[str, str], role: str) -> tuple[str, float]:
-        """Return the cell of a time and its unit in seconds."""
-        if role in self.names:
-            return row[self.names[role]], 1.0
-        return self.value(row, f"{role}_ms"), 0.001
 
 
 def normalise_name(name: str) -> str:
@@ -207,7 +197,6 @@ def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str
         matching = [by_name[name] for name in known if name in by_name]
         if matching := [name for name in matching if name not in options.columns.values()]:
             names[role] = matching[0]
-    columns = Columns(names)
     if any(map(is_audio, header)) or (not names and any(NUMBER.fullmatch(name) for name in header)):
         raise UserError(
             f"{path}: has no header line: its first line is {' | '.join(header)[:80]!r}, should name the "
@@ -218,6 +207,9 @@ def find_columns(table: LabelTable, options: ImportOptions, *, needed: tuple[str
             raise UserError(
                 f"{path}: which column holds the {role}? It has {', '.join(header)}; say --column {role}=NAME"
             )
+    milliseconds = {role.removesuffix("_ms"): name for role, name in names.items() if role.endswith("_ms")}
+    others = {role: name for role, name in names.items() if not role.endswith("_ms")}
+    columns = Columns(milliseconds | others, frozenset(milliseconds.keys() - others.keys()))
     _check_times(table, columns, options)
     return columns
 
@@ -236,11 +228,11 @@ def _explicit_columns(table: LabelTable, options: ImportOptions) -> dict[str, st
 
 def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) -> None:
     """Raise an error if a column may be a time but is not recognised as one."""
-    start = columns.has("start")
-    end = [role for role in ("end", "duration") if columns.has(role)]
+    start = columns.names.get("start")
+    end = [role for role in ("end", "duration") if role in columns.names]
     none = {role.removesuffix("_ms") for role, name in options.columns.items() if not name}
     if end and not start and "start" not in none:
-        ends = ", ".join(repr(columns.name(role)) for role in end)
+        ends = ", ".join(repr(columns.names[role]) for role in end)
         raise UserError(
             f"{table.path}: has {ends}, but no start column; it has {', '.join(table.header)}. Say "
             f"--column start=NAME; or --column {end[0]}= if it is not a time of the labels"
@@ -252,7 +244,7 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
     if start:
         which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
         raise UserError(
-            f"{table.path}: has the start {columns.name('start')!r}, but no end column{which}; it has "
+            f"{table.path}: has the start {start!r}, but no end column{which}; it has "
             f"{', '.join(table.header)}. Say --column end=NAME or duration=NAME; or --column end= if each "
             "label lasts until the recording's end"
         )

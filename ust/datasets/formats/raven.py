@@ -93,7 +93,7 @@ def _read_table(path: Path, audio: RecordingIndex, options: ImportOptions, impor
             seen.add(key)
             imported.add(f"{path}: line {number}", recording, label, times, problem=problem)
     for number, cells in table.malformed:
-        problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
+        problem = table.malformed_reason(cells)
         imported.add(f"{path}: line {number}", audio.find(_stem(path)), "", problem=problem)
 
 

@@ -51,7 +51,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
         )
     position = table.header.index(columns.names["path"])
     for number, cells in table.malformed:
-        problem = f"has {len(cells)} columns, should have {len(table.header)} as the header"
+        problem = table.malformed_reason(cells)
         # In a malformed row, the cells of label and annotator are unknown.
         name = cells[position] if position < len(cells) else ""
         imported.add(f"{path}: line {number}", audio.find(name), "", problem=problem)
@@ -67,9 +67,7 @@ def _read_rows(
         raise UserError(f"{path}: has no column {missing[0]!r}; it has {', '.join(table.header)}")
     if table.malformed:
         number, cells = table.malformed[0]
-        raise UserError(
-            f"{path}: line {number}: has {len(cells)} columns, should have {len(table.header)} as the header"
-        )
+        raise UserError(f"{path}: line {number}: {table.malformed_reason(cells)}")
     yield from table.rows
 
 

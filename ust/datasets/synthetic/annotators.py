@@ -76,14 +76,10 @@ class Annotators:
     def _disputed_groups(self, volunteers: list[dict[str, Event | None]]) -> list[int]:
         """Return the groups whose fine labels differ between volunteers."""
         groups = []
-        for g in range(len(self.taxonomy.coarse)):
-            members = {
-                label
-                for label, group in zip(self.taxonomy.fine, self.taxonomy.group, strict=True)
-                if group == g
-            }
+        for group in range(len(self.taxonomy.coarse)):
+            members = {self.taxonomy.fine[index] for index in self.taxonomy.members(group)}
             if len({frozenset(labels.keys() & members) for labels in volunteers}) > 1:
-                groups.append(g)
+                groups.append(group)
         return groups
 
     def _row(
@@ -103,11 +99,9 @@ class Annotators:
             row[f"{label}_proximity"] = (
                 self._proximity(labels[label], rng) if annotator > 0 and label in labels else "-1"
             )
-        for g, label in enumerate(self.taxonomy.coarse):
-            members = [
-                f for f, group in zip(self.taxonomy.fine, self.taxonomy.group, strict=True) if group == g
-            ]
-            row[f"{label}_presence"] = max(int(row[f"{f}_presence"]) for f in members)
+        for group, label in enumerate(self.taxonomy.coarse):
+            members = [self.taxonomy.fine[index] for index in self.taxonomy.members(group)]
+            row[f"{label}_presence"] = max(int(row[f"{member}_presence"]) for member in members)
         return row
 
     @staticmethod

@@ -13,9 +13,9 @@ from ust.audio.recordings import write_sound
 from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
 from ust.datasets.synthetic import context as city_context
 from ust.datasets.synthetic.annotators import Annotators
-from ust.datasets.synthetic.catalogue import TAXONOMY as SOUND_TAXONOMY
 from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
 from ust.datasets.synthetic.signals import SAMPLE_RATE
+from ust.datasets.synthetic.sounds import TAXONOMY as SOUND_TAXONOMY
 from ust.util.config import Count, Section, Seed
 from ust.util.documents import write_yaml
 from ust.util.progress import Progress, silent
@@ -114,8 +114,8 @@ class Synthetic(Section):
 
 def fetch(place: Destination, data: Any) -> Summary:
     """Synthesise the city of the section ``data.synthetic``."""
-    clips = {"train": data.synthetic.train, "validate": data.synthetic.validate_}
     settings = data.synthetic
+    clips = {"train": settings.train, "validate": settings.validate_}
     build_city(
         place.folder, seed=settings.seed, clips=clips, context=settings.context, progress=place.progress
     )

@@ -17,21 +17,11 @@ RARE = 0.05  # weight of a time at which a sound is not usual; 1 for the others
 
 @dataclass(frozen=True)
 class Area:
-    """Surroundings of sensors.
+    """Surroundings of sensors."""
 
-    Attributes
-    ----------
-    borough : int
-        Its code in v2: 1 is Manhattan, 3 Brooklyn, 4 Queens.
-    is_park : bool
-        Whether the sensors are by a park, rather than on busy streets.
-    latitude, longitude : float
-        Middle of the area, in degrees.
-    """
-
-    borough: int
-    is_park: bool
-    latitude: float
+    borough: int  # its code in v2: 1 is Manhattan, 3 Brooklyn, 4 Queens
+    is_park: bool  # whether the sensors are by a park, rather than on busy streets
+    latitude: float  # of the middle of the area, in degrees
     longitude: float
 
 
@@ -48,22 +38,13 @@ RADIUS = 0.006  # degrees from the middle of the area
 
 @dataclass(frozen=True)
 class Habit:
-    """Times and places at which a sound is usual.
+    """Times and places at which a sound is usual."""
 
-    Attributes
-    ----------
-    hours : tuple of int
-        First hour, and the hour after the last one; the night may lie between them.
-    days, weeks : range
-    park, street : float
-        Weight of sensors by a park and on a street.
-    """
-
-    hours: tuple[int, int]
+    hours: tuple[int, int]  # first hour, and the hour after the last one; midnight may lie between them
     days: range = DAYS
     weeks: range = WEEKS
-    park: float = 1.0
-    street: float = 1.0
+    park: float = 1.0  # weight of sensors by a park
+    street: float = 1.0  # weight of sensors on a street
 
     def time_weights(self) -> np.ndarray:
         """Return the weight of each week, day and hour [shape=(52, 7, 24)]."""
@@ -98,16 +79,10 @@ def sensor_area(sensor: int) -> Area:
 def draw_context(
     events: Iterable[Event], sensors: Sequence[int], seed: int, rng: Generator
 ) -> tuple[int, dict[str, int | float]]:
-    """Draw the sensor and the time of a clip, given its events.
+    """Draw the sensor of a clip and the values of `COLUMNS`, given its events.
 
     The distribution over sensors and times is the product of the habits of the events. The events themselves
     are those of a city without time and place, so that all classes are as frequent as there.
-
-    Returns
-    -------
-    sensor : int
-    context : dict
-        The values of `COLUMNS`.
     """
     habits = [HABITS[event.name] for event in events if event.name in HABITS]
     places = np.ones(len(sensors))

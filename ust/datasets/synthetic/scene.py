@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ust.audio.recordings import CLIP_SECONDS
-from ust.datasets.synthetic.catalogue import TAXONOMY
 from ust.datasets.synthetic.signals import Generator, band_noise, fade_ends, normalise_rms, to_samples
-from ust.datasets.synthetic.sounds import Sound
+from ust.datasets.synthetic.sounds import TAXONOMY, Sound
 from ust.util.seeding import random_stream
 
 SOUNDS: dict[str, Sound] = {
@@ -23,18 +22,10 @@ BACKGROUND_DBFS = (-46.0, -38.0)  # range of background levels
 
 @dataclass(frozen=True)
 class Event:
-    """A sound in a scene.
+    """A sound in a scene."""
 
-    Attributes
-    ----------
-    name : str
-        Fine label without its number.
-    level_db : float
-        Level over the background: ratio of the RMS values in dB.
-    """
-
-    name: str
-    level_db: float
+    name: str  # fine label without its number
+    level_db: float  # level over the background: ratio of the RMS values in dB
 
     @property
     def near(self) -> bool:
@@ -59,13 +50,7 @@ def draw_scenes(seed: int, split: str, clips: int) -> list[list[Event]]:
 
 
 def render_scene(events: list[Event], sensor: int, rng: Generator) -> np.ndarray:
-    """Mix the events of a clip with the background noise of its sensor.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(441000,), float64]
-        Mono at 44.1 kHz, within ±0.98.
-    """
+    """Mix the events of a clip with its sensor's noise [shape=(441000,), float64, within ±0.98]."""
     n = to_samples(CLIP_SECONDS)
     # Each sensor has its own spectral slope of the background noise.
     slope = 1.0 + (sensor * 0.37) % 1.0
