@@ -42,11 +42,9 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
             continue
         try:
             lines = track.read_text("utf-8-sig").split("\n")
-        except UnicodeDecodeError:
-            imported.add(str(track), recording, "", problem="is not text in UTF-8")
-            continue
-        except OSError as error:
-            imported.add(str(track), recording, "", problem=str(error.strerror))
+        except (UnicodeDecodeError, OSError) as error:
+            problem = str(error.strerror) if isinstance(error, OSError) else "is not text in UTF-8"
+            imported.add(str(track), recording, "", problem=problem)
             continue
         if not any(line.strip() for line in lines):
             imported.add(str(track), recording, None)  # an empty track states that no class is audible
