@@ -74,6 +74,9 @@ def with_sample(noise, index, value):
     return samples
 
 
+DAMAGES = "missing empty text random folder no-frames silent nan infinite half-a-header header-only"
+
+
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
@@ -89,9 +92,8 @@ def with_sample(noise, index, value):
         (lambda path, wav, noise: path.write_bytes(wav().read_bytes()[:35]), "cannot be decoded"),
         (lambda path, wav, noise: path.write_bytes(wav().read_bytes()[:44]), "holds no samples"),
     ],
-    ids=["missing", "empty", "text", "random", "folder", "no-frames", "silent", "nan", "infinite",
-         "half-a-header", "header-only"],
-)  # fmt: skip
+    ids=DAMAGES.split(),
+)
 def test_unusable_files_are_named_with_the_reason(tmp_path, wav, noise, write, reason):
     path = tmp_path / "clip.wav"
     write(path, wav, noise)

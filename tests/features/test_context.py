@@ -50,11 +50,6 @@ def test_a_time_is_that_of_its_row(tmp_path):
     )
 
 
-def test_adjacent_hours_and_weeks_are_near_over_the_turn():
-    late, early, noon = (context_vector(datetime(2026, 1, 5, hour)) for hour in (23, 0, 12))
-    assert np.linalg.norm(late - early) < 0.3 < np.linalg.norm(noon - early)
-
-
 @pytest.mark.parametrize(
     ("columns", "gone"),
     [

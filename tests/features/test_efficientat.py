@@ -165,6 +165,9 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
+DAMAGES = "missing cut text pickle object list another larger less more nan folder"
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -178,13 +181,16 @@ class Evil:
         (lambda path, state: torch.save({"a": torch.zeros(2_000_000)}, path), "of another network"),
         (lambda path, state: torch.save(dict([*state.items()][1:]), path), "features.0.0.weight is missing"),
         (lambda path, state: torch.save(state | {"more": torch.zeros(1)}, path), "there is no more in it"),
-        (lambda path, state: torch.save(state | {"classifier.5.bias": torch.full((527,), torch.nan)}, path),
-         "not finite"),
+        (
+            lambda path, state: torch.save(
+                state | {"classifier.5.bias": torch.full((527,), torch.nan)}, path
+            ),
+            "not finite",
+        ),
         (lambda path, state: path.mkdir(), "is a folder"),
     ],
-    ids=["missing", "cut", "text", "pickle", "object", "list", "another", "larger", "less", "more", "nan",
-         "folder"],
-)  # fmt: skip
+    ids=DAMAGES.split(),
+)
 def test_invalid_weights_are_named(seeded, tmp_path, monkeypatch, write, message):
     monkeypatch.chdir(tmp_path)
     path, state = tmp_path / "w.pt", torch.load(seeded, weights_only=True)

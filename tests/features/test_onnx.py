@@ -67,31 +67,26 @@ def test_onnx_network_with_longer_input_pads_with_silence(noise):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("write", "change", "message"),
     [
-        ("missing", "no such file"),
-        ("text", "not a readable ONNX file"),
-        ("cut", "not a readable ONNX file"),
-        ("samples", "does not take 48000 samples"),
-        ("size", "onnx.frames and onnx.size say (1, 6)"),
-        ("frames", "onnx.frames and onnx.size say (1, 5)"),
-        ("rank", "should take one float tensor of (batch, samples)"),
-        ("double", "should take one float tensor of (batch, samples)"),
+        (lambda path: None, {}, "no such file"),
+        (lambda path: path.write_text("onnx"), {}, "not a readable ONNX file"),
+        (lambda path: path.write_bytes(model(path).read_bytes()[:1000]), {}, "not a readable ONNX file"),
+        (lambda path: model(path, samples=16_000), {}, "does not take 48000 samples"),
+        (lambda path: model(path), {"size": 6}, "onnx.frames and onnx.size say (1, 6)"),
+        (lambda path: model(path, frames=2), {}, "onnx.frames and onnx.size say (1, 5)"),
+        (lambda path: model(path, rank=1), {}, "should take one float tensor of (batch, samples)"),
+        (
+            lambda path: model(path, kind=TensorProto.DOUBLE),
+            {},
+            "should take one float tensor of (batch, samples)",
+        ),
     ],
+    ids=["missing", "text", "cut", "samples", "size", "frames", "rank", "double"],
 )
-def test_invalid_onnx_file_is_named(tmp_path, damage, message):
-    path, change = tmp_path / "a.onnx", {}
-    if damage == "text":
-        path.write_text("onnx")
-    elif damage == "cut":
-        path.write_bytes(model(path).read_bytes()[:1000])
-    elif damage == "size":
-        model(path)
-        change = {"size": 6}
-    elif damage != "missing":
-        options = {"samples": {"samples": 16_000}, "frames": {"frames": 2}, "rank": {"rank": 1},
-                   "double": {"kind": TensorProto.DOUBLE}}  # fmt: skip
-        model(path, **options[damage])
+def test_invalid_onnx_file_is_named(tmp_path, write, change, message):
+    path = tmp_path / "a.onnx"
+    write(path)
     with pytest.raises(UserError) as error:
         feature.prepare(tmp_path / "out", feature.ONNX(**SETTINGS | change, file=str(path)), fetch)
     assert message in str(error.value)

@@ -24,7 +24,6 @@ from ust.util.accelerate import (
     ReLUDropout,
     StridedConv2d,
     accelerate,
-    correlation_matrices,
 )
 
 
@@ -110,17 +109,6 @@ def test_strided_convolution_matches_conv2d(stride, times, padding, size, seed):
     assert_equal_layers(fast, slow, torch.randn(2, 3, *size, dtype=torch.float64))
 
 
-@given(length=st.integers(4, 40).map(lambda n: 2 * n + 1), taps=st.integers(1, 8), seed=st.integers(0, 999))
-def test_fourier_products_match_correlation(length, taps, seed):
-    outputs = length - taps + 1
-    forward, kernel, inverse = correlation_matrices(length, taps, outputs)
-    rng = np.random.default_rng(seed)
-    x, w = rng.standard_normal(length), rng.standard_normal(taps)
-    found = inverse @ ((forward @ x) * (kernel @ w))
-    np.testing.assert_allclose(found, np.correlate(x, w, "valid"), atol=1e-12 * length)
-    assert len(forward) == 1 + 3 * (length - 1) // 2
-
-
 @pytest.mark.parametrize("row", range(6))
 @pytest.mark.parametrize("training", [True, False])
 def test_accelerated_blocks_match_plain_blocks(row, training):
@@ -136,25 +124,13 @@ def test_accelerated_blocks_match_plain_blocks(row, training):
     assert_equal_layers(fast.train(training), slow.train(training), x)
 
 
-def test_accelerated_training_step_matches_plain_modules():
+def test_accelerated_network_matches_plain_modules():
     torch.manual_seed(3)
-    slow = with_fusion("concat", conv_dropout=0.0, head_dropout=0.0).double().train()
+    slow = with_fusion("concat", conv_dropout=0.0, head_dropout=0.0).train()
     fast = accelerate(copy.deepcopy(slow))
     assert fast.state_dict().keys() == slow.state_dict().keys()
-    logmel, vggish = -80 * torch.rand(3, 128, 862), torch.randint(0, 256, (3, 10, 128))
-    spectral = slow.convolutions(logmel.double().unsqueeze(1)).flatten(1)
-    wanted = slow.head(slow.fusion(spectral, (vggish.flatten(1) * (4 / 255) - 2).double()))
-    # The network takes features as they are stored, in single precision at most.
-    found = fast.head(fast.fusion(fast.convolutions(logmel.double().unsqueeze(1)).flatten(1),
-                                  (vggish.flatten(1) * (4 / 255) - 2).double()))  # fmt: skip
-    torch.testing.assert_close(found, wanted)
-    target = torch.rand(3, 37).round().double()
-    for logits in (found, wanted):
-        nn.functional.binary_cross_entropy_with_logits(logits, target).backward()
-    for a, b in zip(fast.parameters(), slow.parameters(), strict=True):
-        torch.testing.assert_close(torch.zeros_like(b) if a.grad is None else a.grad, b.grad)
-    fast.float()
-    torch.testing.assert_close(fast(logmel, vggish).double(), wanted, rtol=1e-3, atol=1e-3)
+    inputs = -80 * torch.rand(3, 128, 862), torch.randint(0, 256, (3, 10, 128))
+    torch.testing.assert_close(fast(*inputs), slow(*inputs), rtol=1e-3, atol=1e-3)
 
 
 def test_bilinear_matches_torch():
@@ -284,16 +260,6 @@ def test_the_highest_rate_is_lr_at_the_end_of_the_warm_up(steps, warm_up):
     np.testing.assert_allclose(rates[: last + 1], 0.004 * np.arange(1, last + 2) / (last + 1))
     done = np.arange(steps - last) / (steps - last)
     np.testing.assert_allclose(rates[last:], 0.004 * (1 + np.cos(np.pi * done)) / 2)
-
-
-def test_cosine_without_warm_up_matches_torch():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
-    schedule = CosineSchedule(0.3, 0.0, epochs=4)
-    for step in range(20):
-        assert schedule.step_lr(step, 5) == pytest.approx(annealing.get_last_lr()[0])
-        optimizer.step()
-        annealing.step()
 
 
 def test_schedule_state_round_trips():
