@@ -104,8 +104,8 @@ def _labels(params: Any) -> list[str]:
     ]
     files = [f"data/features/{feature}.h5" for feature in params.embeddings]
     for name, row in params.relabel.items():
-        listener = str(row.get("listener", ".csv"))  # `check_rules` reports a missing one
-        if listener not in files and not listener.endswith(".csv"):
+        listener = row.get("listener", ".csv")  # `check_rules` reports a missing one
+        if str(listener) not in files and not str(listener).endswith(".csv"):
             problems.append(
                 f"relabel.{name}.listener: is {listener!r}, should be the file of a row of embeddings, "
                 f"{', '.join(files) or 'of which there is none'}, or a .csv of predictions"
