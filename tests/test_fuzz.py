@@ -287,6 +287,8 @@ class TestParameters:
             ("[" * 100_000, "more than 20 nested levels"),
             ("a: " + "x" * 300_000, "300,003 bytes"),
             ("- a", "should be a mapping"),
+            ("", "should be a mapping"),
+            ("train: {lr: 1", "not valid YAML"),
         ],
     )
     def test_bombs_and_tags(self, tmp_path, text, message):

@@ -1,7 +1,9 @@
 """The package: built, installed, and used from another folder."""
 
+import ast
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,9 @@ import zipfile
 import pandas as pd
 import pytest
 from conftest import ROOT
+
+from ust.cli import program
+from ust.cli.console import EXTRAS, missing_package
 
 PROGRAM = """
 import sys, ust
@@ -114,8 +119,6 @@ def test_installed_program_tags_without_a_trained_system(installed, wav):
 
 def test_every_import_is_a_declared_dependency():
     """TensorFlow and ONNX are extras, imported only where needed."""
-    import ast
-
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {name.split(">")[0] for name in declared["dependencies"]}
     extras = {
@@ -162,11 +165,6 @@ def test_package_installs_into_an_empty_environment(wheel, tmp_path):
 
 
 def test_missing_package_names_its_extra():
-    import re
-    import tomllib
-
-    from ust.cli.console import EXTRAS, missing_package
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     packages = {"crowdkit": "crowd-kit", "dask_jobqueue": "dask-jobqueue"}
     for module, extra in EXTRAS.items():
@@ -177,8 +175,6 @@ def test_missing_package_names_its_extra():
 
 
 def test_program_prints_its_version(monkeypatch, capsys):
-    from ust.cli import program
-
     monkeypatch.setattr("sys.argv", ["ust", "--version"])
     program.dispatch()
     assert capsys.readouterr().out == "ust 1.0.0\n"

@@ -21,20 +21,25 @@ RELABEL = {
     "sensitivity": 0.5, "label_deviation": [1.0, 0.5], "annotator_deviation": [1.0, 1.0], "correlation": 0.5,
     "anchor": 1.0, "coupling": 0.2, "penalty": 1.0, "folds": 5, "rounds": 3,
 }  # fmt: skip
+LISTENING = RELABEL | {"listener": "data/features/mn.h5"}
 
 
-def changed(tmp_path, name, value):
-    """Return a copy of params.yaml with one parameter changed."""
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
-    *groups, key = name.split(".")
-    section = content
-    for group in groups:
-        section = section[group]
-    section[key] = value
-    path = tmp_path / "params.yaml"
-    with path.open("w") as file:
-        YAML().dump(content, file)
-    return path
+@pytest.fixture
+def changed(tmp_path):
+    """Return a function that writes a copy of params.yaml with some parameters changed."""
+
+    def write(**changes):
+        change_params(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
+        return tmp_path / "params.yaml"
+
+    return write
+
+
+def check_message(path, message):
+    """Check that a parameter file is refused with a message."""
+    with pytest.raises(UserError) as error:
+        check_params(path)
+    assert message in str(error.value)
 
 
 def test_report_preset_matches_the_report(tmp_path):
@@ -101,11 +106,7 @@ def test_report_preset_matches_the_report(tmp_path):
         ("systems.cnn.context", {"size": 3}, "systems.cnn.context.size: there is no such parameter"),
         ("systems.baseline_fine.context", {}, "systems.baseline_fine.context: there is no such parameter"),
         ("systems.cnn.architecture", "rnn", "systems.cnn.architecture: is 'rnn', should be one of cnn"),
-        (
-            "systems.cnn.architecture",
-            "frames",
-            "should be one of cnn, cnn_vggish, cnn_mn, head, attention",
-        ),
+        ("systems.cnn.architecture", "frames", "should be one of cnn, cnn_vggish, cnn_mn, head, attention"),
         (
             "systems.cnn.trainer",
             "train_head",
@@ -169,39 +170,45 @@ def test_report_preset_matches_the_report(tmp_path):
         ),
         ("systems.a/b", {"trainer": "train"}, "systems.a/b"),
         ("submission", "../x", "submission: is '../x'"),
+        ("model.cnn", {"conv_dropuot": 0.5}, "model.cnn.conv_dropuot: there is no such parameter; did you"),
+        ("model.cnn", {"conv_dropout": 2.0}, "model.cnn.conv_dropout: is 2.0, should be less than 1"),
+        ("model.cnn", None, "model.cnn: is None, should be a valid dictionary"),
+        (
+            "model.cnn_vgish",
+            {},
+            "model.cnn_vgish: there is no such parameter; did you mean model.cnn_vggish?",
+        ),
+        ("model", [], "model: is []"),
+        ("label_quality.rules.heard", LISTENING, "rules.heard.rule: is 'relabel', which needs a listener"),
     ],
 )
-def test_invalid_parameter_names_the_allowed_values(tmp_path, name, value, message):
-    path = changed(tmp_path, name, value)
-    with pytest.raises(UserError) as error:
-        check_params(path)
-    assert message in str(error.value)
+def test_invalid_parameter_names_the_allowed_values(changed, name, value, message):
+    path = changed(**{name: value})
+    check_message(path, message)
+    if name.startswith("model"):
+        with pytest.raises(UserError) as error:
+            read_system(path, "cnn")
+        assert message in str(error.value)
 
 
-def test_mask_cannot_exceed_the_spectrogram(tmp_path):
-    """The limits are 128 bands, 1000 frames and the number of windows."""
+@pytest.mark.parametrize(
+    ("key", "limit", "message"),
+    [
+        ("mask_bands", 128, "should be at most 128, the bands of the feature (of tuned)"),
+        ("mask_frames", 1000, "should be at most 1000, the frames of the feature"),
+        ("windows", 500, "should be at most 500"),
+    ],
+)
+def test_mask_and_windows_cannot_exceed_the_spectrogram(changed, key, limit, message):
     row = {
         "trainer": "train_finetune", "network": "efficientat", "architecture": "mobilenet",
         "features": ["mn_logmel"], "labels": "majority", "outputs": "all", "width": 0.4, "windows": 0,
         "hidden_layers": 0, "hidden_size": 8, "dropout": 0.0,
     }  # fmt: skip
-    for key, value, message in (
-        ("mask_bands", 128, ""),
-        ("mask_bands", 129, "mask_bands is 129, should be at most 128, the bands of the feature (of tuned)"),
-        ("mask_frames", 1000, ""),
-        ("mask_frames", 1001, "mask_frames is 1001, should be at most 1000, the frames of the feature"),
-        ("windows", 500, ""),
-        ("windows", 501, "windows is 501, should be at most 500"),
-    ):
-        path = tmp_path / "params.yaml"
-        changes = {"spectrograms.mn_logmel": {"kind": "mn_logmel"}, "pretrained.tuned": row | {key: value}}
-        change_params(ROOT / "params.yaml", path, changes)
-        if message:
-            with pytest.raises(UserError) as error:
-                check_params(path)
-            assert message in str(error.value)
-        else:
-            check_params(path)
+    rows = {"spectrograms.mn_logmel": {"kind": "mn_logmel"}}
+    check_params(changed(**rows, **{"pretrained.tuned": row | {key: limit}}))
+    path = changed(**rows, **{"pretrained.tuned": row | {key: limit + 1}})
+    check_message(path, f"{key} is {limit + 1}, {message}")
 
 
 @pytest.mark.parametrize(
@@ -213,29 +220,19 @@ def test_mask_cannot_exceed_the_spectrogram(tmp_path):
         ("../theirs/output0.csv", True),
     ],
 )
-def test_relabel_accepts_only_embeddings_and_predictions(tmp_path, listener, known):
-    path = tmp_path / "params.yaml"
-    change_params(ROOT / "params.yaml", path, {"relabel.again": RELABEL | {"listener": listener}})
+def test_relabel_accepts_only_embeddings_and_predictions(changed, listener, known):
+    path = changed(**{"relabel.again": RELABEL | {"listener": listener}})
     if known:
         check_params(path)
-        return
-    with pytest.raises(UserError) as error:
-        check_params(path)
-    wanted = "should be the file of a row of embeddings, data/features/vggish.h5, or a .csv of predictions"
-    assert f"relabel.again.listener: is '{listener}', {wanted}" in str(error.value)
+    else:
+        wanted = "the file of a row of embeddings, data/features/vggish.h5, or a .csv of predictions"
+        check_message(path, f"relabel.again.listener: is '{listener}', should be {wanted}")
 
 
-def test_label_quality_accepts_only_annotation_rules(tmp_path):
-    path = changed(tmp_path, "label_quality.rules.heard", RELABEL | {"listener": "data/features/mn.h5"})
-    with pytest.raises(UserError) as error:
-        check_params(path)
-    assert "label_quality.rules.heard.rule: is 'relabel', which needs a listener" in str(error.value)
-
-
-def test_row_inherits_from_trainer_and_model(tmp_path):
+def test_row_inherits_from_trainer_and_model(changed):
     row = {"trainer": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
     row |= {"labels": "majority", "outputs": "fine", "lr": 0.5, "seed": None}
-    path = changed(tmp_path, "systems.cnn_vggish", row)
+    path = changed(**{"systems.cnn_vggish": row})
     system = read_system(path, "cnn_vggish")
     assert (system.row.outputs, system.training.lr, system.network.fusion) == ("fine", 0.5, "concat")
     (train,) = read_sections(path, train=SECTIONS["train"])
@@ -247,16 +244,15 @@ def test_row_inherits_from_trainer_and_model(tmp_path):
         read_system(path, "forest")
 
 
-def test_hierarchy_inherits_train_settings(tmp_path):
+def test_hierarchy_inherits_train_settings(changed):
     """A row overrides its trainer's section, which overrides the inherited section."""
-    path = tmp_path / "params.yaml"
     changes = {"train.lr": 0.5, "train.seed": 7, "train_hierarchical.lr": 0.25, "train.max_epochs": 9}
-    change_params(ROOT / "params.yaml", path, changes)
+    path = changed(**changes)
     system = read_system(path, "hierarchical")
     assert (system.training.seed, system.training.lr) == (7, 0.25)
     assert (system.training.max_epochs, system.training.batch_size) == (5, 4)
     assert read_system(path, "cnn").training.lr == 0.5
-    change_params(ROOT / "params.yaml", path, {"train.lr": -1})
+    changed(**{"train.lr": -1})
     with pytest.raises(UserError) as error:
         read_system(path, "hierarchical")
     assert "train.lr: is -1" in str(error.value)
@@ -288,39 +284,10 @@ def test_every_setting_has_a_description_and_one_owner():
             assert len(names) == len(set(names)), architecture
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        (
-            "model.cnn",
-            {"conv_dropuot": 0.5},
-            "model.cnn.conv_dropuot: there is no such parameter; did you mean",
-        ),
-        ("model.cnn", {"conv_dropout": 2.0}, "model.cnn.conv_dropout: is 2.0, should be less than 1"),
-        ("model.cnn", None, "model.cnn: is None, should be a valid dictionary"),
-        (
-            "model.cnn_vgish",
-            {},
-            "model.cnn_vgish: there is no such parameter; did you mean model.cnn_vggish?",
-        ),
-        ("model", [], "model: is []"),
-    ],
-)
-def test_invalid_architecture_setting_is_named(tmp_path, name, value, message):
-    path = tmp_path / "params.yaml"
-    change_params(ROOT / "params.yaml", path, {name: value})
-    for read in (check_params, lambda path: read_system(path, "cnn")):
-        with pytest.raises(UserError) as error:
-            read(path)
-        assert message in str(error.value)
-
-
-def test_all_invalid_parameters_are_listed_at_once(tmp_path):
-    path = changed(tmp_path, "train", {"lr": 0, "rate": 1})
-    with pytest.raises(UserError) as error:
-        check_params(path)
-    assert "train.lr: is 0" in str(error.value)
-    assert "train.rate: there is no such parameter" in str(error.value)
+def test_all_invalid_parameters_are_listed_at_once(changed):
+    path = changed(train={"lr": 0, "rate": 1})
+    check_message(path, "train.lr: is 0")
+    check_message(path, "train.rate: there is no such parameter")
 
 
 def test_numbers_written_by_dvc_are_read(tmp_path):
@@ -328,16 +295,6 @@ def test_numbers_written_by_dvc_are_read(tmp_path):
     assert "1e-06" in text
     (tmp_path / "params.yaml").write_text(text)
     assert read_sections(tmp_path / "params.yaml", train=SECTIONS["train"])[0].min_lr == 1e-6
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["train: {lr: 1", "- a\n- b\n", "train: 1\ntrain: 2\n", "a: !!python/object/apply:os.system [ls]\n", ""],
-)
-def test_params_file_without_mapping_is_refused(tmp_path, text):
-    (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"params\.yaml"):
-        check_params(tmp_path / "params.yaml")
 
 
 def log_mels_alone(path):
@@ -384,8 +341,6 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_mels", 256), ("hop_length", 256), ("n_mels", 108)])
-def test_smallest_spectrogram_of_the_network_is_accepted(tmp_path, name, value):
-    assert (
-        check_params(changed(tmp_path, f"spectrograms.logmel.{name}", value))["spectrograms"]["logmel"][name]
-        == value
-    )
+def test_smallest_spectrogram_of_the_network_is_accepted(changed, name, value):
+    content = check_params(changed(**{f"spectrograms.logmel.{name}": value}))
+    assert content["spectrograms"]["logmel"][name] == value

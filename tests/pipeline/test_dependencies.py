@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import ROOT
@@ -43,22 +44,35 @@ def imported_files(paths: set[Path]) -> set[Path]:
     return found
 
 
-def resolve(folder: Path, **changes) -> dict[str, tuple[str, list[str]]]:
-    """Return command and dependencies of each stage in DVC's graph, with some parameters changed."""
+class Stage(NamedTuple):
+    """A stage in DVC's graph, with paths relative to the project."""
+
+    command: str
+    dependencies: list[str]
+    outputs: list[str]
+    parameters: dict[str, Any]
+
+
+def resolve(folder: Path, **changes) -> dict[str, Stage]:
+    """Return the stages in DVC's graph by name, with some parameters changed."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
+    folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / "dvc.yaml", folder)
     change_params(ROOT / "params.yaml", folder / "params.yaml", changes)
     Repo.init(folder, no_scm=True)
-    return {
-        stage.name: (
-            stage.cmd,
-            [Path(dep.fs_path).relative_to(folder).as_posix() for dep in stage.deps
-             if not isinstance(dep, ParamsDependency)],
-        )
-        for stage in Repo(folder).index.stages
-    }  # fmt: skip
+
+    def paths(files):
+        return [Path(file.fs_path).relative_to(folder).as_posix() for file in files]
+
+    stages = {}
+    for stage in Repo(folder).index.stages:
+        params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+        files = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+        values = {name: value for dep in params for name, value in dep.read_params().items()}
+        stages[stage.name] = Stage(stage.cmd, paths(files), paths(stage.outs), values)
+    return stages
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +135,17 @@ def script(command: str) -> Path:
 @pytest.mark.parametrize("rows", ["graph", "all_rows"])
 def test_stage_declares_the_source_it_imports(request, rows):
     """Imports are followed from the script and from the modules of its row."""
-    for name, (command, dependencies) in request.getfixturevalue(rows).items():
-        declared = sources(dependencies)
+    for name, stage in request.getfixturevalue(rows).items():
+        declared = sources(stage.dependencies)
         python = {path for path in declared if path.suffix == ".py"}
-        used = imported_files({script(command)} | python)
+        used = imported_files({script(stage.command)} | python)
         missing = {path.relative_to(ROOT).as_posix() for path in used - declared}
         assert not missing, f"{name}: dvc.yaml should name {', '.join(sorted(missing))}"
 
 
 def test_stage_declares_no_unused_source(all_rows):
     used, declared = {}, {}
-    for name, (command, dependencies) in all_rows.items():
+    for name, (command, dependencies, *_) in all_rows.items():
         stage = name.split("@")[0]
         files = [dep for dep in dependencies if dep.endswith(".py")]
         # Files named after a row's keys are used by name, and so are the modules of sources and rules.
@@ -149,7 +163,7 @@ def test_stage_declares_no_unused_source(all_rows):
 
 
 def test_command_names_its_data_dependencies(graph):
-    for name, (command, dependencies) in graph.items():
+    for name, (command, dependencies, *_) in graph.items():
         words = set(command.split())
         for dep in dependencies:
             if dep.split("/")[0] not in ("ust", "stages") and dep != PARAMS["data"]["path"]:
@@ -161,7 +175,9 @@ def test_command_names_its_data_dependencies(graph):
 def rests_on(graph, module: str) -> set[str]:
     """Return the stages that an edited file makes stale, abbreviated to the name of a complete foreach."""
     stale = {
-        name for name, (_, deps) in graph.items() if {module, *map(str, Path(module).parents)} & set(deps)
+        name
+        for name, stage in graph.items()
+        if {module, *map(str, Path(module).parents)} & set(stage.dependencies)
     }
     families = {}
     for name in graph:
@@ -206,65 +222,30 @@ def test_edited_module_makes_its_stages_stale(graph, module, stages):
     assert rests_on(graph, module) == set(stages)
 
 
-def parameters(folder: Path, **changes) -> dict[str, dict]:
-    """The parameters that each stage depends on, with their values, with some changed."""
-    from dvc.dependency import ParamsDependency
-    from dvc.repo import Repo
-
-    folder.mkdir()
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    change_params(ROOT / "params.yaml", folder / "params.yaml", changes)
-    Repo.init(folder, no_scm=True)
-    return {
-        stage.name: {
-            name: value
-            for dep in stage.deps
-            if isinstance(dep, ParamsDependency)
-            for name, value in dep.read_params().items()
-        }
-        for stage in Repo(folder).index.stages
-    }
-
-
 def test_settings_of_time_and_place_make_only_their_system_stale(tmp_path):
     """And the table and the page of all systems."""
     first, second, without = (
-        parameters(tmp_path / str(number), **{"systems.cnn.context": context})
+        resolve(tmp_path / str(number), **{"systems.cnn.context": context})
         for number, context in enumerate([{"dropout": 0.5}, {"dropout": 0.3}, None])
     )
     for other in (second, without):
-        assert {name for name in first if first[name] != other[name]} == {"train@cnn", "table", "page"}
+        assert {name for name in first if first[name].parameters != other[name].parameters} == {
+            "train@cnn",
+            "table",
+            "page",
+        }
 
 
 def data_of(graph, target: str) -> set[str]:
     """Return the stages that reproducing a target runs."""
     needed, todo = set(), {target}
-    outs = {name.split("@")[0]: name for name in graph}
-    made = {"data/raw": "download", "data/augmented": "augment"}
     while todo:
         name = todo.pop()
         needed.add(name)
-        for dep in graph[name][1]:
-            parts = dep.split("/")
-            kind, row = "/".join(parts[:2]), Path(parts[-1]).stem
-            stage = {
-                "data/features": "extract" if f"extract@{row}" in graph else "embed",
-                "data/labels": "aggregate_labels",
-                "data/predictions": "predict",
-                "models/pretrained": "weights",
-            }.get(kind)
-            if parts[0] == "models" and stage is None:
-                stage, row = (
-                    (
-                        "train"
-                        if f"train@{parts[1]}" in outs or f"train@{parts[1]}" in graph
-                        else "train_hierarchy"
-                    ),
-                    parts[1],
-                )
-            found = made.get(kind) or (f"{stage}@{row}" if stage else None)
-            todo |= {found} - needed if found in graph else set()
-    return needed  # fmt: skip
+        for dep in graph[name].dependencies:
+            inside = {dep, *map(str, Path(dep).parents)}  # an output may be a folder that holds the file
+            todo |= {other for other, stage in graph.items() if inside & set(stage.outputs)} - needed
+    return needed
 
 
 def test_system_depends_only_on_its_own_features(graph):

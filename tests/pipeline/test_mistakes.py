@@ -274,10 +274,6 @@ def test_user_mistake_gives_one_error_and_changes_no_file(project, material, mon
         assert part.replace("{tmp}", str(material)) in output
 
 
-def test_there_are_at_least_forty_mistakes():
-    assert len(MISTAKES) >= 40
-
-
 @pytest.mark.parametrize(
     ("options", "part"), [("size=4k", "no space is left"), ("ro", "ead-only file system")]
 )

@@ -50,35 +50,34 @@ def test_folder_writers_accept_new_empty_and_own_folders(tmp_path, write):
 
 @WRITERS
 @pytest.mark.parametrize(
-    "what", ["plain", "beside", "deep", "hidden", "link", "folder link", "another's", "damaged"]
+    ("kind", "name"),
+    [
+        ("file in a new folder", "precious.txt"),
+        ("file", "precious.txt"),
+        ("file", "sub/precious.txt"),
+        ("file", ".precious"),
+        ("link", "precious.txt"),
+        ("folder link", "precious"),
+        ("another's manifest", "sub/file"),
+        ("damaged manifest", "sub/file"),
+    ],
 )
-def test_folder_writers_refuse_and_name_foreign_files(tmp_path, write, what):
-    out, name = tmp_path / "out", "precious.txt"
-    elsewhere = tmp_path / "elsewhere"
+def test_folder_writers_refuse_and_name_foreign_files(tmp_path, write, kind, name):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kept").write_text("kept")
-    if what != "plain":
-        write(out)
-    out.mkdir(exist_ok=True)
-    if what in ("plain", "beside"):
-        (out / name).write_text("kept")
-    elif what == "deep":
-        name = "sub/precious.txt"
-        (out / name).write_text("kept")
-    elif what == "hidden":
-        name = ".precious"
-        (out / name).write_text("kept")
-    elif what == "link":
-        (out / name).symlink_to(elsewhere / "kept")
-    elif what == "folder link":
-        name = "precious"
-        (out / name).symlink_to(elsewhere)
-    elif what == "another's":
-        name = "sub/file"
-        (out / MANIFEST).write_text((out / MANIFEST).read_text().replace("a stage", "another"))
+    if kind == "file in a new folder":
+        out.mkdir()
     else:
-        name = "sub/file"
-        (out / MANIFEST).write_text("[")
+        write(out)
+    manifest = out / MANIFEST
+    if kind.startswith("file"):
+        (out / name).write_text("kept")
+    elif kind.endswith("link"):
+        (out / name).symlink_to(elsewhere / "kept" if kind == "link" else elsewhere)
+    else:
+        text = manifest.read_text().replace("a stage", "another")
+        manifest.write_text("[" if kind.startswith("damaged") else text)
     before = tree(tmp_path)
     with pytest.raises(UserError, match="did not write") as error:
         write(out)
@@ -213,26 +212,26 @@ def test_atomic_write_removes_only_its_own_leftovers(tmp_path):
     assert sorted(tree(tmp_path)) == [".a.npy.999999998.partial", "b.npy", "c.npy"]
 
 
+def test_write_if_absent_succeeds_once_of_many_attempts(tmp_path):
+    path = tmp_path / "deep" / "list"
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda n: write_if_absent(path, str(n).encode()), range(32)))
+    assert sum(written) == 1
+    assert path.read_text() == str(written.index(True))
+
+
 @pytest.mark.parametrize("links", [True, False])
-def test_write_if_absent_succeeds_once_and_never_overwrites(tmp_path, monkeypatch, links):
+def test_write_if_absent_never_overwrites(tmp_path, monkeypatch, links):
     if not links:  # such as exFAT
 
         def link(*_):
             raise PermissionError(errno.EPERM, "Operation not permitted")
 
         monkeypatch.setattr(os, "link", link)
-    path = tmp_path / "deep" / "list"
-    if links:
-        with ThreadPoolExecutor(8) as pool:
-            written = list(pool.map(lambda n: write_if_absent(path, str(n).encode()), range(32)))
-        assert sum(written) == 1
-        assert path.read_text() == str(written.index(True))
-    else:
-        assert write_if_absent(path, b"0")
-    before = path.read_bytes()
+    path = tmp_path / "list"
+    assert write_if_absent(path, b"0")
     assert not write_if_absent(path, b"other")
-    assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == ["list"]
+    assert tree(tmp_path) == {"list": "0"}
 
 
 def test_write_if_absent_keeps_recent_partial_files(tmp_path):

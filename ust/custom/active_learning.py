@@ -20,36 +20,20 @@ EPSILON = 1e-6  # avoids the logarithm of 0 and division by 0
 
 @dataclass(frozen=True)
 class ReviewState:
-    """Predictions, embeddings and labels of all clips, with the clips in the same order.
+    """Predictions, embeddings and labels of all clips, in the same order."""
 
-    Attributes
-    ----------
-    predicted : numpy.ndarray [shape=(clips, labels)]
-        Predicted probabilities; out-of-fold predictions for labelled clips.
-    embeddings : numpy.ndarray [shape=(clips, size)]
-        Embeddings of the pretrained network.
-    labels : numpy.ndarray [shape=(clips, labels)]
-        Share of the annotators asked for the label, in [0, 1], that marked it as present; NaN if none was.
-    labelled : numpy.ndarray [shape=(clips,), bool]
-        Whether a clip has been labelled.
-    """
-
-    predicted: np.ndarray
-    embeddings: np.ndarray
-    labels: np.ndarray
-    labelled: np.ndarray
+    predicted: np.ndarray  # probabilities (clips, labels), out of fold for labelled clips
+    embeddings: np.ndarray  # of the pretrained network (clips, size)
+    labels: np.ndarray  # share of the annotators asked that marked a label, NaN if none was (clips, labels)
+    labelled: np.ndarray  # whether a clip has been labelled (clips,)
 
 
 def select_uncertain(state: ReviewState, count: int, seed: int) -> list[int]:
     """Select unlabelled clips with uncertain predictions that differ from each other.
 
     Clips are selected greedily by the sum of the entropies of their labels, multiplied by the cosine distance
-    of the embedding to the nearest labelled or selected clip.
-
-    References
-    ----------
-    Brinker, Incorporating Diversity in Active Learning with Support Vector Machines, ICML 2003; extended to
-    several labels and to entropies.
+    of the embedding to the nearest labelled or selected clip (Brinker, Incorporating Diversity in Active
+    Learning with Support Vector Machines, ICML 2003; extended to several labels and to entropies).
     """
     p = np.clip(state.predicted, EPSILON, 1 - EPSILON)
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(axis=1)

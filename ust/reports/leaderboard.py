@@ -31,18 +31,10 @@ class Leaderboard(Section):
 
 @dataclass(frozen=True)
 class Entry:
-    """The evaluations and the cost of one system.
+    """The evaluations and the cost of one system."""
 
-    Attributes
-    ----------
-    evaluations : list of Evaluation
-        One for each seed, on the same clips.
-    cost : mapping
-        ``train_minutes, ms_per_clip, parameters, megabytes``.
-    """
-
-    evaluations: list[Evaluation]
-    cost: Mapping[str, float]
+    evaluations: list[Evaluation]  # one for each seed, on the same clips
+    cost: Mapping[str, float]  # train_minutes, ms_per_clip, parameters, megabytes
 
     @property
     def levels(self) -> tuple[str, ...]:
