@@ -39,15 +39,9 @@ class Architecture(nn.Module):
     """Base class of networks that a row of params.yaml can name as its ``architecture``.
 
     A subclass has a class ``Config`` with its settings, an `ArchitectureConfig`, and ``forward``, which takes
-    the inputs by name and returns logits [shape=(batch, labels)].
-
-    Parameters
-    ----------
-    config : Config
-    outputs : int
-        Number of labels.
-    shapes : mapping of str to tuple of int
-        Shape of each input of a clip, one that `check` accepts.
+    the inputs by name and returns logits [shape=(batch, labels)]. Its constructor takes a ``Config``, the
+    number of labels, and a mapping from the name of each input to its shape for one clip, which `check`
+    accepts.
 
     Attributes
     ----------
