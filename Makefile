@@ -18,7 +18,7 @@ PIP_AUDIT := 2.10.1
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-# Containers often set this. Every stage would then compile all that it imports.
+# Containers often set this variable; every stage would then compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: repro test test-fast test-slow check-repro check-sonyc table experiments bench leaderboard lint docs clean pins

@@ -98,7 +98,7 @@ class City:
         self.sensors = sensors.loc[self.clips].to_numpy(str)
         truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
         self.truth = (truth.loc[validate, self.labels] == 1).to_numpy(int)
-        self.classes = AudioSetHead.Config().complete(self.taxonomy, self.labels)
+        self.classes = AudioSetHead.Config().complete_for_labels(self.taxonomy, self.labels)
         self.shapes = {"embedding": tuple(self.values["train"].shape[1:])}
 
     def pooled(self, clips: np.ndarray) -> np.ndarray:

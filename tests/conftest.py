@@ -22,7 +22,10 @@ from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy
 from ust.datasets.source import ANNOTATIONS, TAXONOMY
 from ust.datasets.synthetic.city import write_taxonomy
+from ust.features.efficientat.weights import EfficientAT, prepare
+from ust.features.feature import NETWORK_FILE
 from ust.features.store import Row, write_features
+from ust.util.documents import write_json
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
@@ -274,3 +277,11 @@ def project(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     return finished(shared, tmp_path_factory.mktemp("clone") / "project")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """Random weights as the stage weights@efficientat writes them."""
+    folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
+    write_json(folder / NETWORK_FILE, prepare(folder, EfficientAT(seed=1), None))
+    return folder

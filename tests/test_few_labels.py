@@ -71,7 +71,7 @@ def test_the_shifted_clips_are_those_of_the_learning_curves(city, taxonomy, tmp_
 
     scores = np.load(results / "variants_1" / "0.npz")
     assert {len(values) for values in scores.values()} == {1 + few_labels.RESAMPLES}
-    config = AudioSet.Config().complete(taxonomy, taxonomy.labels)
+    config = AudioSet.Config().complete_for_labels(taxonomy, taxonomy.labels)
     values = torch.from_numpy(np.load(results / "features.npz")["validate"])
     untrained = AudioSet(config, 37, {"embedding": values.shape[1:]})
     predicted = raise_coarse_to_fine(torch.sigmoid(untrained(values)), taxonomy)[:, : len(taxonomy.coarse)]

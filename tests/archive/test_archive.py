@@ -583,7 +583,7 @@ STRANGE = ["site [north]", "what?", "all*", "a::b", "x.csv", "~", "s3:"]
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, monkeypatch):
-    """This holds for sources, manifests, recordings, outputs and queries."""
+    """Names with special characters, of sources, manifests, recordings, outputs and queries."""
     (sound,) = (place / "in").rglob("20240301_003000.wav")
     (tmp_path / name).mkdir()
     shutil.copy(sound, tmp_path / name / "take [1].wav")
@@ -606,6 +606,15 @@ def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, mo
     (tmp_path / f"out {name}" / "tags").mkdir()
     pq.write_table(pa.table({"path": ["a"]}), tmp_path / f"out {name}" / "tags" / "00000.parquet")
     assert Archive(f"out {name}").dataset("tags").to_table().num_rows == 1
+
+
+def test_folder_with_brackets_is_tagged_and_queried(place):
+    (sound,) = (place / "in").rglob("20240301_003000.wav")
+    (place / "a::b [1]").mkdir()
+    shutil.copy(sound, place / "a::b [1]")
+    ust(place, "tag-archive", "a::b [1]", "tagged::[1]", "--system", "cnn")
+    assert "tagged::[1]: 1 of 1 window" in ust(place, "query", "tagged::[1]", "engine >= 0")
+    shutil.rmtree(place / "a::b [1]")
 
 
 def paths_of(folder, kind="tags"):
@@ -720,10 +729,10 @@ def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
 
 
 @pytest.fixture
-def refusing_archive(monkeypatch, tmp_path):
-    """A function that returns an archive in memory that refuses exclusive creation, always or once."""
+def archive_without_exclusive_create(monkeypatch, tmp_path):
+    """A function that makes an archive whose store refuses to create files exclusively, always or once."""
 
-    def build(refusal, *, always):
+    def make_archive(refusal, *, always):
         archive, refused = Archive(f"memory:/{tmp_path}/out"), []
         pipe = archive.fs.pipe_file
 
@@ -736,12 +745,12 @@ def refusing_archive(monkeypatch, tmp_path):
         monkeypatch.setattr(archive.fs, "pipe_file", pipe_file)
         return archive
 
-    return build
+    return make_archive
 
 
-def test_refused_writes_to_a_store_are_reported(refusing_archive):
+def test_refused_writes_to_a_store_are_reported(archive_without_exclusive_create):
     with pytest.raises(UserError, match="not allowed"):
-        refusing_archive(PermissionError("no"), always=True).create({"labels": []})
+        archive_without_exclusive_create(PermissionError("no"), always=True).create({"labels": []})
 
 
 @pytest.mark.parametrize(
@@ -752,8 +761,8 @@ def test_refused_writes_to_a_store_are_reported(refusing_archive):
         (OSError(errno.EIO, "A conflicting conditional operation is in progress"), False),
     ],
 )
-def test_stores_without_exclusive_create_are_supported(refusing_archive, refusal, always):
-    archive = refusing_archive(refusal, always=always)
+def test_stores_without_exclusive_create_are_supported(archive_without_exclusive_create, refusal, always):
+    archive = archive_without_exclusive_create(refusal, always=always)
     archive.create({"labels": []})
     archive.create({"labels": ["another process's"]})
     assert archive.add_recordings(recordings("a", "b", "c"), 2) == (3, [])

@@ -61,16 +61,16 @@ def test_evaluate_command_matches_official_figures(published_predictions, tmp_pa
 
 @pytest.fixture
 def evaluate(tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog):
-    """A function that writes ground truth and runs `ust evaluate`; returns the metrics and the log.
+    """A function that scores predictions by `ust evaluate`; it returns the metrics and the lines of the log.
 
-    Predictions of twenty clips are in p.csv.
+    Its ground truth is a table of label columns for twenty clips; p.csv has random predictions of these.
     """
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, "ust")
     clips = [f"{i:02d}.wav" for i in range(20)]
     write_predictions(Path("p.csv"), clips, np.random.default_rng(0).random((20, 37)), taxonomy)
 
-    def run(predictions, truth, *options):
+    def run_evaluate(predictions, truth, *options):
         table = truth.rename(columns=lambda label: f"{label}_presence")
         keys = {"sensor_id": np.arange(20) % 3, "audio_filename": clips, "annotator_id": 0}
         table.assign(**keys).to_csv("truth.csv", index=False)
@@ -78,7 +78,7 @@ def evaluate(tmp_path, taxonomy, taxonomy_file, monkeypatch, caplog):
         main(argv=[predictions, "truth.csv", str(taxonomy_file), "out.json", "--split", "test", *options])
         return json.loads(Path("out.json").read_text()), [record.getMessage() for record in caplog.records]
 
-    return run
+    return run_evaluate
 
 
 def test_truth_without_fine_columns_gives_coarse_metrics(evaluate, taxonomy):

@@ -61,7 +61,7 @@ def rewrite(path, change):
         (lambda f: rewrite(f / f"{LABEL}.meta.yaml", lambda t: t.replace("Doe_LAB", "Roe_LAB")), "Roe_LAB"),
         (
             lambda f: rewrite(f / OUTPUT, lambda t: t.replace("7_human-voice,8_dog", "8_dog,7_human-voice")),
-            "order",
+            "another order",
         ),
     ],
 )

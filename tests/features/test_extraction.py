@@ -27,7 +27,7 @@ def rows(tmp_path, monkeypatch):
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The clips that were computed; all shards run in this process."""
+    """Names of the clips whose features were computed, in order, by a stand-in in this process."""
     names = []
 
     def process(process_clip, row, config):
@@ -44,7 +44,7 @@ def run(path, rows, **options):
 
 
 def interrupt_after(count):
-    """Return a progress bar that stops the extraction after some clips."""
+    """Return a progress callback that raises KeyboardInterrupt after a number of clips."""
 
     def progress(results, **_):
         for number, result in enumerate(results):
@@ -56,8 +56,8 @@ def interrupt_after(count):
 
 
 @pytest.fixture
-def whole(tmp_path, rows, computed):
-    """The bytes of the file without interruption."""
+def expected(tmp_path, rows, computed):
+    """Bytes of the feature file that an extraction without interruption writes."""
     run(tmp_path / "whole.h5", rows)
     assert computed == [f"{number}.wav" for number in range(6)]
     computed.clear()
@@ -65,7 +65,7 @@ def whole(tmp_path, rows, computed):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_interrupted_extraction_computes_only_the_other_clips(tmp_path, rows, computed, whole, count):
+def test_interrupted_extraction_computes_only_the_other_clips(tmp_path, rows, computed, expected, count):
     path = tmp_path / "logmel.h5"
     with pytest.raises(KeyboardInterrupt):
         run(path, rows, progress=interrupt_after(count))
@@ -73,11 +73,11 @@ def test_interrupted_extraction_computes_only_the_other_clips(tmp_path, rows, co
     computed.clear()
     run(path, rows)
     assert computed == [f"{number}.wav" for number in range(count, 6)]
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == expected
     assert not list(tmp_path.glob(".*.parts"))
 
 
-def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows, computed, whole):
+def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows, computed, expected):
     path = tmp_path / "logmel.h5"
     for number in (3, 1, 2):
         run(path, rows[:6], shard=(number, 3))
@@ -85,10 +85,10 @@ def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows,
     computed.clear()
     run(path, rows)
     assert not computed
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == expected
 
 
-def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, whole):
+def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, expected):
     path = tmp_path / "logmel.h5"
     run(path, rows, shard=(1, 1))
     first, second, _ = sorted(tmp_path.glob(".*.parts/*.h5"))
@@ -99,12 +99,27 @@ def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, w
     computed.clear()
     run(path, rows)
     assert len(computed) == 3
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == expected
 
 
-def test_more_parts_than_files_may_be_open(tmp_path, rows, computed, whole, monkeypatch):
+def test_damaged_part_of_one_clip_is_replaced(tmp_path, rows, computed, expected, monkeypatch):
+    """The new part has the name of the damaged one, which has been opened to find the damage."""
+    monkeypatch.setattr(extraction, "CHUNK", 1)
+    path = tmp_path / "logmel.h5"
+    run(path, rows, shard=(1, 1))
+    part = sorted(tmp_path.glob(".*.parts/*.h5"))[0]
+    flipped = bytearray(part.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    part.write_bytes(flipped)
+    computed.clear()
+    run(path, rows)
+    assert len(computed) == 1
+    assert path.read_bytes() == expected
+
+
+def test_more_parts_than_files_may_be_open(tmp_path, rows, computed, expected, monkeypatch):
     monkeypatch.setattr(extraction, "OPEN_FILES", 1)
     path = tmp_path / "logmel.h5"
     run(path, rows, shard=(1, 1))
     run(path, rows)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == expected

@@ -92,7 +92,7 @@ def data():
     taxonomy = sonyc_taxonomy()
     labels, rng, count = list(taxonomy.labels), np.random.default_rng(0), 224
     y = (rng.random((count, len(labels))) < 0.3).astype(int)
-    known = AudioSetHead.Config().complete(taxonomy, labels).classes
+    known = AudioSetHead.Config().complete_for_labels(taxonomy, labels).classes
     values = rng.standard_normal((count, SIZE)).astype(np.float32)
     for column, label in enumerate(labels):
         for name in known[label]:

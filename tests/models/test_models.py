@@ -305,7 +305,7 @@ def test_larger_inputs_are_averaged():
 
 @pytest.mark.parametrize(("fusion", "low", "high"), [("concat", -2.0, 2.0), ("bilinear", 0.0, 255.0)])
 def test_embeddings_are_raw_or_whitened(fusion, low, high):
-    """The network takes features as they are stored; raw values are those of the authors' code."""
+    """Stored bytes become 0 to 255 (raw, as in the authors' code) or -2 to 2 (whitened)."""
     network = with_fusion(fusion).eval()
     seen = []
     network.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))

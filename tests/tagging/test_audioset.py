@@ -144,7 +144,7 @@ def test_custom_labels_inherit_sonyc_or_fine_classes():
 )
 def test_unknown_classes_are_named(classes, message):
     with pytest.raises(ValueError, match=message):
-        AudioSet.Config(classes=classes).complete(Taxonomy(("1_dog",), (), ()), ["1_dog"])
+        AudioSet.Config(classes=classes).complete_for_labels(Taxonomy(("1_dog",), (), ()), ["1_dog"])
 
 
 def test_label_odds_combine_its_classes():

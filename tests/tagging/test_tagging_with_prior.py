@@ -26,7 +26,7 @@ def system(tmp_path, monkeypatch):
     torch.save(random_weights(3, 0.1), tmp_path / "mn01.pt")
     untrained = prepare_audioset(checkpoint=tmp_path / "mn01.pt")
     zero_shot, taxonomy = load_network(untrained / "system"), sonyc_taxonomy()
-    config = AudioSetHead.Config().complete(taxonomy, taxonomy.labels)
+    config = AudioSetHead.Config().complete_for_labels(taxonomy, taxonomy.labels)
     network = AudioSetHead(config, 37, zero_shot.shapes)
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.standard_normal((50, *zero_shot.shapes["embedding"])).astype(np.float32))

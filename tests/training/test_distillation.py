@@ -1,20 +1,16 @@
-"""Distillation in fine-tuning: the loss, the second head, and what it preserves."""
+"""Distillation: the loss and the second head.
 
-from dataclasses import replace
+The tests of fine-tuning and of resuming train with it.
+"""
 
-import numpy as np
 import pytest
 import torch
-from test_train_finetune import CONFIG, SYSTEM, city, pretrained, work  # noqa: F401
-from tiny import changed
 from torch.nn import functional
 
 from ust.features.efficientat.network import CLASSES
 from ust.features.efficientat.weights import load_network
-from ust.models.checkpoints import load_system
 from ust.models.context import ContextConfig, ContextNetwork, NetworkWithContext
 from ust.models.mobilenet import TaggingMobileNet
-from ust.training import train_finetune as finetune
 from ust.training.distillation import DistilledNetwork, distillation_loss
 from ust.training.losses import tagging_loss
 
@@ -33,9 +29,9 @@ def test_loss_is_the_weighted_sum_of_both_heads():
 
 @pytest.mark.parametrize("windows", [0, 4])
 @pytest.mark.parametrize("context", [False, True])
-def test_network_has_a_second_head_in_training_only(pretrained, windows, context):  # noqa: F811
+def test_network_has_a_second_head_in_training_only(pretrained, windows, context):
     teacher = load_network(pretrained, 0.4)
-    network = TaggingMobileNet(CONFIG.model_copy(update={"windows": windows}), 8, {"log_mel": (128, 100)})
+    network = TaggingMobileNet(TaggingMobileNet.Config(windows=windows), 8, {"log_mel": (128, 100)})
     network.load_pretrained(teacher)
     network.pretrained.eval()
     inputs = {"log_mel": torch.randn(2, 128, 100)}
@@ -46,52 +42,8 @@ def test_network_has_a_second_head_in_training_only(pretrained, windows, context
     both, expected = distilled(**inputs), network(**inputs)
     torch.testing.assert_close(both[:, :8], expected)
     # The network is unchanged, so its classes are the teacher's.
-    _, targets = distilled.append_teacher(lambda *batch: batch[:2])(inputs, torch.zeros(2, 8), None)
+    _, targets = distilled.add_teacher_targets(lambda *batch: batch[:2])(inputs, torch.zeros(2, 8), None)
     torch.testing.assert_close(both[:, 8:].sigmoid(), targets[:, 8:], atol=1e-5, rtol=1e-4)
     assert distilled.eval()(**inputs).shape == (2, 8)
     assert not any(name.startswith("_teacher") for name in distilled.state_dict())
     assert all(value.grad is None and not value.requires_grad for value in teacher.parameters())
-
-
-def embeddings(network, data):
-    """Return the embeddings of the validate clips."""
-    with torch.no_grad():
-        return network(
-            torch.from_numpy(np.stack(data.validate.features["log_mel"][data.validate.rows])).float()
-        )
-
-
-def test_distillation_keeps_the_pretrained_classes(city, work, tmp_path):  # noqa: F811
-    """The more weight it has, the closer AudioSet's logits stay to those of the unchanged network."""
-    teacher = load_network(work.pretrained, 0.4).eval()
-    before = teacher.logits(embeddings(teacher, city)).sigmoid()
-    distances = []
-    for weight in (0.0, 1000.0):
-        out = tmp_path / str(weight)
-        finetune.fit_finetuned(
-            changed(SYSTEM, {"distillation": weight, "max_epochs": 8}), city, replace(work, out=out)
-        )
-        network = load_system(out, taxonomy=work.taxonomy).classifier.network
-        assert {name.split(".")[0] for name in network.state_dict()} == {"pretrained", "head"}
-        after = teacher.logits(embeddings(network.pretrained, city)).sigmoid()
-        distances.append((after - before).abs().mean().item())
-    assert distances[1] < 0.5 * distances[0]
-
-
-def test_interrupted_distillation_resumes_to_the_same_weights(city, work, tmp_path):  # noqa: F811
-    system = changed(SYSTEM, {"distillation": 1.0, "average": 0.9})
-    finetune.fit_finetuned(system, city, work)
-    (tmp_path / "states").mkdir()
-    interrupted = replace(work, out=tmp_path / "resumed", states=tmp_path / "states")
-
-    def stop(node, epoch):
-        if epoch.number == 2:
-            raise KeyboardInterrupt
-
-    interrupted.callbacks.on_epoch = stop
-    with pytest.raises(KeyboardInterrupt):
-        finetune.fit_finetuned(system, city, interrupted)
-    del interrupted.callbacks.on_epoch
-    finetune.fit_finetuned(system, city, interrupted)
-    first, second = ((place / "weights.safetensors").read_bytes() for place in (work.out, interrupted.out))
-    assert first == second

@@ -104,11 +104,15 @@ def test_distributed_gradients_equal_those_of_one_process(by_two, case):
 
 
 def test_last_batch_smaller_than_world_size_is_trained_on(tmp_path):
-    """Three processes, ten examples in batches of eight: in the last step one process has no example."""
+    """Three processes, ten examples in batches of eight: in the last step one process has no example.
+
+    The batch norm of two examples divides by a small difference, which amplifies rounding errors.
+    """
     case = {"size": 10, "batch": 8}
     found = run_processes(tmp_path, 3, {"last": case})["last"]
     for name, value in gradients(**case).items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
+        tolerance = 1e-4 * max(1.0, value.abs().max().item())
+        torch.testing.assert_close(found[name], value, atol=tolerance, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize(("architecture", "fusion"), [("cnn_vggish", "bilinear"), ("cnn9", None)])

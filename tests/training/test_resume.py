@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,6 @@ import torch
 from tiny import BASELINE, CODE, CPU, FLAT, HIERARCHY, EpochRecorder, Stored, changed, fit
 
 from ust.features.context import Place, context_vector
-from ust.features.efficientat.weights import prepare
-from ust.features.feature import NETWORK_FILE
 from ust.models.cnn9 import CNN9
 from ust.models.context import ContextConfig
 from ust.models.head import Head
@@ -23,7 +20,6 @@ from ust.training.config import ContextRow, PretrainedRow, System
 from ust.training.context import TrainingContext, training_data
 from ust.training.train_augmented import AugmentedRow, AugmentedSettings
 from ust.training.trainer import Trainer
-from ust.util.documents import write_json
 
 HEAD = System(
     ContextRow(trainer="train_head", architecture="head", features=["mn"], labels="any", outputs="all"),
@@ -62,19 +58,14 @@ SYSTEMS = {
     "train_head with context": changed(HEAD, CONTEXT),
     "train_finetune with context": changed(FINETUNE, CONTEXT | {"folds": 0, "stop_patience": 0}),
     "train_finetune with folds": changed(FINETUNE, {"average": 0.0}),
+    "train_finetune with distillation": changed(
+        FINETUNE, {"distillation": 1.0, "folds": 0, "stop_patience": 0}
+    ),
 }
 
 
 class Killed(Exception):
     """Raised instead of ending the process."""
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    """Random weights as the stage weights@efficientat writes them."""
-    folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
-    write_json(folder / NETWORK_FILE, prepare(folder, SimpleNamespace(weights="random", seed=1), None))
-    return folder
 
 
 @pytest.fixture

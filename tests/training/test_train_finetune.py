@@ -10,8 +10,6 @@ from tiny import CPU, EpochRecorder, changed, sixteen_clips
 
 from ust.annotations.taxonomy import is_incomplete
 from ust.evaluation.predictions import read_predictions
-from ust.features.efficientat.weights import prepare
-from ust.features.feature import NETWORK_FILE
 from ust.models.checkpoints import load_system, read_description
 from ust.models.cnn9 import CNN9
 from ust.models.examples import predict
@@ -24,7 +22,6 @@ from ust.training.config import PretrainedRow, System
 from ust.training.context import TrainingContext
 from ust.training.train_baseline import loss_mask
 from ust.training.trainer import Trainer
-from ust.util.documents import write_json
 from ust.util.errors import UserError
 
 SYSTEM = System(
@@ -95,17 +92,6 @@ def city(taxonomy):
     x = rng.normal(0, 0.1, (16, 128, 100))
     x[1::2, :40] += 1.5
     return sixteen_clips(SYSTEM, "log_mel", x, taxonomy)
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    """Random weights as the stage weights@efficientat writes them."""
-    from types import SimpleNamespace
-
-    folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
-    found = prepare(folder, SimpleNamespace(weights="random", seed=1), None)
-    write_json(folder / NETWORK_FILE, found)
-    return folder
 
 
 @pytest.fixture
@@ -241,6 +227,31 @@ def test_interpolated_weights_lie_between_start_and_end(finetuned, taxonomy, pre
             torch.testing.assert_close(value, start[name.removeprefix("pretrained.features.")])
     first, second = (made[share]["pretrained.features.0.0.weight"] for share in (0.0, 0.5))
     assert not torch.allclose(first, second)
+
+
+def embeddings(network, data):
+    """Return a MobileNet's embeddings of the validate clips."""
+    with torch.no_grad():
+        return network(
+            torch.from_numpy(np.stack(data.validate.features["log_mel"][data.validate.rows])).float()
+        )
+
+
+def test_distillation_keeps_the_pretrained_classes(city, work, tmp_path):
+    """With a large weight, AudioSet's classifier gives nearly the probabilities of the unchanged network."""
+    teacher = finetune.load_network(work.pretrained, 0.4).eval()
+    before = teacher.logits(embeddings(teacher, city)).sigmoid()
+    distances = []
+    for weight in (0.0, 1000.0):
+        out = tmp_path / str(weight)
+        finetune.fit_finetuned(
+            changed(SYSTEM, {"distillation": weight, "max_epochs": 8}), city, replace(work, out=out)
+        )
+        network = load_system(out, taxonomy=work.taxonomy).classifier.network
+        assert {name.split(".")[0] for name in network.state_dict()} == {"pretrained", "head"}
+        after = teacher.logits(embeddings(network.pretrained, city)).sigmoid()
+        distances.append((after - before).abs().mean().item())
+    assert distances[1] < 0.5 * distances[0]
 
 
 def test_windows_are_adjacent_in_training_and_overlap_in_inference(pretrained):

@@ -330,6 +330,11 @@ def flac_rate(sample_rate: int) -> int:
     """Return the highest sample rate of FLAC in Hz that is at most `sample_rate`.
 
     FLAC stores rates up to 65,535 Hz in hertz and higher ones, up to 655,350 Hz, in tens of hertz.
+
+    Examples
+    --------
+    >>> flac_rate(44_100), flac_rate(65_536), flac_rate(195_312)
+    (44100, 65530, 195310)
     """
     return sample_rate if sample_rate < 2**16 else min(sample_rate // 10 * 10, MAX_FLAC_RATE)
 

@@ -56,6 +56,7 @@ class StoredValues:
         self.parts = path.with_name(f".{path.name}.parts")  # folder of the parts
         self._rows: dict[str, tuple[Path, int]] = {}  # file and row by content digest
         self._open: dict[Path, h5py.File] = {}
+        self._pending: list[tuple[Row, str, np.ndarray]] = []  # rows of the next part
         for file in (path, *sorted(self.parts.glob("*.h5"))):
             with suppress(*DAMAGED), open_hdf5(file) as opened:  # values of a damaged file are computed again
                 self._rows |= {content: (file, i) for i, content in enumerate(opened[CONTENT].asstr()[:])}
@@ -75,22 +76,34 @@ class StoredValues:
         return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
     def load(self, content: str) -> np.ndarray:
-        """Return the value with a content digest."""
+        """Return the value with a content digest; raise UserError if it is missing or unreadable."""
         value = self.get(content)
         if value is None:
             raise UserError(f"{self.parts}: values computed a moment ago are gone; run the stage again")
         return value
 
-    def add(self, rows: list[Row], contents: list[str], values: list[np.ndarray]) -> None:
-        """Write a part."""
+    def add(self, row: Row, content: str, value: np.ndarray) -> None:
+        """Add a value; write a part when it is complete."""
+        self._pending.append((row, content, value))
+        if len(self._pending) == CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the values that were added and are not yet written, as a part."""
+        if not self._pending:
+            return
+        rows, contents, values = (list(column) for column in zip(*self._pending, strict=True))
+        self._pending.clear()
         part = self.parts / f"{digest(*contents)}.h5"
+        if part in self._open:  # a damaged part of the same rows
+            self._open.pop(part).close()
         write_features(
             part, self.name, rows, contents, values, shape=self.shape, dtype=self.dtype.name, attributes={}
         )
         self._rows |= {content: (part, i) for i, content in enumerate(contents)}
 
     def _file(self, path: Path) -> h5py.File:
-        """Open a file; keep at most `OPEN_FILES` open, as there may be more parts than a process may open."""
+        """Return an open file; at most `OPEN_FILES` are open, as the system limits their number."""
         if path not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self.close()
@@ -175,7 +188,11 @@ def extract(
         if embed is not None:
             results = embed_batches(results, embed, settings["batch_clips"])
         try:
-            _store(results, missing, stored)
+            try:
+                for row, value in results:
+                    stored.add(row, missing[row], value)
+            finally:
+                stored.flush()  # values computed before an error need not be computed again
         except BaseException:
             with suppress(OSError):
                 stored.parts.rmdir()  # fails if the folder has parts
@@ -188,25 +205,6 @@ def extract(
         )
         shutil.rmtree(stored.parts, ignore_errors=True)
     return shape
-
-
-def _store(results: Results, contents: Mapping[Row, str], stored: StoredValues) -> None:
-    """Write values in parts of `CHUNK` rows, and those computed before an error in a smaller one."""
-    pending: list[tuple[Row, np.ndarray]] = []
-
-    def write() -> None:
-        rows, values = (list(column) for column in zip(*pending, strict=True))
-        pending.clear()
-        stored.add(rows, [contents[row] for row in rows], values)
-
-    try:
-        for result in results:
-            pending.append(result)
-            if len(pending) == CHUNK:
-                write()
-    finally:
-        if pending:
-            write()
 
 
 def feature_source(feature: Feature) -> str:

@@ -41,8 +41,8 @@ class AudioSet(Architecture):
         shift: float = -0.86
         """Shift of the logits of all labels, for calibration."""
 
-        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
-            """Return the settings of a network for those of the labels that have AudioSet classes."""
+        def complete_for_labels(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+            """Return the settings with the AudioSet classes of each label that has any."""
             given = classes_of_labels(taxonomy) if self.classes is None else self.classes
             if unknown := [label for label in given if label not in taxonomy.labels]:
                 raise ValueError(

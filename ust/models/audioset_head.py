@@ -38,9 +38,9 @@ class AudioSetHead(Architecture):
         classes: dict[str, list[str]] | None = None
         """AudioSet classes of each label; null for those of the taxonomy's labels."""
 
-        def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+        def complete_for_labels(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
             """Return the settings with the AudioSet classes of each label; none for a label without."""
-            known = AudioSet.Config(classes=self.classes).complete(taxonomy, labels).classes
+            known = AudioSet.Config(classes=self.classes).complete_for_labels(taxonomy, labels).classes
             return self.model_copy(update={"classes": {label: known.get(label, []) for label in labels}})
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:

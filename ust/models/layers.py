@@ -30,8 +30,8 @@ class ArchitectureConfig(Section):
 
     description: ClassVar[str]
 
-    def complete(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
-        """Return the settings of a network for some labels of a taxonomy; raise ValueError for wrong ones."""
+    def complete_for_labels(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
+        """Return the settings completed for the network's labels; raise ValueError if they do not suit."""
         return self
 
 
@@ -95,12 +95,24 @@ TABLE_1 = (
 
 
 def output_size(bands: int, frames: int) -> tuple[int, int]:
-    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small."""
+    """Return the height and width that the blocks reduce a log-mel to; below 1 where it is too small.
+
+    Examples
+    --------
+    >>> output_size(128, 862)
+    (1, 1)
+    """
     return _left(bands, 0), _left(frames, 1)
 
 
 def minimum_size(axis: int) -> int:
-    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept."""
+    """Return the smallest number of bands (axis 0) or frames (axis 1) that the blocks accept.
+
+    Examples
+    --------
+    >>> minimum_size(0), minimum_size(1)
+    (108, 528)
+    """
     return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
 
 

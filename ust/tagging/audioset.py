@@ -73,7 +73,7 @@ def _prepare_system(
     name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
 ) -> Path:
     """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
-    config = config.complete(taxonomy, taxonomy.labels)
+    config = config.complete_for_labels(taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
     feature = FEATURES[FEATURE]

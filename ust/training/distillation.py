@@ -33,7 +33,7 @@ class DistilledNetwork(nn.Module):
     def __init__(self, network: nn.Module, teacher: MobileNet) -> None:
         super().__init__()
         self.network, self.inputs = network, network.inputs
-        # A list, so that the teacher's weights are neither trained, averaged nor saved.
+        # In a list, so that the teacher's weights are no parameters and not in the state of this module.
         self._teacher = [teacher.eval().requires_grad_(False)]
 
     @property
@@ -53,18 +53,18 @@ class DistilledNetwork(nn.Module):
         size = self.teacher.classifier["2"].in_features  # the clip's embedding, before those of its windows
         return torch.cat([logits, self.teacher.logits(embedding[:, :size])], dim=1)
 
-    def append_teacher(self, augment: Augment) -> Augment:
-        """Return an augmentation that appends the teacher's class probabilities to the targets."""
+    def add_teacher_targets(self, augment: Augment) -> Augment:
+        """Return an augmentation whose targets also have the teacher's class probabilities."""
 
         @torch.no_grad()
-        def with_teacher(
+        def augment_and_add(
             inputs: Batch, targets: torch.Tensor, rng: np.random.Generator
         ) -> tuple[Batch, torch.Tensor]:
             inputs, targets = augment(inputs, targets, rng)
             probabilities = self.teacher.logits(self.teacher(inputs["log_mel"].float())).sigmoid()
             return inputs, torch.cat([targets, probabilities], dim=1)
 
-        return with_teacher
+        return augment_and_add
 
 
 def distillation_loss(

@@ -83,7 +83,7 @@ class FinetuneSettings(TrainingSettings):
     interpolate: Share = 0.7
     """Position of the saved weights between those with the head fitted, 0, and the fine-tuned ones, 1."""
     distillation: Weight = 0.0
-    """Weight of the cross-entropy with the AudioSet class probabilities of the unchanged network."""
+    """Weight of the cross-entropy with the unchanged network's AudioSet probabilities; 0 for none."""
     focal_gamma: Weight = 0.0
     """Exponent of a focal loss; 0 is cross-entropy."""
     label_smoothing: Rate = 0.0
@@ -207,14 +207,14 @@ def _train(
     start = {key: value.clone() for key, value in network.state_dict().items()}
     loss = _loss(labels, settings, context)
     augment = partial(augment_log_mels, settings=settings)
-    trained = network
+    module = network
     if settings.distillation:
-        trained = DistilledNetwork(network, teacher)
-        augment = trained.append_teacher(augment)
+        module = DistilledNetwork(network, teacher)
+        augment = module.add_teacher_targets(augment)
         loss = partial(distillation_loss, tagging=loss, weight=settings.distillation)
     arguments = {"max_epochs": settings.max_epochs} | options
     trainer = Trainer(
-        network=trained, examples=train, loss=loss,
+        network=module, examples=train, loss=loss,
         optimizer=partial(torch.optim.AdamW, weight_decay=settings.weight_decay),
         schedule=CosineSchedule(settings.lr, settings.warm_up, settings.max_epochs),
         batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
@@ -223,18 +223,14 @@ def _train(
         state=context.state(name, node), progress=context.progress, **arguments,
     )  # fmt: skip
     epochs = trainer.fit()
-    trained = trainer.trained
-    network = trained.network if isinstance(trained, DistilledNetwork) else trained
-    return _interpolate_weights(start, network, settings.interpolate), epochs
+    trained = trainer.trained.network if settings.distillation else trainer.trained
+    return _interpolate_weights(start, trained, settings.interpolate), epochs
 
 
 def _load_pretrained(
     system: FinetuneSystem, examples: Examples, context: TrainingContext, name: str
 ) -> tuple[torch.nn.Module, MobileNet]:
-    """Build the network with the pretrained weights of the stage weights and a new head.
-
-    Return it and the unchanged pretrained network.
-    """
+    """Return the network with pretrained weights and a new head, and the pretrained network unchanged."""
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stage weights")
     folder, width, base = context.pretrained, system.network.width, system.row.network

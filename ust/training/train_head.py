@@ -97,7 +97,7 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
 
 def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
-    """Return the system with the settings that its architecture derives from the labels."""
+    """Return the system with its network's settings completed for the labels it predicts."""
     if system.context is not None and not ARCHITECTURES[system.row.architecture].has_epochs:
         raise UserError(
             f"systems.{context.name}.context: is given, should be null: the architecture "
@@ -105,7 +105,7 @@ def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSyste
         )
     labels = output_labels(system.row.outputs, context.taxonomy)
     try:
-        return replace(system, network=system.network.complete(context.taxonomy, labels))
+        return replace(system, network=system.network.complete_for_labels(context.taxonomy, labels))
     except ValueError as error:
         raise UserError(f"systems.{context.name}.{error}") from None
 

@@ -27,7 +27,7 @@ def save_untrained(
     """Save the network for those of the labels that have AudioSet classes."""
     labels = output_labels(system.row.outputs, context.taxonomy)
     try:
-        config = system.network.complete(context.taxonomy, labels)
+        config = system.network.complete_for_labels(context.taxonomy, labels)
     except ValueError as error:
         raise UserError(f"systems.{context.name}.{error}") from None
     labels, shapes = list(config.classes), data.train.shapes

@@ -38,7 +38,7 @@ RADIUS = 0.006  # degrees from the middle of the area
 
 @dataclass(frozen=True)
 class Habit:
-    """Times and places at which a sound is usual."""
+    """Times and places at which a sound occurs more often."""
 
     hours: tuple[int, int]  # first hour, and the hour after the last one; midnight may lie between them
     days: range = DAYS

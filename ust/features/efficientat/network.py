@@ -61,7 +61,13 @@ def round_channels(count: float) -> int:
 
 
 def embedding_size(width: float) -> int:
-    """Return the number of values of an embedding, for a network's width."""
+    """Return the number of values of an embedding, for a network's width multiplier.
+
+    Examples
+    --------
+    >>> embedding_size(0.4), embedding_size(1.0)
+    (384, 960)
+    """
     return LAST * round_channels(BLOCKS[-1].out * width)
 
 

@@ -51,7 +51,13 @@ class EfficientAT(Section):
 
 
 def network_width(weights: str) -> float:
-    """Return the width of the network that the named weights belong to."""
+    """Return the width multiplier of the network that has these weights.
+
+    Examples
+    --------
+    >>> network_width("mn04_as"), network_width("random")
+    (0.4, 0.4)
+    """
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
