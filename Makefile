@@ -32,7 +32,7 @@ repro: $(VENV)/installed
 	  "Commit them before the first experiment: git commit -am 'Baseline of this machine'"
 
 test: $(VENV)/installed
-	pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow'
+	pytest -n 3 --dist loadscope --no-loadscope-reorder -m 'not slow'
 
 test-fast: $(VENV)/installed
 	pytest -n 2 -m 'not slow and not whole'

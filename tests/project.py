@@ -17,11 +17,11 @@ from fault_injection import inject_fault
 from ruamel.yaml import YAML
 
 TINY = {
-    "compute.threads": 1,  # the tests themselves run two at a time
+    "compute.threads": 1,  # several tests run at a time
     "evaluate.bootstrap": 20,
     "label_quality.bootstrap": 20,
-    "label_quality.rules.glad.iterations": 2,  # a second each
-    "label_quality.rules.dawid_skene.iterations": 10,
+    # The other rules take ten seconds; tests/evaluation/test_label_quality.py runs them.
+    "label_quality.rules": {"majority": {"rule": "majority"}, "pooled": {"rule": "pooled", "iterations": 4}},
     "data.source": "synthetic",
     "data.synthetic.train": 10,
     "data.synthetic.validate": 6,
