@@ -127,7 +127,7 @@ def train_head(city: City, x: torch.Tensor, y: np.ndarray, decay: float, seed: i
     network = build_initialized("head", Head.Config(), y.shape[1], city.shapes, seed, "few")
     examples = TensorExamples({"embedding": x}, torch.from_numpy(y))
     options = {name: getattr(settings, name) for name in ("seed", "lr", "batch_size", "max_epochs", "mixup")}
-    fit_classifier(network, examples, name="few", weight_decay=decay, best=None, **options)
+    fit_classifier(network, examples, name="few", weight_decay=decay, mode=None, **options)
     return prediction(network)
 
 

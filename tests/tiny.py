@@ -161,7 +161,7 @@ def train_on_plateau(network, train, validate, system, **options):
     schedule = PlateauSchedule(settings.lr, settings.reduce_patience, settings.reduce_factor)
     return trainer(
         network, train, system, schedule=schedule, monitor=monitor_loss(validate, 2 * settings.batch_size),
-        best="lowest", stop_patience=settings.stop_patience, **options,
+        mode="min", stop_patience=settings.stop_patience, **options,
     ).fit()  # fmt: skip
 
 

@@ -122,6 +122,7 @@ def test_report_preset_matches_the_report(tmp_path):
         ("augment.noise.colours", ["mauve"], "augment.noise.colours.0: is 'mauve'"),
         ("augment.noise.level_db", [0.0, -10.0], "[lowest, highest]"),
         ("compute", None, "compute: is None"),
+        ("train_finetune.folds", 1, "folds is 1, should be 0 for none, or at least 2"),
         ("systems.cnn.lr", -1.0, "systems.cnn.lr: is -1.0, should be greater than 0"),
         (
             "systems.cnn.trainer",
@@ -240,7 +241,7 @@ def test_row_inherits_from_trainer_and_model(changed):
     assert read_system(path, "cnn").description == "CNN"
     assert read_system(path, "hierarchical").description.startswith("local classifier")
     assert read_system(path, "baseline_fine").description.startswith("logistic")
-    with pytest.raises(UserError, match="systems has no 'forest'; it has cnn, cnn_vggish"):
+    with pytest.raises(UserError, match="there is no system 'forest'; there are cnn, cnn_vggish"):
         read_system(path, "forest")
 
 

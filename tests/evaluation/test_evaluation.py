@@ -220,6 +220,11 @@ def test_best_thresholds_ignore_unknown_labels():
     assert best_thresholds(truth * np.nan, predicted, ["a"]) == {"a": 0.5}
 
 
+def test_label_that_is_never_predicted_is_never_present():
+    """As the fine labels of a system of coarse labels."""
+    assert best_thresholds(np.array([[1], [0]]), np.zeros((2, 1)), ["a"]) == {"a": 0.5}
+
+
 def test_compare_finds_the_better_system(evaluations):
     first, second = evaluations
     found, back, same = (

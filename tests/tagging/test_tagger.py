@@ -139,7 +139,7 @@ def test_stream_probabilities_equal_file_probabilities(tagger, tmp_path, noise):
 
 
 def test_stream_of_a_day_needs_constant_memory(monkeypatch, tagger):
-    monkeypatch.setattr(Tagger, "_predict", lambda self, clips, rate: (np.zeros((1, 37)), {}))
+    monkeypatch.setattr(Tagger, "_predict", lambda self, clips, rate, contexts: (np.zeros((1, 37)), {}))
     rate, block = 1000, np.zeros(500, np.float32)
     tracemalloc.start()
     count = sum(1 for _ in tagger.stream((block for _ in range(24 * 3600 * 2)), rate))

@@ -13,7 +13,7 @@ from ust.models.checkpoints import load_system
 from ust.models.context import ContextConfig
 from ust.models.examples import predict
 from ust.models.head import Head
-from ust.training.augmentation import apply_mixup, mixup_batch
+from ust.training.augmentation import mixup_batch
 from ust.training.config import ContextRow, HierarchyRow, System
 from ust.training.context import TrainingContext, describe_model, training_data
 from ust.training.train import TrainSettings
@@ -87,7 +87,8 @@ def test_mixup_mixes_each_context_as_its_sound():
     sound = torch.arange(6.0)[:, None].repeat(1, 3)
     inputs, targets = {"embedding": sound, "context": 10 * sound}, sound[:, :1] / 5
     mixed, labels = mixup_batch(inputs, targets, 0.4, np.random.default_rng(0))
-    alone, same = apply_mixup(sound, targets, 0.4, np.random.default_rng(0))
+    found, same = mixup_batch({"embedding": sound}, targets, 0.4, np.random.default_rng(0))
+    alone = found["embedding"]
     assert not torch.equal(alone, sound)
     torch.testing.assert_close(mixed["embedding"], alone)
     torch.testing.assert_close(mixed["context"], 10 * alone)

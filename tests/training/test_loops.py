@@ -181,7 +181,7 @@ class TestKeptWeights:
             weights.append(network.layer.weight.detach().clone())
             return {"validation_loss": next(losses)}
 
-        options = {"monitor": monitor, "best": "lowest", "stop_patience": 3, "restore_best": True}
+        options = {"monitor": monitor, "mode": "min", "stop_patience": 3, "restore_best": True}
         epochs = trainer(network, data.train, FLAT, **options).fit()
         assert [epoch.best for epoch in epochs] == [("validation_loss",)] * 2 + [()] * 3
         assert torch.equal(network.layer.weight, weights[1])
@@ -207,19 +207,19 @@ class TestKeptWeights:
         assert loop.trained is not network
 
     def test_recorded_value_does_not_choose_the_epoch(self, data):
-        options = {"monitor": lambda _: {"coarse": 0.5}, "best": None}
+        options = {"monitor": lambda _: {"coarse": 0.5}, "mode": None}
         epochs = trainer(Tiny(37), data.train, changed(FLAT, {"max_epochs": 2}), **options).fit()
         assert [(epoch.best, epoch.scores) for epoch in epochs] == [((), {"coarse": 0.5})] * 2
 
     def test_nonfinite_validation_loss_stops_training(self, data):
-        options = {"monitor": lambda _: {"validation_loss": float("nan")}, "best": "lowest"}
+        options = {"monitor": lambda _: {"validation_loss": float("nan")}, "mode": "min"}
         with pytest.raises(UserError, match="the loss is no longer finite in epoch 1"):
             trainer(Tiny(37), data.train, FLAT, **options).fit()
 
     def test_frozen_modules_stay_in_evaluation_mode(self, data):
         network, modes = Tiny(37, dropout=0.5), []
         network.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
-        trainer(network, data.train, FLAT, frozen=[network.dropout]).train_epoch(1)
+        trainer(network, data.train, FLAT, eval_modules=[network.dropout]).train_epoch(1)
         trainer(network, data.train, FLAT).train_epoch(1)
         assert modes == [False] * 2 + [True] * 2
 

@@ -16,11 +16,11 @@ from ust.models.examples import predict
 from ust.models.head import Head
 from ust.models.layers import Standardize
 from ust.training import train_head as heads
-from ust.training.augmentation import apply_mixup
+from ust.training.augmentation import mixup_batch
 from ust.training.config import FlatRow, System
 from ust.training.context import TrainingContext, training_data
 from ust.training.cross_validation import group_folds
-from ust.training.losses import known_cross_entropy
+from ust.training.losses import masked_cross_entropy
 from ust.util.errors import UserError
 
 ROW = {"trainer": "train_head", "labels": "any", "outputs": "all"}
@@ -98,13 +98,21 @@ def test_loss_ignores_unknown_targets():
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     targets = torch.tensor([[1.0, 0.0, 0.5]] * 6)
     targets[::2, 1] = torch.nan
-    loss = known_cross_entropy(logits, targets)
+    loss = masked_cross_entropy(logits, targets)
     loss.backward()
     p, known = logits.sigmoid(), ~targets.isnan()
     by_hand = -(targets * p.log() + (1 - targets) * (1 - p).log())
     torch.testing.assert_close(loss, by_hand[known].mean())
     assert (logits.grad[~known] == 0).all()
     assert (logits.grad[known] != 0).all()
+
+
+def test_loss_is_zero_if_no_target_is_known():
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = masked_cross_entropy(logits, torch.full((2, 3), torch.nan))
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.eq(0).all()
 
 
 def test_head_trains_with_unknown_labels(data, work, tmp_path):
@@ -209,10 +217,11 @@ def test_standardize_gives_zero_mean_and_unit_variance():
 
 def test_mixup_matches_definition():
     x, y = torch.arange(6.0).view(6, 1, 1).repeat(1, 2, 3), torch.eye(6)
-    same, labels = apply_mixup(x, y, 0, np.random.default_rng(0))
-    assert same is x
+    same, labels = mixup_batch({"x": x}, y, 0, np.random.default_rng(0))
+    assert same["x"] is x
     assert labels is y
-    found, labels = apply_mixup(x, y, 0.4, np.random.default_rng(1))
+    mixed, labels = mixup_batch({"x": x}, y, 0.4, np.random.default_rng(1))
+    found = mixed["x"]
     rng = np.random.default_rng(1)
     share, other = rng.beta(0.4, 0.4, 6), rng.permutation(6)
     for i in range(6):

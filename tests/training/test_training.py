@@ -1,6 +1,7 @@
 """Examples, networks, checkpoints and hierarchies in training."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,6 +265,19 @@ class TestHierarchical:
         )
         names = [node.name for node in found]
         assert hierarchical.untrained_groups(names, taxonomy) == ["1_engine", "4_powered-saw"]
+
+    def test_root_with_other_inputs_is_refused(self, taxonomy, tmp_path):
+        """A root that takes time and place would fail at the first prediction of a hierarchy without them."""
+        metadata = {"inputs": INPUTS | {"context": "context"}}
+        saved = SavedNetwork(network_of(8), "cnn_vggish", CONFIG, list(taxonomy.coarse), metadata)
+        save_network(tmp_path / "root", saved)
+        context = SimpleNamespace(
+            root=tmp_path / "root", name="hierarchical", metadata={"inputs": INPUTS}, out=tmp_path / "out"
+        )
+        with pytest.raises(UserError, match="takes context as its context, hierarchical does not"):
+            hierarchical.copy_root(context)
+        context.metadata = metadata
+        assert hierarchical.copy_root(context).metadata == metadata
 
     def test_saved_hierarchy_predicts_by_the_rule(self, examples, taxonomy, tmp_path):
         names = ["root", "1_engine", "7_human-voice"]

@@ -147,11 +147,11 @@ def speech_filter(folder: Path, threshold: float) -> "SpeechFilter":
     from ust.custom.project import PARAMS
     from ust.custom.speech import SpeechFilter
     from ust.features.registry import read_network, write_network
-    from ust.tagging.audioset import fetch_weights
+    from ust.tagging.audioset import weights_fetcher
 
     settings = read_network(folder / PARAMS, "efficientat")
     with TemporaryDirectory() as scratch:
-        write_network(Path(scratch), "efficientat", settings, fetch_weights(folder))
+        write_network(Path(scratch), "efficientat", settings, weights_fetcher(folder))
         return SpeechFilter(Path(scratch), settings.weights, threshold)
 
 

@@ -31,7 +31,7 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     from ust.custom.training import train
     from ust.datasets.collection import Collection
     from ust.evaluation.predictions import write_predictions
-    from ust.tagging.audioset import fetch_weights
+    from ust.tagging.audioset import weights_fetcher
     from ust.tagging.locate import PRETRAINED
     from ust.tagging.pretrained import pack
     from ust.util.documents import write_json
@@ -42,7 +42,7 @@ def main(prog: str = "ust train", argv: Sequence[str] | None = None) -> None:
     collection = Collection(args.folder)
     settings, _ = read_settings(args.folder)
     name = args.folder.resolve().name
-    result = train(collection, fetch_weights(args.folder), force=args.force, progress=progress)
+    result = train(collection, weights_fetcher(args.folder), force=args.force, progress=progress)
     metrics, details = compute_metrics(result, bootstrap=settings.bootstrap, seed=2019)
     with atomic_folder(args.folder / PACKED, by="ust train", force=args.force) as folder:
         pack(folder, name, result.folder, args.folder / MODELS / PRETRAINED, {})

@@ -41,7 +41,7 @@ def compute_metrics(
 
     Examples
     --------
-    >>> result = train(collection, fetch_weights(collection.folder))  # doctest: +SKIP
+    >>> result = train(collection, weights_fetcher(collection.folder))  # doctest: +SKIP
     >>> metrics, details = compute_metrics(result, bootstrap=1000, seed=0)  # doctest: +SKIP
     >>> metrics["train"]["fine"]["micro_auprc"]  # doctest: +SKIP
     """

@@ -96,7 +96,8 @@ def train(
     collection : Collection
         The labelled clips.
     fetch : callable
-        From the name or address of a weights file to its local path, as `ust.tagging.audioset.fetch_weights`.
+        From the name or address of a weights file to its local path, as
+        `ust.tagging.audioset.weights_fetcher` returns it.
     force : bool
         Replace ``models/`` even if it holds files that were not written by this function.
     progress : Progress
@@ -114,7 +115,7 @@ def train(
     Examples
     --------
     >>> collection = Collection(Path("my-city"))  # doctest: +SKIP
-    >>> train(collection, fetch_weights(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
+    >>> train(collection, weights_fetcher(Path("my-city"))).evaluations["train"]  # doctest: +SKIP
     """
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)

@@ -103,13 +103,14 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     Returns
     -------
     dict of str to float
-        The highest of equally good thresholds; 0.5 for a label without positives.
+        The highest of equally good thresholds; 0.5 for a label without positives or without a probability
+        above 0.
     """
     thresholds = {}
     for column, label in enumerate(labels):
         known = ~np.isnan(truth[:, column])
         y, p = truth[known, column] > 0.5, predicted[known, column]
-        thresholds[label] = highest_f1_threshold(y, p) if y.any() else 0.5
+        thresholds[label] = highest_f1_threshold(y, p) if y.any() and p.any() else 0.5
     return thresholds
 
 

@@ -46,7 +46,8 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
         classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
         # These settings leave AudioSet's probabilities as they are.
         config = AudioSet.Config(classes=classes, typical=0.0, scale=1.0, shift=0.0)
-    return _prepare_system(NAME, taxonomy, config, settings, fetch_weights(Path(), option="--checkpoint"))
+    config = config.complete_for_labels(taxonomy, taxonomy.labels)
+    return _prepare_system(NAME, taxonomy, config, settings, weights_fetcher(Path(), option="--checkpoint"))
 
 
 def prepare_project(folder: Path) -> Path:
@@ -54,11 +55,11 @@ def prepare_project(folder: Path) -> Path:
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
     (settings,) = read_sections(path, efficientat=EfficientAT)
-    config = AudioSet.Config(classes=read_classes(path))
     try:
-        return _prepare_system(folder.resolve().name, taxonomy, config, settings, fetch_weights(folder))
+        config = AudioSet.Config(classes=read_classes(path)).complete_for_labels(taxonomy, taxonomy.labels)
     except ValueError as error:
         raise UserError(f"{path}: audioset.{error}") from None
+    return _prepare_system(folder.resolve().name, taxonomy, config, settings, weights_fetcher(folder))
 
 
 def read_classes(params: Path) -> dict[str, list[str]] | None:
@@ -73,7 +74,6 @@ def _prepare_system(
     name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
 ) -> Path:
     """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
-    config = config.complete_for_labels(taxonomy, taxonomy.labels)
     weights = _locate_weights(settings, fetch)
     settings = settings.model_copy(update={"checkpoint": weights and str(weights)})
     feature = FEATURES[FEATURE]
@@ -120,7 +120,7 @@ def _locate_weights(settings: EfficientAT, fetch: FetchFile) -> Path | None:
     return fetch(f"{RELEASE}/{file}", checksum=f"sha256:{checksum}" if checksum else None)
 
 
-def fetch_weights(folder: Path, *, option: str = "efficientat.checkpoint of params.yaml") -> FetchFile:
+def weights_fetcher(folder: Path, *, option: str = "efficientat.checkpoint of params.yaml") -> FetchFile:
     """Return a function that finds a file of weights: relative to a folder, or downloaded to the cache."""
 
     def fetch(source: str, *, checksum: str | None = None) -> Path:

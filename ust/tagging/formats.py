@@ -25,9 +25,14 @@ def tags_table(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Thre
     A tick marks the labels that reach their threshold. Of more than 50 coarse labels, only the 20 most
     probable are listed.
     """
-    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
+    thresholds = _label_thresholds(threshold, taxonomy)
     tables = [_format_recording(name, windows, taxonomy, thresholds) for name, windows in recordings.items()]
     return "\n\n".join(tables) + "\n"
+
+
+def _label_thresholds(threshold: Threshold, taxonomy: Taxonomy) -> np.ndarray:
+    """Return the threshold of each label in float32, as the probabilities are."""
+    return np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
 
 
 def _format_recording(name: str, windows: list[Window], taxonomy: Taxonomy, thresholds: np.ndarray) -> str:
@@ -100,7 +105,7 @@ def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
 
 def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Threshold) -> str:
     """Format tags as a JSON list of recordings and their windows: probabilities by label, labels present."""
-    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
+    thresholds = _label_thresholds(threshold, taxonomy)
     content = [
         {
             "audio_filename": name,
@@ -109,8 +114,8 @@ def tags_json(recordings: TaggedRecordings, taxonomy: Taxonomy, threshold: Thres
                     "start": round(window.start, 3),
                     "end": round(window.end, 3),
                     "probabilities": {
-                        name: round(float(value), 6)
-                        for name, value in zip(taxonomy.names, window.probabilities, strict=True)
+                        label: round(float(value), 6)
+                        for label, value in zip(taxonomy.names, window.probabilities, strict=True)
                     },
                     "present": [
                         taxonomy.names[index] for index in np.flatnonzero(window.probabilities >= thresholds)
@@ -161,7 +166,7 @@ def find_events(
     [('siren', 0.0, 15.0, 0.75)]
     """
     events = []
-    thresholds = np.broadcast_to(np.float32(threshold), len(taxonomy.labels))
+    thresholds = _label_thresholds(threshold, taxonomy)
     for index, name in enumerate(taxonomy.names):
         merged: list[list[float]] = []
         for window in windows:

@@ -220,10 +220,10 @@ class Tagger:
                 name: FrontEnd.load(folder, feature, attributes, device)
                 for name, (feature, attributes) in inputs.items()
             }
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"{path / MODEL_FILE}: does not describe the system's features; run the stage train again"
-            ) from None
+            ) from error
         return cls(accelerate(system) if fast else system, front_ends, device=device)
 
     @classmethod
@@ -288,8 +288,8 @@ class Tagger:
         >>> place = Place(latitude=40.73, longitude=-73.99, borough=1)
         >>> tagger.predict(samples, 44_100, time=datetime(2026, 7, 4, 15), place=place)  # doctest: +SKIP
         """
-        contexts = self._contexts([0.0], time, place)
-        return self._predict([np.asarray(samples, np.float32)], sample_rate, *contexts)[0][0]
+        contexts = self._context_vectors([0.0], time, place)
+        return self._predict([np.asarray(samples, np.float32)], sample_rate, contexts)[0][0]
 
     def tag(
         self,
@@ -368,9 +368,9 @@ class Tagger:
         check_window(window, hop)
         parts = read_windows(source, name, window=window, hop=hop, start=start, duration=duration, warn=warn)
         while batch := list(islice(parts, BATCH)):
-            contexts = self._contexts([begin for begin, *_ in batch], time, place)
+            contexts = self._context_vectors([begin for begin, *_ in batch], time, place)
             samples = [each for _, _, each, _ in batch]
-            probabilities, inputs = self._predict(samples, batch[0][-1], *contexts)
+            probabilities, inputs = self._predict(samples, batch[0][-1], contexts)
             for index, (begin, end, *_) in enumerate(batch):
                 own = {key: values[index] for key, values in inputs.items()} if features else None
                 yield Window(begin, end, probabilities[index], own)
@@ -415,8 +415,8 @@ class Tagger:
         position, buffer, emitted = 0, np.zeros(0, np.float32), False
 
         def predict(samples: np.ndarray) -> Window:
-            contexts = self._contexts([position / sample_rate], time, place)
-            ((probabilities,), _) = self._predict([samples], sample_rate, *contexts)
+            contexts = self._context_vectors([position / sample_rate], time, place)
+            ((probabilities,), _) = self._predict([samples], sample_rate, contexts)
             return Window(position / sample_rate, (position + len(samples)) / sample_rate, probabilities)
 
         for block in blocks:
@@ -474,14 +474,14 @@ class Tagger:
             inputs = {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
             return self.system(**inputs).cpu().numpy()
 
-    def _contexts(
+    def _context_vectors(
         self, starts: list[float], time: datetime | None, place: Place | None
-    ) -> tuple[np.ndarray, ...]:
-        """Return the vectors of windows that start at some seconds, or nothing if the system takes none."""
+    ) -> np.ndarray | None:
+        """Return a vector for each window, given its start in seconds; None if the system takes none."""
         if not self.takes_context:
-            return ()
+            return None
         times = [time and time + timedelta(seconds=start) for start in starts]
-        return (np.stack([context_vector(each, place) for each in times]),)
+        return np.stack([context_vector(each, place) for each in times])
 
     def _predict(
         self, clips: list[np.ndarray], sample_rate: int, contexts: np.ndarray | None = None
@@ -506,4 +506,4 @@ def median_latency_ms(tagger: Tagger, recordings: list[Path]) -> float:
         started = time.perf_counter()
         tagger.predict(recording.samples, recording.sample_rate)
         seconds.append(time.perf_counter() - started)
-    return 1000 * median(seconds[WARM_UP:])
+    return 1000 * median(seconds[-len(recordings) :])

@@ -1,29 +1,20 @@
-"""Augmentation of log-mel spectrograms and embeddings in batches, and selection of a network's targets."""
+"""Augmentation of log-mel spectrograms and embeddings in batches."""
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ust.annotations.taxonomy import Taxonomy
-from ust.models.examples import Batch, Examples
-from ust.models.outputs import output_labels
+from ust.models.examples import Batch
 
 
-def select_outputs(outputs: str, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
-    """Return the labels of a network's outputs, and the examples with only these targets."""
-    labels = output_labels(outputs, taxonomy)
-    columns = [taxonomy.labels.index(label) for label in labels]
-    return labels, examples.subset(slice(None), examples.targets[:, columns])
-
-
-def apply_mixup(
-    x: torch.Tensor, y: torch.Tensor, alpha: float, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix each example with another one, input and target alike, by a share from Beta(alpha, alpha).
+def mixup_batch(
+    inputs: Batch, y: torch.Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[Batch, torch.Tensor]:
+    """Mix the inputs and target of each example with those of another, by a weight from Beta(alpha, alpha).
 
     Parameters
     ----------
-    x : torch.Tensor [shape=(batch, …)]
+    inputs : dict of str to torch.Tensor [shape=(batch, …)]
     y : torch.Tensor [shape=(batch, labels)]
     alpha : float
         0 returns the batch unchanged.
@@ -33,41 +24,33 @@ def apply_mixup(
     ----------
     Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
-    mixed, y = mixup_batch({"x": x}, y, alpha, rng)
-    return mixed["x"], y
-
-
-def mixup_batch(
-    inputs: Batch, y: torch.Tensor, alpha: float, rng: np.random.Generator
-) -> tuple[Batch, torch.Tensor]:
-    """Apply mixup to several inputs, each example with the same other one and by the same share."""
     if alpha == 0:
         return inputs, y
-    share = torch.from_numpy(rng.beta(alpha, alpha, len(y))).to(y)
+    weights = torch.from_numpy(rng.beta(alpha, alpha, len(y))).to(y)
     other = torch.from_numpy(rng.permutation(len(y))).to(y.device)
 
     def mix(values: torch.Tensor) -> torch.Tensor:
-        share_of_each = share.to(values).view(-1, *[1] * (values.ndim - 1))
-        return share_of_each * values + (1 - share_of_each) * values[other]
+        weight = weights.to(values).view(-1, *[1] * (values.ndim - 1))
+        return weight * values + (1 - weight) * values[other]
 
     return {name: mix(values) for name, values in inputs.items()}, mix(y)
 
 
 DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale
 OFFSET = 1e-5  # power, in the log-mels of `ust.features.mn_logmel.log_mel`
-LOUDEST, QUIETEST = 3.0, -8.0  # dB: range of the gain of an overlaid sound
-AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et al., section 4.1
+MIN_GAIN, MAX_GAIN = -8.0, 3.0  # dB, of an overlaid sound
+AREA, ASPECT_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et al., section 4.1
 
 
 def overlay(
-    x: torch.Tensor, y: torch.Tensor, share: float, rng: np.random.Generator
+    x: torch.Tensor, y: torch.Tensor, probability: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add another example's sound to some examples, in power, with a gain of -8 to 3 dB."""
-    if share == 0:
+    if probability == 0:
         return x, y
-    chosen = torch.from_numpy(rng.random(len(x)) < share).to(x.device)
+    chosen = torch.from_numpy(rng.random(len(x)) < probability).to(x.device)
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    level = torch.from_numpy(rng.uniform(QUIETEST, LOUDEST, len(x))).to(x)
+    level = torch.from_numpy(rng.uniform(MIN_GAIN, MAX_GAIN, len(x))).to(x)
     power, other_power = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
     total_power = power.clamp(min=0) + other_power.clamp(min=0) * 10 ** (level / 10)[:, None, None]
     mixed = (torch.log(total_power + OFFSET) + 4.5) / 5
@@ -103,14 +86,14 @@ def spec_augment(x: torch.Tensor, bands: int, frames: int, rng: np.random.Genera
     return x
 
 
-def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> torch.Tensor:
+def random_erasing(x: torch.Tensor, probability: float, rng: np.random.Generator) -> torch.Tensor:
     """Set a random rectangle of bands and frames to the mean, in some examples.
 
     Parameters
     ----------
     x : torch.Tensor [shape=(batch, bands, frames)]
-    share : float
-        Share of the examples that are erased. The rectangle has 2 to 40 % of the area; the share of the bands
+    probability : float
+        Probability that an example is erased. The rectangle has 2 to 40 % of the area; the share of the bands
         that it covers is 0.3 to 3.3 times that of the frames.
     rng : numpy.random.Generator
 
@@ -120,9 +103,9 @@ def random_erasing(x: torch.Tensor, share: float, rng: np.random.Generator) -> t
     """
     x = x.clone()
     for spectrogram in x:
-        if rng.random() >= share:
+        if rng.random() >= probability:
             continue
-        area, ratio = rng.uniform(*AREA), rng.uniform(*RATIO)
+        area, ratio = rng.uniform(*AREA), rng.uniform(*ASPECT_RATIO)
         part, mean = spectrogram, spectrogram.mean()
         for axis, side in enumerate((np.sqrt(area * ratio), np.sqrt(area / ratio))):
             width = max(1, round(spectrogram.shape[axis] * min(side, 1.0)))

@@ -13,6 +13,7 @@ from ust.features.context import COLUMNS, CONTEXT
 from ust.features.store import Features
 from ust.models.checkpoints import SavedNetwork, build_initialized
 from ust.models.examples import Examples, select_examples
+from ust.models.outputs import output_labels
 from ust.training import distributed
 from ust.training.config import System
 from ust.training.distributed import convert_sync_batchnorm
@@ -161,6 +162,13 @@ def training_data(
         select_examples("train", labels, columns, features, variants=system.row.variants, sensors=sensors),
         select_examples("validate", labels, columns, features, variants=False),
     )
+
+
+def select_outputs(outputs: str, examples: Examples, taxonomy: Taxonomy) -> tuple[list[str], Examples]:
+    """Return the labels of a network's outputs, and the examples with only these targets."""
+    labels = output_labels(outputs, taxonomy)
+    columns = [taxonomy.labels.index(label) for label in labels]
+    return labels, examples.subset(slice(None), examples.targets[:, columns])
 
 
 def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:

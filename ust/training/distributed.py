@@ -39,7 +39,7 @@ def world_size() -> int:
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run a module's command line in several processes, as torchrun does, and wait for them."""
+    """Run ``python *arguments`` in several processes, as torchrun does, and wait for them."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -71,7 +71,8 @@ def init_process_group(processes: int, device: torch.device) -> None:
         raise UserError(f"torchrun started {started} processes, compute.processes is {processes}")
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Sums and random states are tensors of the CPU, which NCCL does not take.
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
 
 @contextmanager
@@ -156,14 +157,14 @@ class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
     """Batch norm of (batch, channels, height, width) over all processes."""
 
 
-SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
+SYNCED_CLASS = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
 
 
 def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
     """Replace batch norms by ones over all processes, in place; the state dict stays the same."""
     for module in network.modules():
-        if type(module) in SYNCED:
-            module.__class__ = SYNCED[type(module)]
+        if type(module) in SYNCED_CLASS:
+            module.__class__ = SYNCED_CLASS[type(module)]
     return network
 
 

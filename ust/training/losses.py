@@ -70,6 +70,7 @@ def tagging_loss(
     Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; Szegedy et al., Rethinking the Inception
     Architecture for Computer Vision, CVPR 2016.
     """
+    # The padded column of zeros is what the index -1 selects: weight 1.
     known = 1 - functional.pad(targets, (0, 1))[:, list(unknown)] if unknown else 1.0
     targets = targets * (1 - smoothing) + smoothing / 2
     terms = known * functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -78,16 +79,16 @@ def tagging_loss(
     return terms.mean()
 
 
-def known_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean binary cross-entropy of the targets that are known; the others are NaN [shape=(batch, labels)]."""
+def masked_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy over the targets that are not NaN [shape=(batch, labels)]; 0 without any."""
     known = ~torch.isnan(targets)
+    if not known.any():
+        return logits.sum() * 0
     return functional.binary_cross_entropy_with_logits(logits[known], targets[known])
 
 
 def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
-    """Return, for each label, the column of its group's ``-X`` label.
-
-    The ``-X`` label leaves the other labels of its group unknown.
+    """Return, for each label, the column of the ``-X`` label of its group, which leaves the label unknown.
 
     It is -1 for coarse labels, ``-X`` labels and groups without one.
     """
@@ -101,10 +102,14 @@ def unknown_columns(labels: Sequence[str], taxonomy: Taxonomy) -> list[int]:
 
 
 def sample_epoch(targets: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the indices of an epoch's examples, in order."""
+    """Return the indices of an epoch's examples, in order.
+
+    They are drawn with replacement, in proportion to (1 / frequency of their rarest label) ** `balance`; a
+    balance of 0 returns a permutation.
+    """
     if balance == 0:
         return rng.permutation(len(targets))
-    shares = np.maximum(targets.mean(axis=0, dtype=np.float64), 1 / len(targets))
-    rarest = np.where(targets > 0.5, shares, 1.0).min(axis=1)
+    frequencies = np.maximum(targets.mean(axis=0, dtype=np.float64), 1 / len(targets))
+    rarest = np.where(targets > 0.5, frequencies, 1.0).min(axis=1)
     weights = rarest**-balance
     return rng.choice(len(targets), len(targets), p=weights / weights.sum())

@@ -43,12 +43,12 @@ def read_system(path: Path, name: str) -> System:
     its trainer and, where these leave them out, from the classes of the settings.
     """
     content = read_yaml(path)
-    rows = {table: content.get(table) for table in TABLES}
-    tables = {key: table for table, some in rows.items() if isinstance(some, dict) for key in some}
-    if name not in tables:
-        raise UserError(f"{path}: systems has no {name!r}; it has {', '.join(map(str, tables))}")
-    table = tables[name]
-    row = rows[table][name]
+    tables = {table: content[table] for table in TABLES if isinstance(content.get(table), dict)}
+    table_of = {row: table for table, rows in tables.items() for row in rows}
+    if name not in table_of:
+        raise UserError(f"{path}: there is no system {name!r}; there are {', '.join(map(str, table_of))}")
+    table = table_of[name]
+    row = tables[table][name]
     read_sections(path, **{key: TRAINERS[key].settings for key in section_names(trainer_name(table, row))})
     problems = check_networks(content.get("model", {}))
     if not problems:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-MILDEST_FACTOR = 0.9
+MAX_REDUCE_FACTOR = 0.9
+ROUNDING = 1 + 1e-9  # tolerance of the comparison with the minimum
 
 
 class Schedule(Protocol):
@@ -16,7 +17,7 @@ class Schedule(Protocol):
     Attributes
     ----------
     lr : float
-        The rate of the last step or, before an epoch, of its first one.
+        The rate of the last step; before the first one, the initial or the highest rate.
     restarts : int
         Number of warm restarts so far.
     """
@@ -73,7 +74,7 @@ class CosineSchedule(StatelessSchedule):
 
     Parameters
     ----------
-    highest_lr : float
+    peak_lr : float
     warm_up : float
         Share of the steps that are warm-up. If it has no step, the first step has the highest rate.
     epochs : int
@@ -82,7 +83,7 @@ class CosineSchedule(StatelessSchedule):
     Attributes
     ----------
     lr : float
-        The rate of the last step.
+        The rate of the last step; before the first one, the peak.
 
     Examples
     --------
@@ -91,20 +92,23 @@ class CosineSchedule(StatelessSchedule):
     [0.25, 0.5, 0.75, 1.0, 0.9, 0.65, 0.35, 0.1]
     """
 
-    highest_lr: float
+    peak_lr: float
     warm_up: float
     epochs: int
-    lr: float = field(init=False, default=0.0)
+    lr: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lr = self.peak_lr
 
     def step_lr(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a training step, counted from 0 over all epochs."""
         steps = self.epochs * steps_per_epoch
-        highest = max(round(self.warm_up * steps), 1) - 1  # the step with the highest rate
-        if step < highest:
-            share = (step + 1) / (highest + 1)
+        peak = max(round(self.warm_up * steps), 1) - 1  # the step with the highest rate
+        if step < peak:
+            factor = (step + 1) / (peak + 1)
         else:
-            share = (1 + math.cos(math.pi * (step - highest) / (steps - highest))) / 2
-        self.lr = self.highest_lr * share
+            factor = (1 + math.cos(math.pi * (step - peak) / (steps - peak))) / 2
+        self.lr = self.peak_lr * factor
         return self.lr
 
 
@@ -125,8 +129,8 @@ class StagnationSchedule:
     factor_step : float
     restart : {"reached", "passed"}
         "reached" restarts instead of a reduction to `min_lr` or below, as in the report's text. "passed"
-        restarts after training at or below `min_lr`, as in the authors' code. There 0.01 × 0.1⁴ is above
-        1e-6, by a rounding error.
+        restarts after an epoch at or below `min_lr`, as in the authors' code. In floating point, 0.01 × 0.1⁴
+        is above 1e-6, so that their code trains at one rate below it.
 
     Attributes
     ----------
@@ -136,13 +140,11 @@ class StagnationSchedule:
         The current factor.
     restarts : int
         Number of warm restarts.
-    reductions : int
-        Number of changes of the rate.
     stagnant : int
         Epochs since the last best score or change of the rate.
     """
 
-    CHANGING: ClassVar[tuple[str, ...]] = ("lr", "reduce_factor", "restarts", "reductions", "stagnant")
+    STATE_FIELDS: ClassVar[tuple[str, ...]] = ("lr", "reduce_factor", "restarts", "stagnant")
 
     initial_lr: float
     patience: int
@@ -152,7 +154,6 @@ class StagnationSchedule:
     restart: str = "reached"
     lr: float = field(init=False)
     restarts: int = field(init=False, default=0)
-    reductions: int = field(init=False, default=0)
     stagnant: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -168,23 +169,21 @@ class StagnationSchedule:
         if self.stagnant <= self.patience:
             return False
         self.stagnant = 0
-        self.reductions += 1
         reduced = self.lr * self.reduce_factor
-        # In floating point, 0.01 × 0.1⁴ is slightly above 1e-6.
-        back = self.lr <= self.min_lr if self.restart == "passed" else reduced <= self.min_lr * (1 + 1e-9)
+        back = self.lr <= self.min_lr if self.restart == "passed" else reduced <= self.min_lr * ROUNDING
         self.lr = self.initial_lr if back else reduced
         if back:
             self.restarts += 1
-            self.reduce_factor = min(self.reduce_factor + self.factor_step, MILDEST_FACTOR)
+            self.reduce_factor = min(self.reduce_factor + self.factor_step, MAX_REDUCE_FACTOR)
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values that change from epoch to epoch."""
-        return {name: getattr(self, name) for name in self.CHANGING}
+        return {name: getattr(self, name) for name in self.STATE_FIELDS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the values of `state_dict`."""
-        for name in self.CHANGING:
+        for name in self.STATE_FIELDS:
             setattr(self, name, state[name])
 
 

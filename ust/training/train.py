@@ -18,9 +18,8 @@ from ust.models.checkpoints import count_parameters, save_network, update_metada
 from ust.models.examples import Examples
 from ust.models.outputs import complete_labels
 from ust.training import distributed
-from ust.training.augmentation import select_outputs
 from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData
+from ust.training.context import TrainingContext, TrainingData, select_outputs
 from ust.training.losses import weighted_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule, StagnationSchedule
 from ust.training.trainer import Epoch, Trainer, epochs_since_best, monitor_scores

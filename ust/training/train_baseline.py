@@ -146,7 +146,7 @@ def train_baseline(
         loss=partial(masked_loss, network=network, l2=settings.l2 / summed_terms(system, taxonomy)),
         optimizer=partial(torch.optim.Adam, fused=True), schedule=ConstantSchedule(settings.lr),
         batch_size=settings.batch_size, max_epochs=settings.max_epochs, seed=settings.seed, name=name,
-        device=device, monitor=monitor_loss(validation, len(validation)), best="lowest",
+        device=device, monitor=monitor_loss(validation, len(validation)), mode="min",
         stop_patience=settings.stop_patience, state=state or TrainingState(),
         on_epoch=lambda epoch: on_epoch(epoch, network),
     ).fit()  # fmt: skip

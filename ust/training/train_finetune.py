@@ -20,7 +20,7 @@ from torch.nn import functional
 from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import NETWORK_FILE
-from ust.models.checkpoints import count_parameters, save_network, update_metadata
+from ust.models.checkpoints import count_parameters, save_network
 from ust.models.context import audio_network
 from ust.models.examples import Batch, Examples, TensorExamples, predict
 from ust.models.mobilenet import TaggingMobileNet
@@ -28,12 +28,11 @@ from ust.training.augmentation import (
     mixup_batch,
     overlay,
     random_gain,
-    select_outputs,
     spec_augment,
     time_roll,
 )
 from ust.training.config import PretrainedRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData, build_for_training
+from ust.training.context import TrainingContext, TrainingData, build_for_training, select_outputs
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.distillation import DistilledNetwork, distillation_loss
 from ust.training.losses import Loss, sample_epoch, tagging_loss, unknown_columns
@@ -102,14 +101,16 @@ class FinetuneSettings(TrainingSettings):
     @property
     def has_folds(self) -> bool:
         """Whether training uses cross-validation."""
-        return self.folds > 1
+        return self.folds > 0
 
     @model_validator(mode="after")
     def _stops_by_folds(self) -> "FinetuneSettings":
         """Check that early stopping has folds to monitor."""
-        if self.stop_patience and self.folds < 2:
+        if self.folds == 1:
+            raise ValueError("folds is 1, should be 0 for none, or at least 2")
+        if self.stop_patience and not self.folds:
             raise ValueError(
-                f"stop_patience is {self.stop_patience}, but folds is {self.folds}: training stops by the "
+                f"stop_patience is {self.stop_patience}, but folds is 0: training stops by the "
                 "clips of a fold; set folds to 2 or more, or stop_patience to 0"
             )
         return self
@@ -150,11 +151,11 @@ def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingC
         best = []
 
         def train_fold(rest: Examples, fold: Examples, number: int) -> torch.nn.Module:
-            options: dict[str, Any] = {"best": None}
+            options: dict[str, Any] = {"mode": None}
             if settings.stop_patience:
                 score = partial(_cross_entropy, targets=fold.targets)
                 options = {
-                    "monitor": monitor_scores(fold, score, PREDICTION_BATCH), "best": "lowest",
+                    "monitor": monitor_scores(fold, score, PREDICTION_BATCH), "mode": "min",
                     "stop_patience": settings.stop_patience, "restore_best": True,
                 }  # fmt: skip
             name = f"{context.name} fold {number}"
@@ -168,17 +169,15 @@ def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingC
         )
         max_epochs = int(np.median(best))
 
-    def on_epoch(epoch: Epoch) -> None:
-        context.callbacks.on_epoch("", epoch)
-
     score = flat_score(labels, data.validate.targets, context.taxonomy)
     network, _ = _train(
-        train, labels, system, context, context.name, max_epochs=max_epochs, best=None, node="",
-        monitor=monitor_scores(data.validate, score, PREDICTION_BATCH), on_epoch=on_epoch,
+        train, labels, system, context, context.name, max_epochs=max_epochs, mode=None, node="",
+        monitor=monitor_scores(data.validate, score, PREDICTION_BATCH),
+        on_epoch=partial(context.callbacks.on_epoch, ""),
     )  # fmt: skip
     metadata |= {"epoch": max_epochs, "parameters": count_parameters(network)}
+    metadata |= {"epochs": max_epochs, "converged": True}
     save_network(context.out, context.describe(system, network, labels, train, metadata))
-    update_metadata(context.out, epochs=max_epochs, converged=True)
 
 
 def _cross_entropy(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -218,7 +217,7 @@ def _train(
         optimizer=partial(torch.optim.AdamW, weight_decay=settings.weight_decay),
         schedule=CosineSchedule(settings.lr, settings.warm_up, settings.max_epochs),
         batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
-        augment=augment, frozen=[audio_network(network).pretrained],
+        augment=augment, eval_modules=[audio_network(network).pretrained],
         sampler=lambda rng: sample_epoch(train.targets, settings.balance, rng), average=settings.average,
         state=context.state(name, node), progress=context.progress, **arguments,
     )  # fmt: skip
@@ -257,7 +256,7 @@ def _fit_head(
     fit_classifier(
         network.head, TensorExamples({"embedding": values}, targets), name=f"{name} head",
         seed=settings.seed, lr=settings.head_lr, weight_decay=settings.head_weight_decay, batch_size=64,
-        max_epochs=settings.head_epochs, best=None, state=context.state(f"{name} head"),
+        max_epochs=settings.head_epochs, mode=None, state=context.state(f"{name} head"),
         checkpoint_every=settings.head_epochs,
     )  # fmt: skip
 

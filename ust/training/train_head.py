@@ -2,22 +2,22 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from ust.models.checkpoints import count_parameters, save_network, update_metadata
+from ust.models.checkpoints import count_parameters, save_network
 from ust.models.examples import Examples, TensorExamples
 from ust.models.outputs import output_labels
 from ust.models.registry import ARCHITECTURES
-from ust.training.augmentation import select_outputs
 from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData, build_for_training
+from ust.training.context import TrainingContext, TrainingData, build_for_training, select_outputs
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
-from ust.training.trainer import Epoch, TrainingState, fit_classifier, monitor_scores
+from ust.training.trainer import TrainingState, fit_classifier, monitor_scores
 from ust.util.config import Count, Positive, Weight
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
@@ -81,19 +81,15 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
             calibrate=settings.calibrate and has_epochs,
         )  # fmt: skip
 
-    def on_epoch(epoch: Epoch) -> None:
-        context.callbacks.on_epoch("", epoch)
-
     score = flat_score(labels, data.validate.targets, context.taxonomy)
     network = _train(
         train, system, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
-        on_epoch=on_epoch, state=context.state(context.name, ""),
+        on_epoch=partial(context.callbacks.on_epoch, ""), state=context.state(context.name, ""),
     )  # fmt: skip
-    metadata |= {"weight_decay": decay, "parameters": count_parameters(network)}
+    metadata |= {"weight_decay": decay, "parameters": count_parameters(network), "converged": True}
     if has_epochs:
-        metadata |= {"epoch": settings.max_epochs}
+        metadata |= {"epoch": settings.max_epochs, "epochs": settings.max_epochs}
     save_network(context.out, context.describe(system, network, labels, train, metadata))
-    update_metadata(context.out, converged=True, **({"epochs": settings.max_epochs} if has_epochs else {}))
 
 
 def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
@@ -175,7 +171,7 @@ def _train(
     state: TrainingState | None = None,
     **options: Any,
 ) -> torch.nn.Module:
-    """Train a new head on examples that fit into memory; validate chooses no epoch."""
+    """Train a new head on examples that fit into memory; no epoch is chosen."""
     settings = system.training
     network = build_for_training(system, examples.targets.shape[1], name, examples).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
@@ -185,7 +181,7 @@ def _train(
     fit_classifier(
         network, TensorExamples(inputs, targets), name=name, seed=settings.seed, lr=settings.lr,
         weight_decay=weight_decay, batch_size=settings.batch_size, max_epochs=settings.max_epochs,
-        mixup=settings.mixup, best=None, state=state or TrainingState(), checkpoint_every=CHECKPOINT_EVERY,
+        mixup=settings.mixup, mode=None, state=state or TrainingState(), checkpoint_every=CHECKPOINT_EVERY,
         **options,
     )  # fmt: skip
     return network

@@ -211,14 +211,19 @@ def copy_root(context: TrainingContext) -> SavedNetwork:
     """Copy the flat network that is the root into the hierarchy's folder."""
     check_root(context.root)
     root = load_network(context.root)
-    metadata = json.loads(json.dumps(context.metadata))
-    features = root.metadata.get("features", {})
-    for key, actual, expected in [("taxonomy", root.metadata.get("taxonomy"), metadata.get("taxonomy"))] + [
-        (name, actual, metadata.get("features", {}).get(name)) for name, actual in features.items()
-    ]:
-        if actual != expected:
+    own = json.loads(json.dumps(context.metadata))  # with lists instead of tuples, as in the root's file
+    expected = {"taxonomy": own.get("taxonomy")} | own.get("features", {})
+    actual = {"taxonomy": root.metadata.get("taxonomy")} | root.metadata.get("features", {})
+    for key, value in actual.items():
+        if value != expected.get(key):
             raise UserError(
                 f"{context.root}: was trained with another {key}; train it again, on the same features"
+            )
+    for name, feature in root.metadata.get("inputs", {}).items():
+        if own.get("inputs", {}).get(name) != feature:
+            raise UserError(
+                f"{context.root}: takes {feature} as its {name}, {context.name} does not; give both rows the "
+                "same features and context"
             )
     (context.out / ROOT).mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS_FILE, MODEL_FILE):

@@ -43,7 +43,7 @@ def plateau_trainer(
     return network_trainer(
         network, node.train, settings, context,
         schedule=PlateauSchedule(settings.lr, settings.reduce_patience, settings.reduce_factor),
-        monitor=monitor_loss(node.monitored, 2 * settings.batch_size), best="lowest",
+        monitor=monitor_loss(node.monitored, 2 * settings.batch_size), mode="min",
         stop_patience=settings.stop_patience, **options,
     )  # fmt: skip
 

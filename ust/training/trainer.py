@@ -21,7 +21,7 @@ from ust.models.examples import Batch, Batches, TensorExamples, batch_bounds, pr
 from ust.models.systems import CalibratedClassifier
 from ust.training import distributed
 from ust.training.augmentation import mixup_batch
-from ust.training.losses import Loss, known_cross_entropy
+from ust.training.losses import Loss, masked_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule
 from ust.util.config import Precision
 from ust.util.device import seed_torch
@@ -83,7 +83,7 @@ class TrainingState:
     Attributes
     ----------
     path : Path or None
-        The safetensors file; None to keep the state in memory only.
+        The safetensors file; None writes no file, and `tensors` then are the live tensors, not copies.
     epochs : list of dict
         Results of the epochs so far, as dictionaries of `Epoch`.
     values : dict
@@ -125,8 +125,8 @@ Monitor = Callable[["Trainer"], dict[str, float]]
 class Trainer:
     """Trains a network in place.
 
-    `fit` reads from top to bottom: restore an interrupted training; for each epoch train on all batches,
-    monitor, save; at the end restore the best weights, where wanted.
+    `fit` restores an interrupted training, then for each epoch trains on all batches, monitors and saves; at
+    the end it restores the best weights if `restore_best`.
 
     Parameters
     ----------
@@ -149,22 +149,23 @@ class Trainer:
     device : torch.device
     monitor : callable, optional
         Returns scores by name after each epoch, given the trainer; see `monitor_scores`, `monitor_loss`.
-    best : {"highest", "lowest", None}
-        Which of the monitored values are best. None records them without choosing epochs by them.
+    mode : {"max", "min", None}
+        Whether the highest or the lowest monitored values are best. None records them without choosing epochs
+        by them.
     stop_patience : int, optional
         Stop after this many epochs in a row without a new best value. By default all epochs are trained.
     restore_best : bool
         Whether to end with the weights of the last best epoch instead of those of the last epoch.
     augment : callable, optional
         Maps inputs, targets and a random generator to the augmented inputs and targets of a batch.
-    augment_stream : str
-        Name of the random stream for `augment`. "shuffle" is the stream of the order. "batch" is a new stream
-        for each batch, which depends only on its examples.
+    augment_stream : {"draws", "shuffle", "batch"}
+        Random stream for `augment`: one of its own, that of the order, or a new one for each batch, seeded by
+        the indices of its examples.
     sampler : callable, optional
         Returns the indices of an epoch's examples in order, given a random generator. By default a
         permutation.
-    frozen : sequence of torch.nn.Module
-        Modules that stay in evaluation mode, such as pretrained layers whose batch norms keep their
+    eval_modules : sequence of torch.nn.Module
+        Modules that stay in evaluation mode while their weights are trained, so that batch norms keep their
         statistics.
     average : float
         Decay of the exponential moving average of the weights over steps; 0 takes the last weights.
@@ -189,7 +190,7 @@ class Trainer:
     >>> network = nn.Linear(2, 1)
     >>> examples = TensorExamples({"input": torch.eye(2)}, torch.tensor([[0.0], [1.0]]))
     >>> trainer = Trainer(
-    ...     network=network, examples=examples, loss=known_cross_entropy,
+    ...     network=network, examples=examples, loss=masked_cross_entropy,
     ...     optimizer=torch.optim.Adam, schedule=CosineSchedule(0.1, warm_up=0.1, epochs=50), batch_size=2,
     ...     max_epochs=50, seed=0, name="example", device=torch.device("cpu"),
     ... )  # fmt: skip
@@ -209,13 +210,13 @@ class Trainer:
     name: str
     device: torch.device
     monitor: Monitor | None = None
-    best: Literal["highest", "lowest"] | None = "highest"
+    mode: Literal["max", "min"] | None = "max"
     stop_patience: int | None = None
     restore_best: bool = False
     augment: Augment | None = None
-    augment_stream: str = "draws"
+    augment_stream: Literal["draws", "shuffle", "batch"] = "draws"
     sampler: Callable[[np.random.Generator], np.ndarray] | None = None
-    frozen: Sequence[nn.Module] = ()
+    eval_modules: Sequence[nn.Module] = ()
     average: float = 0.0
     precision: Precision = "float32"
     state: TrainingState = field(default_factory=TrainingState)
@@ -224,9 +225,10 @@ class Trainer:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
-        self.min_batch = self._check_batch_size()
+        self.min_batch = self._min_batch_size()
         self.streams = {
-            name: random_stream(self.seed, name, self.name) for name in {"shuffle", self.augment_stream}
+            name: random_stream(self.seed, name, self.name)
+            for name in {"shuffle", self.augment_stream} - {"batch"}
         }
         # Each process has its own random stream for dropout.
         rank = [str(distributed.rank())] if distributed.rank() else []
@@ -265,9 +267,7 @@ class Trainer:
             number = len(epochs) + 1
             loss = self.train_epoch(number)
             scores = self.monitor(self) if self.monitor else {}
-            if not (
-                math.isfinite(loss) and (self.best != "lowest" or all(map(math.isfinite, scores.values())))
-            ):
+            if not (math.isfinite(loss) and (self.mode != "min" or all(map(math.isfinite, scores.values())))):
                 raise UserError(
                     f"{self.name}: the loss is no longer finite in epoch {number}; a smaller lr may help"
                 )
@@ -288,7 +288,7 @@ class Trainer:
     def train_epoch(self, number: int) -> float:
         """Train one epoch, numbered from 1; return the mean loss."""
         self.network.train()
-        for module in self.frozen:
+        for module in self.eval_modules:
             module.eval()
         shuffle = self.streams["shuffle"]
         order = self.sampler(shuffle) if self.sampler else shuffle.permutation(len(self.examples))
@@ -334,8 +334,10 @@ class Trainer:
             total += self.loss(network(**inputs).float(), targets).item() * len(targets)
         return total / len(examples)
 
-    def _check_batch_size(self) -> int:
-        """Return the minimum batch size: two examples for each batch norm that is not synchronised.
+    def _min_batch_size(self) -> int:
+        """Return the smallest batch that the batch norms can train on.
+
+        It has two examples, or two for each process if they are not synchronised.
 
         Raises
         ------
@@ -346,7 +348,7 @@ class Trainer:
         if not norms:
             return 1
         processes = distributed.world_size()
-        minimum = 2 * processes if any(type(norm) in distributed.SYNCED for norm in norms) else 2
+        minimum = 2 * processes if any(type(norm) in distributed.SYNCED_CLASS for norm in norms) else 2
         size = min(self.batch_size, len(self.examples))
         if processes > 1 and size < minimum:
             raise UserError(
@@ -374,7 +376,7 @@ class Trainer:
 
     def _new_best(self, epochs: Sequence[Epoch], scores: dict[str, float]) -> tuple[str, ...]:
         """Return the names of scores that are better than in all epochs before; ties are not."""
-        sign = {"highest": 1, "lowest": -1, None: 0}[self.best]
+        sign = {"max": 1, "min": -1, None: 0}[self.mode]
         if not sign:
             return ()
         names = []
@@ -393,10 +395,9 @@ class Trainer:
         if self.averaged:
             tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
-        for index, generator_state in enumerate(distributed.all_gather(torch.get_rng_state())):
-            tensors[_generator(index)] = generator_state
-        if self.device.type == "cuda":
-            tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        for key, generator_state in self._generator_states().items():
+            for rank, state in enumerate(distributed.all_gather(generator_state)):
+                tensors[f"generator.{key}.{rank}"] = state
         self.state.tensors = tensors
         self.state.values = {
             "optimizer": optimizer["param_groups"],
@@ -405,6 +406,13 @@ class Trainer:
         }
         self.state.epochs += [asdict(epoch) for epoch in epochs[len(self.state.epochs) :]]
         self.state.write()
+
+    def _generator_states(self) -> dict[str, torch.Tensor]:
+        """Return the states of this process's random generators, by device."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
 
     @torch.no_grad()
     def _load_state(self) -> None:
@@ -429,16 +437,12 @@ class Trainer:
         values = self.state.values
         self._optimizer.load_state_dict({"state": slots, "param_groups": values["optimizer"]})
         self.schedule.load_state_dict(values["schedule"])
-        torch.set_rng_state(self.state.tensors[_generator(distributed.rank())])
+        rank = distributed.rank()
+        torch.set_rng_state(self.state.tensors[f"generator.cpu.{rank}"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(self.state.tensors["generator.cuda"], self.device)
+            torch.cuda.set_rng_state(self.state.tensors[f"generator.cuda.{rank}"], self.device)
         for name, stream in self.streams.items():
             stream.bit_generator.state = values["streams"][name]
-
-
-def _generator(rank: int) -> str:
-    """Return the key of a process's random generator in a state."""
-    return f"generator.cpu.{rank}" if rank else "generator.cpu"
 
 
 def monitor_scores(
@@ -503,7 +507,7 @@ def fit_classifier(
         return mixup_batch({name: x.float() for name, x in inputs.items()}, targets, mixup, rng)
 
     return Trainer(
-        network=head, examples=examples, loss=known_cross_entropy,
+        network=head, examples=examples, loss=masked_cross_entropy,
         optimizer=partial(torch.optim.AdamW, weight_decay=weight_decay),
         schedule=CosineSchedule(lr, warm_up=0.0, epochs=max_epochs), batch_size=batch_size,
         max_epochs=max_epochs, seed=seed, name=name, device=values.device, augment=augment,
