@@ -48,7 +48,7 @@ VARIANTS = ("sensor", "sensor_2", "sensor_3")
 SIZES = (10, 30, 100, 300, 600)
 RESAMPLES = 200
 SYSTEMS = {"audioset": "AudioSet's classes", "head": "head", "prior": "head with prior"}
-SETS = {"validate": "city", "shifted": "distant sensor"}
+SETS = {"validate": "unchanged", "shifted": "distant sensor"}
 
 
 def extract(folder: Path, checkpoint: Path, cache: Path) -> dict[str, np.ndarray]:
@@ -207,7 +207,7 @@ def measure(city: City, draw: int, sizes: list[int], path: Path, *, variants: Se
 
 def table(scores: dict[str, np.ndarray], sizes: list[int]) -> str:
     """Return the means over draws as Markdown, with intervals of the difference over resamples of clips."""
-    lines = ["| clips | set | AudioSet's classes | head | head with prior | difference |"]
+    lines = ["| clips | validate clips | AudioSet's classes | head | head with prior | difference |"]
     lines.append("| --- " * 6 + "|")
     for name, title in SETS.items():
         zero = scores[f"audioset {name} 0"].mean(axis=0)[0]

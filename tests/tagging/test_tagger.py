@@ -116,7 +116,7 @@ def test_windows_cover_the_recording(tagger, tmp_path, seconds, window, hop, sta
 @pytest.mark.parametrize("block", [1000, 44_100, 10**6])
 def test_stream_windows_equal_file_windows(monkeypatch, tagger, tmp_path, seconds, window, hop, block):
     # Compare the samples of the windows, not the network's outputs.
-    digest = lambda self, clips, rate: (np.array([[c.sum(), len(c)] for c in clips]), {})  # noqa: E731
+    digest = lambda self, clips, rate, contexts: (np.array([[c.sum(), len(c)] for c in clips]), {})  # noqa: E731
     monkeypatch.setattr(Tagger, "_predict", digest)
     samples = np.random.default_rng(0).uniform(-1, 1, (round(seconds * RATE), 2)).astype(np.float32)
     sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
