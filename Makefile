@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The challenge's baseline and the report's first system run first, so that first metrics appear early.
 repro: $(VENV)/installed
-	@echo "nine systems on a synthetic city: the first metrics after four minutes, all after ten to eleven (on two cores)"
+	@echo "nine systems on a synthetic city: the first metrics after four to five minutes, all after ten to fourteen (on two cores)"
 	dvc repro evaluate@baseline_coarse evaluate@cnn_vggish_coarse
 	dvc repro
 	@git diff --quiet -- dvc.lock 2> /dev/null || echo "dvc.lock and metrics/ differ from the committed ones, as on any other processor." \
