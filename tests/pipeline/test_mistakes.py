@@ -108,7 +108,7 @@ MISTAKES = {
         "cn.csv: no such file",
         "the stage predict makes it",
     ),
-    "no such system to train": (f"train cnn_vgish {TRAIN} {OUT}", "has no 'cnn_vgish'", "cnn_vggish"),
+    "no such system to train": (f"train cnn_vgish {TRAIN} {OUT}", "no system 'cnn_vgish'", "cnn_vggish"),
     "no such system to tag with": (
         "tag {tmp}/noise.wav --system cnn_vggish_corse",
         "no trained system",
