@@ -221,7 +221,7 @@ def test_best_thresholds_ignore_unknown_labels():
 
 
 def test_label_that_is_never_predicted_is_never_present():
-    """As the fine labels of a system of coarse labels."""
+    """A system that predicts only coarse labels gives all fine labels the probability 0."""
     assert best_thresholds(np.array([[1], [0]]), np.zeros((2, 1)), ["a"]) == {"a": 0.5}
 
 

@@ -88,14 +88,19 @@ def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows,
     assert path.read_bytes() == expected
 
 
+def flip_bit(file):
+    """Flip a bit in the middle of a part, which the checksum of a row detects."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, expected):
     path = tmp_path / "logmel.h5"
     run(path, rows, shard=(1, 1))
     first, second, _ = sorted(tmp_path.glob(".*.parts/*.h5"))
     first.write_bytes(first.read_bytes()[:-100])
-    flipped = bytearray(second.read_bytes())
-    flipped[len(flipped) // 2] ^= 1  # the checksum of a row
-    second.write_bytes(flipped)
+    flip_bit(second)
     computed.clear()
     run(path, rows)
     assert len(computed) == 3
@@ -108,9 +113,7 @@ def test_damaged_part_of_one_clip_is_replaced(tmp_path, rows, computed, expected
     path = tmp_path / "logmel.h5"
     run(path, rows, shard=(1, 1))
     part = sorted(tmp_path.glob(".*.parts/*.h5"))[0]
-    flipped = bytearray(part.read_bytes())
-    flipped[len(flipped) // 2] ^= 1
-    part.write_bytes(flipped)
+    flip_bit(part)
     computed.clear()
     run(path, rows)
     assert len(computed) == 1

@@ -216,7 +216,7 @@ class TestKeptWeights:
         with pytest.raises(UserError, match="the loss is no longer finite in epoch 1"):
             trainer(Tiny(37), data.train, FLAT, **options).fit()
 
-    def test_frozen_modules_stay_in_evaluation_mode(self, data):
+    def test_eval_modules_stay_in_evaluation_mode(self, data):
         network, modes = Tiny(37, dropout=0.5), []
         network.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
         trainer(network, data.train, FLAT, eval_modules=[network.dropout]).train_epoch(1)

@@ -477,7 +477,7 @@ class Tagger:
     def _context_vectors(
         self, starts: list[float], time: datetime | None, place: Place | None
     ) -> np.ndarray | None:
-        """Return a vector for each window, given its start in seconds; None if the system takes none."""
+        """Return each window's vector of time and place, given its start in seconds; None if not used."""
         if not self.takes_context:
             return None
         times = [time and time + timedelta(seconds=start) for start in starts]
