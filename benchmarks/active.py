@@ -24,27 +24,27 @@ def read(folder: Path) -> tuple:
     from ust.datasets.collection import Collection
     from ust.features.store import open_feature_files
     from ust.models.examples import select_examples
-    from ust.training.registry import read_system
+    from ust.training.registry import read_system_config
 
     collection = Collection(folder)
-    system = read_system(folder / PARAMS, SYSTEM)
-    labels = aggregate_labels(collection, system.row.labels)
+    config = read_system_config(folder / PARAMS, SYSTEM)
+    labels = aggregate_labels(collection, config.row.labels)
     columns = list(collection.taxonomy.labels)
     sensors = collection.clips()["sensor_id"].to_dict()
     parts = []
-    with open_feature_files(folder / FEATURES, system.inputs, cache_gib=4) as features:
+    with open_feature_files(folder / FEATURES, config.inputs, cache_gib=4) as features:
         (file,) = features.values()
         for split in ("train", "validate"):
             examples = select_examples(split, labels, columns, features, variants=False, sensors=sensors)
             parts.append((file[examples.rows], examples.targets, examples.groups))
-    return system, *parts, collection.taxonomy
+    return config, *parts, collection.taxonomy
 
 
 class Learner:
     """Trains and calibrates a head on some of the clips, as `ust train` does."""
 
-    def __init__(self, system, train: tuple, taxonomy, decay: float) -> None:
-        self.system, self.taxonomy, self.decay = system, taxonomy, decay
+    def __init__(self, config, train: tuple, taxonomy, decay: float) -> None:
+        self.config, self.taxonomy, self.decay = config, taxonomy, decay
         self.x, self.y, self.sensors = train
 
     def fit(self, rows: np.ndarray, name: str):
@@ -55,14 +55,14 @@ class Learner:
         from ust.models.examples import TensorExamples
         from ust.training.trainer import fit_classifier
 
-        system, settings = self.system, self.system.training
-        shapes = dict.fromkeys(system.inputs, self.x.shape[1:])
+        config, settings = self.config, self.config.training
+        shapes = dict.fromkeys(config.inputs, self.x.shape[1:])
         outputs = self.y.shape[1]
         network = build_initialized(
-            system.row.architecture, system.network, outputs, shapes, settings.seed, name
+            config.row.architecture, config.model, outputs, shapes, settings.seed, name
         )
         steps = {key: getattr(settings, key) for key in ("lr", "batch_size", "max_epochs", "seed", "mixup")}
-        values = dict.fromkeys(system.inputs, torch.from_numpy(self.x[rows]))
+        values = dict.fromkeys(config.inputs, torch.from_numpy(self.x[rows]))
         examples = TensorExamples(values, torch.from_numpy(self.y[rows]))
         fit_classifier(network, examples, name=name, weight_decay=self.decay, **steps)
         return network.eval()
@@ -131,8 +131,8 @@ def main() -> None:
     from joblib import Parallel, delayed
     from matplotlib.figure import Figure
 
-    system, train, validate, taxonomy = read(args.folder)
-    learner = Learner(system, train, taxonomy, args.decay)
+    config, train, validate, taxonomy = read(args.folder)
+    learner = Learner(config, train, taxonomy, args.decay)
     tasks = [(strategy, seed) for strategy in ("random", "uncertain") for seed in range(args.seeds)]
     courses = Parallel(n_jobs=2)(
         delayed(simulate)(learner, validate, strategy, seed, args.batch) for strategy, seed in tasks

@@ -14,7 +14,7 @@ from stages import run_stage
 from ust.cli.console import log, log_done, parse_args, progress
 
 if TYPE_CHECKING:
-    from ust.training.config import System
+    from ust.training.config import SystemConfig
     from ust.training.context import TrainingData
     from ust.training.trainer import Epoch
 
@@ -52,7 +52,9 @@ class History:
         write_csv(path, table, float_format="%.6g")
 
 
-def training_digest(args: argparse.Namespace, system: "System", data: "TrainingData", *compute: Any) -> str:
+def training_digest(
+    args: argparse.Namespace, config: "SystemConfig", data: "TrainingData", *compute: Any
+) -> str:
     """Return a digest of everything that a training depends on; it is resumed only if the digest is equal."""
     from ust.features.feature import NETWORK_FILE
     from ust.util.digests import digest, file_digest, source_digest, versions
@@ -64,11 +66,11 @@ def training_digest(args: argparse.Namespace, system: "System", data: "TrainingD
     root = sorted(args.root.glob("*")) if args.root else []
     # The description of a pretrained network has the digest of its weights.
     pretrained = [args.pretrained / NETWORK_FILE] if args.pretrained else []
-    groups = data.train.groups.tolist() if system.training.has_folds else []
+    groups = data.train.groups.tolist() if config.training.has_folds else []
     settings = {
         "sensors": digest(*groups),
         "name": args.system,
-        "system": system.to_dict(),
+        "config": config.to_dict(),
         "data": [digest(*parts) for parts in contents],
         "files": [file_digest(path) for path in (args.taxonomy, *root)],
         "pretrained": [file_digest(path) for path in pretrained],
@@ -131,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         describe_model,
         training_data,
     )
-    from ust.training.registry import TRAINERS, read_system
+    from ust.training.registry import TRAINERS, read_system_config
     from ust.training.train import NetworkSettings
     from ust.util.config import Compute, read_sections
     from ust.util.device import check_precision, prepare_device
@@ -140,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.util.errors import UserError
 
     (compute,) = read_sections(args.params, compute=Compute)
-    system = read_system(args.params, args.system)
-    trainer, parallel = TRAINERS[system.row.trainer], ()
+    config = read_system_config(args.params, args.system)
+    trainer, parallel = TRAINERS[config.row.trainer], ()
     if compute.processes > 1 and trainer.several_processes:
         parallel = (compute.processes, compute.synchronise)
         if not distributed.is_launched():
@@ -153,45 +155,45 @@ def main(argv: Sequence[str] | None = None) -> None:
             return  # of the processes that torchrun started, only the first trains
         log.info(
             "%s: %s trains in one process; compute.processes is %d",
-            args.system, system.row.trainer, compute.processes,
+            args.system, config.row.trainer, compute.processes,
         )  # fmt: skip
-    if getattr(system.row, "root", None) == "flat":
+    if getattr(config.row, "root", None) == "flat":
         check_root(args.root)
     device = prepare_device(device=compute.device, threads=compute.threads)
-    if isinstance(system.training, NetworkSettings):
-        check_precision(system.training.precision, device, f"{system.row.trainer}.precision")
+    if isinstance(config.training, NetworkSettings):
+        check_precision(config.training.precision, device, f"{config.row.trainer}.precision")
     if parallel:
         distributed.init_process_group(compute.processes, device)
         if distributed.rank():
             log.setLevel(logging.CRITICAL)  # only the first process logs
     taxonomy = read_taxonomy(args.taxonomy)
-    labels = read_labels(args.labels / f"{system.row.labels}.csv", taxonomy)
+    labels = read_labels(args.labels / f"{config.row.labels}.csv", taxonomy)
 
     sensors = {}
-    if system.training.has_folds:
+    if config.training.has_folds:
         if args.annotations is None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
         sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
     contexts = {}
-    if system.context is not None:
+    if config.context is not None:
         if args.annotations is None:
             raise UserError(
                 f"{args.system}: takes time and place; give --annotations, the file with their columns"
             )
         contexts = read_context(args.annotations)
-    cache_gib = system.training.cache_gib / distributed.world_size()  # each process caches its own rows
-    with open_feature_files(args.features, system.inputs, cache_gib=cache_gib) as features:
-        check_inputs(args.system, system, features)
-        if system.context is not None:
+    cache_gib = config.training.cache_gib / distributed.world_size()  # each process caches its own rows
+    with open_feature_files(args.features, config.inputs, cache_gib=cache_gib) as features:
+        check_inputs(args.system, config, features)
+        if config.context is not None:
             features[CONTEXT] = context_features(contexts, next(iter(features.values())))
-        data = training_data(system, labels, features, taxonomy, sensors)
-        key = training_digest(args, system, data, compute.threads, device.type, *parallel)
-        history, metadata = History(args.system), describe_model(system, taxonomy, features)
+        data = training_data(config, labels, features, taxonomy, sensors)
+        key = training_digest(args, config, data, compute.threads, device.type, *parallel)
+        history, metadata = History(args.system), describe_model(config, taxonomy, features)
         metadata["digests"] = {
-            "architecture": source_digest(f"ust/models/{system.row.architecture}.py", "ust/models/layers.py"),
-            "features": {name: features[input_].digest() for input_, name in system.inputs.items()},
+            "architecture": source_digest(f"ust/models/{config.row.architecture}.py", "ust/models/layers.py"),
+            "features": {name: features[input_].digest() for input_, name in config.inputs.items()},
         }
         if args.dataset:  # tagging warns if a system was trained on synthetic sound
             metadata["data_source"] = read_json(args.dataset, made_by="download")["source"]
@@ -200,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 args.system, taxonomy, device, out, states, metadata, args.root, history, progress,
                 args.pretrained, compute.synchronise,
             )  # fmt: skip
-            trainer.fit(system, data, work)
+            trainer.fit(config, data, work)
         if distributed.rank() == 0:
             history.write(args.history)
     log_done("%s: trained on %d rows, chosen on %d clips", args.out, len(data.train), len(data.validate))

@@ -30,7 +30,7 @@ from ust.features.vggish.weights import read_checkpoint, variable_shapes
 from ust.models.checkpoints import SavedNetwork, load_system, save_network
 from ust.models.cnn import CNN
 from ust.models.frames import FrameClassifier
-from ust.training.registry import read_system
+from ust.training.registry import read_system_config
 from ust.util.errors import UserError
 
 MEBIBYTES = 1024
@@ -275,7 +275,7 @@ class TestParameters:
         path = tmp_path_factory.getbasetemp() / "any.yaml"
         path.write_text(json.dumps(content), "utf-8")  # which is YAML
         survives(check_params, path)
-        survives(read_system, path, "cnn")
+        survives(read_system_config, path, "cnn")
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -15,7 +15,7 @@ from ust.models.cnn import CNN
 from ust.models.cnn_vggish import CNNVGGish
 from ust.models.context import ContextConfig
 from ust.models.frames import FrameClassifier
-from ust.training.config import FlatRow, HierarchyRow, System
+from ust.training.config import FlatRow, HierarchyRow, SystemConfig
 from ust.training.context import training_data
 from ust.training.registry import TRAINERS
 from ust.training.schedules import PlateauSchedule
@@ -31,17 +31,19 @@ STAGNATION = {"max_epochs": 8, "patience": 1, "min_lr": 1e-4, "schedule": "stagn
 ROW = {"architecture": "cnn_vggish", "features": ["logmel", "vggish"], "labels": "majority"}
 CONFIG = CNNVGGish.Config(conv_dropout=0.5)
 ALONE = CNN.Config(conv_dropout=0.5)
-FLAT = System(FlatRow(trainer="train", outputs="all", **ROW), CONFIG, TrainSettings(**COMMON, **STAGNATION))
+FLAT = SystemConfig(
+    FlatRow(trainer="train", outputs="all", **ROW), CONFIG, TrainSettings(**COMMON, **STAGNATION)
+)
 TREE = {"root": "flat", "flat": "a/coarse", "negatives": False}
-HIERARCHY = System(HierarchyRow(trainer="train_hierarchical", **ROW, **TREE), CONFIG, FLAT.training)
-CODE = System(
+HIERARCHY = SystemConfig(HierarchyRow(trainer="train_hierarchical", **ROW, **TREE), CONFIG, FLAT.training)
+CODE = SystemConfig(
     HierarchyRow(trainer="train_hierarchical_code", **ROW, **TREE),
     CONFIG,
     CodeSettings(
         **COMMON, batch_size=8, pos_weight_power=0.1, max_epochs=6, reduce_patience=2, stop_patience=3
     ),
 )
-BASELINE = System(
+BASELINE = SystemConfig(
     BaselineRow(
         trainer="train_baseline", architecture="frames", features=["vggish"], labels="any", outputs="fine"
     ),
@@ -51,14 +53,14 @@ BASELINE = System(
 
 
 def changed(system, changes):
-    """Return a system with some settings of its row, network or trainer changed."""
-    parts = {name: getattr(system, name) for name in ("row", "network", "training")}
+    """Return a system with some settings of its row, architecture or trainer changed."""
+    parts = {name: getattr(system, name) for name in ("row", "model", "training")}
     fields = {name: type(part).model_fields for name, part in parts.items()}
     assert all(any(key in known for known in fields.values()) for key in changes)
     for name, part in parts.items():
         own = {key: value for key, value in changes.items() if key in fields[name]}
         parts[name] = part.model_copy(update=own)
-    return System(**parts)
+    return SystemConfig(**parts)
 
 
 class Tiny(nn.Module):

@@ -12,7 +12,7 @@ from stages import preset
 from ust.cli.parameters import SECTIONS, check_params
 from ust.features.registry import read_feature
 from ust.models.registry import ARCHITECTURES
-from ust.training.registry import TRAINERS, read_system
+from ust.training.registry import TRAINERS, read_system_config
 from ust.util.config import read_sections
 from ust.util.errors import UserError
 
@@ -47,25 +47,25 @@ def test_report_preset_matches_the_report(tmp_path):
     preset.main(["report", "--presets", folder, "--params", str(ROOT / "params.yaml"), "--out", str(path)])
     logmel = read_feature(path, "logmel").settings
     majority = check_params(path)["labels"]["majority"]
-    cnn, cnn_vggish = (read_system(path, name) for name in ("cnn", "cnn_vggish"))
-    network, train = cnn_vggish.network, cnn_vggish.training
+    cnn, cnn_vggish = (read_system_config(path, name) for name in ("cnn", "cnn_vggish"))
+    network, train = cnn_vggish.model, cnn_vggish.training
     assert (majority["threshold"], network.conv_dropout, network.head_dropout) == (0.5, 0.5, 0.2)
-    assert (cnn.network.conv_dropout, cnn.network.head_dropout) == (0.5, 0.2)
+    assert (cnn.model.conv_dropout, cnn.model.head_dropout) == (0.5, 0.2)
     assert (train.lr, train.batch_size, train.pos_weight_power) == (0.01, 32, 0.1)
     assert (train.patience, train.reduce_factor, train.min_lr, train.factor_step) == (10, 0.1, 1e-6, 0.1)
     assert (train.optimizer, train.schedule, network.fusion) == ("adam", "stagnation", "bilinear")
     # The report trains a hierarchy's networks like others; the authors' code of June 2019 does not.
     assert train.max_epochs == 300
     for name in ("hierarchical", "hierarchical_negatives"):
-        assert read_system(path, name).training == train
+        assert read_system_config(path, name).training == train
     code_path = tmp_path / "code.yaml"
     change_params(path, code_path, {"hierarchies.hierarchical.trainer": "train_hierarchical_code"})
-    code = read_system(code_path, "hierarchical").training
-    baseline = read_system(path, "baseline_fine")
+    code = read_system_config(code_path, "hierarchical").training
+    baseline = read_system_config(path, "baseline_fine")
     assert (code.optimizer, code.lr, code.pos_weight_power) == ("adam", 0.001, 0)
     assert (code.reduce_factor, code.reduce_patience) == (0.1, 5)
     assert (baseline.training.l2, baseline.training.stop_patience) == (1e-5, 20)
-    assert baseline.network.hidden_layers == 0
+    assert baseline.model.hidden_layers == 0
     assert (logmel.sample_rate, logmel.n_fft, logmel.hop_length, logmel.n_mels) == (44100, 2048, 512, 128)
 
 
@@ -188,7 +188,7 @@ def test_invalid_parameter_names_the_allowed_values(changed, name, value, messag
     check_message(path, message)
     if name.startswith("model"):
         with pytest.raises(UserError) as error:
-            read_system(path, "cnn")
+            read_system_config(path, "cnn")
         assert message in str(error.value)
 
 
@@ -234,28 +234,28 @@ def test_row_inherits_from_trainer_and_model(changed):
     row = {"trainer": "train", "architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
     row |= {"labels": "majority", "outputs": "fine", "lr": 0.5, "seed": None}
     path = changed(**{"systems.cnn_vggish": row})
-    system = read_system(path, "cnn_vggish")
-    assert (system.row.outputs, system.training.lr, system.network.fusion) == ("fine", 0.5, "concat")
+    system = read_system_config(path, "cnn_vggish")
+    assert (system.row.outputs, system.training.lr, system.model.fusion) == ("fine", 0.5, "concat")
     (train,) = read_sections(path, train=SECTIONS["train"])
     assert (system.training.seed, system.training.patience) == (train.seed, train.patience)
-    assert read_system(path, "cnn").description == "CNN"
-    assert read_system(path, "hierarchical").description.startswith("local classifier")
-    assert read_system(path, "baseline_fine").description.startswith("logistic")
+    assert read_system_config(path, "cnn").description == "CNN"
+    assert read_system_config(path, "hierarchical").description.startswith("local classifier")
+    assert read_system_config(path, "baseline_fine").description.startswith("logistic")
     with pytest.raises(UserError, match="there is no system 'forest'; there are cnn, cnn_vggish"):
-        read_system(path, "forest")
+        read_system_config(path, "forest")
 
 
 def test_hierarchy_inherits_train_settings(changed):
     """A row overrides its trainer's section, which overrides the inherited section."""
     changes = {"train.lr": 0.5, "train.seed": 7, "train_hierarchical.lr": 0.25, "train.max_epochs": 9}
     path = changed(**changes)
-    system = read_system(path, "hierarchical")
+    system = read_system_config(path, "hierarchical")
     assert (system.training.seed, system.training.lr) == (7, 0.25)
     assert (system.training.max_epochs, system.training.batch_size) == (5, 4)
-    assert read_system(path, "cnn").training.lr == 0.5
+    assert read_system_config(path, "cnn").training.lr == 0.5
     changed(**{"train.lr": -1})
     with pytest.raises(UserError) as error:
-        read_system(path, "hierarchical")
+        read_system_config(path, "hierarchical")
     assert "train.lr: is -1" in str(error.value)
     assert "hierarchical" not in str(error.value)
 

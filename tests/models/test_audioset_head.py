@@ -19,7 +19,7 @@ from ust.models.context import ContextConfig
 from ust.models.examples import predict
 from ust.models.head import Head
 from ust.training import train_head
-from ust.training.config import ContextRow, System
+from ust.training.config import ContextRow, SystemConfig
 from ust.training.context import TrainingContext, training_data
 from ust.util.errors import UserError
 
@@ -30,8 +30,8 @@ SETTINGS = train_head.HeadSettings(
     lr=0.01, batch_size=16, max_epochs=20, weight_decay=[1.0], folds=3, cache_gib=0.0
 )
 ROW = {"trainer": "train_head", "labels": "any", "outputs": "all", "features": ["mn_windows"]}
-PRIOR = System(ContextRow(architecture="audioset_head", **ROW), AudioSetHead.Config(), SETTINGS)
-PLAIN = System(ContextRow(architecture="head", **ROW), Head.Config(), SETTINGS)
+PRIOR = SystemConfig(ContextRow(architecture="audioset_head", **ROW), AudioSetHead.Config(), SETTINGS)
+PLAIN = SystemConfig(ContextRow(architecture="head", **ROW), Head.Config(), SETTINGS)
 
 
 def network():
@@ -136,6 +136,6 @@ def test_what_is_refused(data, work):
     row = PRIOR.row.model_copy(update={"context": ContextConfig()})
     with pytest.raises(UserError, match=r"systems\.a\.context: is given, should be null"):
         train_head.fit_head(replace(PRIOR, row=row), data, work)
-    wrong = replace(PRIOR, network=AudioSetHead.Config(classes={"8_dog": ["Puppy"]}))
+    wrong = replace(PRIOR, model=AudioSetHead.Config(classes={"8_dog": ["Puppy"]}))
     with pytest.raises(UserError, match=r"systems\.a\..*Puppy"):
         train_head.fit_head(wrong, data, work)

@@ -42,7 +42,7 @@ from ust.tagging import audioset as published_system
 from ust.tagging import export
 from ust.tagging.audioset import prepare_audioset
 from ust.tagging.tagger import Tagger
-from ust.training.config import System
+from ust.training.config import SystemConfig
 from ust.training.context import TrainingContext
 from ust.training.untrained import UntrainedRow, UntrainedSettings, save_untrained
 from ust.util.documents import read_yaml
@@ -176,7 +176,7 @@ def test_a_group_without_classes_has_no_probability():
 def test_untrained_recipe_saves_a_system(tmp_path, taxonomy, outputs):
     row = {"trainer": "untrained", "architecture": "audioset", "features": ["mn_windows"]}
     row = UntrainedRow(**row, labels="majority", outputs=outputs)
-    system = System(row, AudioSet.Config(), UntrainedSettings())
+    system = SystemConfig(row, AudioSet.Config(), UntrainedSettings())
     data = SimpleNamespace(train=SimpleNamespace(shapes=SHAPES))
     about = {"inputs": {"embedding": "mn_windows"}, "features": {}, "taxonomy": asdict(taxonomy)}
     context = TrainingContext(
@@ -191,7 +191,7 @@ def test_untrained_recipe_saves_a_system(tmp_path, taxonomy, outputs):
     known = slice(None) if outputs == "all" else slice(0, 8)
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-5)
     assert found.shape == (3, 37)
-    bad = System(row, AudioSet.Config(classes={"1_engine": ["Motor"]}), UntrainedSettings())
+    bad = SystemConfig(row, AudioSet.Config(classes={"1_engine": ["Motor"]}), UntrainedSettings())
     with pytest.raises(
         UserError, match=r"systems\.audioset\.classes\.1_engine: AudioSet has no class 'Motor'"
     ):

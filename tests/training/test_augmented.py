@@ -6,16 +6,16 @@ import torch
 from tiny import COMMON, CPU, STAGNATION, EpochRecorder, changed, fit, sixteen_clips, trainer
 
 from ust.models.cnn9 import CNN9
-from ust.training.config import System
+from ust.training.config import SystemConfig
 from ust.training.context import TrainingContext
-from ust.training.registry import build_system
+from ust.training.registry import build_system_config
 from ust.training.train_augmented import AugmentedRow, AugmentedSettings, augment_log_mels
 
 ROW = {"trainer": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
        "outputs": "coarse"}  # fmt: skip
 AMOUNTS = {"scale": 0.1, "shift": 0.1, "erase": 0.5, "mixup": 0.2}
 SECTION = COMMON | STAGNATION | AMOUNTS | {"batch_size": 4, "max_epochs": 3}
-SYSTEM = System(AugmentedRow(**ROW), CNN9.Config(), AugmentedSettings(**SECTION))
+SYSTEM = SystemConfig(AugmentedRow(**ROW), CNN9.Config(), AugmentedSettings(**SECTION))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_augmentation_with_zero_amounts_changes_nothing(data):
 def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch):
     """All train clips are."""
     seen = {"train": [], "validate": []}
-    network = TrainingContext.network
+    network = TrainingContext.build_network
 
     def watched(self, *args):
         made = network(self, *args)
@@ -75,7 +75,7 @@ def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch)
         )
         return made
 
-    monkeypatch.setattr(TrainingContext, "network", watched)
+    monkeypatch.setattr(TrainingContext, "build_network", watched)
     metadata = {"inputs": {"logmel": "logmel"}, "features": {}}
     system = changed(SYSTEM, {"max_epochs": 1})
     fit(
@@ -92,9 +92,9 @@ def test_validate_clips_are_not_augmented(data, taxonomy, tmp_path, monkeypatch)
 
 def test_augmented_training_needs_exactly_one_feature():
     content = {"train_augmented": SECTION, "model": {}}
-    assert build_system("systems", "a", ROW, content)[1] == []
+    assert build_system_config("systems", "a", ROW, content)[1] == []
     row = ROW | {"architecture": "cnn_vggish", "features": ["logmel", "vggish"]}
-    system, problems = build_system("systems", "a", row, content)
+    system, problems = build_system_config("systems", "a", row, content)
     assert system is None
     wanted = "should be one feature, a log-mel, which this trainer augments"
     assert problems == [f"systems.a.features: is ['logmel', 'vggish'], {wanted}"]

@@ -14,7 +14,7 @@ from ust.models.context import ContextConfig
 from ust.models.examples import predict
 from ust.models.head import Head
 from ust.training.augmentation import mixup_batch
-from ust.training.config import ContextRow, HierarchyRow, System
+from ust.training.config import ContextRow, HierarchyRow, SystemConfig
 from ust.training.context import TrainingContext, describe_model, training_data
 from ust.training.train import TrainSettings
 from ust.training.train_head import HeadSettings
@@ -23,11 +23,11 @@ ROW = {"architecture": "head", "features": ["mn"], "labels": "any", "context": C
 SETTINGS = TrainSettings(lr=0.01, batch_size=8, max_epochs=3)
 TREE = {"root": "own", "flat": "a/coarse", "negatives": True}
 SYSTEMS = {
-    "train": System(ContextRow(trainer="train", outputs="all", **ROW), Head.Config(), SETTINGS),
-    "train_hierarchical": System(
+    "train": SystemConfig(ContextRow(trainer="train", outputs="all", **ROW), Head.Config(), SETTINGS),
+    "train_hierarchical": SystemConfig(
         HierarchyRow(trainer="train_hierarchical", **TREE, **ROW), Head.Config(), SETTINGS
     ),
-    "train_head": System(
+    "train_head": SystemConfig(
         ContextRow(trainer="train_head", outputs="all", **ROW),
         Head.Config(),
         HeadSettings(max_epochs=3, weight_decay=[0.1], folds=2, mixup=0.5),

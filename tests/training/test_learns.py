@@ -17,7 +17,7 @@ from stages import train as stage
 from ust.features.feature import NETWORK_FILE
 from ust.models.cnn_vggish import CNNVGGish
 from ust.training.context import TrainingContext, training_data
-from ust.training.registry import TRAINERS, read_system
+from ust.training.registry import TRAINERS, read_system_config
 from ust.training.train import TrainSettings
 from ust.training.train_hierarchical_code import CodeSettings
 from ust.training.trainer import Epoch, Trainer
@@ -115,7 +115,7 @@ class TestTrainingInputs:
             np.testing.assert_array_equal(
                 data.train.targets, table.loc[clips].drop(columns="split").to_numpy()
             )
-            assert seen["system"] == read_system(ROOT / "params.yaml", system)
+            assert seen["system"] == read_system_config(ROOT / "params.yaml", system)
             assert list(seen["work"].metadata["features"]) == [only]
 
 
@@ -147,7 +147,7 @@ def test_initial_weights_depend_on_seed_and_name():
     def weights(system, name):
         return (
             TrainingContext(name, None, CPU, None, None, {}, None, None)
-            .network(system, 8, name, SimpleNamespace(shapes={}))
+            .build_network(system, 8, name, SimpleNamespace(shapes={}))
             .head[-1]
             .weight
         )
@@ -164,7 +164,7 @@ def test_initial_weights_depend_on_seed_and_name():
      ({"fusion": "bilinear", "vggish_scale": "whitened"}, "whitened")],
 )  # fmt: skip
 def test_bilinear_fusion_uses_raw_embeddings_by_default(change, wanted):
-    config = changed(FLAT, change).network
+    config = changed(FLAT, change).model
     assert config.scale == wanted
     with torch.device("meta"):
         assert CNNVGGish(config, 37).scale == wanted
@@ -219,7 +219,7 @@ def test_preset_and_defaults_give_every_system(tmp_path):
         tmp_path / "p.yaml",
         {"hierarchies.hierarchical.trainer": "train_hierarchical_code"},
     )
-    settings = read_system(tmp_path / "p.yaml", "hierarchical").training
+    settings = read_system_config(tmp_path / "p.yaml", "hierarchical").training
     assert isinstance(settings, CodeSettings)
     assert (settings.lr, settings.pos_weight_power, settings.reduce_patience, settings.reduce_factor) == (
         0.001,
@@ -227,7 +227,7 @@ def test_preset_and_defaults_give_every_system(tmp_path):
         5,
         0.1,
     )
-    text = read_system(ROOT / "params.yaml", "hierarchical")
+    text = read_system_config(ROOT / "params.yaml", "hierarchical")
     assert isinstance(text.training, TrainSettings)
     assert (text.training.schedule, text.training.patience) == ("cosine", 10)
     assert (text.row.root, text.row.flat) == ("flat", "cnn_vggish/coarse")

@@ -16,17 +16,17 @@ from ust.models.head import Head
 from ust.models.mobilenet import TaggingMobileNet
 from ust.training import train_finetune as finetune
 from ust.training import train_head as heads
-from ust.training.config import ContextRow, PretrainedRow, System
+from ust.training.config import ContextRow, PretrainedRow, SystemConfig
 from ust.training.context import TrainingContext, training_data
 from ust.training.train_augmented import AugmentedRow, AugmentedSettings
 from ust.training.trainer import Trainer
 
-HEAD = System(
+HEAD = SystemConfig(
     ContextRow(trainer="train_head", architecture="head", features=["mn"], labels="any", outputs="all"),
     Head.Config(hidden_layers=1, hidden_size=8, dropout=0.5),
     heads.HeadSettings(batch_size=5, max_epochs=3, weight_decay=[0.1, 1.0], folds=2, mixup=0.5),
 )
-FINETUNE = System(
+FINETUNE = SystemConfig(
     PretrainedRow(
         trainer="train_finetune", network="efficientat", architecture="mobilenet", features=["mn_logmel"],
         labels="any", outputs="coarse",
@@ -37,7 +37,7 @@ FINETUNE = System(
         folds=2, stop_patience=1,
     ),
 )  # fmt: skip
-AUGMENTED = System(
+AUGMENTED = SystemConfig(
     AugmentedRow(
         trainer="train_augmented", architecture="cnn9", features=["small_logmel"], labels="any",
         outputs="coarse",

@@ -18,13 +18,13 @@ from ust.models.mobilenetv2 import MobileNetV2
 from ust.models.registry import ARCHITECTURES
 from ust.training import losses
 from ust.training import train_finetune as finetune
-from ust.training.config import PretrainedRow, System
+from ust.training.config import PretrainedRow, SystemConfig
 from ust.training.context import TrainingContext
 from ust.training.train_baseline import loss_mask
 from ust.training.trainer import Trainer
 from ust.util.errors import UserError
 
-SYSTEM = System(
+SYSTEM = SystemConfig(
     PretrainedRow(
         trainer="train_finetune", network="efficientat", architecture="mobilenet", features=["mn_logmel"],
         labels="any", outputs="coarse",

@@ -17,7 +17,7 @@ from ust.models.head import Head
 from ust.models.layers import Standardize
 from ust.training import train_head as heads
 from ust.training.augmentation import mixup_batch
-from ust.training.config import FlatRow, System
+from ust.training.config import FlatRow, SystemConfig
 from ust.training.context import TrainingContext, training_data
 from ust.training.cross_validation import group_folds
 from ust.training.losses import masked_cross_entropy
@@ -27,8 +27,10 @@ ROW = {"trainer": "train_head", "labels": "any", "outputs": "all"}
 SETTINGS = heads.HeadSettings(
     lr=0.01, batch_size=16, max_epochs=20, weight_decay=[0.01, 1.0], folds=3, cache_gib=0.0
 )
-HEAD = System(FlatRow(architecture="head", features=["mn"], **ROW), Head.Config(hidden_size=8), SETTINGS)
-ATTENTION = System(
+HEAD = SystemConfig(
+    FlatRow(architecture="head", features=["mn"], **ROW), Head.Config(hidden_size=8), SETTINGS
+)
+ATTENTION = SystemConfig(
     FlatRow(architecture="attention", features=["mn_frames"], **ROW), Attention.Config(dropout=0.0), SETTINGS
 )
 

@@ -14,9 +14,9 @@ from ust.features.registry import NETWORKS, FeatureRow, parse_feature
 from ust.features.registry import TABLES as FEATURE_TABLES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
-from ust.training.config import System
+from ust.training.config import SystemConfig
 from ust.training.ensemble import Pair
-from ust.training.registry import TABLES, TRAINERS, build_system, check_networks
+from ust.training.registry import TABLES, TRAINERS, build_system_config, check_networks
 from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
 from ust.util.documents import read_yaml
 from ust.util.errors import shorten
@@ -129,12 +129,12 @@ def _systems(
             if name in names:
                 problems.append(f"{where}: there is a system of that name; give it another")
             names.add(name)
-            system, row_problems = build_system(table, name, row, content)
+            config, row_problems = build_system_config(table, name, row, content)
             problems += row_problems
-            if system is not None:
-                problems += _check_names(params, features, where, system)
-                with_folds |= {name} if system.training.has_folds else set()
-                if problem := _check_shapes(params, features, system):
+            if config is not None:
+                problems += _check_names(params, features, where, config)
+                with_folds |= {name} if config.training.has_folds else set()
+                if problem := _check_shapes(params, features, config):
                     systems_of_problem.setdefault(problem, []).append(name)
     problems += [f"{problem} (of {shorten(names)})" for problem, names in systems_of_problem.items()]
     return problems, with_folds
@@ -166,10 +166,10 @@ def _ensembles(params: Any, with_folds: set[str]) -> list[str]:
 
 
 def _check_names(
-    params: Any, features: dict[str, FeatureRow | None], where: str, system: System
+    params: Any, features: dict[str, FeatureRow | None], where: str, config: SystemConfig
 ) -> list[str]:
     """Return what is wrong with the names of labels, features and architecture in a row."""
-    row = system.row
+    row = config.row
     if row.labels not in params.labels and row.labels not in params.relabel:
         return [f"{where}.labels: is {row.labels!r}, should be a row of labels"]
     if row.architecture not in params.model:
@@ -179,10 +179,10 @@ def _check_names(
     return []
 
 
-def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: System) -> str | None:
+def _check_shapes(params: Any, features: dict[str, FeatureRow | None], config: SystemConfig) -> str | None:
     """Return why a system cannot take its features; None if it can, or if a feature itself is wrong."""
     shapes = {}
-    for name, feature in system.inputs.items():
+    for name, feature in config.inputs.items():
         row = features.get(feature)
         network = row and row.feature.network
         if row is None or (network and getattr(params, network) is None):
@@ -190,12 +190,12 @@ def _check_shapes(params: Any, features: dict[str, FeatureRow | None], system: S
         if row.feature.is_embedding != (name in EMBEDDING_INPUTS):
             kinds = ("an embedding", "a spectrogram")
             is_one, wanted = kinds if row.feature.is_embedding else kinds[::-1]
-            architecture = system.row.architecture
+            architecture = config.row.architecture
             return f"the feature {feature} is {is_one}, the architecture {architecture} takes {wanted}"
         settings = row.settings.model_dump() | (getattr(params, network).model_dump() if network else {})
         shapes[name] = row.feature.shape(row.feature.config_from(settings))
     try:
-        system.check_shapes(shapes)
+        config.check_shapes(shapes)
     except ValueError as error:
         return str(error)
     return None

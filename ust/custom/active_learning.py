@@ -11,7 +11,7 @@ from ust.custom.project import FEATURES, PARAMS, PREDICTIONS, SYSTEM
 from ust.datasets.collection import ANNOTATIONS, Collection
 from ust.evaluation.predictions import read_predictions
 from ust.features.store import open_features
-from ust.training.registry import read_system
+from ust.training.registry import read_system_config
 from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
@@ -138,7 +138,7 @@ def load_review_state(collection: Collection) -> tuple[list[str], ReviewState, d
     files = list((folder / FEATURES).glob("*.h5"))
     if (folder / PREDICTIONS).exists() and files:
         # The feature of the system, unless the project has not been trained with it.
-        feature = read_system(folder / PARAMS, SYSTEM).row.features[0]
+        feature = read_system_config(folder / PARAMS, SYSTEM).row.features[0]
         files.sort(key=lambda path: (path.stem != feature, path.stem))
         with open_features(files[0], files[0].stem) as file:
             rows = pd.Index(file.clip).get_indexer(names)

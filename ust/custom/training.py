@@ -26,8 +26,8 @@ from ust.tagging.audioset import read_classes
 from ust.tagging.locate import PRETRAINED
 from ust.training.context import TrainingContext, TrainingData, check_inputs, describe_model
 from ust.training.cross_validation import OUT_OF_FOLD
-from ust.training.registry import read_system
-from ust.training.train_head import HeadSystem, fit_head, predict_out_of_fold
+from ust.training.registry import read_system_config
+from ust.training.train_head import HeadConfig, fit_head, predict_out_of_fold
 from ust.training.trainer import Epoch
 from ust.util.accelerate import accelerate
 from ust.util.device import prepare_device
@@ -119,11 +119,11 @@ def train(
     """
     folder, taxonomy = collection.folder, collection.taxonomy
     report, compute = read_settings(folder)
-    system = read_system(folder / PARAMS, SYSTEM)
-    if getattr(system.network, "classes", ()) is None:  # a prior by the classes that tag the project so far
+    config = read_system_config(folder / PARAMS, SYSTEM)
+    if getattr(config.model, "classes", ()) is None:  # a prior by the classes that tag the project so far
         classes = read_classes(folder / PARAMS)
-        system = replace(system, network=system.network.model_copy(update={"classes": classes}))
-    labels = aggregate_labels(collection, system.row.labels)
+        config = replace(config, model=config.model.model_copy(update={"classes": classes}))
+    labels = aggregate_labels(collection, config.row.labels)
     sensors = collection.clips()["sensor_id"].astype(str).to_dict()
     groups = [sensors[clip] for clip in labels.index[labels["split"] == "train"]]
     count = len(np.unique(groups))
@@ -132,9 +132,9 @@ def train(
             f"{folder}: {len(groups)} labelled train clips of {count} recordings; at least "
             f"{MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are useful"
         )
-    system = system.with_training(folds=min(system.training.folds, count))
+    config = config.with_training(folds=min(config.training.folds, count))
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
-        (feature,) = system.row.features
+        (feature,) = config.row.features
         row = read_feature(folder / PARAMS, feature)
         name = row.feature.network
         network = models / PRETRAINED / name
@@ -152,20 +152,20 @@ def train(
         extraction.run(progress=progress)
         device = prepare_device(device=compute.device, threads=compute.threads)
         with open_feature_files(
-            folder / FEATURES, system.inputs, cache_gib=system.training.cache_gib
+            folder / FEATURES, config.inputs, cache_gib=config.training.cache_gib
         ) as features:
-            check_inputs(SYSTEM, system, features)
+            check_inputs(SYSTEM, config, features)
             data = _data(labels, features, taxonomy, sensors)
-            metadata = describe_model(system, taxonomy, features)
+            metadata = describe_model(config, taxonomy, features)
             out = models / SYSTEM
             work = TrainingContext(
                 SYSTEM, taxonomy, device, out, None, metadata, None, _NoReports(), progress
             )
-            fit_head(system, data, work)
+            fit_head(config, data, work)
             predicted = _predictions(out, features, data, labels, taxonomy, device)
             model = read_json(out / "model.json", made_by="train")
-            decay = model["about"].get("weight_decay", system.training.weight_decay[0])
-            curve = learning_curve(system, data.train, decay, work, seeds=report.curve_seeds)
+            decay = model["about"].get("weight_decay", config.training.weight_decay[0])
+            curve = learning_curve(config, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {
         split: _evaluation(table, labels, collection, taxonomy)
         for split, table in predicted.items()
@@ -242,7 +242,7 @@ def _evaluation(
 
 
 def learning_curve(
-    system: HeadSystem, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
+    config: HeadConfig, examples: Examples, decay: float, work: TrainingContext, *, seeds: int
 ) -> pd.DataFrame:
     """Score out-of-fold predictions of heads that are trained on a share of the recordings."""
     known, present = ~np.isnan(examples.targets), examples.targets > 0.5
@@ -252,8 +252,8 @@ def learning_curve(
     rows = []
     tasks = [(seed, share) for share in CURVE_SHARES for seed in range(seeds if share < 1 else min(seeds, 1))]
     for seed, share in work.progress(tasks, total=len(tasks), description="learning curve", unit="head"):
-        clips = round(share * len(examples) * (system.training.folds - 1) / system.training.folds)
-        predicted = predict_out_of_fold(system, examples, decay, work, share=share, seed=seed)
+        clips = round(share * len(examples) * (config.training.folds - 1) / config.training.folds)
+        predicted = predict_out_of_fold(config, examples, decay, work, share=share, seed=seed)
         areas = [
             average_precision_score(present[:, k][known[:, k]], predicted[:, k][known[:, k]]) for k in levels
         ]

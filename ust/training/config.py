@@ -1,4 +1,4 @@
-"""Systems: a row of params.yaml with the settings of its architecture and its trainer."""
+"""Configuration of systems: a row of params.yaml, with the settings of its architecture and its trainer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -80,8 +80,8 @@ class TrainingSettings(Section):
         """Whether training saves out-of-fold predictions of the train clips."""
         return False
 
-    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that the settings suit the network's settings and the shapes of its inputs."""
+    def check(self, model: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the settings suit those of the architecture and the shapes of its inputs."""
 
 
 RowT = TypeVar("RowT", bound=Row)
@@ -89,27 +89,27 @@ SettingsT = TypeVar("SettingsT", bound=TrainingSettings)
 
 
 @dataclass(frozen=True)
-class System(Generic[RowT, SettingsT]):
-    """All settings of a system.
+class SystemConfig(Generic[RowT, SettingsT]):
+    """All settings of a system, which stand in three places of params.yaml.
 
     Attributes
     ----------
     row : Row
-        A `FlatRow` or a `HierarchyRow`.
-    network : Section
-        Settings of the architecture, its class ``Config``.
+        Its row, such as a `FlatRow` or a `HierarchyRow`.
+    model : Section
+        Settings of its architecture, the class ``Config`` of that.
     training : TrainingSettings
-        Settings of the trainer.
+        Settings of its trainer.
     """
 
     row: RowT
-    network: Section
+    model: Section
     training: SettingsT
 
     @property
     def description(self) -> str:
         """Description of the system for metrics and model cards."""
-        return self.row.description.format(self.network.description)
+        return self.row.description.format(self.model.description)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -148,15 +148,15 @@ class System(Generic[RowT, SettingsT]):
             Naming the parameter to change.
         """
         ARCHITECTURES[self.row.architecture].check(shapes)
-        self.training.check(self.network, shapes)
+        self.training.check(self.model, shapes)
 
-    def with_training(self, **settings: Any) -> "System[RowT, SettingsT]":
+    def with_training(self, **settings: Any) -> "SystemConfig[RowT, SettingsT]":
         """Return the system with other settings of its trainer, which are not validated."""
         return replace(self, training=self.training.model_copy(update=settings))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings, by part."""
-        return {name: getattr(self, name).model_dump() for name in ("row", "network", "training")}
+        return {name: getattr(self, name).model_dump() for name in ("row", "model", "training")}
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class SystemTrainer:
     settings : type
         Class of its section of params.yaml, which has the trainer's name.
     fit : callable
-        Trains a system and writes its models; takes a `System`, `ust.training.context.TrainingData` and
+        Trains a system and writes its models; takes a `SystemConfig`, `ust.training.context.TrainingData` and
         `ust.training.context.TrainingContext`.
     architectures : tuple of str, optional
         Architectures that it trains; by default all without an ``own_trainer``.
@@ -182,7 +182,7 @@ class SystemTrainer:
 
     row: type[Row]
     settings: type[TrainingSettings]
-    fit: Callable[[System, Any, Any], None]
+    fit: Callable[[SystemConfig, Any, Any], None]
     architectures: tuple[str, ...] | None = None
     inherits: str | None = None
     several_processes: bool = False

@@ -1,7 +1,7 @@
 """Data, folders, metadata and callbacks of a training."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +14,9 @@ from ust.features.store import Features
 from ust.models.checkpoints import SavedNetwork, build_initialized
 from ust.models.examples import Examples, select_examples
 from ust.models.outputs import output_labels
+from ust.models.registry import ARCHITECTURES
 from ust.training import distributed
-from ust.training.config import System
+from ust.training.config import SystemConfig
 from ust.training.distributed import convert_sync_batchnorm
 from ust.training.trainer import Epoch, TrainingState
 from ust.util.accelerate import accelerate
@@ -86,14 +87,16 @@ class TrainingContext:
     pretrained: Path | None = None
     synchronise: bool = True
 
-    def network(self, system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+    def build_network(
+        self, config: SystemConfig, outputs: int, name: str, examples: Examples
+    ) -> torch.nn.Module:
         """Build an initialised network of the system's architecture, on the device."""
-        network = build_for_training(system, outputs, name, examples)
+        network = build_for_training(config, outputs, name, examples)
         if self.synchronise and distributed.world_size() > 1:
             convert_sync_batchnorm(network)
         return accelerate(network).to(self.device)
 
-    def state(self, name: str, node: str | None = None) -> TrainingState:
+    def read_state(self, name: str, node: str | None = None) -> TrainingState:
         """Read a network's training state; report resumed epochs, unless `node` is None."""
         state = (
             TrainingState()
@@ -106,9 +109,9 @@ class TrainingContext:
             self.callbacks.on_resume(node, [Epoch.from_dict(values) for values in state.epochs])
         return state
 
-    def describe(
+    def describe_network(
         self,
-        system: System,
+        config: SystemConfig,
         network: torch.nn.Module,
         labels: list[str],
         examples: Examples,
@@ -116,41 +119,43 @@ class TrainingContext:
     ) -> SavedNetwork:
         """Return a network with the description for its checkpoint."""
         return SavedNetwork(
-            network, system.row.architecture, system.network, labels, metadata, examples.shapes,
-            system.context,
+            network, config.row.architecture, config.model, labels, metadata, examples.shapes,
+            config.context,
         )  # fmt: skip
 
 
-def build_for_training(system: System, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
+def build_for_training(config: SystemConfig, outputs: int, name: str, examples: Examples) -> torch.nn.Module:
     """Build an initialised network of the system's architecture; coordinates are scaled by the examples."""
     network = build_initialized(
-        system.row.architecture, system.network, outputs, examples.shapes, system.training.seed, name,
-        system.context,
+        config.row.architecture, config.model, outputs, examples.shapes, config.training.seed, name,
+        config.context,
     )  # fmt: skip
-    if system.context is not None:
+    if config.context is not None:
         network.context.fit(torch.from_numpy(examples.features[CONTEXT][examples.rows]))
     return network
 
 
-def describe_model(system: System, taxonomy: Taxonomy, features: Mapping[str, Features]) -> dict[str, Any]:
+def describe_model(
+    config: SystemConfig, taxonomy: Taxonomy, features: Mapping[str, Features]
+) -> dict[str, Any]:
     """Return the metadata of a model, including everything needed to compute its features."""
 
     def attributes(file: Features) -> dict[str, Any]:
         items = file.attributes.items()
         return {name: value.item() if hasattr(value, "item") else value for name, value in items}
 
-    context = {} if system.context is None else {"spatiotemporal_context": ", ".join(COLUMNS)}
+    context = {} if config.context is None else {"spatiotemporal_context": ", ".join(COLUMNS)}
     return context | {
-        "architecture": system.description,
+        "architecture": config.description,
         "versions": versions("numpy", "scikit-learn", "torch"),
         "taxonomy": asdict(taxonomy),
-        "inputs": system.inputs | ({} if system.context is None else {CONTEXT: CONTEXT}),
+        "inputs": config.inputs | ({} if config.context is None else {CONTEXT: CONTEXT}),
         "features": {file.name: attributes(file) for file in features.values()},
     }
 
 
 def training_data(
-    system: System,
+    config: SystemConfig,
     labels: pd.DataFrame,
     features: Mapping[str, Features],
     taxonomy: Taxonomy,
@@ -159,7 +164,7 @@ def training_data(
     """Select a system's examples: the train clips, with variants if it uses them, and validate."""
     columns = list(taxonomy.labels)
     return TrainingData(
-        select_examples("train", labels, columns, features, variants=system.row.variants, sensors=sensors),
+        select_examples("train", labels, columns, features, variants=config.row.variants, sensors=sensors),
         select_examples("validate", labels, columns, features, variants=False),
     )
 
@@ -171,11 +176,25 @@ def select_outputs(outputs: str, examples: Examples, taxonomy: Taxonomy) -> tupl
     return labels, examples.subset(slice(None), examples.targets[:, columns])
 
 
-def check_inputs(name: str, system: System, features: Mapping[str, Features]) -> None:
+def complete_for_labels(config: SystemConfig, context: TrainingContext) -> SystemConfig:
+    """Complete the settings of the architecture for the labels that the system predicts."""
+    if config.context is not None and not ARCHITECTURES[config.row.architecture].has_epochs:
+        raise UserError(
+            f"systems.{context.name}.context: is given, should be null: the architecture "
+            f"{config.row.architecture} does not take time and place"
+        )
+    labels = output_labels(config.row.outputs, context.taxonomy)
+    try:
+        return replace(config, model=config.model.complete_for_labels(context.taxonomy, labels))
+    except ValueError as error:
+        raise UserError(f"systems.{context.name}.{error}") from None
+
+
+def check_inputs(name: str, config: SystemConfig, features: Mapping[str, Features]) -> None:
     """Check that a system's network and trainer accept the extracted features."""
     shapes = {key: tuple(file.values.shape[1:]) for key, file in features.items()}
     try:
-        system.check_shapes(shapes)
+        config.check_shapes(shapes)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -18,7 +18,7 @@ from ust.training import (
     train_hierarchical_code,
     untrained,
 )
-from ust.training.config import System, SystemTrainer
+from ust.training.config import SystemConfig, SystemTrainer
 from ust.util.config import Section, explain_validation_error, parameter_error, read_sections
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
@@ -36,7 +36,7 @@ TRAINERS: dict[str, SystemTrainer] = {
 TABLES = ("systems", "hierarchies", "pretrained")
 
 
-def read_system(path: Path, name: str) -> System:
+def read_system_config(path: Path, name: str) -> SystemConfig:
     """Read a system from a parameter file.
 
     Settings that its row leaves out or sets to null are taken from the section ``model`` and the section of
@@ -52,10 +52,10 @@ def read_system(path: Path, name: str) -> System:
     read_sections(path, **{key: TRAINERS[key].settings for key in section_names(trainer_name(table, row))})
     problems = check_networks(content.get("model", {}))
     if not problems:
-        system, problems = build_system(table, name, row, content)
+        config, problems = build_system_config(table, name, row, content)
     if problems:
         raise parameter_error(path, problems)
-    return system
+    return config
 
 
 def trainer_name(table: str, row: Any) -> str:
@@ -94,9 +94,9 @@ def check_networks(model: Any) -> list[str]:
     return problems
 
 
-def build_system(
+def build_system_config(
     table: str, name: str, row: Any, content: Mapping[str, Any]
-) -> tuple[System | None, list[str]]:
+) -> tuple[SystemConfig | None, list[str]]:
     """Build a system from its row and the valid sections of its architecture and trainer."""
     where = f"{table}.{name}"
     if not isinstance(row, dict):
@@ -125,12 +125,12 @@ def build_system(
             problems += explain_validation_error(error, kind, f"{where}.")
     if problems:
         return None, problems
-    system = System(*parts)
+    config = SystemConfig(*parts)
     try:
-        system.inputs  # noqa: B018 - raises if the architecture takes other features
+        config.inputs  # noqa: B018 - raises if the architecture takes other features
     except ValueError as error:
         return None, [f"{where}.features: {error}"]
-    return system, []
+    return config, []
 
 
 def _unknown_parameter(key: str, known: list[str], where: str) -> str:

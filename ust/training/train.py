@@ -18,7 +18,7 @@ from ust.models.checkpoints import count_parameters, save_network, update_metada
 from ust.models.examples import Examples
 from ust.models.outputs import complete_labels
 from ust.training import distributed
-from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
+from ust.training.config import ContextRow, SystemConfig, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData, select_outputs
 from ust.training.losses import weighted_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule, StagnationSchedule
@@ -77,13 +77,16 @@ class TrainSettings(NetworkSettings):
 
 
 def fit_flat(
-    system: System[ContextRow, TrainSettings], data: TrainingData, context: TrainingContext, **options: Any
+    config: SystemConfig[ContextRow, TrainSettings],
+    data: TrainingData,
+    context: TrainingContext,
+    **options: Any,
 ) -> None:
     """Train a network and save, for each level, the checkpoint with the best validation score.
 
     Parameters
     ----------
-    system : System
+    config : SystemConfig
     data : TrainingData
     context : TrainingContext
     **options
@@ -94,28 +97,28 @@ def fit_flat(
     UserError
         If the loss is no longer finite.
     """
-    labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
-    network = context.network(system, len(labels), context.name, train)
-    metadata = context.metadata | {"outputs": system.row.outputs, "parameters": count_parameters(network)}
+    labels, train = select_outputs(config.row.outputs, data.train, context.taxonomy)
+    network = context.build_network(config, len(labels), context.name, train)
+    metadata = context.metadata | {"outputs": config.row.outputs, "parameters": count_parameters(network)}
 
     def on_epoch(epoch: Epoch) -> None:
         for level in epoch.best:
             chosen_by = {"epoch": epoch.number, f"{level}_micro_auprc": epoch.scores[level]}
-            saved = context.describe(system, network, labels, train, chosen_by | metadata)
+            saved = context.describe_network(config, network, labels, train, chosen_by | metadata)
             save_network(context.out / level, saved)
         context.callbacks.on_epoch("", epoch)
 
     score = flat_score(labels, data.validate.targets, context.taxonomy)
     epochs = network_trainer(
-        network, train, system.training, context, name=context.name,
-        schedule=system.training.build_schedule(),
-        monitor=monitor_scores(data.validate, score, 2 * system.training.batch_size), on_epoch=on_epoch,
-        state=context.state(context.name, ""), **options,
+        network, train, config.training, context, name=context.name,
+        schedule=config.training.build_schedule(),
+        monitor=monitor_scores(data.validate, score, 2 * config.training.batch_size), on_epoch=on_epoch,
+        state=context.read_state(context.name, ""), **options,
     ).fit()  # fmt: skip
     if distributed.rank():
         return  # only the first process writes checkpoints
     for level in epochs[0].scores:
-        converged = epochs_since_best(epochs, level) > system.training.patience
+        converged = epochs_since_best(epochs, level) > config.training.patience
         update_metadata(context.out / level, epochs=len(epochs), converged=converged)
 
 

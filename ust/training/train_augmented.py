@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from ust.features.context import audio_inputs
 from ust.models.examples import Batch
 from ust.training.augmentation import mixup_batch, random_affine, random_erasing
-from ust.training.config import ContextRow, System, SystemTrainer
+from ust.training.config import ContextRow, SystemConfig, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.train import TrainSettings, fit_flat
 from ust.util.config import Name, Rate, Share, Weight
@@ -57,11 +57,11 @@ def augment_log_mels(
 
 
 def fit_augmented(
-    system: System[AugmentedRow, AugmentedSettings], data: TrainingData, context: TrainingContext
+    config: SystemConfig[AugmentedRow, AugmentedSettings], data: TrainingData, context: TrainingContext
 ) -> None:
     """Train a network as `ust.training.train.fit_flat`, on train clips that are augmented in every batch."""
-    augment = partial(augment_log_mels, settings=system.training)
-    fit_flat(system, data, context, augment=augment, augment_stream="batch")
+    augment = partial(augment_log_mels, settings=config.training)
+    fit_flat(config, data, context, augment=augment, augment_stream="batch")
 
 
 TRAINER = SystemTrainer(AugmentedRow, AugmentedSettings, fit_augmented)

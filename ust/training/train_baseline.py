@@ -13,7 +13,7 @@ from ust.models.checkpoints import build_initialized, count_parameters, save_net
 from ust.models.examples import Examples, TensorExamples
 from ust.models.frames import FrameClassifier
 from ust.models.outputs import output_labels
-from ust.training.config import FlatRow, System, SystemTrainer, TrainingSettings
+from ust.training.config import FlatRow, SystemConfig, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.schedules import ConstantSchedule
 from ust.training.trainer import Epoch, Trainer, TrainingState, epochs_since_best, monitor_loss
@@ -47,7 +47,7 @@ class BaselineRow(FlatRow):
     variants: ClassVar[bool] = False
 
 
-BaselineSystem = System[BaselineRow, BaselineSettings]
+BaselineConfig = SystemConfig[BaselineRow, BaselineSettings]
 
 
 def baseline_labels(outputs: str, taxonomy: Taxonomy) -> list[str]:
@@ -55,14 +55,14 @@ def baseline_labels(outputs: str, taxonomy: Taxonomy) -> list[str]:
     return [label for label in output_labels(outputs, taxonomy) if not is_incomplete(label)]
 
 
-def summed_terms(system: BaselineSystem, taxonomy: Taxonomy) -> int:
+def summed_terms(config: BaselineConfig, taxonomy: Taxonomy) -> int:
     """Return the number of terms that the challenge's code sums in its loss, where ours is a mean.
 
     It scales the L2 penalty, which the challenge's code adds to the sum. For fine labels the number is frames
     in a batch times labels; for coarse labels it is 1.
     """
-    outputs = system.row.outputs
-    return system.training.batch_size * len(baseline_labels(outputs, taxonomy)) if outputs == "fine" else 1
+    outputs = config.row.outputs
+    return config.training.batch_size * len(baseline_labels(outputs, taxonomy)) if outputs == "fine" else 1
 
 
 def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
@@ -91,7 +91,7 @@ def masked_loss(
     return (entropy * known).mean() + l2 * sum(weight.square().sum() for weight in weights)
 
 
-def fit_baseline(system: BaselineSystem, data: TrainingData, context: TrainingContext) -> None:
+def fit_baseline(config: BaselineConfig, data: TrainingData, context: TrainingContext) -> None:
     """Train a frame classifier and save its checkpoint with the lowest validation loss.
 
     Raises
@@ -99,21 +99,21 @@ def fit_baseline(system: BaselineSystem, data: TrainingData, context: TrainingCo
     UserError
         If the loss is no longer finite.
     """
-    labels = baseline_labels(system.row.outputs, context.taxonomy)
+    labels = baseline_labels(config.row.outputs, context.taxonomy)
 
     def on_epoch(epoch: Epoch, network: FrameClassifier) -> None:
         if epoch.best:
             metadata = {"epoch": epoch.number} | epoch.scores | context.metadata
-            metadata |= {"outputs": system.row.outputs, "parameters": count_parameters(network)}
-            saved = context.describe(system, network, labels, data.train, metadata)
+            metadata |= {"outputs": config.row.outputs, "parameters": count_parameters(network)}
+            saved = context.describe_network(config, network, labels, data.train, metadata)
             save_network(context.out, saved, kind="frames")
         context.callbacks.on_epoch("", epoch)
 
     epochs = train_baseline(
-        data.train, data.validate, context.taxonomy, system, device=context.device, name=context.name,
-        on_epoch=on_epoch, state=context.state(context.name, ""),
+        data.train, data.validate, context.taxonomy, config, device=context.device, name=context.name,
+        on_epoch=on_epoch, state=context.read_state(context.name, ""),
     )  # fmt: skip
-    converged = epochs_since_best(epochs) >= system.training.stop_patience
+    converged = epochs_since_best(epochs) >= config.training.stop_patience
     update_metadata(context.out, epochs=len(epochs), converged=converged)
 
 
@@ -121,7 +121,7 @@ def train_baseline(
     examples: Examples,
     validate: Examples,
     taxonomy: Taxonomy,
-    system: BaselineSystem,
+    config: BaselineConfig,
     *,
     device: torch.device,
     name: str,
@@ -129,10 +129,10 @@ def train_baseline(
     state: TrainingState | None = None,
 ) -> list[Epoch]:
     """Train on every frame of every clip, with early stopping on the validation loss."""
-    settings = system.training
-    labels = baseline_labels(system.row.outputs, taxonomy)
+    settings = config.training
+    labels = baseline_labels(config.row.outputs, taxonomy)
     network = build_initialized(
-        system.row.architecture, system.network, len(labels), examples.shapes, settings.seed, name
+        config.row.architecture, config.model, len(labels), examples.shapes, settings.seed, name
     ).to(device)
     train, validation = (_frames(each, labels, taxonomy, device) for each in (examples, validate))
     if settings.standardize:
@@ -143,7 +143,7 @@ def train_baseline(
         network.scale.copy_(torch.from_numpy(scaler.scale_))
     return Trainer(
         network=network, examples=train,
-        loss=partial(masked_loss, network=network, l2=settings.l2 / summed_terms(system, taxonomy)),
+        loss=partial(masked_loss, network=network, l2=settings.l2 / summed_terms(config, taxonomy)),
         optimizer=partial(torch.optim.Adam, fused=True), schedule=ConstantSchedule(settings.lr),
         batch_size=settings.batch_size, max_epochs=settings.max_epochs, seed=settings.seed, name=name,
         device=device, monitor=monitor_loss(validation, len(validation)), mode="min",

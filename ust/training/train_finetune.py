@@ -31,7 +31,7 @@ from ust.training.augmentation import (
     spec_augment,
     time_roll,
 )
-from ust.training.config import PretrainedRow, System, SystemTrainer, TrainingSettings
+from ust.training.config import PretrainedRow, SystemConfig, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData, build_for_training, select_outputs
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.distillation import DistilledNetwork, distillation_loss
@@ -115,24 +115,24 @@ class FinetuneSettings(TrainingSettings):
             )
         return self
 
-    def check(self, network: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check(self, model: Section, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that masks and windows are no larger than the log-mel."""
         bands, frames = shapes["log_mel"]
         for name, limit, axis in (("mask_bands", bands, "bands"), ("mask_frames", frames, "frames")):
             if getattr(self, name) > limit:
                 value = getattr(self, name)
                 raise ValueError(f"{name} is {value}, should be at most {limit}, the {axis} of the feature")
-        if network.windows > frames // 2:  # the step between windows is half a window
+        if model.windows > frames // 2:  # the step between windows is half a window
             raise ValueError(
-                f"windows is {network.windows}, should be at most {frames // 2}: the feature has {frames} "
+                f"windows is {model.windows}, should be at most {frames // 2}: the feature has {frames} "
                 "frames, a window at least two"
             )
 
 
-FinetuneSystem = System[PretrainedRow, FinetuneSettings]
+FinetuneConfig = SystemConfig[PretrainedRow, FinetuneSettings]
 
 
-def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingContext) -> None:
+def fit_finetuned(config: FinetuneConfig, data: TrainingData, context: TrainingContext) -> None:
     """Fine-tune a pretrained network and save it after the last epoch; validate does not choose the epoch.
 
     With ``stop_patience``, the number of epochs is the median over folds of the best epoch on the held-out
@@ -143,9 +143,9 @@ def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingC
     UserError
         If the pretrained weights are missing or have another width, or the loss is no longer finite.
     """
-    settings = system.training
-    labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
-    metadata = context.metadata | {"outputs": system.row.outputs}
+    settings = config.training
+    labels, train = select_outputs(config.row.outputs, data.train, context.taxonomy)
+    metadata = context.metadata | {"outputs": config.row.outputs}
     max_epochs = settings.max_epochs
     if settings.has_folds:
         best = []
@@ -159,7 +159,7 @@ def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingC
                     "stop_patience": settings.stop_patience, "restore_best": True,
                 }  # fmt: skip
             name = f"{context.name} fold {number}"
-            network, epochs = _train(rest, labels, system, context, name, **options)
+            network, epochs = _train(rest, labels, config, context, name, **options)
             best.append(max((epoch.number for epoch in epochs if epoch.best), default=len(epochs)))
             return network
 
@@ -171,13 +171,13 @@ def fit_finetuned(system: FinetuneSystem, data: TrainingData, context: TrainingC
 
     score = flat_score(labels, data.validate.targets, context.taxonomy)
     network, _ = _train(
-        train, labels, system, context, context.name, max_epochs=max_epochs, mode=None, node="",
+        train, labels, config, context, context.name, max_epochs=max_epochs, mode=None, node="",
         monitor=monitor_scores(data.validate, score, PREDICTION_BATCH),
         on_epoch=partial(context.callbacks.on_epoch, ""),
     )  # fmt: skip
     metadata |= {"epoch": max_epochs, "parameters": count_parameters(network)}
     metadata |= {"epochs": max_epochs, "converged": True}
-    save_network(context.out, context.describe(system, network, labels, train, metadata))
+    save_network(context.out, context.describe_network(config, network, labels, train, metadata))
 
 
 def _cross_entropy(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -189,7 +189,7 @@ def _cross_entropy(predictions: np.ndarray, targets: np.ndarray) -> dict[str, fl
 def _train(
     train: Examples,
     labels: list[str],
-    system: FinetuneSystem,
+    config: FinetuneConfig,
     context: TrainingContext,
     name: str,
     *,
@@ -200,9 +200,9 @@ def _train(
 
     Further arguments are those of `Trainer`. Resumed epochs are reported unless `node` is None.
     """
-    settings = system.training
-    network, teacher = _load_pretrained(system, train, context, name)
-    _fit_head(audio_network(network), train.audio, system, context, name)
+    settings = config.training
+    network, teacher = _load_pretrained(config, train, context, name)
+    _fit_head(audio_network(network), train.audio, config, context, name)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     loss = _loss(labels, settings, context)
     augment = partial(augment_log_mels, settings=settings)
@@ -219,7 +219,7 @@ def _train(
         batch_size=settings.batch_size, seed=settings.seed, name=name, device=context.device,
         augment=augment, eval_modules=[audio_network(network).pretrained],
         sampler=lambda rng: sample_epoch(train.targets, settings.balance, rng), average=settings.average,
-        state=context.state(name, node), progress=context.progress, **arguments,
+        state=context.read_state(name, node), progress=context.progress, **arguments,
     )  # fmt: skip
     epochs = trainer.fit()
     trained = trainer.trained.network if settings.distillation else trainer.trained
@@ -227,36 +227,36 @@ def _train(
 
 
 def _load_pretrained(
-    system: FinetuneSystem, examples: Examples, context: TrainingContext, name: str
+    config: FinetuneConfig, examples: Examples, context: TrainingContext, name: str
 ) -> tuple[torch.nn.Module, MobileNet]:
     """Return the network with pretrained weights and a new head, and the pretrained network unchanged."""
     if context.pretrained is None:
         raise UserError(f"{context.name} is fine-tuned: give --pretrained, the folder of the stage weights")
-    folder, width, base = context.pretrained, system.network.width, system.row.network
+    folder, width, base = context.pretrained, config.model.width, config.row.network
     weights = read_json(folder / NETWORK_FILE, made_by=f"weights@{base}")["weights"]
     if network_width(weights) != width:
         raise UserError(
             f"{context.name}: width is {width:g}, but {base} has {weights}, of width "
             f"{network_width(weights):g}; set the row's width to that"
         )
-    network = build_for_training(system, examples.targets.shape[1], name, examples)
+    network = build_for_training(config, examples.targets.shape[1], name, examples)
     pretrained = load_network(folder, width).to(context.device, memory_format=torch.channels_last)
     audio_network(network).load_pretrained(pretrained)
     return network.to(context.device, memory_format=torch.channels_last), pretrained
 
 
 def _fit_head(
-    network: TaggingMobileNet, examples: Examples, system: FinetuneSystem, context: TrainingContext, name: str
+    network: TaggingMobileNet, examples: Examples, config: FinetuneConfig, context: TrainingContext, name: str
 ) -> None:
     """Fit the head to the embeddings of the pretrained network."""
-    settings = system.training
+    settings = config.training
     embeddings = predict(network.eval().embed, examples, batch_size=PREDICTION_BATCH, device=context.device)
     values = torch.from_numpy(embeddings).to(context.device)
     targets = torch.from_numpy(examples.targets).to(context.device)
     fit_classifier(
         network.head, TensorExamples({"embedding": values}, targets), name=f"{name} head",
         seed=settings.seed, lr=settings.head_lr, weight_decay=settings.head_weight_decay, batch_size=64,
-        max_epochs=settings.head_epochs, mode=None, state=context.state(f"{name} head"),
+        max_epochs=settings.head_epochs, mode=None, state=context.read_state(f"{name} head"),
         checkpoint_every=settings.head_epochs,
     )  # fmt: skip
 

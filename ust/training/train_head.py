@@ -1,7 +1,6 @@
 """The trainer ``train_head``: heads on embeddings, with a weight decay chosen by cross-validation."""
 
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,13 +12,18 @@ from ust.models.checkpoints import count_parameters, save_network
 from ust.models.examples import Examples, TensorExamples
 from ust.models.outputs import output_labels
 from ust.models.registry import ARCHITECTURES
-from ust.training.config import ContextRow, System, SystemTrainer, TrainingSettings
-from ust.training.context import TrainingContext, TrainingData, build_for_training, select_outputs
+from ust.training.config import ContextRow, SystemConfig, SystemTrainer, TrainingSettings
+from ust.training.context import (
+    TrainingContext,
+    TrainingData,
+    build_for_training,
+    complete_for_labels,
+    select_outputs,
+)
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import TrainingState, fit_classifier, monitor_scores
 from ust.util.config import Count, Positive, Weight
-from ust.util.errors import UserError
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
@@ -50,10 +54,10 @@ class HeadSettings(TrainingSettings):
         return len(self.weight_decay) > 1 or self.calibrate
 
 
-HeadSystem = System[ContextRow, HeadSettings]
+HeadConfig = SystemConfig[ContextRow, HeadSettings]
 
 
-def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -> None:
+def fit_head(config: HeadConfig, data: TrainingData, context: TrainingContext) -> None:
     """Train a head and save it with its out-of-fold predictions of the train clips.
 
     Each weight decay is cross-validated on the train clips, with folds that keep sensors apart. The one with
@@ -69,13 +73,13 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
         If the train clips have fewer sensors than folds, the loss is no longer finite, or settings of the
         architecture do not suit the labels.
     """
-    settings, has_epochs = system.training, ARCHITECTURES[system.row.architecture].has_epochs
-    labels, train = select_outputs(system.row.outputs, data.train, context.taxonomy)
-    system = complete_settings(system, context)
-    metadata = context.metadata | {"outputs": system.row.outputs}
+    settings, has_epochs = config.training, ARCHITECTURES[config.row.architecture].has_epochs
+    labels, train = select_outputs(config.row.outputs, data.train, context.taxonomy)
+    config = complete_for_labels(config, context)
+    metadata = context.metadata | {"outputs": config.row.outputs}
     decay = settings.weight_decay[0]
     if settings.has_folds:
-        decay, predictions = choose_weight_decay(system, data.train, context)
+        decay, predictions = choose_weight_decay(config, data.train, context)
         metadata |= fold_metadata(
             predictions, data.train, labels, context, folds=settings.folds,
             calibrate=settings.calibrate and has_epochs,
@@ -83,31 +87,17 @@ def fit_head(system: HeadSystem, data: TrainingData, context: TrainingContext) -
 
     score = flat_score(labels, data.validate.targets, context.taxonomy)
     network = _train(
-        train, system, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
-        on_epoch=partial(context.callbacks.on_epoch, ""), state=context.state(context.name, ""),
+        train, config, decay, context, context.name, monitor=monitor_scores(data.validate, score, 64),
+        on_epoch=partial(context.callbacks.on_epoch, ""), state=context.read_state(context.name, ""),
     )  # fmt: skip
     metadata |= {"weight_decay": decay, "parameters": count_parameters(network), "converged": True}
     if has_epochs:
         metadata |= {"epoch": settings.max_epochs, "epochs": settings.max_epochs}
-    save_network(context.out, context.describe(system, network, labels, train, metadata))
-
-
-def complete_settings(system: HeadSystem, context: TrainingContext) -> HeadSystem:
-    """Return the system with its network's settings completed for the labels it predicts."""
-    if system.context is not None and not ARCHITECTURES[system.row.architecture].has_epochs:
-        raise UserError(
-            f"systems.{context.name}.context: is given, should be null: the architecture "
-            f"{system.row.architecture} does not take time and place"
-        )
-    labels = output_labels(system.row.outputs, context.taxonomy)
-    try:
-        return replace(system, network=system.network.complete_for_labels(context.taxonomy, labels))
-    except ValueError as error:
-        raise UserError(f"systems.{context.name}.{error}") from None
+    save_network(context.out, context.describe_network(config, network, labels, train, metadata))
 
 
 def choose_weight_decay(
-    system: HeadSystem, examples: Examples, context: TrainingContext
+    config: HeadConfig, examples: Examples, context: TrainingContext
 ) -> tuple[float, np.ndarray]:
     """Return the weight decay with the best out-of-fold score, and its out-of-fold predictions.
 
@@ -116,13 +106,13 @@ def choose_weight_decay(
     decay : float
     predictions : numpy.ndarray [shape=(n, outputs)]
     """
-    labels, targets = output_labels(system.row.outputs, context.taxonomy), examples.targets
+    labels, targets = output_labels(config.row.outputs, context.taxonomy), examples.targets
     truth = np.where(np.isnan(targets), targets, targets > 0.5)
     score = flat_score(labels, truth, context.taxonomy)
-    decays = system.training.weight_decay
+    decays = config.training.weight_decay
     candidates = []
     for decay in context.progress(decays, total=len(decays), description="folds"):
-        predictions = predict_out_of_fold(system, examples, decay, context)
+        predictions = predict_out_of_fold(config, examples, decay, context)
         scores = score(predictions)
         candidates.append((float(np.mean(list(scores.values()))), decay, predictions))
         text = "  ".join(f"{level} {value:.4f}" for level, value in scores.items())
@@ -132,7 +122,7 @@ def choose_weight_decay(
 
 
 def predict_out_of_fold(
-    system: HeadSystem,
+    config: HeadConfig,
     examples: Examples,
     decay: float,
     context: TrainingContext,
@@ -150,20 +140,20 @@ def predict_out_of_fold(
     def train(rest: Examples, _: Examples, number: int) -> torch.nn.Module:
         name = f"{context.name} fold {number}"
         if share == 1:
-            state = context.state(f"{name} weight decay {decay:g}")
-            return _train(rest, system, decay, context, name, state=state)
+            state = context.read_state(f"{name} weight decay {decay:g}")
+            return _train(rest, config, decay, context, name, state=state)
         names = random_stream(seed, "share", str(number)).permutation(np.unique(rest.groups))
         kept = np.isin(rest.groups, names[: max(1, round(share * len(names)))])
-        return _train(rest.subset(kept, rest.targets[kept]), system, decay, context, name)
+        return _train(rest.subset(kept, rest.targets[kept]), config, decay, context, name)
 
-    system = complete_settings(system, context)
-    outputs = select_outputs(system.row.outputs, examples, context.taxonomy)[1]
-    return cross_val_predict(system.training.folds, outputs, context, train)
+    config = complete_for_labels(config, context)
+    outputs = select_outputs(config.row.outputs, examples, context.taxonomy)[1]
+    return cross_val_predict(config.training.folds, outputs, context, train)
 
 
 def _train(
     examples: Examples,
-    system: HeadSystem,
+    config: HeadConfig,
     weight_decay: float,
     context: TrainingContext,
     name: str,
@@ -172,10 +162,10 @@ def _train(
     **options: Any,
 ) -> torch.nn.Module:
     """Train a new head on examples that fit into memory; no epoch is chosen."""
-    settings = system.training
-    network = build_for_training(system, examples.targets.shape[1], name, examples).to(context.device)
+    settings = config.training
+    network = build_for_training(config, examples.targets.shape[1], name, examples).to(context.device)
     ((inputs, targets),) = examples.batches(len(examples), device=context.device)
-    if not ARCHITECTURES[system.row.architecture].has_epochs:
+    if not ARCHITECTURES[config.row.architecture].has_epochs:
         network.fit(*inputs.values(), targets, weight_decay=weight_decay, clips=len(set(examples.clips)))
         return network
     fit_classifier(

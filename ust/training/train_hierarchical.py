@@ -28,7 +28,7 @@ from ust.models.checkpoints import (
 )
 from ust.models.examples import Examples
 from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
-from ust.training.config import HierarchyRow, System, SystemTrainer
+from ust.training.config import HierarchyRow, SystemConfig, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData, check_root
 from ust.training.train import NetworkSettings, Score, TrainSettings, flat_score, network_trainer
 from ust.training.trainer import Epoch, Trainer, epochs_since_best, monitor_scores
@@ -70,10 +70,10 @@ HasConverged = Callable[[list[Epoch], Any], bool]
 
 
 def fit_hierarchical(
-    system: System[HierarchyRow, TrainSettings], data: TrainingData, context: TrainingContext
+    config: SystemConfig[HierarchyRow, TrainSettings], data: TrainingData, context: TrainingContext
 ) -> None:
     """Train a hierarchy whose networks are chosen by their validation scores; see `fit_hierarchy`."""
-    fit_hierarchy(system, data, context, score_trainer, _has_converged)
+    fit_hierarchy(config, data, context, score_trainer, _has_converged)
 
 
 def score_trainer(
@@ -94,7 +94,7 @@ def _has_converged(epochs: list[Epoch], settings: TrainSettings) -> bool:
 
 
 def fit_hierarchy(
-    system: System[HierarchyRow, NetworkSettings],
+    config: SystemConfig[HierarchyRow, NetworkSettings],
     data: TrainingData,
     context: TrainingContext,
     node_trainer: NodeTrainer,
@@ -102,18 +102,18 @@ def fit_hierarchy(
 ) -> None:
     """Train or copy the root, and train a network for each group with several fine labels."""
     trained, parameters, converged = [], 0, []
-    if system.row.root == "flat":
+    if config.row.root == "flat":
         root = copy_root(context)
         trained.append(ROOT)
         parameters += count_parameters(root.network)
         converged.append(root.metadata.get("converged", False))
-    own_root = system.row.root == "own"
+    own_root = config.row.root == "own"
     for node in build_nodes(
-        data.train, data.validate, context.taxonomy, negatives=system.row.negatives, root=own_root
+        data.train, data.validate, context.taxonomy, negatives=config.row.negatives, root=own_root
     ):
-        network = context.network(system, len(node.labels), node.name, node.train)
-        epochs = _fit_node(network, node, system, context, node_trainer)
-        converged.append(has_converged(epochs, system.training))
+        network = context.build_network(config, len(node.labels), node.name, node.train)
+        epochs = _fit_node(network, node, config, context, node_trainer)
+        converged.append(has_converged(epochs, config.training))
         update_metadata(context.out / node.name, epochs=len(epochs), converged=converged[-1])
         trained.append(node.name)
         parameters += count_parameters(network)
@@ -124,20 +124,24 @@ def fit_hierarchy(
 
 
 def _fit_node(
-    network: torch.nn.Module, node: Node, system: System, context: TrainingContext, node_trainer: NodeTrainer
+    network: torch.nn.Module,
+    node: Node,
+    config: SystemConfig,
+    context: TrainingContext,
+    node_trainer: NodeTrainer,
 ) -> list[Epoch]:
     """Train one network of the hierarchy and save its best checkpoint."""
 
     def on_epoch(epoch: Epoch) -> None:
         if epoch.best:
             metadata = {"epoch": epoch.number} | epoch.scores | context.metadata
-            saved = context.describe(system, network, node.labels, node.train, metadata)
+            saved = context.describe_network(config, network, node.labels, node.train, metadata)
             save_network(context.out / node.name, saved)
         context.callbacks.on_epoch(node.name, epoch)
 
-    state = context.state(node.name, node.name)
+    state = context.read_state(node.name, node.name)
     return node_trainer(
-        network, node, system.training, context, name=node.name, state=state, on_epoch=on_epoch
+        network, node, config.training, context, name=node.name, state=state, on_epoch=on_epoch
     ).fit()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from ust.training.config import HierarchyRow, System, SystemTrainer
+from ust.training.config import HierarchyRow, SystemConfig, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.schedules import PlateauSchedule
 from ust.training.train import NetworkSettings, network_trainer
@@ -49,10 +49,10 @@ def plateau_trainer(
 
 
 def fit_hierarchical_code(
-    system: System[HierarchyRow, CodeSettings], data: TrainingData, context: TrainingContext
+    config: SystemConfig[HierarchyRow, CodeSettings], data: TrainingData, context: TrainingContext
 ) -> None:
     """Train a hierarchy whose networks are chosen by their validation loss; see `fit_hierarchy`."""
-    fit_hierarchy(system, data, context, plateau_trainer, _stopped_early)
+    fit_hierarchy(config, data, context, plateau_trainer, _stopped_early)
 
 
 def _stopped_early(epochs: list[Epoch], settings: CodeSettings) -> bool:
