@@ -3,8 +3,8 @@
     python -m benchmarks.shifted CITY SHIFTED [--split validate]
 
 Every clip gets reverberation, pink or traffic noise, the band-pass of a microphone and a low level, by the
-augmentation ``sensor`` (`ust.audio.augmentation.sensor`) with fixed ranges and a seed that no training uses.
-The clips of other splits and the tables are linked.
+augmentation ``sensor`` (`ust.audio.augmentation.simulate_sensor`) with fixed ranges and a seed that no
+training uses. The clips of other splits and the tables are linked.
 """
 
 import argparse

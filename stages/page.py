@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
     metrics = {name: read_json(args.metrics / f"{name}.json", made_by="evaluate") for name in systems}
-    split = metrics[systems[0]]["rests_on"]["split"]
+    split = metrics[systems[0]]["provenance"]["split"]
 
     findings: list[Finding] = []
     predicted = {}

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = read_json(args.metrics, made_by="evaluate")
     # Only the names of the clips are used.
     annotations = read_annotations(args.annotations, taxonomy, AS_GIVEN)
-    truth = select_ground_truth(annotations, metrics["rests_on"]["split"])
+    truth = select_ground_truth(annotations, metrics["provenance"]["split"])
     authors = [author.model_dump() for author in settings.authors]
     with atomic_folder(args.out, by="submit", force=args.force) as out:
         shutil.copyfile(args.predictions, out / f"{settings.label}.output.csv")

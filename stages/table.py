@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     baselines = [rows[name] for name in names if trainers[name] == "train_baseline"]
     others = [rows[name] for name in names if trainers[name] != "train_baseline"]
 
-    metadata = metrics[names[0]]["rests_on"]
+    metadata = metrics[names[0]]["provenance"]
     text = f"{metadata['clips']} {metadata['split']} clips of the data source '{metadata.get('data_source')}'"
     write_text(args.markdown, table_markdown(others, baselines, text))
     write_csv(args.csv, table_frame(others, baselines), float_format="%.6f")

@@ -22,7 +22,7 @@ from project import Project, clone
 from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 TOLERANCE = 0.01
-FIGURES = [name for name in COLUMNS if name.endswith("auprc")]
+METRICS = [name for name in COLUMNS if name.endswith("auprc")]
 REAL = (
     f"data.source={REPORT_DATA['data_source']}",
     f"data.release={REPORT_DATA['data_release']}",
@@ -38,14 +38,14 @@ def compare(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float
     """
     for system in metrics:
         published = dict(zip(COLUMNS, REPORT[system][1], strict=True))
-        rests_on = metrics[system]["rests_on"]
-        same_data = all(rests_on.get(key) == value for key, value in REPORT_DATA.items())
-        for figure in FIGURES:
-            if published[figure] is not None:
-                level, name = figure.split("_", 1)
+        provenance = metrics[system]["provenance"]
+        same_data = all(provenance.get(key) == value for key, value in REPORT_DATA.items())
+        for metric in METRICS:
+            if published[metric] is not None:
+                level, name = metric.split("_", 1)
                 found = metrics[system][level][name]
-                verdict = "reproduced" if abs(found - published[figure]) <= TOLERANCE else "not reproduced"
-                yield system, figure, published[figure], found, verdict if same_data else "not compared"
+                verdict = "reproduced" if abs(found - published[metric]) <= TOLERANCE else "not reproduced"
+                yield system, metric, published[metric], found, verdict if same_data else "not compared"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -70,13 +70,13 @@ def main(words: Sequence[str] | None = None) -> None:
     metrics = {system: project.details(system) for system in args.systems}
     verdicts = []
     print("| system | figure | published | here | |", "| --- | --- | --- | --- | --- |", sep="\n")  # noqa: T201
-    for system, figure, published, found, verdict in compare(metrics):
+    for system, metric, published, found, verdict in compare(metrics):
         verdicts.append(verdict)
-        print(f"| {system} | {figure} | {published:.3f} | {found:.3f} | {verdict} |")  # noqa: T201
+        print(f"| {system} | {metric} | {published:.3f} | {found:.3f} | {verdict} |")  # noqa: T201
     if "not compared" in verdicts:
         of_report = ", ".join(f"{key} {value}" for key, value in REPORT_DATA.items())
-        rests_on = metrics[args.systems[0]]["rests_on"]
-        here = ", ".join(f"{key} {rests_on.get(key)}" for key in REPORT_DATA)
+        provenance = metrics[args.systems[0]]["provenance"]
+        here = ", ".join(f"{key} {provenance.get(key)}" for key in REPORT_DATA)
         sys.exit(f"the published figures are of {of_report}; these are of {here}")
     if wrong := verdicts.count("not reproduced"):
         sys.exit(f"{wrong} of {len(verdicts)} figures are not within {TOLERANCE}")

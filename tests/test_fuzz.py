@@ -347,7 +347,7 @@ class TestBinaries:
     @fuzzed
     @given(
         st.dictionaries(
-            st.sampled_from(["kind", "architecture", "config", "shapes", "labels", "about", "nodes"]),
+            st.sampled_from(["kind", "architecture", "config", "shapes", "labels", "metadata", "nodes"]),
             yaml_values,
         )
     )

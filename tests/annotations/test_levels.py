@@ -49,7 +49,7 @@ def test_levels_without_labels_are_omitted(taxonomy):
 def test_level_metrics_match_official_metrics_of_its_groups(evaluation, taxonomy):
     """Fine metrics equal those of a taxonomy with only the groups that have fine labels."""
     intervals = evaluation.intervals(count=10, seed=0)
-    metrics = detailed_metrics(evaluation, intervals) | {"rests_on": {}}
+    metrics = detailed_metrics(evaluation, intervals) | {"provenance": {}}
     for level in taxonomy.levels:
         groups = taxonomy.groups(level)
         members = [label for g in groups for label in (taxonomy.fine[i] for i in taxonomy.members(g))]

@@ -28,7 +28,7 @@ from joblib.externals.loky import get_reusable_executor
 from tiny import ALONE
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.archive.filesystems import absolute, filesystem
+from ust.archive.filesystems import normalize_address, open_recording_file, resolve_address
 from ust.archive.folder import Archive
 from ust.archive.query import GROUPINGS, find_label, parse_condition, run_query, summarize
 from ust.archive.recordings import SCHEMA, find_recordings
@@ -389,6 +389,29 @@ def test_manifest_selects_a_part_of_a_file(place):
     assert failed["reason"].tolist() == ["has no second 40, lasts 25 s"]
 
 
+def test_sections_of_a_file_are_separate_recordings_when_retagged(place):
+    """Their events are not merged, as they are not when the audio is tagged."""
+    long = next(path for path in (place / "in").rglob("*.wav") if path.stat().st_size > 20 * RATE * 2)
+    name = long.relative_to(place)
+    (place / "sections.csv").write_text(
+        f"path,start,duration,time\n{name},0,10,2024-01-31 10:00:00\n{name},10,10,2024-02-28 11:00:00\n"
+    )
+    ust(place, "tag-archive", "sections.csv", "heard", "--system", "cnn", "--embeddings", "--threshold", "0")
+    ust(place, "tag-archive", "heard", "again", "--system", "cnn", "--threshold", "0")
+    old, new = (read_tables(place / folder, "events") for folder in ("heard", "again"))
+    columns = ["label", "start", "duration", "time"]
+    assert set(old["start"]) == {0, 10}
+    pd.testing.assert_frame_equal(
+        *(table[columns].sort_values(columns, ignore_index=True) for table in (old, new))
+    )
+
+
+def test_errors_of_the_caller_are_not_taken_as_those_of_a_recording(place):
+    recording = next((place / "in").rglob("*.wav"))
+    with pytest.raises(MemoryError), open_recording_file(str(recording)):
+        raise MemoryError
+
+
 def test_query_matches_counts_by_hand(tagged, taxonomy):
     archive, rows = Archive(str(tagged)), read_tables(tagged)
     level = float(rows["5-3_siren"].median())
@@ -593,10 +616,10 @@ def test_existing_path_is_not_parsed_as_pattern_or_url(place, tmp_path, name, mo
         assert find_recordings(source)["path"].to_pylist() == [wanted]
     (tmp_path / name / "m.csv").write_text("path\ntake [1].wav\n")
     assert find_recordings(f"{name}/m.csv")["path"].to_pylist() == [wanted]
-    fs, found = filesystem(wanted)
+    fs, found = resolve_address(wanted)
     assert fs.open(found, "rb").read() == sound.read_bytes()
 
-    assert absolute(f"out {name}/") == str(tmp_path / f"out {name}")
+    assert normalize_address(f"out {name}/") == str(tmp_path / f"out {name}")
     archive = Archive(f"out {name}")  # that does not exist yet
     assert archive.description() is None
     archive.create({"labels": []})
@@ -751,6 +774,15 @@ def archive_without_exclusive_create(monkeypatch, tmp_path):
 def test_refused_writes_to_a_store_are_reported(archive_without_exclusive_create):
     with pytest.raises(UserError, match="not allowed"):
         archive_without_exclusive_create(PermissionError("no"), always=True).create({"labels": []})
+
+
+def test_write_is_given_up_after_many_conflicts_with_others(archive_without_exclusive_create, monkeypatch):
+    """It would replace what the other process wrote."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    conflict = OSError(errno.EIO, "A conflicting conditional operation is in progress")
+    archive = archive_without_exclusive_create(conflict, always=True)
+    with pytest.raises(UserError, match=r"other processes keep writing .*; run the command again"):
+        archive.create({"labels": []})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ust.archive.recordings import find_recordings
@@ -100,6 +102,10 @@ def test_utc_offsets_are_applied_in_names_and_manifests(tmp_path, caplog):
     found = find_recordings(str(tmp_path / "m.csv")).to_pandas()
     assert found["time"].dt.hour.tolist()[:3] == [7, 7, 8]
     assert pd.isna(found["time"][3])
+    rows = {"path": ["a.wav"], "time": ["2024-01-31T08:55:26+01:00"]}
+    schema = pa.schema([("path", pa.large_string()), ("time", pa.large_string())])  # as Polars writes them
+    pq.write_table(pa.table(rows, schema), tmp_path / "m.parquet")
+    assert str(find_recordings(str(tmp_path / "m.parquet")).to_pandas()["time"][0]) == "2024-01-31 07:55:26"
     zoned = pd.to_datetime(["2024-01-31 08:55:26"]).tz_localize("Europe/Paris")
     pd.DataFrame({"path": ["a.wav"], "time": zoned}).to_parquet(tmp_path / "m.parquet")
     found = find_recordings(str(tmp_path / "m.parquet")).to_pandas()

@@ -87,6 +87,7 @@ def test_cyclic_links_are_followed_once(tmp_path):
     card.mkdir()
     (card / "near").symlink_to(tmp_path / "far")
     (tmp_path / "far" / "up").symlink_to(card)
+    (card / "own.wav").symlink_to(card / "own.wav")
     assert by_import(card) == ["near/a.wav"]
 
 

@@ -156,6 +156,7 @@ def test_report_preset_matches_the_report(tmp_path):
             "reverberation: is [0.0, 0.5], should be greater than 0",
         ),
         ("augment.sensor.low_cut", 3000.0, "low_cut should be below high_cut"),
+        ("augment.sensor", {"low_cut": 22e3, "high_cut": [23e3, 24e3]}, "and below 21609 Hz"),
         ("augment.pitch_shift.semitones", 200.0, "semitones: is 200.0, should be less than or equal to 48"),
         (
             "augment.volume.gain_db",

@@ -66,9 +66,9 @@ def result(clips=60, recordings=12, seed=0):
     predicted = (truth * [0.5, 0.2, 0] + noise * [0.51, 0.8, 1]).clip(0, 1)
     sensors = [f"{index % recordings}" for index in range(clips)]
     evaluation = Evaluation.from_tables(truth.assign(sensor_id=sensors), predicted, CLASSES)
-    about = {"thresholds": {"1_tram": 0.6, "2_Church bell": 0.4, "3_none": 0.5}}
+    metadata = {"thresholds": {"1_tram": 0.6, "2_Church bell": 0.4, "3_none": 0.5}}
     curve = pd.DataFrame({"seed": [0, 1, 0], "clips": [20, 20, 40], "score": [0.2, 0.4, 0.65]})
-    model = {"about": about, "labels": list(CLASSES.labels)}
+    model = {"metadata": metadata, "labels": list(CLASSES.labels)}
     return TrainingResult(None, CLASSES, model, truth, {"train": predicted}, {"train": evaluation}, curve)
 
 

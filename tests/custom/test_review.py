@@ -18,7 +18,7 @@ from commands import run_ust
 from conftest import ROOT
 
 from ust.custom.active_learning import STRATEGIES, ReviewState, select_clips
-from ust.custom.server import create_app, serve
+from ust.custom.server import create_app, create_server
 from ust.datasets.collection import Collection
 from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
 
@@ -129,7 +129,7 @@ def test_clip_has_spectrogram_and_audio(client, queue):
 
 
 def test_concurrent_reviews_are_all_saved(collection, queue):
-    server = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    server = create_server(create_app(collection, queue, {}, token=TOKEN), 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def send(task):
@@ -208,9 +208,9 @@ SERVER = f"""
 import sys
 from pathlib import Path
 from ust.datasets.collection import Collection
-from ust.custom.server import create_app, serve
+from ust.custom.server import create_app, create_server
 collection = Collection(Path(sys.argv[1]))
-server = serve(create_app(collection, list(collection.clips().index), {{}}, token={TOKEN!r}), 0)
+server = create_server(create_app(collection, list(collection.clips().index), {{}}, token={TOKEN!r}), 0)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
@@ -285,11 +285,11 @@ def test_server_uses_its_default_port_if_free(collection, queue, monkeypatch):
     """Browsers store the annotator's name by port; a second server gets a free port."""
     from ust.custom import server
 
-    free = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    free = create_server(create_app(collection, queue, {}, token=TOKEN), 0)
     monkeypatch.setattr(server, "DEFAULT_PORT", free.server_port)
     free.server_close()
-    first = serve(create_app(collection, queue, {}, token=TOKEN))
-    second = serve(create_app(collection, queue, {}, token=TOKEN))
+    first = create_server(create_app(collection, queue, {}, token=TOKEN))
+    second = create_server(create_app(collection, queue, {}, token=TOKEN))
     assert first.server_port == server.DEFAULT_PORT != second.server_port
     for each in (first, second):
         each.server_close()
@@ -359,7 +359,7 @@ def test_disputed_strategy_orders_by_surprise():
 def test_server_names_a_port_in_use(collection, queue):
     from ust.util.errors import UserError
 
-    first = serve(create_app(collection, queue, {}, token=TOKEN), 0)
+    first = create_server(create_app(collection, queue, {}, token=TOKEN), 0)
     with pytest.raises(UserError, match="cannot be used"):
-        serve(create_app(collection, queue, {}, token=TOKEN), first.server_port)
+        create_server(create_app(collection, queue, {}, token=TOKEN), first.server_port)
     first.server_close()

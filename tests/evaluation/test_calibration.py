@@ -98,7 +98,7 @@ def test_uncalibrated_error_is_that_of_the_raw_probabilities():
     truth.insert(0, "sensor_id", 1)
     predicted = pd.DataFrame(calibration(before), columns=list(TAXONOMY.labels))
     evaluation = Evaluation.from_tables(truth, predicted, TAXONOMY)
-    model = {"labels": list(TAXONOMY.labels), "about": {"calibration": calibration.to_dict()}}
+    model = {"labels": list(TAXONOMY.labels), "metadata": {"calibration": calibration.to_dict()}}
     found = calibration_errors(evaluation, model)
     y = truth[list(TAXONOMY.labels)].to_numpy()
     assert found["ece"]["coarse"] == pytest.approx(expected_calibration_error(y, predicted.to_numpy()))

@@ -56,7 +56,7 @@ def test_evaluate_command_matches_official_figures(published_predictions, tmp_pa
     official = json.loads((folder / "evaluation_output0.json").read_text())["coarse"]
     assert list(metrics) == ["coarse"]
     assert metrics["coarse"]["micro_f1"] == round(official["micro_f1"], 10)
-    assert details["rests_on"]["clips"] == 538
+    assert details["provenance"]["clips"] == 538
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_truth_without_fine_columns_gives_coarse_metrics(evaluate, taxonomy):
     assert metrics["coarse"]["micro_auprc"] == pytest.approx(wanted.micro_auprc, abs=1e-9)
     for content in (metrics, details["ci95"]["clips"], details["prevalence"], details["lrap"]):
         assert "fine" not in content
-    assert details["rests_on"]["split"] == "test"
-    assert details["rests_on"]["coarse"] == "from_fine"
+    assert details["provenance"]["split"] == "test"
+    assert details["provenance"]["coarse"] == "from_fine"
     assert set(details["labels"]) == set(coarse)
     assert not list(Path("curves").glob("fine*"))
     assert "the fine level is not scored: truth.csv has no fine columns" in lines

@@ -15,7 +15,7 @@ LEVEL = {"micro_auprc": 0.5, "micro_f1": 0.25, "macro_auprc": 0.125, "class_aupr
 METRICS = {
     "fine": LEVEL,
     "coarse": LEVEL,
-    "rests_on": {"split": "validate", "clips": 2, "architecture": "CNN", "parameters": 7},
+    "provenance": {"split": "validate", "clips": 2, "architecture": "CNN", "parameters": 7},
 }
 CLIPS = ["a.wav", "b.wav"]
 
@@ -40,7 +40,7 @@ def test_valid_submission_passes_the_check(package, taxonomy):
 
 
 def test_the_time_and_place_that_a_system_uses_are_stated():
-    metrics = METRICS | {"rests_on": METRICS["rests_on"] | {"spatiotemporal_context": "hour, borough"}}
+    metrics = METRICS | {"provenance": METRICS["provenance"] | {"spatiotemporal_context": "hour, borough"}}
     with_context, without = (submission_metadata(LABEL, "N", "cnn", [], each) for each in (metrics, METRICS))
     assert with_context["system"]["description"].pop("spatiotemporal_context") == "hour, borough"
     assert with_context == without
@@ -111,8 +111,8 @@ def test_tables_are_written_as_markdown_and_json():
 @pytest.mark.parametrize(("converged", "name"), [(True, "a"), (False, "a †"), (None, "a")])
 def test_unconverged_system_is_marked(converged, name):
     level = dict.fromkeys(("micro_auprc", "micro_f1", "macro_auprc"), 0.5)
-    rests_on = {} if converged is None else {"converged": converged}
-    found = table_row("a", {"fine": level, "coarse": level, "rests_on": rests_on})
+    provenance = {} if converged is None else {"converged": converged}
+    found = table_row("a", {"fine": level, "coarse": level, "provenance": provenance})
     assert format_cells([found], [])[0][0] == name
     text = table_markdown([found], [], "2 clips")
     text = text.replace("\n", " ")

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 from ust.audio.augmentation import (
     PlannedVariant,
+    add_noise,
     augment,
+    change_volume,
     coloured_noise,
     impulse_response,
     is_selected,
-    noise,
     pitch_shift,
-    sensor,
+    simulate_sensor,
     traffic_noise,
-    volume,
 )
 from ust.features.logmel import logmel
 from ust.features.store import (
@@ -98,14 +98,17 @@ def test_float16_logmel_is_exact_to_a_25th_of_a_decibel(noise):
 
 
 def test_volume_does_not_change_logmel(noise):
-    louder = volume(noise, RATE, gain_db=10, rng=np.random.default_rng(3)).astype(np.float32)
+    louder = change_volume(noise, RATE, gain_db=10, rng=np.random.default_rng(3)).astype(np.float32)
     assert not np.allclose(louder, noise)
     np.testing.assert_allclose(logmel(louder, **DEFAULTS), logmel(noise, **DEFAULTS), atol=1e-3)
 
 
 def test_volume_never_clips():
     samples = np.array([0.9, -0.5])
-    gains = [volume(samples, RATE, gain_db=12, rng=np.random.default_rng(s))[0] / 0.9 for s in range(200)]
+    gains = [
+        change_volume(samples, RATE, gain_db=12, rng=np.random.default_rng(seed))[0] / 0.9
+        for seed in range(200)
+    ]
     assert max(gains) <= 1 / 0.9 + 1e-9
     assert min(gains) >= 10 ** (-12 / 20)
 
@@ -124,7 +127,7 @@ def test_colored_noise_has_its_spectral_slope(colour, slope):
 
 def test_noise_has_the_given_level():
     samples = 0.1 * np.sin(np.arange(RATE))
-    out = noise(samples, RATE, colours=["pink"], level_db=[-20, -20], rng=np.random.default_rng(0))
+    out = add_noise(samples, RATE, colours=["pink"], level_db=[-20, -20], rng=np.random.default_rng(0))
     added = out - samples
     ratio = 20 * np.log10(np.sqrt(np.mean(added**2)) / np.sqrt(np.mean(samples**2)))
     assert ratio == pytest.approx(-20, abs=1e-6)
@@ -146,7 +149,7 @@ def level_db(samples):
 def test_a_sensor_attenuates_sounds_outside_its_band():
     white = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
     options = SENSOR | {"gain_db": [0.0, 0.0]}
-    out = sensor(white, RATE, **options, rng=np.random.default_rng(1))
+    out = simulate_sensor(white, RATE, **options, rng=np.random.default_rng(1))
     power = np.abs(np.fft.rfft(out)) ** 2 / np.mean(np.abs(np.fft.rfft(white)) ** 2)
     hertz = np.fft.rfftfreq(len(out), 1 / RATE)
     within = power[(hertz > 200) & (hertz < 3000)].mean()
@@ -158,7 +161,7 @@ def test_a_sensor_attenuates_sounds_outside_its_band():
 def test_sensor_gain_changes_the_level():
     samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
     quiet, loud = (
-        sensor(samples, RATE, **SENSOR | {"gain_db": [gain, gain]}, rng=np.random.default_rng(3))
+        simulate_sensor(samples, RATE, **SENSOR | {"gain_db": [gain, gain]}, rng=np.random.default_rng(3))
         for gain in (-30.0, -10.0)
     )
     np.testing.assert_allclose(loud, 10 * quiet)
@@ -166,7 +169,7 @@ def test_sensor_gain_changes_the_level():
 
 def test_a_sensor_never_clips():
     samples = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
-    out = sensor(samples, RATE, **SENSOR | {"gain_db": [40.0, 40.0]}, rng=np.random.default_rng(3))
+    out = simulate_sensor(samples, RATE, **SENSOR | {"gain_db": [40.0, 40.0]}, rng=np.random.default_rng(3))
     assert np.abs(out).max() == pytest.approx(1)
 
 
@@ -176,7 +179,7 @@ def test_sensor_noise_has_the_drawn_ratio(snr):
     samples = 0.01 * np.random.default_rng(0).standard_normal(4 * RATE)
     wide = SENSOR | {"low_cut": 1.0, "high_cut": [22_000.0, 22_000.0], "gain_db": [0.0, 0.0]}
     noisy, clean = (
-        sensor(samples, RATE, **wide | {"snr_db": [ratio, ratio]}, rng=np.random.default_rng(2))
+        simulate_sensor(samples, RATE, **wide | {"snr_db": [ratio, ratio]}, rng=np.random.default_rng(2))
         for ratio in (snr, 200.0)
     )
     assert level_db(clean) - level_db(noisy - clean) == pytest.approx(snr, abs=0.5)

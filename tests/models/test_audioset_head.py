@@ -124,7 +124,7 @@ def test_the_prior_helps_where_labels_are_few(data, work, tmp_path):
         scores.append(average_precision_score(data.validate.targets.ravel(), found.ravel()))
     assert scores[1] > scores[0] + 0.1
     description = read_description(tmp_path / "audioset_head")
-    assert "calibration" not in description["about"]
+    assert "calibration" not in description["metadata"]
     assert description["config"]["classes"]["8_dog"]
     held_out = pd.read_csv(tmp_path / "audioset_head" / "out_of_fold.csv")
     assert len(held_out) == 24

@@ -147,8 +147,8 @@ def test_concat_is_a_linear_layer_on_both_vectors():
 
 def test_frame_classifier_is_logistic_regression_of_standardised_frames():
     network = FrameClassifier(FrameClassifier.Config(hidden_layers=0, hidden_size=128), 23)
-    network.mean.fill_(100.0)
-    network.scale.fill_(50.0)
+    network.standardised.mean.fill_(100.0)
+    network.standardised.scale.fill_(50.0)
     frames = torch.randint(0, 256, (2, 10, 128), dtype=torch.uint8)
     layer = network.layers.output
     wanted = (frames.float() - 100) / 50 @ layer.weight.T + layer.bias

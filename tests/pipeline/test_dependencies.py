@@ -333,7 +333,7 @@ def test_model_row_names_features_and_architecture(project):
     from ust.features.store import open_features
     from ust.util.digests import source_digest
 
-    description = json.loads((project.path / "models/cnn/coarse/model.json").read_text())["about"]
+    description = json.loads((project.path / "models/cnn/coarse/model.json").read_text())["metadata"]
     with open_features(project.path / "data/features/logmel.h5", "logmel") as file:
         assert description["digests"]["features"] == {"logmel": file.digest()}
     architecture = source_digest("ust/models/cnn.py", "ust/models/layers.py")

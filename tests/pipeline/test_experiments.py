@@ -56,7 +56,7 @@ def test_queued_experiment_runs_on_local_data(project):
     assert "Success" in status, project.dvc("queue", "logs", "queued")
     (reference,) = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/queued").split()
     found = json.loads(project.run("git", "show", f"{reference}:metrics/details/baseline_fine.json"))
-    assert found["rests_on"]["data_source"] == "local"
+    assert found["provenance"]["data_source"] == "local"
     # The same clips in another folder give the same metrics.
     assert found["fine"] == project.details("baseline_fine")["fine"]
     project.dvc("queue", "stop")
@@ -81,7 +81,7 @@ def test_report_preset_trains_one_epoch(project):
     description = json.loads((project.path / "models/cnn_vggish/coarse/model.json").read_text())
     assert description["config"]["fusion"] == "bilinear"
     assert description["config"]["vggish_scale"] == "raw"
-    assert description["about"]["parameters"] > 168_000_000
+    assert description["metadata"]["parameters"] > 168_000_000
     assert "train.max_epochs" in project.dvc("params", "diff", "HEAD", "report")
     project.run("git", "checkout", "-q", ".")
     project.dvc("checkout")
@@ -109,8 +109,8 @@ def test_pretrained_preset_trains_heads(project):
     systems = systems - {"train@finetune_mn"} | {"train_pretrained@finetune_mn"}
     systems |= {"ensemble@both", "predict@both", "evaluate@both"}
     assert ran(output) == {"relabel@votes_audio"} | extracted | systems
-    assert project.details("both")["rests_on"]["architecture"].startswith("average of ")
-    assert project.details("linear_mn")["rests_on"]["mn_weights"] == "random"
+    assert project.details("both")["provenance"]["architecture"].startswith("average of ")
+    assert project.details("linear_mn")["provenance"]["mn_weights"] == "random"
     assert "linear_mn weight decay 10, out of fold" in output
     project.run("git", "checkout", "-q", ".")
     project.run("git", "clean", "-qfd", "metrics")

@@ -38,9 +38,9 @@ def test_metrics_record_data_source_and_weights(project):
     for level in ("coarse", "fine"):
         metrics = project.metrics(f"cnn_vggish_{level}")
         details = project.details(f"cnn_vggish_{level}")
-        assert details["rests_on"]["data_source"] == "synthetic"
-        assert details["rests_on"]["vggish_weights"] == "random"
-        assert details["rests_on"]["clips"] == 6
+        assert details["provenance"]["data_source"] == "synthetic"
+        assert details["provenance"]["vggish_weights"] == "random"
+        assert details["provenance"]["clips"] == 6
         assert set(metrics) == {"fine", "coarse"}
         for scored, figures in metrics.items():
             assert set(figures) == {"micro_auprc", "micro_f1", "macro_auprc"}

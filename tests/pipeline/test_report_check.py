@@ -15,9 +15,9 @@ from ust.datasets.synthetic.city import build_city
 from ust.reports.tables import COLUMNS, REPORT, REPORT_DATA
 
 
-def published(**rests_on):
+def published(**provenance):
     """Return detailed metrics with the report's own figures, as the stage evaluate writes them."""
-    found = {system: {"fine": {}, "coarse": {}, "rests_on": REPORT_DATA | rests_on} for system in REPORT}
+    found = {system: {"fine": {}, "coarse": {}, "provenance": REPORT_DATA | provenance} for system in REPORT}
     for system, (_, values) in REPORT.items():
         for name, value in zip(COLUMNS, values, strict=True):
             level, figure = name.split("_", 1)
@@ -79,8 +79,8 @@ def test_check_runs_on_each_record_and_resumes(tmp_path, server, version):
             assert f"these are of data_source sonyc-ust-v1, data_release {version}" in done.stderr
     assert "Running stage" in first.stdout
     assert "Running stage" not in second.stdout
-    rests_on = project.details("baseline_fine")["rests_on"]
-    assert (rests_on["data_release"], rests_on["coarse"], rests_on["clips"]) == (version, "as_given", 6)
+    provenance = project.details("baseline_fine")["provenance"]
+    assert (provenance["data_release"], provenance["coarse"], provenance["clips"]) == (version, "as_given", 6)
 
 
 @pytest.mark.slow

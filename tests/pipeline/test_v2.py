@@ -66,7 +66,7 @@ def test_systems_are_scored_on_verified_clips(v2):
     assert v2.output.count("chosen on 3 clips") == 2
     assert v2.output.count("3 validate clips (2 more have not been verified)") == 2
     for name in SYSTEMS:
-        assert v2.details(name)["rests_on"]["clips"] == 3
+        assert v2.details(name)["provenance"]["clips"] == 3
         predicted = pd.read_csv(v2.path / f"data/predictions/{name}.csv")["audio_filename"]
         assert len(predicted) == 3
         assert not set(predicted) & set(v2.unverified)
@@ -82,11 +82,11 @@ def test_submission_contains_verified_clips(v2):
 def test_the_system_with_context_has_it_as_input(v2):
     description = json.loads((v2.path / "models/cnn_vggish_8/coarse/model.json").read_text())
     assert description["context"] == {"dropout": 0.3, "hidden_size": 32, "place_noise": 1.0}
-    assert description["about"]["inputs"]["context"] == "context"
+    assert description["metadata"]["inputs"]["context"] == "context"
     metadata = read_yaml(v2.path / "data/submission/Lastname_LAB_task5_1.meta.yaml")
     columns = "week, day, hour, borough, latitude, longitude"
     assert metadata["system"]["description"]["spatiotemporal_context"] == columns
-    assert "spatiotemporal_context" not in v2.details("baseline_fine")["rests_on"]
+    assert "spatiotemporal_context" not in v2.details("baseline_fine")["provenance"]
 
 
 def test_time_and_place_are_those_of_the_annotations(v2, tmp_path):

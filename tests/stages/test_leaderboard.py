@@ -60,7 +60,9 @@ def test_leaderboard_has_means_ranges_and_paired_intervals(entries):
     assert set(rows[2]["against_noise"]) == {"coarse"}
     text = recommend_system(rows)
     assert text.startswith("Take good: coarse / fine micro AUPRC")
-    assert "slow is not significantly worse" in text
+    assert "of the systems that are not significantly worse, none trains faster" in text  # slow is not
+    faster = [row | {"train_minutes": 0.5} if row["system"] == "slow" else row for row in rows]
+    assert "slow is not significantly worse and trains in 0.5 min" in recommend_system(faster)
     table = leaderboard_markdown(rows, "noise")
     assert len(table.splitlines()) == 2 + len(rows)
     assert {line.count("|") for line in table.splitlines()} == {11}

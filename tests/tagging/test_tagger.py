@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tracemalloc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from tiny import ALONE, CONFIG, save_with_context
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import BadAudio
+from ust.cli import listen
 from ust.cli import tag as tag_command
 from ust.cli.console import escape_output
 from ust.cli.tag import collect_recordings, main
@@ -168,6 +169,17 @@ def test_listen_reads_standard_input(tagger, tmp_path, noise):
     code, _, errors = run_ust(words, tmp_path)
     assert code == 1
     assert "no samples arrived" in errors
+
+
+def test_listen_quotes_labels_with_commas(tagger, noise, monkeypatch, capsysbinary):
+    labels = ("1_Speech, of a man", *tagger.taxonomy.coarse[1:])
+    monkeypatch.setattr(tagger, "taxonomy", replace(tagger.taxonomy, coarse=labels))
+    monkeypatch.setattr(listen, "load_tagger", lambda _: (None, tagger, None))
+    monkeypatch.setattr(listen, "_standard_input", lambda _: [noise[:, None]])
+    listen.main(argv=["--threshold", "0"])
+    rows = list(csv.reader(io.StringIO(capsysbinary.readouterr().out.decode())))
+    assert {len(row) for row in rows} == {4}
+    assert rows[1][2] == "Speech, of a man"
 
 
 def test_predictions_are_invariant_to_rate_and_channels(tagger, noise):

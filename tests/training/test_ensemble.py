@@ -123,7 +123,7 @@ def test_incompatible_members_are_named(trained, taxonomy, tmp_path):
     description.write_text(description.read_text().replace('"all"', '"coarse"'))
     with pytest.raises(UserError, match=r"b: was trained with another outputs than .*a; train both alike"):
         build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
-    write_json(description, {"kind": "flat", "about": {"taxonomy": {}}})
+    write_json(description, {"kind": "flat", "metadata": {"taxonomy": {}}})
     with pytest.raises(UserError, match=r"b/model.json: lacks metadata of the system"):
         build_ensemble([place / "a", place / "b"], labels, taxonomy, tmp_path / "out")
     assert not (tmp_path / "out").exists()

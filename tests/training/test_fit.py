@@ -39,7 +39,7 @@ class TestFlat:
         for level, best, score in (("coarse", 2, 0.3), ("fine", 3, 0.4)):
             folder = work.out / level
             assert [is_of_epoch(folder, w) for w in weights] == [i + 1 == best for i in range(4)]
-            metadata = read_description(folder)["about"]
+            metadata = read_description(folder)["metadata"]
             assert (metadata["epoch"], metadata[f"{level}_micro_auprc"]) == (best, score)
             assert metadata["epochs"] == 4
             # The last best coarse epoch is two ago, more than the patience; the last best fine one is not.
@@ -63,8 +63,8 @@ class TestFlat:
         fit(changed(FLAT, {"max_epochs": 4}), data, work)
         assert work.callbacks.resumed == [("", [1, 2])]
         assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3, 4]
-        assert read_description(work.out / "coarse")["about"]["epoch"] == 4
-        assert read_description(work.out / "fine")["about"]["epoch"] == 1
+        assert read_description(work.out / "coarse")["metadata"]["epoch"] == 4
+        assert read_description(work.out / "fine")["metadata"]["epoch"] == 1
 
     def test_fine_outputs_are_scored_at_both_levels(self, taxonomy):
         truth = np.eye(37, dtype=np.float32)
@@ -95,8 +95,8 @@ class TestHierarchy:
         assert {node for node, _ in work.callbacks.epochs} == set(nodes[1:])
         flat = sum(value.numel() for value in CNN(ALONE, 37).parameters())
         own = sum(129 * len(read_description(work.out / node)["labels"]) for node in nodes[1:])
-        assert description["about"]["parameters"] == flat + own
-        assert description["about"]["converged"] is False
+        assert description["metadata"]["parameters"] == flat + own
+        assert description["metadata"]["converged"] is False
 
     @pytest.mark.parametrize("converged", [True, False])
     def test_hierarchy_has_converged_if_all_networks_have(self, data, work, root, monkeypatch, converged):
@@ -105,13 +105,13 @@ class TestHierarchy:
         update_metadata(root, converged=converged)
         change = {"max_epochs": 3, "patience": 1}
         fit(changed(HIERARCHY, change), data, replace(work, root=root))
-        assert read_description(work.out)["about"]["converged"] is converged
+        assert read_description(work.out)["metadata"]["converged"] is converged
 
     def test_own_root_has_the_coarse_outputs(self, data, work):
         fit(changed(HIERARCHY, {"max_epochs": 1, "root": "own"}), data, work)
         assert read_description(work.out / "root")["labels"] == list(work.taxonomy.coarse)
-        assert "coarse" in read_description(work.out / "root")["about"]
-        assert "fine" in read_description(work.out / "1_engine")["about"]
+        assert "coarse" in read_description(work.out / "root")["metadata"]
+        assert "fine" in read_description(work.out / "1_engine")["metadata"]
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -134,14 +134,14 @@ class TestHierarchy:
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
-            metadata = read_description(work.out / node)["about"]
+            metadata = read_description(work.out / node)["metadata"]
             assert (metadata["epoch"], metadata["fine"], metadata["epochs"], metadata["converged"]) == (
                 2,
                 0.3,
                 3,
                 True,
             )
-        assert read_description(work.out)["about"]["converged"] is True
+        assert read_description(work.out)["metadata"]["converged"] is True
 
     def test_authors_code_keeps_lowest_loss_of_each_node(self, data, work, monkeypatch):
         losses = iter([0.3, 0.1, 0.2] * 7)
@@ -150,7 +150,7 @@ class TestHierarchy:
         for index, node in enumerate(read_description(work.out)["nodes"]):
             weights = work.callbacks.weights[3 * index : 3 * index + 3]
             assert [is_of_epoch(work.out / node, w) for w in weights] == [False, True, False]
-            metadata = read_description(work.out / node)["about"]
+            metadata = read_description(work.out / node)["metadata"]
             assert (metadata["epoch"], metadata["validation_loss"], metadata["converged"]) == (2, 0.1, False)
 
     def test_group_score_ignores_other_groups(self, data, taxonomy):
@@ -193,7 +193,7 @@ class TestBaseline:
         monkeypatch.setattr(Trainer, "mean_loss", scripted)
         fit(BASELINE, data, work)
         assert [is_of_epoch(work.out, weights) for weights in calls] == [False, True, False, False]
-        metadata = read_description(work.out)["about"]
+        metadata = read_description(work.out)["metadata"]
         assert (metadata["epoch"], metadata["epochs"], metadata["converged"]) == (2, 4, True)
         assert metadata["validation_loss"] == pytest.approx(0.3)
         assert metadata["outputs"] == "fine"

@@ -151,7 +151,7 @@ def test_folds_add_out_of_fold_predictions_without_changing_the_network(finetune
     assert not (plain / "out_of_fold.csv").exists()
     _, missing = read_predictions(folded / "out_of_fold.csv", list(city.train.clips), taxonomy)
     assert not missing
-    metadata = read_description(folded)["about"]
+    metadata = read_description(folded)["metadata"]
     assert len(metadata["calibration"]["scale"]) == len(taxonomy.coarse)
     assert set(metadata["thresholds"]) == set(taxonomy.labels)
 
@@ -192,7 +192,7 @@ def test_early_stopping_uses_held_out_clips(city, work, tmp_path, monkeypatch):
     finetune.fit_finetuned(system, city, work)
     assert [fold for fold, _ in monitored] == [0] * 4 + [1] * 6
     assert [epoch.number for _, epoch in work.callbacks.epochs] == [1, 2, 3]
-    assert read_description(work.out)["about"]["epoch"] == 3
+    assert read_description(work.out)["metadata"]["epoch"] == 3
     for (common, found), best in zip(fold_networks, (monitored[1][1], monitored[4 + 3][1]), strict=True):
         assert not common
         assert all(torch.equal(found[name], value) for name, value in best.items())

@@ -76,7 +76,7 @@ def test_head_learns_and_survives_saving(data, work, kind):
     )
     right = (found > 0.5) == (data[kind].validate.targets > 0.5)
     assert right.mean() > 0.68  # 0.6 is what a constant gets
-    metadata = read_description(work.out)["about"]
+    metadata = read_description(work.out)["metadata"]
     assert metadata["weight_decay"] in system.training.weight_decay
     assert [epoch.number for _, epoch in work.callbacks.epochs] == list(range(1, 21))
     first, last = (epoch.loss for _, epoch in (work.callbacks.epochs[0], work.callbacks.epochs[-1]))
@@ -124,9 +124,9 @@ def test_head_trains_with_unknown_labels(data, work, tmp_path):
     targets[::2, 3] = targets[:, 5] = np.nan
     changed = replace(made, train=made.train.subset(slice(None), targets))
     heads.fit_head(HEAD, changed, work)
-    about = read_description(work.out)["about"]
-    assert np.isfinite(list(about["thresholds"].values())).all()
-    assert np.isfinite([about["calibration"]["scale"], about["calibration"]["shift"]]).all()
+    metadata = read_description(work.out)["metadata"]
+    assert np.isfinite(list(metadata["thresholds"].values())).all()
+    assert np.isfinite([metadata["calibration"]["scale"], metadata["calibration"]["shift"]]).all()
     probabilities = predict(
         load_system(work.out, taxonomy=work.taxonomy), made.validate, batch_size=20, device=CPU
     )
@@ -141,7 +141,7 @@ def test_weight_decay_has_the_best_out_of_fold_score(data, work, monkeypatch):
     monkeypatch.setattr(heads, "flat_score", lambda *_: lambda outputs: {"coarse": next(scores, 0.0)})
     system = changed(HEAD, {"weight_decay": [0.0, 0.5, 2.0], "max_epochs": 1})
     heads.fit_head(system, made, work)
-    assert read_description(work.out)["about"]["weight_decay"] == 0.5
+    assert read_description(work.out)["metadata"]["weight_decay"] == 0.5
 
 
 def test_out_of_fold_networks_have_not_seen_the_sensor(data, work, monkeypatch):

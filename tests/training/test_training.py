@@ -193,7 +193,7 @@ def test_damaged_checkpoint_is_named(taxonomy, tmp_path, damage):
         (folder / "model.json").unlink()
     else:
         (folder / "model.json").write_text(
-            '{"architecture": "cnn", "config": {"depth": 3}, "shapes": {}, "labels": [], "about": {}}'
+            '{"architecture": "cnn", "config": {"depth": 3}, "shapes": {}, "labels": [], "metadata": {}}'
         )
     with pytest.raises(UserError, match="model"):
         load_network(folder)
@@ -289,7 +289,7 @@ class TestHierarchical:
             labels = list(taxonomy.coarse) if name == "root" else labels[:outputs]
             save_network(tmp_path / name, SavedNetwork(networks[name], "cnn_vggish", CONFIG, labels, {}))
         (tmp_path / "model.json").write_text(
-            json.dumps({"kind": "hierarchy", "nodes": names, "about": {"a": 1}})
+            json.dumps({"kind": "hierarchy", "nodes": names, "metadata": {"a": 1}})
         )
         system = load_system(tmp_path, taxonomy=taxonomy)
         assert isinstance(system, HierarchicalSystem)
@@ -408,7 +408,7 @@ def test_coarse_at_least_fine_raises_coarse_probabilities(examples, taxonomy, tm
 def test_loaded_baseline_keeps_its_standardization(examples, taxonomy, tmp_path):
     config = FrameClassifier.Config(hidden_layers=1, hidden_size=16)
     network = FrameClassifier(config, 8)
-    network.mean.fill_(120.0)
+    network.standardised.mean.fill_(120.0)
     save_network(tmp_path, SavedNetwork(network, "frames", config, list(taxonomy.coarse), {}), kind="frames")
     system = load_system(tmp_path, pooling="max", taxonomy=taxonomy)
     assert isinstance(system, FrameSystem)
@@ -425,10 +425,10 @@ def test_loaded_baseline_keeps_its_standardization(examples, taxonomy, tmp_path)
     [
         {},
         {"kind": "forest"},
-        {"kind": "hierarchy", "about": {}},
-        {"kind": "hierarchy", "nodes": [], "about": {}},
-        {"kind": "frames", "about": {}, "architecture": "frames", "labels": [], "config": {"size": 3}},
-        {"kind": "flat", "about": {}, "architecture": "forest", "labels": [], "config": {}},
+        {"kind": "hierarchy", "metadata": {}},
+        {"kind": "hierarchy", "nodes": [], "metadata": {}},
+        {"kind": "frames", "metadata": {}, "architecture": "frames", "labels": [], "config": {"size": 3}},
+        {"kind": "flat", "metadata": {}, "architecture": "forest", "labels": [], "config": {}},
     ],
 )  # fmt: skip
 def test_invalid_model_json_is_named(tmp_path, taxonomy, description):

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -174,6 +175,28 @@ def test_atomic_folder_is_unchanged_after_an_error(tmp_path):
         "out/sub/file": "new",
         f"out/{MANIFEST}": (tmp_path / "out" / MANIFEST).read_text(),
     }
+
+
+def test_old_folder_is_kept_until_the_new_one_is_in_place(tmp_path, monkeypatch):
+    """A failed rename loses neither."""
+    replace(tmp_path / "out", "old")
+    rename = Path.replace
+
+    def fail(path, target):
+        if target == tmp_path / "out":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(UserError, match="cannot be written"):
+        replace(tmp_path / "out", "new")
+    assert "old" in tree(tmp_path).values()
+
+
+def test_missing_input_is_not_reported_as_a_failed_write(tmp_path):
+    missing = tmp_path / "elsewhere" / "a.csv"
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "out" / "b", by="a stage") as folder:
+        shutil.copyfile(missing, folder / "a.csv")
 
 
 @pytest.mark.parametrize("place", [".", "..", "/", "folder"])

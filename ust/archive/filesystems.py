@@ -14,7 +14,7 @@ from ust.util.errors import UserError
 from ust.util.names import restore_name
 
 
-def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
+def resolve_address(address: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of an address, and the path in that file system.
 
     A path that exists on this machine is taken literally, even if its name looks like a URL or contains
@@ -30,15 +30,15 @@ def filesystem(address: str) -> tuple[AbstractFileSystem, str]:
         raise UserError(f"{address}: cannot be opened: {_reason(error)}") from None
 
 
-def absolute(address: str) -> str:
+def normalize_address(address: str) -> str:
     """Return an address in a normal form that does not depend on the working folder.
 
     Examples
     --------
-    >>> absolute("s3://city/2024/"), absolute("/city/./2024/")
+    >>> normalize_address("s3://city/2024/"), normalize_address("/city/./2024/")
     ('s3://city/2024', '/city/2024')
     """
-    fs, path = filesystem(address)
+    fs, path = resolve_address(address)
     return path if is_local(fs) else address.rstrip("/")
 
 
@@ -70,10 +70,12 @@ def explain_errors(address: str) -> Iterator[None]:
 @contextmanager
 def open_recording_file(address: str) -> Iterator[BinaryIO]:
     """Open a recording of an archive, whose name may have bytes that are not UTF-8 escaped."""
-    fs, path = filesystem(address)
+    fs, path = resolve_address(address)
     if "\\x" in path and not fs.exists(path):
         path = restore_name(path)
-    with explain_errors(address), fs.open(path, "rb") as file:
+    with explain_errors(address):
+        file = fs.open(path, "rb")
+    with file:
         yield file
 
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from ust.archive.filesystems import explain_errors, filesystem, is_local
+from ust.archive.filesystems import explain_errors, is_local, resolve_address
 from ust.archive.recordings import SCHEMA
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, write_if_absent
@@ -40,7 +40,7 @@ class Archive:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.fs, self.root = filesystem(address)
+        self.fs, self.root = resolve_address(address)
 
     def description(self) -> dict[str, Any] | None:
         """Return what `create` wrote, or None if the archive does not exist yet."""
@@ -206,6 +206,8 @@ class Archive:
                     if "condition" not in str(error).lower():  # S3 refuses one of two simultaneous creations
                         raise
                 time.sleep(0.1 * attempt)
+            else:
+                raise UserError(f"{self.address}: other processes keep writing {name}; run the command again")
             self.fs.pipe_file(path, content)  # the store cannot create exclusively
             return True
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from ust.archive.filesystems import explain_errors, filesystem, is_local
+from ust.archive.filesystems import explain_errors, is_local, resolve_address
 from ust.archive.times import read_times
 from ust.audio.suffixes import is_audio, is_hidden, parts_below
 from ust.util.errors import UserError
@@ -35,7 +35,7 @@ def find_recordings(source: str) -> pa.Table:
     (20240131_235959), and ``sensor`` is the name of the parent folder.
     """
     with explain_errors(source):
-        fs, path = filesystem(source)
+        fs, path = resolve_address(source)
         if PurePosixPath(path).suffix.lower() in MANIFESTS and not (is_local(fs) and fs.isdir(path)):
             table = _read_manifest(fs, path, source)
         else:
@@ -118,7 +118,7 @@ def _read_manifest(fs: object, path: str, source: str) -> pa.Table:
 
 def _convert_to_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     """Convert a manifest's times to UTC; those without an offset are taken as UTC."""
-    if not pa.types.is_string(times.type):
+    if not (pa.types.is_string(times.type) or pa.types.is_large_string(times.type)):
         return times.cast(pa.timestamp("us"))  # converts columns with a time zone to UTC
     texts = times.to_pandas().replace("", None)
     parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")

@@ -55,7 +55,7 @@ class ShardResult:
 
 
 @lru_cache(maxsize=1)
-def _tagger(job: ShardJob) -> Tagger:
+def _load_tagger(job: ShardJob) -> Tagger:
     """Load the tagger once per process."""
     return Tagger.load(job.model, **job.inference_options)
 
@@ -67,7 +67,7 @@ def tag_shard(job: ShardJob, shard: int) -> ShardResult:
     number of threads changes the order of sums and thereby the last bits of the probabilities.
     """
     prepare_device(device="cpu", threads=1)
-    archive, tagger = Archive(job.archive), _tagger(job)
+    archive, tagger = Archive(job.archive), _load_tagger(job)
     recordings = archive.read_recordings(shard).to_pylist()
     with archive.shard_writers(shard, _schemas(job, tagger)) as writers:
         buffers = {kind: RowBuffer(writer) for kind, writer in writers.items()}
@@ -143,7 +143,8 @@ def _tag_audio(
         )
         if job.embeddings:
             features = {name: value.ravel() for name, value in window.features.items()}
-            buffers[EMBEDDINGS].add(row | features | {"silent": not window.probabilities.any()})
+            section = {"section": recording["start"] or 0.0, "silent": not window.probabilities.any()}
+            buffers[EMBEDDINGS].add(row | features | section)
     _add_events(job, tagger, windows, metadata, recording["time"], buffers)
 
 
@@ -168,24 +169,28 @@ def _tag_embeddings(job: ShardJob, tagger: Tagger, shard: int, buffers: dict[str
         buffers[FAILURES].add(row, f"{row['path']}: {row['reason']}")
     for row in source.read(WARNINGS, shard).to_pylist() if source.has_file(WARNINGS, shard) else ():
         buffers[WARNINGS].add(row)
-    windows: dict[str, tuple[dict[str, Any], list[Window]]] = {}
+    # By recording: two sections of a file are two recordings.
+    windows: dict[tuple[str, float | None], tuple[dict[str, Any], list[Window]]] = {}
     for batch in source.read(EMBEDDINGS, shard).to_batches(max_chunksize=EMBEDDINGS_PER_BATCH):
         features = {
             name: np.stack(batch[name].to_numpy(zero_copy_only=False)).reshape(-1, *front_end.shape)
             for name, front_end in tagger.front_ends.items()
         }
         spans = batch.select([name for name, _ in SPAN]).to_pylist()
+        # Archives of older versions do not name the section.
+        named = "section" in batch.schema.names
+        sections = batch["section"].to_pylist() if named else [None] * len(spans)
         if tagger.takes_context:
             vectors = [context_vector(row["time"], job.places.get(row["sensor"])) for row in spans]
             features[CONTEXT] = np.stack(vectors)
         predicted = tagger.probabilities(features)
         predicted[batch["silent"].to_numpy(zero_copy_only=False)] = 0
-        for row, probabilities in zip(spans, predicted, strict=True):
+        for row, section, probabilities in zip(spans, sections, predicted, strict=True):
             labels = dict(zip(column_names(tagger.taxonomy), probabilities.tolist(), strict=True))
             buffers[TAGS].add(row | {"model": job.model_id} | labels)
             window = Window(row["start"], row["start"] + row["duration"], probabilities)
-            windows.setdefault(row["path"], (row, []))[1].append(window)
-    for path, (row, recording_windows) in windows.items():
+            windows.setdefault((row["path"], section), (row, []))[1].append(window)
+    for (path, _), (row, recording_windows) in windows.items():
         metadata = {"path": path, "sensor": row["sensor"], "model": job.model_id}
         time = row["time"] and row["time"] - timedelta(seconds=row["start"])
         _add_events(job, tagger, recording_windows, metadata, time, buffers)
@@ -219,5 +224,5 @@ def _schemas(job: ShardJob, tagger: Tagger) -> dict[str, pa.Schema]:
             (name, pa.list_(pa.from_numpy_dtype(np.dtype(front_end.dtype)), int(np.prod(front_end.shape))))
             for name, front_end in tagger.front_ends.items()
         ]
-        schemas[EMBEDDINGS] = pa.schema([*SPAN, *columns, ("silent", pa.bool_())])
+        schemas[EMBEDDINGS] = pa.schema([*SPAN, *columns, ("section", pa.float64()), ("silent", pa.bool_())])
     return schemas

@@ -91,8 +91,9 @@ class Sensor(Variant):
 
     @model_validator(mode="after")
     def _check_band(self) -> Self:
-        if self.low_cut >= self.high_cut[0]:
-            raise ValueError("low_cut should be below high_cut")
+        highest = HIGHEST_CUT * SAMPLE_RATE
+        if self.low_cut >= min(self.high_cut[0], highest):
+            raise ValueError(f"low_cut should be below high_cut and below {highest:g} Hz")
         return self
 
 
@@ -110,6 +111,7 @@ class Augment(Section):
 # Exponent p of noise whose power spectral density is proportional to f^-p.
 SPECTRAL_SLOPE = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 FILTER_ORDER = 4
+HIGHEST_CUT = 0.49  # highest upper cutoff frequency, as a share of the sample rate
 LOWEST_TRAFFIC = 50.0  # Hz
 PASSING_DB, PASSING_S = 6.0, 2.0  # deviation and time scale of the level of traffic noise
 
@@ -123,17 +125,19 @@ def pitch_shift(
     return np.clip(shifted, -1, 1)
 
 
-def volume(samples: np.ndarray, sample_rate: int, *, gain_db: float, rng: np.random.Generator) -> np.ndarray:
+def change_volume(
+    samples: np.ndarray, sample_rate: int, *, gain_db: float, rng: np.random.Generator
+) -> np.ndarray:
     """Change the volume by a random gain, uniform in ±`gain_db`, limited so that no peak is clipped.
 
-    Clipping would change the sound. Without it the log-mel spectrogram, which is relative to its maximum,
-    stays the same.
+    A log-mel spectrogram relative to its maximum does not change with the gain: this variant affects other
+    features only.
     """
     gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
     return samples * min(gain, 1 / max(np.abs(samples).max(), 1e-9))
 
 
-def noise(
+def add_noise(
     samples: np.ndarray,
     sample_rate: int,
     *,
@@ -158,7 +162,7 @@ def coloured_noise(n: int, colour: str, rng: np.random.Generator) -> np.ndarray:
     return out / np.sqrt(np.mean(out**2))
 
 
-def sensor(
+def simulate_sensor(
     samples: np.ndarray,
     sample_rate: int,
     *,
@@ -197,7 +201,7 @@ def sensor(
     distant = distant[: len(samples)]
     background = (pink_noise, traffic_noise)[rng.integers(2)](len(samples), sample_rate, rng)
     level = _rms(distant) * 10 ** (-rng.uniform(*snr_db) / 20)
-    upper = min(np.exp(rng.uniform(*np.log(high_cut))), 0.49 * sample_rate)
+    upper = min(np.exp(rng.uniform(*np.log(high_cut))), HIGHEST_CUT * sample_rate)
     bandpass = butter(FILTER_ORDER, [low_cut, upper], "bandpass", fs=sample_rate, output="sos")
     mixed = sosfilt(bandpass, distant + level * background)
     gain = 10 ** (rng.uniform(*gain_db) / 20)
@@ -234,7 +238,7 @@ def _rms(samples: np.ndarray) -> float:
     return max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1e-9)
 
 
-METHODS = {"pitch_shift": pitch_shift, "volume": volume, "noise": noise, "sensor": sensor}
+METHODS = {"pitch_shift": pitch_shift, "volume": change_volume, "noise": add_noise, "sensor": simulate_sensor}
 
 
 def variant_names(method: str, copies: int) -> list[str]:

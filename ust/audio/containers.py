@@ -51,7 +51,7 @@ class DeclaredLength:
 
     # Ratio of the declared length to the length of the content, if it is not 1: 2 for a file cut in
     # half, 0 for a file that declares no samples
-    excess: float | None = None
+    declared_ratio: float | None = None
     # Whether the file ends in the middle of a page; the number of missing samples is then unknown
     cut: bool = False
     guessed: bool = False  # whether libsndfile's length is only extrapolated
@@ -172,7 +172,7 @@ def _compare_lengths(
         return DeclaredLength(), None
     most = 2 ** (8 * patch.removed - field.islower()) - 1
     corrected = struct.pack(field, min(available + included, most))
-    return DeclaredLength(excess=length / available), Patch(patch.at, patch.removed, corrected)
+    return DeclaredLength(declared_ratio=length / available), Patch(patch.at, patch.removed, corrected)
 
 
 def _only_chunks(raw: BinaryIO, start: int, size: int, field: str) -> bool:

@@ -67,10 +67,10 @@ class AudioFile:
     @property
     def frames(self) -> int | None:
         """The declared number of frames; None if the file declares none."""
-        excess, frames = self._length.excess, self._file.frames
+        ratio, frames = self._length.declared_ratio, self._file.frames
         if self._length.guessed or self._length.cut or frames > MAX_FRAMES:
             return None
-        return frames if excess is None else round(frames * excess)
+        return frames if ratio is None else round(frames * ratio)
 
     @property
     def warning(self) -> str | None:

@@ -87,11 +87,16 @@ def _walk(folder: Path, parents: tuple[str, ...]) -> Iterable[Path]:
         if is_hidden([entry.name]):
             continue
         path = folder / entry.name
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError as error:  # such as a link to itself
+            log.warning("%s: cannot be read, left out: %s", printable(path), error.strerror or error)
+            continue
+        if is_folder:
             real = os.path.realpath(path)
             if real not in parents:  # skip a link to a parent folder
                 yield from _walk(path, (*parents, real))
-        elif is_audio(entry.name) and entry.is_file():
+        elif is_audio(entry.name) and is_file:
             yield path
 
 

@@ -3,12 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ust.cli.console import log, log_done, parse_args
 
 if TYPE_CHECKING:
-    from ust.annotations.annotations import CoarseMode
     from ust.annotations.taxonomy import Taxonomy
 
 MODEL_KEYS = ("architecture", "epoch", "epochs", "converged", "outputs", "parameters",
@@ -49,25 +48,19 @@ def train_thresholds(predictions: Path, labels: Path, taxonomy: "Taxonomy") -> d
     return best_thresholds(train[names].to_numpy(), predicted[names].to_numpy(), names)
 
 
-def provenance(
-    args: argparse.Namespace, split: str, clips: int, sensors: int, coarse: "CoarseMode"
+def collect_provenance(
+    dataset: dict[str, Any], model: dict[str, Any], **scored: str | int
 ) -> dict[str, str | int]:
-    """Return the provenance of the metrics: split, counts, data source and model."""
-    from ust.util.documents import read_json
-
-    content: dict[str, str | int] = {"split": split, "clips": clips, "sensors": sensors, "coarse": coarse}
-    if args.dataset:
-        dataset = read_json(args.dataset, made_by="download")
+    """Return the provenance of the metrics: the scored clips, the data source and the model."""
+    content = scored
+    if dataset:
         content["data_source"] = dataset["source"]
         if dataset.get("release"):
             content["data_release"] = dataset["release"]
-    if args.model:
-        metadata = read_json(args.model / "model.json", made_by="train").get("about", {})
-        content |= {key: metadata[key] for key in MODEL_KEYS if key in metadata}
-        for name, attributes in metadata.get("features", {}).items():
-            content |= {
-                f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes
-            }
+    metadata = model.get("metadata", {})
+    content |= {key: metadata[key] for key in MODEL_KEYS if key in metadata}
+    for name, attributes in metadata.get("features", {}).items():
+        content |= {f"{name}_{key}": attributes[key] for key in ("weights", "sha256") if key in attributes}
     return content
 
 
@@ -91,20 +84,23 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     evaluation = Evaluation.read(args.predictions, truth, taxonomy, others=others)
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
-    rests_on = provenance(args, split, len(truth), truth["sensor_id"].nunique(), coarse)
+    dataset = read_json(args.dataset, made_by="download") if args.dataset else {}
     model = read_json(args.model / "model.json", made_by="train") if args.model else {}
-    thresholds = model.get("about", {}).get("thresholds")
+    provenance = collect_provenance(
+        dataset, model, split=split, clips=len(truth), sensors=truth["sensor_id"].nunique(), coarse=coarse
+    )
+    thresholds = model.get("metadata", {}).get("thresholds")
     if args.details and thresholds is None and args.labels:
         thresholds = train_thresholds(args.train_predictions, args.labels, taxonomy)
     metrics = detailed_metrics(evaluation, intervals, thresholds)
     if args.details:
         errors = calibration_errors(evaluation, model)
-        write_json(args.details, metrics | errors | {"rests_on": rests_on})
+        write_json(args.details, metrics | errors | {"provenance": provenance})
     for name, table in curves(evaluation, intervals).items() if args.curves else ():
         write_csv(args.curves / f"{name}.csv", table, float_format="%.6f")
     write_json(args.out, headline_metrics(evaluation))
 
-    for key, value in rests_on.items():
+    for key, value in provenance.items():
         if key.endswith("_weights") and value == "random":
             name = {"vggish_weights": "VGGish"}.get(key, key.removesuffix("_weights"))
             log.warning(

@@ -6,6 +6,7 @@ Writes a line of CSV for each label that reaches the threshold, as soon as a win
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -46,12 +47,13 @@ def main(prog: str = "ust listen", argv: Sequence[str] | None = None) -> None:
     labels, thresholds = tagger.taxonomy.names, tagger.thresholds
     if args.threshold is not None:
         thresholds = [args.threshold] * len(labels)
-    sys.stdout.write("start,end,label,probability\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["start", "end", "label", "probability"])
     count = 0
     for window in tagger.stream(blocks, args.rate, window=args.window, hop=args.hop):
         for label, probability, threshold in zip(labels, window.probabilities, thresholds, strict=True):
             if probability >= threshold:
-                sys.stdout.write(f"{window.start:.3f},{window.end:.3f},{label},{probability:.6f}\n")
+                writer.writerow([f"{window.start:.3f}", f"{window.end:.3f}", label, f"{probability:.6f}"])
         sys.stdout.flush()
         count += 1
     if not count:

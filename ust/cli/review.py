@@ -35,7 +35,7 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
 
     from ust.custom.active_learning import load_review_state, select_clips
     from ust.custom.project import PACKED
-    from ust.custom.server import create_app, serve
+    from ust.custom.server import create_app, create_server
     from ust.custom.zero_shot import tag_collection
     from ust.datasets.collection import Collection
     from ust.tagging.pretrained import is_packed
@@ -53,7 +53,7 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
         by = "random"
     queue = select_clips(by, names, state, count=args.number, seed=args.seed)
     token = secrets.token_urlsafe(24)
-    server = serve(create_app(collection, queue, predicted, token=token), args.port)
+    server = create_server(create_app(collection, queue, predicted, token=token), args.port)
     address = f"http://127.0.0.1:{server.server_port}/?token={token}"
     log.info("%d clips (%s) to review at", len(queue), by)
     sys.stdout.write(address + "\n")

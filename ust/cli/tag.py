@@ -58,13 +58,13 @@ def add_threshold_option(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add the option --threshold, which replaces the thresholds that training stored."""
     parser.add_argument(
         "--threshold",
-        type=probability,
+        type=parse_probability,
         metavar="P",
         help=f"lowest probability {meaning}, default: each label's own, which training chose, or 0.5",
     )
 
 
-def probability(text: str) -> float:
+def parse_probability(text: str) -> float:
     """Parse an option that is a probability."""
     try:
         value = float(text)

@@ -109,9 +109,9 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
 
 def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any]) -> None:
     """Check that an existing archive has the same source, system and settings as this command."""
-    from ust.archive.filesystems import absolute
+    from ust.archive.filesystems import normalize_address
 
-    existing = existing | {"source": absolute(existing["source"])}  # relative in older archives
+    existing = existing | {"source": normalize_address(existing["source"])}  # relative in older archives
     for key in description:
         if key != "warning" and key in existing and existing[key] != description[key]:
             raise UserError(
@@ -122,7 +122,7 @@ def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any])
 
 def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], Any]":
     """Return the job, the description of the archive, and the section compute."""
-    from ust.archive.filesystems import absolute
+    from ust.archive.filesystems import normalize_address
     from ust.archive.shard import ShardJob, column_names
     from ust.features.context import audio_inputs, read_places
     from ust.tagging.pretrained import model_id
@@ -148,7 +148,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     columns = list(column_names(tagger.taxonomy))
     thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)
     description = {
-        "source": printable(absolute(args.source)),
+        "source": printable(normalize_address(args.source)),
         "system": name,
         "model": model_id(folder, inference_options),
         "window": args.window,
@@ -167,7 +167,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         if args.embeddings:
             raise UserError("--embeddings needs audio, but SOURCE is an archive")
     job = ShardJob(
-        archive=absolute(args.out),
+        archive=normalize_address(args.out),
         model=str(folder.resolve()),
         model_id=description["model"],
         inference_options=inference_options,
@@ -175,7 +175,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         hop=description["hop"],
         threshold=args.threshold,
         embeddings=args.embeddings,
-        source_archive=absolute(args.source) if source else None,
+        source_archive=normalize_address(args.source) if source else None,
         places=places,
     )
     return job, description, compute

@@ -6,11 +6,11 @@ import numpy as np
 from scipy.stats import norm
 
 from ust.custom.training import UNLABELLED, TrainingResult, extrapolate_to_twice_the_clips
+from ust.evaluation.bootstrap import CONFIDENCE
 from ust.evaluation.curves import calibration_errors
 from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.seeding import random_stream
 
-CONFIDENCE = 0.95
 MIN_POSITIVES = 10  # fewer positives give no interval
 BATCH = 100  # resamples at a time, to bound memory
 DECIMALS = 4  # of the metrics in the files
@@ -46,7 +46,7 @@ def compute_metrics(
     >>> metrics["train"]["fine"]["micro_auprc"]  # doctest: +SKIP
     """
     names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
-    threshold_of = dict.fromkeys(names, 0.5) | result.model["about"].get("thresholds", {})
+    threshold_of = dict.fromkeys(names, 0.5) | result.model["metadata"].get("thresholds", {})
     metrics: dict[str, Any] = {}
     details: dict[str, Any] = {
         "clips": {
@@ -66,22 +66,22 @@ def compute_metrics(
             labels = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
             thresholds = np.array([threshold_of[label] for label in labels])
             truth, predicted = evaluation.truth[level], evaluation.predicted[level]
-            figures = compute_scores(truth, predicted, thresholds, np.ones((1, len(truth))))
+            scores = compute_scores(truth, predicted, thresholds, np.ones((1, len(truth))))
             shares = (truth == 1).sum(axis=0) / np.maximum((truth >= 0).sum(axis=0), 1)
-            headlines = {name: float(figures[name][0]) for name in ("micro_auprc", "macro_auprc", "micro_f1")}
+            headlines = {name: float(scores[name][0]) for name in ("micro_auprc", "macro_auprc", "micro_f1")}
             metrics[split][level] = headlines | {"calibration_error": calibration["ece"][level]}
             details["chance"][split][level] = {
                 "micro_auprc": float((truth == 1).sum() / max((truth >= 0).sum(), 1)),
                 "macro_auprc": float(shares[shares > 0].mean()) if shares.any() else 0.0,
             }
-            details["ci95"][split][level] = _intervals(
+            details["ci95"][split][level] = _bootstrap_intervals(
                 evaluation, level, thresholds, headlines, count=bootstrap, seed=seed
             )
             for column, label in enumerate(labels):
                 details["labels"][names[label]][split] = {
                     "positives": int((truth[:, column] == 1).sum()),
-                    "auprc": float(figures["class_auprc"][0, column]),
-                    "f1": float(figures["class_f1"][0, column]),
+                    "auprc": float(scores["class_auprc"][0, column]),
+                    "f1": float(scores["class_f1"][0, column]),
                 }
     metrics["twice_the_clips"] = extrapolate_to_twice_the_clips(result.curve)
     return round_floats(metrics, DECIMALS), round_floats(details, DECIMALS)
@@ -149,11 +149,11 @@ def average_precision(truth: np.ndarray, predicted: np.ndarray, weights: np.ndar
         return (np.diff(tp, axis=1, prepend=0) * precision).sum(axis=1) / tp[:, -1]
 
 
-def _intervals(
+def _bootstrap_intervals(
     evaluation: Evaluation,
     level: str,
     thresholds: np.ndarray,
-    figures: dict[str, float],
+    scores: dict[str, float],
     *,
     count: int,
     seed: int,
@@ -161,7 +161,7 @@ def _intervals(
     """Resample recordings and return the interval of each figure, None with too few positives."""
     truth, predicted = evaluation.truth[level], evaluation.predicted[level]
     if (truth == 1).sum() < MIN_POSITIVES:
-        return dict.fromkeys(figures)
+        return dict.fromkeys(scores)
     recordings, recording = np.unique(evaluation.sensors, return_inverse=True)
     rng = random_stream(seed, "bootstrap", "sensors")
     size = len(recordings)
@@ -172,12 +172,12 @@ def _intervals(
         for start in range(0, count, BATCH)
     ]
     return {
-        name: bias_corrected_interval(np.concatenate([each[name] for each in resampled]), figure)
-        for name, figure in figures.items()
+        name: bias_corrected_interval(np.concatenate([each[name] for each in resampled]), score)
+        for name, score in scores.items()
     }
 
 
-def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | None:
+def bias_corrected_interval(values: np.ndarray, score: float) -> list[float] | None:
     """Return the bias-corrected 95 % interval of a figure from its resampled values.
 
     Resampled AUPRCs are biased, since duplicates of a clip rank alike; plain percentiles may even leave out
@@ -188,9 +188,9 @@ def bias_corrected_interval(values: np.ndarray, figure: float) -> list[float] | 
     Efron, Better Bootstrap Confidence Intervals, JASA 1987.
     """
     tail = (1 - CONFIDENCE) / 2
-    below = float(np.mean(values < figure) + np.mean(values == figure) / 2)
+    below = float(np.mean(values < score) + np.mean(values == score) / 2)
     if not tail < below < 1 - tail:
-        return [figure, figure] if (values == figure).all() else None
+        return [score, score] if (values == score).all() else None
     bias, z = norm.ppf(below), norm.ppf(1 - tail)
     low, high = np.quantile(values, [norm.cdf(2 * bias - z), norm.cdf(2 * bias + z)])
-    return [min(float(low), figure), max(float(high), figure)]
+    return [min(float(low), score), max(float(high), score)]

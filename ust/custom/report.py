@@ -33,7 +33,7 @@ def render_report(
         name=name,
         metrics=metrics,
         details=details,
-        warning=provenance_warning(result.model["about"]),
+        warning=provenance_warning(result.model["metadata"]),
         levels=result.taxonomy.levels,
         splits=list(result.evaluations),
         rows=rows,
@@ -66,7 +66,7 @@ def find_mistakes(
 
 def _illustrate_mistakes(collection: Collection, result: TrainingResult, count: int) -> list[dict[str, Any]]:
     """Return mistakes of the out-of-fold predictions with pictures and sounds."""
-    stored = result.model["about"].get("thresholds", {})
+    stored = result.model["metadata"].get("thresholds", {})
     names = dict(zip(result.taxonomy.labels, result.taxonomy.names, strict=True))
     predicted = result.predicted["train"]
     thresholds = {label: stored.get(label, 0.5) for label in names}
@@ -98,13 +98,14 @@ def _plot_learning_curve(curve: pd.DataFrame, extrapolated: float | None) -> str
 
 
 def _plot_reliability(result: TrainingResult) -> str:
+    """Plot the reliability of the out-of-fold predictions, before and after calibration, as SVG."""
     evaluation = result.evaluations["train"]
     level = evaluation.taxonomy.levels[0]
     truth, calibrated = evaluation.truth[level], evaluation.predicted[level]
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="ideal")
-        content = result.model["about"].get("calibration")
+        content = result.model["metadata"].get("calibration")
         names = evaluation.taxonomy.fine if level == "fine" else evaluation.taxonomy.coarse
         curves = {"calibrated" if content else "not calibrated": calibrated}
         if content:

@@ -42,7 +42,7 @@ def create_app(
     Examples
     --------
     >>> app = create_app(collection, ["a.flac"], {}, token="secret")  # doctest: +SKIP
-    >>> serve(app, 0).serve_forever()  # doctest: +SKIP
+    >>> create_server(app, 0).serve_forever()  # doctest: +SKIP
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -161,7 +161,7 @@ def _read_answers(collection: Collection, annotator: str, known: set[str]) -> di
     return answers
 
 
-def serve(app: Flask, port: int | None = None) -> Any:
+def create_server(app: Flask, port: int | None = None) -> Any:
     """Create a server of the application on 127.0.0.1."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log the token
     for candidate in (port,) if port is not None else (DEFAULT_PORT, 0):
@@ -169,4 +169,6 @@ def serve(app: Flask, port: int | None = None) -> Any:
             return make_server(HOSTS[0], candidate, app, threaded=True)
         except (OSError, SystemExit):
             continue
+    if port is None:
+        raise UserError("no port of 127.0.0.1 can be used")
     raise UserError(f"port {port} cannot be used; choose another by --port, or 0 for any free one")

@@ -27,7 +27,7 @@ class SpeechFilter:
         self.network = load_network(folder, network_width(weights)).eval()
         self.threshold = threshold
 
-    def probability(self, samples: np.ndarray, sample_rate: int) -> float:
+    def speech_probability(self, samples: np.ndarray, sample_rate: int) -> float:
         """Return the highest probability of speech over half-overlapping windows of a clip [shape=(n,)]."""
         length = round(WINDOW_SECONDS * sample_rate)
         starts = range(0, max(1, len(samples) - length // 2), length // 2)
@@ -44,5 +44,5 @@ class SpeechFilter:
 
     def __call__(self, samples: np.ndarray, sample_rate: int) -> str | None:
         """Return the reason to reject a clip, or None."""
-        p = self.probability(samples[: CLIP_SECONDS * sample_rate], sample_rate)
+        p = self.speech_probability(samples[: CLIP_SECONDS * sample_rate], sample_rate)
         return f"contains speech ({p:.2f})" if p >= self.threshold else None

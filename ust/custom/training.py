@@ -155,19 +155,19 @@ def train(
             folder / FEATURES, config.inputs, cache_gib=config.training.cache_gib
         ) as features:
             check_inputs(SYSTEM, config, features)
-            data = _data(labels, features, taxonomy, sensors)
+            data = _select_data(labels, features, taxonomy, sensors)
             metadata = describe_model(config, taxonomy, features)
             out = models / SYSTEM
             work = TrainingContext(
                 SYSTEM, taxonomy, device, out, None, metadata, None, _NoReports(), progress
             )
             fit_head(config, data, work)
-            predicted = _predictions(out, features, data, labels, taxonomy, device)
+            predicted = _predict_splits(out, features, data, labels, taxonomy, device)
             model = read_json(out / "model.json", made_by="train")
-            decay = model["about"].get("weight_decay", config.training.weight_decay[0])
+            decay = model["metadata"].get("weight_decay", config.training.weight_decay[0])
             curve = learning_curve(config, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {
-        split: _evaluation(table, labels, collection, taxonomy)
+        split: _evaluate_split(table, labels, collection, taxonomy)
         for split, table in predicted.items()
         if split != UNLABELLED
     }
@@ -201,9 +201,10 @@ def feature_rows(collection: Collection, labels: pd.DataFrame) -> tuple[Row, ...
     return tuple(sorted(rows))
 
 
-def _data(
+def _select_data(
     labels: pd.DataFrame, features: Mapping[str, Features], taxonomy: Taxonomy, sensors: Mapping[str, str]
 ) -> TrainingData:
+    """Select the train and the validate clips; without validate clips, train takes their place."""
     columns = list(taxonomy.labels)
     train = select_examples("train", labels, columns, features, variants=False, sensors=sensors)
     if not (labels["split"] == "validate").any():
@@ -211,7 +212,7 @@ def _data(
     return TrainingData(train, select_examples("validate", labels, columns, features, variants=False))
 
 
-def _predictions(
+def _predict_splits(
     out: Path,
     features: Mapping[str, Features],
     data: TrainingData,
@@ -219,6 +220,7 @@ def _predictions(
     taxonomy: Taxonomy,
     device: torch.device,
 ) -> dict[str, pd.DataFrame]:
+    """Return the predictions of each split: out-of-fold ones for train, the system's for the others."""
     (file,) = features.values()
     trained = sorted(labels.index[labels["split"] == "train"])
     predictions = {"train": read_predictions(out / OUT_OF_FOLD, trained, taxonomy)[0]}
@@ -232,9 +234,10 @@ def _predictions(
     return predictions
 
 
-def _evaluation(
+def _evaluate_split(
     predicted: pd.DataFrame, labels: pd.DataFrame, collection: Collection, taxonomy: Taxonomy
 ) -> Evaluation:
+    """Build the evaluation of a split from its predictions and labels."""
     truth = labels.loc[predicted.index, list(taxonomy.labels)]
     truth = (truth > 0.5).astype(float).where(truth.notna())
     truth.insert(0, "sensor_id", collection.clips().loc[predicted.index, "sensor_id"])

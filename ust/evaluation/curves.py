@@ -80,7 +80,7 @@ def calibration_errors(evaluation: Evaluation, model: dict[str, Any] | None = No
     levels = evaluation.levels
     truth, predicted = evaluation.truth, evaluation.predicted  # by level
     errors = {"ece": {level: expected_calibration_error(truth[level], predicted[level]) for level in levels}}
-    content = (model or {}).get("about", {}).get("calibration")
+    content = (model or {}).get("metadata", {}).get("calibration")
     if content:
         calibration, labels = Calibration.from_dict(content), list(model["labels"])
         errors["ece_uncalibrated"] = {}

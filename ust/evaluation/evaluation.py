@@ -26,8 +26,8 @@ from ust.evaluation.metrics import (
 from ust.evaluation.predictions import read_predictions
 
 log = logging.getLogger("ust")
-FIGURES = (*HEADLINES, "macro_auprc_present")
-Figures = dict[str, float]
+METRICS = (*HEADLINES, "macro_auprc_present")
+Metrics = dict[str, float]
 Intervals = dict[str, dict[str, list[float]]]  # [low, high] by resampled unit and ``level.metric``
 
 
@@ -137,13 +137,13 @@ class Evaluation:
             constant[level] = np.where(y >= 0, share, 0.0)
         return replace(self, predicted=constant)
 
-    def headlines(self) -> Figures:
+    def headlines(self) -> Metrics:
         """Return the official metrics of the levels that the system predicts, named ``level.metric``."""
         scores_by_level = {level: self.scores(level) for level in self.levels}
         return {
             f"{level}.{name}": getattr(scores, name)
             for level, scores in scores_by_level.items()
-            for name in FIGURES
+            for name in METRICS
         }
 
     def bootstrap_metrics(self, draws: Iterable[np.ndarray], level: Level) -> dict[str, np.ndarray]:
@@ -151,8 +151,8 @@ class Evaluation:
         resampled = bootstrap_scores(self.events(level), draws)
         names = self.taxonomy.categories(level)
         areas = dict(zip(names, resampled.pop("class_auprc").T, strict=True))
-        figures = resampled | {f"class_auprc.{name}": area for name, area in areas.items()}
-        return {f"{level}.{name}": values for name, values in figures.items()}
+        scores = resampled | {f"class_auprc.{name}": area for name, area in areas.items()}
+        return {f"{level}.{name}": values for name, values in scores.items()}
 
     def intervals(self, *, count: int, seed: int) -> Intervals:
         """Compute 95 % confidence intervals of all metrics, by resampled unit ("clips", "sensors")."""
@@ -208,11 +208,11 @@ def evaluate(
     return detailed_metrics(evaluation, evaluation.intervals(count=bootstrap, seed=seed))
 
 
-def headline_metrics(evaluation: Evaluation) -> dict[str, Figures]:
+def headline_metrics(evaluation: Evaluation) -> dict[str, Metrics]:
     """Return the `HEADLINES` of each level that the system predicts, the content of the metrics file."""
-    figures = evaluation.headlines()
+    scores = evaluation.headlines()
     return {
-        level: {name: round_floats(figures[f"{level}.{name}"]) for name in HEADLINES}
+        level: {name: round_floats(scores[f"{level}.{name}"]) for name in HEADLINES}
         for level in evaluation.levels
     }
 
@@ -227,7 +227,7 @@ def detailed_metrics(
     metrics["constant"] = {level: _level_metrics(constant.scores(level)) for level in levels}
     metrics["prevalence"] = {level: round_floats(evaluation.prevalence(level)) for level in levels}
     metrics["ci95"] = {
-        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in FIGURES} for level in levels}
+        unit: {level: {name: unit_intervals[f"{level}.{name}"] for name in METRICS} for level in levels}
         for unit, unit_intervals in intervals.items()
     }
     metrics["lrap"] = {level: _lrap(evaluation.truth[level], evaluation.predicted[level]) for level in levels}
@@ -243,8 +243,8 @@ def detailed_metrics(
 
 def _level_metrics(scores: Scores) -> dict[str, Any]:
     """Return the official metrics of a level and its class AUPRCs."""
-    figures = {name: getattr(scores, name) for name in FIGURES}
-    return round_floats(figures | {"class_auprc": scores.class_auprc})
+    scores = {name: getattr(scores, name) for name in METRICS}
+    return round_floats(scores | {"class_auprc": scores.class_auprc})
 
 
 def _category_metrics(evaluation: Evaluation, level: Level, intervals: Intervals) -> dict[str, Any]:
@@ -317,7 +317,7 @@ def compare_systems(
         first_resampled, second_resampled = (
             system.bootstrap_metrics(draws, level) for system in (first, second)
         )
-        for name in (f"{level}.{figure}" for figure in FIGURES):
+        for name in (f"{level}.{metric}" for metric in METRICS):
             difference = first_resampled[name] - second_resampled[name]
             result[name] = {
                 "first": first_figures[name],

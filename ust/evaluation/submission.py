@@ -42,23 +42,23 @@ def submission_metadata(
 
     Task 5 of 2020 ranks systems that use time and place; ``spatiotemporal_context`` lists what a system uses.
     """
-    rests_on = metrics["rests_on"]
-    context = {key: rests_on[key] for key in ("spatiotemporal_context",) if key in rests_on}
+    provenance = metrics["provenance"]
+    context = {key: provenance[key] for key in ("spatiotemporal_context",) if key in provenance}
     return {
         "submission": {"label": label, "name": name, "authors": authors},
         "system": {
             "description": {
                 "system": system,
-                "machine_learning_method": rests_on.get("architecture"),
-                "vggish_weights": rests_on.get("vggish_weights"),
+                "machine_learning_method": provenance.get("architecture"),
+                "vggish_weights": provenance.get("vggish_weights"),
                 **context,
             },
-            "complexity": {"total_parameters": rests_on.get("parameters")},
+            "complexity": {"total_parameters": provenance.get("parameters")},
         },
         "results": {
-            "data_source": rests_on.get("data_source"),
-            "split": rests_on["split"],
-            "clips": rests_on["clips"],
+            "data_source": provenance.get("data_source"),
+            "split": provenance["split"],
+            "clips": provenance["clips"],
             **{
                 level: {name: metrics[level][name] for name in (*HEADLINES, "class_auprc")}
                 for level in ("fine", "coarse")

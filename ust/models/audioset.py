@@ -33,7 +33,7 @@ class AudioSet(Architecture):
         description: ClassVar[str] = "groups of AudioSet's classes, without training"
 
         classes: dict[str, list[str]] | None = None
-        """AudioSet classes of each output; null for those of ust/annotations/audioset_labels.yaml."""
+        """AudioSet classes of each label; null for those of ust/annotations/audioset_labels.yaml."""
         typical: Weight = 0.5
         """Share of a label's typical logit that is subtracted."""
         scale: Positive = 0.81

@@ -36,7 +36,7 @@ class AudioSetHead(Architecture):
         )
 
         classes: dict[str, list[str]] | None = None
-        """AudioSet classes of each label; null for those of the taxonomy's labels."""
+        """AudioSet classes of each label; null for those of ust/annotations/audioset_labels.yaml."""
 
         def complete_for_labels(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
             """Return the settings with the AudioSet classes of each label; none for a label without."""

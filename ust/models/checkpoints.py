@@ -121,7 +121,7 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
         "config": saved.config.model_dump(),
         "shapes": {name: list(shape) for name, shape in saved.shapes.items()},
         "labels": saved.labels,
-        "about": saved.metadata,
+        "metadata": saved.metadata,
     }
     if saved.context is not None:
         description["context"] = saved.context.model_dump()
@@ -130,21 +130,21 @@ def save_network(folder: Path, saved: SavedNetwork, *, kind: str = "flat") -> No
 
 def save_hierarchy(folder: Path, nodes: list[str], metadata: dict[str, Any]) -> None:
     """Write the description of a hierarchy, whose networks are in sub-folders named by `nodes`."""
-    write_json(folder / MODEL_FILE, {"kind": "hierarchy", "nodes": nodes, "about": metadata})
+    write_json(folder / MODEL_FILE, {"kind": "hierarchy", "nodes": nodes, "metadata": metadata})
 
 
 def save_ensemble(
     folder: Path, members: list[str], shares: Mapping[str, list[float]], metadata: dict[str, Any]
 ) -> None:
     """Write the description of an ensemble, whose members are in sub-folders, with their weights by level."""
-    description = {"kind": "ensemble", "members": members, "shares": shares, "about": metadata}
+    description = {"kind": "ensemble", "members": members, "shares": shares, "metadata": metadata}
     write_json(folder / MODEL_FILE, description)
 
 
 def update_metadata(folder: Path, **values: int | bool) -> None:
     """Update the metadata of a saved checkpoint."""
     description = read_description(folder)
-    description["about"] |= values
+    description["metadata"] |= values
     write_json(folder / MODEL_FILE, description)
 
 
@@ -173,7 +173,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     candidates = sorted(str(file.parent) for file in folder.glob(f"*/{MODEL_FILE}"))
     if candidates and not path.exists():
         raise UserError(f"{folder}: holds several checkpoints; name one: {shorten(candidates)}")
-    return read_json(path, made_by="train")
+    description = read_json(path, made_by="train")
+    if "about" in description:  # the name of the metadata in files of older versions
+        description["metadata"] = description.pop("about")
+    return description
 
 
 def read_network(folder: Path, build: Callable[[], Network]) -> Network:
@@ -212,11 +215,13 @@ def load_network(folder: Path) -> SavedNetwork:
         network = read_network(
             folder, lambda: build_network(architecture, config, len(labels), shapes, context)
         )
-        metadata = dict(description["about"])
+        metadata = dict(description["metadata"])
         return SavedNetwork(network, architecture, config, labels, metadata, shapes, context)
     except ValidationError as error:
         reasons = "; ".join(explain_validation_error(error, ARCHITECTURES[architecture].Config, "config."))
         raise UserError(f"{path}: not a description of a network ({reasons})") from None
+    except KeyError as error:
+        raise UserError(f"{path}: not a description of a network (it has no {error})") from None
     except NOT_A_DESCRIPTION as error:
         raise UserError(f"{path}: not a description of a network ({error})") from None
 
@@ -256,8 +261,8 @@ def load_system(
     kind = description.get("kind")
     path = folder / MODEL_FILE
     try:
-        metadata = dict(description["about"])
-        labels = taxonomy or Taxonomy.from_dict(metadata["taxonomy"])
+        metadata = dict(description["metadata"])
+        taxonomy = taxonomy or Taxonomy.from_dict(metadata["taxonomy"])
         if kind == "hierarchy":
             nodes = {}
             for name in description["nodes"]:
@@ -265,22 +270,24 @@ def load_system(
                 nodes[name] = CalibratedClassifier(node.network, node.labels)
             if ROOT not in nodes:
                 raise KeyError(ROOT)
-            system = HierarchicalSystem(nodes, labels, metadata, threshold=threshold, unselected=unselected)
+            system = HierarchicalSystem(nodes, taxonomy, metadata, threshold=threshold, unselected=unselected)
         elif kind == "flat":
             saved = load_network(folder)
-            system = FlatSystem(saved.network, saved.labels, labels, metadata)
+            system = FlatSystem(saved.network, saved.labels, taxonomy, metadata)
         elif kind == "frames":
             saved = load_network(folder)
-            system = FrameSystem(saved.network, saved.labels, labels, metadata, pooling=pooling)
+            system = FrameSystem(saved.network, saved.labels, taxonomy, metadata, pooling=pooling)
         elif kind == "ensemble":
             inference_options = {"threshold": threshold, "unselected": unselected, "pooling": pooling}
             members = [
-                load_system(folder / name, **inference_options, taxonomy=labels)
+                load_system(folder / name, **inference_options, taxonomy=taxonomy)
                 for name in description["members"]
             ]
-            system = EnsembleSystem(members, labels, metadata, shares=description["shares"])
+            system = EnsembleSystem(members, taxonomy, metadata, shares=description["shares"])
         else:
             raise UserError(f"{path}: the kind is {kind!r}, should be flat, hierarchy, frames or ensemble")
+    except KeyError as error:
+        raise UserError(f"{path}: not a description of a system (it has no {error})") from None
     except NOT_A_DESCRIPTION as error:
         raise UserError(f"{path}: not a description of a system ({error})") from None
     system.coarse_at_least_fine = coarse_at_least_fine
@@ -288,5 +295,5 @@ def load_system(
 
 
 def count_parameters(network: torch.nn.Module) -> int:
-    """Return the number of trainable parameters."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -40,4 +40,4 @@ class CNN9(LogMelNetwork):
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
-        return self.answer(self.blocks(self.picture(logmel)).mean(dim=2).amax(dim=2))
+        return self.answer(self.blocks(self.to_image(logmel)).mean(dim=2).amax(dim=2))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING
-from ust.models.layers import Architecture, ArchitectureConfig, Shapes
+from ust.models.layers import Architecture, ArchitectureConfig, Shapes, Standardize
 from ust.util.config import Count, Whole
 
 
@@ -33,8 +33,7 @@ class FrameClassifier(Architecture):
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes | None = None) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(EMBEDDING))
-        self.register_buffer("scale", torch.ones(EMBEDDING))
+        self.standardised = Standardize(EMBEDDING)
         sizes = [EMBEDDING] + [config.hidden_size] * config.hidden_layers
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for index, (inputs, size) in enumerate(pairwise(sizes)):
@@ -51,4 +50,4 @@ class FrameClassifier(Architecture):
 
     def forward(self, vggish: torch.Tensor) -> torch.Tensor:
         """Return logits (…, outputs) of quantised embeddings (…, 128)."""
-        return self.layers((vggish.float() - self.mean) / self.scale)
+        return self.layers(self.standardised(vggish))

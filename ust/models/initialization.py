@@ -54,7 +54,7 @@ def initialize_weights(module: nn.Module, seed: int, *names: str) -> None:
         elif isinstance(layer, nn.Bilinear):
             bound = 1 / math.sqrt(layer.in1_features)
         elif parameters:
-            raise TypeError(f"{path}: no first weights are known for a layer of type {type(layer).__name__}")
+            raise TypeError(f"{path}: no initialisation is defined for layers of type {type(layer).__name__}")
         for name, parameter in parameters.items():
             draws = random_stream(seed, "initialise", *names, f"{path}.{name}" if path else name)
             fill_uniform(parameter.detach().numpy(), bound, draws)  # shares the parameter's memory

@@ -15,7 +15,7 @@ from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Count, Rate, Section, Whole
 
 FUSED, HIDDEN = 512, 256
-LOUDEST = 80.0  # dB: the range of log-mels, which go from -80 to 0
+DYNAMIC_RANGE_DB = 80.0  # log-mels go from -80 to 0 dB
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -48,7 +48,7 @@ class Architecture(nn.Module):
     inputs : tuple of str
         Names of the inputs.
     own_trainer : bool
-        Whether only the trainer that names it in its ``architectures`` can train it.
+        Whether only a trainer whose ``architectures`` list it can train it, not the general ones.
     has_epochs : bool
         Whether it is trained in epochs. If not, `ust.training.train_head` calls its method ``fit`` once.
     """
@@ -102,7 +102,7 @@ def output_size(bands: int, frames: int) -> tuple[int, int]:
     >>> output_size(128, 862)
     (1, 1)
     """
-    return _left(bands, 0), _left(frames, 1)
+    return _output_length(bands, 0), _output_length(frames, 1)
 
 
 def minimum_size(axis: int) -> int:
@@ -113,10 +113,10 @@ def minimum_size(axis: int) -> int:
     >>> minimum_size(0), minimum_size(1)
     (108, 528)
     """
-    return next(size for size in range(1, 10_000) if _left(size, axis) > 0)
+    return next(size for size in range(1, 10_000) if _output_length(size, axis) > 0)
 
 
-def _left(size: int, axis: int) -> int:
+def _output_length(size: int, axis: int) -> int:
     """Return the size of one axis after all blocks; 0 if a kernel is larger than its input."""
     for block in TABLE_1:
         padded = size + 2 * block.padding[axis]
@@ -169,16 +169,16 @@ class SpectralCNN(Architecture):
     def check(shapes: Shapes) -> None:
         """Raise ValueError, with the parameter to change, if a log-mel is too small for the convolutions."""
         bands, frames = shapes["logmel"]
-        left = output_size(bands, frames)
-        if left[0] < 1:
+        height, width = output_size(bands, frames)
+        if height < 1:
             raise ValueError(
                 f"n_mels is {bands}, should be at least {minimum_size(0)}: the network's "
-                "convolutions (the report's Table 1) leave nothing of fewer bands"
+                "convolutions (the report's Table 1) reduce fewer bands to size 0"
             )
-        if left[1] < 1:
+        if width < 1:
             raise ValueError(
                 f"sample_rate and hop_length give {frames} frames, should be at least {minimum_size(1)}: the "
-                "network's convolutions (the report's Table 1) leave nothing of fewer; take a shorter hop"
+                "network's convolutions (the report's Table 1) reduce fewer to size 0; take a shorter hop"
             )
 
     def spectral(self, logmel: torch.Tensor) -> torch.Tensor:
@@ -190,7 +190,7 @@ class Concat(nn.Linear):
     """Fusion as in the report's text: concatenation followed by a linear layer."""
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Fuse (batch, 256) and (batch, 1280) to (batch, 512)."""
+        """Map (batch, m) and (batch, n) to (batch, outputs)."""
         return super().forward(torch.cat([first, second], dim=1))
 
 
@@ -264,7 +264,7 @@ class LogMelNetwork(Architecture):
             raise ValueError("the feature is no log-mel: take logmel")
 
     @staticmethod
-    def picture(logmel: torch.Tensor) -> torch.Tensor:
+    def to_image(logmel: torch.Tensor) -> torch.Tensor:
         """Scale log-mels (batch, bands, frames) to 0 to 1, as images of one channel."""
-        x = logmel.float() / LOUDEST + 1
+        x = logmel.float() / DYNAMIC_RANGE_DB + 1
         return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)

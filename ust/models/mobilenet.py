@@ -12,7 +12,7 @@ from ust.util.config import Positive, Whole
 
 
 class TaggingMobileNet(Architecture):
-    """A pretrained MobileNet with a new `Head`, pooled over the clip or over windows."""
+    """A pretrained MobileNet with a new `PerceptronHead`, pooled over the clip or over windows."""
 
     inputs: ClassVar[tuple[str, ...]] = ("log_mel",)
 

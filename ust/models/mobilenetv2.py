@@ -43,7 +43,7 @@ class MobileNetV2(LogMelNetwork):
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, outputs) of log-mels (batch, bands, frames)."""
-        x = self.features(self.picture(logmel)).mean(dim=(2, 3))
+        x = self.features(self.to_image(logmel)).mean(dim=(2, 3))
         return self.answer(functional.dropout(x, 0.2, self.training))
 
 

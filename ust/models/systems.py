@@ -156,16 +156,16 @@ class HierarchicalSystem(System):
         columns = list(root.unbind(1))
         for group in range(coarse.shape[1]):
             members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
-            others = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
+            fine = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
             if str(group) in self.groups:
-                fine = self._predict_group(self.groups[str(group)], runs[:, group], features)
-                others = [
-                    torch.where(runs[:, group], own, other)
-                    for own, other in zip(fine.unbind(1), others, strict=True)
+                predicted = self._predict_group(self.groups[str(group)], runs[:, group], features)
+                fine = [
+                    torch.where(runs[:, group], column, fallback)
+                    for column, fallback in zip(predicted.unbind(1), fine, strict=True)
                 ]
             elif len(members) == 1 and not self.keep:
-                others = [coarse[:, group]]
-            for member, column in zip(members, others, strict=True):
+                fine = [coarse[:, group]]
+            for member, column in zip(members, fine, strict=True):
                 columns[member] = column
         return torch.stack(columns, dim=1)
 

@@ -14,7 +14,7 @@ from ust.evaluation.evaluation import Evaluation, round_floats
 from ust.util.config import Count, Name, Section, Seed
 from ust.util.documents import markdown_table
 
-FIGURES = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
+LEADERBOARD_COLUMNS = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
 LEVELS = ("coarse", "fine")
 MARKERS, HATCHES = "os^D", ("", "//", "..", "xx")  # the next one after every ten colours
 
@@ -52,16 +52,16 @@ def leaderboard_rows(
     for name, entry in entries.items():
         figures = [evaluation.headlines() for evaluation in entry.evaluations]
         row: dict[str, Any] = {"system": name}
-        for figure in FIGURES:
-            level, _, metric = figure.partition("_")
+        for column in LEADERBOARD_COLUMNS:
+            level, _, metric = column.partition("_")
             known = level in entry.levels
             values = [metrics[f"{level}.{metric}"] for metrics in figures] if known else []
-            row[figure] = round_floats(float(np.mean(values))) if known else None
-            row[f"{figure}_range"] = round_floats([min(values), max(values)]) if known else None
+            row[column] = round_floats(float(np.mean(values))) if known else None
+            row[f"{column}_range"] = round_floats([min(values), max(values)]) if known else None
         row |= {"seeds": len(figures), **entry.cost}
         rows.append(row)
         resampled[name] = {level: _resample_auprc(entry, level, draws) for level in entry.levels}
-    rows.sort(key=lambda row: -sum(row[figure] or 0 for figure in FIGURES[:2]))
+    rows.sort(key=lambda row: -sum(row[column] or 0 for column in LEADERBOARD_COLUMNS[:2]))
     for key, other in ((f"against_{against}", against), ("against_best", rows[0]["system"])):
         for row in rows:
             values, reference = resampled[row["system"]], resampled[other]
@@ -83,20 +83,22 @@ def _resample_auprc(entry: Entry, level: str, draws: list[np.ndarray]) -> np.nda
 def recommend_system(rows: list[dict[str, Any]]) -> str:
     """Recommend a system in one sentence."""
     best = rows[0]
-    equal = [
+    not_worse = [
         row
         for row in rows[1:]
         if all(high >= 0 for _, high in row["against_best"].values()) and len(row["against_best"]) == 2
     ]
+    faster = [row for row in not_worse if row["train_minutes"] < best["train_minutes"]]
     text = (
         f"Take {best['system']}: coarse / fine micro AUPRC {best['coarse_micro_auprc']:.3f} / "
         f"{best['fine_micro_auprc']:.3f} over {best['seeds']} seeds, {best['ms_per_clip']:.0f} ms a clip"
     )
-    cheaper = min(equal, key=lambda row: row["train_minutes"], default=None)
-    if cheaper is None:
-        return text + "; every other system is behind it."
-    minutes = f"{cheaper['train_minutes']:.1f}"
-    return text + f"; {cheaper['system']} is not significantly worse and trains in {minutes} min."
+    if not faster:
+        return text + "; of the systems that are not significantly worse, none trains faster."
+    fastest = min(faster, key=lambda row: row["train_minutes"])
+    return text + (
+        f"; {fastest['system']} is not significantly worse and trains in {fastest['train_minutes']:.1f} min."
+    )
 
 
 def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
@@ -109,11 +111,11 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
             for level in LEVELS
         )
 
-    def spread(row: dict[str, Any], figure: str) -> str:
-        if row[figure] is None:
+    def spread(row: dict[str, Any], column: str) -> str:
+        if row[column] is None:
             return "–"
-        low, high = row[f"{figure}_range"]
-        return f"{row[figure]:.3f} ({low:.3f} to {high:.3f})"
+        low, high = row[f"{column}_range"]
+        return f"{row[column]:.3f} ({low:.3f} to {high:.3f})"
 
     scores = ("coarse micro AUPRC", "fine micro AUPRC", "coarse macro (present)")
     costs = ("train [min]", "ms a clip", "parameters", "MB")
@@ -121,7 +123,7 @@ def leaderboard_markdown(rows: list[dict[str, Any]], against: str) -> str:
     cells = [
         (
             f"`{row['system']}`",
-            *(spread(row, figure) for figure in FIGURES),
+            *(spread(row, column) for column in LEADERBOARD_COLUMNS),
             interval_of(row, f"against_{against}"),
             interval_of(row, "against_best"),
             f"{row['train_minutes']:.1f}",

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,10 +28,10 @@ def read_clip(
     source: Path | BinaryIO, name: str | None = None, *, start: float = 0.0, duration: float | None = None
 ) -> np.ndarray:
     """Read at most ten seconds of a recording at 44.1 kHz, without padding."""
-    windows = read_windows(
-        source, name, window=CLIP_SECONDS, hop=CLIP_SECONDS, start=start, duration=duration
-    )
-    _, _, samples, rate = next(windows)
+    with closing(
+        read_windows(source, name, window=CLIP_SECONDS, hop=CLIP_SECONDS, start=start, duration=duration)
+    ) as windows:
+        _, _, samples, rate = next(windows)
     return resample(samples, rate, SAMPLE_RATE)
 
 

@@ -157,8 +157,9 @@ def render_report(
 ) -> str:
     """Render the page as HTML that loads nothing from other files."""
     systems = list(metrics)
-    metadata = metrics[systems[0]]["rests_on"]
-    weights = [m["rests_on"]["vggish_weights"] for m in metrics.values() if "vggish_weights" in m["rests_on"]]
+    metadata = metrics[systems[0]]["provenance"]
+    origins = [content["provenance"] for content in metrics.values()]
+    weights = [origin["vggish_weights"] for origin in origins if "vggish_weights" in origin]
     networks = history.groupby("system", sort=True)
     curves = {name: table.dropna(axis="columns", how="all") for name, table in networks}
     # Of a hierarchy, only the curve of the root is shown, not those of its nodes for the coarse classes.

@@ -23,9 +23,9 @@ CONSTANT_NOTE = (
     "The constant prediction is each label's share of positives, the same for every clip; its official AUPRC "
     "is below that share."
 )
-FIGURES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
-COLUMNS = tuple(f"{level}_{figure}" for level in ("fine", "coarse") for figure in FIGURES)
-HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in FIGURES.values())
+METRIC_TITLES = {"micro_auprc": "micro AUPRC", "micro_f1": "micro F1", "macro_auprc": "macro AUPRC"}
+COLUMNS = tuple(f"{level}_{metric}" for level in ("fine", "coarse") for metric in METRIC_TITLES)
+HEADERS = tuple(f"{level} {name}" for level in ("fine", "coarse") for name in METRIC_TITLES.values())
 
 # Data behind Tables 3 and 4 of Tompkins & Nichols: the validate split of SONYC-UST v1, version 0.1 as
 # published, with its error in the coarse label machinery-impact.
@@ -61,8 +61,10 @@ class Row:
 
 def table_row(system: str, metrics: dict[str, Any]) -> Row:
     """Build the row of a system from the detailed metrics of the stage evaluate."""
-    values = tuple(metrics.get(level, {}).get(figure) for level in ("fine", "coarse") for figure in FIGURES)
-    return Row(system, values, metrics["rests_on"].get("converged", True))
+    values = tuple(
+        metrics.get(level, {}).get(metric) for level in ("fine", "coarse") for metric in METRIC_TITLES
+    )
+    return Row(system, values, metrics["provenance"].get("converged", True))
 
 
 def report_rows(systems: list[str]) -> list[Row]:
@@ -93,7 +95,7 @@ def format_cells(rows: list[Row], others: list[Row]) -> list[list[str]]:
     return cells
 
 
-def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> str:
+def table_markdown(systems: list[Row], baselines: list[Row], provenance: str) -> str:
     """Format both tables as Markdown, each followed by the published one."""
     names = [[row.system for row in table] for table in (systems, baselines)]
     report_systems, report_baselines = (report_rows(table) for table in names)
@@ -102,7 +104,7 @@ def table_markdown(systems: list[Row], baselines: list[Row], rests_on: str) -> s
         ("Table 3: systems", systems, baselines, report_systems, report_baselines),
         ("Table 4: baselines", baselines, systems, report_baselines, report_systems),
     ):
-        parts.append(f"### {title}, {rests_on}\n\n{_grid(format_cells(rows, against))}")
+        parts.append(f"### {title}, {provenance}\n\n{_grid(format_cells(rows, against))}")
         parts.append(
             "The report's own figures, on the real SONYC-UST v1 with AudioSet's VGGish, not run here:\n\n"
             + _grid(format_cells(report, report_against))
@@ -127,7 +129,7 @@ def table_frame(systems: list[Row], baselines: list[Row]) -> pd.DataFrame:
 
 def _grid(cells: list[list[str]]) -> str:
     """Format cells as a Markdown table with a header that fits into a terminal."""
-    first, *others = FIGURES.values()
+    first, *others = METRIC_TITLES.values()
     header = ["system", *(name for level in ("fine", "coarse") for name in (f"{level}: {first}", *others))]
     return markdown_table(header, cells)
 
@@ -139,14 +141,14 @@ def results_table(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
         intervals = system_metrics["ci95"]["clips"]
         cells = []
         for column, value in zip(COLUMNS, table_row(system, system_metrics).values, strict=True):
-            level, figure = column.split("_", 1)
-            cells.append(_cell(value, None if value is None else intervals[level][figure]))
+            level, metric = column.split("_", 1)
+            cells.append(_cell(value, None if value is None else intervals[level][metric]))
         rows.append({"system": table_row(system, system_metrics).name, "cells": cells})
     _flag_best(rows)
     constants = {level: scores for m in metrics.values() for level, scores in m["constant"].items()}
     constant = [
-        _cell(constants.get(level, {}).get(figure))
-        for level, _, figure in (column.partition("_") for column in COLUMNS)
+        _cell(constants.get(level, {}).get(metric))
+        for level, _, metric in (column.partition("_") for column in COLUMNS)
     ]
     note = f"{MARK}: {UNCONVERGED}. {SPREAD} {CONSTANT_NOTE}"
     return {"columns": HEADERS, "rows": [*rows, {"system": CONSTANT, "cells": constant}], "note": note}

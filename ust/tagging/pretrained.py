@@ -63,7 +63,7 @@ def pack(out: Path, name: str, system: Path, networks: Path, inference_options: 
     >>> system = Path("models/cnn_vggish/coarse")  # doctest: +SKIP
     >>> pack(Path("packed"), "cnn_vggish", system, Path("models/pretrained"), {})  # doctest: +SKIP
     """
-    features = read_description(system).get("about", {}).get("features")
+    features = read_description(system).get("metadata", {}).get("features")
     if not isinstance(features, dict) or not features:
         raise UserError(f"{system / MODEL_FILE}: does not list the system's features; train it again")
     # Weights and descriptions only: out-of-fold predictions and manifests are not needed for inference.

@@ -87,7 +87,7 @@ def fit_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
     """Read the metadata of a system and check that it is complete."""
-    metadata = read_description(folder).get("about")
+    metadata = read_description(folder).get("metadata")
     needed = ("versions", "taxonomy", "outputs", "architecture", "inputs", "features", "parameters")
     if not isinstance(metadata, dict) or not metadata.keys() >= set(needed):
         raise UserError(f"{folder / MODEL_FILE}: lacks metadata of the system; train it again")

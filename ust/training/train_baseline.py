@@ -136,11 +136,7 @@ def train_baseline(
     ).to(device)
     train, validation = (_frames(each, labels, taxonomy, device) for each in (examples, validate))
     if settings.standardize:
-        from sklearn.preprocessing import StandardScaler  # slow to import, and needed only here
-
-        scaler = StandardScaler().fit(train.inputs["vggish"].cpu().numpy())
-        network.mean.copy_(torch.from_numpy(scaler.mean_))
-        network.scale.copy_(torch.from_numpy(scaler.scale_))
+        network.standardised.fit(train.inputs["vggish"])
     return Trainer(
         network=network, examples=train,
         loss=partial(masked_loss, network=network, l2=settings.l2 / summed_terms(config, taxonomy)),

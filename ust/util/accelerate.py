@@ -92,7 +92,12 @@ def _fuse_block(block: nn.Module) -> nn.Module:
         rest = [ReLUDropout(rest[-1].p), nn.Identity()]
     elif kinds == [nn.ReLU, nn.MaxPool2d, nn.Dropout]:  # max pooling and ReLU commute
         rest = [rest[1], ReLUDropout(rest[-1].p), nn.Identity()]
-    pointwise = isinstance(first, nn.Conv2d) and first.in_channels == 1 and first.kernel_size == (1, 1)
+    pointwise = (
+        isinstance(first, nn.Conv2d)
+        and (first.in_channels, first.kernel_size, first.stride) == (1, (1, 1), (1, 1))
+        and first.padding == (0, 0)
+        and first.bias is not None
+    )
     return (PointwiseNorm if pointwise else nn.Sequential)(first, norm, *rest).train(block.training)
 
 

@@ -129,7 +129,7 @@ def _cluster(scheduler: str, stack: ExitStack) -> Any:
         except ModuleNotFoundError:
             raise UserError("compute.scheduler slurm needs a package: pip install dask-jobqueue") from None
         cluster = stack.enter_context(SLURMCluster())
-        cluster.adapt()
+        cluster.adapt(minimum=1)  # without it no worker starts before the first task
         return cluster
     return scheduler
 

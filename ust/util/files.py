@@ -104,22 +104,35 @@ def temporary_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `UserError` that names the file being written."""
+    """Turn an `OSError` into a `UserError` that names the file being written.
+
+    Errors of files in other folders, such as inputs, are raised unchanged.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error.filename, str) and not _is_beside(Path(error.filename), path):
+            raise
         full = error.errno == ENOSPC or "No space left" in str(error)
         reason = "no space is left on the disk" if full else error.strerror or error
         raise UserError(f"{path}: cannot be written: {reason}") from error
 
 
+def _is_beside(file: Path, path: Path) -> bool:
+    """Return whether a file is in the folder of `path` or below it."""
+    return any(file.absolute().is_relative_to(each.parent) for each in (path.absolute(), path.resolve()))
+
+
 def move_into_place(partial: Path, path: Path) -> None:
     """Flush a completed file or folder to disk and rename it to `path`, replacing an existing one."""
     _sync(partial)
+    old = path.with_name(f".{path.name}.old.partial")
     if partial.is_dir() and path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(old, ignore_errors=True)
+        path.replace(old)  # kept until the new folder is in place
     partial.replace(path)
     _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_space(path: Path, size: int) -> None:
