@@ -111,9 +111,9 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error.filename, str) and not _is_beside(Path(error.filename), path):
-            raise
         full = error.errno == ENOSPC or "No space left" in str(error)
+        if not full and isinstance(error.filename, str) and not _is_beside(Path(error.filename), path):
+            raise
         reason = "no space is left on the disk" if full else error.strerror or error
         raise UserError(f"{path}: cannot be written: {reason}") from error
 
