@@ -212,6 +212,8 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
             raise UserError(
                 f"{path}: no such file; the stage extract@{name} or embed@{name} makes it"
             ) from None
+        except PermissionError:
+            raise UserError(f"{path}: cannot be read: permission denied") from None
         except DAMAGED as error:
             if path.is_dir() or not h5py.is_hdf5(path):
                 raise UserError(
