@@ -88,6 +88,24 @@ def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows,
     assert path.read_bytes() == expected
 
 
+def test_values_of_a_file_that_another_process_replaces_are_those_of_their_clips(
+    tmp_path, rows, computed, monkeypatch
+):
+    """The other process holds the lock and adds clips before the existing ones, which moves their rows."""
+    path, lock_folder = tmp_path / "logmel.h5", extraction.lock_folder
+    run(path, rows[3:6])
+    expected = path.read_bytes()
+
+    def wait_for_other(folder):
+        monkeypatch.setattr(extraction, "lock_folder", lock_folder)
+        run(path, rows[:6])
+        return lock_folder(folder)
+
+    monkeypatch.setattr(extraction, "lock_folder", wait_for_other)
+    run(path, rows[3:6])
+    assert path.read_bytes() == expected
+
+
 def flip_bit(file):
     """Flip a bit in the middle of a part, which the checksum of a row detects."""
     content = bytearray(file.read_bytes())

@@ -58,6 +58,9 @@ class Feature:
     is_embedding : bool
         Whether the value is an embedding of the clip, or one for each of its frames, rather than a
         spectrogram.
+    sources : tuple of str
+        Files and folders, relative to the project, of the code that a value depends on, beside
+        `ust.features.extraction.SOURCES`.
     packages : tuple of str
         Packages whose versions a value depends on.
     network : str, optional
@@ -73,6 +76,7 @@ class Feature:
     shape: Callable[[Any], tuple[int, ...]]
     process_clip: Callable[[np.ndarray, int, Any], np.ndarray]
     is_embedding: bool
+    sources: tuple[str, ...]
     packages: tuple[str, ...]
     network: str | None = None
     load: Callable[[Path, Any, Any], Embed] | None = None

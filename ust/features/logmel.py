@@ -96,5 +96,6 @@ FEATURE = Feature(
     shape,
     process_clip,
     is_embedding=False,
+    sources=("ust/features/logmel.py", "ust/features/mel.py"),
     packages=("librosa", "numpy", "resampy", "scipy", "soundfile"),
 )

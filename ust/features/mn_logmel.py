@@ -85,5 +85,6 @@ FEATURE = Feature(
     shape,
     process_clip,
     is_embedding=False,
+    sources=("ust/features/mn_logmel.py", "ust/features/mel.py"),
     packages=("numpy", "resampy", "scipy", "soundfile"),
 )

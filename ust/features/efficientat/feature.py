@@ -86,6 +86,13 @@ FEATURE = Feature(
     shape,
     process_clip,
     is_embedding=True,
+    sources=(
+        "ust/features/efficientat",
+        "ust/features/mn_logmel.py",
+        "ust/features/mel.py",
+        "ust/util/device.py",
+        "ust/util/seeding.py",
+    ),
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     network="efficientat",
     load=load,

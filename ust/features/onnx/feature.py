@@ -138,6 +138,7 @@ FEATURE = Feature(
     shape,
     process_clip,
     is_embedding=True,
+    sources=("ust/features/onnx", "ust/util/device.py"),
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
     network="onnx",
     load=load,

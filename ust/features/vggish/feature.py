@@ -57,6 +57,13 @@ FEATURE = Feature(
     shape,
     process_clip,
     is_embedding=True,
+    sources=(
+        "ust/features/vggish",
+        "ust/features/mel.py",
+        "ust/util/accelerate.py",
+        "ust/util/device.py",
+        "ust/util/seeding.py",
+    ),
     packages=("numpy", "resampy", "scipy", "soundfile", "torch"),
     network="vggish",
     load=load,
