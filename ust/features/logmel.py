@@ -18,7 +18,7 @@ QUIETEST = 1e-10  # power floor, librosa's amin
 RANGE_DB = np.float32(80)
 
 
-class LogMel(Section):
+class LogMelConfig(Section):
     """Settings of the kind ``logmel``, the arguments of `logmel`. The defaults are the report's."""
 
     sample_rate: Annotated[int, Field(ge=8000, le=192000)] = 44_100
@@ -78,20 +78,20 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
     return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 
 
-def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
+def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMelConfig) -> np.ndarray:
     """Return the log-mel spectrogram of a clip at any sample rate, in float16 (error at most 0.04 dB)."""
     resampled = resample(samples, sample_rate, settings.sample_rate)
     return logmel(resampled, **settings.model_dump()).astype(np.float16)
 
 
-def shape(settings: LogMel) -> tuple[int, int]:
+def shape(settings: LogMelConfig) -> tuple[int, int]:
     """Return the bands and frames of a clip."""
     return settings.n_mels, 1 + CLIP_SECONDS * settings.sample_rate // settings.hop_length
 
 
 FEATURE = Feature(
-    LogMel,
-    LogMel,
+    LogMelConfig,
+    LogMelConfig,
     "float16",
     shape,
     process_clip,

@@ -39,7 +39,7 @@ NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EO
                     KeyError, AttributeError, ImportError, IndexError, OSError)  # fmt: skip
 
 
-class EfficientAT(Section):
+class EfficientATConfig(Section):
     """The section ``efficientat`` of params.yaml."""
 
     weights: Literal[(*RELEASED, RANDOM)] = RANDOM
@@ -61,7 +61,7 @@ def network_width(weights: str) -> float:
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
-def prepare(folder: Path, settings: EfficientAT, fetch_file: FetchFile) -> dict[str, str]:
+def prepare(folder: Path, settings: EfficientATConfig, fetch_file: FetchFile) -> dict[str, str]:
     """Write the weights that params.yaml selects; return ``weights`` and ``sha256``."""
     width = network_width(settings.weights)
     if settings.weights == RANDOM:
@@ -192,4 +192,4 @@ def load_network(folder: Path, width: float) -> MobileNet:
     return network.eval()
 
 
-NETWORK = Network(EfficientAT, prepare)
+NETWORK = Network(EfficientATConfig, prepare)

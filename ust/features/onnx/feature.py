@@ -35,7 +35,7 @@ class ExtractionConfig(Section):
     """Values per embedding."""
 
 
-class ONNX(ExtractionConfig):
+class ONNXConfig(ExtractionConfig):
     """The section ``onnx`` of params.yaml."""
 
     file: str
@@ -68,7 +68,7 @@ def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConf
     return whole.reshape(-1, settings.samples)
 
 
-def prepare(folder: Path, settings: ONNX, fetch_file: FetchFile) -> dict[str, Any]:
+def prepare(folder: Path, settings: ONNXConfig, fetch_file: FetchFile) -> dict[str, Any]:
     """Copy the model into a folder, after checking that its input and output match the settings.
 
     Returns the description of the network; its ``weights`` are the file's name.
@@ -130,7 +130,7 @@ def load(folder: Path, settings: ExtractionConfig, device: torch.device) -> Embe
     return embed
 
 
-NETWORK = Network(ONNX, prepare)
+NETWORK = Network(ONNXConfig, prepare)
 FEATURE = Feature(
     Settings,
     ExtractionConfig,

@@ -144,12 +144,12 @@ class Embedder:
         network = build_empty_network(final_relu=final_relu)
         network.load_variables(variables)
         self.network = accelerate(network).to(device)
-        self.device, self.half = device, precision == "bfloat16"
+        self.device, self.use_bfloat16 = device, precision == "bfloat16"
         self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
         """Embed patches [shape=(n, 96, 64)] without post-processing [shape=(n, 128), float32]."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bfloat16)
         with torch.inference_mode(), autocast:
             return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()
 

@@ -146,7 +146,7 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
         )
 
 
-class VGGish(Section):
+class VGGishConfig(Section):
     """The section ``vggish`` of params.yaml."""
 
     weights: Literal["audioset", "random"] = "random"
@@ -163,14 +163,14 @@ class VGGish(Section):
     """Precision of the matrix products; "bfloat16" needs a GPU or a CPU with AVX-512 BF16 or AMX."""
 
     @model_validator(mode="after")
-    def _both_files(self) -> "VGGish":
+    def _both_files(self) -> "VGGishConfig":
         """Check that both files are given, or neither."""
         if (self.checkpoint is None) != (self.pca is None):
             raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
         return self
 
 
-def prepare(folder: Path, settings: VGGish, fetch_file: FetchFile) -> dict[str, Any]:
+def prepare(folder: Path, settings: VGGishConfig, fetch_file: FetchFile) -> dict[str, Any]:
     """Write the weights that params.yaml selects; return the description of the network."""
     if settings.weights == "random":
         variables = random_variables(settings.seed, final_relu=settings.final_relu)
@@ -234,4 +234,4 @@ def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
     return np.maximum(patches, np.log(0.01)).astype(np.float32)
 
 
-NETWORK = Network(VGGish, prepare)
+NETWORK = Network(VGGishConfig, prepare)
