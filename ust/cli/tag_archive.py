@@ -124,7 +124,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     """Return the job, the description of the archive, and the section compute."""
     from ust.archive.filesystems import absolute
     from ust.archive.shard import ShardJob, column_names
-    from ust.features.context import audio_inputs, read_places
+    from ust.features.context import read_places, select_audio_inputs
     from ust.tagging.pretrained import model_id
     from ust.tagging.tagger import Tagger, check_window
 
@@ -143,7 +143,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     metadata = tagger.system.metadata
     inputs = {
         key: {"feature": name, **metadata["features"][name]}
-        for key, name in audio_inputs(metadata["inputs"]).items()
+        for key, name in select_audio_inputs(metadata["inputs"]).items()
     }
     columns = list(column_names(tagger.taxonomy))
     thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from ust.audio.recordings import BadAudio, fit_length, read_recording
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FeatureRow
-from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, write_features
+from ust.features.store import CONTENT, HDF5_ERRORS, Row, find_rows, open_hdf5, write_features
 from ust.util.digests import digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
 from ust.util.errors import UserError, bullet_list
@@ -60,7 +60,8 @@ class StoredValues:
         self._open: dict[Path, h5py.File] = {}
         self._pending: list[tuple[Row, str, np.ndarray]] = []  # rows of the next part
         for file in (path, *sorted(self.parts.glob("*.h5"))):
-            with suppress(*DAMAGED), open_hdf5(file) as opened:  # values of a damaged file are computed again
+            # Values of a damaged file are computed again.
+            with suppress(*HDF5_ERRORS), open_hdf5(file) as opened:
                 self._rows |= {content: (file, i) for i, content in enumerate(opened[CONTENT].asstr()[:])}
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class StoredValues:
         try:
             file, row = self._rows[content]
             value = self._file(file)[self.name][row]
-        except DAMAGED:
+        except HDF5_ERRORS:
             return None
         return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
@@ -134,6 +135,8 @@ def extract(
         The feature file.
     name : str
         Name of the feature and of the HDF5 data set.
+    feature : Feature
+        The kind of feature, an entry of `ust.features.registry.FEATURES`.
     rows : list of Row
         Sorted.
     settings : mapping
@@ -148,6 +151,8 @@ def extract(
     shard : (int, int), optional
         Compute only shard i of n, counted from 1, in this process, and write its values as parts. A later run
         without a shard writes the file. Several shards may be computed at the same time.
+    progress : callable, optional
+        Shows the progress of the extraction; see `ust.util.progress.Progress`.
 
     Returns
     -------

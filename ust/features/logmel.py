@@ -1,4 +1,4 @@
-"""The report's log-mel spectrogram."""
+"""Log-mel spectrogram with the settings of the report (Tompkins & Nichols, DCASE 2019)."""
 
 from functools import cache
 from typing import Annotated
@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
-from ust.features.mel import mel_spectrum
+from ust.features.mel import mel_spectrogram
 from ust.util.config import Count, Section
 
 QUIETEST = 1e-10  # power floor, librosa's amin
@@ -58,8 +58,12 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
     ((128, 862), 0.0)
     """
     padded = np.pad(samples, n_fft // 2)
-    mel = mel_spectrum(
-        padded, hann(n_fft), mel_bands(sample_rate, n_fft, n_mels), n_fft=n_fft, hop=hop_length
+    mel = mel_spectrogram(
+        padded,
+        hann(n_fft),
+        sparse_mel_filter_bank(sample_rate, n_fft, n_mels),
+        n_fft=n_fft,
+        hop_length=hop_length,
     )
     np.maximum(mel, QUIETEST, out=mel)
     db = 10 * np.log10(mel / mel.max())
@@ -73,7 +77,7 @@ def hann(n: int) -> np.ndarray:
 
 
 @cache
-def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
+def sparse_mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
     """Return librosa's mel filter bank [shape=(n_mels, 1 + n_fft // 2)] as a sparse matrix."""
     return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 
@@ -95,7 +99,6 @@ FEATURE = Feature(
     "float16",
     shape,
     process_clip,
-    is_embedding=False,
     sources=("ust/features/logmel.py", "ust/features/mel.py"),
     packages=("librosa", "numpy", "resampy", "scipy", "soundfile"),
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import AfterValidator
 
-from ust.features.context import audio_inputs
+from ust.features.context import select_audio_inputs
 from ust.models.examples import Batch
 from ust.training.augmentation import mixup_batch, random_affine, random_erasing
 from ust.training.config import ContextRow, SystemConfig, SystemTrainer
@@ -50,7 +50,7 @@ def augment_log_mels(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: AugmentedSettings
 ) -> tuple[Batch, torch.Tensor]:
     """Stretch, shift, erase and mix the log-mels of a batch."""
-    (name,) = audio_inputs(inputs)
+    (name,) = select_audio_inputs(inputs)
     x = inputs[name]
     x = random_erasing(random_affine(x.float(), settings.scale, settings.shift, rng), settings.erase, rng)
     return mixup_batch(inputs | {name: x}, targets, settings.mixup, rng)

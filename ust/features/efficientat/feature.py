@@ -85,7 +85,6 @@ FEATURE = Feature(
     "float32",
     shape,
     process_clip,
-    is_embedding=True,
     sources=(
         "ust/features/efficientat",
         "ust/features/mn_logmel.py",

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ust.features.efficientat.network import HIDDEN, MobileNet, embedding_size
-from ust.features.feature import FetchFile, Network
+from ust.features.feature import WEIGHTS_FILE, FetchFile, Network
 from ust.features.mn_logmel import BANDS
 from ust.util.config import Section, Seed
 from ust.util.digests import file_digest
@@ -33,10 +33,12 @@ RELEASED = {
     "mn40_as": ("mn40_as_mAP_484.pt", None),
 }
 RANDOM, RANDOM_WIDTH = "random", 0.4
-WEIGHTS_FILE = "weights.safetensors"
 SPARE = 2**20  # bytes of a checkpoint in addition to its tensors
-NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError,
-                    KeyError, AttributeError, ImportError, IndexError, OSError)  # fmt: skip
+# Exceptions that `torch.load` raises for a file that is no state dict of tensors.
+STATE_DICT_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError,
+    AttributeError, ImportError, IndexError, OSError,
+)  # fmt: skip
 
 
 class EfficientATConfig(Section):
@@ -120,7 +122,7 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
         ) from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
-    except NOT_A_STATE_DICT as error:
+    except STATE_DICT_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"

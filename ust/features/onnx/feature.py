@@ -137,7 +137,6 @@ FEATURE = Feature(
     "float32",
     shape,
     process_clip,
-    is_embedding=True,
     sources=("ust/features/onnx", "ust/util/device.py"),
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
     network="onnx",

@@ -56,7 +56,6 @@ FEATURE = Feature(
     "uint8",
     shape,
     process_clip,
-    is_embedding=True,
     sources=(
         "ust/features/vggish",
         "ust/features/mel.py",

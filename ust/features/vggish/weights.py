@@ -11,7 +11,7 @@ from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ust.features.feature import FetchFile, Network
+from ust.features.feature import WEIGHTS_FILE, FetchFile, Network
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,
@@ -36,7 +36,6 @@ RELEASED = {
     "https://storage.googleapis.com/audioset/vggish_pca_params.npz":
         "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
 }  # fmt: skip
-WEIGHTS_FILE = "weights.safetensors"
 PCA_SHAPES = {"pca_eigen_vectors": (EMBEDDING, EMBEDDING), "pca_means": (EMBEDDING,)}
 CALIBRATION_EXAMPLES = 64
 
