@@ -15,7 +15,7 @@ from ust.features.feature import WEIGHTS_FILE, FetchFile, Network
 from ust.features.mn_logmel import BANDS
 from ust.util.config import Section, Seed
 from ust.util.digests import file_digest
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, single_line
 from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
@@ -123,9 +123,8 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
     except STATE_DICT_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"
+            f"{path}: refused: not a state dict of tensors alone, or damaged ({single_line(error)})"
         ) from None
     if not isinstance(tensors, dict) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
@@ -189,8 +188,9 @@ def load_network(folder: Path, width: float) -> MobileNet:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage weights@{folder.name} makes it") from None
     except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: damaged ({reason}); run the stage weights@{folder.name} again") from None
+        raise UserError(
+            f"{path}: damaged ({single_line(error)}); run the stage weights@{folder.name} again"
+        ) from None
     return network.eval()
 
 

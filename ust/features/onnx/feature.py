@@ -16,7 +16,7 @@ from ust.audio.resampling import resample
 from ust.features.feature import Embed, Feature, FetchFile, Network
 from ust.util.config import Count, Section
 from ust.util.digests import file_digest
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.files import atomic_write
 
 MODEL_FILE = "model.onnx"
@@ -92,8 +92,7 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen types without a common base class
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a readable ONNX file ({reason})") from None
+        raise UserError(f"{path}: not a readable ONNX file ({single_line(error)})") from None
 
 
 def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: ExtractionConfig) -> np.ndarray:
@@ -105,9 +104,8 @@ def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: Extract
     try:
         outputs = model.run(None, {inputs[0].name: waveforms})[0]
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: does not take {settings.samples} samples (onnx.samples): {reason}"
+            f"{path}: does not take {settings.samples} samples (onnx.samples): {single_line(error)}"
         ) from None
     expected = (len(waveforms), settings.frames, settings.size)
     if outputs.shape not in (expected, (expected[0], expected[2]) if settings.frames == 1 else expected):

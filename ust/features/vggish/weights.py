@@ -24,7 +24,7 @@ from ust.features.vggish.network import (
 )
 from ust.util.config import Precision, Section, Seed
 from ust.util.digests import file_digest
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, single_line
 from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
@@ -83,7 +83,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
         with np.load(pca, allow_pickle=False) as file:
             parameters = {name: file[name] for name in PCA_SHAPES if name in file.files}
     except Exception as error:  # NumPy, zipfile, zlib and the tokenizer raise a dozen types
-        raise UserError(f"{pca}: not a readable npz file: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{pca}: not a readable npz file: {single_line(error)}") from None
     if "pca_means" in parameters:
         parameters["pca_means"] = parameters["pca_means"].reshape(-1)
     _check_shapes(pca, parameters, PCA_SHAPES)
@@ -94,8 +94,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
             name: reader.get_tensor(stored_names[name]) for name in variable_shapes() if name in stored_names
         }
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {reason}") from None
+        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {single_line(error)}") from None
     _check_shapes(checkpoint, arrays, variable_shapes())
     return {name: np.ascontiguousarray(array, np.float32) for name, array in (arrays | parameters).items()}
 
