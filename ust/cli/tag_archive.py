@@ -48,7 +48,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument("--scheduler", help="overrides compute.scheduler of --params")
     parser.add_argument("--shard-clips", type=int, help="overrides compute.shard_clips of --params")
     args = parse_args(parser, argv=argv)
-    first, step = parse_shard(args.shard) or (1, 1)
+    first, step = parse_shard(args.shard) or (0, 1)
 
     from ust.archive.folder import Archive
     from ust.archive.recordings import find_recordings
@@ -79,7 +79,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
                 "%s: %d recordings of this archive no longer exist, such as %s; their tags are kept",
                 args.source, len(missing), missing[0],
             )  # fmt: skip
-    selected = list(range(archive.shard_count()))[first - 1 :: step]
+    selected = list(range(archive.shard_count()))[first::step]
     finished = archive.finished_shards()
     remaining = [shard for shard in selected if shard not in finished]
     if len(remaining) < len(selected):

@@ -149,7 +149,7 @@ def extract(
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
         computed under other conditions are not reused.
     shard : (int, int), optional
-        Compute only shard i of n, counted from 1, in this process, and write its values as parts. A later run
+        Compute only shard i of n, counted from 0, in this process, and write its values as parts. A later run
         without a shard writes the file. Several shards may be computed at the same time.
     progress : callable, optional
         Shows the progress of the extraction; see `ust.util.progress.Progress`.
@@ -176,8 +176,8 @@ def extract(
         json.dumps(attributes | dict(conditions or {}), sort_keys=True),
     )
     if shard is not None:
-        number, count = shard
-        rows = rows[len(rows) * (number - 1) // count : len(rows) * number // count]
+        index, count = shard
+        rows = rows[len(rows) * index // count : len(rows) * (index + 1) // count]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
         # Processes that compute different shards write different parts, and need no lock.
@@ -355,5 +355,5 @@ class Extraction:
 
 def extract_shard(extraction: Extraction, count: int, index: int) -> int:
     """Compute shard `index` of `count`, counted from 0, in a worker; return the index."""
-    extraction.run((index + 1, count))
+    extraction.run((index, count))
     return index

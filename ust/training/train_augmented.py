@@ -46,7 +46,7 @@ class AugmentedRow(ContextRow):
     features: Annotated[list[Name], AfterValidator(_one)]
 
 
-def augment_log_mels(
+def augment_spectrograms(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: AugmentedSettings
 ) -> tuple[Batch, torch.Tensor]:
     """Stretch, shift, erase and mix the log-mels of a batch."""
@@ -60,7 +60,7 @@ def fit_augmented(
     config: SystemConfig[AugmentedRow, AugmentedSettings], data: TrainingData, context: TrainingContext
 ) -> None:
     """Train a network as `ust.training.train.fit_flat`, on train clips that are augmented in every batch."""
-    augment = partial(augment_log_mels, settings=config.training)
+    augment = partial(augment_spectrograms, settings=config.training)
     fit_flat(config, data, context, augment=augment, augment_stream="batch")
 
 
