@@ -21,7 +21,7 @@ from ust.features.vggish.network import (
     LINEARS,
     LOG_OFFSET,
     WINDOW,
-    mel_matrix,
+    mel_filter_bank,
 )
 
 
@@ -51,7 +51,7 @@ def vggish_input(samples: np.ndarray, rate: int) -> np.ndarray:
     frames = 1 + (len(samples) - WINDOW) // HOP
     index = np.arange(WINDOW)[None] + HOP * np.arange(frames)[:, None]
     window = 0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))
-    log_mel = np.log(np.abs(np.fft.rfft(samples[index] * window, FFT)) @ mel_matrix() + LOG_OFFSET)
+    log_mel = np.log(np.abs(np.fft.rfft(samples[index] * window, FFT)) @ mel_filter_bank() + LOG_OFFSET)
     count = frames // EXAMPLE_FRAMES
     return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, -1).astype(np.float32)
 
@@ -63,7 +63,7 @@ def mn_log_mel(samples: np.ndarray) -> np.ndarray:
     before = (mn.FFT - mn.WINDOW) // 2
     frames = np.lib.stride_tricks.sliding_window_view(padded, mn.FFT)[:: mn.HOP, before : before + mn.WINDOW]
     power = np.abs(np.fft.rfft(frames * np.hanning(mn.WINDOW).astype(np.float32), mn.FFT)) ** 2
-    return ((np.log(mn.mel_matrix() @ power.T + mn.OFFSET) + 4.5) / 5).astype(np.float32)
+    return ((np.log(mn.mel_filter_bank() @ power.T + mn.OFFSET) + 4.5) / 5).astype(np.float32)
 
 
 def logmel(samples: np.ndarray, rate: int) -> np.ndarray:

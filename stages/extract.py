@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if shard is None:
         log_done("%s: %d rows of %s", args.out, rows, values)
     else:
-        log_done("%s: stored shard %d of %d of %d rows of %s", args.out, *shard, rows, values)
+        index, count = shard
+        log_done("%s: stored shard %d of %d of %d rows of %s", args.out, index + 1, count, rows, values)
 
 
 if __name__ == "__main__":

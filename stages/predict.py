@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.labels import scorable_clips
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.predictions import write_predictions
-    from ust.features.context import CONTEXT, audio_inputs, context_features, read_context
+    from ust.features.context import CONTEXT, build_context_features, read_context, select_audio_inputs
     from ust.features.store import open_feature_files
     from ust.models.checkpoints import Checkpoint, Predict, load_system
     from ust.models.examples import predict, select_examples
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
     inputs = system.metadata["inputs"]
     system = accelerate(system).to(device)
-    with open_feature_files(args.features, audio_inputs(inputs)) as features:
+    with open_feature_files(args.features, select_audio_inputs(inputs)) as features:
         if CONTEXT in inputs:
             rows_of_audio = next(iter(features.values()))
-            features[CONTEXT] = context_features(read_context(args.annotations), rows_of_audio)
+            features[CONTEXT] = build_context_features(read_context(args.annotations), rows_of_audio)
         for split, out in [(settings.split, args.out)] + ([("train", args.train)] if args.train else []):
             examples = select_examples(split, clips, [], features, variants=False)
             probabilities = predict(system, examples, batch_size=settings.batch_size, device=device)

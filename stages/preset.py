@@ -33,13 +33,13 @@ def parse_setting(text: str) -> dict[str, Any]:
     """
     from ruamel.yaml import YAML, YAMLError
 
-    from ust.util.errors import UserError
+    from ust.util.errors import UserError, single_line
 
     name, _, value = text.partition("=")
     try:
         parsed = YAML(typ="safe").load(value)
     except YAMLError as error:
-        raise UserError(f"{text}: its value is not YAML ({' '.join(str(error).split())})") from None
+        raise UserError(f"{text}: its value is not YAML ({single_line(error, limit=500)})") from None
     for part in reversed(name.split(".")):
         parsed = {part: parsed}
     return parsed

@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.annotations import read_annotations, sensor_by_clip
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
-    from ust.features.context import CONTEXT, context_features, read_context
+    from ust.features.context import CONTEXT, build_context_features, read_context
     from ust.features.store import open_feature_files
     from ust.training import distributed
     from ust.training.context import (
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with open_feature_files(args.features, config.inputs, cache_gib=cache_gib) as features:
         check_inputs(args.system, config, features)
         if config.context is not None:
-            features[CONTEXT] = context_features(contexts, next(iter(features.values())))
+            features[CONTEXT] = build_context_features(contexts, next(iter(features.values())))
         data = training_data(config, labels, features, taxonomy, sensors)
         key = training_digest(args, config, data, compute.threads, device.type, *parallel)
         history, metadata = History(args.system), describe_model(config, taxonomy, features)

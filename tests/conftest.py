@@ -22,7 +22,7 @@ from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy
 from ust.datasets.source import ANNOTATIONS, TAXONOMY
 from ust.datasets.synthetic.city import write_taxonomy
-from ust.features.efficientat.weights import EfficientAT, prepare
+from ust.features.efficientat.weights import EfficientATConfig, prepare
 from ust.features.feature import NETWORK_FILE
 from ust.features.store import Row, write_features
 from ust.util.documents import write_json
@@ -283,5 +283,5 @@ def project(tmp_path_factory):
 def pretrained(tmp_path_factory):
     """Random weights as the stage weights@efficientat writes them."""
     folder = tmp_path_factory.mktemp("pretrained") / "efficientat"
-    write_json(folder / NETWORK_FILE, prepare(folder, EfficientAT(seed=1), None))
+    write_json(folder / NETWORK_FILE, prepare(folder, EfficientATConfig(seed=1), None))
     return folder

@@ -10,7 +10,7 @@ from conftest import ROOT
 from ust.custom.speech import SpeechFilter
 from ust.datasets.collection import Collection
 from ust.datasets.importing import import_unlabelled, taxonomy_from_classes
-from ust.features.efficientat.weights import EfficientAT
+from ust.features.efficientat.weights import EfficientATConfig
 from ust.features.registry import write_network
 from ust.util.errors import UserError
 
@@ -28,7 +28,7 @@ def gate(tmp_path_factory):
     if not RELEASED.is_file():
         pytest.skip("the released weights are not here")
     folder = tmp_path_factory.mktemp("mn")
-    settings = EfficientAT(weights="mn04_as", checkpoint=str(RELEASED))
+    settings = EfficientATConfig(weights="mn04_as", checkpoint=str(RELEASED))
     write_network(folder, "efficientat", settings, lambda source, checksum=None: Path(source))
     return SpeechFilter(folder, "mn04_as", 0.05)
 

@@ -11,7 +11,7 @@ from ust.features.context import (
     SIZE,
     VALUES,
     Place,
-    context_features,
+    build_context_features,
     context_vector,
     parse_place,
     parse_time,
@@ -104,12 +104,12 @@ def test_features_are_in_the_rows_of_the_other_features(stored):
     keys = first.clip, first.variant, first.split
     rows = Features("a.h5", "vggish", *keys, keys[0], first.values, {}, first.values[:0])
     vector = context_vector(datetime(2026, 7, 4))
-    features = context_features({"t3.wav": vector}, rows)
+    features = build_context_features({"t3.wav": vector}, rows)
     np.testing.assert_array_equal(features.clip, rows.clip)
     found = features[np.arange(len(rows.clip))]
     for clip, values in zip(rows.clip, found, strict=True):  # variants have the context of their clip
         np.testing.assert_array_equal(values, vector if clip == "t3.wav" else MISSING)
-    other = context_features({"t3.wav": context_vector(datetime(2026, 7, 5))}, rows)
+    other = build_context_features({"t3.wav": context_vector(datetime(2026, 7, 5))}, rows)
     assert features.digest() != other.digest()
 
 

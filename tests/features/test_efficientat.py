@@ -21,7 +21,7 @@ from ust.features.efficientat.weights import (
     random_weights,
     read_published,
 )
-from ust.features.mn_logmel import BANDS, FFT, HIGHEST, log_mel, mel_matrix
+from ust.features.mn_logmel import BANDS, FFT, HIGHEST, log_mel, mel_filter_bank
 from ust.util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -92,13 +92,13 @@ def test_log_mel_matches_librosa(noise):
     spectrum = librosa.stft(
         emphasised, n_fft=FFT, hop_length=320, win_length=800, window=window, pad_mode="reflect"
     )
-    mel = mel_matrix().astype(np.float64) @ np.abs(spectrum) ** 2
+    mel = mel_filter_bank().astype(np.float64) @ np.abs(spectrum) ** 2
     wanted = (np.log(mel + 1e-5) + 4.5) / 5
     np.testing.assert_allclose(log_mel(noise[: 3 * RATE], 32_000), wanted, atol=1e-4)
 
 
 def test_mel_bands_are_triangles_between_their_neighbours():
-    weights = mel_matrix()
+    weights = mel_filter_bank()
     assert weights.shape == (BANDS, FFT // 2 + 1)
     hertz = np.arange(FFT // 2 + 1) * 32_000 / FFT
     edges = 700 * np.expm1(np.linspace(0, 1127 * np.log1p(HIGHEST / 700), BANDS + 2) / 1127)
@@ -130,7 +130,7 @@ def test_embedding_matches_network_with_folded_batch_norms(seeded, tmp_path, noi
     found = feature.load(tmp_path, computed, CPU)(clips)
     assert found.shape == (2, *feature.shape(computed))
     with torch.inference_mode():
-        maps = load_network(tmp_path, 0.4).maps(torch.from_numpy(clips))
+        maps = load_network(tmp_path, 0.4).feature_maps(torch.from_numpy(clips))
     wanted = maps.mean(dim=2).transpose(1, 2) if frames else maps.mean(dim=(2, 3))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert found.std() > 0.05

@@ -79,12 +79,30 @@ def test_interrupted_extraction_computes_only_the_other_clips(tmp_path, rows, co
 
 def test_shards_together_compute_each_clip_and_the_last_run_none(tmp_path, rows, computed, expected):
     path = tmp_path / "logmel.h5"
-    for number in (3, 1, 2):
+    for number in (2, 0, 1):
         run(path, rows[:6], shard=(number, 3))
     assert sorted(computed) == [f"{number}.wav" for number in range(6)]
     computed.clear()
     run(path, rows)
     assert not computed
+    assert path.read_bytes() == expected
+
+
+def test_values_of_a_file_that_another_process_replaces_are_those_of_their_clips(
+    tmp_path, rows, computed, monkeypatch
+):
+    """The other process holds the lock and adds clips before the existing ones, which moves their rows."""
+    path, lock_folder = tmp_path / "logmel.h5", extraction.lock_folder
+    run(path, rows[3:6])
+    expected = path.read_bytes()
+
+    def wait_for_other(folder):
+        monkeypatch.setattr(extraction, "lock_folder", lock_folder)
+        run(path, rows[:6])
+        return lock_folder(folder)
+
+    monkeypatch.setattr(extraction, "lock_folder", wait_for_other)
+    run(path, rows[3:6])
     assert path.read_bytes() == expected
 
 
@@ -97,7 +115,7 @@ def flip_bit(file):
 
 def test_values_of_a_damaged_part_are_computed_again(tmp_path, rows, computed, expected):
     path = tmp_path / "logmel.h5"
-    run(path, rows, shard=(1, 1))
+    run(path, rows, shard=(0, 1))
     first, second, _ = sorted(tmp_path.glob(".*.parts/*.h5"))
     first.write_bytes(first.read_bytes()[:-100])
     flip_bit(second)
@@ -111,7 +129,7 @@ def test_damaged_part_of_one_clip_is_replaced(tmp_path, rows, computed, expected
     """The new part has the name of the damaged one, which has been opened to find the damage."""
     monkeypatch.setattr(extraction, "CHUNK", 1)
     path = tmp_path / "logmel.h5"
-    run(path, rows, shard=(1, 1))
+    run(path, rows, shard=(0, 1))
     part = sorted(tmp_path.glob(".*.parts/*.h5"))[0]
     flip_bit(part)
     computed.clear()
@@ -123,6 +141,6 @@ def test_damaged_part_of_one_clip_is_replaced(tmp_path, rows, computed, expected
 def test_more_parts_than_files_may_be_open(tmp_path, rows, computed, expected, monkeypatch):
     monkeypatch.setattr(extraction, "OPEN_FILES", 1)
     path = tmp_path / "logmel.h5"
-    run(path, rows, shard=(1, 1))
+    run(path, rows, shard=(0, 1))
     run(path, rows)
     assert path.read_bytes() == expected

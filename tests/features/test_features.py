@@ -284,6 +284,21 @@ def test_damaged_feature_file_is_named(feature_files, damage):
         pass
 
 
+def test_feature_file_without_permission_is_reported_as_such(feature_files, monkeypatch):
+    """Not as damaged, nor as no HDF5 file."""
+    path, _ = feature_files([("a.wav", "original", "train")])
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with (
+        pytest.raises(UserError, match=r"logmel\.h5: cannot be read: permission denied"),
+        open_features(path, "logmel"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("network", [{"network": "efficientat"}, {}])
 def test_read_embeddings_refuses_spectrograms(tmp_path, network):
     """The attributes of the file decide; frames give their mean and maximum."""

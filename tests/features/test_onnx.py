@@ -44,7 +44,7 @@ def fetch(source, *, checksum=None):
 @pytest.mark.parametrize("frames", [1, 2])
 def test_onnx_network_embeds_each_window(tmp_path, noise, frames):
     path = model(tmp_path / "a.onnx", frames=frames if frames > 1 else None)
-    settings = feature.ONNX(**SETTINGS | {"frames": frames}, file=str(path))
+    settings = feature.ONNXConfig(**SETTINGS | {"frames": frames}, file=str(path))
     found = feature.prepare(tmp_path / "out", settings, fetch)
     assert found["weights"] == "a.onnx"
     computed = feature.ExtractionConfig(**SETTINGS | {"frames": frames})
@@ -88,7 +88,7 @@ def test_invalid_onnx_file_is_named(tmp_path, write, change, message):
     path = tmp_path / "a.onnx"
     write(path)
     with pytest.raises(UserError) as error:
-        feature.prepare(tmp_path / "out", feature.ONNX(**SETTINGS | change, file=str(path)), fetch)
+        feature.prepare(tmp_path / "out", feature.ONNXConfig(**SETTINGS | change, file=str(path)), fetch)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert not (tmp_path / "out").exists()

@@ -162,6 +162,19 @@ def test_stage_declares_no_unused_source(all_rows):
         assert not files - used[stage], stage
 
 
+def test_feature_names_its_sources():
+    """Their digest decides which values are computed again."""
+    from ust.features.extraction import SOURCES
+    from ust.features.registry import FEATURES
+
+    for kind, feature in FEATURES.items():
+        modules = {function.__module__ for function in (feature.process_clip, feature.load) if function}
+        used = imported_files({ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules})
+        missing = used - sources([*SOURCES, *feature.sources])
+        assert not missing, f"{kind}: its sources should include {missing}"
+    assert not any("mn_logmel" in source for source in (*SOURCES, *FEATURES["logmel"].sources))
+
+
 def test_command_names_its_data_dependencies(graph):
     for name, (command, dependencies, *_) in graph.items():
         words = set(command.split())

@@ -12,7 +12,7 @@ from tiny import ALONE, CPU
 
 from ust.audio.resampling import resample
 from ust.features.context import MISSING, context_vector
-from ust.features.efficientat.weights import EfficientAT
+from ust.features.efficientat.weights import EfficientATConfig
 from ust.features.logmel import logmel
 from ust.features.registry import write_network
 from ust.models.checkpoints import SavedNetwork, save_network
@@ -81,7 +81,9 @@ def test_exported_logmel_matches_the_feature(clips, settings):
 
 def linear(folder, taxonomy, feature, settings, size):
     """Save a calibrated linear head on the embeddings of a seeded MobileNet; return its folder."""
-    network = write_network(folder / "pretrained" / "efficientat", "efficientat", EfficientAT(seed=0), None)
+    network = write_network(
+        folder / "pretrained" / "efficientat", "efficientat", EfficientATConfig(seed=0), None
+    )
     wanted = {"kind": feature, **network, **settings}
     torch.manual_seed(0)
     config = Head.Config(hidden_layers=0, hidden_size=8, dropout=0.0)

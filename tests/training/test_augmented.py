@@ -9,7 +9,7 @@ from ust.models.cnn9 import CNN9
 from ust.training.config import SystemConfig
 from ust.training.context import TrainingContext
 from ust.training.registry import build_system_config
-from ust.training.train_augmented import AugmentedRow, AugmentedSettings, augment_log_mels
+from ust.training.train_augmented import AugmentedRow, AugmentedSettings, augment_spectrograms
 
 ROW = {"trainer": "train_augmented", "architecture": "cnn9", "features": ["logmel"], "labels": "majority",
        "outputs": "coarse"}  # fmt: skip
@@ -33,7 +33,7 @@ def batch(data, indices, **changes):
     loop = trainer(torch.nn.Linear(1, 1), data.train, system, augment_stream="batch")
     inputs, targets = data.train.batch(indices, CPU)
     rng = loop._augment_stream(indices)
-    inputs, targets = augment_log_mels(inputs, targets, rng, settings=system.training)
+    inputs, targets = augment_spectrograms(inputs, targets, rng, settings=system.training)
     return inputs["logmel"], targets
 
 

@@ -215,7 +215,7 @@ class TestBaseline:
             kept = []
             system = changed(BASELINE, {"max_epochs": 1, "lr": lr, "standardize": True})
             options = {"device": CPU, "name": "b", "on_epoch": lambda _, network: kept.append(network)}
-            baseline.train_baseline(part, part, taxonomy, system, **options)
+            baseline.fit_frame_classifier(part, part, taxonomy, system, **options)
             return kept[0].layers.output.weight.detach()
 
         moved = (weights(0.01) - weights(1e-30)).abs().amax(dim=1) > 1e-6
@@ -238,7 +238,7 @@ class TestBaseline:
         monkeypatch.setattr(FrameClassifier, "forward", forward)
         system = changed(BASELINE, {"max_epochs": 2, "batch_size": 1000})
         options = {"device": CPU, "name": "b", "on_epoch": lambda *_: None}
-        baseline.train_baseline(data.train, data.validate, taxonomy, system, **options)
+        baseline.fit_frame_classifier(data.train, data.validate, taxonomy, system, **options)
         first, second = seen
         assert sorted(first) == sorted(second)
         assert first != second

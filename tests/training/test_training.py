@@ -349,7 +349,9 @@ class TestBaseline:
         def keep(epoch, network):
             kept["network"] = network
 
-        baseline.train_baseline(train_set, validate, taxonomy, system, device=CPU, name="b", on_epoch=keep)
+        baseline.fit_frame_classifier(
+            train_set, validate, taxonomy, system, device=CPU, name="b", on_epoch=keep
+        )
         labels = baseline.baseline_labels(outputs, taxonomy)
         frames = train_set.features["vggish"][train_set.rows].reshape(-1, 128).astype(np.float64)
         standardised = (frames - frames.mean(axis=0)) / frames.std(axis=0)

@@ -10,7 +10,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.names import restore_name
 
 
@@ -27,7 +27,7 @@ def resolve_address(address: str) -> tuple[AbstractFileSystem, str]:
     try:
         return fsspec.core.url_to_fs(address)
     except (ValueError, ImportError) as error:
-        raise UserError(f"{address}: cannot be opened: {_reason(error)}") from None
+        raise UserError(f"{address}: cannot be opened: {single_line(error, limit=500)}") from None
 
 
 def normalize_address(address: str) -> str:
@@ -61,10 +61,10 @@ def explain_errors(address: str) -> Iterator[None]:
     except Exception as error:  # drivers let exceptions of their libraries through
         if "credentials" in type(error).__name__.lower():
             raise UserError(
-                f"{address}: needs credentials ({_reason(error)}); set them as its driver documents, for S3 "
-                "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                f"{address}: needs credentials ({single_line(error, limit=500)}); set them as its driver "
+                "documents, for S3 in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from None
-        raise UserError(f"{address}: {_reason(error)}") from error
+        raise UserError(f"{address}: {single_line(error, limit=500)}") from error
 
 
 @contextmanager
@@ -77,7 +77,3 @@ def open_recording_file(address: str) -> Iterator[BinaryIO]:
         file = fs.open(path, "rb")
     with file:
         yield file
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,7 @@ import soundfile as sf
 from ust.audio.containers import PatchedFile, inspect_header
 from ust.audio.resampling import resample
 from ust.audio.suffixes import conversion_hint
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.names import printable
 
 log = logging.getLogger("ust")
@@ -204,18 +204,15 @@ def explain_read_errors(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise BadAudio(f"{name}: no such file") from None
     except sf.LibsndfileError as error:
-        reason = conversion_hint(name) or f"cannot be decoded as audio: {_single_line(error.error_string)}"
+        reason = (
+            conversion_hint(name)
+            or f"cannot be decoded as audio: {printable(single_line(error.error_string))}"
+        )
         raise BadAudio(f"{name}: {reason}") from None
     except OSError as error:
-        raise BadAudio(f"{name}: cannot be read: {_single_line(error.strerror or error)}") from None
+        raise BadAudio(f"{name}: cannot be read: {printable(single_line(error.strerror or error))}") from None
     except Exception as error:
-        reason = _single_line(error) or type(error).__name__
-        raise BadAudio(f"{name}: cannot be decoded as audio: {reason}") from None
-
-
-def _single_line(reason: object) -> str:
-    """Return a text on one line."""
-    return " ".join(printable(reason).split())
+        raise BadAudio(f"{name}: cannot be decoded as audio: {printable(single_line(error))}") from None
 
 
 @dataclass(frozen=True)

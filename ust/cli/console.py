@@ -110,13 +110,19 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Parse the option --shard, such as "3/16", into shard number and number of shards; None stays None."""
+    """Parse the option --shard into the shard's index, counted from 0, and the number of shards.
+
+    Examples
+    --------
+    >>> parse_shard("3/16"), parse_shard(None)
+    ((2, 16), None)
+    """
     if text is None:
         return None
     first, slash, count = text.partition("/")
     if not (slash and first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
         raise UserError(f"--shard is {text!r}, should be I/N, such as 3/16")
-    return int(first), int(count)
+    return int(first) - 1, int(count)
 
 
 def log_done(message: str, *values: object) -> None:

@@ -39,7 +39,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     from ust.custom.project import PARAMS, create_project
     from ust.datasets.formats.class_folders import list_classes
     from ust.datasets.importing import taxonomy_from_classes
-    from ust.features.efficientat.weights import EfficientAT
+    from ust.features.efficientat.weights import EfficientATConfig
     from ust.util.documents import read_yaml
     from ust.util.errors import UserError, bullet_list
     from ust.util.names import printable
@@ -50,7 +50,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     else:
         classes = list_classes(args.source) if args.source else args.classes.split(",")
         taxonomy = taxonomy_from_classes(name for name in classes if name.strip())
-    weights = get_args(EfficientAT.model_fields["weights"].annotation)
+    weights = get_args(EfficientATConfig.model_fields["weights"].annotation)
     if args.weights not in weights:
         raise UserError(f"--weights is {args.weights!r}, should be one of {', '.join(weights)}")
     if args.checkpoint and not args.checkpoint.is_file():

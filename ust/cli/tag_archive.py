@@ -48,7 +48,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument("--scheduler", help="overrides compute.scheduler of --params")
     parser.add_argument("--shard-clips", type=int, help="overrides compute.shard_clips of --params")
     args = parse_args(parser, argv=argv)
-    first, step = parse_shard(args.shard) or (1, 1)
+    first, step = parse_shard(args.shard) or (0, 1)
 
     from ust.archive.folder import Archive
     from ust.archive.recordings import find_recordings
@@ -79,7 +79,7 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
                 "%s: %d recordings of this archive no longer exist, such as %s; their tags are kept",
                 args.source, len(missing), missing[0],
             )  # fmt: skip
-    selected = list(range(archive.shard_count()))[first - 1 :: step]
+    selected = list(range(archive.shard_count()))[first::step]
     finished = archive.finished_shards()
     remaining = [shard for shard in selected if shard not in finished]
     if len(remaining) < len(selected):
@@ -124,7 +124,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     """Return the job, the description of the archive, and the section compute."""
     from ust.archive.filesystems import normalize_address
     from ust.archive.shard import ShardJob, column_names
-    from ust.features.context import audio_inputs, read_places
+    from ust.features.context import read_places, select_audio_inputs
     from ust.tagging.pretrained import model_id
     from ust.tagging.tagger import Tagger, check_window
 
@@ -143,7 +143,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     metadata = tagger.system.metadata
     inputs = {
         key: {"feature": name, **metadata["features"][name]}
-        for key, name in audio_inputs(metadata["inputs"]).items()
+        for key, name in select_audio_inputs(metadata["inputs"]).items()
     }
     columns = list(column_names(tagger.taxonomy))
     thresholds = tagger.thresholds.tolist() if args.threshold is None else [args.threshold] * len(columns)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.folders import atomic_folder
 
 RETRIES = 5
@@ -53,7 +53,7 @@ def download_file(
     except ValueError as error:
         raise UserError(
             f"{url}: downloaded {retries + 1} times, never with the right checksum: "
-            f"{' '.join(str(error).split())}"
+            f"{single_line(error, limit=500)}"
         ) from None
 
 

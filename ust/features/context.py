@@ -200,14 +200,14 @@ def read_places(path: Path) -> dict[str, Place]:
     return dict(zip(text["sensor"], places, strict=True))
 
 
-def context_features(contexts: Mapping[str, np.ndarray], rows: Features) -> Features:
+def build_context_features(contexts: Mapping[str, np.ndarray], rows: Features) -> Features:
     """Return the vectors of a feature file's rows as a further feature; `MISSING` for clips without one."""
     values = np.stack([contexts.get(clip, MISSING) for clip in rows.clip])
     content = np.array([digest(value.tobytes()) for value in values], object)
     return Features(rows.path, CONTEXT, rows.clip, rows.variant, rows.split, content, values, {}, values)
 
 
-def audio_inputs(inputs: Mapping[str, Input]) -> dict[str, Input]:
+def select_audio_inputs(inputs: Mapping[str, Input]) -> dict[str, Input]:
     """Return the inputs of a network that are features of audio, which are all but `CONTEXT`."""
     return {name: value for name, value in inputs.items() if name != CONTEXT}
 

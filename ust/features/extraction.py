@@ -7,7 +7,6 @@ known digest are read from the existing feature file, or from the parts that an 
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -24,8 +23,8 @@ from threadpoolctl import threadpool_limits
 from ust.audio.recordings import BadAudio, fit_length, read_recording
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FeatureRow
-from ust.features.store import CONTENT, DAMAGED, Row, find_rows, open_hdf5, write_features
-from ust.util.digests import ROOT, digest, file_digest, source_digest, versions
+from ust.features.store import CONTENT, HDF5_ERRORS, Row, find_rows, open_hdf5, write_features
+from ust.util.digests import digest, file_digest, source_digest, versions
 from ust.util.documents import read_json
 from ust.util.errors import UserError, bullet_list
 from ust.util.files import lock_folder
@@ -33,16 +32,19 @@ from ust.util.progress import Progress, silent
 
 BATCH, CHUNK = 4, 64  # clips per task, clips in memory and in a part
 OPEN_FILES = 100
-# The source that every value depends on, beside its feature's own.
+# The source that the values of every feature depend on; see `Feature.sources`.
 SOURCES = (
-    "ust/features/extraction.py", "ust/features/feature.py", "ust/features/mel.py",
-    "ust/features/mn_logmel.py", "ust/audio/containers.py",
-    "ust/audio/recordings.py", "ust/audio/resampling.py", "ust/util/accelerate.py", "ust/util/device.py",
-    "ust/util/seeding.py",
+    "ust/audio/containers.py", "ust/audio/recordings.py", "ust/audio/resampling.py",
+    "ust/features/extraction.py", "ust/features/feature.py",
 )  # fmt: skip
 
 log = logging.getLogger("ust")
 Results = Iterable[tuple[Row, np.ndarray]]
+
+
+def parts_folder(path: Path) -> Path:
+    """Return the folder of the parts of a feature file."""
+    return path.with_name(f".{path.name}.parts")
 
 
 class StoredValues:
@@ -53,12 +55,13 @@ class StoredValues:
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name, self.shape, self.dtype = name, shape, np.dtype(dtype)
-        self.parts = path.with_name(f".{path.name}.parts")  # folder of the parts
+        self.parts = parts_folder(path)
         self._rows: dict[str, tuple[Path, int]] = {}  # file and row by content digest
         self._open: dict[Path, h5py.File] = {}
         self._pending: list[tuple[Row, str, np.ndarray]] = []  # rows of the next part
         for file in (path, *sorted(self.parts.glob("*.h5"))):
-            with suppress(*DAMAGED), open_hdf5(file) as opened:  # values of a damaged file are computed again
+            # Values of a damaged file are computed again.
+            with suppress(*HDF5_ERRORS), open_hdf5(file) as opened:
                 self._rows |= {content: (file, i) for i, content in enumerate(opened[CONTENT].asstr()[:])}
 
     def close(self) -> None:
@@ -71,7 +74,7 @@ class StoredValues:
         try:
             file, row = self._rows[content]
             value = self._file(file)[self.name][row]
-        except DAMAGED:
+        except HDF5_ERRORS:
             return None
         return value if (value.shape, value.dtype) == (self.shape, self.dtype) else None
 
@@ -132,6 +135,8 @@ def extract(
         The feature file.
     name : str
         Name of the feature and of the HDF5 data set.
+    feature : Feature
+        The kind of feature, an entry of `ust.features.registry.FEATURES`.
     rows : list of Row
         Sorted.
     settings : mapping
@@ -144,8 +149,10 @@ def extract(
         Conditions that affect the last bits of a network's output, such as the number of threads. Values
         computed under other conditions are not reused.
     shard : (int, int), optional
-        Compute only shard i of n, counted from 1, in this process, and write its values as parts. A later run
+        Compute only shard i of n, counted from 0, in this process, and write its values as parts. A later run
         without a shard writes the file. Several shards may be computed at the same time.
+    progress : callable, optional
+        Shows the progress of the extraction; see `ust.util.progress.Progress`.
 
     Returns
     -------
@@ -165,17 +172,18 @@ def extract(
         "versions": versions(*feature.packages),
     }
     method = digest(
-        source_digest(*SOURCES, feature_source(feature)),
+        source_digest(*SOURCES, *feature.sources),
         json.dumps(attributes | dict(conditions or {}), sort_keys=True),
     )
     if shard is not None:
-        number, count = shard
-        rows = rows[len(rows) * (number - 1) // count : len(rows) * number // count]
+        index, count = shard
+        rows = rows[len(rows) * index // count : len(rows) * (index + 1) // count]
     contents = [digest(method, feature.dtype, str(shape), _content_digest(row.path)) for row in rows]
     with (
-        closing(StoredValues(path, name, shape, feature.dtype)) as stored,
         # Processes that compute different shards write different parts, and need no lock.
-        lock_folder(stored.parts) if shard is None else nullcontext(),
+        lock_folder(parts_folder(path)) if shard is None else nullcontext(),
+        # Opened after waiting for the lock, because its previous holder may have replaced the feature file.
+        closing(StoredValues(path, name, shape, feature.dtype)) as stored,
     ):
         # Identical clips have the same digest and are computed once, as the first of their rows.
         row_by_content = dict(zip(reversed(contents), reversed(rows), strict=True))
@@ -188,15 +196,13 @@ def extract(
         if embed is not None:
             results = embed_batches(results, embed, settings["batch_clips"])
         try:
-            try:
-                for row, value in results:
-                    stored.add(row, missing[row], value)
-            finally:
-                stored.flush()  # values computed before an error need not be computed again
-        except BaseException:
-            with suppress(OSError):
-                stored.parts.rmdir()  # fails if the folder has parts
-            raise
+            for row, value in results:
+                stored.add(row, missing[row], value)
+        finally:
+            stored.flush()  # values computed before an error need not be computed again
+            if shard is None:
+                with suppress(OSError):
+                    stored.parts.rmdir()  # fails if the folder has parts
         if shard is not None:
             return shape
         values = (stored.load(content) for content in contents)
@@ -205,12 +211,6 @@ def extract(
         )
         shutil.rmtree(stored.parts, ignore_errors=True)
     return shape
-
-
-def feature_source(feature: Feature) -> str:
-    """Return the file of a feature, or its folder if it has several files, relative to `ROOT`."""
-    file = Path(str(sys.modules[feature.process_clip.__module__].__file__)).relative_to(ROOT)
-    return (file if file.parent.name == "features" else file.parent).as_posix()
 
 
 def compute_clips(
@@ -355,5 +355,5 @@ class Extraction:
 
 def extract_shard(extraction: Extraction, count: int, index: int) -> int:
     """Compute shard `index` of `count`, counted from 0, in a worker; return the index."""
-    extraction.run((index + 1, count))
+    extraction.run((index, count))
     return index

@@ -9,7 +9,8 @@ import numpy as np
 
 from ust.util.config import Section
 
-NETWORK_FILE = "network.json"
+# Files in the folder of a network: its description and its weights.
+NETWORK_FILE, WEIGHTS_FILE = "network.json", "weights.safetensors"
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -55,9 +56,9 @@ class Feature:
     process_clip : callable
         Takes mono samples, their rate in Hz and an extraction config. Returns the clip's value or, for an
         embedding, the network's input. Runs in a worker process.
-    is_embedding : bool
-        Whether the value is an embedding of the clip, or one for each of its frames, rather than a
-        spectrogram.
+    sources : tuple of str
+        Files and folders, relative to the project, of the code that a value depends on, beside
+        `ust.features.extraction.SOURCES`.
     packages : tuple of str
         Packages whose versions a value depends on.
     network : str, optional
@@ -72,10 +73,15 @@ class Feature:
     dtype: str
     shape: Callable[[Any], tuple[int, ...]]
     process_clip: Callable[[np.ndarray, int, Any], np.ndarray]
-    is_embedding: bool
+    sources: tuple[str, ...]
     packages: tuple[str, ...]
     network: str | None = None
     load: Callable[[Path, Any, Any], Embed] | None = None
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether a value is an embedding of the clip, or one for each of its frames, not a spectrogram."""
+        return self.network is not None
 
     def config_from(self, settings: Mapping[str, Any]) -> Any:
         """Select the extraction config from a row and its network's description, or from attributes."""

@@ -1,4 +1,4 @@
-"""The report's log-mel spectrogram."""
+"""Log-mel spectrogram with the settings of the report (Tompkins & Nichols, DCASE 2019)."""
 
 from functools import cache
 from typing import Annotated
@@ -11,14 +11,14 @@ from scipy.sparse import csr_array
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
-from ust.features.mel import mel_spectrum
+from ust.features.mel import mel_spectrogram
 from ust.util.config import Count, Section
 
 QUIETEST = 1e-10  # power floor, librosa's amin
 RANGE_DB = np.float32(80)
 
 
-class LogMel(Section):
+class LogMelConfig(Section):
     """Settings of the kind ``logmel``, the arguments of `logmel`. The defaults are the report's."""
 
     sample_rate: Annotated[int, Field(ge=8000, le=192000)] = 44_100
@@ -58,8 +58,12 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
     ((128, 862), 0.0)
     """
     padded = np.pad(samples, n_fft // 2)
-    mel = mel_spectrum(
-        padded, hann(n_fft), mel_bands(sample_rate, n_fft, n_mels), n_fft=n_fft, hop=hop_length
+    mel = mel_spectrogram(
+        padded,
+        hann(n_fft),
+        sparse_mel_filter_bank(sample_rate, n_fft, n_mels),
+        n_fft=n_fft,
+        hop_length=hop_length,
     )
     np.maximum(mel, QUIETEST, out=mel)
     db = 10 * np.log10(mel / mel.max())
@@ -73,28 +77,28 @@ def hann(n: int) -> np.ndarray:
 
 
 @cache
-def mel_bands(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
+def sparse_mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
     """Return librosa's mel filter bank [shape=(n_mels, 1 + n_fft // 2)] as a sparse matrix."""
     return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 
 
-def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMel) -> np.ndarray:
+def process_clip(samples: np.ndarray, sample_rate: int, settings: LogMelConfig) -> np.ndarray:
     """Return the log-mel spectrogram of a clip at any sample rate, in float16 (error at most 0.04 dB)."""
     resampled = resample(samples, sample_rate, settings.sample_rate)
     return logmel(resampled, **settings.model_dump()).astype(np.float16)
 
 
-def shape(settings: LogMel) -> tuple[int, int]:
+def shape(settings: LogMelConfig) -> tuple[int, int]:
     """Return the bands and frames of a clip."""
     return settings.n_mels, 1 + CLIP_SECONDS * settings.sample_rate // settings.hop_length
 
 
 FEATURE = Feature(
-    LogMel,
-    LogMel,
+    LogMelConfig,
+    LogMelConfig,
     "float16",
     shape,
     process_clip,
-    is_embedding=False,
+    sources=("ust/features/logmel.py", "ust/features/mel.py"),
     packages=("librosa", "numpy", "resampy", "scipy", "soundfile"),
 )

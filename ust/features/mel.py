@@ -7,12 +7,20 @@ from scipy.sparse import csr_array
 BLOCK = 64  # frames whose spectra fit into a core's cache: twice as fast as all at once
 
 
-def mel_spectrum(
-    samples: np.ndarray, window: np.ndarray, bands: csr_array, *, n_fft: int, hop: int, power: int = 2
+def mel_spectrogram(
+    samples: np.ndarray,
+    window: np.ndarray,
+    filter_bank: csr_array,
+    *,
+    n_fft: int,
+    hop_length: int,
+    power: int = 2,
 ) -> np.ndarray:
-    """Return the power or magnitude spectrum of each frame, summed over mel bands (bands, frames)."""
-    frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), len(window))[::hop]
-    mel = np.empty((bands.shape[0], len(frames)), np.float32)
+    """Return a mel spectrogram (bands, frames) of power, or of magnitude if `power` is 1."""
+    frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), len(window))[
+        ::hop_length
+    ]
+    mel = np.empty((filter_bank.shape[0], len(frames)), np.float32)
     for start in range(0, len(frames), BLOCK):
         block = frames[start : start + BLOCK]
         spectrum = scipy.fft.rfft(block * window, n_fft, axis=1, overwrite_x=True)
@@ -21,11 +29,11 @@ def mel_spectrum(
         values = parts[:, ::2] + parts[:, 1::2]
         if power == 1:
             np.sqrt(values, out=values)
-        mel[:, start : start + len(block)] = bands @ np.ascontiguousarray(values.T)
+        mel[:, start : start + len(block)] = filter_bank @ np.ascontiguousarray(values.T)
     return mel
 
 
-def htk_mel_matrix(sample_rate: int, n_fft: int, n_mels: int, *, low: float, high: float) -> np.ndarray:
+def htk_mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int, *, low: float, high: float) -> np.ndarray:
     """Return the mel filter bank of HTK and Kaldi (bands, bins): triangles linear in mel, not normalised.
 
     librosa's triangles with ``htk=True`` are linear in hertz.

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
-from ust.features.mel import htk_mel_matrix, mel_spectrum
+from ust.features.mel import htk_mel_filter_bank, mel_spectrogram
 from ust.util.config import Section
 
 SAMPLE_RATE = 32_000
@@ -47,7 +47,7 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     padded = np.pad(emphasised, FFT // 2, mode="reflect")
     # The window is centred in the FFT frame; the zeros on both sides of it are left out.
     inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
-    mel = mel_spectrum(inner, hann(), mel_bands(), n_fft=FFT, hop=HOP)
+    mel = mel_spectrogram(inner, hann(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP)
     return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
 
 
@@ -58,14 +58,14 @@ def hann() -> np.ndarray:
 
 
 @cache
-def mel_bands() -> csr_array:
-    """Return `mel_matrix` as a sparse matrix."""
-    return csr_array(mel_matrix())
+def sparse_mel_filter_bank() -> csr_array:
+    """Return `mel_filter_bank` as a sparse matrix."""
+    return csr_array(mel_filter_bank())
 
 
-def mel_matrix() -> np.ndarray:
+def mel_filter_bank() -> np.ndarray:
     """Return Kaldi's mel filter bank from 0 to 15 kHz [shape=(128, 513), float32]."""
-    return htk_mel_matrix(SAMPLE_RATE, FFT, BANDS, low=0.0, high=HIGHEST).astype(np.float32)
+    return htk_mel_filter_bank(SAMPLE_RATE, FFT, BANDS, low=0.0, high=HIGHEST).astype(np.float32)
 
 
 def process_clip(samples: np.ndarray, sample_rate: int, config: Settings) -> np.ndarray:
@@ -84,6 +84,6 @@ FEATURE = Feature(
     "float16",
     shape,
     process_clip,
-    is_embedding=False,
+    sources=("ust/features/mn_logmel.py", "ust/features/mel.py"),
     packages=("numpy", "resampy", "scipy", "soundfile"),
 )

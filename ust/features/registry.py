@@ -57,7 +57,7 @@ class FeatureRow:
 def parse_feature(table: str, name: str, row: Any) -> tuple[FeatureRow | None, list[str]]:
     """Validate a row of ``spectrograms`` or ``embeddings``; return it, or None, and its problems."""
     path = f"{table}.{name}"
-    kinds = [kind for kind, feature in FEATURES.items() if (feature.network is None) == (table == TABLES[0])]
+    kinds = [kind for kind, feature in FEATURES.items() if feature.is_embedding == (table == "embeddings")]
     if not isinstance(row, Mapping):
         return None, [f"{path}: is {row!r}, should be a mapping of a kind and its parameters"]
     kind = row.get("kind")

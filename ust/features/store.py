@@ -20,7 +20,7 @@ CONTENT = "content"
 SPARE, SPARE_PER_ROW = 2**20, 256  # bytes
 DTYPES = (np.float16, np.float32, np.uint8)
 # Exceptions that h5py raises for a corrupt file.
-DAMAGED = (OSError, RuntimeError, ValueError, TypeError, KeyError)
+HDF5_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, order=True)
@@ -124,7 +124,8 @@ class Features:
         Strings, one per row.
     content : numpy.ndarray [shape=(n,), object]
         For each row, a digest of its audio, settings and code.
-    values : h5py.Dataset [shape=(n, …)]
+    values : h5py.Dataset or numpy.ndarray [shape=(n, …)]
+        One row per value; an array for features that are not stored, such as time and place.
     attributes : dict
         Parameters of the extraction.
     cached : numpy.ndarray
@@ -137,7 +138,7 @@ class Features:
     variant: np.ndarray
     split: np.ndarray
     content: np.ndarray
-    values: h5py.Dataset
+    values: h5py.Dataset | np.ndarray
     attributes: dict
     cached: np.ndarray
 
@@ -170,7 +171,7 @@ class Features:
         try:
             for position in sorted(np.flatnonzero(~in_memory), key=indices.__getitem__):
                 values[position] = self.values[indices[position]]
-        except DAMAGED as error:
+        except HDF5_ERRORS as error:
             raise UserError(f"{self.path}: damaged ({error}); {_rerun_hint(self.name)}") from None
         return values
 
@@ -212,7 +213,9 @@ def open_features(path: Path, name: str, *, cache_gib: float = 0) -> Iterator[Fe
             raise UserError(
                 f"{path}: no such file; the stage extract@{name} or embed@{name} makes it"
             ) from None
-        except DAMAGED as error:
+        except PermissionError:
+            raise UserError(f"{path}: cannot be read: permission denied") from None
+        except HDF5_ERRORS as error:
             if path.is_dir() or not h5py.is_hdf5(path):
                 raise UserError(
                     f"{path}: not an HDF5 file, should be one of the stage extract@{name} or embed@{name}"

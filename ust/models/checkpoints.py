@@ -26,7 +26,7 @@ from ust.models.systems import (
 )
 from ust.util.config import Count, ModelPath, Section, Share, explain_validation_error
 from ust.util.documents import read_json, write_json
-from ust.util.errors import UserError, shorten
+from ust.util.errors import UserError, shorten, single_line
 from ust.util.tensors import write_tensors
 
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
@@ -194,8 +194,9 @@ def read_network(folder: Path, build: Callable[[], Network]) -> Network:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage train makes it") from None
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: damaged ({reason}); delete it and run the stage train again") from None
+        raise UserError(
+            f"{path}: damaged ({single_line(error)}); delete it and run the stage train again"
+        ) from None
     return network
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ust.features.context import audio_inputs
+from ust.features.context import select_audio_inputs
 from ust.features.store import ORIGINAL, Features
 from ust.util.errors import UserError, bullet_list, shorten
 
@@ -78,7 +78,7 @@ class Examples(Batches):
     @property
     def audio(self) -> "Examples":
         """The examples without time and place."""
-        return replace(self, features=audio_inputs(self.features))
+        return replace(self, features=select_audio_inputs(self.features))
 
     @property
     def clips(self) -> np.ndarray:

@@ -10,8 +10,8 @@ from matplotlib.text import Text
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import open_recording
-from ust.features.logmel import hann, mel_bands
-from ust.features.mel import mel_spectrum
+from ust.features.logmel import hann, sparse_mel_filter_bank
+from ust.features.mel import mel_spectrogram
 from ust.reports.media import mel_ticks
 from ust.tagging.tagger import Window
 from ust.util.errors import UserError
@@ -104,9 +104,9 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
         rate = file.sample_rate
         step = max(N_FFT, math.ceil(seconds * rate / COLUMNS))
         pieces = [
-            mel_spectrum(
+            mel_spectrogram(
                 np.pad(block, (0, max(0, N_FFT - len(block)))), hann(N_FFT),
-                mel_bands(rate, N_FFT, BANDS), n_fft=N_FFT, hop=N_FFT // 2,
+                sparse_mel_filter_bank(rate, N_FFT, BANDS), n_fft=N_FFT, hop_length=N_FFT // 2,
             ).mean(axis=1)
             for block in file.blocks(step)
         ]  # fmt: skip

@@ -8,7 +8,7 @@ from ust.annotations.audioset import audioset_taxonomy, sonyc_taxonomy
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
-from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientAT, released_name
+from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientATConfig, released_name
 from ust.features.feature import FetchFile
 from ust.features.registry import FEATURES, write_network
 from ust.models.audioset import AudioSet
@@ -21,7 +21,7 @@ from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
 
 NAME, FEATURE, NETWORK = "audioset", "mn_windows", "efficientat"
-DEFAULTS = EfficientAT(weights="mn04_as")
+DEFAULTS = EfficientATConfig(weights="mn04_as")
 INFERENCE_OPTIONS = {"coarse_at_least_fine": True}
 PARAMS = "params.yaml"
 RETRIES = 2  # fewer than in the stages, as a user waits for this download
@@ -54,7 +54,7 @@ def prepare_project(folder: Path) -> Path:
     """Return a packed folder with a system for the classes of a project that has not been trained."""
     path = folder / PARAMS
     taxonomy = read_taxonomy(folder / TAXONOMY)
-    (settings,) = read_sections(path, efficientat=EfficientAT)
+    (settings,) = read_sections(path, efficientat=EfficientATConfig)
     try:
         config = AudioSet.Config(classes=read_classes(path)).complete_for_labels(taxonomy, taxonomy.labels)
     except ValueError as error:
@@ -71,7 +71,7 @@ def read_classes(params: Path) -> dict[str, list[str]] | None:
 
 
 def _prepare_system(
-    name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientAT, fetch: FetchFile
+    name: str, taxonomy: Taxonomy, config: AudioSet.Config, settings: EfficientATConfig, fetch: FetchFile
 ) -> Path:
     """Return the packed folder of a system of AudioSet's classes; create it in the cache if necessary."""
     weights = _locate_weights(settings, fetch)
@@ -107,7 +107,7 @@ def _prepare_system(
     return out
 
 
-def _locate_weights(settings: EfficientAT, fetch: FetchFile) -> Path | None:
+def _locate_weights(settings: EfficientATConfig, fetch: FetchFile) -> Path | None:
     """Return the file of published weights, downloaded if necessary; None for random weights."""
     if settings.weights == RANDOM:
         return None

@@ -25,7 +25,7 @@ from ust.features.vggish.network import (
     MEL_BANDS,
     WINDOW,
     VGGish,
-    mel_matrix,
+    mel_filter_bank,
 )
 from ust.features.vggish.network import SAMPLE_RATE as VGGISH_RATE
 from ust.features.vggish.weights import load_weights
@@ -93,7 +93,7 @@ class VGGishEmbedding(nn.Module):
         window = torch.hann_window(WINDOW, dtype=torch.float64).unsqueeze(1)
         self.register_buffer("real", window * torch.from_numpy(np.cos(angle)))
         self.register_buffer("imaginary", window * torch.from_numpy(np.sin(angle)))
-        self.register_buffer("mel", torch.from_numpy(mel_matrix()))
+        self.register_buffer("mel", torch.from_numpy(mel_filter_bank()))
         self.register_buffer("vectors", torch.from_numpy(variables["pca_eigen_vectors"]))
         self.register_buffer("means", torch.from_numpy(variables["pca_means"]).reshape(1, -1))
 
@@ -117,7 +117,7 @@ class MobileNetLogMel(nn.Module):
         super().__init__()
         self.resample = Resample(SAMPLE_RATE, mn.SAMPLE_RATE)
         self.register_buffer("window", torch.hann_window(mn.WINDOW, periodic=False))
-        self.register_buffer("mel", torch.from_numpy(mn.mel_matrix()))
+        self.register_buffer("mel", torch.from_numpy(mn.mel_filter_bank()))
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         samples = self.resample(waveform)

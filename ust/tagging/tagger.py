@@ -16,7 +16,7 @@ import torch
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_recording, read_windows
-from ust.features.context import CONTEXT, MISSING, Place, audio_inputs, context_vector
+from ust.features.context import CONTEXT, MISSING, Place, context_vector, select_audio_inputs
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
 from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
@@ -213,7 +213,7 @@ class Tagger:
         try:
             inputs = {
                 name: (feature, system.metadata["features"][feature])
-                for name, feature in audio_inputs(system.metadata["inputs"]).items()
+                for name, feature in select_audio_inputs(system.metadata["inputs"]).items()
             }
             folder = Path(networks) if networks else own_networks
             front_ends = {

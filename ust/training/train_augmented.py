@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import AfterValidator
 
-from ust.features.context import audio_inputs
+from ust.features.context import select_audio_inputs
 from ust.models.examples import Batch
 from ust.training.augmentation import mixup_batch, random_affine, random_erasing
 from ust.training.config import ContextRow, SystemConfig, SystemTrainer
@@ -46,11 +46,11 @@ class AugmentedRow(ContextRow):
     features: Annotated[list[Name], AfterValidator(_one)]
 
 
-def augment_log_mels(
+def augment_spectrograms(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: AugmentedSettings
 ) -> tuple[Batch, torch.Tensor]:
     """Stretch, shift, erase and mix the log-mels of a batch."""
-    (name,) = audio_inputs(inputs)
+    (name,) = select_audio_inputs(inputs)
     x = inputs[name]
     x = random_erasing(random_affine(x.float(), settings.scale, settings.shift, rng), settings.erase, rng)
     return mixup_batch(inputs | {name: x}, targets, settings.mixup, rng)
@@ -60,7 +60,7 @@ def fit_augmented(
     config: SystemConfig[AugmentedRow, AugmentedSettings], data: TrainingData, context: TrainingContext
 ) -> None:
     """Train a network as `ust.training.train.fit_flat`, on train clips that are augmented in every batch."""
-    augment = partial(augment_log_mels, settings=config.training)
+    augment = partial(augment_spectrograms, settings=config.training)
     fit_flat(config, data, context, augment=augment, augment_stream="batch")
 
 

@@ -65,15 +65,15 @@ def summed_terms(config: BaselineConfig, taxonomy: Taxonomy) -> int:
     return config.training.batch_size * len(baseline_labels(outputs, taxonomy)) if outputs == "fine" else 1
 
 
-def loss_mask(targets: np.ndarray, columns: list[str], taxonomy: Taxonomy) -> np.ndarray:
+def loss_mask(targets: np.ndarray, labels: list[str], taxonomy: Taxonomy) -> np.ndarray:
     """Return 1 where a label's loss counts, 0 where its group's ``-X`` label leaves it unknown.
 
     Returns
     -------
-    numpy.ndarray [shape=(n, columns), float32]
+    numpy.ndarray [shape=(n, labels), float32]
     """
-    mask = np.ones((len(targets), len(columns)), np.float32)
-    for column, label in enumerate(columns):
+    mask = np.ones((len(targets), len(labels)), np.float32)
+    for column, label in enumerate(labels):
         if label in taxonomy.fine:
             incomplete = taxonomy.incomplete(taxonomy.group[taxonomy.fine.index(label)])
             if incomplete is not None:
@@ -109,7 +109,7 @@ def fit_baseline(config: BaselineConfig, data: TrainingData, context: TrainingCo
             save_network(context.out, saved, kind="frames")
         context.callbacks.on_epoch("", epoch)
 
-    epochs = train_baseline(
+    epochs = fit_frame_classifier(
         data.train, data.validate, context.taxonomy, config, device=context.device, name=context.name,
         on_epoch=on_epoch, state=context.read_state(context.name, ""),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def fit_baseline(config: BaselineConfig, data: TrainingData, context: TrainingCo
     update_metadata(context.out, epochs=len(epochs), converged=converged)
 
 
-def train_baseline(
+def fit_frame_classifier(
     examples: Examples,
     validate: Examples,
     taxonomy: Taxonomy,

@@ -205,7 +205,7 @@ def _train(
     _fit_head(audio_network(network), train.audio, config, context, name)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     loss = _loss(labels, settings, context)
-    augment = partial(augment_log_mels, settings=settings)
+    augment = partial(augment_mobilenet_inputs, settings=settings)
     module = network
     if settings.distillation:
         module = DistilledNetwork(network, teacher)
@@ -269,7 +269,7 @@ def _loss(labels: list[str], settings: FinetuneSettings, context: TrainingContex
     )
 
 
-def augment_log_mels(
+def augment_mobilenet_inputs(
     inputs: Batch, targets: torch.Tensor, rng: np.random.Generator, *, settings: FinetuneSettings
 ) -> tuple[Batch, torch.Tensor]:
     """Augment the log-mels of a batch: rotation, gain, overlay, mixup and masks.

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ust.features.context import audio_inputs
+from ust.features.context import select_audio_inputs
 from ust.models.context import audio_network
 from ust.models.examples import Batch, Batches, TensorExamples, batch_bounds, predict
 from ust.models.systems import CalibratedClassifier
@@ -500,7 +500,7 @@ def fit_classifier(
     UserError
         If the loss is no longer finite.
     """
-    (values,) = audio_inputs(examples.inputs).values()
+    (values,) = select_audio_inputs(examples.inputs).values()
     audio_network(head).standardised.fit(values)
 
     def augment(inputs: Batch, targets: torch.Tensor, rng: np.random.Generator) -> tuple[Batch, torch.Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.files import write_text
 
 MAX_BYTES, MAX_DEPTH = 2**18, 20  # size and nested levels of a YAML file
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a YAML file") from None
     except (YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
+        raise UserError(f"{path}: not valid YAML: {single_line(error, limit=500)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: should be a mapping of names to values, is {type(content).__name__}")
     return content

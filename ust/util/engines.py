@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 from ust.util.digests import source_digest
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 
 T = TypeVar("T")
 SHARDS_PER_WORKER = 2  # shards submitted per worker: one runs while the next one waits
@@ -142,9 +142,9 @@ def _check_workers(client: Any, scheduler: str) -> None:
     try:
         client.get_versions(check=True)
     except ValueError as error:
-        text = " ".join(str(error).split())
         raise UserError(
-            f"compute.scheduler {scheduler}: the workers have other package versions: {text}"
+            f"compute.scheduler {scheduler}: the workers have other package versions: "
+            f"{single_line(error, limit=1000)}"
         ) from None
     local = source_digest()
     others = [worker for worker, remote in client.run(source_digest).items() if remote != local]

@@ -26,6 +26,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def single_line(error: object, limit: int = 200) -> str:
+    """Return the first `limit` characters of an error's message on one line, or its type if it has none.
+
+    Examples
+    --------
+    >>> single_line(ValueError("line 1:\\n  bad")), single_line(EOFError())
+    ('line 1: bad', 'EOFError')
+    """
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def shorten(names: Sequence[str], limit: int = 3) -> str:
     """Return the first `limit` names, and the number of further ones.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.files import atomic_write
 
 MAX_LINE_BYTES = 2**20
@@ -34,7 +34,7 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a CSV file{hint and '; ' + hint}") from None
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not a readable CSV file: {single_line(error, limit=500)}") from None
     # If rows have more fields than the header, pandas uses the first fields as the index.
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")

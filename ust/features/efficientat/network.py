@@ -148,13 +148,13 @@ class MobileNet(nn.Module):
         )
         self.dropout = nn.Dropout(DROPOUT)
 
-    def maps(self, log_mels: torch.Tensor) -> torch.Tensor:
+    def feature_maps(self, log_mels: torch.Tensor) -> torch.Tensor:
         """Return the last feature maps (batch, size, height, width) of log-mels (batch, 128, frames)."""
         return self.features(log_mels.unsqueeze(1))
 
     def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
         """Return embeddings (batch, size) of log-mels (batch, 128, frames)."""
-        return self.maps(log_mels).mean(dim=(2, 3))
+        return self.feature_maps(log_mels).mean(dim=(2, 3))
 
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return logits of AudioSet's 527 classes (batch, 527) from embeddings."""

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ust.features.efficientat.network import HIDDEN, MobileNet, embedding_size
-from ust.features.feature import FetchFile, Network
+from ust.features.feature import WEIGHTS_FILE, FetchFile, Network
 from ust.features.mn_logmel import BANDS
 from ust.util.config import Section, Seed
 from ust.util.digests import file_digest
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, single_line
 from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
@@ -33,13 +33,15 @@ RELEASED = {
     "mn40_as": ("mn40_as_mAP_484.pt", None),
 }
 RANDOM, RANDOM_WIDTH = "random", 0.4
-WEIGHTS_FILE = "weights.safetensors"
 SPARE = 2**20  # bytes of a checkpoint in addition to its tensors
-NOT_A_STATE_DICT = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError,
-                    KeyError, AttributeError, ImportError, IndexError, OSError)  # fmt: skip
+# Exceptions that `torch.load` raises for a file that is no state dict of tensors.
+STATE_DICT_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError,
+    AttributeError, ImportError, IndexError, OSError,
+)  # fmt: skip
 
 
-class EfficientAT(Section):
+class EfficientATConfig(Section):
     """The section ``efficientat`` of params.yaml."""
 
     weights: Literal[(*RELEASED, RANDOM)] = RANDOM
@@ -61,7 +63,7 @@ def network_width(weights: str) -> float:
     return RANDOM_WIDTH if weights == RANDOM else int(weights[2:4]) / 10
 
 
-def prepare(folder: Path, settings: EfficientAT, fetch_file: FetchFile) -> dict[str, str]:
+def prepare(folder: Path, settings: EfficientATConfig, fetch_file: FetchFile) -> dict[str, str]:
     """Write the weights that params.yaml selects; return ``weights`` and ``sha256``."""
     width = network_width(settings.weights)
     if settings.weights == RANDOM:
@@ -120,10 +122,9 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
         ) from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, should be a state dict of PyTorch") from None
-    except NOT_A_STATE_DICT as error:
-        reason = " ".join(str(error).split())[:200]
+    except STATE_DICT_ERRORS as error:
         raise UserError(
-            f"{path}: refused: not a state dict of tensors alone, or damaged ({reason})"
+            f"{path}: refused: not a state dict of tensors alone, or damaged ({single_line(error)})"
         ) from None
     if not isinstance(tensors, dict) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
@@ -187,9 +188,10 @@ def load_network(folder: Path, width: float) -> MobileNet:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the stage weights@{folder.name} makes it") from None
     except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: damaged ({reason}); run the stage weights@{folder.name} again") from None
+        raise UserError(
+            f"{path}: damaged ({single_line(error)}); run the stage weights@{folder.name} again"
+        ) from None
     return network.eval()
 
 
-NETWORK = Network(EfficientAT, prepare)
+NETWORK = Network(EfficientATConfig, prepare)

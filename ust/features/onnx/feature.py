@@ -16,7 +16,7 @@ from ust.audio.resampling import resample
 from ust.features.feature import Embed, Feature, FetchFile, Network
 from ust.util.config import Count, Section
 from ust.util.digests import file_digest
-from ust.util.errors import UserError
+from ust.util.errors import UserError, single_line
 from ust.util.files import atomic_write
 
 MODEL_FILE = "model.onnx"
@@ -35,7 +35,7 @@ class ExtractionConfig(Section):
     """Values per embedding."""
 
 
-class ONNX(ExtractionConfig):
+class ONNXConfig(ExtractionConfig):
     """The section ``onnx`` of params.yaml."""
 
     file: str
@@ -68,7 +68,7 @@ def process_clip(samples: np.ndarray, sample_rate: int, settings: ExtractionConf
     return whole.reshape(-1, settings.samples)
 
 
-def prepare(folder: Path, settings: ONNX, fetch_file: FetchFile) -> dict[str, Any]:
+def prepare(folder: Path, settings: ONNXConfig, fetch_file: FetchFile) -> dict[str, Any]:
     """Copy the model into a folder, after checking that its input and output match the settings.
 
     Returns the description of the network; its ``weights`` are the file's name.
@@ -92,8 +92,7 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen types without a common base class
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a readable ONNX file ({reason})") from None
+        raise UserError(f"{path}: not a readable ONNX file ({single_line(error)})") from None
 
 
 def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: ExtractionConfig) -> np.ndarray:
@@ -105,9 +104,8 @@ def run_session(model: Any, waveforms: np.ndarray, path: Path, settings: Extract
     try:
         outputs = model.run(None, {inputs[0].name: waveforms})[0]
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: does not take {settings.samples} samples (onnx.samples): {reason}"
+            f"{path}: does not take {settings.samples} samples (onnx.samples): {single_line(error)}"
         ) from None
     expected = (len(waveforms), settings.frames, settings.size)
     if outputs.shape not in (expected, (expected[0], expected[2]) if settings.frames == 1 else expected):
@@ -130,14 +128,14 @@ def load(folder: Path, settings: ExtractionConfig, device: torch.device) -> Embe
     return embed
 
 
-NETWORK = Network(ONNX, prepare)
+NETWORK = Network(ONNXConfig, prepare)
 FEATURE = Feature(
     Settings,
     ExtractionConfig,
     "float32",
     shape,
     process_clip,
-    is_embedding=True,
+    sources=("ust/features/onnx", "ust/util/device.py"),
     packages=("numpy", "onnxruntime", "resampy", "soundfile"),
     network="onnx",
     load=load,

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from ust.audio.resampling import resample
-from ust.features.mel import htk_mel_matrix, mel_spectrum
+from ust.features.mel import htk_mel_filter_bank, mel_spectrogram
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.util.accelerate import accelerate
 
@@ -46,7 +46,9 @@ def log_mel_patches(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     samples = resample(samples, sample_rate, SAMPLE_RATE)
     if len(samples) < WINDOW:
         return np.zeros((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
-    magnitudes = mel_spectrum(samples, hann(), mel_bands(), n_fft=FFT, hop=HOP, power=1)
+    magnitudes = mel_spectrogram(
+        samples, hann(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP, power=1
+    )
     log_mel = np.log(magnitudes.T + np.float32(LOG_OFFSET))
     count = len(log_mel) // EXAMPLE_FRAMES
     return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, MEL_BANDS)
@@ -59,14 +61,16 @@ def hann() -> np.ndarray:
 
 
 @cache
-def mel_bands() -> csr_array:
-    """Return the transpose of `mel_matrix` as a sparse matrix."""
-    return csr_array(mel_matrix().T.astype(np.float32))
+def sparse_mel_filter_bank() -> csr_array:
+    """Return the transpose of `mel_filter_bank` as a sparse matrix."""
+    return csr_array(mel_filter_bank().T.astype(np.float32))
 
 
-def mel_matrix() -> np.ndarray:
+def mel_filter_bank() -> np.ndarray:
     """Return HTK's mel filter bank from 125 to 7500 Hz [shape=(257, 64), float64]."""
-    return np.ascontiguousarray(htk_mel_matrix(SAMPLE_RATE, FFT, MEL_BANDS, low=MEL_LOW, high=MEL_HIGH).T)
+    return np.ascontiguousarray(
+        htk_mel_filter_bank(SAMPLE_RATE, FFT, MEL_BANDS, low=MEL_LOW, high=MEL_HIGH).T
+    )
 
 
 class VGGish(nn.Module):
@@ -144,12 +148,12 @@ class Embedder:
         network = build_empty_network(final_relu=final_relu)
         network.load_variables(variables)
         self.network = accelerate(network).to(device)
-        self.device, self.half = device, precision == "bfloat16"
+        self.device, self.use_bfloat16 = device, precision == "bfloat16"
         self.pca = variables["pca_eigen_vectors"], variables["pca_means"]
 
     def embed(self, patches: np.ndarray) -> np.ndarray:
         """Embed patches [shape=(n, 96, 64)] without post-processing [shape=(n, 128), float32]."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bfloat16)
         with torch.inference_mode(), autocast:
             return self.network(torch.from_numpy(patches).to(self.device)).float().cpu().numpy()
 

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ust.features.feature import FetchFile, Network
+from ust.features.feature import WEIGHTS_FILE, FetchFile, Network
 from ust.features.vggish.embedding import EMBEDDING, postprocess
 from ust.features.vggish.network import (
     CONVOLUTIONS,
@@ -24,7 +24,7 @@ from ust.features.vggish.network import (
 )
 from ust.util.config import Precision, Section, Seed
 from ust.util.digests import file_digest
-from ust.util.errors import UserError, bullet_list
+from ust.util.errors import UserError, bullet_list, single_line
 from ust.util.seeding import fill_normal, random_stream
 from ust.util.tensors import write_tensors
 
@@ -36,7 +36,6 @@ RELEASED = {
     "https://storage.googleapis.com/audioset/vggish_pca_params.npz":
         "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
 }  # fmt: skip
-WEIGHTS_FILE = "weights.safetensors"
 PCA_SHAPES = {"pca_eigen_vectors": (EMBEDDING, EMBEDDING), "pca_means": (EMBEDDING,)}
 CALIBRATION_EXAMPLES = 64
 
@@ -84,7 +83,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
         with np.load(pca, allow_pickle=False) as file:
             parameters = {name: file[name] for name in PCA_SHAPES if name in file.files}
     except Exception as error:  # NumPy, zipfile, zlib and the tokenizer raise a dozen types
-        raise UserError(f"{pca}: not a readable npz file: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{pca}: not a readable npz file: {single_line(error)}") from None
     if "pca_means" in parameters:
         parameters["pca_means"] = parameters["pca_means"].reshape(-1)
     _check_shapes(pca, parameters, PCA_SHAPES)
@@ -95,8 +94,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
             name: reader.get_tensor(stored_names[name]) for name in variable_shapes() if name in stored_names
         }
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {reason}") from None
+        raise UserError(f"{checkpoint}: not a readable TensorFlow checkpoint: {single_line(error)}") from None
     _check_shapes(checkpoint, arrays, variable_shapes())
     return {name: np.ascontiguousarray(array, np.float32) for name, array in (arrays | parameters).items()}
 
@@ -146,7 +144,7 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
         )
 
 
-class VGGish(Section):
+class VGGishConfig(Section):
     """The section ``vggish`` of params.yaml."""
 
     weights: Literal["audioset", "random"] = "random"
@@ -163,14 +161,14 @@ class VGGish(Section):
     """Precision of the matrix products; "bfloat16" needs a GPU or a CPU with AVX-512 BF16 or AMX."""
 
     @model_validator(mode="after")
-    def _both_files(self) -> "VGGish":
+    def _both_files(self) -> "VGGishConfig":
         """Check that both files are given, or neither."""
         if (self.checkpoint is None) != (self.pca is None):
             raise ValueError("checkpoint and pca go together: give both files, or neither to download them")
         return self
 
 
-def prepare(folder: Path, settings: VGGish, fetch_file: FetchFile) -> dict[str, Any]:
+def prepare(folder: Path, settings: VGGishConfig, fetch_file: FetchFile) -> dict[str, Any]:
     """Write the weights that params.yaml selects; return the description of the network."""
     if settings.weights == "random":
         variables = random_variables(settings.seed, final_relu=settings.final_relu)
@@ -234,4 +232,4 @@ def _calibration_patches(rng: np.random.Generator) -> np.ndarray:
     return np.maximum(patches, np.log(0.01)).astype(np.float32)
 
 
-NETWORK = Network(VGGish, prepare)
+NETWORK = Network(VGGishConfig, prepare)
