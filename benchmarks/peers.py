@@ -63,7 +63,7 @@ def mn_log_mel(samples: np.ndarray) -> np.ndarray:
     before = (mn.FFT - mn.WINDOW) // 2
     frames = np.lib.stride_tricks.sliding_window_view(padded, mn.FFT)[:: mn.HOP, before : before + mn.WINDOW]
     power = np.abs(np.fft.rfft(frames * np.hanning(mn.WINDOW).astype(np.float32), mn.FFT)) ** 2
-    return ((np.log(mn.mel_filter_bank() @ power.T + mn.OFFSET) + 4.5) / 5).astype(np.float32)
+    return ((np.log(mn.mel_filter_bank() @ power.T + mn.OFFSET) + mn.SHIFT) / mn.SCALE).astype(np.float32)
 
 
 def logmel(samples: np.ndarray, rate: int) -> np.ndarray:

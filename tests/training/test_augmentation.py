@@ -5,14 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from ust.training.augmentation import (
-    overlay,
-    random_affine,
-    random_erasing,
-    random_gain,
-    spec_augment,
-    time_roll,
-)
+from ust.training.augmentation import random_affine, random_erasing, spec_augment, time_roll
+from ust.training.train_finetune import overlay, random_gain
 
 X = torch.rand(6, 128, 40) - 0.3
 Y = (torch.rand(6, 5) < 0.4).float()

@@ -85,8 +85,8 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         "on %d clips: probabilities differ by at most %.1e given the same embeddings, %.1e end to end; "
         "%.3f %% of the embedding values differ, by one step of 255; onnxruntime takes %.0f ms per clip, "
         "PyTorch %.0f",
-        result.clips, result.same_features_error, result.end_to_end, 100 * result.share_different,
-        result.onnx_ms, result.pytorch_ms,
+        result.clips, result.max_error_same_features, result.max_error_end_to_end,
+        100 * result.share_different, result.onnx_ms, result.pytorch_ms,
     )  # fmt: skip
     log_done("%s: %s, %.0f MB", args.out, MODEL, (args.out / MODEL).stat().st_size / 1e6)
 

@@ -19,7 +19,8 @@ from ust.util.config import Section
 
 SAMPLE_RATE = 32_000
 FFT, WINDOW, HOP, BANDS, HIGHEST = 1024, 800, 320, 128, 15_000.0
-PRE_EMPHASIS, OFFSET = 0.97, 1e-5
+PRE_EMPHASIS = 0.97
+OFFSET, SHIFT, SCALE = 1e-5, 4.5, 5.0  # a log-mel is (ln(power + OFFSET) + SHIFT) / SCALE
 FRAMES = CLIP_SECONDS * SAMPLE_RATE // HOP
 
 
@@ -48,7 +49,7 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     # The window is centred in the FFT frame; the zeros on both sides of it are left out.
     inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
     mel = mel_spectrogram(inner, hann(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP)
-    return ((np.log(mel + np.float32(OFFSET)) + np.float32(4.5)) / np.float32(5)).astype(np.float32)
+    return ((np.log(mel + np.float32(OFFSET)) + np.float32(SHIFT)) / np.float32(SCALE)).astype(np.float32)
 
 
 @cache

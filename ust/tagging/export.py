@@ -129,23 +129,23 @@ class Comparison:
     ----------
     clips : int
         Number of clips.
-    max_steps : int
+    max_step_difference : int
         Largest difference of a quantised feature value, in steps of 1/255 of its range.
     share_different : float
         Share of the quantised feature values that differ, in [0, 1].
-    same_features_error : float
+    max_error_same_features : float
         Largest difference of a probability if both systems are given the same features.
-    end_to_end : float
+    max_error_end_to_end : float
         Largest difference of a probability if both systems are given the same waveform.
     onnx_ms, pytorch_ms : float
         Median time per clip in milliseconds.
     """
 
     clips: int
-    max_steps: int
+    max_step_difference: int
     share_different: float
-    same_features_error: float
-    end_to_end: float
+    max_error_same_features: float
+    max_error_end_to_end: float
     onnx_ms: float
     pytorch_ms: float
 
@@ -178,7 +178,7 @@ def compare_with_pytorch(
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
-    onnx_ms, pytorch_ms, same_features, end_to_end, steps = [], [], [], [], [np.zeros(1, int)]
+    onnx_ms, pytorch_ms, errors_same_features, errors_end_to_end, steps = [], [], [], [], [np.zeros(1, int)]
     for number, clip in enumerate(clips):
         # Every second clip has a time and a place.
         vector = context_vector(CHECKED_TIME, CHECKED_PLACE) if number % 2 else MISSING
@@ -192,32 +192,32 @@ def compare_with_pytorch(
         exported = {
             name: values.astype(features[name].dtype) for name, values in zip(names, outputs, strict=True)
         }
-        expected_same = tagger.probabilities(features | exported)
+        expected_same_features = tagger.probabilities(features | exported)
         audible = clip.any()  # the graph sets the probabilities of digital silence to 0
-        same_features.append(abs(expected_same * audible - probabilities).max())
-        end_to_end.append(abs(expected * audible - probabilities).max())
+        errors_same_features.append(abs(expected_same_features * audible - probabilities).max())
+        errors_end_to_end.append(abs(expected * audible - probabilities).max())
         steps += [abs(exported[name].astype(int) - features[name]).ravel() for name in names]
         onnx_ms.append(1000 * (between - start))
         pytorch_ms.append(1000 * (end - between))
     result = Comparison(
         clips=len(clips),
-        max_steps=int(np.concatenate(steps).max()),
+        max_step_difference=int(np.concatenate(steps).max()),
         share_different=float((np.concatenate(steps) > 0).mean()),
-        same_features_error=float(max(same_features)),
-        end_to_end=float(max(end_to_end)),
+        max_error_same_features=float(max(errors_same_features)),
+        max_error_end_to_end=float(max(errors_end_to_end)),
         onnx_ms=float(np.median(onnx_ms)),
         pytorch_ms=float(np.median(pytorch_ms)),
     )
     if (
-        result.same_features_error > MAX_PROBABILITY_ERROR
-        or result.max_steps > 1
+        result.max_error_same_features > MAX_PROBABILITY_ERROR
+        or result.max_step_difference > 1
         or result.share_different > MAX_SHARE_DIFFERENT
     ):
         raise UserError(
             f"{path}: does not agree with the PyTorch system: probabilities differ by "
-            f"{result.same_features_error:.1e} (at most {MAX_PROBABILITY_ERROR:.0e}), "
+            f"{result.max_error_same_features:.1e} (at most {MAX_PROBABILITY_ERROR:.0e}), "
             f"{result.share_different:.2%} of the embedding values (at most {MAX_SHARE_DIFFERENT:.0%}), by "
-            f"up to {result.max_steps} steps of 255 (at most 1)"
+            f"up to {result.max_step_difference} steps of 255 (at most 1)"
         )
     return result
 

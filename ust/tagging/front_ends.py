@@ -127,7 +127,7 @@ class MobileNetLogMel(nn.Module):
             padded, mn.FFT, mn.HOP, mn.WINDOW, window=self.window, center=False, return_complex=True
         )
         power = torch.view_as_real(spectrum).square().sum(-1)
-        return (torch.log(self.mel @ power + mn.OFFSET) + 4.5) / 5
+        return (torch.log(self.mel @ power + mn.OFFSET) + mn.SHIFT) / mn.SCALE
 
 
 class MobileNetEmbedding(nn.Module):
@@ -136,10 +136,10 @@ class MobileNetEmbedding(nn.Module):
     def __init__(self, folder: Path, *, weights: str, frames: bool) -> None:
         super().__init__()
         self.log_mel, self.frames = MobileNetLogMel(), frames
-        self.features = load_folded_network(folder, weights).features
+        self.network = load_folded_network(folder, weights)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        maps = self.features(self.log_mel(waveform).unsqueeze(1))
+        maps = self.network.feature_maps(self.log_mel(waveform))
         return maps.mean(dim=2).transpose(1, 2) if self.frames else maps.mean(dim=(2, 3))
 
 

@@ -36,32 +36,7 @@ def mixup_batch(
     return {name: mix(values) for name, values in inputs.items()}, mix(y)
 
 
-DECIBEL = np.log(10) / 10 / 5  # one decibel on EfficientAT's log-mel scale
-OFFSET = 1e-5  # power, in the log-mels of `ust.features.mn_logmel.log_mel`
-MIN_GAIN, MAX_GAIN = -8.0, 3.0  # dB, of an overlaid sound
 AREA, ASPECT_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)  # of the erased rectangle: Zhong et al., section 4.1
-
-
-def overlay(
-    x: torch.Tensor, y: torch.Tensor, probability: float, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add another example's sound to some examples, in power, with a gain of -8 to 3 dB."""
-    if probability == 0:
-        return x, y
-    chosen = torch.from_numpy(rng.random(len(x)) < probability).to(x.device)
-    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    level = torch.from_numpy(rng.uniform(MIN_GAIN, MAX_GAIN, len(x))).to(x)
-    power, other_power = (torch.exp(values * 5 - 4.5) - OFFSET for values in (x, x[other]))
-    total_power = power.clamp(min=0) + other_power.clamp(min=0) * 10 ** (level / 10)[:, None, None]
-    mixed = (torch.log(total_power + OFFSET) + 4.5) / 5
-    targets = 1 - (1 - y) * (1 - y[other])
-    return torch.where(chosen[:, None, None], mixed, x), torch.where(chosen[:, None], targets, y)
-
-
-def random_gain(x: torch.Tensor, max_db: float, rng: np.random.Generator) -> torch.Tensor:
-    """Change the gain of each example by up to `max_db` dB in either direction."""
-    change = torch.from_numpy(rng.uniform(-max_db, max_db, len(x))).to(x)
-    return x + change[:, None, None] * DECIBEL
 
 
 def time_roll(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ust.training.context import TrainingContext
 from ust.util.errors import UserError
 
 
-def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def group_folds(groups: np.ndarray, folds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield train and held-out indices of each fold; no group is on both sides.
 
     The folds are those of scikit-learn's `GroupKFold`.
@@ -25,7 +25,7 @@ def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np
     ----------
     groups : numpy.ndarray [shape=(n,)]
         The group of each clip, such as its sensor_id.
-    count : int
+    folds : int
         Number of folds.
 
     Raises
@@ -43,11 +43,11 @@ def group_folds(groups: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np
     from sklearn.model_selection import GroupKFold  # imported here: slow, and not needed by all trainers
 
     group_count = len(np.unique(groups))
-    if group_count < count:
+    if group_count < folds:
         raise UserError(
-            f"the train clips are of {group_count} sensor(s), too few for {count} folds; set folds lower"
+            f"the train clips are of {group_count} sensor(s), too few for {folds} folds; set folds lower"
         )
-    yield from GroupKFold(count).split(groups, groups=groups)
+    yield from GroupKFold(folds).split(groups, groups=groups)
 
 
 OUT_OF_FOLD = "out_of_fold.csv"
@@ -77,11 +77,12 @@ def cross_val_predict(
     numpy.ndarray [shape=(n, outputs)]
         Probabilities.
     """
-    held_out = np.zeros(examples.targets.shape, np.float32)
-    for number, (train_rows, held_rows) in enumerate(group_folds(examples.groups, folds)):
-        others, this = (examples.subset(which, examples.targets[which]) for which in (train_rows, held_rows))
-        held_out[held_rows] = predict_probabilities(train(others, this, number), this, context)
-    return held_out
+    out_of_fold = np.zeros(examples.targets.shape, np.float32)
+    for fold, indices in enumerate(group_folds(examples.groups, folds)):
+        others, held_out = (examples.subset(each, examples.targets[each]) for each in indices)
+        network = train(others, held_out, fold)
+        out_of_fold[indices[1]] = predict_probabilities(network, held_out, context)
+    return out_of_fold
 
 
 def predict_probabilities(
@@ -112,9 +113,9 @@ def fold_metadata(
     if calibrate:
         uncalibrated, predictions = predictions, np.empty_like(predictions)
         metadata["calibration"] = fit_calibration(uncalibrated, targets[:, columns]).to_dict()
-        for rest, fold in group_folds(examples.groups[original], folds):
-            calibration = fit_calibration(uncalibrated[rest], targets[rest][:, columns])
-            predictions[fold] = calibration(uncalibrated[fold])
+        for others, held_out in group_folds(examples.groups[original], folds):
+            calibration = fit_calibration(uncalibrated[others], targets[others][:, columns])
+            predictions[held_out] = calibration(uncalibrated[held_out])
     completed = complete_labels(torch.from_numpy(predictions), labels, context.taxonomy).numpy()
     write_predictions(context.out / OUT_OF_FOLD, list(clips), completed, context.taxonomy)
     metadata["thresholds"] = best_thresholds(targets, completed, list(context.taxonomy.labels))

@@ -20,17 +20,12 @@ from torch.nn import functional
 from ust.features.efficientat.network import MobileNet
 from ust.features.efficientat.weights import load_network, network_width
 from ust.features.feature import NETWORK_FILE
+from ust.features.mn_logmel import OFFSET, SCALE, SHIFT
 from ust.models.checkpoints import count_parameters, save_network
 from ust.models.context import audio_network
 from ust.models.examples import Batch, Examples, TensorExamples, predict
 from ust.models.mobilenet import TaggingMobileNet
-from ust.training.augmentation import (
-    mixup_batch,
-    overlay,
-    random_gain,
-    spec_augment,
-    time_roll,
-)
+from ust.training.augmentation import mixup_batch, spec_augment, time_roll
 from ust.training.config import PretrainedRow, SystemConfig, SystemTrainer, TrainingSettings
 from ust.training.context import TrainingContext, TrainingData, build_for_training, select_outputs
 from ust.training.cross_validation import cross_val_predict, fold_metadata
@@ -44,6 +39,8 @@ from ust.util.documents import read_json
 from ust.util.errors import UserError
 
 PREDICTION_BATCH = 64  # clips
+DECIBEL = np.log(10) / 10 / SCALE  # one decibel in the log-mels of `ust.features.mn_logmel.log_mel`
+MIN_GAIN, MAX_GAIN = -8.0, 3.0  # dB, of an overlaid sound
 
 
 class FinetuneSettings(TrainingSettings):
@@ -283,6 +280,28 @@ def augment_mobilenet_inputs(
     mixed, y = mixup_batch(inputs | {"log_mel": x}, y, settings.mixup, rng)
     x = spec_augment(mixed["log_mel"], settings.mask_bands, settings.mask_frames, rng)
     return mixed | {"log_mel": x}, y
+
+
+def overlay(
+    x: torch.Tensor, y: torch.Tensor, probability: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add another example's sound to some log-mels, in power, with a gain of -8 to 3 dB."""
+    if probability == 0:
+        return x, y
+    chosen = torch.from_numpy(rng.random(len(x)) < probability).to(x.device)
+    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    level = torch.from_numpy(rng.uniform(MIN_GAIN, MAX_GAIN, len(x))).to(x)
+    power, other_power = (torch.exp(values * SCALE - SHIFT) - OFFSET for values in (x, x[other]))
+    total_power = power.clamp(min=0) + other_power.clamp(min=0) * 10 ** (level / 10)[:, None, None]
+    mixed = (torch.log(total_power + OFFSET) + SHIFT) / SCALE
+    targets = 1 - (1 - y) * (1 - y[other])
+    return torch.where(chosen[:, None, None], mixed, x), torch.where(chosen[:, None], targets, y)
+
+
+def random_gain(x: torch.Tensor, max_db: float, rng: np.random.Generator) -> torch.Tensor:
+    """Change the gain of each log-mel by up to `max_db` dB in either direction."""
+    change = torch.from_numpy(rng.uniform(-max_db, max_db, len(x))).to(x)
+    return x + change[:, None, None] * DECIBEL
 
 
 def _interpolate_weights(

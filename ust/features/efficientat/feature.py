@@ -49,13 +49,11 @@ def shape(config: ExtractionConfig) -> tuple[int, ...]:
 
 def load(folder: Path, config: ExtractionConfig, device: torch.device) -> Embed:
     """Load the network; return a function that embeds the log-mels of several clips."""
-    features = load_folded_network(folder, config.weights).features.to(
-        device, memory_format=torch.channels_last
-    )
+    network = load_folded_network(folder, config.weights).to(device, memory_format=torch.channels_last)
 
     def embed(log_mels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            maps = features(torch.from_numpy(log_mels).to(device).unsqueeze(1))
+            maps = network.feature_maps(torch.from_numpy(log_mels).to(device))
             means = maps.mean(dim=2).transpose(1, 2) if config.frames else maps.mean(dim=(2, 3))
             return means.float().cpu().numpy()
 
