@@ -210,12 +210,12 @@ def work(tmp_path, taxonomy, monkeypatch):
 
     callbacks = EpochRecorder()
 
-    def network(self, system, outputs, name, examples):
+    def build_network(self, system, outputs, name, examples):
         torch.manual_seed(len(name))
         callbacks.network = Tiny(outputs)
         return callbacks.network
 
-    monkeypatch.setattr(TrainingContext, "network", network)
+    monkeypatch.setattr(TrainingContext, "build_network", build_network)
     (tmp_path / "states").mkdir()
     inputs = {"logmel": "logmel", "vggish": "vggish"}
     metadata = {
