@@ -30,7 +30,7 @@ from ust.evaluation.calibration import fit_calibration
 from ust.evaluation.metrics import coarse_events
 from ust.features.efficientat.feature import fold_batch_norms
 from ust.features.efficientat.network import MobileNet
-from ust.features.efficientat.weights import network_width, read_published, released_name
+from ust.features.efficientat.weights import find_released_name, network_width, read_published
 from ust.features.efficientat.windows import window_max_pool
 from ust.features.mn_logmel import log_mel
 from ust.models.audioset_head import AudioSetHead
@@ -55,7 +55,7 @@ def extract(folder: Path, checkpoint: Path, cache: Path) -> dict[str, np.ndarray
     """Return ``mn_windows`` of train and validate, and of both as a distant sensor records them; cached."""
     if cache.exists():
         return dict(np.load(cache))
-    width = network_width(released_name(checkpoint))
+    width = network_width(find_released_name(checkpoint))
     network = MobileNet(width).eval()
     network.load_state_dict(read_published(checkpoint, width))
     fold_batch_norms(network)

@@ -17,7 +17,7 @@ from ust.features.extraction import extract
 from ust.features.feature import Embed
 from ust.features.registry import FEATURES
 from ust.features.store import Row, find_rows, open_feature_files
-from ust.features.vggish.weights import random_variables, save_weights
+from ust.features.vggish.weights import draw_random_variables, save_weights
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100
@@ -54,7 +54,7 @@ class Bench:
     @cached_property
     def variables(self) -> dict[str, np.ndarray]:
         """Random weights of VGGish."""
-        return random_variables(2019, final_relu=True)
+        return draw_random_variables(2019, final_relu=True)
 
     def synchronised(self, function: Callable[[], object]) -> Callable[[], object]:
         """Return a function that also waits for the kernels that the call started on a GPU."""

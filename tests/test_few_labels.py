@@ -11,7 +11,7 @@ from volunteers import people
 from benchmarks import few_labels, shifted
 from ust.audio.recordings import SAMPLE_RATE, load_audio
 from ust.features.efficientat.network import MobileNet
-from ust.features.efficientat.weights import random_weights
+from ust.features.efficientat.weights import draw_random_weights
 from ust.features.efficientat.windows import window_max_pool
 from ust.features.mn_logmel import log_mel
 from ust.models.audioset import AudioSet
@@ -36,7 +36,7 @@ def city(tmp_path_factory, taxonomy_file, taxonomy):
             sf.write(folder / split / name, samples, SAMPLE_RATE, subtype="PCM_24")
     columns = {label: f"{label}_presence" for label in taxonomy.labels}
     pd.concat(tables).rename(columns=columns).to_csv(folder / "annotations.csv", index=False)
-    torch.save(random_weights(3, WIDTH), folder / "mn01.pt")
+    torch.save(draw_random_weights(3, WIDTH), folder / "mn01.pt")
     return folder
 
 

@@ -101,10 +101,10 @@ def test_installed_program_tags_without_a_trained_system(installed, wav):
     """The only other file is that of the published weights."""
     import torch
 
-    from ust.features.efficientat.weights import random_weights
+    from ust.features.efficientat.weights import draw_random_weights
 
     folder, environment = installed
-    torch.save(random_weights(1, 0.1), folder / "weights.pt")
+    torch.save(draw_random_weights(1, 0.1), folder / "weights.pt")
     words = ["tag", wav(), "--checkpoint", folder / "weights.pt", "--format", "csv"]
     done = subprocess.run(
         [sys.executable, folder / "site" / "bin" / "ust", *words],

@@ -15,10 +15,10 @@ from ust.features.efficientat import feature, windows
 from ust.features.efficientat.network import MobileNet, round_channels
 from ust.features.efficientat.weights import (
     RELEASED,
+    draw_random_weights,
     load_network,
     network_width,
     prepare,
-    random_weights,
     read_published,
 )
 from ust.features.mn_logmel import BANDS, FFT, HIGHEST, log_mel, mel_filter_bank
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 def seeded(tmp_path_factory):
     """Return a state dict like the published ones, from a seed."""
     path = tmp_path_factory.mktemp("mn") / "mn04.pt"
-    torch.save(random_weights(1, 0.4), path)
+    torch.save(draw_random_weights(1, 0.4), path)
     return path
 
 
@@ -177,7 +177,7 @@ DAMAGES = "missing cut text pickle object list another larger less more nan fold
         (lambda path, state: path.write_bytes(pickle.dumps({"features.0.0.weight": Evil()})), "refused"),
         (lambda path, state: torch.save(state | {"more": Evil()}, path), "refused"),
         (lambda path, state: torch.save(list(state.values()), path), "refused"),
-        (lambda path, state: torch.save(random_weights(1, 0.1), path), "not the MobileNet of width 0.4"),
+        (lambda path, state: torch.save(draw_random_weights(1, 0.1), path), "not the MobileNet of width 0.4"),
         (lambda path, state: torch.save({"a": torch.zeros(2_000_000)}, path), "of another network"),
         (lambda path, state: torch.save(dict([*state.items()][1:]), path), "features.0.0.weight is missing"),
         (lambda path, state: torch.save(state | {"more": torch.zeros(1)}, path), "there is no more in it"),

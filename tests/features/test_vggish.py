@@ -14,8 +14,8 @@ from ust.features.vggish.embedding import dequantise, postprocess
 from ust.features.vggish.network import Embedder, log_mel_patches
 from ust.features.vggish.weights import (
     check_smoke_figures,
+    draw_random_variables,
     load_weights,
-    random_variables,
     read_checkpoint,
     save_weights,
     variable_shapes,
@@ -156,7 +156,7 @@ def test_smoke_test_rejects_other_weights(variables):
 
 
 def test_random_weights_are_seeded_and_embeddings_vary(sound):
-    first, again = (random_variables(3, final_relu=True) for _ in range(2))
+    first, again = (draw_random_variables(3, final_relu=True) for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
     quantised = Embedder(first, final_relu=True, device=torch.device("cpu"))(log_mel_patches(sound, RATE))

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from ust.features.efficientat.weights import random_weights
+from ust.features.efficientat.weights import draw_random_weights
 from ust.models.checkpoints import build_initialized, build_network
 from ust.models.initialization import initialize_weights, skip_initialization
 from ust.models.registry import ARCHITECTURES
@@ -137,12 +137,12 @@ def test_long_arrays_are_drawn_in_one_stream():
 
 FOUND = """
 import hashlib, torch
-from ust.features.efficientat.weights import random_weights
+from ust.features.efficientat.weights import draw_random_weights
 from ust.models.checkpoints import build_initialized
 from ust.models.head import Head
 config = Head.Config(hidden_layers=1, hidden_size=64, dropout=0.5)
 head = build_initialized("head", config, 9, {"embedding": (50,)}, 3, "a")
-for state in (head.state_dict(), random_weights(1, 0.1)):
+for state in (head.state_dict(), draw_random_weights(1, 0.1)):
     print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest())
 torch.manual_seed(0)
 print(hashlib.sha256(torch.nn.functional.dropout(torch.ones(10_000), 0.3).numpy().tobytes()).hexdigest())
@@ -163,7 +163,7 @@ def test_weights_are_equal_without_avx2():
 
 
 def test_random_mobilenets_are_he_normal():
-    state = random_weights(1, 0.1)
+    state = draw_random_weights(1, 0.1)
     weight = state["features.16.0.weight"]
     assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.05)
     assert weight.mean().item() == pytest.approx(0, abs=0.02)

@@ -33,7 +33,7 @@ from ust.custom.zero_shot import tag_collection
 from ust.datasets.collection import Collection
 from ust.datasets.importing import import_unlabelled
 from ust.features.efficientat.network import MobileNet
-from ust.features.efficientat.weights import random_weights, released_name
+from ust.features.efficientat.weights import draw_random_weights, find_released_name
 from ust.features.mn_logmel import log_mel
 from ust.models.audioset import AudioSet
 from ust.models.checkpoints import load_system
@@ -66,7 +66,7 @@ def cache(tmp_path, monkeypatch):
 def weights(tmp_path_factory):
     """A state dict like a published one, from a seed."""
     path = tmp_path_factory.mktemp("weights") / "mn01.pt"
-    torch.save(random_weights(3, WIDTH), path)
+    torch.save(draw_random_weights(3, WIDTH), path)
     return path
 
 
@@ -224,7 +224,7 @@ def test_every_class_has_a_probability(weights, noise):
 def test_system_is_created_once_per_weights_file(weights, cache, tmp_path, monkeypatch):
     first = prepare_audioset(checkpoint=weights)
     shutil.copy(weights, tmp_path / "copy.pt")
-    torch.save(random_weights(4, WIDTH), tmp_path / "other.pt")
+    torch.save(draw_random_weights(4, WIDTH), tmp_path / "other.pt")
     assert prepare_audioset(checkpoint=tmp_path / "other.pt") != first
     monkeypatch.setattr(published_system, "write_network", None)  # not called again
     assert prepare_audioset(checkpoint=tmp_path / "copy.pt") == first
@@ -282,9 +282,9 @@ def test_invalid_weights_give_one_error_line(weights, tmp_path, damage, message)
 
 
 def test_width_is_read_from_the_file(weights, tmp_path):
-    assert released_name(weights) == "mn01_as"
+    assert find_released_name(weights) == "mn01_as"
     torch.save(MobileNet(0.5).state_dict(), tmp_path / "a.pt")
-    assert released_name(tmp_path / "a.pt") == "mn05_as"
+    assert find_released_name(tmp_path / "a.pt") == "mn05_as"
 
 
 def test_tag_works_in_an_empty_folder(weights, wav, noise, capsys):

@@ -10,7 +10,7 @@ from conftest import RATE
 
 from ust.annotations.audioset import sonyc_taxonomy
 from ust.cli import tag
-from ust.features.efficientat.weights import random_weights
+from ust.features.efficientat.weights import draw_random_weights
 from ust.models.audioset_head import AudioSetHead
 from ust.models.checkpoints import SavedNetwork, load_network, save_network
 from ust.tagging import export
@@ -23,7 +23,7 @@ from ust.tagging.tagger import Tagger
 def system(tmp_path, monkeypatch):
     """A packed system with a fitted head on a network with random weights."""
     monkeypatch.setenv("UST_CACHE", str(tmp_path / "cache"))
-    torch.save(random_weights(3, 0.1), tmp_path / "mn01.pt")
+    torch.save(draw_random_weights(3, 0.1), tmp_path / "mn01.pt")
     untrained = prepare_audioset(checkpoint=tmp_path / "mn01.pt")
     zero_shot, taxonomy = load_network(untrained / "system"), sonyc_taxonomy()
     config = AudioSetHead.Config().complete_for_labels(taxonomy, taxonomy.labels)

@@ -108,11 +108,11 @@ def test_training_killed_in_each_epoch_gives_the_same_bytes(
     if system.row.architecture == "cnn_vggish":
         from tiny import Tiny
 
-        def network(self, system, outputs, name, examples):
+        def build_network(self, system, outputs, name, examples):
             torch.manual_seed(len(name))
             return Tiny(outputs, dropout=0.3)
 
-        monkeypatch.setattr(TrainingContext, "network", network)
+        monkeypatch.setattr(TrainingContext, "build_network", build_network)
 
     def context(folder):
         metadata = {"inputs": system.inputs, "features": {}}

@@ -60,7 +60,7 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
     padded = np.pad(samples, n_fft // 2)
     mel = mel_spectrogram(
         padded,
-        hann(n_fft),
+        hann_window(n_fft),
         sparse_mel_filter_bank(sample_rate, n_fft, n_mels),
         n_fft=n_fft,
         hop_length=hop_length,
@@ -71,7 +71,7 @@ def logmel(samples: np.ndarray, *, sample_rate: int, n_fft: int, hop_length: int
 
 
 @cache
-def hann(n: int) -> np.ndarray:
+def hann_window(n: int) -> np.ndarray:
     """Return librosa's periodic Hann window in single precision."""
     return librosa.filters.get_window("hann", n).astype(np.float32)
 

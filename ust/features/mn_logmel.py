@@ -48,12 +48,12 @@ def log_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     padded = np.pad(emphasised, FFT // 2, mode="reflect")
     # The window is centred in the FFT frame; the zeros on both sides of it are left out.
     inner = padded[(FFT - WINDOW) // 2 :][: len(padded) - FFT + WINDOW]
-    mel = mel_spectrogram(inner, hann(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP)
+    mel = mel_spectrogram(inner, hann_window(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP)
     return ((np.log(mel + np.float32(OFFSET)) + np.float32(SHIFT)) / np.float32(SCALE)).astype(np.float32)
 
 
 @cache
-def hann() -> np.ndarray:
+def hann_window() -> np.ndarray:
     """Return Kaldi's symmetric Hann window."""
     return np.hanning(WINDOW).astype(np.float32)
 

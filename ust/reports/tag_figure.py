@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from ust.annotations.taxonomy import Taxonomy
 from ust.audio.recordings import open_recording
-from ust.features.logmel import hann, sparse_mel_filter_bank
+from ust.features.logmel import hann_window, sparse_mel_filter_bank
 from ust.features.mel import mel_spectrogram
 from ust.reports.media import mel_ticks
 from ust.tagging.tagger import Window
@@ -105,7 +105,7 @@ def spectrogram(path: Path, seconds: float) -> tuple[np.ndarray, int]:
         step = max(N_FFT, math.ceil(seconds * rate / COLUMNS))
         pieces = [
             mel_spectrogram(
-                np.pad(block, (0, max(0, N_FFT - len(block)))), hann(N_FFT),
+                np.pad(block, (0, max(0, N_FFT - len(block)))), hann_window(N_FFT),
                 sparse_mel_filter_bank(rate, N_FFT, BANDS), n_fft=N_FFT, hop_length=N_FFT // 2,
             ).mean(axis=1)
             for block in file.blocks(step)

@@ -8,7 +8,7 @@ from ust.annotations.audioset import audioset_taxonomy, sonyc_taxonomy
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
-from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientATConfig, released_name
+from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientATConfig, find_released_name
 from ust.features.feature import FetchFile
 from ust.features.registry import FEATURES, write_network
 from ust.models.audioset import AudioSet
@@ -38,7 +38,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
     settings = DEFAULTS
     if checkpoint is not None:
         settings = settings.model_copy(
-            update={"weights": released_name(checkpoint), "checkpoint": str(checkpoint)}
+            update={"weights": find_released_name(checkpoint), "checkpoint": str(checkpoint)}
         )
     taxonomy, config = sonyc_taxonomy(), AudioSet.Config()
     if every_class:

@@ -67,7 +67,7 @@ def prepare(folder: Path, settings: EfficientATConfig, fetch_file: FetchFile) ->
     """Write the weights that params.yaml selects; return ``weights`` and ``sha256``."""
     width = network_width(settings.weights)
     if settings.weights == RANDOM:
-        tensors = random_weights(settings.seed, width)
+        tensors = draw_random_weights(settings.seed, width)
     elif settings.checkpoint is not None:
         tensors = read_published(fetch_file(settings.checkpoint), width)
     else:
@@ -133,7 +133,7 @@ def _read_tensors(path: Path, width: float) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def released_name(path: Path) -> str:
+def find_released_name(path: Path) -> str:
     """Return the name of the released weights for a network as wide as that of a state dict."""
     tensors = _read_tensors(path, max(map(network_width, RELEASED)))
     layer = tensors.get("classifier.2.weight")
@@ -150,7 +150,7 @@ def state_shapes(width: float) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in MobileNet(width).state_dict().items()}
 
 
-def random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
+def draw_random_weights(seed: int, width: float) -> dict[str, torch.Tensor]:
     """Return random weights from a seed, with batch-norm statistics estimated on noise.
 
     The result is the same on every processor: NumPy draws the weights, and the statistics are computed in

@@ -47,7 +47,7 @@ def log_mel_patches(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if len(samples) < WINDOW:
         return np.zeros((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
     magnitudes = mel_spectrogram(
-        samples, hann(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP, power=1
+        samples, hann_window(), sparse_mel_filter_bank(), n_fft=FFT, hop_length=HOP, power=1
     )
     log_mel = np.log(magnitudes.T + np.float32(LOG_OFFSET))
     count = len(log_mel) // EXAMPLE_FRAMES
@@ -55,7 +55,7 @@ def log_mel_patches(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 @cache
-def hann() -> np.ndarray:
+def hann_window() -> np.ndarray:
     """Return the periodic Hann window in single precision."""
     return (0.5 - 0.5 * np.cos(2 * np.pi / WINDOW * np.arange(WINDOW))).astype(np.float32)
 

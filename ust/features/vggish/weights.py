@@ -99,7 +99,7 @@ def read_checkpoint(checkpoint: Path, pca: Path) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(array, np.float32) for name, array in (arrays | parameters).items()}
 
 
-def random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
+def draw_random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarray]:
     """Return random weights from a seed, the same on every processor, whose embeddings keep their variance.
 
     Weights are He-normal and biases zero. The PCA is replaced by centring and scaling each embedding
@@ -171,7 +171,7 @@ class VGGishConfig(Section):
 def prepare(folder: Path, settings: VGGishConfig, fetch_file: FetchFile) -> dict[str, Any]:
     """Write the weights that params.yaml selects; return the description of the network."""
     if settings.weights == "random":
-        variables = random_variables(settings.seed, final_relu=settings.final_relu)
+        variables = draw_random_variables(settings.seed, final_relu=settings.final_relu)
     else:
         custom_files = settings.checkpoint is not None
         if custom_files:
