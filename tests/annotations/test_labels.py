@@ -102,6 +102,13 @@ def test_train_clips_use_volunteers_even_with_truth(taxonomy):
     assert labels["8_dog"].tolist() == [0, 1]
 
 
+def test_repeated_rows_count_once(taxonomy):
+    votes = [("train", "a.wav", 1, 1), ("train", "a.wav", 2, 0), ("train", "a.wav", 3, 0)]
+    once, twice = (table(taxonomy, votes + extra) for extra in ([], 2 * votes[:1]))
+    assert aggregate(twice, taxonomy, threshold=0.5, soft=False)["8_dog"].tolist() == [0]
+    pd.testing.assert_frame_equal(*(aggregate(t, taxonomy, threshold=0.5, soft=True) for t in (once, twice)))
+
+
 def test_unannotated_labels_are_masked(annotated):
     annotations, taxonomy = annotated
     names = list(taxonomy.labels)

@@ -62,6 +62,44 @@ def test_rules_are_invariant_to_row_order_and_annotator_names(name, taxonomy):
     assert found[0].max() <= 1
 
 
+def aggregate_by(name, annotations, taxonomy):
+    """Return the labels by a rule with the settings of params.yaml, indexed by clip."""
+    clips = annotations["audio_filename"].unique()
+    noise = pd.DataFrame(np.random.default_rng(1).normal(size=(len(clips), 8)), clips)
+    inputs = {"embeddings": noise} if RULES[name].has_listener else {}
+    labels = RULES[name].aggregate(annotations, taxonomy, options(name), **inputs)
+    return labels.set_index("audio_filename")[list(taxonomy.labels)].astype(float)
+
+
+def truth_of(annotations, truth, taxonomy):
+    """Return ground-truth rows of the clips of `crowd`."""
+    rows = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
+    rows[list(taxonomy.fine)] = truth.astype(int)
+    return rows
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_accept_a_taxonomy_without_fine_labels(name, taxonomy):
+    annotations, truth = crowd(taxonomy)
+    everything = pd.concat([annotations, truth_of(annotations, truth, taxonomy)])
+    coarse = everything.drop(columns=list(taxonomy.fine))
+    labels = aggregate_by(name, coarse, Taxonomy(taxonomy.coarse, (), ()))
+    assert list(labels.columns) == list(taxonomy.coarse)
+    assert labels.to_numpy().max() > 0.5
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_train_clips_with_only_ground_truth_keep_it(name, taxonomy):
+    annotations, truth = crowd(taxonomy)
+    agreed = truth_of(annotations, truth, taxonomy)
+    alone = agreed["audio_filename"].str[-5] == "7"
+    voted = annotations[~annotations["audio_filename"].isin(agreed.loc[alone, "audio_filename"])]
+    wanted = agreed[alone].set_index("audio_filename")[list(taxonomy.labels)]
+    for table in (pd.concat([voted, agreed]), agreed[alone]):  # some clips have votes, or none
+        labels = aggregate_by(name, table, taxonomy)
+        np.testing.assert_array_equal(labels.loc[wanted.index], wanted)
+
+
 def test_pooled_recovers_the_truth_better_than_the_fraction(taxonomy):
     annotations, truth = crowd(taxonomy, coins=2)
     votes = collect_votes(annotations, taxonomy)
@@ -301,3 +339,21 @@ class TestVerified:
         sensor = np.array([clip[:2] == "03" for clip in votes.clips])
         np.testing.assert_array_equal(a[sensor], b[sensor])
         assert not np.array_equal(a[~sensor], b[~sensor])
+
+    def test_labels_that_the_ground_truth_was_not_asked_for_are_no_examples(self, taxonomy):
+        annotations, truth = crowd(taxonomy)
+        votes = collect_votes(annotations, taxonomy)
+        small = options("verified").model_copy(update={"trees": 5, "forests": 1})
+        agreed = truth_of(annotations, truth, taxonomy)
+        estimate = RULES["verified"].estimate
+        before = estimate(votes, small, annotations=agreed)
+        unasked = agreed["audio_filename"].str[-5] > "4"
+        agreed.loc[unasked, list(taxonomy.labels)] = -1
+        partial = estimate(votes, small, annotations=agreed)
+        assert partial.mean() > 0.8 * before.mean()  # about half of it if -1 counts as absent
+
+    def test_ground_truth_that_was_not_asked_for_any_label(self, taxonomy):
+        annotations, truth = crowd(taxonomy)
+        agreed = truth_of(annotations, truth, taxonomy).assign(**dict.fromkeys(taxonomy.labels, -1))
+        votes = collect_votes(annotations, taxonomy)
+        assert not RULES["verified"].estimate(votes, options("verified"), annotations=agreed).any()

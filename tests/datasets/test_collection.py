@@ -4,16 +4,18 @@ import os
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ust.annotations.annotations import KEYS
 from ust.cli.import_ import main as import_command
 from ust.custom.project import create_project
 from ust.custom.training import aggregate_labels
 from ust.datasets.collection import Collection
-from ust.datasets.formats.base import ABSENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import ABSENT, PRESENT, UNKNOWN, Annotation
 from ust.datasets.importing import (
     LabelResolver,
     import_recordings,
@@ -252,6 +254,30 @@ def test_unlabelled_classes_are_not_absent(tmp_path, record):
     assert (labels.loc[third].drop("split") == 0).all()
 
 
+def test_rows_that_were_edited_by_hand_are_kept(collection, clip):
+    """1.0 is a presence, and an annotator may have two rows of a clip."""
+    collection.upsert_annotations([(clip, "Ada", {"1_tram": 1})])
+    path = collection.folder / "annotations.csv"
+    *others, row = path.read_text().splitlines()
+    keys = row.split(",")[: len(KEYS)]
+    edited = [",".join([*keys, *cells]) for cells in (["1.0", *"0000"], [*"01000"])]
+    path.write_text("\n".join([*others, *edited]) + "\n")
+    before = collection.annotations()
+    collection.upsert_annotations([(clip, "Bo", {"1_tram": 0})])
+    after = collection.annotations()
+    pd.testing.assert_frame_equal(after[after["annotator_id"] < 2], before)
+    collection.merge({(clip, "Ada"): {"3_market": PRESENT}})
+    table = collection.annotations().set_index(["audio_filename", "annotator_id"])
+    assert table.loc[(clip, 1), ["1_tram", "2_church bell", "3_market"]].tolist() == [1, 1, 1]
+
+
+def test_a_row_with_too_few_cells_is_named(collection, clip):
+    path = collection.folder / "annotations.csv"
+    path.write_text(path.read_text() + "train,7\n")
+    with pytest.raises(UserError, match="line 5: audio_filename is ''"):
+        collection.upsert_annotations([(clip, "Ada", {"1_tram": 0})])
+
+
 @pytest.mark.parametrize("name", ["../../x", "<script>alert(1)</script>", 'a,"b', "=1+1", "Ада", "0"])
 def test_annotator_names_are_stored_literally(collection, clip, name):
     collection.upsert_annotations([(clip, name, {"1_tram": 1})])
@@ -262,7 +288,7 @@ def test_annotator_names_are_stored_literally(collection, clip, name):
 @pytest.mark.parametrize("name", ["a\nb", "x" * 81, " a", "\0"])
 def test_invalid_annotator_names(collection, clip, name):
     before = (collection.folder / "annotations.csv").read_bytes()
-    with pytest.raises(UserError, match="annotator's name"):
+    with pytest.raises(UserError, match=r"annotator's name is .*, should have 1 to 80 printable characters"):
         collection.upsert_annotations([(clip, name, {})])
     assert (collection.folder / "annotations.csv").read_bytes() == before
 

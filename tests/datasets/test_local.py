@@ -1,6 +1,7 @@
 """Local data sets, which are checked and linked, and the synthetic city."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from label_sources import write_annotations
 
 from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import is_incomplete, read_taxonomy
+from ust.datasets import class_folders
 from ust.datasets.local import link_dataset
-from ust.datasets.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination
 from ust.datasets.synthetic.city import annotation_columns, build_city
 from ust.datasets.synthetic.scene import SOUNDS
 from ust.util.errors import UserError
@@ -185,6 +187,24 @@ def test_skip_bad_leaves_out_bad_files(with_bad_files, target):
     assert [p.name for p in (target / "audio").rglob("*.wav")] == ["08_000001.wav"]
     original = pd.read_csv(with_bad_files / ANNOTATIONS)
     assert len(original) == 9  # the source is as it was
+
+
+def test_skip_bad_reads_headers_with_spaces(with_bad_files, target):
+    path = with_bad_files / ANNOTATIONS
+    path.write_text(path.read_text().replace("audio_filename", " audio_filename "))
+    link_dataset(with_bad_files, target, skip_bad=True)
+    assert set(pd.read_csv(target / ANNOTATIONS)["audio_filename"]) == {"08_000001.wav"}
+
+
+def test_no_usable_recording_in_class_folders_is_an_error(tmp_path, target):
+    """Even if unusable recordings are skipped."""
+    path = tmp_path / "sounds" / "tram" / "a.wav"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no sound")
+    data = SimpleNamespace(path="sounds", on_bad_audio="skip", folder=class_folders.Folder())
+    fetched = Destination(target, target, lambda path: tmp_path / path, tmp_path)
+    with pytest.raises(UserError, match=r"sounds: no recording can be used:\n.*a\.wav: cannot be decoded"):
+        class_folders.fetch(fetched, data)
 
 
 def test_no_usable_file_is_an_error_even_with_skip(with_bad_files, target):

@@ -61,8 +61,13 @@ def scorable_clips(annotations: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby("audio_filename")[["split"]].first()
 
 
+def drop_repeated_rows(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Drop rows in which an annotator gives a clip the same labels as in an earlier row."""
+    return annotations.drop_duplicates(["audio_filename", "annotator_id", *taxonomy.labels])
+
+
 def mask_unasked(labels: pd.DataFrame, annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Replace the labels that no annotator of the clip was asked for by NaN."""
+    """Set labels that no annotator of the clip was asked for to NaN, and drop clips without other labels."""
     names = list(taxonomy.labels)
     asked = (annotations[names] != -1).groupby(annotations["audio_filename"]).any()
     asked = asked.loc[labels["audio_filename"]].to_numpy()

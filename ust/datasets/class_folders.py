@@ -39,6 +39,8 @@ def fetch(target: Destination, data: Any) -> Summary:
             f"to skip:\n{bullet_list(problems, limit=10_000)}"
         )
     clips = collection.clips()
+    if clips.empty:
+        raise UserError(f"{root}: no recording can be used:\n{bullet_list(problems)}")
     for name, split in clips["split"].items():
         path = target.folder / AUDIO / split / str(name)
         path.parent.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -125,9 +126,11 @@ class Collection:
         annotator = nfc(annotator)
         if annotator == "":
             return GROUND_TRUTH
+        shown = repr(annotator[:20]) + "…" * (len(annotator) > 20)
         if len(annotator) > MAX_NAME_LENGTH or not annotator.isprintable() or annotator != annotator.strip():
             raise UserError(
-                f"the annotator's name is {annotator[:20]!r}…, should be of 1 to {MAX_NAME_LENGTH} letters"
+                f"the annotator's name is {shown}, should have 1 to {MAX_NAME_LENGTH} printable characters, "
+                "without spaces at the ends"
             )
         known = self.annotators()
         if annotator not in known:
@@ -228,14 +231,15 @@ class _StoredAnnotations:
         clips = collection.clips()
         self.splits, self.sensors = clips["split"].to_dict(), clips["sensor_id"].to_dict()
         self.annotator_ids: dict[str, int] = {}
-        self.rows: dict[tuple[str, str], list[object]] = {}
+        # A clip may have several rows of an annotator, which were not written here.
+        self.rows: dict[tuple[str, str], list[list[object]]] = {}
         path = collection.folder / ANNOTATIONS
         if path.exists():
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-            if header != collection.columns:
+            if list(read_csv(path, nrows=0)) != collection.columns:
                 raise UserError(f"{path}: its columns are not those of {collection.folder / TAXONOMY}")
-            self.rows = {(row[2], row[3]): row for row in rows if row}
+            for split, sensor, clip, number, *values in collection.annotations().itertuples(index=False):
+                row = [split, sensor, clip, number, *values]
+                self.rows.setdefault((clip, str(number)), []).append(row)
         self.implied = self._read_implied()
 
     def _read_implied(self) -> dict[tuple[str, str], dict[str, Statuses]]:
@@ -274,14 +278,13 @@ class _StoredAnnotations:
         key = self._key(clip, annotator)
         implied = {source: dict(inferred) for source, inferred in self.implied.get(key, {}).items()}
         only_implied = {label for inferred in implied.values() for label in inferred}
-        status = {"1": PRESENT, "0": ABSENT}
-        presence = zip(self.labels, self.rows.get(key, ())[len(KEYS) :], strict=False)
-        explicit = {
-            label: status[str(value)]
-            for label, value in presence
-            if str(value) in status and label not in only_implied
-        }
-        return explicit, implied
+        status = {1: PRESENT, 0: ABSENT}
+        explicit: Statuses = {}
+        for row in self.rows.get(key, ()):
+            presence = zip(self.labels, row[len(KEYS) :], strict=True)
+            new = {label: status[value] for label, value in presence if value in status}
+            explicit = combine_statuses(explicit, new)
+        return {label: explicit[label] for label in explicit if label not in only_implied}, implied
 
     def replace(
         self,
@@ -292,10 +295,10 @@ class _StoredAnnotations:
         *,
         keep_empty: bool,
     ) -> None:
-        """Replace a row; unless `keep_empty`, delete it if all values are -1, because it states nothing."""
+        """Replace rows; unless `keep_empty`, delete them if all values are -1, which states nothing."""
         key = self._key(clip, annotator)
         values = [int(presence.get(label, UNKNOWN)) for label in self.labels]
-        self.rows[key] = [self.splits[clip], self.sensors[clip], *key, *values]
+        self.rows[key] = [[self.splits[clip], self.sensors[clip], *key, *values]]
         self.implied[key] = implied
         if not keep_empty and all(value == UNKNOWN for value in values):
             del self.rows[key]
@@ -315,7 +318,7 @@ class _StoredAnnotations:
         if lines or (folder / IMPLIED).exists():
             _write_rows(folder / IMPLIED, [*IMPLIED_KEYS, *IMPLIED_COLUMNS], lines)
         if self.rows:
-            _write_rows(folder / ANNOTATIONS, self.collection.columns, self.rows.values())
+            _write_rows(folder / ANNOTATIONS, self.collection.columns, chain(*self.rows.values()))
         else:
             (folder / ANNOTATIONS).unlink(missing_ok=True)
 

@@ -125,7 +125,8 @@ def _check_clip(path: Path) -> tuple[str | None, list[str], str | None]:
 
 def _write_without(source: Path, target: Path, clips: set[str]) -> None:
     """Copy an annotation file without the rows of some clips."""
-    table = read_csv(source, dtype=str, keep_default_na=False)
+    table = read_csv(source, dtype=str, keep_default_na=False, skipinitialspace=True)
+    table.columns = table.columns.str.strip()
     write_csv(target, table[~table["audio_filename"].str.strip().isin(clips)])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, is_scorable
+from ust.annotations.labels import Rule, drop_repeated_rows, is_scorable
 from ust.annotations.rules.votes import EstimateConfig, Votes
 from ust.annotations.taxonomy import Taxonomy
 
@@ -21,8 +21,9 @@ def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: 
 
     A label is positive if more than the fraction `threshold` of the asked annotators (presence other than -1)
     marked it as present; it is negative if no annotator was asked. Train clips use the annotations of their
-    volunteers, or of the team if there are none. Clips of the other splits use their ground truth. If a split
-    has no ground truth at all, its clips are labelled like train clips, but never with soft labels.
+    volunteers, or of the team and the ground truth if there are none. Clips of the other splits use their
+    ground truth. If a split has no ground truth at all, its clips are labelled like train clips, but never
+    with soft labels.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: 
     """
     labels = list(taxonomy.labels)
     rows = annotations[is_scorable(annotations)]
-    rows = rows[_is_used(rows)]
+    rows = drop_repeated_rows(rows[_is_used(rows)], taxonomy)
 
     keys = [rows["split"], rows["audio_filename"]]
     asked = (rows[labels] != -1).groupby(keys).sum()

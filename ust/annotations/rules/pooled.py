@@ -140,7 +140,7 @@ def _expected_prevalence(rates: np.ndarray, asked: np.ndarray, yes: np.ndarray) 
 
 def _prior(prevalence: np.ndarray, posterior: np.ndarray, taxonomy: Taxonomy, coupling: float) -> np.ndarray:
     """Return the prior logit of each label in each clip [shape=(clips, labels)]."""
-    coarse, group = len(taxonomy.coarse), np.array(taxonomy.group)
+    coarse, group = len(taxonomy.coarse), np.array(taxonomy.group, int)
     prior = np.tile(logit(prevalence), (len(posterior), 1))
     relative = np.minimum(prevalence[coarse:] / prevalence[:coarse][group], 0.95)
     expected = np.clip(posterior[:, :coarse][:, group] * relative, MIN_PREVALENCE, 0.95)

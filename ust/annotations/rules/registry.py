@@ -88,7 +88,9 @@ def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
                 raise parameter_error(path, problems)
             return _parse_rule(rows[name])
     names = [str(row) for rows in sections.values() if isinstance(rows, dict) for row in rows]
-    raise UserError(f"{path}: labels has no {name!r}; it has {', '.join(names) or 'none'}")
+    raise UserError(
+        f"{path}: there is no rule {name!r}; {' and '.join(HAS_LISTENER)} have {', '.join(names) or 'none'}"
+    )
 
 
 def check_rules(section: str, rows: Mapping[str, Any]) -> list[str]:

@@ -36,7 +36,7 @@ class Verified(Pooled):
     leaves: Annotated[int, Field(ge=2)] = 8
     """Largest number of leaves of a tree."""
     smallest_leaf: Count = 30
-    """Fewest clips in a leaf."""
+    """Fewest examples (pairs of clip and label) in a leaf."""
     l2: Weight = 5.0
     """L2 penalty on the values of leaves."""
     features: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -48,8 +48,8 @@ def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFram
     x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
     verified = np.isin(votes.clips, truth.index.to_numpy(str))
-    y = np.zeros(x.shape[:2], bool)
-    y[verified] = truth.loc[votes.clips[verified], list(votes.taxonomy.labels)] == 1
+    y = np.full(x.shape[:2], -1)
+    y[verified] = truth.loc[votes.clips[verified], list(votes.taxonomy.labels)]
     sensors = np.unique(votes.sensors[verified])
     if len(sensors) < 2:
         raise UserError(
@@ -111,11 +111,18 @@ def _group_votes(positive: np.ndarray, coarse: int, group: np.ndarray) -> np.nda
 
 
 def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Verified) -> np.ndarray:
-    """Train trees on clips (x, y) and return the probabilities of others [shape=(clips, labels)]."""
+    """Train trees on clips (x, y) and return the probabilities of others [shape=(clips, labels)].
+
+    `y` is 1 for present, 0 for absent and -1 for not asked; the latter are no examples.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
+    asked = y != -1
+    x, y = x[asked], y[asked] == 1
     total = np.zeros(x_new.shape[:2])
+    if not y.any():  # perhaps without any example, which the trees refuse
+        return total
     for forest in range(settings.forests):
         model = HistGradientBoostingClassifier(
             learning_rate=settings.rate,
@@ -124,13 +131,13 @@ def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Veri
             min_samples_leaf=settings.smallest_leaf,
             l2_regularization=settings.l2,
             max_features=settings.features,
-            categorical_features=[x.shape[2] - 1],
+            categorical_features=[x.shape[1] - 1],
             early_stopping=False,
             random_state=settings.seed + forest,
         )
         with threadpool_limits(1, "openmp"):  # several threads are slow when other processes use the cores
-            model.fit(x.reshape(-1, x.shape[2]), y.ravel())
-        total += model.predict_proba(x_new.reshape(-1, x.shape[2]))[:, 1].reshape(total.shape)
+            model.fit(x, y)
+        total += model.predict_proba(x_new.reshape(-1, x.shape[1]))[:, 1].reshape(total.shape)
     return total / settings.forests
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, scorable_clips
+from ust.annotations.labels import Rule, drop_repeated_rows, scorable_clips
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Rate, Section
 
@@ -64,7 +64,7 @@ def collect_votes(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
     rows = annotations[annotations["annotator_id"] != GROUND_TRUTH]
     volunteer, clip = rows["annotator_id"] > 0, rows["audio_filename"]
     rows = rows[volunteer | ~clip.isin(clip[volunteer])]
-    rows = rows.drop_duplicates(["audio_filename", "annotator_id", *labels])
+    rows = drop_repeated_rows(rows, taxonomy)
     rows = rows.sort_values(["audio_filename", "annotator_id", *labels], kind="stable")
     clips, index = np.unique(rows["audio_filename"].to_numpy(str), return_inverse=True)
     annotators, annotator = np.unique(rows["annotator_id"].to_numpy(), return_inverse=True)
@@ -80,8 +80,8 @@ def rule_from_estimate(
     """Build a rule from a function that estimates label probabilities.
 
     The labels of train clips are the probabilities if ``soft`` is set, and otherwise whether these are above
-    ``threshold``; clips without votes get zeros. Clips of other splits get their ground truth, or hard labels
-    if their split has none. `traits` are the other attributes of `Rule`.
+    ``threshold``; train clips without votes get their ground truth. Clips of other splits get their ground
+    truth, or hard labels if their split has none. `traits` are the other attributes of `Rule`.
     """
 
     def aggregate(
@@ -91,14 +91,16 @@ def rule_from_estimate(
         votes = collect_votes(annotations, taxonomy)
         if traits.get("supervised"):
             inputs["annotations"] = annotations
-        probabilities = pd.DataFrame(estimate(votes, settings, **inputs), votes.clips, labels)
+        estimated = estimate(votes, settings, **inputs) if len(votes.clips) else 0.0
+        probabilities = pd.DataFrame(estimated, votes.clips, labels)
         split = scorable_clips(annotations)["split"]
         probabilities = probabilities.reindex(split.index, fill_value=0.0)
         table = (probabilities > settings.threshold).astype(float)
         if settings.soft:
             train = split == "train"
             table[train] = probabilities[train].round(DIGITS)
-        is_truth = (annotations["annotator_id"] == GROUND_TRUTH) & (annotations["split"] != "train")
+        voted_train = (annotations["split"] == "train") & annotations["audio_filename"].isin(votes.clips)
+        is_truth = (annotations["annotator_id"] == GROUND_TRUTH) & ~voted_train
         truth = (annotations[is_truth].set_index("audio_filename")[labels] == 1).astype(float)
         table.loc[truth.index] = truth
         if not settings.soft:
