@@ -86,6 +86,16 @@ def test_extra_columns_bom_crlf_and_spaces_are_accepted(read, table, taxonomy):
     assert len(found) == 6
 
 
+def test_line_numbers_count_empty_lines_and_line_breaks_in_cells(table, tmp_path, taxonomy):
+    table.insert(0, "note", ["two\nlines", *5 * [""]])
+    table.loc[[0, 5], "split"] = "dev"
+    path = tmp_path / "annotations.csv"
+    header, rows = table.to_csv(index=False).split("\n", 1)
+    path.write_text(f"{header}\n\n{rows}")
+    with pytest.raises(UserError, match=r"(?s)line 3: split is 'dev'.*line 9: split is 'dev'"):
+        read_annotations(path, taxonomy)
+
+
 @pytest.mark.parametrize(
     ("column", "row", "value", "message"),
     [

@@ -208,6 +208,38 @@ def test_group_stays_in_its_split(collection, record, tmp_path):
     }  # fmt: skip
 
 
+def test_recording_in_two_splits_or_groups_is_reported(collection, record, tmp_path):
+    path = record("a.wav", 3)
+    annotation = [
+        Annotation(path, "tram", split="validate", group="one"),
+        Annotation(path, "church bell", split="train", group="two"),
+    ]
+    assert import_sounds(collection, annotation, tmp_path).problems == [
+        f"{path}: is in the splits validate and train, should be in one; validate is used",
+        f"{path}: is in the groups one and two, should be in one; one is used",
+    ]
+
+
+def test_labels_of_many_overlapping_annotations(collection, record, tmp_path):
+    """The labels of each clip equal those of a comparison with every annotation."""
+    rng, path = np.random.default_rng(0), record(seconds=65)
+    starts = rng.uniform(0, 60, 40)
+    ends = np.where(rng.random(40) < 0.1, np.inf, starts + rng.choice([0, 0.05, 3, 30], 40))
+    labels = rng.choice(["tram", "church bell"], 40)
+    annotation = [
+        Annotation(path, str(label), start, None if np.isinf(end) else end)
+        for label, start, end in zip(labels, starts, ends, strict=True)
+    ]
+    import_sounds(collection, annotation, tmp_path)
+    rows = collection.annotations().set_index("audio_filename")
+    for name, clip in collection.clips().iterrows():
+        overlap = np.minimum(ends, clip["end"]) - np.maximum(starts, clip["start"])
+        inside = (overlap >= np.minimum(0.1, (ends - starts) / 2) - 1e-9) & (starts < clip["end"])
+        for label in ("tram", "church bell"):
+            column = "1_tram" if label == "tram" else "2_church bell"
+            assert rows.loc[name, column] == (inside & (labels == label)).any()
+
+
 def test_only_labelled_skips_unlabelled_clips(collection, record, tmp_path):
     annotation = [Annotation(record(), "tram", 1, 2)]
     assert import_sounds(collection, annotation, tmp_path, only_labelled=True).clips == 1

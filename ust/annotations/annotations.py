@@ -14,7 +14,7 @@ from ust.audio.suffixes import is_audio
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import SPLITS, nfc
-from ust.util.tables import read_csv
+from ust.util.tables import LineNumbers, read_csv
 
 log = logging.getLogger("ust")
 CoarseMode = Literal["from_fine", "as_given"]
@@ -126,16 +126,18 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Check a table of strings and convert it to `KEYS` and a column per label."""
     _check_columns(path, table, taxonomy)
     problems: list[str] = []
+    lines = LineNumbers(path)
     columns: dict[str, object] = {key: table[key].str.strip() for key in KEYS}
     annotator = pd.to_numeric(columns["annotator_id"], errors="coerce")
     whole = annotator.notna() & (annotator % 1 == 0) & (annotator.abs() < 2**31)
-    problems += _list_wrong_rows("annotator_id", columns["annotator_id"], ~whole, "a whole number")
+    problems += _list_wrong_rows(lines, "annotator_id", columns["annotator_id"], ~whole, "a whole number")
     columns["annotator_id"] = annotator.where(whole, 0).astype(np.int64)
     problems += _list_wrong_rows(
-        "split", columns["split"], ~columns["split"].isin(SPLITS), "one of " + ", ".join(SPLITS)
+        lines, "split", columns["split"], ~columns["split"].isin(SPLITS), "one of " + ", ".join(SPLITS)
     )
     names = columns["audio_filename"]
     problems += _list_wrong_rows(
+        lines,
         "audio_filename",
         names,
         ~names.map(_is_file_name),
@@ -145,7 +147,7 @@ def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
         text = table[f"{label}_presence"]
         value = pd.to_numeric(text, errors="coerce")
         allowed = value.isin([-1, 0, 1])
-        problems += _list_wrong_rows(f"{label}_presence", text, ~allowed, "1, 0 or -1")
+        problems += _list_wrong_rows(lines, f"{label}_presence", text, ~allowed, "1, 0 or -1")
         columns[label] = value.where(allowed, 0).astype(np.int8)
     annotations = pd.DataFrame(columns)
     problems += _list_inconsistent_clips(annotations)
@@ -229,10 +231,12 @@ def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> None:
         )
 
 
-def _list_wrong_rows(column: str, text: pd.Series, wrong: pd.Series, expected: str) -> list[str]:
-    # Line numbers as in a text editor, where the header is line 1.
+def _list_wrong_rows(
+    lines: LineNumbers, column: str, text: pd.Series, wrong: pd.Series, expected: str
+) -> list[str]:
+    """Return a message for each wrong cell of a column."""
     return [
-        f"line {row + 2}: {column} is {text[row]!r}, should be {expected}" for row in np.flatnonzero(wrong)
+        f"line {lines[row]}: {column} is {text[row]!r}, should be {expected}" for row in np.flatnonzero(wrong)
     ]
 
 

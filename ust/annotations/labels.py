@@ -27,9 +27,10 @@ class Rule:
         ``audio_filename`` and the labels, coarse first, with values in [0, 1]. It has a row for each clip for
         which `is_scorable` is true, sorted by split and name. If `has_listener`, the function also takes
         ``embeddings`` or ``predictions``, a table with one row per clip.
-    estimate : callable or None
-        Function from votes to label probabilities, for rules made by
-        `ust.annotations.rules.votes.rule_from_estimate`.
+    estimate : callable
+        ``estimate(votes, settings)`` returns label probabilities [shape=(clips, labels)] from the volunteers'
+        votes alone, for comparison with the ground truth. It also takes ``embeddings`` or ``predictions`` if
+        `has_listener`, and ``annotations`` if `supervised`.
     has_listener : bool
         Whether the rule also uses embeddings or predictions; the parameter ``listener`` names the file.
     supervised : bool
@@ -38,7 +39,7 @@ class Rule:
 
     settings: type[Section]
     aggregate: Callable[..., pd.DataFrame]
-    estimate: Callable[..., np.ndarray] | None = None
+    estimate: Callable[..., np.ndarray]
     has_listener: bool = False
     supervised: bool = False
 

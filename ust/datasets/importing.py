@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
@@ -27,6 +27,7 @@ MAX_CLASSES = 1000
 MIN_CLIP_SECONDS = 1.0  # a shorter remainder at the end of a recording gives no clip
 # A clip gets the label of an annotation if it contains this many seconds of it, or half of a shorter one.
 MIN_OVERLAP = 0.1
+EPSILON = 1e-9  # tolerance of times, in seconds
 DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
 MAX_NAME_LENGTH = 60  # characters of the recording's name in a clip's name
 RejectClip = Callable[[np.ndarray, int], str | None]
@@ -284,22 +285,26 @@ def import_recordings(
     ):
         spans: list[tuple[float, float]] = []
         clips: list[tuple[str, float, float]] = []
+        present = _OverlapFinder(
+            annotation for annotation in of_recording if annotation.label and annotation.status == PRESENT
+        )
         try:
             recording = _Recording.read(path, root, of_recording)
+            result.problems += _list_ambiguous(recording, of_recording)
             for start, end, samples, rate in _cut(path, result.warnings.append):
                 spans.append((start, end))
-                if only_labelled and not any(
-                    annotation.status == PRESENT and annotation.label and _overlaps(annotation, start, end)
-                    for annotation in of_recording
-                ):
+                if only_labelled and not present.find(start, end):
                     continue
                 if name := writer.add(recording, start, end, samples, rate):
                     clips.append((name, start, end))
         except BadAudio as error:
             result.unreadable.append(str(error))
         of_recording = _check_times(of_recording, spans, result)
+        annotators = list(dict.fromkeys(each.annotator for each in of_recording if _is_labelled(each)))
+        finder = _OverlapFinder(of_recording)
         for name, start, end in clips:
-            by_annotator = _clip_statuses(of_recording, start, end, taxonomy, asked, result)
+            overlapping = finder.find(start, end)
+            by_annotator = _clip_statuses(overlapping, annotators, start, end, taxonomy, asked, result)
             for annotator, new_statuses in by_annotator.items():
                 before = statuses.get((name, annotator), {})
                 result.contradictions += _format_contradictions(
@@ -337,6 +342,18 @@ class _Recording:
         group = next((slug(annotation.group) for annotation in annotations if annotation.group), "")
         split = next((annotation.split for annotation in annotations if annotation.split), "")
         return cls(path, source, digest, group or _default_group(source, digest), split)
+
+
+def _list_ambiguous(recording: _Recording, annotations: list[Annotation]) -> list[str]:
+    """Return a message if the annotations of a recording name several splits or groups."""
+    splits = dict.fromkeys(annotation.split for annotation in annotations if annotation.split)
+    groups = dict.fromkeys(slug(annotation.group) for annotation in annotations if annotation.group)
+    return [
+        f"{printable(recording.path)}: is in the {kind}s {' and '.join(names)}, should be in one; "
+        f"{next(iter(names))} is used"
+        for kind, names in (("split", splits), ("group", groups))
+        if len(names) > 1
+    ]
 
 
 class _ClipWriter:
@@ -511,22 +528,20 @@ def _check_times(
 
 def _clip_statuses(
     annotations: list[Annotation],
+    annotators: list[str],
     start: float,
     end: float,
     taxonomy: Taxonomy,
     asked: frozenset[str],
     result: ImportResult,
 ) -> dict[str, Statuses]:
-    """Return the statuses of a clip by annotator, for all annotators who labelled its recording."""
+    """Return the statuses of a clip by annotator, from the annotations that overlap it.
+
+    `annotators` are all who labelled its recording.
+    """
     by_annotator: dict[str, Statuses] = {}
-    for annotator in dict.fromkeys(
-        annotation.annotator for annotation in annotations if _is_labelled(annotation)
-    ):
-        overlapping = [
-            annotation
-            for annotation in annotations
-            if annotation.annotator == annotator and _overlaps(annotation, start, end)
-        ]
+    for annotator in annotators:
+        overlapping = [annotation for annotation in annotations if annotation.annotator == annotator]
         unsure = {annotation.label for annotation in overlapping if annotation.status == UNKNOWN}
         statuses = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
         for annotation in overlapping:
@@ -559,7 +574,28 @@ def _overlaps(annotation: Annotation, start: float, end: float) -> bool:
     last = end if annotation.end is None else min(end, annotation.end)
     length = end - start if annotation.end is None else annotation.end - annotation.start
     overlap = last - max(start, annotation.start)
-    return overlap >= min(MIN_OVERLAP, length / 2) - 1e-9 and annotation.start < end
+    return overlap >= min(MIN_OVERLAP, length / 2) - EPSILON and annotation.start < end
+
+
+class _OverlapFinder:
+    """Finds the annotations that overlap each clip of a recording, for clips in the order of their time."""
+
+    def __init__(self, annotations: Iterable[Annotation]) -> None:
+        by_start = sorted(enumerate(annotations), key=lambda item: item[1].start)
+        self._waiting = deque(by_start)
+        self._current: list[tuple[int, Annotation]] = []  # that have begun and not ended
+
+    def find(self, start: float, end: float) -> list[Annotation]:
+        """Return the annotations in their original order."""
+        while self._waiting and self._waiting[0][1].start < end:
+            self._current.append(self._waiting.popleft())
+        self._current = [
+            (position, annotation)
+            for position, annotation in self._current
+            if annotation.end is None or annotation.end >= start - EPSILON
+        ]
+        found = [item for item in self._current if _overlaps(item[1], start, end)]
+        return [annotation for _, annotation in sorted(found, key=lambda item: item[0])]
 
 
 def _assign_splits(

@@ -133,7 +133,7 @@ def _check_annotations(release: Release, folder: Path, scored: Iterable[str]) ->
 
 
 def _format_counts(clips: Mapping[str, int]) -> str:
-    """Return counts by split as text: "443 validate, 2,351 train"."""
+    """Return counts by split as text: "2,351 train, 443 validate"."""
     return ", ".join(f"{clips[split]:,} {split}" for split in sorted(clips))
 
 

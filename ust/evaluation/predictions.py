@@ -11,7 +11,7 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import nfc
-from ust.util.tables import read_csv, write_csv
+from ust.util.tables import LineNumbers, read_csv, write_csv
 
 
 def write_predictions(path: Path, clips: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
@@ -85,9 +85,10 @@ def read_predictions(
         predicted = predicted.apply(pd.to_numeric, errors="coerce")
     values = np.zeros((len(table), len(labels)))
     values[:, columns] = predicted
+    lines = LineNumbers(path)
     for column, row in np.argwhere(~((values >= 0) & (values <= 1)).T):
         label = labels[column]
-        problems.append(f"line {row + 2}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
+        problems.append(f"line {lines[row]}: {label} is {table[label].iloc[row]}, should be in [0, 1]")
     if problems:
         raise UserError(f"{path}: {plural(len(problems), 'problem')}:\n{bullet_list(problems)}")
     values = values[[rows[clip] for clip in clips]]

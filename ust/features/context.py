@@ -15,7 +15,7 @@ import pandas as pd
 from ust.features.store import Features
 from ust.util.digests import digest
 from ust.util.errors import UserError, bullet_list, shorten
-from ust.util.tables import read_csv
+from ust.util.tables import LineNumbers, read_csv
 
 CONTEXT = "context"  # name of the input of networks
 Input = TypeVar("Input")
@@ -160,7 +160,7 @@ def read_context(path: Path) -> dict[str, np.ndarray]:
             "them, with empty cells where a value is not known"
         )
     text = text[["audio_filename", *COLUMNS]].apply(lambda column: column.str.strip())
-    table, problems = _parse_columns(text, COLUMNS, (TIME_COLUMNS, COORDINATES))
+    table, problems = _parse_columns(LineNumbers(path), text, COLUMNS, (TIME_COLUMNS, COORDINATES))
     values = text.groupby("audio_filename", sort=True)[list(COLUMNS)].nunique()
     for clip, counts in values[(values > 1).any(axis=1)].iterrows():
         different = [column for column in COLUMNS if counts[column] > 1]
@@ -189,10 +189,11 @@ def read_places(path: Path) -> dict[str, Place]:
     if "borough" not in text:
         text["borough"] = ""
     text = text.apply(lambda column: column.str.strip())
-    table, problems = _parse_columns(text, (*COORDINATES, "borough"), (COORDINATES,))
+    lines = LineNumbers(path)
+    table, problems = _parse_columns(lines, text, (*COORDINATES, "borough"), (COORDINATES,))
     for row in np.flatnonzero(text["sensor"].duplicated() | (text["latitude"] == "")):
         problems.append(
-            f"line {row + 2}: sensor is {text['sensor'][row]!r}, should be on one line, with a latitude"
+            f"line {lines[row]}: sensor is {text['sensor'][row]!r}, should be on one line, with a latitude"
         )
     _raise_problems(path, problems)
     rows = zip(table["latitude"], table["longitude"], table["borough"], strict=True)
@@ -246,7 +247,10 @@ def parse_place(text: str) -> Place:
 
 
 def _parse_columns(
-    text: pd.DataFrame, columns: tuple[str, ...], together: tuple[tuple[str, ...], ...]
+    lines: LineNumbers,
+    text: pd.DataFrame,
+    columns: tuple[str, ...],
+    together: tuple[tuple[str, ...], ...],
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the numbers of some columns, NaN for an empty cell, and the problems by line.
 
@@ -257,7 +261,7 @@ def _parse_columns(
     for column in columns:
         wrong = (text[column] != "") & ~_is_valid(column, table[column])
         problems += [
-            f"line {row + 2}: {column} is {text[column][row]!r}, should be {_expected(column)}"
+            f"line {lines[row]}: {column} is {text[column][row]!r}, should be {_expected(column)}"
             for row in np.flatnonzero(wrong)
         ]
     for group in together:
@@ -265,8 +269,8 @@ def _parse_columns(
         for row in np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1)):
             gaps = " and ".join(column for column in group if empty[column][row])
             problems.append(
-                f"line {row + 2}: {gaps} empty, should have a value, as {', '.join(group)} belong together; "
-                "or leave all of them empty"
+                f"line {lines[row]}: {gaps} empty, should have a value, as {', '.join(group)} belong "
+                "together; or leave all of them empty"
             )
     return table, problems
 

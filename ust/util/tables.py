@@ -1,6 +1,9 @@
 """Read CSV files, with one-line error messages, and write them atomically."""
 
+import csv
 import io
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,30 @@ def read_csv(path: Path, *, hint: str = "", **options: Any) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: not a readable CSV file: the rows have more fields than the header")
     return table
+
+
+class LineNumbers:
+    """The line of a CSV file, from 1, at which each row of `read_csv` begins; the file is read when needed.
+
+    They differ from the positions of rows if the file has empty lines, or quoted cells with line breaks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getitem__(self, row: int) -> int:
+        return self._lines[row] if row < len(self._lines) else row + 2
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        lines, line = [], 1
+        with self._path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
+            reader = csv.reader(file, skipinitialspace=True)
+            for cells in reader:
+                if len(cells) > 1 or any(map(str.strip, cells)):  # pandas skips other lines
+                    lines.append(line)
+                line = reader.line_num + 1
+        return lines[1:]  # without the header
 
 
 def write_csv(path: Path, table: pd.DataFrame, *, float_format: str | None = None) -> None:

@@ -9,7 +9,7 @@ from ust.util.seeding import random_stream
 
 VOLUNTEERS = 60
 VOLUNTEERS_PER_CLIP = 3
-CONFUSED = 0.06  # probability of another fine label of the same group
+CONFUSED = 0.06  # probability of a random fine label of the same group, perhaps the same one
 UNSURE = {True: 0.05, False: 0.2}  # probability of the -X label, for near (True) and far events
 TRUTH_UNCERTAIN = 0.2  # fraction of far events with an -X label in the ground truth
 PROXIMITY_UNSURE = 0.1  # probability of the proximity "notsure"
