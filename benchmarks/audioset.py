@@ -19,7 +19,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from ust.annotations.audioset import class_indices, classes_of_labels
+from ust.annotations.audioset import class_indices, map_labels_to_classes
 from ust.annotations.taxonomy import read_taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.models.audioset import AudioSet
@@ -69,7 +69,7 @@ def main() -> None:
     occurs = targets.any(axis=0)
     k = len(taxonomy.coarse)
     for share in SHARES:
-        config = AudioSet.Config(classes=classes_of_labels(taxonomy), typical=share, scale=1.0, shift=0.0)
+        config = AudioSet.Config(classes=map_labels_to_classes(taxonomy), typical=share, scale=1.0, shift=0.0)
         network = AudioSet(config, len(taxonomy.labels), {"embedding": (CLASSES + 1,)})
         network.typical.copy_(share * network._sum_odds(torch.from_numpy(typical).unsqueeze(0))[0])
         values = raise_coarse_to_fine(network(torch.from_numpy(logits)), taxonomy).numpy()

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.shifted import SEED, SENSOR
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
-from ust.annotations.rules.pooled import Pooled, estimate_pooled
+from ust.annotations.rules.pooled import PooledConfig, estimate_pooled
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.augmentation import PlannedVariant, augment
@@ -104,7 +104,9 @@ class City:
     def pooled(self, clips: np.ndarray) -> np.ndarray:
         """Return label probabilities of clips from the votes on them."""
         votes = collect_votes(self.votes[self.votes["audio_filename"].isin(clips)], self.taxonomy)
-        return pd.DataFrame(estimate_pooled(votes, Pooled()), votes.clips).loc[clips].to_numpy(np.float32)
+        return (
+            pd.DataFrame(estimate_pooled(votes, PooledConfig()), votes.clips).loc[clips].to_numpy(np.float32)
+        )
 
     def scores(self, probabilities: np.ndarray) -> np.ndarray:
         """Return coarse micro AUPRC on all validate clips, then on each bootstrap resample.

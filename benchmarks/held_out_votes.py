@@ -21,9 +21,9 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold
 
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
-from ust.annotations.rules.pooled import Pooled, estimate_pooled, fit_annotator_model, logit, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, estimate_pooled, fit_annotator_model, logit, sigmoid
 from ust.annotations.rules.registry import read_label_quality
-from ust.annotations.rules.relabel import LIMIT, Relabel, estimate_relabel
+from ust.annotations.rules.relabel import LIMIT, RelabelConfig, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.evaluation.label_quality import evaluate_rules
@@ -43,7 +43,9 @@ CHANGES = (
 WEIGHTS = (0, 1, 2, 4, 6, 8, 10, 12, 16)  # of the fraction of votes, which is added to predicted logits
 
 
-def held_out(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, *, seed: int) -> list[float]:
+def held_out(
+    annotations: pd.DataFrame, taxonomy: Taxonomy, settings: PooledConfig, *, seed: int
+) -> list[float]:
     """Return the micro average precision of the held-out votes, fine and coarse."""
     people = annotations[annotations["annotator_id"] > GROUND_TRUTH]
     people = people.iloc[random_stream(seed, "held out").permutation(len(people))]
@@ -65,7 +67,7 @@ def held_out(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, *,
     return np.mean(scores, axis=0).tolist()
 
 
-def growth(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, times: list[int]) -> None:
+def growth(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: PooledConfig, times: list[int]) -> None:
     """Print the running time for multiples of the volunteers and their clips."""
     people = annotations[annotations["annotator_id"] > GROUND_TRUTH]
     for count in [1, *times]:
@@ -83,7 +85,7 @@ def growth(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, time
 
 
 def compare_with_truth(
-    annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Pooled, paths: list[Path], *, seed: int
+    annotations: pd.DataFrame, taxonomy: Taxonomy, settings: PooledConfig, paths: list[Path], *, seed: int
 ) -> None:
     """Print the average precision of votes, predictions and both, with 95 % intervals over clips."""
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
@@ -94,7 +96,7 @@ def compare_with_truth(
     logits = [logit(table.to_numpy(), LIMIT) for table in tables]
     rows = pd.Index(votes.clips).get_indexer(clips)
     votes = replace(votes, split=np.where(np.isin(votes.clips, clips), "train", "other"))
-    relabel = Relabel(**dict(settings), listener="predictions.csv")
+    relabel = RelabelConfig(**dict(settings), model_outputs="predictions.csv")
 
     def relabel_by(values: np.ndarray) -> np.ndarray:
         predictions = pd.DataFrame(sigmoid(values), clips, list(taxonomy.labels))

@@ -29,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     taxonomy = read_taxonomy(args.taxonomy)
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     inputs = {}
-    if rule.has_listener:
-        listener = Path(settings.listener)
-        if listener.suffix == ".csv":
+    if rule.needs_model_outputs:
+        model_outputs = Path(settings.model_outputs)
+        if model_outputs.suffix == ".csv":
             clips = annotations.groupby("audio_filename")["split"].first()
             train = list(clips.index[clips == "train"])
-            inputs["predictions"], _ = read_predictions(listener, train, taxonomy, others=clips.index)
+            inputs["predictions"], _ = read_predictions(model_outputs, train, taxonomy, others=clips.index)
         else:
-            inputs["embeddings"] = read_embeddings(listener)
+            inputs["embeddings"] = read_embeddings(model_outputs)
     labels = rule.aggregate(annotations, taxonomy, settings, **inputs)
     write_csv(args.out, labels)
     clips = annotations.groupby("split")["audio_filename"].nunique()

@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ust.annotations.annotations import AS_GIVEN, read_annotations, require_ground_truth
     from ust.annotations.taxonomy import read_taxonomy
     from ust.datasets.download import cache_folder
-    from ust.datasets.registry import SOURCES, Data, scored_splits
-    from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination
+    from ust.datasets.registry import SOURCES, Data, read_scored_splits
+    from ust.datasets.source import ANNOTATIONS, TAXONOMY, FetchContext
     from ust.util.config import read_sections
     from ust.util.documents import write_json
     from ust.util.errors import bullet_list
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     (data,) = read_sections(args.params, data=Data)
     with atomic_folder(args.out, by="download", force=args.force) as folder:
-        scored = scored_splits(args.params)
-        target = Destination(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
-        summary = SOURCES[data.source].fetch(target, data)
+        scored = read_scored_splits(args.params)
+        context = FetchContext(folder, args.out, from_project, cache_folder(), args.zenodo, scored, progress)
+        summary = SOURCES[data.source].fetch(context, data)
         annotations = read_annotations(folder / ANNOTATIONS, read_taxonomy(folder / TAXONOMY), AS_GIVEN)
         require_ground_truth(annotations, scored, args.out / ANNOTATIONS)
         metadata = {"source": data.source, "release": data.version, "coarse": data.coarse}

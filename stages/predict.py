@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(parser, writes=["out", "train"], argv=argv)
 
     from ust.annotations.annotations import AS_GIVEN, read_annotations
-    from ust.annotations.labels import scorable_clips
+    from ust.annotations.labels import select_labelled_clips
     from ust.annotations.taxonomy import read_taxonomy
     from ust.evaluation.predictions import write_predictions
     from ust.features.context import CONTEXT, build_context_features, read_context, select_audio_inputs
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     taxonomy = read_taxonomy(args.taxonomy)
     # Of the annotations, only the names of the clips are used.
-    clips = scorable_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
+    clips = select_labelled_clips(read_annotations(args.annotations, taxonomy, AS_GIVEN))
     system = load_system(args.models / row.model, **row.model_dump(exclude={"model"}), taxonomy=taxonomy)
     inputs = system.metadata["inputs"]
     system = accelerate(system).to(device)

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parse_args(parser, writes=["history"], replaces=["out"], argv=argv)
 
-    from ust.annotations.annotations import read_annotations, sensor_by_clip
+    from ust.annotations.annotations import map_clips_to_sensors, read_annotations
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
     from ust.features.context import CONTEXT, build_context_features, read_context
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"{args.system}: its folds keep sensors apart; give --annotations, the file with sensor_id"
             )
-        sensors = sensor_by_clip(read_annotations(args.annotations, taxonomy))
+        sensors = map_clips_to_sensors(read_annotations(args.annotations, taxonomy))
     contexts = {}
     if config.context is not None:
         if args.annotations is None:

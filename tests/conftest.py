@@ -17,7 +17,7 @@ import soundfile as sf
 
 from ust.annotations.annotations import read_annotations
 from ust.annotations.rules.any import AnyConfig
-from ust.annotations.rules.majority import Majority
+from ust.annotations.rules.majority import MajorityConfig
 from ust.annotations.rules.registry import RULES
 from ust.annotations.taxonomy import read_taxonomy
 from ust.datasets.source import ANNOTATIONS, TAXONOMY
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items):
 
 def aggregate(annotations, taxonomy, *, threshold, soft):
     """Return labels by the report's rule."""
-    settings = Majority(threshold=threshold, soft=soft)
+    settings = MajorityConfig(threshold=threshold, soft=soft)
     return RULES["majority"].aggregate(annotations, taxonomy, settings)
 
 

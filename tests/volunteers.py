@@ -5,10 +5,10 @@ import pandas as pd
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from ust.annotations.rules.pooled import Pooled
+from ust.annotations.rules.pooled import PooledConfig
 
 ROWS = YAML(typ="safe").load(ROOT / "params.yaml")["label_quality"]["rules"]
-POOLED = Pooled(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
+POOLED = PooledConfig(**{key: value for key, value in ROWS["pooled"].items() if key != "rule"})
 
 
 def people(taxonomy, votes, split="train"):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import aggregate, aggregate_any
 
-from ust.annotations.annotations import clips_without_ground_truth
+from ust.annotations.annotations import find_clips_without_ground_truth
 from ust.annotations.labels import mask_unasked
 from ust.training.losses import positive_weights
 
@@ -84,8 +84,8 @@ def test_scored_split_has_labels_only_for_verified_clips(taxonomy):
     ):
         assert labels["audio_filename"].tolist() == ["c.wav", "a.wav"]
         assert labels["8_dog"].tolist() == [1, 0]
-    assert clips_without_ground_truth(annotations, "validate") == ["b.wav"]
-    assert clips_without_ground_truth(annotations, "test") == []
+    assert find_clips_without_ground_truth(annotations, "validate") == ["b.wav"]
+    assert find_clips_without_ground_truth(annotations, "test") == []
 
 
 def test_split_without_truth_uses_volunteers(taxonomy):

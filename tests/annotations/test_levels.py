@@ -11,7 +11,7 @@ from conftest import ROOT
 from oracle import score as slow_score
 from project import Project, change_params
 
-from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name, read_taxonomy
 from ust.datasets.importing import taxonomy_from_classes
 from ust.evaluation.curves import curves
 from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
@@ -42,7 +42,7 @@ def evaluation(taxonomy):
 
 def test_levels_without_labels_are_omitted(taxonomy):
     assert taxonomy.levels == (("coarse",) if len(taxonomy.labels) == 3 else ("fine", "coarse"))
-    assert taxonomy.categories("coarse") == [label.split("_")[1] for label in taxonomy.coarse]
+    assert taxonomy.categories("coarse") == [label_name(label) for label in taxonomy.coarse]
     assert taxonomy.categories("fine") == (["market"] if taxonomy.fine else [])
 
 
@@ -52,7 +52,7 @@ def test_level_metrics_match_official_metrics_of_its_groups(evaluation, taxonomy
     metrics = detailed_metrics(evaluation, intervals) | {"provenance": {}}
     for level in taxonomy.levels:
         groups = taxonomy.groups(level)
-        members = [label for g in groups for label in (taxonomy.fine[i] for i in taxonomy.members(g))]
+        members = [label for g in groups for label in taxonomy.fine_labels(g)]
         alone = Taxonomy(
             tuple(taxonomy.coarse[g] for g in groups),
             tuple(members) if level == "fine" else (),

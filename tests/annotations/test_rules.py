@@ -18,18 +18,18 @@ from ust.annotations.rules.pooled import (
     sigmoid,
 )
 from ust.annotations.rules.registry import RULES
-from ust.annotations.rules.relabel import Relabel, estimate_relabel
+from ust.annotations.rules.relabel import RelabelConfig, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.errors import UserError
 
-LISTENING = {"listener": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rounds": 3}
+WITH_OUTPUTS = {"model_outputs": "data/features/mn.h5", "penalty": 1.0, "folds": 2, "rounds": 3}
 
 
 def options(name):
     """Return the settings of a rule in params.yaml."""
     if name == "relabel":
-        return Relabel(**dict(POOLED), **LISTENING)
+        return RelabelConfig(**dict(POOLED), **WITH_OUTPUTS)
     return RULES[name].settings(**{key: value for key, value in ROWS[name].items() if key != "rule"})
 
 
@@ -46,7 +46,7 @@ def test_rules_are_invariant_to_row_order_and_annotator_names(name, taxonomy):
     annotations, truth = crowd(taxonomy)
     extra = {}
     names = collect_votes(annotations, taxonomy).clips
-    if RULES[name].has_listener:
+    if RULES[name].needs_model_outputs:
         extra["embeddings"] = pd.DataFrame(np.random.default_rng(1).normal(size=(len(names), 8)), names)
     agreed = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     agreed[list(taxonomy.fine)] = truth.astype(int)
@@ -66,7 +66,7 @@ def aggregate_by(name, annotations, taxonomy):
     """Return the labels by a rule with the settings of params.yaml, indexed by clip."""
     clips = annotations["audio_filename"].unique()
     noise = pd.DataFrame(np.random.default_rng(1).normal(size=(len(clips), 8)), clips)
-    inputs = {"embeddings": noise} if RULES[name].has_listener else {}
+    inputs = {"embeddings": noise} if RULES[name].needs_model_outputs else {}
     labels = RULES[name].aggregate(annotations, taxonomy, options(name), **inputs)
     return labels.set_index("audio_filename")[list(taxonomy.labels)].astype(float)
 
@@ -215,7 +215,7 @@ def test_only_the_groups_own_fine_labels_imply_a_coarse_one(taxonomy):
     votes = collect_votes(people(taxonomy, both), taxonomy)
     own, _, _ = fit_annotator_model(votes, POOLED)
     group, labels = taxonomy.coarse.index(machinery), list(taxonomy.labels)
-    members = [labels.index(taxonomy.fine[i]) for i in taxonomy.members(group)]
+    members = [labels.index(label) for label in taxonomy.fine_labels(group)]
     noisy_or = 1 - np.prod(1 - own[:, members], axis=1)
     np.testing.assert_allclose(estimate_pooled(votes, POOLED)[:, group], (own[:, group] + noisy_or) / 2)
 
@@ -334,7 +334,7 @@ class TestVerified:
         own = other["sensor_id"] == "03"
         other.loc[own, list(taxonomy.fine)] = 1 - other.loc[own, list(taxonomy.fine)]
         votes = collect_votes(annotations, taxonomy)
-        small = options("verified").model_copy(update={"trees": 5, "forests": 1})
+        small = options("verified").model_copy(update={"max_iter": 5, "models": 1})
         a, b = (RULES["verified"].estimate(votes, small, annotations=table) for table in (clips, other))
         sensor = np.array([clip[:2] == "03" for clip in votes.clips])
         np.testing.assert_array_equal(a[sensor], b[sensor])
@@ -343,7 +343,7 @@ class TestVerified:
     def test_labels_that_the_ground_truth_was_not_asked_for_are_no_examples(self, taxonomy):
         annotations, truth = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
-        small = options("verified").model_copy(update={"trees": 5, "forests": 1})
+        small = options("verified").model_copy(update={"max_iter": 5, "models": 1})
         agreed = truth_of(annotations, truth, taxonomy)
         estimate = RULES["verified"].estimate
         before = estimate(votes, small, annotations=agreed)

@@ -21,7 +21,7 @@ RELABEL = {
     "sensitivity": 0.5, "label_deviation": [1.0, 0.5], "annotator_deviation": [1.0, 1.0], "correlation": 0.5,
     "anchor": 1.0, "coupling": 0.2, "penalty": 1.0, "folds": 5, "rounds": 3,
 }  # fmt: skip
-LISTENING = RELABEL | {"listener": "data/features/mn.h5"}
+WITH_OUTPUTS = RELABEL | {"model_outputs": "data/features/mn.h5"}
 
 
 @pytest.fixture
@@ -181,7 +181,11 @@ def test_report_preset_matches_the_report(tmp_path):
             "model.cnn_vgish: there is no such parameter; did you mean model.cnn_vggish?",
         ),
         ("model", [], "model: is []"),
-        ("label_quality.rules.heard", LISTENING, "rules.heard.rule: is 'relabel', which needs a listener"),
+        (
+            "label_quality.rules.heard",
+            WITH_OUTPUTS,
+            "rules.heard.rule: is 'relabel', which needs model outputs",
+        ),
     ],
 )
 def test_invalid_parameter_names_the_allowed_values(changed, name, value, message):
@@ -214,7 +218,7 @@ def test_mask_and_windows_cannot_exceed_the_spectrogram(changed, key, limit, mes
 
 
 @pytest.mark.parametrize(
-    ("listener", "known"),
+    ("model_outputs", "known"),
     [
         ("data/features/logmel.h5", False),
         ("data/features/mn.h5", False),
@@ -222,13 +226,13 @@ def test_mask_and_windows_cannot_exceed_the_spectrogram(changed, key, limit, mes
         ("../theirs/output0.csv", True),
     ],
 )
-def test_relabel_accepts_only_embeddings_and_predictions(changed, listener, known):
-    path = changed(**{"relabel.again": RELABEL | {"listener": listener}})
+def test_relabel_accepts_only_embeddings_and_predictions(changed, model_outputs, known):
+    path = changed(**{"relabel.again": RELABEL | {"model_outputs": model_outputs}})
     if known:
         check_params(path)
     else:
         wanted = "the file of a row of embeddings, data/features/vggish.h5, or a .csv of predictions"
-        check_message(path, f"relabel.again.listener: is '{listener}', should be {wanted}")
+        check_message(path, f"relabel.again.model_outputs: is '{model_outputs}', should be {wanted}")
 
 
 def test_row_inherits_from_trainer_and_model(changed):

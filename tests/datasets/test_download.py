@@ -10,7 +10,7 @@ import pytest
 from records import md5
 
 from ust.datasets import download as fetch_module
-from ust.datasets.download import download_file, unpack, zenodo_files
+from ust.datasets.download import download_file, list_zenodo_files, unpack
 from ust.datasets.sonyc import RELEASES, V1, V2, Release, download
 from ust.util.errors import UserError
 
@@ -211,7 +211,7 @@ def test_an_archive_that_fails_its_checksum_is_not_unpacked(server, tmp_path, ze
 def test_record_in_another_format_is_reported(server, tmp_path, record):
     server.answers["/api/records/7"] = [(None, record)]
     with pytest.raises(UserError, match="does not list its files"):
-        zenodo_files(7, tmp_path, zenodo=server.url)
+        list_zenodo_files(7, tmp_path, zenodo=server.url)
 
 
 def test_releases_match_the_published_records():

@@ -15,9 +15,14 @@ from ust.cli.import_ import main as import_labels
 from ust.cli.init import main as init
 from ust.datasets.collection import Collection
 from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN, Annotation
-from ust.datasets.importing import import_recordings, import_unlabelled, related_names, taxonomy_from_classes
+from ust.datasets.importing import (
+    guess_group_pattern,
+    import_recordings,
+    import_unlabelled,
+    taxonomy_from_classes,
+)
 from ust.datasets.local import link_dataset
-from ust.datasets.presence import NOT_NAMED, combine_statuses, contradictions, presence_values
+from ust.datasets.presence import NOT_NAMED, combine_statuses, find_contradictions, presence_values
 from ust.evaluation.predictions import read_predictions
 from ust.util.errors import UserError
 
@@ -491,7 +496,7 @@ def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, thi
             assert written[label] == 1
         elif ABSENT not in statuses and IN_DOUBT in statuses and label != "2_b":
             assert written[label] == -1
-    for label in contradictions(first, second):
+    for label in find_contradictions(first, second):
         assert written[label] == 1
 
 
@@ -578,7 +583,7 @@ def test_class_folders_may_hold_recordings_beside_folders(tmp_path, loose):
     ],
 )
 def test_slices_of_one_source_are_recognised(names, pattern):
-    found = related_names(names)
+    found = guess_group_pattern(names)
     assert (found and found[0]) == pattern
 
 

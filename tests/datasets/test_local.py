@@ -11,10 +11,10 @@ from conftest import RATE, aggregate
 from label_sources import write_annotations
 
 from ust.annotations.annotations import read_annotations
-from ust.annotations.taxonomy import is_incomplete, read_taxonomy
+from ust.annotations.taxonomy import is_incomplete, label_name, read_taxonomy
 from ust.datasets import class_folders
 from ust.datasets.local import link_dataset
-from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination
+from ust.datasets.source import ANNOTATIONS, TAXONOMY, FetchContext
 from ust.datasets.synthetic.city import annotation_columns, build_city
 from ust.datasets.synthetic.scene import SOUNDS
 from ust.util.errors import UserError
@@ -201,10 +201,10 @@ def test_no_usable_recording_in_class_folders_is_an_error(tmp_path, target):
     path = tmp_path / "sounds" / "tram" / "a.wav"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no sound")
-    data = SimpleNamespace(path="sounds", on_bad_audio="skip", folder=class_folders.Folder())
-    fetched = Destination(target, target, lambda path: tmp_path / path, tmp_path)
+    data = SimpleNamespace(path="sounds", on_bad_audio="skip", folder=class_folders.FolderConfig())
+    context = FetchContext(target, target, lambda path: tmp_path / path, tmp_path)
     with pytest.raises(UserError, match=r"sounds: no recording can be used:\n.*a\.wav: cannot be decoded"):
-        class_folders.fetch(fetched, data)
+        class_folders.fetch(context, data)
 
 
 def test_no_usable_file_is_an_error_even_with_skip(with_bad_files, target):
@@ -247,7 +247,7 @@ def test_every_class_has_its_own_sound(city):
     _, taxonomy, annotations = city
     known = [label for label in taxonomy.fine if not is_incomplete(label)]
     assert len(known) == 23
-    assert {label.split("_", 1)[1] for label in known} == set(SOUNDS)
+    assert {label_name(label) for label in known} == set(SOUNDS)
     rng = [np.random.default_rng(0) for _ in SOUNDS]
     sounds = [sound(r, 2 * RATE) for r, sound in zip(rng, SOUNDS.values(), strict=True)]
     assert all(np.isfinite(s).all() and len(s) == 2 * RATE for s in sounds)

@@ -18,7 +18,7 @@ from ust.annotations.annotations import read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.cli.parameters import check_params
 from ust.datasets import sonyc
-from ust.datasets.registry import scored_splits
+from ust.datasets.registry import read_scored_splits
 from ust.datasets.synthetic.city import build_city
 from ust.util.errors import UserError
 
@@ -171,7 +171,7 @@ def test_scored_splits_are_those_with_ground_truth(tmp_path):
         ("predict: {split: test}\nevaluate: {split: validate}", ("validate", "test")),
     ):
         path.write_text(text)
-        assert scored_splits(path) == wanted
+        assert read_scored_splits(path) == wanted
 
 
 class TestLocal:

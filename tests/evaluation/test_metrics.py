@@ -151,7 +151,7 @@ def test_fine_prevalence_counts_clips_with_any_label_of_the_category(annotated_t
     taxonomy, truth = annotated_truth
     evaluation = Evaluation.from_tables(truth, truth[list(taxonomy.labels)] * 0.5, taxonomy)
     for group in taxonomy.groups("fine"):
-        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        members = taxonomy.fine_labels(group)
         share = (truth[members] == 1).any(axis=1).mean()
         assert evaluation.prevalence("fine")[taxonomy.coarse_name(group)] == pytest.approx(share)
 

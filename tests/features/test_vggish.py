@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from ust.features.vggish.embedding import dequantise, postprocess
 from ust.features.vggish.network import Embedder, log_mel_patches
 from ust.features.vggish.weights import (
-    check_smoke_figures,
+    check_reference_statistics,
     draw_random_variables,
     load_weights,
     read_checkpoint,
@@ -152,7 +152,7 @@ def test_weights_round_trip(tmp_path, variables):
 
 def test_smoke_test_rejects_other_weights(variables):
     with pytest.raises(UserError, match="do not give the reference's figures"):
-        check_smoke_figures(variables, final_relu=True)
+        check_reference_statistics(variables, final_relu=True)
 
 
 def test_random_weights_are_seeded_and_embeddings_vary(sound):

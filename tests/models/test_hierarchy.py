@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.models.outputs import groups_with_classifier, node_labels
+from ust.models.outputs import groups_with_classifier
 from ust.models.systems import HierarchicalSystem
 
 TAXONOMY = Taxonomy(
@@ -28,7 +28,7 @@ class Scripted(torch.nn.Module):
 
 def test_structure_follows_from_the_taxonomy(taxonomy):
     assert groups_with_classifier(TAXONOMY) == [0, 2]
-    assert node_labels(TAXONOMY, 2) == ["3-1_c", "3-X_c"]
+    assert TAXONOMY.fine_labels(2) == ["3-1_c", "3-X_c"]
     # The report: six fine models; non-machinery impact and dog have one fine label each.
     assert groups_with_classifier(taxonomy) == [0, 1, 3, 4, 5, 6]
 
@@ -51,7 +51,7 @@ def test_hierarchical_rule_matches_loop(coarse, threshold, seed, missing, keep):
     groups = [group for group in (0, 2) if group != missing]
     nodes = {"root": Scripted(root, TAXONOMY.labels)} | {
         TAXONOMY.coarse[group]: Scripted(
-            probabilities[:, np.array(TAXONOMY.group) == group], node_labels(TAXONOMY, group)
+            probabilities[:, np.array(TAXONOMY.group) == group], TAXONOMY.fine_labels(group)
         )
         for group in groups
     }

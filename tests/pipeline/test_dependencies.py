@@ -89,7 +89,9 @@ def all_rows(tmp_path_factory):
     from ust.models.registry import ARCHITECTURES
     from ust.training.registry import TRAINERS
 
-    labels = {f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.has_listener}
+    labels = {
+        f"labels.{name}_": {"rule": name} for name, rule in RULES.items() if not rule.needs_model_outputs
+    }
     features = {
         f"{'embeddings' if feature.network else 'spectrograms'}.{kind}_": {
             "kind": kind,
@@ -110,7 +112,7 @@ def all_rows(tmp_path_factory):
     }
     tree = row | {"trainer": "train_hierarchical_code", "architecture": "cnn", "flat": "cnn/coarse"}
     other = {
-        "relabel.again": {"rule": "relabel", "listener": "data/features/mn_.h5"},
+        "relabel.again": {"rule": "relabel", "model_outputs": "data/features/mn_.h5"},
         "hierarchies.code": tree,
         "ensembles.both": {"first": "cnn", "second": "cnn_vggish", "labels": "majority"},
     }
@@ -303,7 +305,7 @@ def test_declared_params_are_those_the_script_reads(name):
             read |= {"label_quality"}
         elif called == "read_coarse_mode":
             read |= {"data.coarse"}
-        elif called == "scored_splits":
+        elif called == "read_scored_splits":
             read |= {"predict.split", "evaluate.split"}
         elif called == "read_rule":
             read |= {table + ".${key}"}

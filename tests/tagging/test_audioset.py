@@ -21,7 +21,7 @@ from ust.annotations.audioset import (
     audioset_taxonomy,
     check_classes,
     class_indices,
-    classes_of_labels,
+    map_labels_to_classes,
     match_classes,
     sonyc_taxonomy,
     typical_logits,
@@ -92,13 +92,13 @@ def test_classes_are_those_of_audioset(published):
 
 def test_every_sonyc_label_maps_to_existing_classes(taxonomy):
     assert sonyc_taxonomy() == taxonomy
-    classes = classes_of_labels(taxonomy)
+    classes = map_labels_to_classes(taxonomy)
     assert list(classes) == list(taxonomy.labels)
     assert all(classes.values())
     check_classes(classes)
     assert typical_logits().shape == (527,)
     for group, coarse in enumerate(taxonomy.coarse):
-        of_fine = {name for index in taxonomy.members(group) for name in classes[taxonomy.fine[index]]}
+        of_fine = {name for label in taxonomy.fine_labels(group) for name in classes[label]}
         assert of_fine - {"Radio", "Speech synthesizer"} == set(classes[coarse])
 
 
@@ -127,8 +127,8 @@ def test_classes_are_found_by_name(name, wanted):
 
 def test_custom_labels_inherit_sonyc_or_fine_classes():
     taxonomy = Taxonomy(("1_dog", "2_birds", "3_market"), ("2-1_crow", "2-2_pigeon"), (1, 1))
-    classes = classes_of_labels(taxonomy)
-    assert classes["1_dog"] == classes_of_labels(sonyc_taxonomy())["8_dog"]
+    classes = map_labels_to_classes(taxonomy)
+    assert classes["1_dog"] == map_labels_to_classes(sonyc_taxonomy())["8_dog"]
     assert classes["2_birds"] == ["Bird", "Crow", "Pigeon, dove"]
     assert classes["3_market"] == []
 
@@ -185,7 +185,7 @@ def test_untrained_recipe_saves_a_system(tmp_path, taxonomy, outputs):
     save_untrained(system, data, context)
     values = torch.from_numpy(np.random.default_rng(0).normal(-4, 3, (3, SHAPES["embedding"][0]))).float()
     found = load_system(tmp_path / "out")(embedding=values)
-    classes = classes_of_labels(taxonomy)
+    classes = map_labels_to_classes(taxonomy)
     config = AudioSet.Config(classes=classes)
     wanted = torch.sigmoid(AudioSet(config, 37, SHAPES)(values))
     known = slice(None) if outputs == "all" else slice(0, 8)
@@ -204,13 +204,13 @@ def test_published_weights_load_as_tagger(weights, noise):
     logits = window_logits(weights, noise)
     config, taxonomy = AudioSet.Config(), tagger.taxonomy
     wanted = {}
-    for label, names in classes_of_labels(taxonomy).items():
+    for label, names in map_labels_to_classes(taxonomy).items():
         logit = logit_of_odds(logits, names) - config.typical * logit_of_odds(typical_logits(), names)
         wanted[label] = 1 / (1 + np.exp(-config.scale * logit - config.shift))
     for group, coarse in enumerate(
         taxonomy.coarse
     ):  # a coarse label is at least as probable as its fine ones
-        wanted[coarse] = max(wanted[coarse], *(wanted[taxonomy.fine[i]] for i in taxonomy.members(group)))
+        wanted[coarse] = max(wanted[coarse], *(wanted[label] for label in taxonomy.fine_labels(group)))
     np.testing.assert_allclose(tagger.predict(noise, RATE), list(wanted.values()), atol=1e-4)
 
 

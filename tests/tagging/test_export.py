@@ -19,7 +19,7 @@ from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
 from ust.models.context import ContextConfig, ContextNetwork, NetworkWithContext
 from ust.models.head import Head
-from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
+from ust.models.outputs import OTHER, ROOT, groups_with_classifier
 from ust.models.systems import CalibratedClassifier, FlatSystem, HierarchicalSystem
 from ust.tagging.export import (
     CHECKED_PLACE,
@@ -174,7 +174,7 @@ def test_exported_flat_system_matches_tagger(tmp_path, taxonomy, front_ends, cli
 def test_exported_hierarchy_matches_tagger(tmp_path, taxonomy, front_ends, clips, root, unselected):
     nodes = {ROOT: list(getattr(taxonomy, root))}
     for group in groups_with_classifier(taxonomy)[:2]:  # other groups have no network
-        nodes[taxonomy.coarse[group]] = [*node_labels(taxonomy, group), OTHER]
+        nodes[taxonomy.coarse[group]] = [*taxonomy.fine_labels(group), OTHER]
     nodes = {name: CalibratedClassifier(network(labels), labels) for name, labels in nodes.items()}
     options = {"threshold": 0.5, "unselected": unselected}
     tagger = Tagger(HierarchicalSystem(nodes, taxonomy, {}, **options).eval(), front_ends)

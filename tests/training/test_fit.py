@@ -170,7 +170,7 @@ class TestHierarchy:
 
     def test_node_without_validate_clips_is_monitored_on_train(self, data, taxonomy):
         targets = data.validate.targets.copy()
-        voice = [8 + index for index in taxonomy.members(6)]
+        voice = [8 + index for index in taxonomy.fine_indices(6)]
         targets[:, voice] = 0
         validate = data.validate.subset(slice(None), targets)
         nodes = hierarchical.build_nodes(data.train, validate, taxonomy, negatives=True, root=False)

@@ -89,7 +89,7 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
     """
     corrected = annotations.copy()
     for group, label in enumerate(taxonomy.coarse):
-        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        members = taxonomy.fine_labels(group)
         if not members:
             continue
         fine, values = annotations[members].to_numpy(), annotations[label].to_numpy()
@@ -102,7 +102,8 @@ def correct_coarse(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFram
             log.info(
                 "%s_presence contradicts its fine columns in %s row(s); the maximum of the fine columns is "
                 "used (data.coarse)",
-                *(label, rows),
+                label,
+                rows,
             )
     return corrected
 
@@ -119,7 +120,7 @@ def read_ground_truth(
     annotations = _parse(path, table, taxonomy)
     if coarse == FROM_FINE:
         annotations = correct_coarse(annotations, taxonomy)
-    return select_ground_truth(annotations, split), clips_without_ground_truth(annotations, split)
+    return select_ground_truth(annotations, split), find_clips_without_ground_truth(annotations, split)
 
 
 def _parse(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
@@ -172,7 +173,7 @@ def select_ground_truth(annotations: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.sort_values("audio_filename", kind="stable").reset_index(drop=True)
 
 
-def sensor_by_clip(annotations: pd.DataFrame) -> dict[str, str]:
+def map_clips_to_sensors(annotations: pd.DataFrame) -> dict[str, str]:
     """Return the sensor_id of each clip, by audio_filename."""
     return annotations.groupby("audio_filename")["sensor_id"].first().to_dict()
 
@@ -194,7 +195,7 @@ def require_ground_truth(annotations: pd.DataFrame, splits: Iterable[str], where
         )
 
 
-def clips_without_ground_truth(annotations: pd.DataFrame, split: str) -> list[str]:
+def find_clips_without_ground_truth(annotations: pd.DataFrame, split: str) -> list[str]:
     """Return the sorted clips of a split that have no ground truth."""
     rows = annotations[annotations["split"] == split]
     clips = rows["audio_filename"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name, label_number
 from ust.util.documents import read_yaml
 
 FOLDER = Path(__file__).parent
-# Ratio of difflib from which names are similar. Short names never are: "cart" would be similar to "car".
-SIMILAR, SHORTEST = 0.82, 6
+MIN_SIMILARITY = 0.82  # ratio of difflib from which names are similar
+MIN_SIMILAR_LENGTH = 6  # shorter names never are: "cart" would be similar to "car"
 
 ClassesByLabel = dict[str, list[str]]
 
@@ -50,6 +50,7 @@ def _table() -> list[dict[str, str]]:
 
 @cache
 def _sonyc_classes() -> ClassesByLabel:
+    """Read the classes of SONYC-UST's labels."""
     return read_yaml(FOLDER / "audioset_labels.yaml")
 
 
@@ -62,10 +63,11 @@ def sonyc_taxonomy() -> Taxonomy:
     (8, 29)
     """
     labels = list(_sonyc_classes())
-    coarse = [label for label in labels if "-" not in label.split("_")[0]]
+    coarse = [label for label in labels if "-" not in label_number(label)]
     fine = [label for label in labels if label not in coarse]
-    numbers = [label.split("_")[0] for label in coarse]
-    return Taxonomy(tuple(coarse), tuple(fine), tuple(numbers.index(label.split("-")[0]) for label in fine))
+    numbers = list(map(label_number, coarse))
+    group = (numbers.index(label_number(label).split("-")[0]) for label in fine)
+    return Taxonomy(tuple(coarse), tuple(fine), tuple(group))
 
 
 def audioset_taxonomy() -> Taxonomy:
@@ -73,7 +75,7 @@ def audioset_taxonomy() -> Taxonomy:
     return Taxonomy(tuple(f"{index}_{name}" for name, index in class_indices().items()), (), ())
 
 
-def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
+def map_labels_to_classes(taxonomy: Taxonomy) -> ClassesByLabel:
     """Return the AudioSet classes of each label of a taxonomy, none for labels without a match.
 
     Labels with a name of SONYC-UST's have the classes of ``audioset_labels.yaml``. Other labels have those of
@@ -86,23 +88,19 @@ def classes_of_labels(taxonomy: Taxonomy) -> ClassesByLabel:
 
     Examples
     --------
-    >>> classes_of_labels(Taxonomy(("1_tram", "2_jackhammer"), (), ()))
+    >>> map_labels_to_classes(Taxonomy(("1_tram", "2_jackhammer"), (), ()))
     {'1_tram': [], '2_jackhammer': ['Jackhammer']}
     """
-    known = {_name(label): classes for label, classes in _sonyc_classes().items()}
+    known = {label_name(label): classes for label, classes in _sonyc_classes().items()}
     classes = {
-        label: list(known.get(_name(label)) or match_classes(_name(label))) for label in taxonomy.labels
+        label: list(known.get(label_name(label)) or match_classes(label_name(label)))
+        for label in taxonomy.labels
     }
     for group, label in enumerate(taxonomy.coarse):
-        if _name(label) not in known:
-            members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        if label_name(label) not in known:
+            members = taxonomy.fine_labels(group)
             classes[label] = list(dict.fromkeys(chain(*(classes[member] for member in (label, *members)))))
     return classes
-
-
-def _name(label: str) -> str:
-    """Return a label without its number."""
-    return label.split("_", 1)[1]
 
 
 def match_classes(name: str) -> list[str]:
@@ -133,8 +131,8 @@ def match_classes(name: str) -> list[str]:
         return equal
     if same_words := [class_ for class_ in parts if words in map(_words, parts[class_])]:
         return same_words
-    if len(letters) >= SHORTEST and (
-        similar := [class_ for class_ in parts if _similarity(letters, parts[class_]) >= SIMILAR]
+    if len(letters) >= MIN_SIMILAR_LENGTH and (
+        similar := [class_ for class_ in parts if _similarity(letters, parts[class_]) >= MIN_SIMILARITY]
     ):
         return similar
     if containing := [class_ for class_ in parts if words and words <= _words(class_)]:
@@ -155,12 +153,14 @@ def _parts(name: str) -> list[str]:
 
 @cache
 def _words(text: str) -> frozenset[str]:
+    """Return the words of a name in lower case, without their endings."""
     words = re.findall(r"[^\W\d_]+", text.lower())
     return frozenset(re.sub(r"(?<=...)(ing|es|e|s)$", "", word) for word in words)
 
 
 @cache
 def _letters(text: str) -> str:
+    """Return the letters of a name in lower case."""
     return re.sub(r"[\W\d_]+", "", text.lower())
 
 

@@ -25,26 +25,26 @@ class Rule:
     aggregate : callable
         ``aggregate(annotations, taxonomy, settings)`` returns a table with the columns ``split``,
         ``audio_filename`` and the labels, coarse first, with values in [0, 1]. It has a row for each clip for
-        which `is_scorable` is true, sorted by split and name. If `has_listener`, the function also takes
-        ``embeddings`` or ``predictions``, a table with one row per clip.
-    estimate : callable
+        which `is_labelled` is true, sorted by split and name. If `needs_model_outputs`, the function also
+        takes ``embeddings`` or ``predictions``, a table with one row per clip.
+    estimate : callable or None
         ``estimate(votes, settings)`` returns label probabilities [shape=(clips, labels)] from the volunteers'
         votes alone, for comparison with the ground truth. It also takes ``embeddings`` or ``predictions`` if
-        `has_listener`, and ``annotations`` if `supervised`.
-    has_listener : bool
-        Whether the rule also uses embeddings or predictions; the parameter ``listener`` names the file.
+        `needs_model_outputs`, and ``annotations`` if `supervised`. The stage label_quality needs it.
+    needs_model_outputs : bool
+        Whether the rule also uses embeddings or predictions; the parameter ``model_outputs`` names the file.
     supervised : bool
         Whether the rule is trained on ground truth.
     """
 
     settings: type[Section]
     aggregate: Callable[..., pd.DataFrame]
-    estimate: Callable[..., np.ndarray]
-    has_listener: bool = False
+    estimate: Callable[..., np.ndarray] | None = None
+    needs_model_outputs: bool = False
     supervised: bool = False
 
 
-def is_scorable(annotations: pd.DataFrame) -> pd.Series:
+def is_labelled(annotations: pd.DataFrame) -> pd.Series:
     """Return, by row, whether the clip gets labels.
 
     These are all train clips; in another split, the clips with ground truth, or all if no clip of the split
@@ -56,9 +56,9 @@ def is_scorable(annotations: pd.DataFrame) -> pd.Series:
     return needs_no_truth | clips.isin(clips[is_truth])
 
 
-def scorable_clips(annotations: pd.DataFrame) -> pd.DataFrame:
-    """Return the clips that get labels (`is_scorable`), indexed by audio_filename, with their ``split``."""
-    rows = annotations[is_scorable(annotations)]
+def select_labelled_clips(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Return the clips that get labels (`is_labelled`), indexed by audio_filename, with their ``split``."""
+    rows = annotations[is_labelled(annotations)]
     return rows.groupby("audio_filename")[["split"]].first()
 
 

@@ -46,7 +46,7 @@ class Taxonomy:
 
         Two labels of SONYC-UST have the same name, so numbers are kept where names are not unique.
         """
-        names = tuple(label.split("_", 1)[1] for label in self.labels)
+        names = tuple(map(label_name, self.labels))
         return names if len(set(names)) == len(names) else self.labels
 
     @property
@@ -56,33 +56,47 @@ class Taxonomy:
 
     def groups(self, level: Level) -> list[int]:
         """Return the indices of coarse labels: all for "coarse", those with fine labels for "fine"."""
-        return [g for g in range(len(self.coarse)) if level == "coarse" or self.members(g)]
+        return [g for g in range(len(self.coarse)) if level == "coarse" or self.fine_indices(g)]
 
     def categories(self, level: Level) -> list[str]:
         """Return the names of a level's groups, which are the categories of the official metrics."""
         return [self.coarse_name(g) for g in self.groups(level)]
 
-    def members(self, group: int) -> list[int]:
+    def fine_indices(self, group: int) -> list[int]:
         """Return the indices into `fine` of the group's labels."""
         return [i for i, g in enumerate(self.group) if g == group]
 
+    def fine_labels(self, group: int) -> list[str]:
+        """Return the fine labels of the group."""
+        return [self.fine[index] for index in self.fine_indices(group)]
+
     def complete(self, group: int) -> list[int]:
         """Return the indices into `fine` of the group's labels without its ``-X`` label."""
-        return [i for i in self.members(group) if not is_incomplete(self.fine[i])]
+        return [i for i in self.fine_indices(group) if not is_incomplete(self.fine[i])]
 
     def incomplete(self, group: int) -> int | None:
         """Return the index into `fine` of the group's ``-X`` label, or None."""
-        indices = [i for i in self.members(group) if is_incomplete(self.fine[i])]
+        indices = [i for i in self.fine_indices(group) if is_incomplete(self.fine[i])]
         return indices[0] if indices else None
 
     def coarse_name(self, group: int) -> str:
         """Return a coarse label without its number: ``engine``."""
-        return self.coarse[group].split("_", 1)[1]
+        return label_name(self.coarse[group])
+
+
+def label_number(label: str) -> str:
+    """Return the number of a label: "3-1" for "3-1_voices"."""
+    return label.split("_", 1)[0]
+
+
+def label_name(label: str) -> str:
+    """Return a label without its number: "voices" for "3-1_voices"."""
+    return label.split("_", 1)[1]
 
 
 def is_incomplete(fine_label: str) -> bool:
     """Return whether a fine label is the ``-X`` of its group, a sound of unknown or uncertain kind."""
-    return fine_label.split("_", 1)[0].endswith("-X")
+    return label_number(fine_label).endswith("-X")
 
 
 def read_taxonomy(path: Path) -> Taxonomy:

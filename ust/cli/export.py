@@ -33,7 +33,8 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
 
     from ust.audio.recordings import SAMPLE_RATE, load_audio
     from ust.custom.project import DETAILS, METRICS
-    from ust.datasets.collection import AUDIO, Collection
+    from ust.datasets.collection import Collection
+    from ust.datasets.source import AUDIO
     from ust.tagging.export import OPSET, compare_with_pytorch, custom_model_card, export_onnx, model_card
     from ust.tagging.front_ends import SAMPLES
     from ust.tagging.tagger import Tagger

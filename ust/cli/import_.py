@@ -116,10 +116,10 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
 
 def _warn_of_related_names(annotations: "list[Annotation]", split: str | None) -> None:
     """Warn if recordings without a group have names like slices of one source, which a split would divide."""
-    from ust.datasets.importing import related_names
+    from ust.datasets.importing import guess_group_pattern
 
     names = [each.path.name for each in annotations if not each.group and not each.split]
-    if split is None and (related := related_names(names)):
+    if split is None and (related := guess_group_pattern(names)):
         pattern, (first, second) = related
         log.warning(
             "many recordings share the beginning of their names, such as %s and %s; if these are of one "

@@ -104,11 +104,11 @@ def _labels(params: Any) -> list[str]:
     ]
     files = [f"data/features/{feature}.h5" for feature in params.embeddings]
     for name, row in params.relabel.items():
-        listener = row.get("listener", ".csv")  # `check_rules` reports a missing one
-        if str(listener) not in files and not str(listener).endswith(".csv"):
+        model_outputs = row.get("model_outputs", ".csv")  # `check_rules` reports a missing one
+        if str(model_outputs) not in files and not str(model_outputs).endswith(".csv"):
             problems.append(
-                f"relabel.{name}.listener: is {listener!r}, should be the file of a row of embeddings, "
-                f"{', '.join(files) or 'of which there is none'}, or a .csv of predictions"
+                f"relabel.{name}.model_outputs: is {model_outputs!r}, should be the file of a row of "
+                f"embeddings, {', '.join(files) or 'of which there is none'}, or a .csv of predictions"
             )
     if params.evaluate.labels not in params.labels:
         problems.append(f"evaluate.labels: is {params.evaluate.labels!r}, should be a row of labels")

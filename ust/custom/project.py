@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from ust.annotations.audioset import classes_of_labels
+from ust.annotations.audioset import map_labels_to_classes
 from ust.datasets.collection import Collection
 from ust.util.config import Count, Section, Whole, read_sections
 from ust.util.documents import render_template
@@ -47,7 +47,7 @@ def create_project(
         raise UserError(f"{folder}: exists and is not empty; name another folder")
     templates = Path(__file__).parent
     collection = Collection.create(folder, taxonomy)
-    classes = classes_of_labels(collection.taxonomy)
+    classes = map_labels_to_classes(collection.taxonomy)
     content = {
         "weights": weights,
         "checkpoint": "null" if checkpoint is None else checkpoint,

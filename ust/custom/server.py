@@ -75,7 +75,7 @@ def create_app(
     def _page() -> Response:
         nonce = secrets.token_urlsafe(16)
         groups = [
-            [coarse, *(collection.taxonomy.fine[index] for index in collection.taxonomy.members(group))]
+            [coarse, *collection.taxonomy.fine_labels(group)]
             for group, coarse in enumerate(collection.taxonomy.coarse)
         ]
         predictions = {clip: predicted.get(clip, {}) for clip in queue}

@@ -177,9 +177,9 @@ def train(
 def aggregate_labels(collection: Collection, name: str) -> pd.DataFrame:
     """Aggregate the annotations of each clip into one label vector."""
     rule, settings = read_rule(collection.folder / PARAMS, name)
-    if rule.has_listener:
+    if rule.needs_model_outputs:
         raise UserError(
-            f"{collection.folder / PARAMS}: the rule of {name} needs a listener; choose another rule"
+            f"{collection.folder / PARAMS}: the rule of {name} needs model outputs; choose another rule"
         )
     annotations = collection.annotations()
     labels = rule.aggregate(annotations, collection.taxonomy, settings)

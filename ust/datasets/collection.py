@@ -20,23 +20,23 @@ from pathlib import Path
 import pandas as pd
 
 from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
-from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_number, read_taxonomy
 from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
-from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
-from ust.datasets.source import ANNOTATIONS, TAXONOMY
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, find_contradictions, presence_values
+from ust.datasets.source import ANNOTATIONS, AUDIO, TAXONOMY
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
 from ust.util.files import atomic_write, lock_folder
 from ust.util.names import nfc
 from ust.util.tables import read_csv
 
-CLIPS, ANNOTATORS, AUDIO = "clips.csv", "annotators.csv", "audio"
+CLIPS, ANNOTATORS = "clips.csv", "annotators.csv"
 IMPLIED = "implied.csv"
 IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
 IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
 REVIEW = "ust review"  # its name as a source of annotations
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
-MAX_NAME_LENGTH = 80
+MAX_ANNOTATOR_LENGTH = 80
 
 
 class Collection:
@@ -115,7 +115,7 @@ class Collection:
         """Return the path of a clip."""
         return self.folder / AUDIO / clip
 
-    def annotator_id(self, annotator: str) -> int:
+    def get_or_create_annotator_id(self, annotator: str) -> int:
         """Return the id of an annotator, a new one for a new name; the name "" is the ground truth.
 
         Raises
@@ -126,11 +126,11 @@ class Collection:
         annotator = nfc(annotator)
         if annotator == "":
             return GROUND_TRUTH
-        shown = repr(annotator[:20]) + "…" * (len(annotator) > 20)
-        if len(annotator) > MAX_NAME_LENGTH or not annotator.isprintable() or annotator != annotator.strip():
+        too_long = len(annotator) > MAX_ANNOTATOR_LENGTH
+        if too_long or not annotator.isprintable() or annotator != annotator.strip():
             raise UserError(
-                f"the annotator's name is {shown}, should have 1 to {MAX_NAME_LENGTH} printable characters, "
-                "without spaces at the ends"
+                f"the annotator's name is {annotator[:20]!r}{'…' if too_long else ''}, should have 1 to "
+                f"{MAX_ANNOTATOR_LENGTH} printable characters, without spaces at the ends"
             )
         known = self.annotators()
         if annotator not in known:
@@ -210,7 +210,7 @@ class Collection:
             explicit, implied = ({}, {}) if replace else stored.statuses(clip, annotator)
             implied.pop(source, None)
             before = reduce(combine_statuses, implied.values(), explicit)
-            clashes += [(clip, annotator, label) for label in contradictions(before, new)]
+            clashes += [(clip, annotator, label) for label in find_contradictions(before, new)]
             merged = combine_statuses(before, new)
             open_labels = {label for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
             implied = {
@@ -253,7 +253,7 @@ class _StoredAnnotations:
                 f"{path}: the columns should be {', '.join((*IMPLIED_KEYS, *IMPLIED_COLUMNS))}; without the "
                 "file, each 0 in annotations.csv counts as explicit"
             )
-        by_number = {_number(label): label for label in self.labels}
+        by_number = {label_number(label): label for label in self.labels}
         implied: dict[tuple[str, str], dict[str, Statuses]] = {}
         for row in table.to_dict("records"):
             clip, annotator, source = (row[key] for key in IMPLIED_KEYS)
@@ -270,7 +270,7 @@ class _StoredAnnotations:
         if clip not in self.splits:
             raise UserError(f"{self.collection.folder}: there is no clip {clip!r}")
         if annotator not in self.annotator_ids:
-            self.annotator_ids[annotator] = self.collection.annotator_id(annotator)
+            self.annotator_ids[annotator] = self.collection.get_or_create_annotator_id(annotator)
         return clip, str(self.annotator_ids[annotator])
 
     def statuses(self, clip: str, annotator: str) -> tuple[Statuses, dict[str, Statuses]]:
@@ -310,7 +310,7 @@ class _StoredAnnotations:
         for key, sources in self.implied.items():
             for source, implied in sorted(sources.items()):
                 columns = [
-                    " ".join(_number(label) for label in self.labels if implied.get(label) == status)
+                    " ".join(label_number(label) for label in self.labels if implied.get(label) == status)
                     for status in IMPLIED_COLUMNS.values()
                 ]
                 if any(columns):
@@ -321,11 +321,6 @@ class _StoredAnnotations:
             _write_rows(folder / ANNOTATIONS, self.collection.columns, chain(*self.rows.values()))
         else:
             (folder / ANNOTATIONS).unlink(missing_ok=True)
-
-
-def _number(label: str) -> str:
-    """Return the number of a label: "3-1" for "3-1_voices"."""
-    return label.split("_", 1)[0]
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: object) -> None:

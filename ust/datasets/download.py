@@ -57,7 +57,7 @@ def download_file(
         ) from None
 
 
-def zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRIES) -> Mapping[str, str]:
+def list_zenodo_files(record: int, folder: Path, *, zenodo: str, retries: int = RETRIES) -> Mapping[str, str]:
     """Return the checksum of every file of a Zenodo record, by file name."""
     url = f"{zenodo}/api/records/{record}"
     path = download_file(url, folder, name="record.json", checksum=None, retries=retries)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name, label_number
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
 from ust.datasets.collection import CLIP_COLUMNS, Collection
 from ust.datasets.formats.base import IN_DOUBT, PRESENT, UNKNOWN, Annotation
-from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, contradictions, presence_values
+from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, find_contradictions, presence_values
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
 from ust.util.names import nfc, printable
@@ -29,28 +29,28 @@ MIN_CLIP_SECONDS = 1.0  # a shorter remainder at the end of a recording gives no
 MIN_OVERLAP = 0.1
 EPSILON = 1e-9  # tolerance of times, in seconds
 DIGEST_DIGITS = 16  # hexadecimal digits of a recording's digest
-MAX_NAME_LENGTH = 60  # characters of the recording's name in a clip's name
+MAX_GROUP_LENGTH = 60  # characters of the recording's name in a clip's name
 RejectClip = Callable[[np.ndarray, int], str | None]
 ClipStatuses = dict[tuple[str, str], Statuses]  # by clip and annotator
 
 
-def slug(text: str) -> str:
+def slugify(text: str) -> str:
     """Return a name in the form used in labels: lower case, words joined by hyphens.
 
     Examples
     --------
-    >>> slug(" Church bell (big)")
+    >>> slugify(" Church bell (big)")
     'church-bell-big'
     """
     return re.sub(r"[\W_]+", "-", nfc(text).strip().lower()).strip("-")
 
 
-def class_name(text: str) -> str:
+def clean_class_name(text: str) -> str:
     """Return a class name as the user wrote it, without characters that a file name cannot have.
 
     Examples
     --------
-    >>> class_name(" Church_bell  (big) ")
+    >>> clean_class_name(" Church_bell  (big) ")
     'Church_bell (big)'
     """
     return re.sub(r"[/\\\x00-\x1f]+", "-", " ".join(nfc(text).split()))
@@ -79,8 +79,8 @@ def taxonomy_from_classes(classes: Iterable[str]) -> dict[str, Any]:
     members: dict[str, list[str]] = {}
     seen: set[tuple[str, ...]] = set()
     for text in classes:
-        parts = [class_name(part) for part in text.split(":")]
-        slugs = tuple(map(slug, parts))
+        parts = [clean_class_name(part) for part in text.split(":")]
+        slugs = tuple(map(slugify, parts))
         if len(parts) > 2 or not all(slugs):
             raise UserError(
                 f"the class {text!r} should be a name, or two names with a colon: 'market: voices'"
@@ -106,14 +106,13 @@ class LabelResolver:
         self._labels: dict[str, list[str]] = {}
         for group, coarse in enumerate(taxonomy.coarse):
             self._add(coarse, taxonomy.coarse_name(group), coarse)
-            for index in taxonomy.members(group):
-                label = taxonomy.fine[index]
-                name = label.split("_", 1)[1]
+            for label in taxonomy.fine_labels(group):
+                name = label_name(label)
                 for text in (name, f"{taxonomy.coarse_name(group)}: {name}", label):
                     self._add(label, text, text)
         self._renamed = {}
         for old, new in renamed.items():
-            self._renamed[slug(old)] = self._find(new) if new.strip() else ""
+            self._renamed[slugify(old)] = self._find(new) if new.strip() else ""
         if unknown := [new for new in renamed.values() if new.strip() and self._find(new) is None]:
             raise UserError(
                 f"--map: there is no class {unknown[0]!r}; there are {', '.join(taxonomy.labels)}"
@@ -121,23 +120,23 @@ class LabelResolver:
 
     def _add(self, label: str, *texts: str) -> None:
         """Add names of a label."""
-        for text in {slug(text) for text in texts}:
+        for text in {slugify(text) for text in texts}:
             self._labels.setdefault(text, []).append(label)
 
     def _find(self, text: str) -> str | None:
         """Return the label with a name; of a coarse and a fine label with the same name, the fine one."""
-        labels = dict.fromkeys(self._labels.get(slug(text), []))
-        fine = [label for label in labels if "-" in label.split("_", 1)[0]]
+        labels = dict.fromkeys(self._labels.get(slugify(text), []))
+        fine = [label for label in labels if "-" in label_number(label)]
         candidates = fine or list(labels)
         return candidates[0] if len(candidates) == 1 else None
 
     def resolve(self, text: str) -> str | None:
         """Return the label of a class name; "" if it is mapped to no class, None if it is unknown."""
-        renamed = self._renamed.get(slug(text))
+        renamed = self._renamed.get(slugify(text))
         return self._find(text) if renamed is None else renamed
 
 
-def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
+def guess_group_pattern(names: Iterable[str]) -> tuple[str, list[str]] | None:
     """Return a pattern for `--group` and two example names, if recordings seem to be slices of few sources.
 
     Slices of one source begin with the same word: ``134717-0-0-1.wav`` and ``134717-0-0-23.wav``. Returns
@@ -145,9 +144,9 @@ def related_names(names: Iterable[str]) -> tuple[str, list[str]] | None:
 
     Examples
     --------
-    >>> related_names(["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"])
+    >>> guess_group_pattern(["134717-0-0-1.wav", "134717-0-0-23.wav", "9031-3-0-0.wav", "9031-3-1-0.wav"])
     ('^([^-]+)-', ['134717-0-0-1.wav', '134717-0-0-23.wav'])
-    >>> related_names(["tram-1.wav", "tram-2.wav", "tram-3.wav", "bell.wav"]) is None
+    >>> guess_group_pattern(["tram-1.wav", "tram-2.wav", "tram-3.wav", "bell.wav"]) is None
     True
     """
     names = sorted(set(names))
@@ -308,7 +307,7 @@ def import_recordings(
             for annotator, new_statuses in by_annotator.items():
                 before = statuses.get((name, annotator), {})
                 result.contradictions += _format_contradictions(
-                    [(name, annotator, label) for label in contradictions(before, new_statuses)],
+                    [(name, annotator, label) for label in find_contradictions(before, new_statuses)],
                     {name: recording.source},
                 )
                 statuses[name, annotator] = combine_statuses(before, new_statuses)
@@ -339,7 +338,7 @@ class _Recording:
         source = printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
         with explain_read_errors(printable(path)):
             digest = file_digest(path)[:DIGEST_DIGITS]
-        group = next((slug(annotation.group) for annotation in annotations if annotation.group), "")
+        group = next((slugify(annotation.group) for annotation in annotations if annotation.group), "")
         split = next((annotation.split for annotation in annotations if annotation.split), "")
         return cls(path, source, digest, group or _default_group(source, digest), split)
 
@@ -347,7 +346,7 @@ class _Recording:
 def _list_ambiguous(recording: _Recording, annotations: list[Annotation]) -> list[str]:
     """Return a message if the annotations of a recording name several splits or groups."""
     splits = dict.fromkeys(annotation.split for annotation in annotations if annotation.split)
-    groups = dict.fromkeys(slug(annotation.group) for annotation in annotations if annotation.group)
+    groups = dict.fromkeys(slugify(annotation.group) for annotation in annotations if annotation.group)
     return [
         f"{printable(recording.path)}: is in the {kind}s {' and '.join(names)}, should be in one; "
         f"{next(iter(names))} is used"
@@ -466,14 +465,16 @@ def _resolve_asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy:
             raise UserError(f"--asked: there is no class {text!r}; there are {', '.join(taxonomy.labels)}")
         asked_labels.add(label)
         if label in taxonomy.coarse:
-            asked_labels |= {taxonomy.fine[index] for index in taxonomy.members(taxonomy.coarse.index(label))}
+            asked_labels |= set(taxonomy.fine_labels(taxonomy.coarse.index(label)))
     return frozenset(asked_labels)
 
 
 def _default_group(source: str, digest: str) -> str:
     """Return the group of a recording without one: its relative path, shortened."""
-    name = slug(source.rsplit(".", 1)[0])
-    return name if 0 < len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}-{digest[:8]}".lstrip("-")
+    name = slugify(source.rsplit(".", 1)[0])
+    return (
+        name if 0 < len(name) <= MAX_GROUP_LENGTH else f"{name[:MAX_GROUP_LENGTH]}-{digest[:8]}".lstrip("-")
+    )
 
 
 def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
@@ -550,7 +551,7 @@ def _clip_statuses(
             else:
                 labels = taxonomy.labels if annotation.status == IN_DOUBT else []
             new = dict.fromkeys(labels, annotation.status)
-            for label in contradictions(statuses, new):
+            for label in find_contradictions(statuses, new):
                 result.contradictions.append(
                     f"{annotation.where or annotation.path}: from {start:g} to {end:g} s {label!r} is "
                     "labelled as present and as explicitly absent; it is kept as present"

@@ -11,7 +11,7 @@ from ust.annotations.annotations import FROM_FINE, CoarseMode, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
 from ust.audio.recordings import BadAudio, read_recording
 from ust.audio.suffixes import list_recordings
-from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.datasets.source import ANNOTATIONS, AUDIO, TAXONOMY, FetchContext, Source, Summary
 from ust.util.errors import UserError, bullet_list, shorten
 from ust.util.names import nfc, printable
 from ust.util.progress import Progress, silent
@@ -65,7 +65,7 @@ def link_dataset(
         raise UserError(f"{root}: no audio file can be used:\n{bullet_list(list(problems.values()))}")
     splits = splits.drop(list(problems))
     for name, split in splits.items():
-        link = target / "audio" / split / name
+        link = target / AUDIO / split / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(paths[name].resolve())
     (target / TAXONOMY).symlink_to((root / TAXONOMY).resolve())
@@ -130,17 +130,17 @@ def _write_without(source: Path, target: Path, clips: set[str]) -> None:
     write_csv(target, table[~table["audio_filename"].str.strip().isin(clips)])
 
 
-def fetch(target: Destination, data: Any) -> Summary:
+def fetch(context: FetchContext, data: Any) -> Summary:
     """Link the data set in ``data.path``."""
-    root = target.resolve_path(data.path)
-    if root.is_relative_to(target.out.resolve()):
+    root = context.resolve_path(data.path)
+    if root.is_relative_to(context.out.resolve()):
         raise UserError(f"data.path: {root} is the stage's own output; name the folder it came from")
     return link_dataset(
         root,
-        target.folder,
+        context.folder,
         coarse=data.coarse,
         skip_bad=data.on_bad_audio == "skip",
-        progress=target.progress,
+        progress=context.progress,
     )
 
 

@@ -39,7 +39,7 @@ def combine_statuses(first: Mapping[str, int], second: Mapping[str, int]) -> Sta
     return combined
 
 
-def contradictions(first: Mapping[str, int], second: Mapping[str, int]) -> list[str]:
+def find_contradictions(first: Mapping[str, int], second: Mapping[str, int]) -> list[str]:
     """Return the labels that are `PRESENT` in one source and `ABSENT` in the other."""
     return [label for label in first if {first[label], second.get(label)} == {PRESENT, ABSENT}]
 
@@ -57,7 +57,7 @@ def presence_values(statuses: Mapping[str, int], taxonomy: Taxonomy) -> dict[str
     status = {label: statuses.get(label, UNKNOWN) for label in taxonomy.labels}
     values = {label: STATUS_VALUES[status[label]] for label in taxonomy.labels}
     for group, coarse in enumerate(taxonomy.coarse):
-        members = [taxonomy.fine[index] for index in taxonomy.members(group)]
+        members = taxonomy.fine_labels(group)
         fine_present = any(status[member] == PRESENT for member in members)
         if status[coarse] == IN_DOUBT or (status[coarse] == PRESENT and not fine_present):
             values |= {member: -1 for member in members if status[member] == NOT_NAMED}

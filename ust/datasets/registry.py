@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, create_model, model_validator
 
-from ust.annotations.annotations import FROM_FINE, SPLITS, CoarseMode
+from ust.annotations.annotations import FROM_FINE, CoarseMode
 from ust.datasets import class_folders, local, sonyc
 from ust.datasets.source import Source
 from ust.datasets.synthetic import city
 from ust.util.config import Section
 from ust.util.documents import read_yaml
+from ust.util.names import SPLITS
 
 SOURCES: dict[str, Source] = {
     "synthetic": city.SOURCE,
@@ -40,6 +41,7 @@ class _Data(Section):
 
     @model_validator(mode="after")
     def _check_source(self) -> "_Data":
+        """Check the release, and the parameters of the source."""
         source = SOURCES[self.source]
         if self.release is not None and source.latest is None:
             others = ", ".join(name for name, other in SOURCES.items() if other.latest)
@@ -63,7 +65,7 @@ _SOURCE_SETTINGS: dict[str, Any] = {
 Data = create_model("Data", __base__=_Data, **_SOURCE_SETTINGS)
 
 
-def scored_splits(params: Path) -> tuple[str, ...]:
+def read_scored_splits(params: Path) -> tuple[str, ...]:
     """Return the splits to evaluate: validate, and those of ``predict`` and ``evaluate``."""
     content = read_yaml(params)
     sections = [content.get(name) for name in ("predict", "evaluate")]

@@ -8,9 +8,9 @@ from typing import Any
 
 from ust.annotations.annotations import AS_GIVEN, read_annotations, require_ground_truth
 from ust.annotations.taxonomy import read_taxonomy
-from ust.datasets.download import RETRIES, download_file, unpack, zenodo_files
+from ust.datasets.download import RETRIES, download_file, list_zenodo_files, unpack
 from ust.datasets.local import link_dataset
-from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.datasets.source import ANNOTATIONS, TAXONOMY, FetchContext, Source, Summary
 from ust.util.errors import UserError
 
 log = logging.getLogger("ust")
@@ -95,7 +95,7 @@ def download(
     known = {name: f"md5:{md5}" for name, md5 in release.md5.items()}
     if any(name not in known for name in names):
         # Known checksums take precedence over those of the record.
-        known = {**zenodo_files(release.record, folder, zenodo=zenodo, retries=retries), **known}
+        known = {**list_zenodo_files(release.record, folder, zenodo=zenodo, retries=retries), **known}
     missing = [name for name in names if name not in known]
     if missing:
         raise UserError(f"{zenodo}: record {release.record} has no file {', '.join(missing)}")
@@ -127,7 +127,9 @@ def _check_annotations(release: Release, folder: Path, scored: Iterable[str]) ->
     if release.clips and counts != dict(release.clips):
         log.warning(
             "warning: %s has %s clips; the release is known to have %s",
-            *(folder / ANNOTATIONS, _format_counts(counts), _format_counts(release.clips)),
+            folder / ANNOTATIONS,
+            _format_counts(counts),
+            _format_counts(release.clips),
         )
     require_ground_truth(annotations, scored, folder / ANNOTATIONS)
 
@@ -146,21 +148,21 @@ def make_source(name: str) -> Source:
             versions = ", ".join(RELEASES[name])
             raise ValueError(f"data.release {data.release!r} is none of {name}'s releases; it has {versions}")
 
-    def fetch(target: Destination, data: Any) -> Summary:
+    def fetch(context: FetchContext, data: Any) -> Summary:
         """Download and link the release ``data.release``."""
         release = RELEASES[name][data.version]
-        folder = target.cache / name / f"zenodo-{release.record}"
-        unpacked = download(release, folder, zenodo=target.zenodo, scored=target.scored)
+        folder = context.cache / name / f"zenodo-{release.record}"
+        unpacked = download(release, folder, zenodo=context.zenodo, scored=context.scored)
         log.info("%s, release %s (Zenodo record %d)", name, data.version, release.record)
         if release.note:
             log.info("release %s: %s", data.version, release.note)
         return link_dataset(
             folder,
-            target.folder,
+            context.folder,
             audio_roots=unpacked,
             coarse=data.coarse,
             skip_bad=data.on_bad_audio == "skip",
-            progress=target.progress,
+            progress=context.progress,
         )
 
     return Source(fetch, check=check, latest=list(RELEASES[name])[-1])

@@ -8,7 +8,7 @@ from typing import Any
 from ust.util.config import Section
 from ust.util.progress import Progress, silent
 
-ANNOTATIONS, TAXONOMY = "annotations.csv", "dcase-ust-taxonomy.yaml"
+ANNOTATIONS, TAXONOMY, AUDIO = "annotations.csv", "dcase-ust-taxonomy.yaml", "audio"
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Destination:
-    """The folders and options that a source gets.
+class FetchContext:
+    """The folders and options that a source fetches its data with.
 
     Attributes
     ----------
@@ -40,6 +40,8 @@ class Destination:
         URL of Zenodo or of a mirror.
     scored : tuple of str
         Splits to evaluate; they need ground truth.
+    progress : callable
+        Progress bar, see `ust.util.progress.Progress`.
     """
 
     folder: Path
@@ -58,7 +60,7 @@ class Source:
     Attributes
     ----------
     fetch : callable
-        ``fetch(destination, data)`` fills a `Destination`; ``data`` is the section of params.yaml.
+        ``fetch(context, data)`` fills the folder of a `FetchContext`; ``data`` is the section of params.yaml.
     settings : type, optional
         Class of the source's own settings, ``data.<source>`` in params.yaml.
     check : callable, optional
@@ -67,7 +69,7 @@ class Source:
         The version for ``data.release: null``; None if the source has no releases.
     """
 
-    fetch: Callable[[Destination, Any], Summary]
+    fetch: Callable[[FetchContext, Any], Summary]
     settings: type[Section] | None = None
     check: Callable[[Any], None] | None = None
     latest: str | None = None

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ust.annotations.annotations import SPLITS
 from ust.util.config import Name, Section, Seed, read_sections
+from ust.util.names import SPLITS
 
 
 class Evaluate(Section):

@@ -120,7 +120,7 @@ class Evaluation:
         """
         shares = {}
         for group in self.taxonomy.groups(level):
-            truth = self.truth[level][:, self.taxonomy.members(group) if level == "fine" else [group]]
+            truth = self.truth[level][:, self.taxonomy.fine_indices(group) if level == "fine" else [group]]
             positive, known = (truth == 1).any(axis=1), (truth >= 0).any(axis=1)
             shares[self.taxonomy.coarse_name(group)] = float(positive.sum() / max(known.sum(), 1))
         return shares

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ust.annotations.rules.pooled import Pooled, fit_annotator_model, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, fit_annotator_model, sigmoid
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Level, Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
@@ -102,7 +102,7 @@ def reliability_table(
     return pd.concat(tables)[list(TABLES["reliability"])]
 
 
-def annotator_table(votes: Votes, settings: Pooled) -> pd.DataFrame:
+def annotator_table(votes: Votes, settings: PooledConfig) -> pd.DataFrame:
     """Estimate the reliability of each annotator, with the model of the rule ``pooled``."""
     _, theta, effect = fit_annotator_model(votes, settings)
     rates = sigmoid(theta.mean(axis=0) + effect)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name
 from ust.util.errors import UserError, bullet_list, plural, shorten
 from ust.util.names import nfc
 from ust.util.tables import LineNumbers, read_csv, write_csv
@@ -110,7 +110,7 @@ def _check_columns(path: Path, table: pd.DataFrame, taxonomy: Taxonomy) -> list[
     hints = []
     for name in unknown:
         near = difflib.get_close_matches(name, missing, n=1) or [
-            label for label in missing if label.split("_", 1)[1] == name
+            label for label in missing if label_name(label) == name
         ]
         hints += [f"'{name}' ({near[0]}?)"] if near else []
     if hints:

@@ -8,7 +8,7 @@ import torch
 from ust.annotations.audioset import (
     check_classes,
     class_indices,
-    classes_of_labels,
+    map_labels_to_classes,
     typical_logits,
 )
 from ust.annotations.taxonomy import Taxonomy
@@ -43,7 +43,7 @@ class AudioSet(Architecture):
 
         def complete_for_labels(self, taxonomy: Taxonomy, labels: Sequence[str]) -> Self:
             """Return the settings with the AudioSet classes of each label that has any."""
-            given = classes_of_labels(taxonomy) if self.classes is None else self.classes
+            given = map_labels_to_classes(taxonomy) if self.classes is None else self.classes
             if unknown := [label for label in given if label not in taxonomy.labels]:
                 raise ValueError(
                     f"classes.{unknown[0]}: there is no such label, only {', '.join(taxonomy.labels)}"

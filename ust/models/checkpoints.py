@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from ust.annotations.annotations import SPLITS
 from ust.annotations.taxonomy import Taxonomy
 from ust.models.context import ContextConfig, ContextNetwork, NetworkWithContext
 from ust.models.initialization import initialize_weights, skip_initialization
@@ -27,6 +26,7 @@ from ust.models.systems import (
 from ust.util.config import Count, ModelPath, Section, Share, explain_validation_error
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError, shorten, single_line
+from ust.util.names import SPLITS
 from ust.util.tensors import write_tensors
 
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"

@@ -15,7 +15,7 @@ def output_labels(labels: str, taxonomy: Taxonomy) -> list[str]:
     """
     if labels == "fine":
         groups = range(len(taxonomy.coarse))
-        return [name for g in groups for name in node_labels(taxonomy, g) or [taxonomy.coarse[g]]]
+        return [name for g in groups for name in taxonomy.fine_labels(g) or [taxonomy.coarse[g]]]
     return list({"all": taxonomy.labels, "coarse": taxonomy.coarse}[labels])
 
 
@@ -28,7 +28,7 @@ def complete_labels(outputs: torch.Tensor, labels: list[str], taxonomy: Taxonomy
     columns = dict.fromkeys(taxonomy.labels, torch.zeros_like(outputs[:, 0]))
     columns |= zip(labels, outputs.unbind(1), strict=True)
     for group, label in enumerate(taxonomy.coarse):
-        members = [columns[taxonomy.fine[index]] for index in taxonomy.members(group)]
+        members = [columns[fine] for fine in taxonomy.fine_labels(group)]
         if label not in labels and members:
             columns[label] = torch.stack(members, dim=1).amax(dim=1)
     return torch.stack([columns[label] for label in taxonomy.labels], dim=1)
@@ -38,16 +38,11 @@ def raise_coarse_to_fine(probabilities: torch.Tensor, taxonomy: Taxonomy) -> tor
     """Raise each coarse probability to the maximum of its group's fine ones, if it is lower."""
     columns = list(probabilities.unbind(1))
     for group in range(len(taxonomy.coarse)):
-        members = [len(taxonomy.coarse) + index for index in taxonomy.members(group)]
+        members = [len(taxonomy.coarse) + index for index in taxonomy.fine_indices(group)]
         columns[group] = probabilities[:, [group, *members]].amax(dim=1)
     return torch.stack(columns, dim=1)
 
 
 def groups_with_classifier(taxonomy: Taxonomy) -> list[int]:
     """Return the groups that have a classifier in a hierarchy: those with more than one fine label."""
-    return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.members(group)) > 1]
-
-
-def node_labels(taxonomy: Taxonomy, group: int) -> list[str]:
-    """Return the fine labels of a group."""
-    return [taxonomy.fine[index] for index in taxonomy.members(group)]
+    return [group for group in range(len(taxonomy.coarse)) if len(taxonomy.fine_indices(group)) > 1]

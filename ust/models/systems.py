@@ -155,7 +155,7 @@ class HierarchicalSystem(System):
         runs = (coarse > self.threshold) | top
         columns = list(root.unbind(1))
         for group in range(coarse.shape[1]):
-            members = [coarse.shape[1] + index for index in self.taxonomy.members(group)]
+            members = [coarse.shape[1] + index for index in self.taxonomy.fine_indices(group)]
             fine = [columns[member] if self.keep else torch.zeros_like(root[:, 0]) for member in members]
             if str(group) in self.groups:
                 predicted = self._predict_group(self.groups[str(group)], runs[:, group], features)

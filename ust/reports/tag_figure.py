@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name
 from ust.audio.recordings import open_recording
 from ust.features.logmel import hann_window, sparse_mel_filter_bank
 from ust.features.mel import mel_spectrogram
@@ -87,9 +87,9 @@ def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, f
     tags = []
     for group in np.argsort(-probabilities[:k], kind="stable")[:TAGS]:
         text = taxonomy.coarse_name(group)
-        if members := taxonomy.members(group):
+        if members := taxonomy.fine_indices(group):
             fine = max(members, key=lambda index: probabilities[k + index])
-            name = taxonomy.fine[fine].split("_", 1)[1]
+            name = label_name(taxonomy.fine[fine])
             text += f" ({name} {probabilities[k + fine]:.2f})" if name != text else ""
         tags.append((text, float(probabilities[group])))
     return tags

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ust.annotations.audioset import audioset_taxonomy, sonyc_taxonomy
-from ust.annotations.taxonomy import Taxonomy, read_taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name, read_taxonomy
 from ust.datasets.download import cache_folder, download_file
 from ust.datasets.source import TAXONOMY
 from ust.features.efficientat.weights import RANDOM, RELEASE, RELEASED, EfficientATConfig, find_released_name
@@ -43,7 +43,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
     taxonomy, config = sonyc_taxonomy(), AudioSet.Config()
     if every_class:
         taxonomy = audioset_taxonomy()
-        classes = {label: [label.split("_", 1)[1]] for label in taxonomy.labels}
+        classes = {label: [label_name(label)] for label in taxonomy.labels}
         # These settings leave AudioSet's probabilities as they are.
         config = AudioSet.Config(classes=classes, typical=0.0, scale=1.0, shift=0.0)
     config = config.complete_for_labels(taxonomy, taxonomy.labels)

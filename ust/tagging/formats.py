@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from ust.annotations.taxonomy import Taxonomy
+from ust.annotations.taxonomy import Taxonomy, label_name
 from ust.tagging.tagger import Window
 
 BAR_WIDTH = 20  # characters
@@ -42,9 +42,9 @@ def _format_recording(name: str, windows: list[Window], taxonomy: Taxonomy, thre
     rows: list[tuple[str, int]] = []  # text and column of each label
     for group in np.argsort(-highest[:k], kind="stable")[: MOST_PROBABLE if k > MAX_COARSE else k]:
         rows.append((taxonomy.coarse_name(group), group))
-        for index in sorted(taxonomy.members(group), key=lambda index: -highest[k + index]):
+        for index in sorted(taxonomy.fine_indices(group), key=lambda index: -highest[k + index]):
             if highest[k + index] >= MIN_FINE_PROBABILITY:
-                rows.append(("  " + taxonomy.fine[index].split("_", 1)[1], k + index))
+                rows.append(("  " + label_name(taxonomy.fine[index]), k + index))
     title = f"{name}  {_format_duration(windows[-1].end)}"
     lines = [title + (f", {len(windows)} windows: maximum and timeline of each tag" if several else "")]
     for text, column in rows:

@@ -27,7 +27,7 @@ from ust.models.checkpoints import (
     update_metadata,
 )
 from ust.models.examples import Examples
-from ust.models.outputs import OTHER, ROOT, groups_with_classifier, node_labels
+from ust.models.outputs import OTHER, ROOT, groups_with_classifier
 from ust.training.config import HierarchyRow, SystemConfig, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData, check_root
 from ust.training.train import NetworkSettings, Score, TrainSettings, flat_score, network_trainer
@@ -163,7 +163,7 @@ def build_nodes(
         yield Node(ROOT, list(taxonomy.coarse), *root_examples)
     for group in groups_with_classifier(taxonomy):
         if (examples.targets[:, group] > 0.5).sum() >= FEWEST:
-            labels = node_labels(taxonomy, group) + ([OTHER] if negatives else [])
+            labels = taxonomy.fine_labels(group) + ([OTHER] if negatives else [])
             group_examples = (
                 _group_examples(split_examples, taxonomy, group, negatives)
                 for split_examples in (examples, validate)
@@ -183,7 +183,7 @@ def untrained_groups(trained: list[str], taxonomy: Taxonomy) -> list[str]:
 def _group_examples(examples: Examples, taxonomy: Taxonomy, group: int, negatives: bool) -> Examples:
     """Return the examples of a group's classifier, with its targets."""
     inside = examples.targets[:, group] > 0.5
-    targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.members(group)]]
+    targets = examples.targets[:, [len(taxonomy.coarse) + index for index in taxonomy.fine_indices(group)]]
     if negatives:
         other = (~inside)[:, None].astype(np.float32)
         return examples.subset(slice(None), np.hstack([targets, other]))

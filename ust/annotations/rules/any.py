@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, is_scorable
+from ust.annotations.labels import Rule, is_labelled
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Section
@@ -29,7 +29,7 @@ def aggregate_any(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: AnyCo
     pandas.DataFrame
         See `ust.annotations.labels.Rule`.
     """
-    rows = annotations[is_scorable(annotations)]
+    rows = annotations[is_labelled(annotations)]
     is_truth, clip = rows["annotator_id"] == GROUND_TRUTH, rows["audio_filename"]
     rows = rows[is_truth | ~clip.isin(clip[is_truth])]
     present = (rows[list(taxonomy.labels)] == 1).groupby([rows["split"], rows["audio_filename"]]).any()

@@ -18,8 +18,8 @@ from ust.util.config import Count
 from ust.util.errors import UserError
 
 
-class IterativeRule(EstimateConfig):
-    """Parameters of the rule."""
+class IterationConfig(EstimateConfig):
+    """Parameters of rules fitted by expectation-maximisation."""
 
     iterations: Count = 100
     """Iterations of expectation-maximisation."""
@@ -34,13 +34,13 @@ def _import_crowd_kit() -> Any:
     return aggregation
 
 
-def estimate_dawid_skene(votes: Votes, settings: IterativeRule) -> np.ndarray:
+def estimate_dawid_skene(votes: Votes, settings: IterationConfig) -> np.ndarray:
     """Return the label probabilities of Dawid & Skene's model [shape=(clips, labels)]."""
     model = _import_crowd_kit().DawidSkene
     return _fit_each_label(votes, lambda table: model(n_iter=settings.iterations).fit_predict_proba(table))
 
 
-def estimate_glad(votes: Votes, settings: IterativeRule) -> np.ndarray:
+def estimate_glad(votes: Votes, settings: IterationConfig) -> np.ndarray:
     """Return the label probabilities of GLAD [shape=(clips, labels)]; minutes for thousands of clips."""
     model = _import_crowd_kit().GLAD
     return _fit_each_label(

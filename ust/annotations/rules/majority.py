@@ -4,19 +4,21 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, drop_repeated_rows, is_scorable
-from ust.annotations.rules.votes import EstimateConfig, Votes
+from ust.annotations.labels import Rule, drop_repeated_rows, is_labelled
+from ust.annotations.rules.votes import DIGITS, EstimateConfig, Votes
 from ust.annotations.taxonomy import Taxonomy
 
 
-class Majority(EstimateConfig):
+class MajorityConfig(EstimateConfig):
     """Parameters of the rule."""
 
     soft: bool = False
     """Whether the labels of train clips are the fractions of votes, instead of 0 or 1."""
 
 
-def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: Majority) -> pd.DataFrame:
+def aggregate_majority(
+    annotations: pd.DataFrame, taxonomy: Taxonomy, settings: MajorityConfig
+) -> pd.DataFrame:
     """Aggregate annotations to labels by the report's rule.
 
     A label is positive if more than the fraction `threshold` of the asked annotators (presence other than -1)
@@ -31,7 +33,7 @@ def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: 
         The table that `ust.annotations.annotations.read_annotations` returns.
     taxonomy : Taxonomy
         Names and order of the labels.
-    settings : Majority
+    settings : MajorityConfig
         The threshold; with ``soft``, the labels of train clips are the fractions instead of 0 or 1.
 
     Returns
@@ -40,7 +42,7 @@ def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: 
         See `ust.annotations.labels.Rule`. Hard labels are 0 or 1; soft ones are rounded to six decimals.
     """
     labels = list(taxonomy.labels)
-    rows = annotations[is_scorable(annotations)]
+    rows = annotations[is_labelled(annotations)]
     rows = drop_repeated_rows(rows[_is_used(rows)], taxonomy)
 
     keys = [rows["split"], rows["audio_filename"]]
@@ -50,7 +52,7 @@ def aggregate_majority(annotations: pd.DataFrame, taxonomy: Taxonomy, settings: 
     hard = (fraction > settings.threshold).astype(float)
     if settings.soft:
         train = fraction.index.get_level_values("split") == "train"
-        hard[train] = fraction[train].round(6)
+        hard[train] = fraction[train].round(DIGITS)
     return (hard if settings.soft else hard.astype(int)).sort_index().reset_index()
 
 
@@ -63,10 +65,10 @@ def _is_used(rows: pd.DataFrame) -> pd.Series:
     return is_truth | (~has_truth & (volunteer | ~has_volunteer))
 
 
-def estimate(votes: Votes, settings: Majority) -> np.ndarray:
+def estimate(votes: Votes, settings: MajorityConfig) -> np.ndarray:
     """Return the labels by the volunteers' votes [shape=(clips, labels)]."""
     fraction = votes.fraction()
     return fraction if settings.soft else (fraction > settings.threshold).astype(float)
 
 
-RULE = Rule(Majority, aggregate_majority, estimate)
+RULE = Rule(MajorityConfig, aggregate_majority, estimate)

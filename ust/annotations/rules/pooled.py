@@ -36,7 +36,7 @@ MIN_PREVALENCE = 1e-5
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
-class Pooled(EstimateConfig):
+class PooledConfig(EstimateConfig):
     """Parameters of the rule; pairs are for false alarms and sensitivity."""
 
     iterations: Count = 40
@@ -57,13 +57,13 @@ class Pooled(EstimateConfig):
     """Share of the prior of a fine label that comes from its group."""
 
 
-def estimate_pooled(votes: Votes, settings: Pooled) -> np.ndarray:
+def estimate_pooled(votes: Votes, settings: PooledConfig) -> np.ndarray:
     """Return label probabilities [shape=(clips, labels)]."""
     posterior, _, _ = fit_annotator_model(votes, settings)
     return combine_coarse(posterior, votes.taxonomy)
 
 
-def fit_annotator_model(votes: Votes, settings: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_annotator_model(votes: Votes, settings: PooledConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit the model by expectation–maximisation.
 
     Returns
@@ -120,7 +120,7 @@ def combine_coarse(posterior: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     coarse = len(taxonomy.coarse)
     combined = posterior.copy()
     for group in taxonomy.groups("fine"):
-        fine = posterior[:, [coarse + index for index in taxonomy.members(group)]]
+        fine = posterior[:, [coarse + index for index in taxonomy.fine_indices(group)]]
         noisy_or = 1 - np.prod(1 - fine, axis=1)
         combined[:, group] = (posterior[:, group] + noisy_or) / 2
     return combined
@@ -181,4 +181,4 @@ def logit(p: np.ndarray | float, least: float = 0.0) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-RULE = rule_from_estimate(Pooled, estimate_pooled)
+RULE = rule_from_estimate(PooledConfig, estimate_pooled)

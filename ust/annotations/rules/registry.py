@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ust.annotations.annotations import SPLITS
 from ust.annotations.labels import Rule
 from ust.annotations.rules import any as any_rule
 from ust.annotations.rules import dawid_skene, fraction, glad, majority, pooled, relabel, verified
@@ -21,6 +20,7 @@ from ust.util.config import (
 )
 from ust.util.documents import read_yaml
 from ust.util.errors import UserError
+from ust.util.names import SPLITS
 
 # Each rule is in the module of its name.
 RULES: dict[str, Rule] = {
@@ -33,8 +33,8 @@ RULES: dict[str, Rule] = {
     "relabel": relabel.RULE,
     "verified": verified.RULE,
 }
-# Sections whose rules may not have a listener (False), or must have one (True).
-HAS_LISTENER = {"labels": False, "relabel": True}
+# Whether the rules of a section need the outputs of a model.
+NEEDS_MODEL_OUTPUTS = {"labels": False, "relabel": True}
 
 
 class LabelQuality(Section):
@@ -66,10 +66,10 @@ def check_label_quality(section: LabelQuality) -> list[str]:
     """Return the problems of the rules in ``label_quality``."""
     problems = check_rules("label_quality.rules", section.rules)
     problems += [
-        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs a listener; rules are "
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which needs model outputs; rules are "
         "compared by the annotations alone: choose another one, and use this one as a row of relabel"
         for name, row in section.rules.items()
-        if row.get("rule") in RULES and RULES[row["rule"]].has_listener
+        if row.get("rule") in RULES and RULES[row["rule"]].needs_model_outputs
     ]
     pooled_rows = [name for name, row in section.rules.items() if row.get("rule") == "pooled"]
     if section.annotators not in pooled_rows:
@@ -81,16 +81,15 @@ def check_label_quality(section: LabelQuality) -> list[str]:
 def read_rule(path: Path, name: str) -> tuple[Rule, Section]:
     """Return a rule of the section ``labels`` or ``relabel``, and its settings."""
     content = read_yaml(path)
-    sections = {section: content.get(section) for section in HAS_LISTENER}
+    sections = {section: content.get(section) for section in NEEDS_MODEL_OUTPUTS}
     for section, rows in sections.items():
         if isinstance(rows, dict) and name in rows:
             if problems := check_rules(section, {name: rows[name]}):
                 raise parameter_error(path, problems)
             return _parse_rule(rows[name])
     names = [str(row) for rows in sections.values() if isinstance(rows, dict) for row in rows]
-    raise UserError(
-        f"{path}: there is no rule {name!r}; {' and '.join(HAS_LISTENER)} have {', '.join(names) or 'none'}"
-    )
+    places = " and ".join(sections)
+    raise UserError(f"{path}: there is no rule {name!r}; {places} have {', '.join(names) or 'none'}")
 
 
 def check_rules(section: str, rows: Mapping[str, Any]) -> list[str]:
@@ -102,8 +101,8 @@ def check_rules(section: str, rows: Mapping[str, Any]) -> list[str]:
             problems.append(f"{path}: is {row!r}, should be a mapping of a rule and its parameters")
         elif row.get("rule") not in list(RULES):
             problems.append(f"{path}.rule: is {row.get('rule')!r}, should be one of {', '.join(RULES)}")
-        elif RULES[row["rule"]].has_listener != HAS_LISTENER.get(section, RULES[row["rule"]].has_listener):
-            needs, table = ("no listener", "labels") if HAS_LISTENER[section] else ("a listener", "relabel")
+        elif NEEDS_MODEL_OUTPUTS.get(section, needed := RULES[row["rule"]].needs_model_outputs) != needed:
+            needs, table = ("model outputs", "relabel") if needed else ("no model outputs", "labels")
             problems.append(f"{path}.rule: is {row['rule']!r}, which needs {needs}: make it a row of {table}")
         else:
             try:

@@ -1,6 +1,6 @@
-"""Combine the volunteers' votes with the predictions of a classifier, the listener.
+"""Combine the volunteers' votes with the predictions of a model.
 
-The parameter ``listener`` names a file of predictions, or of embeddings on which the rule trains a
+The parameter ``model_outputs`` names a file of predictions, or of embeddings on which the rule trains a
 classifier: a ridge regression to the posteriors of the rule ``pooled``. Its predictions are out of fold, with
 folds grouped by sensor. In each round
 
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ust.annotations.rules.pooled import Pooled, estimate_pooled, logit, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, estimate_pooled, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Positive
 from ust.util.errors import UserError
@@ -32,10 +32,10 @@ TOLERANCE = 0.01  # stop when no label changes by more
 LIMIT = 1e-4  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 
 
-class Relabel(Pooled):
+class RelabelConfig(PooledConfig):
     """Parameters of the rule: those of ``pooled`` and of the classifier."""
 
-    listener: Annotated[str, Field(pattern=r"\.(h5|csv)$")]
+    model_outputs: Annotated[str, Field(pattern=r"\.(h5|csv)$")]
     """A feature file of embeddings, or a CSV file of predictions in the submission layout."""
     penalty: Positive = 1.0
     """Penalty of the ridge regression on embeddings, per dimension."""
@@ -47,7 +47,7 @@ class Relabel(Pooled):
 
 def estimate_relabel(
     votes: Votes,
-    settings: Relabel,
+    settings: RelabelConfig,
     *,
     embeddings: pd.DataFrame | None = None,
     predictions: pd.DataFrame | None = None,
@@ -86,7 +86,7 @@ def _standardise(x: np.ndarray) -> np.ndarray:
 
 
 def _predict_out_of_fold(
-    x: np.ndarray, labels: np.ndarray, sensors: np.ndarray, settings: Relabel
+    x: np.ndarray, labels: np.ndarray, sensors: np.ndarray, settings: RelabelConfig
 ) -> np.ndarray:
     """Return out-of-fold predictions of a ridge regression, with folds grouped by sensor."""
     from sklearn.linear_model import Ridge
@@ -113,4 +113,4 @@ def _calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits
 
 
-RULE = rule_from_estimate(Relabel, estimate_relabel, has_listener=True)
+RULE = rule_from_estimate(RelabelConfig, estimate_relabel, needs_model_outputs=True)

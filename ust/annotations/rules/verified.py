@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.rules.pooled import Pooled, combine_coarse, fit_annotator_model, logit
+from ust.annotations.rules.pooled import PooledConfig, combine_coarse, fit_annotator_model, logit
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import Count, Positive, Seed, Weight
 from ust.util.errors import UserError
@@ -22,28 +22,28 @@ SENSOR_PRIOR_CLIPS = 5.0  # weight of the overall prevalence in a sensor's mean,
 LIMIT = 1e-5  # probabilities are clipped to [LIMIT, 1 - LIMIT]
 
 
-class Verified(Pooled):
+class VerifiedConfig(PooledConfig):
     """Parameters of the rule: those of ``pooled`` and of the trees."""
 
     seed: Seed = 2019
     """Seed of the boosted trees."""
-    forests: Count = 3
+    models: Count = 3
     """Models with different seeds, which are averaged."""
-    trees: Count = 100
+    max_iter: Count = 100
     """Trees per model."""
-    rate: Positive = 0.05
+    learning_rate: Positive = 0.05
     """Learning rate of boosting."""
-    leaves: Annotated[int, Field(ge=2)] = 8
+    max_leaf_nodes: Annotated[int, Field(ge=2)] = 8
     """Largest number of leaves of a tree."""
-    smallest_leaf: Count = 30
+    min_samples_leaf: Count = 30
     """Fewest examples (pairs of clip and label) in a leaf."""
-    l2: Weight = 5.0
+    l2_regularization: Weight = 5.0
     """L2 penalty on the values of leaves."""
-    features: Annotated[float, Field(gt=0, le=1)] = 0.3
+    max_features: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Fraction of the inputs considered for each split."""
 
 
-def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFrame) -> np.ndarray:
+def estimate_verified(votes: Votes, settings: VerifiedConfig, annotations: pd.DataFrame) -> np.ndarray:
     """Return label probabilities [shape=(clips, labels)]."""
     x = tree_features(votes, settings)
     truth = annotations[annotations["annotator_id"] == GROUND_TRUTH].set_index("audio_filename")
@@ -66,7 +66,7 @@ def estimate_verified(votes: Votes, settings: Verified, annotations: pd.DataFram
     return combine_coarse(probabilities, votes.taxonomy)
 
 
-def tree_features(votes: Votes, settings: Pooled) -> np.ndarray:
+def tree_features(votes: Votes, settings: PooledConfig) -> np.ndarray:
     """Return the inputs of the trees [shape=(clips, labels, inputs)]; the last input is the label's index."""
     taxonomy = votes.taxonomy
     coarse, labels = len(taxonomy.coarse), len(taxonomy.labels)
@@ -110,7 +110,7 @@ def _group_votes(positive: np.ndarray, coarse: int, group: np.ndarray) -> np.nda
     return sums[:, group]
 
 
-def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Verified) -> np.ndarray:
+def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: VerifiedConfig) -> np.ndarray:
     """Train trees on clips (x, y) and return the probabilities of others [shape=(clips, labels)].
 
     `y` is 1 for present, 0 for absent and -1 for not asked; the latter are no examples.
@@ -123,22 +123,22 @@ def _fit_predict(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, settings: Veri
     total = np.zeros(x_new.shape[:2])
     if not y.any():  # perhaps without any example, which the trees refuse
         return total
-    for forest in range(settings.forests):
+    for number in range(settings.models):
         model = HistGradientBoostingClassifier(
-            learning_rate=settings.rate,
-            max_iter=settings.trees,
-            max_leaf_nodes=settings.leaves,
-            min_samples_leaf=settings.smallest_leaf,
-            l2_regularization=settings.l2,
-            max_features=settings.features,
+            learning_rate=settings.learning_rate,
+            max_iter=settings.max_iter,
+            max_leaf_nodes=settings.max_leaf_nodes,
+            min_samples_leaf=settings.min_samples_leaf,
+            l2_regularization=settings.l2_regularization,
+            max_features=settings.max_features,
             categorical_features=[x.shape[1] - 1],
             early_stopping=False,
-            random_state=settings.seed + forest,
+            random_state=settings.seed + number,
         )
         with threadpool_limits(1, "openmp"):  # several threads are slow when other processes use the cores
             model.fit(x, y)
         total += model.predict_proba(x_new.reshape(-1, x.shape[1]))[:, 1].reshape(total.shape)
-    return total / settings.forests
+    return total / settings.models
 
 
-RULE = rule_from_estimate(Verified, estimate_verified, supervised=True)
+RULE = rule_from_estimate(VerifiedConfig, estimate_verified, supervised=True)

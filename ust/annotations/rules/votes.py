@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.labels import Rule, drop_repeated_rows, scorable_clips
+from ust.annotations.labels import Rule, drop_repeated_rows, select_labelled_clips
 from ust.annotations.taxonomy import Taxonomy
 from ust.util.config import Rate, Section
 
@@ -75,13 +75,17 @@ def collect_votes(annotations: pd.DataFrame, taxonomy: Taxonomy) -> Votes:
 
 
 def rule_from_estimate(
-    settings: type[EstimateConfig], estimate: Callable[..., np.ndarray], **traits: Any
+    settings: type[EstimateConfig],
+    estimate: Callable[..., np.ndarray],
+    *,
+    needs_model_outputs: bool = False,
+    supervised: bool = False,
 ) -> Rule:
     """Build a rule from a function that estimates label probabilities.
 
     The labels of train clips are the probabilities if ``soft`` is set, and otherwise whether these are above
     ``threshold``; train clips without votes get their ground truth. Clips of other splits get their ground
-    truth, or hard labels if their split has none. `traits` are the other attributes of `Rule`.
+    truth, or hard labels if their split has none. The other parameters are attributes of `Rule`.
     """
 
     def aggregate(
@@ -89,11 +93,11 @@ def rule_from_estimate(
     ) -> pd.DataFrame:
         labels = list(taxonomy.labels)
         votes = collect_votes(annotations, taxonomy)
-        if traits.get("supervised"):
+        if supervised:
             inputs["annotations"] = annotations
         estimated = estimate(votes, settings, **inputs) if len(votes.clips) else 0.0
         probabilities = pd.DataFrame(estimated, votes.clips, labels)
-        split = scorable_clips(annotations)["split"]
+        split = select_labelled_clips(annotations)["split"]
         probabilities = probabilities.reindex(split.index, fill_value=0.0)
         table = (probabilities > settings.threshold).astype(float)
         if settings.soft:
@@ -107,4 +111,4 @@ def rule_from_estimate(
             table = table.astype(int)
         return table.set_index(split, append=True).swaplevel().sort_index().reset_index()
 
-    return Rule(settings, aggregate, estimate=estimate, **traits)
+    return Rule(settings, aggregate, estimate, needs_model_outputs, supervised)

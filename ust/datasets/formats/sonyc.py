@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
 from ust.annotations.taxonomy import read_taxonomy
-from ust.datasets.collection import ANNOTATIONS, TAXONOMY
 from ust.datasets.formats.base import (
     Annotation,
     ImportedLabels,
@@ -13,6 +12,7 @@ from ust.datasets.formats.base import (
     MissingRecording,
     RecordingIndex,
 )
+from ust.datasets.source import ANNOTATIONS, TAXONOMY
 
 
 def read(path: Path, options: ImportOptions) -> ImportedLabels:

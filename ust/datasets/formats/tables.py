@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ust.annotations.annotations import SPLITS
 from ust.datasets.formats.base import (
     WHOLE_RECORDING,
     ImportedLabels,
@@ -14,7 +13,7 @@ from ust.datasets.formats.base import (
 )
 from ust.datasets.formats.label_table import find_columns, read_label_table
 from ust.util.errors import UserError
-from ust.util.names import find_file
+from ust.util.names import SPLITS, find_file
 
 
 def is_table(path: Path) -> bool:

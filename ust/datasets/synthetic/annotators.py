@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ust.annotations.taxonomy import Taxonomy, is_incomplete
+from ust.annotations.taxonomy import Taxonomy, is_incomplete, label_name
 from ust.datasets.synthetic.scene import Event
 from ust.datasets.synthetic.signals import Generator
 from ust.util.seeding import random_stream
@@ -27,7 +27,7 @@ class Annotators:
         self.false_alarm_rate = dict(
             zip(taxonomy.fine, rng.uniform(0.0, 0.02, len(taxonomy.fine)), strict=True)
         )
-        self._by_name = {label.split("_", 1)[1]: label for label in taxonomy.fine}
+        self._by_name = {label_name(label): label for label in taxonomy.fine}
 
     def rows(self, clip: Mapping[str, int | str], events: list[Event], rng: Generator) -> Iterator[Row]:
         """Yield the annotation rows of a clip; `clip` has split, sensor_id and audio_filename."""
@@ -77,7 +77,7 @@ class Annotators:
         """Return the groups whose fine labels differ between volunteers."""
         groups = []
         for group in range(len(self.taxonomy.coarse)):
-            members = {self.taxonomy.fine[index] for index in self.taxonomy.members(group)}
+            members = set(self.taxonomy.fine_labels(group))
             if len({frozenset(labels.keys() & members) for labels in volunteers}) > 1:
                 groups.append(group)
         return groups
@@ -100,7 +100,7 @@ class Annotators:
                 self._proximity(labels[label], rng) if annotator > 0 and label in labels else "-1"
             )
         for group, label in enumerate(self.taxonomy.coarse):
-            members = [self.taxonomy.fine[index] for index in self.taxonomy.members(group)]
+            members = self.taxonomy.fine_labels(group)
             row[f"{label}_presence"] = max(int(row[f"{member}_presence"]) for member in members)
         return row
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from ust.annotations.annotations import KEYS
 from ust.annotations.taxonomy import Taxonomy, read_taxonomy
 from ust.audio.recordings import write_sound
-from ust.datasets.source import ANNOTATIONS, TAXONOMY, Destination, Source, Summary
+from ust.datasets.source import ANNOTATIONS, AUDIO, TAXONOMY, FetchContext, Source, Summary
 from ust.datasets.synthetic import context as city_context
 from ust.datasets.synthetic.annotators import Annotators
 from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
@@ -52,7 +52,7 @@ def build_city(
     annotators = Annotators(taxonomy, seed)
     rows, jobs = [], []
     for split in sorted(clips, reverse=True):
-        (target / "audio" / split).mkdir(parents=True, exist_ok=True)
+        (target / AUDIO / split).mkdir(parents=True, exist_ok=True)
         for index, events in enumerate(draw_scenes(seed, split, clips[split])):
             sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
             time_and_place: dict[str, int | float] = {}
@@ -62,7 +62,7 @@ def build_city(
             name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
             clip = {"split": split, "sensor_id": sensor, "audio_filename": name, **time_and_place}
             rows += annotators.rows(clip, events, random_stream(seed, "annotate", name))
-            jobs.append((target / "audio" / split / name, events, sensor))
+            jobs.append((target / AUDIO / split / name, events, sensor))
     columns = annotation_columns(taxonomy, context=context)
     pd.DataFrame(rows)[columns].to_csv(target / ANNOTATIONS, index=False, lineterminator="\n")
     written = Parallel(n_jobs=-1, return_as="generator")(delayed(_write_clip)(*job, seed) for job in jobs)
@@ -99,7 +99,7 @@ def write_taxonomy(path: Path) -> None:
     write_yaml(path, {"fine": fine, "coarse": coarse})
 
 
-class Synthetic(Section):
+class SyntheticConfig(Section):
     """The section ``data.synthetic`` of params.yaml."""
 
     seed: Seed = 2019
@@ -112,14 +112,14 @@ class Synthetic(Section):
     """Whether clips have the time and place of SONYC-UST v2, and sounds that follow them."""
 
 
-def fetch(place: Destination, data: Any) -> Summary:
+def fetch(context: FetchContext, data: Any) -> Summary:
     """Synthesise the city of the section ``data.synthetic``."""
     settings = data.synthetic
     clips = {"train": settings.train, "validate": settings.validate_}
     build_city(
-        place.folder, seed=settings.seed, clips=clips, context=settings.context, progress=place.progress
+        context.folder, seed=settings.seed, clips=clips, context=settings.context, progress=context.progress
     )
     return Summary(clips, {}, ())
 
 
-SOURCE = Source(fetch, settings=Synthetic)
+SOURCE = Source(fetch, settings=SyntheticConfig)

@@ -41,7 +41,7 @@ CALIBRATION_EXAMPLES = 64
 
 # Mean and standard deviation of the embedding and of the post-processed embedding, for three seconds of a
 # 1 kHz sine at 44.1 kHz. From the reference implementation's smoke test, by final_relu.
-SMOKE_FIGURES = {True: (0.131, 0.238, 123.0, 75.0), False: (0.000657, 0.343, 126.0, 89.3)}
+REFERENCE_STATISTICS = {True: (0.131, 0.238, 123.0, 75.0), False: (0.000657, 0.343, 126.0, 89.3)}
 SMOKE_TOLERANCE = 0.1
 
 HOW_TO_GET = (
@@ -123,7 +123,7 @@ def draw_random_variables(seed: int, *, final_relu: bool) -> dict[str, np.ndarra
     return variables | {name: array.astype(np.float32) for name, array in pca.items()}
 
 
-def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
+def check_reference_statistics(variables: dict[str, np.ndarray], *, final_relu: bool) -> None:
     """Compare the embedding of a sine with the values of the reference's smoke test."""
     seconds, rate = 3, 44_100
     sine = np.sin(2 * np.pi * 1000 * np.arange(seconds * rate) / rate)
@@ -131,7 +131,7 @@ def check_smoke_figures(variables: dict[str, np.ndarray], *, final_relu: bool) -
     embeddings = embedder.embed(log_mel_patches(sine, rate))
     quantised = postprocess(embeddings, *embedder.pca)
     measured = (embeddings.mean(), embeddings.std(), quantised.mean(), quantised.std())
-    expected = SMOKE_FIGURES[final_relu]
+    expected = REFERENCE_STATISTICS[final_relu]
     # A mean near 0 is compared on the scale of the standard deviation.
     scales = (max(abs(expected[0]), 0.1 * expected[1]), *expected[1:])
     if any(abs(m - e) > SMOKE_TOLERANCE * s for m, e, s in zip(measured, expected, scales, strict=True)):
@@ -180,7 +180,7 @@ def prepare(folder: Path, settings: VGGishConfig, fetch_file: FetchFile) -> dict
             files = [fetch_file(url, checksum=f"sha256:{checksum}") for url, checksum in RELEASED.items()]
         variables = read_checkpoint(*files)
         try:
-            check_smoke_figures(variables, final_relu=settings.final_relu)
+            check_reference_statistics(variables, final_relu=settings.final_relu)
         except UserError as error:
             if not custom_files:
                 raise
