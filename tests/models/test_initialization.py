@@ -109,7 +109,7 @@ def test_every_weight_of_every_architecture_is_initialized(architecture):
 
 
 def test_unknown_layer_type_is_named():
-    with pytest.raises(TypeError, match="1: no first weights are known for a layer of type Embedding"):
+    with pytest.raises(TypeError, match="1: no initialisation is defined for layers of type Embedding"):
         initialize_weights(nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 4)), 1)
 
 

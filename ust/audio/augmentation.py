@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from ust.audio.recordings import SAMPLE_RATE, load_audio, write_sound
-from ust.util.config import Count, Interval, Positive, Section, Seed, Share
+from ust.util.config import Fraction, Interval, PositiveFloat, PositiveInt, Section, Seed
 from ust.util.seeding import random_stream
 
 # A pitch shift stretches the clip by 2^(semitones/12), then resamples it. Beyond four octaves the stretched
@@ -35,9 +35,9 @@ class Variant(Section):
 
     enabled: bool = False
     """Whether to write such variants of the train clips."""
-    proportion: Share = 1.0
+    proportion: Fraction = 1.0
     """Fraction of the train clips that get a variant."""
-    copies: Count = 1
+    copies: PositiveInt = 1
     """Number of variants per clip, with separate random draws."""
 
 
@@ -78,7 +78,7 @@ Positives = Annotated[Interval, AfterValidator(_check_positive)]
 class Sensor(Variant):
     """Parameters of `sensor`, in Hz, seconds and dB."""
 
-    low_cut: Positive = 120.0
+    low_cut: PositiveFloat = 120.0
     """Lower cutoff frequency of the sensor, in Hz."""
     high_cut: Positives = Field([3000.0, 8000.0])
     """Range of its upper cutoff frequency, in Hz."""

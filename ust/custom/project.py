@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ust.annotations.audioset import map_labels_to_classes
 from ust.datasets.collection import Collection
-from ust.util.config import Count, Section, Whole, read_sections
+from ust.util.config import NonNegativeInt, PositiveInt, Section, read_sections
 from ust.util.documents import render_template
 from ust.util.errors import UserError
 from ust.util.files import write_text
@@ -23,15 +23,15 @@ GITIGNORE = "/audio\n/report.html\n"
 class ReportSettings(Section):
     """The section ``own`` of the project's params.yaml: settings of the report."""
 
-    curve_seeds: Whole
-    bootstrap: Count
-    mistakes: Whole
+    curve_seeds: NonNegativeInt
+    bootstrap: PositiveInt
+    mistakes: NonNegativeInt
 
 
 class ComputeSettings(Section):
     """The section ``compute`` of the project's params.yaml."""
 
-    threads: Count
+    threads: PositiveInt
     device: Literal["auto", "cpu", "cuda"]
 
 

@@ -9,7 +9,7 @@ from ust.datasets.formats.base import ImportOptions
 from ust.datasets.formats.class_folders import read
 from ust.datasets.importing import import_recordings, taxonomy_from_classes
 from ust.datasets.source import AUDIO, FetchContext, Source, Summary
-from ust.util.config import Rate, Section, Seed
+from ust.util.config import FractionBelowOne, Section, Seed
 from ust.util.errors import UserError, bullet_list
 
 
@@ -18,7 +18,7 @@ class FolderConfig(Section):
 
     seed: Seed = 2019
     """Seed of the split."""
-    validate_: Rate = Field(0.2, alias="validate")
+    validate_: FractionBelowOne = Field(0.2, alias="validate")
     """Share of the clips in the split validate."""
 
 

@@ -12,7 +12,7 @@ from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Feature
 from ust.features.mel import mel_spectrogram
-from ust.util.config import Count, Section
+from ust.util.config import PositiveInt, Section
 
 QUIETEST = 1e-10  # power floor, librosa's amin
 RANGE_DB = np.float32(80)
@@ -25,9 +25,9 @@ class LogMelConfig(Section):
     """Hz."""
     n_fft: Annotated[int, Field(ge=16)] = 2048
     """Length of the Fourier transform and its Hann window, in samples."""
-    hop_length: Count = 512
+    hop_length: PositiveInt = 512
     """Step between frames, in samples."""
-    n_mels: Count = 128
+    n_mels: PositiveInt = 128
     """Number of mel bands."""
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ust.models.layers import Architecture, ArchitectureConfig, Shapes, Standardize
-from ust.util.config import Rate
+from ust.util.config import FractionBelowOne
 
 SMALLEST = 1e-6  # probabilities are clipped to it, so that logits are finite in single precision
 
@@ -27,7 +27,7 @@ class Attention(Architecture):
 
         description: ClassVar[str] = "attention over the embeddings of frames"
 
-        dropout: Rate = 0.5
+        dropout: FractionBelowOne = 0.5
         """Dropout rate of the embeddings' values, each dropped in all frames of a clip at once."""
 
     def __init__(self, config: Config, outputs: int, shapes: Shapes) -> None:

@@ -14,7 +14,7 @@ from ust.annotations.audioset import (
 from ust.annotations.taxonomy import Taxonomy
 from ust.features.efficientat.network import CLASSES
 from ust.models.layers import Architecture, ArchitectureConfig, Shapes
-from ust.util.config import Positive, Weight
+from ust.util.config import NonNegativeFloat, PositiveFloat
 
 
 class AudioSet(Architecture):
@@ -34,9 +34,9 @@ class AudioSet(Architecture):
 
         classes: dict[str, list[str]] | None = None
         """AudioSet classes of each label; null for those of ust/annotations/audioset_labels.yaml."""
-        typical: Weight = 0.5
+        typical: NonNegativeFloat = 0.5
         """Share of a label's typical logit that is subtracted."""
-        scale: Positive = 0.81
+        scale: PositiveFloat = 0.81
         """Scale of the logits of all labels, for calibration."""
         shift: float = -0.86
         """Shift of the logits of all labels, for calibration."""

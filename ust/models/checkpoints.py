@@ -23,7 +23,7 @@ from ust.models.systems import (
     HierarchicalSystem,
     System,
 )
-from ust.util.config import Count, ModelPath, Section, Share, explain_validation_error
+from ust.util.config import Fraction, ModelPath, PositiveInt, Section, explain_validation_error
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError, shorten, single_line
 from ust.util.names import SPLITS
@@ -42,7 +42,7 @@ class Checkpoint(Section):
 
     model: ModelPath
     """Folder of the trained model below ``models``; a flat system has the checkpoints coarse and fine."""
-    threshold: Share = 0.5
+    threshold: Fraction = 0.5
     """Of a hierarchy: a group's network runs if its coarse probability is above this, or is the highest."""
     unselected: Literal["keep", "zero"] = "keep"
     """Fine probabilities of the groups that do not run: the root's, or 0."""
@@ -57,7 +57,7 @@ class Predict(Section):
 
     split: Literal[SPLITS] = "validate"
     """Split to predict."""
-    batch_size: Count = 64
+    batch_size: PositiveInt = 64
     """Clips per batch."""
 
 

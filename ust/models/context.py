@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ust.features.context import CONTEXT, FIRST_BOROUGH, FIRST_COORDINATE, HAS_COORDINATES, HAS_TIME, SIZE
-from ust.util.config import Count, Rate, Section, Weight
+from ust.util.config import FractionBelowOne, NonNegativeFloat, PositiveInt, Section
 
 COORDINATES = slice(FIRST_COORDINATE, HAS_COORDINATES)
 # Values that are above 0 if a part of the context is known.
@@ -18,11 +18,11 @@ FARTHEST = 3.0  # deviations; coordinates outside the range of the train clips a
 class ContextConfig(Section):
     """The key ``context`` of a row: settings of the network of time and place."""
 
-    dropout: Rate = 0.5
+    dropout: FractionBelowOne = 0.5
     """Share of the training examples that lose their time and place."""
-    hidden_size: Count = 32
+    hidden_size: PositiveInt = 32
     """Size of the hidden layer."""
-    place_noise: Weight = 1.0
+    place_noise: NonNegativeFloat = 1.0
     """Latitude and longitude of a training example move by up to this, in deviations of the train clips."""
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ust.features.vggish.embedding import EMBEDDING
 from ust.models.layers import Architecture, ArchitectureConfig, Shapes, Standardize
-from ust.util.config import Count, Whole
+from ust.util.config import NonNegativeInt, PositiveInt
 
 
 class FrameClassifier(Architecture):
@@ -21,9 +21,9 @@ class FrameClassifier(Architecture):
     class Config(ArchitectureConfig):
         """Settings of the architecture; without hidden layers it is logistic regression."""
 
-        hidden_layers: Whole = 0
+        hidden_layers: NonNegativeInt = 0
         """Number of hidden layers; 0 is logistic regression."""
-        hidden_size: Count = 128
+        hidden_size: PositiveInt = 128
         """Size of each hidden layer."""
 
         @property

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.util.config import Count, Rate, Section, Whole
+from ust.util.config import FractionBelowOne, NonNegativeInt, PositiveInt, Section
 
 FUSED, HIDDEN = 512, 256
 DYNAMIC_RANGE_DB = 80.0  # log-mels go from -80 to 0 dB
@@ -144,9 +144,9 @@ def build_head(outputs: int, dropout: float) -> nn.Sequential:
 class Dropouts(ArchitectureConfig):
     """Dropout rates of the convolutions and the head."""
 
-    conv_dropout: Rate = 0.2
+    conv_dropout: FractionBelowOne = 0.2
     """Dropout rate after each block of convolutions, for few epochs. The report's is 0.5."""
-    head_dropout: Rate = 0.2
+    head_dropout: FractionBelowOne = 0.2
     """Dropout rate after each hidden layer of the head."""
 
 
@@ -218,11 +218,11 @@ class Standardize(nn.Module):
 class HeadConfig(ArchitectureConfig):
     """Settings of a `PerceptronHead`; no hidden layers give logistic regression."""
 
-    hidden_layers: Whole = 0
+    hidden_layers: NonNegativeInt = 0
     """Number of hidden layers; 0 is logistic regression."""
-    hidden_size: Count = 256
+    hidden_size: PositiveInt = 256
     """Size of each hidden layer."""
-    dropout: Rate = 0.0
+    dropout: FractionBelowOne = 0.0
     """Dropout rate after each hidden layer."""
 
 

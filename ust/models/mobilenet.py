@@ -8,7 +8,7 @@ from ust.features.efficientat.network import MobileNet, embedding_size
 from ust.features.efficientat.windows import window_max_pool, window_max_pool_size
 from ust.features.mn_logmel import BANDS
 from ust.models.layers import Architecture, HeadConfig, PerceptronHead, Shapes
-from ust.util.config import Positive, Whole
+from ust.util.config import NonNegativeInt, PositiveFloat
 
 
 class TaggingMobileNet(Architecture):
@@ -19,9 +19,9 @@ class TaggingMobileNet(Architecture):
     class Config(HeadConfig):
         """Width of the network, number of windows (0 for none), and settings of the head."""
 
-        width: Positive = 0.4
+        width: PositiveFloat = 0.4
         """Width of the network, as that of its pretrained weights."""
-        windows: Whole = 0
+        windows: NonNegativeInt = 0
         """Number of windows side by side whose embeddings are pooled by their maximum; 0 for none."""
 
         @property

@@ -11,7 +11,7 @@ from pydantic import Field
 from ust.annotations.taxonomy import Taxonomy
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.evaluation import Evaluation, round_floats
-from ust.util.config import Count, Name, Section, Seed
+from ust.util.config import Name, PositiveInt, Section, Seed
 from ust.util.documents import markdown_table
 
 LEADERBOARD_COLUMNS = ("coarse_micro_auprc", "fine_micro_auprc", "coarse_macro_auprc_present")
@@ -25,7 +25,7 @@ class Leaderboard(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     bootstrap: Annotated[int, Field(ge=10)]
     against: Name  # the system that all others are compared with
-    timed_clips: Count
+    timed_clips: PositiveInt
     systems: Annotated[list[Name], Field(min_length=1)]  # rows of checkpoints
 
 

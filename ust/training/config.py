@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ust.models.context import ContextConfig
 from ust.models.registry import ARCHITECTURES
-from ust.util.config import ModelPath, Name, Section, Seed, Weight
+from ust.util.config import ModelPath, Name, NonNegativeFloat, Section, Seed
 
 
 class Row(Section):
@@ -72,7 +72,7 @@ class TrainingSettings(Section):
 
     seed: Seed = 2019
     """Seed of initial weights, order, augmentation and dropout."""
-    cache_gib: Weight = 4.0
+    cache_gib: NonNegativeFloat = 4.0
     """GiB of features kept in memory, all files together; others are read in every epoch."""
 
     @property

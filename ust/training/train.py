@@ -23,7 +23,15 @@ from ust.training.context import TrainingContext, TrainingData, select_outputs
 from ust.training.losses import weighted_cross_entropy
 from ust.training.schedules import CosineSchedule, Schedule, StagnationSchedule
 from ust.training.trainer import Epoch, Trainer, epochs_since_best, monitor_scores
-from ust.util.config import Count, Factor, Positive, Precision, Rate, Share, Whole
+from ust.util.config import (
+    Fraction,
+    FractionBelowOne,
+    NonNegativeInt,
+    OpenFraction,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+)
 
 Score = Callable[[np.ndarray], dict[str, float]]
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -35,15 +43,15 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class NetworkSettings(TrainingSettings):
     """Settings shared by the trainers of networks of log-mels."""
 
-    lr: Positive = 0.004
+    lr: PositiveFloat = 0.004
     """Initial learning rate. The report's is 0.01."""
     batch_size: Annotated[int, Field(ge=2)] = 8
     """Clips of a training step. The report's are 32."""
-    max_epochs: Count = 6
+    max_epochs: PositiveInt = 6
     """Number of epochs, at most. The report's are hundreds."""
     optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
     """Optimizer of PyTorch."""
-    pos_weight_power: Share = 0.1
+    pos_weight_power: Fraction = 0.1
     """The positive terms of the loss are weighted by (negatives / positives) to this power."""
     precision: Precision = "float32"
     """"bfloat16" computes the forward pass in mixed precision, on a GPU or a CPU with AVX-512 BF16 or AMX."""
@@ -54,15 +62,15 @@ class TrainSettings(NetworkSettings):
 
     schedule: Literal["stagnation", "cosine"] = "cosine"
     """"stagnation" is the report's: reduce the rate without a new best score, restart warm."""
-    warm_up: Rate = 0.1
+    warm_up: FractionBelowOne = 0.1
     """Schedule cosine: share of the steps in which the rate rises to `lr`, before it falls to 0."""
-    patience: Whole = 10
+    patience: NonNegativeInt = 10
     """Schedule stagnation: epochs without a new best score before the rate is reduced."""
-    reduce_factor: Factor = 0.1
+    reduce_factor: OpenFraction = 0.1
     """Schedule stagnation: initial factor of the reduction."""
-    min_lr: Positive = 1e-6
+    min_lr: PositiveFloat = 1e-6
     """Schedule stagnation: a rate at or below returns to `lr`."""
-    factor_step: Rate = 0.1
+    factor_step: FractionBelowOne = 0.1
     """Schedule stagnation: added to the factor at each restart, to at most 0.9."""
     restart: Literal["reached", "passed"] = "reached"
     """"reached" is the report's text; "passed" its authors' code, which also trains at `min_lr`."""

@@ -17,19 +17,19 @@ from ust.training.augmentation import mixup_batch, random_affine, random_erasing
 from ust.training.config import ContextRow, SystemConfig, SystemTrainer
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.train import TrainSettings, fit_flat
-from ust.util.config import Name, Rate, Share, Weight
+from ust.util.config import Fraction, FractionBelowOne, Name, NonNegativeFloat
 
 
 class AugmentedSettings(TrainSettings):
     """Settings of the trainer ``train_augmented``: those of ``train``, and of the augmentation."""
 
-    scale: Rate = 0.1
+    scale: FractionBelowOne = 0.1
     """Bands and frames are stretched by up to this share."""
-    shift: Rate = 0.1
+    shift: FractionBelowOne = 0.1
     """Bands and frames are shifted by up to this share of all of them."""
-    erase: Share = 0.5
+    erase: Fraction = 0.5
     """Share of the examples that lose a rectangle."""
-    mixup: Weight = 0.2
+    mixup: NonNegativeFloat = 0.2
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
 
 

@@ -17,25 +17,25 @@ from ust.training.config import FlatRow, SystemConfig, SystemTrainer, TrainingSe
 from ust.training.context import TrainingContext, TrainingData
 from ust.training.schedules import ConstantSchedule
 from ust.training.trainer import Epoch, Trainer, TrainingState, epochs_since_best, monitor_loss
-from ust.util.config import Count, Positive, Weight
+from ust.util.config import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class BaselineSettings(TrainingSettings):
     """Settings of the trainer ``train_baseline``."""
 
-    lr: Positive = 0.001
+    lr: PositiveFloat = 0.001
     """Learning rate of Adam, which stays constant."""
-    batch_size: Count = 64
+    batch_size: PositiveInt = 64
     """Frames of a training step."""
-    max_epochs: Count = 100
+    max_epochs: PositiveInt = 100
     """Number of epochs, at most."""
-    stop_patience: Count = 20
+    stop_patience: PositiveInt = 20
     """Training stops after this many epochs without a lower validation loss."""
-    l2: Weight = 1e-5
+    l2: NonNegativeFloat = 1e-5
     """L2 penalty beside a loss that is, as the challenge's, summed over the batch and the fine labels."""
     standardize: bool = True
     """Standardise the embeddings to mean 0 and deviation 1 over the train frames."""
-    cache_gib: Weight = 0.0
+    cache_gib: NonNegativeFloat = 0.0
     """GiB of features kept in memory; none by default, as each embedding is read only once."""
 
 

@@ -34,7 +34,15 @@ from ust.training.losses import Loss, sample_epoch, tagging_loss, unknown_column
 from ust.training.schedules import CosineSchedule
 from ust.training.train import flat_score
 from ust.training.trainer import Epoch, Trainer, fit_classifier, monitor_scores
-from ust.util.config import Count, Positive, Rate, Section, Share, Weight, Whole
+from ust.util.config import (
+    Fraction,
+    FractionBelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+)
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 
@@ -46,51 +54,51 @@ MIN_GAIN, MAX_GAIN = -8.0, 3.0  # dB, of an overlaid sound
 class FinetuneSettings(TrainingSettings):
     """Settings of the trainer ``train_finetune``."""
 
-    head_lr: Positive = 0.003
+    head_lr: PositiveFloat = 0.003
     """Initial learning rate of the head on frozen embeddings."""
-    head_weight_decay: Weight = 5.0
+    head_weight_decay: NonNegativeFloat = 5.0
     """Weight decay of the head on frozen embeddings."""
-    head_epochs: Count = 60
+    head_epochs: PositiveInt = 60
     """Epochs of the head on frozen embeddings."""
-    lr: Positive = 0.0006
+    lr: PositiveFloat = 0.0006
     """Learning rate of all weights, reached after the warm-up, falling to 0 as a cosine."""
-    weight_decay: Weight = 0.0001
+    weight_decay: NonNegativeFloat = 0.0001
     """Weight decay of all weights."""
-    warm_up: Rate = 0.1
+    warm_up: FractionBelowOne = 0.1
     """Share of the steps in which the rate rises to `lr`."""
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Clips of a training step."""
-    max_epochs: Count = 9
+    max_epochs: PositiveInt = 9
     """Number of epochs, at most; also the length of the schedule."""
-    mixup: Weight = 0.3
+    mixup: NonNegativeFloat = 0.3
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
-    overlay: Share = 0.5
+    overlay: Fraction = 0.5
     """Share of the examples that get another's sound on top."""
-    gain_db: Weight = 4.0
+    gain_db: NonNegativeFloat = 4.0
     """The level of each example changes by up to this many dB in either direction."""
     roll: bool = True
     """Rotate each example by a random time."""
-    mask_bands: Whole = 16
+    mask_bands: NonNegativeInt = 16
     """Adjacent bands that are set to the mean: 0 to this many."""
-    mask_frames: Whole = 200
+    mask_frames: NonNegativeInt = 200
     """Adjacent frames that are set to the mean: 0 to this many."""
-    average: Rate = 0.0
+    average: FractionBelowOne = 0.0
     """Decay of the moving average of weights over steps; 0 keeps the last ones, 0.99 averages about 100."""
-    interpolate: Share = 0.7
+    interpolate: Fraction = 0.7
     """Position of the saved weights between those with the head fitted, 0, and the fine-tuned ones, 1."""
-    distillation: Weight = 0.0
+    distillation: NonNegativeFloat = 0.0
     """Weight of the cross-entropy with the unchanged network's AudioSet probabilities; 0 for none."""
-    focal_gamma: Weight = 0.0
+    focal_gamma: NonNegativeFloat = 0.0
     """Exponent of a focal loss; 0 is cross-entropy."""
-    label_smoothing: Rate = 0.0
+    label_smoothing: FractionBelowOne = 0.0
     """Share of the targets that is one half."""
     mask_unknown: bool = False
     """Whether a fine label counts less, the more its group's -X label is present."""
-    balance: Weight = 0.0
+    balance: NonNegativeFloat = 0.0
     """Sample examples by (1 / frequency of their rarest label) to this power; 0 takes each once."""
-    folds: Whole = 0
+    folds: NonNegativeInt = 0
     """Number of folds of the train clips, by sensor_id, for out-of-fold predictions; 0 for none."""
-    stop_patience: Whole = 0
+    stop_patience: NonNegativeInt = 0
     """Epochs without a lower loss on a fold, after which its training stops; 0 trains all epochs."""
     calibrate: bool = True
     """Fit calibration and thresholds on the out-of-fold predictions."""

@@ -23,7 +23,7 @@ from ust.training.context import (
 from ust.training.cross_validation import cross_val_predict, fold_metadata
 from ust.training.train import flat_score
 from ust.training.trainer import TrainingState, fit_classifier, monitor_scores
-from ust.util.config import Count, Positive, Weight
+from ust.util.config import NonNegativeFloat, PositiveFloat, PositiveInt
 from ust.util.seeding import random_stream
 
 log = logging.getLogger("ust")
@@ -33,19 +33,19 @@ CHECKPOINT_EVERY = 20  # epochs, each of a fraction of a second
 class HeadSettings(TrainingSettings):
     """Settings of the trainer ``train_head``."""
 
-    lr: Positive = 0.003
+    lr: PositiveFloat = 0.003
     """Initial learning rate of AdamW, which falls to 0 as a cosine."""
-    batch_size: Count = 64
+    batch_size: PositiveInt = 64
     """Clips of a training step."""
-    max_epochs: Count = 60
+    max_epochs: PositiveInt = 60
     """Number of epochs."""
-    weight_decay: Annotated[list[Weight], Field(min_length=1)] = Field([1.0, 3.0, 10.0, 30.0])
+    weight_decay: Annotated[list[NonNegativeFloat], Field(min_length=1)] = Field([1.0, 3.0, 10.0, 30.0])
     """Candidates, from which the folds choose."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds of the train clips, which keep sensors apart."""
     calibrate: bool = True
     """Fit calibration and thresholds on the out-of-fold predictions."""
-    mixup: Weight = 0.0
+    mixup: NonNegativeFloat = 0.0
     """Each example is mixed with another by a share from Beta(mixup, mixup); 0 for none."""
 
     @property

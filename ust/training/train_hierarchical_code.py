@@ -14,25 +14,25 @@ from ust.training.schedules import PlateauSchedule
 from ust.training.train import NetworkSettings, network_trainer
 from ust.training.train_hierarchical import Node, fit_hierarchy
 from ust.training.trainer import Epoch, Trainer, epochs_since_best, monitor_loss
-from ust.util.config import Count, Factor, Positive, Share, Whole
+from ust.util.config import Fraction, NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt
 
 
 class CodeSettings(NetworkSettings):
     """Settings of the trainer ``train_hierarchical_code``."""
 
-    lr: Positive = 0.001
+    lr: PositiveFloat = 0.001
     """Initial learning rate."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Clips of a training step."""
-    max_epochs: Count = 100
+    max_epochs: PositiveInt = 100
     """Number of epochs, at most."""
-    pos_weight_power: Share = 0.0
+    pos_weight_power: Fraction = 0.0
     """The positive terms of the loss are weighted by (negatives / positives) to this power."""
-    reduce_patience: Whole = 5
+    reduce_patience: NonNegativeInt = 5
     """Epochs without a lower validation loss before the rate is reduced."""
-    reduce_factor: Factor = 0.1
+    reduce_factor: OpenFraction = 0.1
     """Factor of the reduction."""
-    stop_patience: Count = 20
+    stop_patience: PositiveInt = 20
     """Training stops after this many epochs without a lower validation loss."""
 
 

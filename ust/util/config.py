@@ -12,13 +12,13 @@ from ust.util.errors import UserError, bullet_list, plural
 
 # Types of values, for the fields of sections.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]  # an integer that may be 0
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]  # a fraction in [0, 1]
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a fraction in [0, 1), such as a dropout rate
-Factor = Annotated[float, Field(gt=0, lt=1)]  # a fraction in (0, 1), such as a decay
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]  # such as a dropout rate
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]  # such as a decay
 Precision = Literal["float32", "bfloat16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 # Path of a model below models/.
@@ -88,15 +88,15 @@ def _parameter_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 class Compute(Section):
     """The section ``compute`` of params.yaml."""
 
-    threads: Count = 2
+    threads: PositiveInt = 2
     """Threads of PyTorch; rounding depends on them, so they are needed to reproduce a run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of networks; auto is the GPU if there is one."""
-    processes: Count = 1
+    processes: PositiveInt = 1
     """Processes that train one network together, for trainers that support it."""
     synchronise: bool = True
     """Whether batch norms use the batch of all processes."""
     scheduler: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]*|slurm|[a-z]+://.+)$")] | None = None
     """Where shards are computed: null for this machine, or on Dask: local:N, tcp://host:8786 or slurm."""
-    shard_clips: Count = 1000
+    shard_clips: PositiveInt = 1000
     """Recordings per shard."""

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 
 from ust.annotations.rules.votes import EstimateConfig, Votes
-from ust.util.config import Count
+from ust.util.config import PositiveInt
 from ust.util.errors import UserError
 
 
 class IterationConfig(EstimateConfig):
     """Parameters of rules fitted by expectation-maximisation."""
 
-    iterations: Count = 100
+    iterations: PositiveInt = 100
     """Iterations of expectation-maximisation."""
 
 

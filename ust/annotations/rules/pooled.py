@@ -27,23 +27,23 @@ from pydantic import Field
 
 from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 from ust.annotations.taxonomy import Taxonomy
-from ust.util.config import Count, Factor, Positive, Share, Weight
+from ust.util.config import Fraction, NonNegativeFloat, OpenFraction, PositiveFloat, PositiveInt
 
 NEWTON_STEPS = 2  # per maximisation
 MAX_STEP = 1.0  # of a Newton step, in logits
 MIN_PREVALENCE = 1e-5
 
-Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Pair = Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
 
 
 class PooledConfig(EstimateConfig):
     """Parameters of the rule; pairs are for false alarms and sensitivity."""
 
-    iterations: Count = 40
+    iterations: PositiveInt = 40
     """Iterations of expectation-maximisation."""
-    false_alarm: Factor = 0.018
+    false_alarm: OpenFraction = 0.018
     """Probability that a typical volunteer marks a typical label that is absent."""
-    sensitivity: Factor = 0.5
+    sensitivity: OpenFraction = 0.5
     """Probability that a typical volunteer marks a typical label that is present."""
     label_deviation: Pair = Field([1.0, 0.5])
     """Prior standard deviation between labels, of logits."""
@@ -51,9 +51,9 @@ class PooledConfig(EstimateConfig):
     """Prior standard deviation between volunteers, of logits."""
     correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5
     """Prior correlation of a volunteer's two effects."""
-    anchor: Weight = 1.0
+    anchor: NonNegativeFloat = 1.0
     """Weight of the prevalence that the votes imply at the typical rates."""
-    coupling: Share = 0.2
+    coupling: Fraction = 0.2
     """Share of the prior of a fine label that comes from its group."""
 
 

@@ -10,8 +10,8 @@ from ust.annotations.labels import Rule
 from ust.annotations.rules import any as any_rule
 from ust.annotations.rules import dawid_skene, fraction, glad, majority, pooled, relabel, verified
 from ust.util.config import (
-    Count,
     Name,
+    PositiveInt,
     Section,
     Seed,
     explain_validation_error,
@@ -42,11 +42,11 @@ class LabelQuality(Section):
 
     split: Literal[SPLITS] = "validate"
     """Split whose ground truth the rules are compared with."""
-    bootstrap: Count = 1000
+    bootstrap: PositiveInt = 1000
     """Resamples of the clips for the 95 % intervals."""
     seed: Seed = 2019
     """Seed of the resamples."""
-    doubtful: Count = 5
+    doubtful: PositiveInt = 5
     """Doubtful clips to list for each label, where the annotator model and the majority differ most."""
     annotators: Name = "pooled"
     """Row of ``rules`` whose model rates the annotators."""

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from ust.annotations.rules.pooled import PooledConfig, estimate_pooled, logit, sigmoid
 from ust.annotations.rules.votes import Votes, rule_from_estimate
-from ust.util.config import Positive
+from ust.util.config import PositiveFloat
 from ust.util.errors import UserError
 
 TOLERANCE = 0.01  # stop when no label changes by more
@@ -37,7 +37,7 @@ class RelabelConfig(PooledConfig):
 
     model_outputs: Annotated[str, Field(pattern=r"\.(h5|csv)$")]
     """A feature file of embeddings, or a CSV file of predictions in the submission layout."""
-    penalty: Positive = 1.0
+    penalty: PositiveFloat = 1.0
     """Penalty of the ridge regression on embeddings, per dimension."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Cross-validation folds of the regression, which keep sensors apart."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.rules.pooled import PooledConfig, combine_coarse, fit_annotator_model, logit
 from ust.annotations.rules.votes import Votes, rule_from_estimate
-from ust.util.config import Count, Positive, Seed, Weight
+from ust.util.config import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from ust.util.errors import UserError
 
 SENSOR_PRIOR_CLIPS = 5.0  # weight of the overall prevalence in a sensor's mean, in clips
@@ -27,17 +27,17 @@ class VerifiedConfig(PooledConfig):
 
     seed: Seed = 2019
     """Seed of the boosted trees."""
-    models: Count = 3
+    models: PositiveInt = 3
     """Models with different seeds, which are averaged."""
-    max_iter: Count = 100
+    max_iter: PositiveInt = 100
     """Trees per model."""
-    learning_rate: Positive = 0.05
+    learning_rate: PositiveFloat = 0.05
     """Learning rate of boosting."""
     max_leaf_nodes: Annotated[int, Field(ge=2)] = 8
     """Largest number of leaves of a tree."""
-    min_samples_leaf: Count = 30
+    min_samples_leaf: PositiveInt = 30
     """Fewest examples (pairs of clip and label) in a leaf."""
-    l2_regularization: Weight = 5.0
+    l2_regularization: NonNegativeFloat = 5.0
     """L2 penalty on the values of leaves."""
     max_features: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Fraction of the inputs considered for each split."""

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from ust.annotations.annotations import GROUND_TRUTH
 from ust.annotations.labels import Rule, drop_repeated_rows, select_labelled_clips
 from ust.annotations.taxonomy import Taxonomy
-from ust.util.config import Rate, Section
+from ust.util.config import FractionBelowOne, Section
 
 DIGITS = 6  # decimals of soft labels
 
@@ -19,7 +19,7 @@ DIGITS = 6  # decimals of soft labels
 class EstimateConfig(Section):
     """Parameters that turn probabilities into labels."""
 
-    threshold: Rate = 0.5
+    threshold: FractionBelowOne = 0.5
     """A label is positive if its probability is above this."""
     soft: bool = True
     """Whether the labels of train clips are the probabilities, instead of 0 or 1."""

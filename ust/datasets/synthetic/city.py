@@ -16,7 +16,7 @@ from ust.datasets.synthetic.annotators import Annotators
 from ust.datasets.synthetic.scene import Event, draw_scenes, render_scene
 from ust.datasets.synthetic.signals import SAMPLE_RATE
 from ust.datasets.synthetic.sounds import TAXONOMY as SOUND_TAXONOMY
-from ust.util.config import Count, Section, Seed
+from ust.util.config import PositiveInt, Section, Seed
 from ust.util.documents import write_yaml
 from ust.util.progress import Progress, silent
 from ust.util.seeding import random_stream
@@ -104,9 +104,9 @@ class SyntheticConfig(Section):
 
     seed: Seed = 2019
     """Seed of the sounds and of the annotators."""
-    train: Count = 128
+    train: PositiveInt = 128
     """Number of train clips; SONYC-UST v1 has 2,351."""
-    validate_: Count = Field(64, alias="validate")
+    validate_: PositiveInt = Field(64, alias="validate")
     """Number of validate clips; SONYC-UST v1 has 443."""
     context: bool = False
     """Whether clips have the time and place of SONYC-UST v2, and sounds that follow them."""

@@ -12,7 +12,7 @@ from ust.features.efficientat.network import BLOCKS, MobileNet, embedding_size
 from ust.features.efficientat.weights import RANDOM, RELEASED, load_network, network_width
 from ust.features.feature import Embed, Feature
 from ust.features.mn_logmel import FRAMES, log_mel
-from ust.util.config import Count, Section
+from ust.util.config import PositiveInt, Section
 
 STRIDES = (2, *(block.stride for block in BLOCKS))
 
@@ -22,7 +22,7 @@ class Settings(Section):
 
     frames: bool = False
     """Whether to give an embedding for each third of a second, instead of one for the clip."""
-    batch_clips: Count = 8
+    batch_clips: PositiveInt = 8
     """Clips that go through the network at once."""
 
 

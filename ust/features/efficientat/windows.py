@@ -14,7 +14,7 @@ from ust.features.efficientat.network import CLASSES, MobileNet, embedding_size
 from ust.features.efficientat.weights import RANDOM, RELEASED, network_width
 from ust.features.feature import Embed
 from ust.features.mn_logmel import FRAMES
-from ust.util.config import Count, Section
+from ust.util.config import PositiveInt, Section
 
 # Adjacent windows that make a clip. Each has at least two frames, as the step is half a window.
 Windows = Annotated[int, Field(ge=1, le=FRAMES // 2)]
@@ -25,7 +25,7 @@ class Settings(Section):
 
     windows: Windows = 4
     """Adjacent windows that make a clip; windows that overlap their neighbours by half are added."""
-    batch_clips: Count = 8
+    batch_clips: PositiveInt = 8
     """Clips that go through the network at once."""
 
 

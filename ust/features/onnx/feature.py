@@ -14,7 +14,7 @@ from pydantic import Field
 from ust.audio.recordings import CLIP_SECONDS
 from ust.audio.resampling import resample
 from ust.features.feature import Embed, Feature, FetchFile, Network
-from ust.util.config import Count, Section
+from ust.util.config import PositiveInt, Section
 from ust.util.digests import file_digest
 from ust.util.errors import UserError, single_line
 from ust.util.files import atomic_write
@@ -27,11 +27,11 @@ class ExtractionConfig(Section):
 
     sample_rate: Annotated[int, Field(ge=1000, le=192_000)]
     """Hz."""
-    samples: Count
+    samples: PositiveInt
     """Length of the model's input. A clip is cut into as many windows of this length as fit, at least one."""
-    frames: Count
+    frames: PositiveInt
     """Embeddings per window."""
-    size: Count
+    size: PositiveInt
     """Values per embedding."""
 
 
@@ -45,7 +45,7 @@ class ONNXConfig(ExtractionConfig):
 class Settings(Section):
     """Settings of the kind ``onnx``."""
 
-    batch_clips: Count = 8
+    batch_clips: PositiveInt = 8
     """Clips that go through the network at once."""
 
 

@@ -9,7 +9,7 @@ from ust.features.feature import Embed, Feature
 from ust.features.vggish.embedding import EMBEDDING
 from ust.features.vggish.network import Embedder, log_mel_patches
 from ust.features.vggish.weights import load_weights
-from ust.util.config import Count, Precision, Section
+from ust.util.config import PositiveInt, Precision, Section
 
 EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
 
@@ -17,7 +17,7 @@ EXAMPLES_PER_CLIP = 10  # of 0.96 s in ten seconds
 class Settings(Section):
     """Settings of the kind ``vggish``."""
 
-    batch_clips: Count = 4
+    batch_clips: PositiveInt = 4
     """Clips that go through the network at once."""
 
 
