@@ -273,9 +273,9 @@ def test_every_sonyc_label_has_a_key():
 def test_import_after_review_fills_unlabelled_but_not_uncertain_classes(client, collection, queue):
     post(client, answer(queue[0], **{"1_tram": "unsure", "2-1_voices": "no"}))
     assert collection.unsure("Ada") == {queue[0]: ["1_tram"]}
-    from ust.datasets.presence import NOT_NAMED
+    from ust.datasets.formats.base import Status
 
-    statuses = dict.fromkeys(collection.taxonomy.labels, NOT_NAMED)
+    statuses = dict.fromkeys(collection.taxonomy.labels, Status.INFERRED_ABSENT)
     collection.merge({(queue[0], "Ada"): statuses}, source="labels.csv")
     (row,) = collection.annotations().to_dict("records")
     assert [row[label] for label in ("1_tram", "2_market", "2-1_voices")] == [-1, 0, 0]

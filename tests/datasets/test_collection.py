@@ -15,7 +15,7 @@ from ust.cli.import_ import main as import_command
 from ust.custom.project import create_project
 from ust.custom.training import aggregate_labels
 from ust.datasets.collection import Collection
-from ust.datasets.formats.base import ABSENT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import Annotation, Status
 from ust.datasets.importing import (
     LabelResolver,
     import_recordings,
@@ -253,12 +253,12 @@ def test_recordings_to_review_have_no_labels(collection, record, tmp_path):
 
 
 def test_an_annotation_replaces_the_earlier_one_of_its_annotator(collection, clip):
-    everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
+    everything = dict.fromkeys(collection.taxonomy.labels, Status.ABSENT)
     for who, answer in (("Ada", 1), ("Bo", 0), ("Ada", -1)):
         collection.upsert_annotations([(clip, who, everything | {"1_tram": answer})])
     rows = collection.annotations()
     rows = rows[rows["audio_filename"] == clip].set_index("annotator_id")["1_tram"]
-    assert rows.to_dict() == {0: 1, 1: UNKNOWN, 2: 0}
+    assert rows.to_dict() == {0: 1, 1: Status.NOT_ASKED, 2: 0}
 
 
 def test_a_reviewed_group_without_fine_labels_is_kept(collection, clip):
@@ -276,8 +276,8 @@ def test_unlabelled_classes_are_not_absent(tmp_path, record):
     collection = Collection(tmp_path / "city")
     import_unlabelled(collection, [record()], tmp_path)
     first, second, third = collection.clips().index
-    everything = dict.fromkeys(collection.taxonomy.labels, ABSENT)
-    answers = [(first, {"1_tram": 1}), (second, {"1_tram": UNKNOWN}), (third, everything)]
+    everything = dict.fromkeys(collection.taxonomy.labels, Status.ABSENT)
+    answers = [(first, {"1_tram": 1}), (second, {"1_tram": Status.NOT_ASKED}), (third, everything)]
     collection.upsert_annotations([(clip, "me", answer) for clip, answer in answers])
     labels = aggregate_labels(collection, "majority")
     assert list(labels.index) == [first, third]
@@ -298,7 +298,7 @@ def test_rows_that_were_edited_by_hand_are_kept(collection, clip):
     collection.upsert_annotations([(clip, "Bo", {"1_tram": 0})])
     after = collection.annotations()
     pd.testing.assert_frame_equal(after[after["annotator_id"] < 2], before)
-    collection.merge({(clip, "Ada"): {"3_market": PRESENT}})
+    collection.merge({(clip, "Ada"): {"3_market": Status.PRESENT}})
     table = collection.annotations().set_index(["audio_filename", "annotator_id"])
     assert table.loc[(clip, 1), ["1_tram", "2_church bell", "3_market"]].tolist() == [1, 1, 1]
 

@@ -14,7 +14,7 @@ from ust.cli import console
 from ust.cli.import_ import main as import_labels
 from ust.cli.init import main as init
 from ust.datasets.collection import Collection
-from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN, Annotation
+from ust.datasets.formats.base import Annotation, Status
 from ust.datasets.importing import (
     guess_group_pattern,
     import_recordings,
@@ -22,7 +22,7 @@ from ust.datasets.importing import (
     taxonomy_from_classes,
 )
 from ust.datasets.local import link_dataset
-from ust.datasets.presence import NOT_NAMED, combine_statuses, find_contradictions, presence_values
+from ust.datasets.presence import combine_statuses, find_contradictions, presence_values
 from ust.evaluation.predictions import read_predictions
 from ust.util.errors import UserError
 
@@ -148,7 +148,7 @@ def test_row_with_wrong_number_of_cells_affects_no_other_row(tmp_path, street):
         f"{table}: line {line}: has {count} columns, should have 2 as the header"
         for line, count in ((2, 3), (5, 1))
     ]
-    doubtful = Annotation(street, None, status=IN_DOUBT)
+    doubtful = Annotation(street, None, status=Status.UNCERTAIN)
     assert found.annotations == [Annotation(street, "tram"), doubtful, doubtful]
     assert [annotation.where[-1] for annotation in found.annotations] == ["4", "2", "5"]
 
@@ -266,7 +266,9 @@ def test_broken_selection_table_affects_no_other_table(tmp_path, street):
     write_noise(tmp_path / "other.wav", 1)
     (tmp_path / "other.txt").write_bytes(head.encode() + b"1\t2\tStra\xdfe\n")
     found = read_labels(tmp_path, "raven")
-    assert [annotation.label for annotation in found.annotations if annotation.status == PRESENT] == ["tram"]
+    assert [annotation.label for annotation in found.annotations if annotation.status == Status.PRESENT] == [
+        "tram"
+    ]
     assert found.problems == [
         f"{tmp_path}/other.txt: line 2: is not text in UTF-8; save the table with that encoding"
     ]
@@ -448,7 +450,7 @@ def test_replace_answers_replaces_earlier_labels(tmp_path, street, collection):
 def test_contradictions_are_reported_and_kept_as_present(tmp_path, street, collection, explicit_first):
     """One table has a label that another marks as absent."""
     labels = collection.taxonomy.labels
-    explicit = [Annotation(street, label, status=ABSENT) for label in labels]
+    explicit = [Annotation(street, label, status=Status.ABSENT) for label in labels]
     sources = [explicit, [Annotation(street, "tram", 2, 4)]]
     found = [
         import_recordings(collection, annotation, tmp_path, **TRAIN).contradictions
@@ -464,7 +466,7 @@ def test_unsure_reviews_stay_unknown_after_an_import(tmp_path, street, collectio
     annotation = [Annotation(street, "tram", 2, 4, annotator="Ada")]
     import_unlabelled(collection, [street], tmp_path)
     clip = collection.clips().index[1]
-    collection.upsert_annotations([(clip, "Ada", {"2_bell": UNKNOWN, "1_tram": ABSENT})])
+    collection.upsert_annotations([(clip, "Ada", {"2_bell": Status.NOT_ASKED, "1_tram": Status.ABSENT})])
     import_recordings(collection, annotation, tmp_path, **TRAIN)
     row = collection.annotations().set_index("audio_filename").loc[clip]
     assert (row["2_bell"], row["1_tram"]) == (-1, 0)
@@ -472,7 +474,9 @@ def test_unsure_reviews_stay_unknown_after_an_import(tmp_path, street, collectio
 
 ANSWERS = st.dictionaries(
     st.sampled_from(["1_a", "2_b", "2-1_c", "2-2_d"]),
-    st.sampled_from([PRESENT, ABSENT, IN_DOUBT, NOT_NAMED, UNKNOWN]),
+    st.sampled_from(
+        [Status.PRESENT, Status.ABSENT, Status.UNCERTAIN, Status.INFERRED_ABSENT, Status.NOT_ASKED]
+    ),
 )
 
 
@@ -481,7 +485,7 @@ def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, thi
     taxonomy = Taxonomy(("1_a", "2_b"), ("2-1_c", "2-2_d"), (1, 1))
 
     def known(answer):
-        return {label: value for label, value in answer.items() if value != UNKNOWN}
+        return {label: value for label, value in answer.items() if value != Status.NOT_ASKED}
 
     assert known(combine_statuses(first, second)) == known(combine_statuses(second, first))
     assert combine_statuses(combine_statuses(first, second), third) == combine_statuses(
@@ -491,10 +495,10 @@ def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, thi
     together = combine_statuses(combine_statuses(first, second), third)
     written = presence_values(together, taxonomy)
     for label in taxonomy.labels:
-        statuses = {answer.get(label, UNKNOWN) for answer in (first, second, third)}
-        if PRESENT in statuses:
+        statuses = {answer.get(label, Status.NOT_ASKED) for answer in (first, second, third)}
+        if Status.PRESENT in statuses:
             assert written[label] == 1
-        elif ABSENT not in statuses and IN_DOUBT in statuses and label != "2_b":
+        elif Status.ABSENT not in statuses and Status.UNCERTAIN in statuses and label != "2_b":
             assert written[label] == -1
     for label in find_contradictions(first, second):
         assert written[label] == 1

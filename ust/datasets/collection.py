@@ -21,8 +21,8 @@ import pandas as pd
 
 from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, label_number, read_taxonomy
-from ust.datasets.formats.base import ABSENT, IN_DOUBT, PRESENT, UNKNOWN
-from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, find_contradictions, presence_values
+from ust.datasets.formats.base import Status
+from ust.datasets.presence import Statuses, combine_statuses, find_contradictions, presence_values
 from ust.datasets.source import ANNOTATIONS, AUDIO, TAXONOMY
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
@@ -33,7 +33,7 @@ from ust.util.tables import read_csv
 CLIPS, ANNOTATORS = "clips.csv", "annotators.csv"
 IMPLIED = "implied.csv"
 IMPLIED_KEYS = ("audio_filename", "annotator_id", "source")
-IMPLIED_COLUMNS = {"not_named": NOT_NAMED, "in_doubt": IN_DOUBT}
+IMPLIED_COLUMNS = {"not_named": Status.INFERRED_ABSENT, "in_doubt": Status.UNCERTAIN}
 REVIEW = "ust review"  # its name as a source of annotations
 CLIP_COLUMNS = ("audio_filename", "split", "sensor_id", "recording", "source", "start", "end", "gain_db")
 MAX_ANNOTATOR_LENGTH = 80
@@ -169,8 +169,8 @@ class Collection:
         """
         stored = _StoredAnnotations(self)
         for clip, annotator, presence in annotations:
-            unsure = [label for label, value in presence.items() if value == UNKNOWN]
-            implied = {REVIEW: dict.fromkeys(unsure, IN_DOUBT)}
+            unsure = [label for label, value in presence.items() if value == Status.NOT_ASKED]
+            implied = {REVIEW: dict.fromkeys(unsure, Status.UNCERTAIN)}
             stored.replace(clip, annotator, presence, implied, keep_empty=True)
         stored.write()
 
@@ -178,7 +178,7 @@ class Collection:
         """Return the labels that an annotator was unsure of in a review, by clip; other -1 are not asked."""
         number = str(self.annotators().get(annotator))
         return {
-            clip: [label for label, status in sources.get(REVIEW, {}).items() if status == IN_DOUBT]
+            clip: [label for label, status in sources.get(REVIEW, {}).items() if status == Status.UNCERTAIN]
             for (clip, stored), sources in _StoredAnnotations(self).implied.items()
             if stored == number
         }
@@ -212,7 +212,11 @@ class Collection:
             before = reduce(combine_statuses, implied.values(), explicit)
             clashes += [(clip, annotator, label) for label in find_contradictions(before, new)]
             merged = combine_statuses(before, new)
-            open_labels = {label for label, status in merged.items() if status in (NOT_NAMED, IN_DOUBT)}
+            open_labels = {
+                label
+                for label, status in merged.items()
+                if status in (Status.INFERRED_ABSENT, Status.UNCERTAIN)
+            }
             implied = {
                 name: {label: status for label, status in of_source.items() if label in open_labels}
                 for name, of_source in {**implied, source: new}.items()
@@ -278,7 +282,7 @@ class _StoredAnnotations:
         key = self._key(clip, annotator)
         implied = {source: dict(inferred) for source, inferred in self.implied.get(key, {}).items()}
         only_implied = {label for inferred in implied.values() for label in inferred}
-        status = {1: PRESENT, 0: ABSENT}
+        status = {1: Status.PRESENT, 0: Status.ABSENT}
         explicit: Statuses = {}
         for row in self.rows.get(key, ()):
             presence = zip(self.labels, row[len(KEYS) :], strict=True)
@@ -297,10 +301,10 @@ class _StoredAnnotations:
     ) -> None:
         """Replace rows; unless `keep_empty`, delete them if all values are -1, which states nothing."""
         key = self._key(clip, annotator)
-        values = [int(presence.get(label, UNKNOWN)) for label in self.labels]
+        values = [int(presence.get(label, Status.NOT_ASKED)) for label in self.labels]
         self.rows[key] = [[self.splits[clip], self.sensors[clip], *key, *values]]
         self.implied[key] = implied
-        if not keep_empty and all(value == UNKNOWN for value in values):
+        if not keep_empty and all(value == Status.NOT_ASKED for value in values):
             del self.rows[key]
 
     def write(self) -> None:

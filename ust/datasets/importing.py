@@ -15,8 +15,8 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy, label_name, label_number
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
 from ust.datasets.collection import CLIP_COLUMNS, Collection
-from ust.datasets.formats.base import IN_DOUBT, PRESENT, UNKNOWN, Annotation
-from ust.datasets.presence import NOT_NAMED, Statuses, combine_statuses, find_contradictions, presence_values
+from ust.datasets.formats.base import Annotation, Status
+from ust.datasets.presence import Statuses, combine_statuses, find_contradictions, presence_values
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
 from ust.util.names import nfc, printable
@@ -285,7 +285,9 @@ def import_recordings(
         spans: list[tuple[float, float]] = []
         clips: list[tuple[str, float, float]] = []
         present = _OverlapFinder(
-            annotation for annotation in of_recording if annotation.label and annotation.status == PRESENT
+            annotation
+            for annotation in of_recording
+            if annotation.label and annotation.status == Status.PRESENT
         )
         try:
             recording = _Recording.read(path, root, of_recording)
@@ -405,7 +407,7 @@ def import_unlabelled(
     progress: Progress = silent,
 ) -> ImportResult:
     """Add unlabelled recordings to the train split of a collection, for review."""
-    annotations = [Annotation(path, None, status=UNKNOWN) for path in recordings]
+    annotations = [Annotation(path, None, status=Status.NOT_ASKED) for path in recordings]
     return import_recordings(
         collection, annotations, root, renamed={}, split="train", validate=0, seed=0, unlabelled=True,
         reject=reject, progress=progress,
@@ -427,11 +429,11 @@ def _group_by_recording(
         if annotation.label and label is None:
             unknown.setdefault(annotation.label, []).append(annotation.where)
             # The absence of an unknown class does not concern the other classes.
-            doubtful = annotation.status in (PRESENT, IN_DOUBT)
-            status = IN_DOUBT if doubtful else UNKNOWN
+            doubtful = annotation.status in (Status.PRESENT, Status.UNCERTAIN)
+            status = Status.UNCERTAIN if doubtful else Status.NOT_ASKED
             resolved = replace_fields(annotation, label=None, status=status)
         elif annotation.label and not label:
-            resolved = replace_fields(annotation, label=None, status=PRESENT)
+            resolved = replace_fields(annotation, label=None, status=Status.PRESENT)
         else:
             resolved = replace_fields(annotation, label=label)
         by_recording.setdefault(annotation.path.resolve(), []).append(resolved)
@@ -451,7 +453,7 @@ def _group_by_recording(
 
 def _is_labelled(annotation: Annotation) -> bool:
     """Return whether an annotation shows that its annotator labelled this recording for the classes."""
-    return annotation.certain and (annotation.label is not None or annotation.status == PRESENT)
+    return annotation.certain and (annotation.label is not None or annotation.status == Status.PRESENT)
 
 
 def _resolve_asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy: Taxonomy) -> frozenset[str]:
@@ -472,9 +474,9 @@ def _resolve_asked(asked: Iterable[str] | None, labels: LabelResolver, taxonomy:
 def _default_group(source: str, digest: str) -> str:
     """Return the group of a recording without one: its relative path, shortened."""
     name = slugify(source.rsplit(".", 1)[0])
-    return (
-        name if 0 < len(name) <= MAX_GROUP_LENGTH else f"{name[:MAX_GROUP_LENGTH]}-{digest[:8]}".lstrip("-")
-    )
+    if 0 < len(name) <= MAX_GROUP_LENGTH:
+        return name
+    return f"{name[:MAX_GROUP_LENGTH]}-{digest[:8]}".lstrip("-")
 
 
 def _cut(path: Path, warn: Callable[[str], object]) -> Iterable[tuple[float, float, np.ndarray, int]]:
@@ -501,7 +503,7 @@ def _check_times(
     checked, outside = [], []
     starts = [start for start, _ in spans]
     for annotation in annotations:
-        nothing_audible = annotation.label is None and annotation.status == PRESENT
+        nothing_audible = annotation.label is None and annotation.status == Status.PRESENT
         # Clips adjoin: an annotation is in the clip that it begins in or in the next one, or in none.
         first = max(bisect_right(starts, annotation.start) - 1, 0)
         if nothing_audible or any(_overlaps(annotation, *span) for span in spans[first : first + 2]):
@@ -510,7 +512,7 @@ def _check_times(
         if annotation.label is not None:
             outside.append(annotation)
         start = last if annotation.start < length + MIN_CLIP_SECONDS else 0.0
-        checked.append(replace_fields(annotation, start=start, end=None, status=IN_DOUBT))
+        checked.append(replace_fields(annotation, start=start, end=None, status=Status.UNCERTAIN))
     timed = [annotation for annotation in annotations if annotation.end is not None and annotation.label]
     hint = ""
     if outside == timed and all(
@@ -543,13 +545,15 @@ def _clip_statuses(
     by_annotator: dict[str, Statuses] = {}
     for annotator in annotators:
         overlapping = [annotation for annotation in annotations if annotation.annotator == annotator]
-        unsure = {annotation.label for annotation in overlapping if annotation.status == UNKNOWN}
-        statuses = dict.fromkeys((label for label in taxonomy.labels if label in asked - unsure), NOT_NAMED)
+        unsure = {annotation.label for annotation in overlapping if annotation.status == Status.NOT_ASKED}
+        statuses = dict.fromkeys(
+            (label for label in taxonomy.labels if label in asked - unsure), Status.INFERRED_ABSENT
+        )
         for annotation in overlapping:
             if annotation.label:
                 labels = [annotation.label]
             else:
-                labels = taxonomy.labels if annotation.status == IN_DOUBT else []
+                labels = taxonomy.labels if annotation.status == Status.UNCERTAIN else []
             new = dict.fromkeys(labels, annotation.status)
             for label in find_contradictions(statuses, new):
                 result.contradictions.append(

@@ -3,16 +3,25 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 from ust.audio.suffixes import list_recordings
 from ust.util.errors import UserError, plural, shorten
 from ust.util.names import find_file, nfc
 
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-IN_DOUBT = -2  # an unreadable annotation may be of the class; -1 in annotations.csv
 WHOLE_RECORDING = (0.0, None)  # start and end of a whole recording
 DECIMAL_COMMA = re.compile(r"\d+,\d+")
+
+
+class Status(IntEnum):
+    """Presence of a class in a clip or recording; `ust.datasets.presence` defines the values."""
+
+    PRESENT = 1
+    ABSENT = 0
+    NOT_ASKED = -1
+    UNCERTAIN = -2
+    INFERRED_ABSENT = -3
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Annotation:
 
     path: Path  # the recording
     # Class name as written in the source. None with the status `PRESENT` means that no class is
-    # audible; None with `IN_DOUBT` means that the class is unknown, so that it may be any.
+    # audible; None with `UNCERTAIN` means that the class is unknown, so that it may be any.
     label: str | None
     start: float = 0.0  # seconds
     end: float | None = None  # seconds; None is the end of the recording
@@ -29,7 +38,7 @@ class Annotation:
     # Recordings of a group, such as a sensor, stay in one split; "" makes each recording a group
     group: str = ""
     split: str = ""  # the split that the source assigns, or ""
-    status: int = PRESENT  # `PRESENT`, `ABSENT` (explicitly), `UNKNOWN` (unsure or not asked) or `IN_DOUBT`
+    status: Status = Status.PRESENT  # any but `Status.INFERRED_ABSENT`
     certain: bool = True  # False if the source's name for the recording fits several, of which this is one
     where: str = field(default="", compare=False)  # file and line, for error messages
 
@@ -62,7 +71,7 @@ class MissingRecording:
 class ImportedLabels:
     """The annotations of a label source, and its problems."""
 
-    # Unreadable lines have the status `IN_DOUBT`, and the class and segment that they may concern.
+    # Unreadable lines have the status `UNCERTAIN`, and the class and segment that they may concern.
     annotations: list[Annotation] = field(default_factory=list)
     # File, line and reason for each line that cannot be used
     problems: list[str] = field(default_factory=list)
@@ -84,7 +93,7 @@ class ImportedLabels:
     @property
     def usable(self) -> bool:
         """Whether at least one line could be read."""
-        return any(annotation.status != IN_DOUBT for annotation in self.annotations)
+        return any(annotation.status != Status.UNCERTAIN for annotation in self.annotations)
 
     def add(
         self,
@@ -98,7 +107,7 @@ class ImportedLabels:
         group: str = "",
         split: str = "",
     ) -> None:
-        """Add a line of a source; of an unusable line, add the problem and an annotation `IN_DOUBT`."""
+        """Add a line of a source; of an unusable line, add the problem and an annotation `UNCERTAIN`."""
         if isinstance(recording, MissingRecording) and recording.folder and not problem:
             self._add_missing(where, recording)
             return
@@ -106,7 +115,12 @@ class ImportedLabels:
             self.problems.append(f"{where}: {problem and f'{problem}; '}{recording.reason}")
             self.annotations += [
                 Annotation(
-                    path, label or None, annotator=annotator, status=IN_DOUBT, certain=False, where=where
+                    path,
+                    label or None,
+                    annotator=annotator,
+                    status=Status.UNCERTAIN,
+                    certain=False,
+                    where=where,
                 )
                 for path in recording.candidates
             ]
@@ -117,7 +131,7 @@ class ImportedLabels:
             problem = problem or "has no label"
         if problem:
             self.problems.append(f"{where}: {problem}")
-        status = IN_DOUBT if problem else PRESENT
+        status = Status.UNCERTAIN if problem else Status.PRESENT
         self.annotations.append(
             Annotation(recording, label or None, *times, annotator, group, split, status, where=where)
         )

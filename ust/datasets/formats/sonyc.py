@@ -11,6 +11,7 @@ from ust.datasets.formats.base import (
     LabelFormat,
     MissingRecording,
     RecordingIndex,
+    Status,
 )
 from ust.datasets.source import ANNOTATIONS, TAXONOMY
 
@@ -32,7 +33,7 @@ def read(path: Path, options: ImportOptions) -> ImportedLabels:
             annotator = "" if row["annotator_id"] == GROUND_TRUTH else f"SONYC {row['annotator_id']}"
             context = (0.0, None, annotator, str(row["sensor_id"]), row["split"])
             imported.annotations += [
-                Annotation(recording, label, *context, status=int(row[label])) for label in taxonomy.labels
+                Annotation(recording, label, *context, status=Status(row[label])) for label in taxonomy.labels
             ]
     return imported
 

@@ -57,8 +57,8 @@ def build_city(
             sensor = int(random_stream(seed, "sensor", split, str(index)).choice(SENSORS[split]))
             time_and_place: dict[str, int | float] = {}
             if context:
-                draws = random_stream(seed, "context", split, str(index))
-                sensor, time_and_place = city_context.draw_context(events, SENSORS[split], seed, draws)
+                rng = random_stream(seed, "context", split, str(index))
+                sensor, time_and_place = city_context.draw_context(events, SENSORS[split], seed, rng)
             name = f"{sensor:02d}_{FIRST_INDEX[split] + index:06d}.wav"
             clip = {"split": split, "sensor_id": sensor, "audio_filename": name, **time_and_place}
             rows += annotators.rows(clip, events, random_stream(seed, "annotate", name))
