@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parse_args(parser, argv=argv)
 
-    from ust.annotations.agreement import label_agreement, label_counts
+    from ust.annotations.agreement import count_labels, measure_agreement
     from ust.annotations.annotations import read_annotations, read_coarse_mode
     from ust.annotations.labels import read_labels
     from ust.annotations.taxonomy import read_taxonomy
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     annotations = read_annotations(args.annotations, taxonomy, read_coarse_mode(args.params))
     labels = read_labels(args.labels, taxonomy)
     tables = {
-        "label_counts": label_counts(annotations, labels, taxonomy),
-        "agreement": label_agreement(annotations, taxonomy),
+        "label_counts": count_labels(annotations, labels, taxonomy),
+        "agreement": measure_agreement(annotations, taxonomy),
     }
     clip = args.clip or labels[list(taxonomy.labels)].sum(axis=1).idxmax()
     with open_feature_files(args.features, {name: name for name in [*spectrograms, *embeddings]}) as features:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import aggregate
 
-from ust.annotations.agreement import AGGREGATED, ANY_ANNOTATOR, fleiss_kappa, label_agreement, label_counts
+from ust.annotations.agreement import AGGREGATED, ANY_ANNOTATOR, count_labels, fleiss_kappa, measure_agreement
 
 
 def test_fleiss_kappa_of_a_published_table():
@@ -29,7 +29,7 @@ def test_kappa_of_full_and_no_agreement():
 
 def test_agreement_matches_counts_by_pair(annotated):
     annotations, taxonomy = annotated
-    found = label_agreement(annotations, taxonomy).set_index("label")
+    found = measure_agreement(annotations, taxonomy).set_index("label")
     for label in ("1_engine", "6-1_stationary-music"):
         shares = []
         for _, rows in annotations[annotations["annotator_id"] > 0].groupby("audio_filename"):
@@ -44,7 +44,7 @@ def test_agreement_matches_counts_by_pair(annotated):
 def test_label_counts_match_annotations(annotated):
     annotations, taxonomy = annotated
     labels = aggregate(annotations, taxonomy, threshold=0.5, soft=False).set_index("audio_filename")
-    counts = label_counts(annotations, labels, taxonomy).set_index(["split", "label", "counted"])["clips"]
+    counts = count_labels(annotations, labels, taxonomy).set_index(["split", "label", "counted"])["clips"]
     engine = annotations[annotations["1_engine"] == 1]
     for split in ("train", "validate"):
         rows = engine[engine["split"] == split]
@@ -57,6 +57,6 @@ def test_one_annotation_gives_no_agreement(taxonomy):
     keys = {"split": "train", "sensor_id": "1", "audio_filename": ["a.wav", "a.wav", "b.wav"]}
     votes = {label: [1, -1, 0] for label in taxonomy.labels}
     annotations = pd.DataFrame(keys | {"annotator_id": [1, 2, 3]} | votes)
-    found = label_agreement(annotations, taxonomy)
+    found = measure_agreement(annotations, taxonomy)
     assert (found["clips"] == 0).all()
     assert found[["marked", "agreement", "kappa"]].isna().all(axis=None)

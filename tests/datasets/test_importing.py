@@ -22,7 +22,7 @@ from ust.datasets.importing import (
     taxonomy_from_classes,
 )
 from ust.datasets.local import link_dataset
-from ust.datasets.presence import combine_statuses, find_contradictions, presence_values
+from ust.datasets.presence import combine_statuses, convert_to_presence, find_contradictions
 from ust.evaluation.predictions import read_predictions
 from ust.util.errors import UserError
 
@@ -493,7 +493,7 @@ def test_statuses_combine_in_any_order_and_positives_are_kept(first, second, thi
     )
     assert combine_statuses(first, first) == first
     together = combine_statuses(combine_statuses(first, second), third)
-    written = presence_values(together, taxonomy)
+    written = convert_to_presence(together, taxonomy)
     for label in taxonomy.labels:
         statuses = {answer.get(label, Status.NOT_ASKED) for answer in (first, second, third)}
         if Status.PRESENT in statuses:

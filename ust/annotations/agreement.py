@@ -9,7 +9,7 @@ from ust.annotations.taxonomy import Taxonomy
 ANY_ANNOTATOR, AGGREGATED = "any annotator", "after aggregation"
 
 
-def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+def count_labels(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Count the clips with each label in each split, before and after aggregation.
 
     The column ``counted`` is `ANY_ANNOTATOR` (at least one annotator, or the ground truth, has the label) or
@@ -33,7 +33,7 @@ def label_counts(annotations: pd.DataFrame, labels: pd.DataFrame, taxonomy: Taxo
     return pd.concat(tables)[["split", "label", "counted", "clips"]]
 
 
-def label_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+def measure_agreement(annotations: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     """Compute the agreement of volunteers on each label, over the clips that two or more of them annotated.
 
     ``marked`` is the fraction of positive annotations; ``agreement`` and ``kappa`` are those of

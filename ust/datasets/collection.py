@@ -22,7 +22,7 @@ import pandas as pd
 from ust.annotations.annotations import AS_GIVEN, GROUND_TRUTH, KEYS, read_annotations
 from ust.annotations.taxonomy import Taxonomy, label_number, read_taxonomy
 from ust.datasets.formats.base import Status
-from ust.datasets.presence import Statuses, combine_statuses, find_contradictions, presence_values
+from ust.datasets.presence import Statuses, combine_statuses, convert_to_presence, find_contradictions
 from ust.datasets.source import ANNOTATIONS, AUDIO, TAXONOMY
 from ust.util.documents import write_yaml
 from ust.util.errors import UserError
@@ -221,7 +221,9 @@ class Collection:
                 name: {label: status for label, status in of_source.items() if label in open_labels}
                 for name, of_source in {**implied, source: new}.items()
             }
-            stored.replace(clip, annotator, presence_values(merged, self.taxonomy), implied, keep_empty=False)
+            stored.replace(
+                clip, annotator, convert_to_presence(merged, self.taxonomy), implied, keep_empty=False
+            )
         stored.write()
         return clashes
 

@@ -16,7 +16,7 @@ from ust.annotations.taxonomy import Taxonomy, label_name, label_number
 from ust.audio.recordings import CLIP_SECONDS, BadAudio, FlacSamples, explain_read_errors, read_windows
 from ust.datasets.collection import CLIP_COLUMNS, Collection
 from ust.datasets.formats.base import Annotation, Status
-from ust.datasets.presence import Statuses, combine_statuses, find_contradictions, presence_values
+from ust.datasets.presence import Statuses, combine_statuses, convert_to_presence, find_contradictions
 from ust.util.digests import file_digest
 from ust.util.errors import UserError
 from ust.util.names import nfc, printable
@@ -620,7 +620,7 @@ def _assign_splits(
     split_of_group = dict(zip(clips["sensor_id"], clips["split"], strict=True))
     present_labels: dict[object, np.ndarray] = {}
     for (clip, _), of_clip in statuses.items():
-        present = np.array([value == 1 for value in presence_values(of_clip, taxonomy).values()])
+        present = np.array([value == 1 for value in convert_to_presence(of_clip, taxonomy).values()])
         present_labels[clip] = present_labels.get(clip, np.zeros(len(present), bool)) | present
     counts: dict[str, np.ndarray] = {}
     for row in new:

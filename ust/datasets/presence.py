@@ -49,7 +49,7 @@ def find_contradictions(first: Mapping[str, Status], second: Mapping[str, Status
     return [label for label in first if {first[label], second.get(label)} == {Status.PRESENT, Status.ABSENT}]
 
 
-def presence_values(statuses: Mapping[str, Status], taxonomy: Taxonomy) -> dict[str, int]:
+def convert_to_presence(statuses: Mapping[str, Status], taxonomy: Taxonomy) -> dict[str, int]:
     """Convert statuses to the values of annotations.csv: 1, 0, or -1 for "not asked".
 
     Three rules keep the levels consistent:
