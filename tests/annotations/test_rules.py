@@ -1,5 +1,7 @@
 """Label rules: definitions, invariances and degenerate votes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from ust.annotations.rules.pooled import (
     logit,
     sigmoid,
 )
-from ust.annotations.rules.registry import RULES
+from ust.annotations.rules.registry import RULES, LabelQuality, check_label_quality
 from ust.annotations.rules.relabel import RelabelConfig, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import Taxonomy
@@ -76,6 +78,19 @@ def truth_of(annotations, truth, taxonomy):
     rows = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     rows[list(taxonomy.fine)] = truth.astype(int)
     return rows
+
+
+def test_rule_without_estimate_is_not_compared(monkeypatch):
+    """Such as the rule of docs/architecture.md, which only aggregates."""
+    monkeypatch.setitem(RULES, "any", replace(RULES["any"], estimate=None))
+    rules = {"first": {"rule": "any"}, "pooled": {"rule": "pooled"}}
+    section = LabelQuality(
+        split="validate", bootstrap=10, seed=1, doubtful=1, annotators="pooled", rules=rules
+    )
+    (problem,) = check_label_quality(section)
+    assert problem.startswith(
+        "label_quality.rules.first.rule: is 'any', which aggregates labels but does not"
+    )
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -297,7 +297,7 @@ def test_declared_params_are_those_the_script_reads(name):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if called == "read_sections":
             read |= {word.arg for word in node.keywords if word.arg}
-        elif called == "read_system":
+        elif called == "read_system_config":
             read |= {"model.${item.architecture}", "${item.trainer}", table + ".${key}"}
             # The settings of a hierarchy complete those of its section.
             read |= {"train"} if table == "hierarchies" else set()

@@ -71,6 +71,12 @@ def check_label_quality(section: LabelQuality) -> list[str]:
         for name, row in section.rules.items()
         if row.get("rule") in RULES and RULES[row["rule"]].needs_model_outputs
     ]
+    problems += [
+        f"label_quality.rules.{name}.rule: is {row['rule']!r}, which aggregates labels but does not estimate "
+        "their probabilities: its module needs `rule_from_estimate`"
+        for name, row in section.rules.items()
+        if row.get("rule") in RULES and RULES[row["rule"]].estimate is None
+    ]
     pooled_rows = [name for name, row in section.rules.items() if row.get("rule") == "pooled"]
     if section.annotators not in pooled_rows:
         expected = f"a row of its rules of the rule pooled: {', '.join(pooled_rows) or 'there is none'}"
