@@ -243,8 +243,7 @@ def detailed_metrics(
 
 def _level_metrics(scores: Scores) -> dict[str, Any]:
     """Return the official metrics of a level and its class AUPRCs."""
-    scores = {name: getattr(scores, name) for name in METRICS}
-    return round_floats(scores | {"class_auprc": scores.class_auprc})
+    return round_floats({name: getattr(scores, name) for name in (*METRICS, "class_auprc")})
 
 
 def _category_metrics(evaluation: Evaluation, level: Level, intervals: Intervals) -> dict[str, Any]:
