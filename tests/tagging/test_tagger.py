@@ -179,7 +179,7 @@ def test_listen_quotes_labels_with_commas(tagger, noise, monkeypatch, capsysbina
     listen.main(argv=["--threshold", "0"])
     rows = list(csv.reader(io.StringIO(capsysbinary.readouterr().out.decode())))
     assert {len(row) for row in rows} == {4}
-    assert rows[1][2] == "Speech, of a man"
+    assert rows[1][2] == "1_Speech, of a man"
 
 
 def test_predictions_are_invariant_to_rate_and_channels(tagger, noise):
