@@ -396,8 +396,9 @@ def test_sections_of_a_file_are_separate_recordings_when_retagged(place):
     (place / "sections.csv").write_text(
         f"path,start,duration,time\n{name},0,10,2024-01-31 10:00:00\n{name},10,10,2024-02-28 11:00:00\n"
     )
-    ust(place, "tag-archive", "sections.csv", "sections", "--system", "cnn", "--embeddings", "--threshold", "0")
-    ust(place, "tag-archive", "sections", "again", "--system", "cnn", "--threshold", "0")
+    options = ["--system", "cnn", "--threshold", "0"]
+    ust(place, "tag-archive", "sections.csv", "sections", "--embeddings", *options)
+    ust(place, "tag-archive", "sections", "again", *options)
     old, new = (read_tables(place / folder, "events") for folder in ("sections", "again"))
     columns = ["label", "start", "duration", "time"]
     assert set(old["start"]) == {0, 10}

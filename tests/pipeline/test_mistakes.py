@@ -130,7 +130,7 @@ MISTAKES = {
     ),
     "no such annotations": (f"aggregate_labels any {{tmp}}/no.csv {RAW.split()[1]} {{tmp}}/l.csv", "no.csv",
                             "no such file"),
-    "no such label rule": (f"aggregate_labels all {RAW} {{tmp}}/l.csv", "there is no rule 'all'", "majority, any"),
+    "no such label rule": (f"aggregate_labels all {RAW} {{tmp}}/l.csv", "no rule 'all'", "majority, any"),
     "no such feature": ("extract mel data/raw/audio {tmp}/none {tmp}/l.h5", "no feature 'mel'"),
     "no such checkpoint": (f"predict cmm models data/features {RAW} {{tmp}}/p.csv", "has no 'cmm'"),
     "no audio": ("augment {tmp}/none {tmp}/out", "the stage download makes them"),
