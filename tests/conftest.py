@@ -31,8 +31,9 @@ ROOT = Path(__file__).parent.parent
 RATE = 44_100
 # The longest modules come first, so that at the end no worker is left alone with one. The first of them makes
 # the `project` that others use; these come later, so that no worker waits for it.
-LONGEST = ("pipeline", "faults", "leaderboard", "v2", "recipes", "fuzz", "resume", "train_finetune", "vggish",
-           "dependencies", "experiments", "docs", "training", "export", "project", "review")  # fmt: skip
+LONGEST = ("pipeline", "faults", "leaderboard", "archive", "v2", "recipes", "fuzz", "resume",
+           "train_finetune", "vggish", "dependencies", "experiments", "docs", "training", "export",
+           "project", "review")  # fmt: skip
 
 # Modules that `make test-fast` leaves out: they start processes or train networks of full size.
 WHOLE = {"architecture", "benchmarks", "distributed", "efficientat", "environment", "hierarchy",

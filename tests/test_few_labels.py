@@ -40,6 +40,7 @@ def city(tmp_path_factory, taxonomy_file, taxonomy):
     return folder
 
 
+@pytest.mark.whole
 def test_the_shifted_clips_are_those_of_the_learning_curves(city, taxonomy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["shifted", str(city), str(tmp_path / "shifted")])
     shifted.main()

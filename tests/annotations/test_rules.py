@@ -43,6 +43,7 @@ def test_fraction_ignores_annotators_without_the_label(taxonomy):
     assert estimate_fraction(votes, options("fraction"))[:, column].tolist() == [0.5, 0.0]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["fraction", "dawid_skene", "pooled", "relabel", "verified"])
 def test_rules_are_invariant_to_row_order_and_annotator_names(name, taxonomy):
     annotations, truth = crowd(taxonomy)
@@ -103,6 +104,7 @@ def test_rules_accept_a_taxonomy_without_fine_labels(name, taxonomy):
     assert labels.to_numpy().max() > 0.5
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RULES)
 def test_train_clips_with_only_ground_truth_keep_it(name, taxonomy):
     annotations, truth = crowd(taxonomy)

@@ -288,6 +288,7 @@ def test_simulated_volunteers_err_but_mostly_agree_with_truth(city):
     assert 0 < (marked & ~there).sum() / (~there).sum() < 0.1
 
 
+@pytest.mark.whole
 def test_equal_seeds_give_equal_cities(city, tmp_path):
     build_city(tmp_path / "a", seed=1, clips={"train": 30, "validate": 16})
     build_city(tmp_path / "b", seed=2, clips={"train": 1, "validate": 1})

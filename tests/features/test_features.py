@@ -366,6 +366,7 @@ def no_locks(tmp_path_factory):
     return os.environ | {"LD_PRELOAD": str(folder / "locks.so"), "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("told", [None, "FALSE", "TRUE"])
 def test_feature_files_need_no_file_locks(tmp_path, no_locks, told):
     """A missing lock must not be reported as damage."""

@@ -82,6 +82,7 @@ def test_places_that_no_train_clip_has_change_nothing(network):
     assert not network.context(vectors((None, Place(40.7, -73.9, 1)))).any()
 
 
+@pytest.mark.whole
 def test_a_share_of_the_training_examples_loses_its_context(network):
     torch.manual_seed(0)
     network.context.train()

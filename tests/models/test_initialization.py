@@ -149,6 +149,7 @@ print(hashlib.sha256(torch.nn.functional.dropout(torch.ones(10_000), 0.3).numpy(
 """
 
 
+@pytest.mark.whole
 def test_weights_are_equal_without_avx2():
     """Dropout masks are equal, too. ATEN_CPU_CAPABILITY disables AVX2 and AVX-512."""
     found = []

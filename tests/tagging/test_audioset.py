@@ -347,6 +347,7 @@ def test_tag_archive_works_without_a_trained_system(weights, wav, tmp_path):
     np.testing.assert_allclose([row[label] for label in labels], window.probabilities, atol=1e-5)
 
 
+@pytest.mark.whole
 def test_export_writes_an_onnx_graph(weights, tmp_path, noise):
     tagger = Tagger.load("audioset", checkpoint=weights, fast=False)
     export.export_onnx(tagger, tmp_path / "a.onnx", properties={"system": "audioset"})
@@ -432,6 +433,7 @@ def test_project_without_audioset_classes_is_refused(project):
         Tagger.load(project)
 
 
+@pytest.mark.whole
 def test_review_starts_from_audioset_predictions(project):
     collection = Collection(project)
     tag_collection(collection)

@@ -41,6 +41,7 @@ def system(tmp_path, monkeypatch):
     return packed
 
 
+@pytest.mark.whole
 def test_it_is_exported_as_a_graph(system, tmp_path, noise):
     tagger = Tagger.load(system, fast=False)
     export.export_onnx(tagger, tmp_path / "a.onnx", properties={"system": "prior"})
