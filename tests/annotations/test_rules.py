@@ -94,6 +94,7 @@ def test_rule_without_estimate_is_not_compared(monkeypatch):
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RULES)
 def test_rules_accept_a_taxonomy_without_fine_labels(name, taxonomy):
     annotations, truth = crowd(taxonomy)

@@ -34,6 +34,7 @@ def fetch(server, tmp_path):
     return download_content
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("fault", [503, 500, "truncate", "short", "stall", "wrong content"])
 def test_a_failed_download_is_retried(server, fetch, tmp_path, fault):
     first = (None, b"other") if fault == "wrong content" else (fault, CONTENT)

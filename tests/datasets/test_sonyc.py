@@ -80,6 +80,7 @@ def clips_of(out):
     return {path.name: sum(1 for _ in path.iterdir()) for path in sorted((out / "audio").iterdir())}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("version", LAYOUTS)
 def test_each_release_is_read_in_its_layout(records, run_download, server, city, caplog, version):
     out = run_download("sonyc-ust-v1", release=version)

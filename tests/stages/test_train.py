@@ -104,6 +104,7 @@ def test_changed_sensors_start_a_new_training(trained, tmp_path, monkeypatch):
 CONTEXT = {"week": 27, "day": 5, "hour": 15, "borough": 3, "latitude": 40.65, "longitude": -73.97}
 
 
+@pytest.mark.whole
 def test_a_system_with_context_reads_time_and_place_of_the_annotations(trained, tmp_path, monkeypatch):
     """By clip; another time makes another training, and other systems do not read the columns."""
     keys, path = [], tmp_path / "annotations.csv"

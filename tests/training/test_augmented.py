@@ -37,6 +37,7 @@ def batch(data, indices, **changes):
     return inputs["logmel"], targets
 
 
+@pytest.mark.whole
 def test_augmented_batch_depends_on_its_examples_and_the_seed(data):
     chosen = np.array([3, 1, 7, 5])
     (first, targets), (_, others) = (batch(data, each) for each in (chosen, chosen[::-1].copy()))
