@@ -74,7 +74,7 @@ def aggregate_by(name, annotations, taxonomy):
     return labels.set_index("audio_filename")[list(taxonomy.labels)].astype(float)
 
 
-def truth_of(annotations, truth, taxonomy):
+def ground_truth_rows(annotations, truth, taxonomy):
     """Return ground-truth rows of the clips of `crowd`."""
     rows = annotations.drop_duplicates("audio_filename").assign(annotator_id=0)
     rows[list(taxonomy.fine)] = truth.astype(int)
@@ -82,7 +82,7 @@ def truth_of(annotations, truth, taxonomy):
 
 
 def test_rule_without_estimate_is_not_compared(monkeypatch):
-    """Such as the rule of docs/architecture.md, which only aggregates."""
+    """A rule that only aggregates, as that of docs/architecture.md, has no probabilities to compare."""
     monkeypatch.setitem(RULES, "any", replace(RULES["any"], estimate=None))
     rules = {"first": {"rule": "any"}, "pooled": {"rule": "pooled"}}
     section = LabelQuality(
@@ -98,7 +98,7 @@ def test_rule_without_estimate_is_not_compared(monkeypatch):
 @pytest.mark.parametrize("name", RULES)
 def test_rules_accept_a_taxonomy_without_fine_labels(name, taxonomy):
     annotations, truth = crowd(taxonomy)
-    everything = pd.concat([annotations, truth_of(annotations, truth, taxonomy)])
+    everything = pd.concat([annotations, ground_truth_rows(annotations, truth, taxonomy)])
     coarse = everything.drop(columns=list(taxonomy.fine))
     labels = aggregate_by(name, coarse, Taxonomy(taxonomy.coarse, (), ()))
     assert list(labels.columns) == list(taxonomy.coarse)
@@ -109,7 +109,7 @@ def test_rules_accept_a_taxonomy_without_fine_labels(name, taxonomy):
 @pytest.mark.parametrize("name", RULES)
 def test_train_clips_with_only_ground_truth_keep_it(name, taxonomy):
     annotations, truth = crowd(taxonomy)
-    agreed = truth_of(annotations, truth, taxonomy)
+    agreed = ground_truth_rows(annotations, truth, taxonomy)
     alone = agreed["audio_filename"].str[-5] == "7"
     voted = annotations[~annotations["audio_filename"].isin(agreed.loc[alone, "audio_filename"])]
     wanted = agreed[alone].set_index("audio_filename")[list(taxonomy.labels)]
@@ -362,7 +362,7 @@ class TestVerified:
         annotations, truth = crowd(taxonomy)
         votes = collect_votes(annotations, taxonomy)
         small = options("verified").model_copy(update={"max_iter": 5, "models": 1})
-        agreed = truth_of(annotations, truth, taxonomy)
+        agreed = ground_truth_rows(annotations, truth, taxonomy)
         estimate = RULES["verified"].estimate
         before = estimate(votes, small, annotations=agreed)
         unasked = agreed["audio_filename"].str[-5] > "4"
@@ -372,6 +372,6 @@ class TestVerified:
 
     def test_ground_truth_that_was_not_asked_for_any_label(self, taxonomy):
         annotations, truth = crowd(taxonomy)
-        agreed = truth_of(annotations, truth, taxonomy).assign(**dict.fromkeys(taxonomy.labels, -1))
+        agreed = ground_truth_rows(annotations, truth, taxonomy).assign(**dict.fromkeys(taxonomy.labels, -1))
         votes = collect_votes(annotations, taxonomy)
         assert not RULES["verified"].estimate(votes, options("verified"), annotations=agreed).any()

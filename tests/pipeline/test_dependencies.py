@@ -165,7 +165,7 @@ def test_stage_declares_no_unused_source(all_rows):
 
 
 def test_feature_names_its_sources():
-    """Their digest decides which values are computed again."""
+    """A change of these files, seen by their digest, makes extraction compute the values again."""
     from ust.features.extraction import SOURCES
     from ust.features.registry import FEATURES
 
