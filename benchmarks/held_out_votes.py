@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold
 
 from ust.annotations.annotations import GROUND_TRUTH, read_annotations
-from ust.annotations.rules.pooled import PooledConfig, estimate_pooled, fit_annotator_model, logit, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, clipped_logit, estimate_pooled, fit_annotator_model
 from ust.annotations.rules.registry import read_label_quality
 from ust.annotations.rules.relabel import LIMIT, RelabelConfig, estimate_relabel
 from ust.annotations.rules.votes import collect_votes
@@ -93,13 +94,13 @@ def compare_with_truth(
     common = [set(pd.read_csv(path, usecols=["audio_filename"])["audio_filename"]) for path in paths]
     clips = sorted(set(truth.index) & set(votes.clips) & set.intersection(*common))
     tables = [read_predictions(path, clips, taxonomy, others=set.union(*common))[0] for path in paths]
-    logits = [logit(table.to_numpy(), LIMIT) for table in tables]
+    logits = [clipped_logit(table.to_numpy(), LIMIT) for table in tables]
     rows = pd.Index(votes.clips).get_indexer(clips)
     votes = replace(votes, split=np.where(np.isin(votes.clips, clips), "train", "other"))
     relabel = RelabelConfig(**dict(settings), model_outputs="predictions.csv")
 
     def relabel_by(values: np.ndarray) -> np.ndarray:
-        predictions = pd.DataFrame(sigmoid(values), clips, list(taxonomy.labels))
+        predictions = pd.DataFrame(expit(values), clips, list(taxonomy.labels))
         return estimate_relabel(votes, relabel, predictions=predictions)[rows]
 
     y, fraction = (truth.loc[clips, list(taxonomy.labels)] == 1).to_numpy(), votes.fraction()[rows]

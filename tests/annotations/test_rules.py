@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.special import expit, logit
 from volunteers import POOLED, ROWS, crowd, people
 
 from ust.annotations.rules import pooled
@@ -16,8 +17,6 @@ from ust.annotations.rules.pooled import (
     combine_coarse,
     estimate_pooled,
     fit_annotator_model,
-    logit,
-    sigmoid,
 )
 from ust.annotations.rules.registry import RULES, LabelQuality, check_label_quality
 from ust.annotations.rules.relabel import RelabelConfig, estimate_relabel
@@ -142,7 +141,7 @@ def fit_by_rows(votes, options):
         weights = np.stack([1 - own[votes.clip], own[votes.clip]]) * labelled
 
         def rates(theta, effect):
-            return sigmoid(theta.T[:, None, :] + effect[votes.annotator].T[:, :, None])
+            return expit(theta.T[:, None, :] + effect[votes.annotator].T[:, :, None])
 
         for _ in range(2):
             p = rates(theta, effect)
@@ -157,7 +156,7 @@ def fit_by_rows(votes, options):
                 hessian = np.diag(curvature[annotator]) + precision
                 step = np.linalg.solve(hessian, gradient[annotator] - precision @ own_effect)
                 effect[annotator] = own_effect + np.clip(step, -1, 1)
-        false, hit = sigmoid(typical + effect)[votes.annotator].T[:, :, None]
+        false, hit = expit(typical + effect)[votes.annotator].T[:, :, None]
         excess = (labelled * (hit - false) * (yes - false)).sum(axis=0)
         expected = np.clip(excess / np.maximum((labelled * (hit - false) ** 2).sum(axis=0), 1e-5), 1e-5, 1)
         prevalence = (own.mean(axis=0) + options.anchor * expected) / (1 + options.anchor)
@@ -166,7 +165,7 @@ def fit_by_rows(votes, options):
         ratio = np.where(yes == 1, np.log(p[1] / p[0]), np.log((1 - p[1]) / (1 - p[0]))) * labelled
         evidence = np.zeros_like(own)
         np.add.at(evidence, votes.clip, ratio)
-        own = sigmoid(prior + evidence)
+        own = expit(prior + evidence)
     return own, theta, effect
 
 

@@ -6,9 +6,10 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from ust.annotations.taxonomy import Taxonomy
-from ust.custom.metrics import average_precision, bias_corrected_interval, compute_metrics, compute_scores
+from ust.custom.metrics import bias_corrected_interval, compute_metrics, compute_scores
 from ust.custom.report import find_mistakes
 from ust.custom.training import TrainingResult
+from ust.evaluation.average_precision import average_precision
 from ust.evaluation.evaluation import Evaluation
 
 CLASSES = Taxonomy(("1_tram", "2_Church bell", "3_none"), (), ())

@@ -17,11 +17,11 @@ from ust.annotations.rules.pooled import estimate_pooled
 from ust.annotations.rules.votes import collect_votes
 from ust.annotations.taxonomy import read_taxonomy
 from ust.evaluation.label_quality import (
-    MicroAveragePrecision,
     annotator_table,
     cross_validated_f1,
     doubtful_labels,
     evaluate_rules,
+    micro_average_precision,
 )
 
 
@@ -31,11 +31,12 @@ def test_weighted_average_precision_matches_scikit_learn(seed):
     truth = rng.random((12, 4)) < 0.3
     truth[0, 0] = True
     predicted = rng.integers(0, 5, (12, 4)) / 4  # with ties
-    copies = rng.integers(0, 3, 12)
-    copies[0] = 1
-    rows = np.repeat(np.arange(12), copies)
-    wanted = average_precision_score(truth[rows].ravel(), predicted[rows].ravel())
-    assert MicroAveragePrecision(truth, predicted)(copies) == pytest.approx(wanted)
+    copies = rng.integers(0, 3, (30, 12))
+    copies[:, 0] = 1
+    rows = [np.repeat(np.arange(12), each) for each in copies]
+    wanted = [average_precision_score(truth[each].ravel(), predicted[each].ravel()) for each in rows]
+    assert micro_average_precision(truth, predicted, copies) == pytest.approx(wanted)
+    assert micro_average_precision(np.zeros((12, 4)), predicted, copies[:1]) == 0
 
 
 def test_f1_uses_thresholds_chosen_on_other_clips():

@@ -74,6 +74,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     from ust.evaluation.curves import calibration_errors, curves
     from ust.evaluation.evaluation import Evaluation, detailed_metrics, headline_metrics
     from ust.util.documents import read_json, write_json
+    from ust.util.names import MODEL_FILE
     from ust.util.tables import write_csv
 
     settings = read_evaluate(args.params)
@@ -85,7 +86,7 @@ def main(prog: str = "python -m stages.evaluate", argv: Sequence[str] | None = N
     intervals = evaluation.intervals(count=settings.bootstrap, seed=settings.seed)
 
     dataset = read_json(args.dataset, made_by="download") if args.dataset else {}
-    model = read_json(args.model / "model.json", made_by="train") if args.model else {}
+    model = read_json(args.model / MODEL_FILE, made_by="train") if args.model else {}
     provenance = collect_provenance(
         dataset, model, split=split, clips=len(truth), sensors=truth["sensor_id"].nunique(), coarse=coarse
     )

@@ -92,6 +92,7 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     from ust.tagging.pretrained import is_packed, unpack
     from ust.util.config import Compute, Name, read_sections
     from ust.util.documents import read_yaml
+    from ust.util.names import MODEL_FILE
 
     name, rows = args.system, {}
     compute = Compute(
@@ -109,7 +110,7 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
             "compute": Compute,
         }
         submission, rows, compute = read_sections(args.params, **kinds)
-        if name is None and any(args.models.glob("**/model.json")):
+        if name is None and any(args.models.glob(f"**/{MODEL_FILE}")):
             name = submission
     if name is None:
         log.info("no system is trained here; tagging by %s", audioset.NAME)
@@ -117,7 +118,7 @@ def resolve_system(args: argparse.Namespace) -> SystemSelection:
     if args.classes and name != audioset.NAME:
         raise UserError(f"--classes {args.classes} is for the system {audioset.NAME}, not for {name}")
     row = rows.get(name, Checkpoint(model="none"))
-    trained = args.models / (row.model if name in rows else name) / "model.json"
+    trained = args.models / (row.model if name in rows else name) / MODEL_FILE
     if name == audioset.NAME and (args.checkpoint or args.classes or not trained.is_file()):
         packed = audioset.prepare_audioset(checkpoint=args.checkpoint, every_class=bool(args.classes))
         folder, _, inference_options = unpack(packed)

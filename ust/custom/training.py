@@ -34,6 +34,7 @@ from ust.util.device import prepare_device
 from ust.util.documents import read_json
 from ust.util.errors import UserError
 from ust.util.folders import atomic_folder
+from ust.util.names import MODEL_FILE
 from ust.util.progress import Progress, silent
 
 UNLABELLED = "pool"  # split of the clips without labels in the feature file
@@ -163,7 +164,7 @@ def train(
             )
             fit_head(config, data, work)
             predicted = _predict_splits(out, features, data, labels, taxonomy, device)
-            model = read_json(out / "model.json", made_by="train")
+            model = read_json(out / MODEL_FILE, made_by="train")
             decay = model["metadata"].get("weight_decay", config.training.weight_decay[0])
             curve = learning_curve(config, data.train, decay, work, seeds=report.curve_seeds)
     evaluations = {

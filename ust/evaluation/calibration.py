@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 
 MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logits are finite
 REGULARIZATION = 5.0  # L2 penalty on each label's deviation from the shared scale and shift
@@ -30,7 +31,7 @@ class Calibration:
 
     def __call__(self, predicted: np.ndarray) -> np.ndarray:
         """Calibrate predicted probabilities [shape=(clips, labels)]."""
-        return _sigmoid(_logit(predicted) * self.scale + self.shift)
+        return expit(_logit(predicted) * self.scale + self.shift)
 
     def select_labels(self, labels: Sequence[str], names: Sequence[str]) -> "Calibration":
         """Return the calibration of the labels in `names`; `labels` names this one's."""
@@ -39,7 +40,7 @@ class Calibration:
 
     def invert(self, calibrated: np.ndarray) -> np.ndarray:
         """Return the uncalibrated probabilities that give the calibrated ones."""
-        return _sigmoid((_logit(calibrated) - self.shift) / self.scale)
+        return expit((_logit(calibrated) - self.shift) / self.scale)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return scale and shift as lists, for JSON."""
@@ -75,7 +76,7 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
         logits = (x * (shared[:, None] + deviations)[:, None]).sum(axis=0)
         value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
         value += REGULARIZATION / 2 * (deviations**2).sum()
-        gradient = (x * known * (_sigmoid(logits) - y)).sum(axis=1)
+        gradient = (x * known * (expit(logits) - y)).sum(axis=1)
         of_deviations = gradient + REGULARIZATION * deviations
         return value, np.concatenate([gradient.sum(axis=1), of_deviations.ravel()])
 
@@ -125,10 +126,4 @@ def highest_f1_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 def _logit(p: np.ndarray) -> np.ndarray:
     """Return the logit of clipped probabilities."""
-    p = np.clip(np.asarray(p, np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-    return np.log(p) - np.log1p(-p)
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    """Return the logistic sigmoid, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+    return logit(np.clip(np.asarray(p, np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY))

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from ust.annotations.rules.pooled import PooledConfig, fit_annotator_model, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, fit_annotator_model
 from ust.annotations.rules.votes import Votes
 from ust.annotations.taxonomy import Level, Taxonomy
+from ust.evaluation.average_precision import average_precision
 from ust.evaluation.bootstrap import confidence_interval, draw_resamples
 from ust.evaluation.calibration import highest_f1_threshold
 from ust.evaluation.curves import reliability
@@ -20,30 +22,34 @@ TABLES = {
     "doubtful": ("label", "audio_filename", "split", "marked", "asked", "posterior"),
     "reliability": ("system", "level", "predicted", "observed", "count"),
 }
+BATCH = 20  # resamples at a time, to bound memory
 FOLDS = 10  # the F1 threshold of each fold is chosen on the other nine
 
 
-class MicroAveragePrecision:
-    """Micro-averaged average precision as a function of how often each clip is counted.
+def micro_average_precision(truth: np.ndarray, predicted: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Compute micro-averaged average precision for several resamples of the clips.
 
-    Sorting the predictions once makes bootstrap resamples cheap.
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray [shape=(clips, labels)]
+        Labels, 0 or 1, and their probabilities.
+    copies : numpy.ndarray [shape=(resamples, clips)]
+        How often each resample counts each clip.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(resamples,)]
+        0 for a resample without positives.
     """
-
-    def __init__(self, truth: np.ndarray, predicted: np.ndarray) -> None:
-        values = predicted.ravel()
-        order = np.argsort(-values, kind="stable")
-        self.clip = np.repeat(np.arange(len(truth)), truth.shape[1])[order]
-        self.true = truth.ravel()[order] == 1
-        self.last = np.append(np.diff(values[order]) != 0, True)  # equal values are predicted together
-
-    def __call__(self, copies: np.ndarray) -> float:
-        """Return the average precision for copies of each clip [shape=(clips,)]; 0 without positives."""
-        weight = copies[self.clip]
-        true_positive = np.cumsum(weight * self.true)[self.last]
-        predicted_positive = np.cumsum(weight)[self.last]
-        gained = np.diff(true_positive, prepend=0)
-        precision = true_positive / np.maximum(predicted_positive, 1)
-        return float((gained * precision).sum() / max(true_positive[-1], 1))
+    values = [
+        average_precision(
+            truth.ravel() == 1,
+            predicted.ravel(),
+            np.repeat(copies[start : start + BATCH], truth.shape[1], axis=1),
+        )
+        for start in range(0, len(copies), BATCH)
+    ]
+    return np.nan_to_num(np.concatenate(values))
 
 
 def cross_validated_f1(truth: np.ndarray, predicted: np.ndarray, *, seed: int) -> float:
@@ -61,17 +67,15 @@ def evaluate_rules(
     truth: np.ndarray, estimates: Mapping[str, np.ndarray], taxonomy: Taxonomy, *, bootstrap: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Evaluate label rules against the ground truth."""
-    resamples = [
-        np.bincount(indices, minlength=len(truth))
-        for indices in draw_resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
-    ]
+    indices = draw_resamples(np.zeros(len(truth)), unit="clips", count=bootstrap, seed=seed)
+    once = np.ones(len(truth), int)
+    copies = np.stack([once, *(np.bincount(each, minlength=len(truth)) for each in indices)])
     results: dict[str, dict[str, Any]] = {name: {} for name in estimates}
     for level, columns in _columns_by_level(taxonomy).items():
         first: tuple[float, np.ndarray] | None = None
         for name, values in estimates.items():
-            average_precision = MicroAveragePrecision(truth[:, columns], values[:, columns])
-            ap = average_precision(np.ones(len(truth), int))
-            resampled = np.array([average_precision(copies) for copies in resamples])
+            ap, *resampled = micro_average_precision(truth[:, columns], values[:, columns], copies)
+            ap, resampled = float(ap), np.array(resampled)
             first = first or (ap, resampled)
             results[name][level] = {
                 "ap": ap,
@@ -105,7 +109,7 @@ def reliability_table(
 def annotator_table(votes: Votes, settings: PooledConfig) -> pd.DataFrame:
     """Estimate the reliability of each annotator, with the model of the rule ``pooled``."""
     _, theta, effect = fit_annotator_model(votes, settings)
-    rates = sigmoid(theta.mean(axis=0) + effect)
+    rates = expit(theta.mean(axis=0) + effect)
     yes, asked = (votes.presence == 1).astype(float), (votes.presence != -1).astype(float)
     all_yes, all_asked = votes.sum_by_clip(yes)[votes.clip], votes.sum_by_clip(asked)[votes.clip]
     others = (all_yes - yes) / np.where(all_asked > asked, all_asked - asked, np.nan)

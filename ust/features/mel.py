@@ -26,10 +26,10 @@ def mel_spectrogram(
         spectrum = scipy.fft.rfft(block * window, n_fft, axis=1, overwrite_x=True)
         parts = spectrum.view(np.float32)  # real and imaginary parts alternate
         parts *= parts
-        values = parts[:, ::2] + parts[:, 1::2]
+        values = np.add(parts[:, ::2].T, parts[:, 1::2].T, order="C")  # (bins, frames)
         if power == 1:
             np.sqrt(values, out=values)
-        mel[:, start : start + len(block)] = filter_bank @ np.ascontiguousarray(values.T)
+        mel[:, start : start + len(block)] = filter_bank @ values
     return mel
 
 

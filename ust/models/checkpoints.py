@@ -26,10 +26,10 @@ from ust.models.systems import (
 from ust.util.config import Fraction, ModelPath, PositiveInt, Section, explain_validation_error
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError, shorten, single_line
-from ust.util.names import SPLITS
+from ust.util.names import MODEL_FILE, SPLITS
 from ust.util.tensors import write_tensors
 
-WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
+WEIGHTS_FILE = "weights.safetensors"
 # Exceptions raised when a network is built from a malformed description.
 NOT_A_DESCRIPTION = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError)
 MAX_SIZE = 10**6  # limit of each dimension of a feature

@@ -90,7 +90,7 @@ SettingsT = TypeVar("SettingsT", bound=TrainingSettings)
 
 @dataclass(frozen=True)
 class SystemConfig(Generic[RowT, SettingsT]):
-    """All settings of a system, which stand in three places of params.yaml.
+    """All settings of a system, from three sections of params.yaml.
 
     Attributes
     ----------

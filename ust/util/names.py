@@ -1,10 +1,11 @@
-"""File names as text: escape undecodable bytes, normalise Unicode, and find the file of a name."""
+"""Names of splits and files, and file names as text: Unicode normalisation and undecodable bytes."""
 
 import re
 import unicodedata
 from pathlib import Path, PurePath
 
 SPLITS = ("train", "validate", "test")  # of a data set
+MODEL_FILE = "model.json"  # in the folder of a trained model: its description
 
 
 def printable(name: object) -> str:

@@ -24,6 +24,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy.special import expit, logit
 
 from ust.annotations.rules.votes import EstimateConfig, Votes, rule_from_estimate
 from ust.annotations.taxonomy import Taxonomy
@@ -105,13 +106,13 @@ def fit_annotator_model(votes: Votes, settings: PooledConfig) -> tuple[np.ndarra
             step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
             effect = effect + np.clip(step, -MAX_STEP, MAX_STEP)
         # New prevalences, and with them the posteriors.
-        expected = _expected_prevalence(sigmoid(typical + effect), all_asked, all_yes)
+        expected = _expected_prevalence(expit(typical + effect), all_asked, all_yes)
         prevalence = (posterior.mean(axis=0) + settings.anchor * expected) / (1 + settings.anchor)
         prevalence = np.clip(prevalence, MIN_PREVALENCE, 1 - MIN_PREVALENCE)
         prior = _prior(prevalence, posterior, votes.taxonomy, settings.coupling)
         negative, added = _evidence(theta, effect)
         evidence = is_asked * negative[votes.annotator] + is_yes * added[votes.annotator]
-        posterior = sigmoid(prior + votes.sum_by_clip(evidence))
+        posterior = expit(prior + votes.sum_by_clip(evidence))
     return posterior, theta, effect
 
 
@@ -157,7 +158,7 @@ def _derivatives(
     theta: np.ndarray, effect: np.ndarray, asked: np.ndarray, yes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return first and negative second derivatives of the expected log-likelihood in the logits."""
-    p = sigmoid(_logits(theta, effect))
+    p = expit(_logits(theta, effect))
     return yes - asked * p, asked * p * (1 - p)
 
 
@@ -170,15 +171,9 @@ def _evidence(theta: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.logaddexp(0, absent) - np.logaddexp(0, present), present - absent
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits."""
-    return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
-
-
-def logit(p: np.ndarray | float, least: float = 0.0) -> np.ndarray:
+def clipped_logit(p: np.ndarray, least: float) -> np.ndarray:
     """Return the logits of probabilities, which are first clipped to [least, 1 - least]."""
-    p = np.clip(p, least, 1 - least)
-    return np.log(p) - np.log1p(-p)
+    return logit(np.clip(p, least, 1 - least))
 
 
 RULE = rule_from_estimate(PooledConfig, estimate_pooled)

@@ -22,8 +22,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import expit
 
-from ust.annotations.rules.pooled import PooledConfig, estimate_pooled, logit, sigmoid
+from ust.annotations.rules.pooled import PooledConfig, clipped_logit, estimate_pooled
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import PositiveFloat
 from ust.util.errors import UserError
@@ -66,13 +67,13 @@ def estimate_relabel(
             f"{settings.folds} folds; set folds lower"
         )
     values = table.loc[votes.clips[train]].to_numpy(np.float64)
-    values = logit(values, LIMIT) if embeddings is None else _standardise(values)
+    values = clipped_logit(values, LIMIT) if embeddings is None else _standardise(values)
     labels = probabilities[train]
     for _ in range(settings.rounds):
         previous = labels
         scores = values if embeddings is None else _predict_out_of_fold(values, previous, sensors, settings)
-        evidence = _calibrate(scores, previous) - logit(previous.mean(0), LIMIT)
-        labels = sigmoid(logit(probabilities[train], LIMIT) + evidence)
+        evidence = _calibrate(scores, previous) - clipped_logit(previous.mean(0), LIMIT)
+        labels = expit(clipped_logit(probabilities[train], LIMIT) + evidence)
         if np.abs(labels - previous).max() < TOLERANCE:
             break
     probabilities[train] = labels

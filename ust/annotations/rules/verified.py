@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from ust.annotations.annotations import GROUND_TRUTH
-from ust.annotations.rules.pooled import PooledConfig, combine_coarse, fit_annotator_model, logit
+from ust.annotations.rules.pooled import PooledConfig, clipped_logit, combine_coarse, fit_annotator_model
 from ust.annotations.rules.votes import Votes, rule_from_estimate
 from ust.util.config import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from ust.util.errors import UserError
@@ -87,17 +87,17 @@ def tree_features(votes: Votes, settings: PooledConfig) -> np.ndarray:
     )
 
     by_label = [
-        logit(posterior, LIMIT),
-        logit(posterior[:, group], LIMIT),
-        logit(combined[:, group], LIMIT),
+        clipped_logit(posterior, LIMIT),
+        clipped_logit(posterior[:, group], LIMIT),
+        clipped_logit(combined[:, group], LIMIT),
         positive,
         positive[:, group],
         siblings,
-        logit(sensor_mean, LIMIT),
-        logit(sensor_mean[:, group], LIMIT),
-        np.tile(logit(prevalence, LIMIT), (len(posterior), 1)),
+        clipped_logit(sensor_mean, LIMIT),
+        clipped_logit(sensor_mean[:, group], LIMIT),
+        np.tile(clipped_logit(prevalence, LIMIT), (len(posterior), 1)),
     ]
-    by_clip = np.concatenate([bias, positive, logit(posterior[:, :coarse], LIMIT)], axis=1)
+    by_clip = np.concatenate([bias, positive, clipped_logit(posterior[:, :coarse], LIMIT)], axis=1)
     index = np.tile(np.arange(labels), (len(posterior), 1))
     return np.concatenate(
         [np.stack(by_label, axis=2), np.repeat(by_clip[:, None], labels, axis=1), index[:, :, None]], axis=2
