@@ -37,7 +37,7 @@ STAGES = {
     "labels": f"stages.aggregate_labels majority {RAW} {LABELS}",
     "label rules": f"stages.label_quality {RAW} metrics/label_quality.json --details metrics/labels",
     "log-mel": EXTRACT.format("logmel"),
-    "VGGish": EXTRACT.format("vggish"),
+    "VGGish": EXTRACT.format("vggish") + " --network models/pretrained/vggish",
     "reading for training": "benchmarks.scaling --read data/features",
     "an epoch of training": (
         f"stages.train {SYSTEM} data/features data/labels {TAXONOMY} models/{SYSTEM} "

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from conftest import ROOT
+from ruamel.yaml import YAML
 
 from benchmarks import scaling
 from benchmarks.__main__ import main
@@ -69,3 +71,31 @@ def test_slopes_and_extrapolated_durations():
     minutes = 18_510 * 1e-4 * 1600**0.5 / 60
     wanted = f"| SONYC-UST v2 | 18,510 | {hours:.2f} | {epoch:.1f} | {minutes:.1f} | 2.41 GB |"
     assert wanted in scaling.real_data(results).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("labels", "aggregate_labels@majority"),
+        ("label rules", "label_quality"),
+        ("log-mel", "extract@logmel"),
+        ("VGGish", "embed@vggish"),
+        ("an epoch of training", "train@cnn"),
+        ("prediction", "predict@cnn"),
+        ("evaluation", "evaluate@cnn"),
+        ("page", "page"),
+    ],
+)
+def test_scaling_runs_the_commands_of_the_pipeline(name, address):
+    """The benchmark may leave out options that record durations or the source of the data."""
+
+    def parts(command):
+        positional, *options = command.removeprefix("python -m ").split(" --")
+        return positional, {tuple(option.split()) for option in options}
+
+    lock = YAML(typ="safe").load(ROOT / "dvc.lock")
+    positional, options = parts(lock["stages"][address]["cmd"])
+    found, found_options = parts(scaling.STAGES[name])
+    assert found == positional
+    assert found_options <= options
+    assert {name for name, *_ in options - found_options} <= {"annotations", "dataset", "without-seconds"}
