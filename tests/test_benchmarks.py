@@ -87,15 +87,16 @@ def test_slopes_and_extrapolated_durations():
     ],
 )
 def test_scaling_runs_the_commands_of_the_pipeline(name, address):
-    """The benchmark may leave out options that record durations or the source of the data."""
+    """It may omit the options --annotations, --dataset and --without-seconds, which do not add work."""
 
-    def parts(command):
+    def split_options(command):
+        """Return the module with its positional arguments, and the set of options with their values."""
         positional, *options = command.removeprefix("python -m ").split(" --")
         return positional, {tuple(option.split()) for option in options}
 
     lock = YAML(typ="safe").load(ROOT / "dvc.lock")
-    positional, options = parts(lock["stages"][address]["cmd"])
-    found, found_options = parts(scaling.STAGES[name])
+    positional, options = split_options(lock["stages"][address]["cmd"])
+    found, found_options = split_options(scaling.STAGES[name])
     assert found == positional
     assert found_options <= options
     assert {name for name, *_ in options - found_options} <= {"annotations", "dataset", "without-seconds"}
