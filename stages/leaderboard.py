@@ -2,7 +2,7 @@
 
 The presets pretrained and leaderboard and then the arguments change the parameters of params.yaml:
 
-python -m stages.leaderboard efficientat.weights=mn04_as data.source=local data.path=../urban
+python -m stages.leaderboard data.source=local data.path=../urban
 
 The pipeline of dvc.yaml runs in the workspace leaderboard/work. Run the command again to continue after an
 interruption: finished stages are not repeated.

@@ -1,6 +1,6 @@
 """Set parameters in params.yaml, from files in presets/ or as NAME.OF.PARAMETER=VALUE.
 
-python -m stages.preset pretrained efficientat.weights=mn04_as
+python -m stages.preset pretrained data.source=local data.path=../urban
 """
 
 import argparse

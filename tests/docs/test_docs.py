@@ -40,8 +40,8 @@ NOT_RUN = {
     "source .venv/bin/activate": "is in place",
     "mkdocs serve": "does not end",
     "sonyc-ust-v": "needs a network and a day",
-    "mn04_as": "needs the published weights; test_experiments.py runs the preset with seeded ones",
-    "ensembles.both": "trains heads first; test_experiments.py runs it",
+    "mn04_as": "needs the published weights",
+    "preset pretrained": "the same; test_experiments.py runs the preset and its ensemble with random ones",
     "dvc remote add": "needs a bucket",
     "pip install": "changes the environment",
 }

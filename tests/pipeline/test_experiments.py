@@ -90,8 +90,9 @@ def test_report_preset_trains_one_epoch(project):
 @pytest.mark.slow
 def test_pretrained_preset_trains_heads(project):
     """With random weights; only the new features and systems are computed."""
-    budget = ("train_head.max_epochs=2", "train_head.folds=2", "relabel.votes_audio.folds=2",
-              "train_finetune.max_epochs=1", "train_finetune.head_epochs=2")  # fmt: skip
+    budget = ("efficientat.weights=random", "train_head.max_epochs=2", "train_head.folds=2",
+              "relabel.votes_audio.folds=2", "train_finetune.max_epochs=1",
+              "train_finetune.head_epochs=2")  # fmt: skip
     names = ("linear_mn", "windows_mn", "attention_mn", "finetune_mn")
     both = ("ensembles.both={first: linear_mn, second: attention_mn, labels: votes_audio}",
             "checkpoints.both={model: both}")  # fmt: skip

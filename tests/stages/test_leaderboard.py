@@ -246,7 +246,8 @@ def test_failed_pipeline_is_reported(tmp_path, monkeypatch):
 def test_leaderboard_runs_on_a_tiny_city(tmp_path):
     """Compares a head with its ensemble; a second run trains nothing."""
     project = clone(tmp_path / "project", TINY)
-    changes = ["leaderboard.seeds=[1]", "leaderboard.timed_clips=2", "leaderboard.bootstrap=10",
+    changes = ["efficientat.weights=random", "leaderboard.seeds=[1]", "leaderboard.timed_clips=2",
+               "leaderboard.bootstrap=10",
                "leaderboard.systems=[mlp_mn, ensemble_mn]", "leaderboard.against=mlp_mn",
                "ensembles.ensemble_mn.first=linear_mn", "ensembles.ensemble_mn.second=mlp_mn",
                "relabel.votes_audio.folds=2", "train_head.folds=2", "train_head.max_epochs=2"]  # fmt: skip
