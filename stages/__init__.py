@@ -68,7 +68,16 @@ def check_all_params(params: Path, checked: Path) -> None:
         return
 
     from ust.cli.parameters import check_params
+    from ust.util.errors import UserError
 
-    check_params(params)
+    try:
+        check_params(params)
+    except UserError as error:
+        if "DVC_EXP_BASELINE_REV" not in os.environ or from_project("") != Path.cwd():
+            raise
+        raise UserError(
+            f"{error}\ndvc exp run has written this to {params}, where it stays; "
+            f"to take it back: git restore {params}"
+        ) from None
     if checked.parent.is_dir():
         write_text(checked, content)

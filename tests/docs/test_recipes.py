@@ -1,4 +1,4 @@
-"""The recipes of docs/architecture.md run as written."""
+"""The recipes of docs/recipes.md run as written."""
 
 import re
 import tarfile
@@ -11,14 +11,14 @@ from ruamel.yaml import YAML
 
 from stages.preset import merge
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "recipes.md").read_text("utf-8")
 TITLES = ("A system", "An architecture", "A feature", "A label rule", "A data source")
 LAST = {"table", "page"}
 
 
 def recipe(title):
     """Return a recipe's new file with its content, its registry row, and its part of params.yaml."""
-    section = re.search(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
     file = re.search(r"`(ust/\S+\.py)`:\n\n```python\n(.*?)```", section, re.DOTALL)
     row = re.search(r"row\s+in\s+`(ust/\S+/registry\.py)`,\s+`(\"(\w+)\": (\w+)\.\w+)`", section)
     params = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
@@ -59,7 +59,7 @@ def place(project):
 
 
 def test_there_are_five_recipes():
-    assert tuple(re.findall(r"^### (.*)$", PAGE, re.MULTILINE)) == TITLES
+    assert tuple(re.findall(r"^## (.*)$", PAGE, re.MULTILINE)) == TITLES
 
 
 def test_added_rows_are_trained_scored_and_shown(place):

@@ -1,6 +1,6 @@
 """Export a trained system as ONNX with its front end and a model card, after a check against PyTorch.
 
-With --format folder, write safetensors and JSON for ust.Tagger.from_pretrained instead.
+With --format folder, write safetensors and JSON for ust.Tagger.load instead.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def _find_project(args: argparse.Namespace) -> Path | None:
 
 
 def _pack(args: argparse.Namespace) -> None:
-    """Write a packed system for `ust.Tagger.from_pretrained`."""
+    """Write a packed system for `ust.Tagger.load`."""
     from ust.tagging.locate import find_networks
     from ust.tagging.pretrained import pack
     from ust.util.folders import atomic_folder
@@ -111,4 +111,4 @@ def _pack(args: argparse.Namespace) -> None:
     name, system, inference_options, _ = resolve_system(args)
     with atomic_folder(args.out, by="export", force=args.force) as folder:
         pack(folder, name, system, find_networks(system), inference_options)
-    log_done("%s: %s, for ust.Tagger.from_pretrained and ust tag --system", args.out, name)
+    log_done("%s: %s, for ust.Tagger.load and ust tag --system", args.out, name)

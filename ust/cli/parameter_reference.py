@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 INTRODUCTION = """# Parameters
 
-All parameters of `params.yaml`, with their type, range and default. `params.yaml` holds the values that the
-pipeline sets. Parameters that have a default may be left out.
-`python -m ust.cli.parameter_reference` makes this page.
+All parameters of `params.yaml`, with their type, range and default. Parameters that have a default may be
+left out. A row of `systems`, `hierarchies` or `pretrained` then takes the value from the section of its
+trainer and from the section of its architecture in `model`. The sections `train_augmented` and
+`train_hierarchical` take those of `train`. `python -m ust.cli.parameter_reference` makes this page.
 """
 
 
@@ -23,8 +24,11 @@ def parameter_reference() -> str:
     from ust.annotations.rules.registry import RULES
     from ust.cli.parameters import SECTIONS
     from ust.features.registry import FEATURES, NETWORKS
+    from ust.models.checkpoints import Checkpoint
     from ust.models.context import ContextConfig
     from ust.models.registry import ARCHITECTURES
+    from ust.training.config import ContextRow, HierarchyRow, PretrainedRow
+    from ust.training.ensemble import EnsembleRow
     from ust.training.registry import TRAINERS
 
     parts = [INTRODUCTION, "## Sections\n"]
@@ -37,8 +41,15 @@ def parameter_reference() -> str:
         ):
             parts += _chapter(name, kind)
     groups: dict[str, dict[str, Any]] = {
+        "Keys of a row": {
+            "systems": ContextRow,
+            "hierarchies": HierarchyRow,
+            "pretrained": PretrainedRow,
+            "ensembles": EnsembleRow,
+            "checkpoints": Checkpoint,
+        },
         "Pretrained networks": {name: network.settings for name, network in NETWORKS.items()},
-        "Kinds of features": {name: feature.settings for name, feature in FEATURES.items()},
+        "Kinds of features": {f"kind: {name}": feature.settings for name, feature in FEATURES.items()},
         "Label rules": {name: rule.settings for name, rule in RULES.items()},
         "Architectures": {name: network.Config for name, network in ARCHITECTURES.items()},
         "Time and place": {"context": ContextConfig},
@@ -90,6 +101,8 @@ def _describe_type(annotation: Any, metadata: Any = ()) -> str:
         return f"{get_origin(annotation).__name__} of {_describe_type(arguments[-1])}"
     if annotation is Any:
         return "any"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
     names = {int: "integer", float: "number", bool: "true or false", str: "text"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata)
 
@@ -102,7 +115,10 @@ def _range(metadata: Any) -> str:
         for bound in getattr(item, "metadata", [item]):
             name = type(bound).__name__
             if name in words:
-                bounds.append(f"{words[name]} {getattr(bound, name.lower()):g}")
+                value = getattr(bound, name.lower())
+                bounds.append(
+                    f"{words[name]} {value:,}" if isinstance(value, int) else f"{words[name]} {value:g}"
+                )
     return f" {', '.join(bounds)}" if bounds else ""
 
 

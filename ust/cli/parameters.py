@@ -15,7 +15,7 @@ from ust.features.registry import TABLES as FEATURE_TABLES
 from ust.models.checkpoints import Checkpoint, Predict
 from ust.reports.leaderboard import Leaderboard
 from ust.training.config import SystemConfig
-from ust.training.ensemble import Pair
+from ust.training.ensemble import EnsembleRow
 from ust.training.registry import TABLES, TRAINERS, build_system_config, check_networks
 from ust.util.config import Compute, Name, Section, explain_validation_error, parameter_error
 from ust.util.documents import read_yaml
@@ -35,7 +35,7 @@ SECTIONS: dict[str, Any] = {
     "systems": Rows,
     "hierarchies": Rows,
     "pretrained": Rows,
-    "ensembles": dict[Name, Pair],
+    "ensembles": dict[Name, EnsembleRow],
     "checkpoints": dict[Name, Checkpoint],
     "predict": Predict,
     "evaluate": Evaluate,

@@ -23,8 +23,9 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("folder", type=Path, help="folder made by ust init")
     add("--by", choices=("uncertain", "disputed", "random"),
-        help="uncertain: the unlabelled clips the tagger is least certain of, the default; "
-        "disputed: labelled clips it disagrees with; random: unlabelled clips at random")  # fmt: skip
+        help="uncertain: the unlabelled clips with the least certain predictions, the default; "
+        "disputed: labelled clips whose labels differ most from the predictions; "
+        "random: unlabelled clips")  # fmt: skip
     add("--number", type=int, default=50, help="number of clips, default 50")
     add("--port", type=int, help="port of the server, by default 8737, or a free one")
     add("--seed", type=int, default=2019, help="seed of the random selection, default 2019")

@@ -7,10 +7,10 @@ from pathlib import Path
 from ust.datasets.download import cache_folder
 from ust.datasets.source import TAXONOMY
 from ust.features.efficientat.weights import RELEASED
-from ust.models.checkpoints import MODEL_FILE
 from ust.tagging import audioset
 from ust.tagging.pretrained import Location, is_packed, unpack
 from ust.util.errors import UserError
+from ust.util.names import MODEL_FILE
 
 PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 PROJECT_MODEL = "model"  # the folder of a project with the tagger that it trained

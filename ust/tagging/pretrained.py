@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ust.models.checkpoints import MODEL_FILE, read_description
+from ust.models.checkpoints import read_description
 from ust.util.digests import digest, file_digest
 from ust.util.documents import read_json, write_json
 from ust.util.errors import UserError
+from ust.util.names import MODEL_FILE
 
 PACKAGE = "ust.json"
 FORMAT = 2

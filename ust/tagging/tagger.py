@@ -19,12 +19,13 @@ from ust.audio.recordings import CLIP_SECONDS, BadAudio, fit_length, read_record
 from ust.features.context import CONTEXT, MISSING, Place, context_vector, select_audio_inputs
 from ust.features.feature import NETWORK_FILE, Embed, Feature
 from ust.features.registry import FEATURES
-from ust.models.checkpoints import MODEL_FILE, load_system, provenance_warning
+from ust.models.checkpoints import load_system, provenance_warning
 from ust.models.systems import System
 from ust.tagging.locate import locate
 from ust.util.accelerate import accelerate
 from ust.util.documents import read_json
 from ust.util.errors import UserError
+from ust.util.names import MODEL_FILE
 
 CPU = torch.device("cpu")
 BATCH = 4  # windows predicted together

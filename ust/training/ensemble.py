@@ -11,22 +11,26 @@ import pandas as pd
 from ust.annotations.taxonomy import Taxonomy
 from ust.evaluation.calibration import best_thresholds
 from ust.evaluation.predictions import read_predictions, write_predictions
-from ust.models.checkpoints import MODEL_FILE, read_description, save_ensemble
+from ust.models.checkpoints import read_description, save_ensemble
 from ust.training.cross_validation import OUT_OF_FOLD
 from ust.util.config import Name, Section
 from ust.util.errors import UserError
+from ust.util.names import MODEL_FILE
 
 SHARED_METADATA = ("taxonomy", "outputs")  # equal for all members, as are the attributes of shared features
 OF_ANY_MEMBER = ("spatiotemporal_context",)  # an ensemble takes time and place if a member does
 MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logarithms are finite
 
 
-class Pair(Section):
+class EnsembleRow(Section):
     """A row of ``ensembles`` in params.yaml: two systems or ensembles, and the labels to fit weights to."""
 
     first: Name
+    """A trained system with out-of-fold predictions, or a row of ``ensembles`` above."""
     second: Name
+    """Another one."""
     labels: Name
+    """Row of ``labels`` or ``relabel`` to which the weights are fitted."""
 
 
 def build_ensemble(
