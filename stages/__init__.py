@@ -37,7 +37,7 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
         save_duration(temporary, stage, time.monotonic() - started)
 
-    run_command(run)
+    run_command(run, kept="finished clips are kept, trainings resume after their last saved epoch")
 
 
 def save_duration(temporary: Path, stage: str, seconds: float) -> None:

@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT
 from project import change_params
 
+from stages import run_stage
 from stages import train as stage
 from ust.cli import console
 from ust.features import store as stage_store
@@ -153,7 +154,7 @@ def test_interrupt_message_names_what_is_kept(caplog, monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     monkeypatch.setattr(console.log, "propagate", True)
     with pytest.raises(SystemExit) as end:
-        console.run_command(interrupted)
+        run_stage(interrupted)
     assert end.value.code == 130
     assert "trainings resume after their last saved epoch" in caplog.text
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")

@@ -162,8 +162,11 @@ def missing_package(module: str) -> str:
     )
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run the main function of a command; report errors the user can fix as one message and exit code 1."""
+def run_command(main: Callable[[], None], *, kept: str | None = None) -> None:
+    """Run the main function of a command; report errors the user can fix as one message and exit code 1.
+
+    `kept` describes the work that an interrupted run leaves for the next one, if there is any.
+    """
     escape_output()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     for name in ("numba", "h5py", "absl", "matplotlib"):
@@ -185,9 +188,6 @@ def run_command(main: Callable[[], None]) -> None:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}")
     except KeyboardInterrupt:
-        log.error(
-            "interrupted; run the same command to continue: finished clips are kept, trainings resume after "
-            "their last saved epoch"
-        )
+        log.error("interrupted%s", f"; run the same command to continue: {kept}" if kept else "")
         sys.exit(130)
     sys.exit(0)

@@ -23,6 +23,11 @@ COMMANDS = {
     "compare": ("compare", "test whether one system is better than another"),
     "export": ("export", "export a trained system as ONNX or as a folder"),
 }
+# What the commands that can be continued keep of an interrupted run.
+KEPT = {
+    "train": "the features of finished clips are kept",
+    "tag-archive": "finished shards are kept",
+}
 
 
 def usage() -> str:
@@ -59,4 +64,4 @@ def dispatch() -> None:
 
 def main() -> None:
     """Run the program (entry point of the package)."""
-    run_command(dispatch)
+    run_command(dispatch, kept=KEPT.get("".join(sys.argv[1:2])))
