@@ -18,6 +18,7 @@ from ust.util.errors import UserError
 
 MAX_RECORDINGS = 50
 TAGS = 5  # bars per recording
+MIN_PROBABILITY = 0.01  # tags below are not drawn
 COLUMNS, BANDS, N_FFT = 1000, 96, 2048
 RANGE_DB = 70.0
 
@@ -57,12 +58,15 @@ def draw_tags(
         spectrogram_axes.set_yticks(places, [name for name, _ in ticks], fontsize=7)
         spectrogram_axes.tick_params(axis="x", labelsize=7)
         tags = top_tags(np.stack([window.probabilities for window in windows]).max(axis=0), taxonomy)
-        ys = range(len(tags), 0, -1)
+        rows = min(TAGS, len(taxonomy.coarse))
+        ys = range(rows, rows - len(tags), -1)
         bar_axes.barh(ys, [value for _, value in tags], color="#a6c8e4", height=0.7)
         for y, (label, value) in zip(ys, tags, strict=True):
             text = f"{value:.2f}  {label}"
             texts.append(bar_axes.text(0.02, y, text, va="center", fontsize=7, parse_math=False))
-        bar_axes.set(xlim=(0, 1), yticks=[])
+        if not tags:
+            bar_axes.text(0.02, rows, "no tags", va="center", fontsize=7)
+        bar_axes.set(xlim=(0, 1), ylim=(0.4, rows + 0.6), yticks=[])
         bar_axes.tick_params(axis="x", labelsize=7)
     axes[-1, 0].set_xlabel("time [s]", fontsize=8)
     axes[-1, 1].set_xlabel("probability", fontsize=8)
@@ -82,15 +86,21 @@ def _shorten_to_fit(text: Text) -> None:
 
 
 def top_tags(probabilities: np.ndarray, taxonomy: Taxonomy) -> list[tuple[str, float]]:
-    """Return the most probable coarse tags, each with the most probable fine tag of its group."""
+    """Return the most probable coarse tags, each with the most probable fine tag of its group.
+
+    Tags below `MIN_PROBABILITY` are left out.
+    """
     k = len(taxonomy.coarse)
     tags = []
     for group in np.argsort(-probabilities[:k], kind="stable")[:TAGS]:
+        if probabilities[group] < MIN_PROBABILITY:
+            break
         text = taxonomy.coarse_name(group)
         if members := taxonomy.fine_indices(group):
             fine = max(members, key=lambda index: probabilities[k + index])
-            name = label_name(taxonomy.fine[fine])
-            text += f" ({name} {probabilities[k + fine]:.2f})" if name != text else ""
+            name, probability = label_name(taxonomy.fine[fine]), probabilities[k + fine]
+            if name != text and probability >= MIN_PROBABILITY:
+                text += f" ({name} {probability:.2f})"
         tags.append((text, float(probabilities[group])))
     return tags
 
