@@ -135,7 +135,7 @@ def test_concurrent_reviews_are_all_saved(collection, queue):
     def send(task):
         who, clip = task
         body = json.dumps(answer(clip, who)).encode()
-        request = Request(f"http://127.0.0.1:{server.server_port}/answers", body, {"X-UST-Token": TOKEN})
+        request = Request(f"http://127.0.0.1:{server.port}/answers", body, {"X-UST-Token": TOKEN})
         with urlopen(request) as found:
             return found.status
 
@@ -211,7 +211,7 @@ from ust.datasets.collection import Collection
 from ust.custom.server import create_app, create_server
 collection = Collection(Path(sys.argv[1]))
 server = create_server(create_app(collection, list(collection.clips().index), {{}}, token={TOKEN!r}), 0)
-print(server.server_port, flush=True)
+print(server.port, flush=True)
 server.serve_forever()
 """
 
@@ -281,18 +281,19 @@ def test_import_after_review_fills_unlabelled_but_not_uncertain_classes(client, 
     assert [row[label] for label in ("1_tram", "2_market", "2-1_voices")] == [-1, 0, 0]
 
 
-def test_server_uses_its_default_port_if_free(collection, queue, monkeypatch):
+def test_server_uses_its_default_port_if_free(collection, queue, monkeypatch, capfd):
     """Browsers store the annotator's name by port; a second server gets a free port."""
     from ust.custom import server
 
     free = create_server(create_app(collection, queue, {}, token=TOKEN), 0)
-    monkeypatch.setattr(server, "DEFAULT_PORT", free.server_port)
+    monkeypatch.setattr(server, "DEFAULT_PORT", free.port)
     free.server_close()
     first = create_server(create_app(collection, queue, {}, token=TOKEN))
     second = create_server(create_app(collection, queue, {}, token=TOKEN))
-    assert first.server_port == server.DEFAULT_PORT != second.server_port
+    assert first.port == server.DEFAULT_PORT != second.port
     for each in (first, second):
         each.server_close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_review_page_lists_annotators(client, queue):
@@ -361,5 +362,5 @@ def test_server_names_a_port_in_use(collection, queue):
 
     first = create_server(create_app(collection, queue, {}, token=TOKEN), 0)
     with pytest.raises(UserError, match="cannot be used"):
-        create_server(create_app(collection, queue, {}, token=TOKEN), first.server_port)
+        create_server(create_app(collection, queue, {}, token=TOKEN), first.port)
     first.server_close()

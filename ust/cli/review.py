@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ust.cli.console import log, log_done, parse_args, progress
-from ust.util.errors import UserError
+from ust.util.errors import UserError, plural
 
 
 def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
@@ -55,8 +55,8 @@ def main(prog: str = "ust review", argv: Sequence[str] | None = None) -> None:
     queue = select_clips(by, names, state, count=args.number, seed=args.seed)
     token = secrets.token_urlsafe(24)
     server = create_server(create_app(collection, queue, predicted, token=token), args.port)
-    address = f"http://127.0.0.1:{server.server_port}/?token={token}"
-    log.info("%d clips (%s) to review at", len(queue), by)
+    address = f"http://127.0.0.1:{server.port}/?token={token}"
+    log.info("%s (%s) to review at", plural(len(queue), "clip"), by)
     sys.stdout.write(address + "\n")
     sys.stdout.flush()
     if not args.no_browser:

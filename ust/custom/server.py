@@ -4,6 +4,7 @@ import hmac
 import json
 import logging
 import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,10 @@ def create_server(app: Flask, port: int | None = None) -> Any:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log the token
     for candidate in (port,) if port is not None else (DEFAULT_PORT, 0):
         try:
-            return make_server(HOSTS[0], candidate, app, threaded=True)
-        except (OSError, SystemExit):
+            # make_server would print about a port in use, and exit.
+            with socket.create_server((HOSTS[0], candidate)) as listener:
+                return make_server(HOSTS[0], candidate, app, threaded=True, fd=listener.fileno())
+        except OSError:
             continue
     if port is None:
         raise UserError("no port of 127.0.0.1 can be used")
