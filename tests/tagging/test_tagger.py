@@ -298,6 +298,9 @@ def test_custom_classes_have_their_own_names(tagged):
     )
     (found,) = json.loads(tagging.tags_json({"a.wav": windows}, own, 0.5))
     assert found["windows"][0]["present"] == ["Engine idling", "tram_bell"]
+    header, row = csv.reader(io.StringIO(tagging.submission_csv({"a.wav": windows}, own)))
+    assert header == ["audio_filename", "tram_bell", "Engine idling", "tram"]
+    assert row == ["a.wav", "0.600000", "0.900000", "0.200000"]
     same = Taxonomy(("1_tram",), ("1-1_tram",), (0,))
     assert same.names == same.labels
 
@@ -353,8 +356,17 @@ class TestPicture:
         p[8 + 1], p[8 + 2] = 0.2, 0.4
         found = tag_figure.top_tags(p, taxonomy)
         assert [text.split(" ")[0] for text, _ in found[:3]] == ["alert-signal", "dog", "engine"]
-        assert found[2] == ("engine (large-sounding-engine 0.40)", 0.5)
-        assert len(found) == tag_figure.TAGS
+        assert found[2:] == [("engine (large-sounding-engine 0.40)", 0.5)]  # and none of 0
+        assert len(tag_figure.top_tags(np.full(37, 0.01), taxonomy)) == tag_figure.TAGS
+        p[0], p[8 + 1], p[8 + 2] = 0.009, 0, 0
+        assert [text.split(" ")[0] for text, _ in tag_figure.top_tags(p, taxonomy)] == ["alert-signal", "dog"]
+        assert tag_figure.top_tags(np.array([0.5, *[0.0] * 36]), taxonomy) == [("engine", 0.5)]
+
+    def test_silence_has_no_tags(self, tmp_path, taxonomy):
+        sf.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+        tagged = {"a.wav": [Window(0.0, 1.0, np.zeros(37, np.float32))]}
+        _, bars = tag_figure.draw_tags({"a.wav": tmp_path / "a.wav"}, tagged, taxonomy).axes
+        assert [text.get_text() for text in bars.texts] == ["no tags"]
 
     def test_names_are_not_parsed_as_math_and_figures_are_deterministic(self, tmp_path, noise, taxonomy):
         names = ["$x^2$.wav", "b.wav"]
@@ -389,6 +401,8 @@ class TestPicture:
 def test_png_format_needs_an_output_file():
     with pytest.raises(UserError, match=r"--out FILE\.png"):
         main(argv=["a.wav", "--format", "png"])
+    with pytest.raises(UserError, match=r"--out is tags\.pdf, should end with \.png"):
+        main(argv=["a.wav", "--format", "png", "--out", "tags.pdf"])
 
 
 def test_recordings_are_found_and_named(tmp_path):
@@ -460,6 +474,16 @@ def test_unreadable_files_do_not_stop_the_others(tagger, days, monkeypatch, form
         ]  # fmt: skip
     else:
         assert "stra\\xdfe.wav" in out.read_text("utf-8")
+
+
+def test_a_single_bad_recording_gives_its_reason_alone(tagger, tmp_path, monkeypatch):
+    path = tmp_path / "readme.wav"
+    path.write_text("no sound")
+    with pytest.raises(UserError) as error:
+        run_tag(tagger, monkeypatch, path)
+    with pytest.raises(BadAudio) as reason:
+        list(tagger.tag(path))
+    assert str(error.value) == str(reason.value)
 
 
 def test_an_incomplete_recording_is_tagged_with_one_warning(tagger, days, caplog):

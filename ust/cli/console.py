@@ -109,6 +109,12 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
                 raise UserError(f"{out}: {name} would be replaced, but {other} lies in it; name another")
 
 
+def check_suffix(option: str, path: Path | None, suffix: str) -> None:
+    """Check that the output file of an option, if it is given, has the suffix of its format."""
+    if path is not None and path.suffix.lower() != suffix:
+        raise UserError(f"{option} is {path}, should end with {suffix}")
+
+
 def parse_shard(text: str | None) -> tuple[int, int] | None:
     """Parse the option --shard into the shard's index, counted from 0, and the number of shards.
 

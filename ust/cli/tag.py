@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ust.cli.console import log, log_done, parse_args, progress
+from ust.cli.console import check_suffix, log, log_done, parse_args, progress
 from ust.util.errors import UserError, bullet_list, plural
 
 if TYPE_CHECKING:
@@ -206,6 +206,8 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     args = parse_args(parser, writes=["out"], argv=argv)
     if args.format == "png" and not args.out:
         raise UserError("a picture needs a file to be written to: --out FILE.png")
+    if args.format == "png":
+        check_suffix("--out", args.out, ".png")
 
     from ust.audio.recordings import BadAudio
     from ust.features.context import parse_place, parse_time
@@ -246,6 +248,8 @@ def main(prog: str = "python -m stages.tag", argv: Sequence[str] | None = None) 
     elif tagged:
         to_text = formats.tags_table if args.format == "table" else formats.tags_json
         write(args.out, to_text(tagged, tagger.taxonomy, threshold))
+    if len(recordings) == len(errors) == 1:
+        raise UserError(errors[0])
     if errors:
         raise UserError(
             f"{len(errors)} of {len(recordings)} recordings cannot be tagged:\n{bullet_list(errors)}"

@@ -84,7 +84,7 @@ def _format_duration(seconds: float) -> str:
 
 
 def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
-    """Format tags as CSV in the official submission layout.
+    """Format tags as CSV in the official submission layout, with the labels as users see them.
 
     If any recording has several windows, each window is a row, and ``start`` and ``end`` in seconds follow
     the labels.
@@ -94,7 +94,7 @@ def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     times = ["start", "end"] if several else []
-    writer.writerow(["audio_filename", *taxonomy.fine, *taxonomy.coarse, *times])
+    writer.writerow(["audio_filename", *taxonomy.names[k:], *taxonomy.names[:k], *times])
     for name, windows in recordings.items():
         for window in windows:
             p = [f"{value:.6f}" for value in window.probabilities]

@@ -140,7 +140,8 @@ class Tagger:
     Attributes
     ----------
     taxonomy : Taxonomy
-        The labels; `taxonomy.labels` is the order of the probabilities.
+        The labels, in the order of the probabilities: `taxonomy.names` has them as users see them, own
+        classes by their names alone, and `taxonomy.labels` with their numbers.
     thresholds : numpy.ndarray [shape=(labels,)]
         Probability from which each label counts as present: that which training stored, otherwise 0.5.
     warning : str or None
@@ -207,7 +208,7 @@ class Tagger:
         >>> tagger = Tagger.load("audioset")  # doctest: +SKIP
         >>> tagger("street.wav")  # doctest: +SKIP
         >>> tagger = Tagger.load("models/cnn_vggish/coarse")  # doctest: +SKIP
-        >>> dict(zip(tagger.taxonomy.labels, tagger.predict(samples, 44_100)))  # doctest: +SKIP
+        >>> dict(zip(tagger.taxonomy.names, tagger.predict(samples, 44_100)))  # doctest: +SKIP
         """
         path, own_networks, options = locate(path_or_name, checkpoint=checkpoint and Path(checkpoint))
         system = load_system(path, **options | inference_options)
