@@ -185,6 +185,17 @@ def test_non_utf8_name_is_imported(collection, record, tmp_path):
     assert collection.clips()["source"].tolist() == ["stra\\xdfe.wav"]
 
 
+def test_the_command_names_the_reason_of_a_single_unreadable_recording(collection, tmp_path):
+    words = [str(collection.folder), str(tmp_path), "--unlabelled"]
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    with pytest.raises(UserError) as error:
+        import_command(argv=words)
+    assert str(error.value).startswith(f"{tmp_path / 'a.wav'}: cannot be decoded as audio")
+    (tmp_path / "b.wav").write_bytes(b"no sound")
+    with pytest.raises(UserError, match="^2 recordings cannot be read:\n"):
+        import_command(argv=words)
+
+
 def test_the_command_lists_unreadable_recordings_and_imports_the_others(collection, record, tmp_path):
     sounds = tmp_path / "sounds"
     record("tram/a.wav", 3)

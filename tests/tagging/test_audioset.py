@@ -435,8 +435,14 @@ def test_project_without_audioset_classes_is_refused(project):
 
 @pytest.mark.whole
 def test_review_starts_from_audioset_predictions(project):
-    collection = Collection(project)
-    tag_collection(collection)
+    collection, descriptions = Collection(project), []
+
+    def progress(items, *, total, description, unit="clip"):
+        descriptions.append(description)
+        return items
+
+    tag_collection(collection, progress=progress)
+    assert descriptions == ["embeddings"]  # without the name of the feature
     names, state, predicted = load_review_state(collection)
     tagger = Tagger.load(project)
     for name, row in zip(names, state.predicted, strict=True):

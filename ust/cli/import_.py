@@ -105,11 +105,12 @@ def main(prog: str = "ust import", argv: Sequence[str] | None = None) -> None:
     known = f", {result.known} known before" if result.known else ""
     if result.clips or result.known:
         log_done("%s: %s%s", args.folder, plural(result.clips, "new clip"), known)
+    others = ", the others are used" if result.clips or result.known else ""
+    if len(result.unreadable) == 1 and not others:
+        raise UserError(result.unreadable[0])
     if result.unreadable:
         listing = bullet_list(result.unreadable, limit=10_000)
-        raise UserError(
-            f"{plural(len(result.unreadable), 'recording')} cannot be read, the others are used:\n{listing}"
-        )
+        raise UserError(f"{plural(len(result.unreadable), 'recording')} cannot be read{others}:\n{listing}")
     if not result.clips and not result.known:
         raise UserError(f"{args.source}: no label could be used; {WITHOUT_LABELS}")
 

@@ -41,7 +41,7 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     from ust.datasets.importing import taxonomy_from_classes
     from ust.features.efficientat.weights import EfficientATConfig
     from ust.util.documents import read_yaml
-    from ust.util.errors import UserError, bullet_list
+    from ust.util.errors import UserError, bullet_list, plural
     from ust.util.names import printable
 
     if args.taxonomy:
@@ -60,11 +60,11 @@ def main(prog: str = "ust init", argv: Sequence[str] | None = None) -> None:
     recordings = list_recordings(args.source) if args.source else ()
     hints = [(path, conversion_hint(str(path))) for path in recordings]
     if unreadable := [f"{printable(path)}: {hint}" for path, hint in hints if hint]:
-        log.warning("%d recordings cannot be read:\n%s", len(unreadable), bullet_list(unreadable))
+        log.warning("%s cannot be read:\n%s", plural(len(unreadable), "recording"), bullet_list(unreadable))
     lines = [f"{label}: {'; '.join(names) or 'no name matches'}" for label, names in matches.items()]
     log.info(
         "AudioSet's classes, by which clips are tagged before training; edit them in %s:\n%s",
         args.folder / PARAMS, bullet_list(lines),
     )  # fmt: skip
-    folder, count = args.folder, len(collection.taxonomy.labels)
-    log_done("%s: %d classes; add clips by ust import %s SOURCE", folder, count, folder)
+    folder, classes = args.folder, plural(len(collection.taxonomy.labels), "label")
+    log_done("%s: %s; add clips by ust import %s SOURCE", folder, classes, folder)

@@ -32,10 +32,10 @@ from ust.training.trainer import Epoch
 from ust.util.accelerate import accelerate
 from ust.util.device import prepare_device
 from ust.util.documents import read_json
-from ust.util.errors import UserError
+from ust.util.errors import UserError, plural
 from ust.util.folders import atomic_folder
 from ust.util.names import MODEL_FILE
-from ust.util.progress import Progress, silent
+from ust.util.progress import Progress, describe_as, silent
 
 UNLABELLED = "pool"  # split of the clips without labels in the feature file
 MIN_CLIPS = 10  # labelled train clips
@@ -130,8 +130,9 @@ def train(
     count = len(np.unique(groups))
     if len(groups) < MIN_CLIPS or count < 2:
         raise UserError(
-            f"{folder}: {len(groups)} labelled train clips of {count} recordings; at least "
-            f"{MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are useful"
+            f"{folder}: {plural(len(groups), 'labelled train clip')} of {plural(count, 'recording')}; "
+            f"at least {MIN_CLIPS} clips of two recordings are needed, and about fifty for each class are "
+            "useful"
         )
     config = config.with_training(folds=min(config.training.folds, count))
     with atomic_folder(folder / MODELS, by="ust train", force=force) as models:
@@ -150,7 +151,7 @@ def train(
             device=compute.device,
             rows=feature_rows(collection, labels),
         )
-        extraction.run(progress=progress)
+        extraction.run(progress=describe_as("embeddings", progress))
         device = prepare_device(device=compute.device, threads=compute.threads)
         with open_feature_files(
             folder / FEATURES, config.inputs, cache_gib=config.training.cache_gib

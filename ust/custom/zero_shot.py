@@ -16,7 +16,7 @@ from ust.tagging.audioset import FEATURE, NETWORK
 from ust.tagging.locate import locate
 from ust.tagging.tagger import Tagger
 from ust.util.device import prepare_device
-from ust.util.progress import Progress, silent
+from ust.util.progress import Progress, describe_as, silent
 
 
 def tag_collection(collection: Collection, *, progress: Progress = silent) -> None:
@@ -55,7 +55,7 @@ def tag_collection(collection: Collection, *, progress: Progress = silent) -> No
         device=compute.device,
         rows=feature_rows(collection, pd.DataFrame({"split": []})),
     )
-    extraction.run(progress=progress)
+    extraction.run(progress=describe_as("embeddings", progress))
     with open_feature_files(folder / FEATURE_FILES, {"embedding": FEATURE}, cache_gib=0.0) as features:
         names = features["embedding"].clip
         examples = Examples(features, np.arange(len(names)), np.zeros((len(names), 0), np.float32))

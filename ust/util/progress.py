@@ -18,3 +18,12 @@ class Progress(Protocol):
 def silent(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
     """Return the items without displaying progress."""
     return items
+
+
+def describe_as(name: str, progress: Progress) -> Progress:
+    """Return a progress wrapper that displays a name instead of the caller's description."""
+
+    def display(items: Iterable[T], *, total: int, description: str, unit: str = "clip") -> Iterable[T]:
+        return progress(items, total=total, description=name, unit=unit)
+
+    return display
