@@ -192,7 +192,7 @@ def test_the_command_names_the_reason_of_a_single_unreadable_recording(collectio
         import_command(argv=words)
     assert str(error.value).startswith(f"{tmp_path / 'a.wav'}: cannot be decoded as audio")
     (tmp_path / "b.wav").write_bytes(b"no sound")
-    with pytest.raises(UserError, match="^2 recordings cannot be read:\n"):
+    with pytest.raises(UserError, match=r"^2 recordings cannot be read:\n"):
         import_command(argv=words)
 
 

@@ -318,11 +318,27 @@ def test_foreign_params_file_is_ignored(weights, wav, capsys):
     [
         (["--system", "other", "--checkpoint", "{weights}"], "belongs to the system audioset, not to other"),
         (["--system", "other", "--classes", "audioset"], "is for the system audioset, not for other"),
-        (["--checkpoint", "gone.pt"], "gone.pt: no such file"),
+        (
+            ["--checkpoint", "gone.pt"],
+            r"gone\.pt: no such file; --checkpoint .*v0\.0\.1/mn04_as_mAP_432\.pt$",
+        ),
+        (["--checkpoint", "{wav}"], r"refused: .*; --checkpoint should .*v0\.0\.1/mn04_as_mAP_432\.pt$"),
+        (["--system", "{weights}"], r"is a file, .* --system audioset --checkpoint .*mn01\.pt$"),
+        (["--system", "{wav}"], "is a file, should be the folder of a system$"),
+        (["--system", "audioste"], r"there is no such folder, and no folder models; did you mean audioset\?"),
+        (
+            ["--system", "empty"],
+            r"the folder empty has no model\.json, and no folder models; give the folder",
+        ),
+        (["--system", "onnx"], r"^onnx: is an export as ONNX, .* --format folder$"),
+        (["--system", "packed"], r"^packed/ust\.json: is missing; copy the exported folder again$"),
     ],
 )
 def test_invalid_options_are_named(weights, wav, words, message):
-    words = [word.format(weights=weights) for word in words]
+    for name in ("empty/a.txt", "onnx/model.onnx", "packed/system/model.json"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+    words = [word.format(weights=weights, wav=wav()) for word in words]
     with pytest.raises(UserError, match=message):
         tag.main(argv=[str(wav()), *words])
 

@@ -508,7 +508,7 @@ def test_output_is_escaped_for_the_terminal_encoding(monkeypatch, encoding):
         assert stream.buffer.getvalue().decode(encoding) == wanted[encoding]
 
 
-def test_find_model_resolves_names_and_folders(tmp_path):
+def test_find_model_resolves_names_and_folders(tmp_path, monkeypatch):
     for name in ("cnn_vggish/coarse", "hierarchical"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.json").touch()
@@ -517,6 +517,8 @@ def test_find_model_resolves_names_and_folders(tmp_path):
     assert find_model(tmp_path, "cnn_vggish_coarse", names) == tmp_path / "cnn_vggish" / "coarse"
     assert find_model(tmp_path, "cnn_vggish/coarse", {}) == tmp_path / "cnn_vggish" / "coarse"
     assert find_model(tmp_path, "hierarchical", names) == tmp_path / "hierarchical"
+    monkeypatch.chdir(tmp_path)
+    assert find_model(Path("models"), "cnn_vggish/coarse", {}) == Path("cnn_vggish/coarse")  # not in models
     with pytest.raises(UserError, match="there are cnn_vggish_coarse, hierarchical"):
         find_model(tmp_path, "forest", names)
     (tmp_path / ".cnn_vggish_8.partial" / "coarse").mkdir(parents=True)

@@ -38,7 +38,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
     settings = DEFAULTS
     if checkpoint is not None:
         settings = settings.model_copy(
-            update={"weights": find_released_name(checkpoint), "checkpoint": str(checkpoint)}
+            update={"weights": _find_weights_name(checkpoint), "checkpoint": str(checkpoint)}
         )
     taxonomy, config = sonyc_taxonomy(), AudioSet.Config()
     if every_class:
@@ -48,6 +48,18 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
         config = AudioSet.Config(classes=classes, typical=0.0, scale=1.0, shift=0.0)
     config = config.complete_for_labels(taxonomy, taxonomy.labels)
     return _prepare_system(NAME, taxonomy, config, settings, weights_fetcher(Path(), option="--checkpoint"))
+
+
+def _find_weights_name(checkpoint: Path) -> str:
+    """Return the name of the weights in the file that the option --checkpoint names."""
+    file, _ = RELEASED[DEFAULTS.weights]
+    advice = f"--checkpoint should name weights of EfficientAT's release, such as {RELEASE}/{file}"
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such file; {advice}")
+    try:
+        return find_released_name(checkpoint)
+    except UserError as error:
+        raise UserError(f"{error}; {advice}") from None
 
 
 def prepare_project(folder: Path) -> Path:

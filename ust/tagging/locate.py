@@ -8,12 +8,13 @@ from ust.datasets.download import cache_folder
 from ust.datasets.source import TAXONOMY
 from ust.features.efficientat.weights import RELEASED
 from ust.tagging import audioset
-from ust.tagging.pretrained import Location, is_packed, unpack
+from ust.tagging.pretrained import PACKAGE, SYSTEM, Location, is_packed, unpack
 from ust.util.errors import UserError
 from ust.util.names import MODEL_FILE
 
 PRETRAINED = "pretrained"  # folder of the pretrained networks, beside the systems
 PROJECT_MODEL = "model"  # the folder of a project with the tagger that it trained
+ONNX_MODEL = "model.onnx"  # the file of an exported system that onnxruntime runs
 
 
 def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Location:
@@ -21,7 +22,8 @@ def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Locat
     path = Path(path_or_name)
     if checkpoint is not None and str(path_or_name) != audioset.NAME:
         raise UserError(
-            f"{checkpoint}: a file of weights belongs to the system audioset, not to {path_or_name}"
+            f"{checkpoint}: a file of weights belongs to the system audioset, not to {path_or_name}; "
+            f"efficientat.checkpoint in {audioset.PARAMS} names the file of a project"
         )
     if (path / MODEL_FILE).is_file():
         return Location(path, find_networks(path), {})
@@ -34,12 +36,28 @@ def locate(path_or_name: str | Path, *, checkpoint: Path | None = None) -> Locat
         return unpack(audioset.prepare_audioset(checkpoint=checkpoint))
     if is_packed(cache_folder() / "models" / path):
         return unpack(cache_folder() / "models" / path)
+    _refuse_other_exports(path)
     if path.is_dir():
         return Location(path, find_networks(path), {})  # loading it names the files that are missing
     raise UserError(
         f"{path_or_name}: no such file or folder; should be the folder of a trained system, a folder of ust "
         f"export, a project of ust init, or {audioset.NAME}"
     )
+
+
+def _refuse_other_exports(path: Path) -> None:
+    """Refuse a path that exists but is no system that PyTorch can load: an ONNX export, or a file."""
+    if (path / ONNX_MODEL).is_file():
+        raise UserError(
+            f"{path}: is an export as ONNX, which only onnxruntime runs; export the system by --format folder"
+        )
+    if (path / SYSTEM).is_dir():
+        raise UserError(f"{path / PACKAGE}: is missing; copy the exported folder again")
+    if path.is_file():
+        hint = f"; weights are given by --system {audioset.NAME} --checkpoint {path}"
+        raise UserError(
+            f"{path}: is a file, should be the folder of a system{hint if path.suffix == '.pt' else ''}"
+        )
 
 
 def is_project(folder: Path) -> bool:
@@ -57,15 +75,10 @@ def find_networks(path: Path) -> Path:
 
 def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
     """Return the folder of a trained system; `names` maps the names of checkpoints to their folders."""
-    if not models.is_dir():
-        hint = f"; {name} are weights of the network of {audioset.NAME}" if name in RELEASED else ""
-        raise UserError(
-            f"there is no system {name!r}: neither a folder of that name nor the folder {models} exists; "
-            f"give the folder of a trained system, a project of ust init, or {audioset.NAME}{hint}"
-        )
-    folder = models / names.get(name, name)
-    if (folder / MODEL_FILE).is_file():
-        return folder
+    for folder in (models / names.get(name, name), Path(name)):
+        if (folder / MODEL_FILE).is_file():
+            return folder
+    _refuse_other_exports(Path(name))
     trained = {
         str(path.parent.relative_to(models))
         for pattern in ("*", "*/*")
@@ -73,7 +86,14 @@ def find_model(models: Path, name: str, names: Mapping[str, str]) -> Path:
     }
     available = [known for known, path in names.items() if path in trained]
     available += sorted(path for path in trained - {*names.values()} if not path.startswith("."))
+    near = difflib.get_close_matches(name, [*available, audioset.NAME], n=1)
+    near = f"did you mean {near[0]}? " if near else ""
+    if not models.is_dir():
+        weights = f"; {name} are weights of the network of {audioset.NAME}" if name in RELEASED else ""
+        found = f"the folder {name} has no {MODEL_FILE}" if Path(name).is_dir() else "there is no such folder"
+        raise UserError(
+            f"there is no system {name!r}: {found}, and no folder {models}; {near}give the folder of a "
+            f"trained system, a project of ust init, or {audioset.NAME}{weights}"
+        )
     hint = "there are " + ", ".join(available) if available else "no system is trained yet: run dvc repro"
-    near = difflib.get_close_matches(name, available, n=1)
-    hint = f"did you mean {near[0]}? {hint}" if near else hint
-    raise UserError(f"{models}: no trained system {name!r}; {hint}")
+    raise UserError(f"{models}: no trained system {name!r}; {near}{hint}")
