@@ -94,13 +94,15 @@ def test_utc_offsets_are_applied_in_names_and_manifests(tmp_path, caplog):
     found = find_recordings(str(tmp_path / "in")).to_pandas()
     hours = {Path(path).name: time.hour for path, time in zip(found["path"], found["time"], strict=True)}
     assert [hours[name] for name in names] == [7, 7, 8, 8]
-    assert "3 file names have a time with an offset from UTC, 1 without; the latter are taken" in caplog.text
+    mixed = "times with an offset from UTC, 1 without; times without an offset are taken as UTC"
+    assert f"3 {mixed}" in caplog.text
 
     stamps = ["2024-01-31T08:55:26+01:00", "2024-01-31 07:55:26Z", "2024-01-31 08:55:26", ""]
     rows = [f"{index}.wav,{stamp}" for index, stamp in enumerate(stamps)]
     (tmp_path / "m.csv").write_text("\n".join(["path,time", *rows]) + "\n")
     found = find_recordings(str(tmp_path / "m.csv")).to_pandas()
     assert found["time"].dt.hour.tolist()[:3] == [7, 7, 8]
+    assert f"2 {mixed}" in caplog.text
     assert pd.isna(found["time"][3])
     rows = {"path": ["a.wav"], "time": ["2024-01-31T08:55:26+01:00"]}
     schema = pa.schema([("path", pa.large_string()), ("time", pa.large_string())])  # as Polars writes them

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from ust.archive.filesystems import explain_errors, is_local, resolve_address
 from ust.archive.times import read_times
 from ust.audio.suffixes import is_audio, is_hidden, parts_below
-from ust.util.errors import UserError
+from ust.util.errors import UserError, plural
 from ust.util.names import printable
 
 SCHEMA = pa.schema(
@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("time", pa.timestamp("us")),
     ]
 )
+OFFSET = r"[T ].*(?:Z|[+-]\d\d(?::?\d\d)?)$"  # at the end of an ISO 8601 time
 MANIFESTS = (".csv", ".parquet")
 log = logging.getLogger("ust")
 
@@ -51,20 +52,15 @@ def find_recordings(source: str) -> pa.Table:
             table = _build_table([each if is_local(fs) else fs.unstrip_protocol(each) for each in paths])
     if unknown := table["time"].null_count:
         names = table.filter(pc.is_null(table["time"]))["path"]
-        log.warning("%s: the time is not known of %d of %d recordings, such as %s", source, unknown,
-                    len(table), PurePosixPath(names[0].as_py()).name)  # fmt: skip
+        log.warning("%s: the time is not known of %d of %s, such as %s", source, unknown,
+                    plural(len(table), "recording"), PurePosixPath(names[0].as_py()).name)  # fmt: skip
     return table.sort_by([("path", "ascending"), ("start", "ascending")])
 
 
 def _build_table(paths: list[str]) -> pa.Table:
     """Return the table of recordings at addresses, with sensors and times from their names."""
     times, with_offset = read_times([PurePosixPath(path).name for path in paths])
-    naive = sum(time is not None for time in times) - sum(with_offset)
-    if naive and any(with_offset):
-        log.warning(
-            "%d file names have a time with an offset from UTC, %d without; the latter are taken as UTC",
-            sum(with_offset), naive,
-        )  # fmt: skip
+    _report_offsets(sum(with_offset), sum(time is not None for time in times))
     return pa.table(
         {
             "path": pa.array(map(printable, paths), pa.string()),
@@ -75,6 +71,15 @@ def _build_table(paths: list[str]) -> pa.Table:
         },
         schema=SCHEMA,
     )
+
+
+def _report_offsets(with_offset: int, times: int) -> None:
+    """Report that only some of the times have an offset from UTC."""
+    if 0 < with_offset < times:
+        log.warning(
+            "%s with an offset from UTC, %s without; times without an offset are taken as UTC",
+            plural(with_offset, "time"), f"{times - with_offset:,}",
+        )  # fmt: skip
 
 
 def _read_manifest(fs: object, path: str, source: str) -> pa.Table:
@@ -129,6 +134,8 @@ def _convert_to_utc(times: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
             f"{source}: row {row + 1}: time is {texts[row]!r}, should be like 2024-01-31T23:59:59 or "
             "2024-01-31T23:59:59+01:00"
         )
+    known = texts.dropna()
+    _report_offsets(int(known.str.strip().str.contains(OFFSET).sum()), len(known))
     return pa.chunked_array([pa.array(parsed.dt.tz_localize(None), pa.timestamp("us"))])
 
 
