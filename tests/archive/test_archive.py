@@ -67,7 +67,7 @@ def place(tmp_path_factory, taxonomy):
     return folder
 
 
-PARTLY = "could not be tagged, the others are"  # exit code 1, but everything that can be done is done
+PARTLY = "could not be tagged; "  # exit code 1, but everything that can be done is done
 
 
 def ust(place, command, *words, code=0):
@@ -149,6 +149,8 @@ def test_second_run_does_nothing_and_other_model_is_refused(place, tagged):
     assert f"created with another source ({place / 'in'}, now {place / 'in' / 'sensor0'})" in message
     message = tag(place, "alone", "--threshold", 0.4, "--embeddings", code=1)
     assert "created with another threshold (0.5, now 0.4)" in message
+    assert '"siren > 0.3" replace a threshold' in message
+    assert "another threshold (0.5, now that of each label)" in tag(place, "alone", "--embeddings", code=1)
     assert "not an archive of tags" in tag(place, "in", code=1)
 
 
@@ -670,16 +672,55 @@ def test_same_command_tags_only_new_recordings(place, tmp_path):
     # Removed recordings are reported; their tags are kept.
     (source / sounds[2].name).unlink()
     output = ust(tmp_path, "tag-archive", "rec/", *words)
-    assert f"1 recordings of this archive no longer exist, such as {source / sounds[2].name}" in output
+    assert f"rec/: no longer has 1 recording of this archive, such as {source / sounds[2].name}" in output
     for path in source.iterdir():
         path.unlink()
-    assert "5 recordings of this archive no longer exist" in ust(tmp_path, "tag-archive", "rec", *words)
+    assert "no longer has 5 recordings of this archive" in ust(tmp_path, "tag-archive", "rec", *words)
     assert content(tmp_path / "out") == after
     # A folder of the same name elsewhere is another source.
     (tmp_path / "elsewhere" / "rec").mkdir(parents=True)
     shutil.copy(sounds[0], tmp_path / "elsewhere" / "rec")
     words = (tmp_path / "out", *words[1:])
     assert "another source" in ust(tmp_path / "elsewhere", "tag-archive", "rec", *words, code=1)
+
+
+def test_failed_recordings_are_tagged_again_on_request(place, tagged, tmp_path):
+    """As new shards; a recording that fails again is listed once more, one that is being retried is not."""
+    good, other = sorted((place / "in" / "sensor0").iterdir())[:2]
+    (tmp_path / "rec").mkdir()
+    shutil.copy(good, tmp_path / "rec" / "good.wav")
+    for name in ("empty.wav", "torn.wav"):
+        (tmp_path / "rec" / name).write_bytes(b"")
+    words = ("rec", "out", "--system", "cnn", "--shard-clips", 2, "--models", place / "models")
+    assert "2 of 3 recordings could not be tagged; " in ust(tmp_path, "tag-archive", *words)
+    before = content(tmp_path / "out")
+    shutil.copy(other, tmp_path / "rec" / "empty.wav")
+    output = ust(tmp_path, "tag-archive", *words)
+    assert "rec: 2 recordings could not be tagged in earlier runs; out/failures has the reasons" in output
+    assert content(tmp_path / "out") == before
+    # Processes of a job array list the recordings once.
+    archive, found = Archive(str(tmp_path / "out")), find_recordings(str(tmp_path / "rec"))
+    assert archive.add_recordings(found, 2, retry=True) == (0, 2, [])
+    assert archive.add_recordings(found, 2, retry=True) == (0, 0, [])
+    output = ust(tmp_path, "tag-archive", *words, "--retry")
+    assert "1 of 2 recordings could not be tagged; " in output
+    assert before.items() <= content(tmp_path / "out").items()
+    assert sorted(paths_of(tmp_path / "out")) == ["empty.wav", "good.wav"]
+    assert "rec: 1 recording could not be tagged in earlier runs" in ust(tmp_path, "tag-archive", *words)
+    assert "2 recordings, " in ust(tmp_path, "query", "out")
+    output = ust(tmp_path, "tag-archive", *words, "--retry")
+    assert "rec: trying 1 failed recording again" in output
+    assert "1 of 1 recording could not be tagged; " in output
+    assert paths_of(tmp_path / "out", "failures") == ["empty.wav", "torn.wav", "torn.wav", "torn.wav"]
+    # A removed recording that never had tags is not reported.
+    (tmp_path / "rec" / "torn.wav").unlink()
+    output = ust(tmp_path, "tag-archive", *words)
+    assert "no longer" not in output
+    assert "could not be tagged in" not in output
+    assert "--retry needs audio" in ust(
+        tmp_path, "tag-archive", place / "alone", "again", "--system", "cnn", "--models", place / "models",
+        "--retry", code=1,
+    )  # fmt: skip
 
 
 def test_grown_archive_with_embeddings_is_retagged(place, tmp_path):
@@ -737,7 +778,7 @@ def test_memory_card_with_odd_files_is_tagged(place, tmp_path):
     (card / "half.wav").write_bytes(good.read_bytes()[: 44 + 2 * RATE])
     out = tmp_path / "tags"
     message = ust(place, "tag-archive", card, out, "--system", "cnn", "--embeddings", code=1)
-    assert "2 recordings could not be tagged, the others are" in message
+    assert "2 of 5 recordings could not be tagged; " in message
     assert f"{card / 'x.raw'}: a .raw file does not tell its rate" in message
     assert paths_of(out) == ["a.wav", "half.wav", "stra\\xdfe.wav"]
     assert paths_of(out, "failures") == ["x.raw", "y.m4a"]
@@ -798,8 +839,8 @@ def test_stores_without_exclusive_create_are_supported(archive_without_exclusive
     archive = archive_without_exclusive_create(refusal, always=always)
     archive.create({"labels": []})
     archive.create({"labels": ["another process's"]})
-    assert archive.add_recordings(recordings("a", "b", "c"), 2) == (3, [])
-    assert archive.add_recordings(recordings("b", "d"), 2) == (1, ["a", "c"])
+    assert archive.add_recordings(recordings("a", "b", "c"), 2) == (3, 0, [])
+    assert archive.add_recordings(recordings("b", "d"), 2) == (1, 0, ["a", "c"])
     assert archive.description() == {"labels": []}
     assert [archive.read_recordings(shard)["path"].to_pylist() for shard in range(archive.shard_count())] == [
         ["a", "b"], ["c"], ["d"],

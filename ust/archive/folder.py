@@ -2,7 +2,7 @@
 
 ``archive.json`` describes the system and the settings. ``recordings.parquet`` lists the recordings, one row
 group per shard; ``recordings-00005.parquet`` lists recordings added later, from shard 5 on. A list never
-changes.
+changes. A recording that failed may be listed again; the last shard that lists it counts.
 
 ``tags/00000.parquet`` … hold the tags; ``failures``, ``warnings``, ``events`` and ``embeddings`` hold the
 other results of a shard. The tags are written last and atomically, so a shard is finished if its tags exist.
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from errno import ENOSYS
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,13 +26,24 @@ import pyarrow.parquet as pq
 
 from ust.archive.filesystems import explain_errors, is_local, resolve_address
 from ust.archive.recordings import SCHEMA
-from ust.util.errors import UserError
+from ust.util.errors import UserError, plural, single_line
 from ust.util.files import atomic_write, write_if_absent
 
 TAGS, FAILURES, WARNINGS, EVENTS, EMBEDDINGS = "tags", "failures", "warnings", "events", "embeddings"
 DESCRIPTION, RECORDINGS = "archive.json", "recordings.parquet"
 LIST_NAME = re.compile(r"recordings(?:-(\d+))?\.parquet")
 ATTEMPTS = 40  # to create a file while other processes do the same, with growing pauses of up to 4 seconds
+
+
+Key = tuple[str, float]  # of a recording: its path and the start of the section to tag
+
+
+class Additions(NamedTuple):
+    """What `Archive.add_recordings` found in a source."""
+
+    new: int  # recordings that were not listed
+    failed: int  # recordings that could not be tagged; listed again if wanted
+    missing: list[str]  # paths of other listed recordings that the source no longer has
 
 
 class Archive:
@@ -51,7 +62,15 @@ class Archive:
                 others = [name for name in names if not name.endswith(".partial")]
                 if others and not self.exists():  # unless another process has just created it
                     raise UserError(f"{self.address}: is not an archive of tags and not empty: {min(others)}")
-            return json.loads(self.fs.cat_file(self._path(DESCRIPTION))) if self.exists() else None
+            if not self.exists():
+                return None
+            try:
+                return json.loads(self.fs.cat_file(self._path(DESCRIPTION)))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.address}/{DESCRIPTION}: is not valid JSON ({single_line(error)}); restore it "
+                    "from a copy, or tag the recordings to another folder"
+                ) from None
 
     def exists(self) -> bool:
         """Return whether the archive has been created."""
@@ -62,28 +81,32 @@ class Archive:
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         self._write_new(DESCRIPTION, text.encode())
 
-    def add_recordings(self, recordings: pa.Table, shard_clips: int) -> tuple[int, list[str]]:
-        """Append recordings that are not listed yet, as new shards; return their number and missing paths.
+    def add_recordings(self, recordings: pa.Table, shard_clips: int, *, retry: bool = False) -> Additions:
+        """Append recordings that are not listed yet, as new shards, and those that failed if `retry` is set.
 
-        The archive lists missing paths, but `recordings` does not have them. Existing shards do not change.
-        Processes on any number of machines may call this at the same time. Each list is a new file, named
-        after its first shard and created exclusively by one process; the other processes then compare
-        their recordings with the lists again.
+        Existing shards do not change. Processes on any number of machines may call this at the same time.
+        Each list is a new file, named after its first shard and created exclusively by one process; the
+        other processes then compare their recordings with the lists again.
         """
         keys = _recording_keys(recordings)
         for attempt in range(ATTEMPTS):
             lists = self._find_lists()
-            listed = {key for _, name in lists for key in self._read_keys(name)}
-            new = recordings.filter(pa.array([key not in listed for key in keys], pa.bool_()))
-            missing = sorted({path for path, _ in listed} - {path for path, _ in keys})
-            if not len(new):
-                return 0, missing
+            shards = self._find_shards(lists)
+            # A failure counts in the last shard that lists the recording, and only until it is listed again.
+            failed = {key for key, shard in self._read_failures() if shards.get(key) == shard}
+            missing = sorted({path for path, _ in shards.keys() - failed} - {path for path, _ in keys})
+            found = Additions(len(set(keys) - shards.keys()), len(failed.intersection(keys)), missing)
+            chosen = [key not in shards or (retry and key in failed) for key in keys]
+            if not any(chosen):
+                return found
             buffer = pa.BufferOutputStream()
-            pq.write_table(new, buffer, row_group_size=shard_clips, compression="zstd")
+            pq.write_table(
+                recordings.filter(pa.array(chosen)), buffer, row_group_size=shard_clips, compression="zstd"
+            )
             first = self._count_shards(lists)
             name = f"recordings-{first:05}.parquet" if first else RECORDINGS
             if self._write_new(name, buffer.getvalue().to_pybytes()):
-                return len(new), missing
+                return found
             time.sleep(0.1 * attempt)  # until the other process's file becomes visible here
         raise UserError(f"{self.address}: other processes keep adding recordings; run the command again")
 
@@ -119,10 +142,42 @@ class Archive:
         with self._open(name) as file:
             return first + pq.ParquetFile(file).num_row_groups
 
-    def _read_keys(self, name: str) -> list[tuple[str, float]]:
-        """Read the keys of the recordings in a list."""
-        with self._open(name) as file:
-            return _recording_keys(pq.read_table(file, columns=["path", "start"]))
+    def _find_shards(self, lists: list[tuple[int, str]]) -> dict[Key, int]:
+        """Return the last shard that lists each recording."""
+        shards: dict[Key, int] = {}
+        for first, name in lists:
+            with self._open(name) as file:
+                parquet = pq.ParquetFile(file)
+                for group in range(parquet.num_row_groups):
+                    keys = _recording_keys(parquet.read_row_group(group, columns=["path", "start"]))
+                    shards |= dict.fromkeys(keys, first + group)
+        return shards
+
+    def _read_failures(self) -> list[tuple[Key, int]]:
+        """Return the recordings that could not be tagged, and their shards."""
+        if not self.finished_shards():
+            return []
+        with self._explain_damage(FAILURES):
+            failures = self.dataset(FAILURES).to_table(["path", "start", "__filename"])
+        shards = [int(PurePosixPath(name).stem) for name in failures["__filename"].to_pylist()]
+        return list(zip(_recording_keys(failures), shards, strict=True))
+
+    def describe_progress(self) -> str | None:
+        """Return how much of the archive is tagged; None if all of it or nothing is tagged."""
+        sizes = {}
+        for first, name in self._find_lists():
+            with self._open(name) as file:
+                metadata = pq.ParquetFile(file).metadata
+            groups = range(metadata.num_row_groups)
+            sizes |= {first + group: metadata.row_group(group).num_rows for group in groups}
+        finished = self.finished_shards() & sizes.keys()
+        if not finished or len(finished) == len(sizes):
+            return None
+        tagged = sum(sizes[shard] for shard in finished)
+        return (
+            f"{len(finished):,} of {plural(len(sizes), 'shard')} are tagged ({tagged:,} of "
+            f"{plural(sum(sizes.values()), 'recording')})"
+        )
 
     def finished_shards(self) -> set[int]:
         """Return the shards whose tags exist, by listing file names without opening any file."""
@@ -162,7 +217,28 @@ class Archive:
         paths = [self._path(self.shard_file(kind, shard)) for shard in sorted(self.finished_shards())]
         if not paths:
             raise UserError(f"{self.address}: no shard is finished; tag the archive first")
-        return pyarrow.dataset.dataset(paths, filesystem=self.fs, format="parquet")
+        with self._explain_damage(kind):
+            return pyarrow.dataset.dataset(paths, filesystem=self.fs, format="parquet")
+
+    @contextmanager
+    def _explain_damage(self, kind: str) -> Iterator[None]:
+        """Turn errors of pyarrow into a message that names the damaged file."""
+        try:
+            yield
+        except (pa.ArrowException, OSError):
+            self.check_files(kind)
+            raise
+
+    def check_files(self, kind: str) -> None:
+        """Read the files of one kind, and name the first that is damaged and how to restore it."""
+        for shard in sorted(self.finished_shards()):
+            try:
+                self.read(kind, shard)
+            except UserError as error:
+                raise UserError(
+                    f"{error}; delete {self.address}/{self.shard_file(TAGS, shard)} and run ust tag-archive "
+                    "again, which tags the recordings of this shard again"
+                ) from None
 
     def read(self, kind: str, shard: int) -> pa.Table:
         """Read a file of a shard."""
@@ -180,7 +256,7 @@ class Archive:
     @contextmanager
     def _open(self, name: str) -> Iterator[BinaryIO]:
         """Open a file of the archive for reading."""
-        with explain_errors(self.address), self.fs.open(self._path(name), "rb") as file:
+        with explain_errors(f"{self.address}/{name}"), self.fs.open(self._path(name), "rb") as file:
             yield file
 
     def _write_new(self, name: str, content: bytes) -> bool:
@@ -222,7 +298,7 @@ class Archive:
                 self.fs.pipe_file(self._path(name), source.read_bytes())
 
 
-def _recording_keys(recordings: pa.Table) -> list[tuple[str, float]]:
-    """Return the key of each recording: its path and the start of the section to tag."""
+def _recording_keys(recordings: pa.Table) -> list[Key]:
+    """Return the key of each recording."""
     starts = pc.fill_null(recordings["start"], 0.0)
     return list(zip(recordings["path"].to_pylist(), starts.to_pylist(), strict=True))

@@ -1,6 +1,7 @@
 """Tag an archive of thousands or millions of recordings, to a folder of Parquet files.
 
-Run the same command again to resume, or to tag recordings that were added to SOURCE in the meantime.
+Run the same command again to resume, or to tag recordings that were added to SOURCE in the meantime. --retry
+also tags recordings that could not be tagged in earlier runs.
 
 SOURCE is a folder, a pattern (s3://bucket/2024/**/*.flac), a manifest (CSV or Parquet with a column path and,
 optionally, start, duration, sensor, time), or an archive tagged with --embeddings, which another system then
@@ -45,6 +46,9 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     parser.add_argument(
         "--shard", metavar="I/N", help="process only every N-th shard, starting with the I-th, for job arrays"
     )
+    parser.add_argument(
+        "--retry", action="store_true", help="tag recordings again that could not be tagged in earlier runs"
+    )
     parser.add_argument("--scheduler", help="overrides compute.scheduler of --params")
     parser.add_argument("--shard-clips", type=int, help="overrides compute.shard_clips of --params")
     args = parse_args(parser, argv=argv)
@@ -71,28 +75,37 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     if source:
         archive.copy_recordings(source)
     else:
-        new, missing = archive.add_recordings(recordings, (existing or description)["shard_clips"])
-        if existing and new:
-            log.info("%s: %d new recordings", args.source, new)
-        if missing:
+        shard_clips = (existing or description)["shard_clips"]
+        found = archive.add_recordings(recordings, shard_clips, retry=args.retry)
+        if existing and found.new:
+            log.info("%s: %s", args.source, plural(found.new, "new recording"))
+        if args.retry:
+            log.info("%s: trying %s again", args.source, plural(found.failed, "failed recording"))
+        elif found.failed:
             log.warning(
-                "%s: %d recordings of this archive no longer exist, such as %s; their tags are kept",
-                args.source, len(missing), missing[0],
+                "%s: %s could not be tagged in earlier runs; %s/failures has the reasons, and --retry tries "
+                "again",
+                args.source, plural(found.failed, "recording"), args.out,
+            )  # fmt: skip
+        if found.missing:
+            log.warning(
+                "%s: no longer has %s of this archive, such as %s; all tags are kept",
+                args.source, plural(len(found.missing), "recording"), found.missing[0],
             )  # fmt: skip
     selected = list(range(archive.shard_count()))[first::step]
     finished = archive.finished_shards()
     remaining = [shard for shard in selected if shard not in finished]
     if len(remaining) < len(selected):
         done = len(selected) - len(remaining)
-        log.info("%s: %d of %d shards are done", args.out, done, len(selected))
+        log.info("%s: %d of %s are done", args.out, done, plural(len(selected), "shard"))
     results = run_shards(partial(tag_shard, job), remaining, scheduler=compute.scheduler)
     shards = list(progress(results, total=len(remaining), description="tagging", unit="shard"))
-    failures = sum(shard.failures for shard in shards)
+    total, failures = sum(shard.recordings for shard in shards), sum(shard.failures for shard in shards)
     incomplete = sum(shard.warnings for shard in shards)
     log_done(
         "%s: %s, %s, %s could not be tagged; summarize it by ust query %s",
         args.out,
-        plural(sum(shard.recordings for shard in shards), "recording"),
+        plural(total, "recording"),
         plural(sum(shard.rows for shard in shards), "window"),
         plural(failures, "recording"),
         args.out,
@@ -102,8 +115,8 @@ def main(prog: str = "python -m stages.tag_archive", argv: Sequence[str] | None 
     if failures:
         reasons = [reason for shard in shards for reason in shard.reasons]
         raise UserError(
-            f"{failures} recordings could not be tagged, the others are; {args.out}/failures lists them with "
-            f"the reasons:\n{bullet_list(reasons, limit=20)}"
+            f"{failures:,} of {plural(total, 'recording')} could not be tagged; {args.out}/failures has the "
+            f"reasons:\n{bullet_list(reasons, limit=20)}"
         )
 
 
@@ -114,9 +127,14 @@ def _check_same(out: str, existing: dict[str, Any], description: dict[str, Any])
     existing = existing | {"source": normalize_address(existing["source"])}  # relative in older archives
     for key in description:
         if key != "warning" and key in existing and existing[key] != description[key]:
+            unset = "that of each label" if key == "threshold" else "none"
+            old, new = (unset if each[key] is None else each[key] for each in (existing, description))
+            hint = "" if key != "threshold" else (
+                f', or keep this one: conditions such as ust query {out} "siren > 0.3" replace a threshold'
+            )  # fmt: skip
             raise UserError(
-                f"{out}: was created with another {key.replace('_', ' ')} ({existing.get(key)}, now "
-                f"{description[key]}); name another folder"
+                f"{out}: was created with another {key.replace('_', ' ')} ({old}, now {new}); name another "
+                f"folder{hint}"
             )
 
 
@@ -157,6 +175,7 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
         "thresholds": dict(zip(columns, thresholds, strict=True)),
         "embeddings": inputs if args.embeddings else None,
         "labels": columns,
+        "coarse": columns[: len(tagger.taxonomy.coarse)],
         "warning": tagger.warning,
     }
     if tagger.takes_context:
@@ -164,8 +183,9 @@ def _prepare_job(args: argparse.Namespace) -> "tuple[ShardJob, dict[str, Any], A
     source = _read_source_archive(args, inputs)
     if source is not None:
         description |= {key: source[key] for key in ("window", "hop")}
-        if args.embeddings:
-            raise UserError("--embeddings needs audio, but SOURCE is an archive")
+        for option in ("embeddings", "retry"):
+            if getattr(args, option):
+                raise UserError(f"--{option} needs audio, but SOURCE is an archive")
     job = ShardJob(
         archive=normalize_address(args.out),
         model=str(folder.resolve()),
