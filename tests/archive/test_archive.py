@@ -470,7 +470,7 @@ def test_conditions_are_sql_over_labels_times_and_names(tagged, taxonomy):
         "day = '2024-03-02'": time.dt.strftime("%Y-%m-%d") == "2024-03-02",
         "greatest(siren, engine) > 0.5": np.maximum(siren, engine) > 0.5,
         "siren between 0.5 and 0.51 or music": siren.between(0.5, 0.51) | has_music,
-        "month = '2024-03' and time is null": time.isna(),
+        "siren or month = '2024-03' and time is null": has_siren | time.isna(),
         "path like '%sensor0%' and not engine": path.str.contains("sensor0") & ~has_engine,
         "week = '2024-W09' or 0.49 < engine": (time.dt.isocalendar().week == 9) | (engine > 0.49),
     }.items():
@@ -531,7 +531,8 @@ def test_overview_matches_the_tables(place, tagged, taxonomy):
     assert overview.hours == pytest.approx(63 / 3600)
     assert str(overview.first) == "2024-03-01 00:30:00"
     present = rows[list(taxonomy.labels)] >= 0.5
-    shares = present.mean().sort_values(ascending=False)
+    shares = present.mean().sort_values(ascending=False, kind="stable")
+    assert overview.shown == list(shares[shares > 0].index[:12])
     assert overview.labels["share"].tolist() == pytest.approx(shares[shares > 0][:12].tolist())
     for label, row in overview.labels.iterrows():
         assert row["recordings"] == rows["path"][present[label]].nunique()
@@ -541,14 +542,19 @@ def test_overview_matches_the_tables(place, tagged, taxonomy):
         assert overview.by_hour[label].tolist() == pytest.approx(hourly.tolist())
     output = ust(place, "query", "alone", "--page", "all.html", "--csv", "all.csv")
     assert "20 recordings, 0.02 hours, 3 sensors, 2024-03-01 00:30 to 2024-03-02 19:30 UTC" in output
-    assert pd.read_csv(place / "all.csv")["label"].tolist() == list(overview.labels.index)
+    every = pd.read_csv(place / "all.csv", index_col="label")
+    assert set(every.index) == set(taxonomy.labels)
+    pd.testing.assert_frame_equal(every.loc[overview.shown], overview.labels)
+    assert every["share"].tolist() == pytest.approx(shares.loc[every.index].tolist())
     page = (place / "all.html").read_text()
-    assert page.count("<audio") == len(overview.labels)
+    assert page.count("<audio") == (shares[list(taxonomy.coarse)] > 0).sum()
     assert "data:audio/mpeg;base64," in page
     assert "http" not in page
     sound = next(iter((place / "in").rglob("*.wav")))
     moved = overview.clearest.assign(path=str(sound.with_name("gone.wav")))
-    assert "cannot be read" in overview_page("alone", replace(overview, clearest=moved), "a warning")
+    page = overview_page("alone", replace(overview, clearest=moved), ["a warning"], str(place / "in"))
+    gone = moved["path"][0].removeprefix(f"{place / 'in'}/")
+    assert f"<figcaption>{gone} (cannot be read: does not exist)<br>" in page
 
 
 def test_long_times_are_shown_by_weekday():
@@ -570,6 +576,7 @@ def test_long_times_are_shown_by_weekday():
         (("--by", "hour"), "--by and --png need a condition"),
         (("engine", "--by", "minute"), "should be any of hour"),
         (("engine", "--top", "0"), "should be at least 1"),
+        (("in",), "in: is a folder, should be a condition; a query reads one archive, alone"),
     ],
 )
 def test_query_reports_empty_results_and_invalid_options(place, tagged, words, wanted):
@@ -586,9 +593,13 @@ def test_unknown_times_and_warnings_are_reported(place, tmp_path):
     output = ust(place, "query", tmp_path / "out", "engine >= 0")
     assert "unknown" in output
     assert "NaT" not in output + ust(place, "query", tmp_path / "out")
-    assert "no recording's time is known" in ust(
-        place, "query", tmp_path / "out", "engine", "--png", "a.png", code=1
-    )
+    files = {name: tmp_path / f"a.{name}" for name in ("png", "html", "csv")}
+    options = ("--png", files["png"], "--page", files["html"], "--csv", files["csv"])
+    message = ust(place, "query", tmp_path / "out", "engine", *options, code=1)
+    assert "no recording's time is known" in message
+    assert not any(path.exists() for path in files.values())
+    ust(place, "query", tmp_path / "out", "engine", *options[2:])
+    assert "The times of the recordings are unknown." in files["html"].read_text()
     content = (tmp_path / "out" / "archive.json").read_text()
     (tmp_path / "out" / "archive.json").write_text(content.replace('"warning": null', '"warning": "made up"'))
     for words in ((), ("engine",)):
@@ -721,6 +732,47 @@ def test_failed_recordings_are_tagged_again_on_request(place, tagged, tmp_path):
         tmp_path, "tag-archive", place / "alone", "again", "--system", "cnn", "--models", place / "models",
         "--retry", code=1,
     )  # fmt: skip
+
+
+@pytest.fixture
+def copied(tagged, tmp_path):
+    """A copy of the tagged archive, to be changed."""
+    return Path(shutil.copytree(tagged, tmp_path / "copy"))
+
+
+def test_query_reports_an_archive_that_is_tagged_in_part(place, copied):
+    assert "shards are tagged" not in ust(place, "query", copied)
+    for shard in (1, 2, 4):
+        (copied / "tags" / f"{shard:05}.parquet").unlink()
+    wanted = "2 of 5 shards are tagged (10 of 24 recordings)"
+    for words in ((), ("engine",)):
+        output = ust(place, "query", copied, *words, "--page", "part.html")
+        command = f"continue with ust tag-archive {place / 'in'} {copied} and the same options"
+        assert f"warning: {copied}: {wanted}; {command}" in output
+        assert f"Warning: {wanted}." in (place / "part.html").read_text()
+
+
+def test_damaged_files_are_named_and_can_be_restored(place, tagged, copied):
+    damaged = copied / "tags" / "00002.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    message = ust(place, "query", copied, "engine", code=1)
+    assert message.startswith(f"{damaged}: ")
+    assert f"; delete {damaged} and run ust tag-archive again" in message
+    first = copied / "tags" / "00000.parquet"
+    shutil.copy(damaged, first)
+    assert ust(place, "query", copied, code=1).startswith(f"{first}: ")
+    for path in (damaged, first):
+        path.unlink()
+    failures = copied / "failures" / "00001.parquet"
+    failures.write_bytes(b"")
+    options = ("--threshold", 0.5, "--embeddings")
+    message = tag(place, copied, *options, code=1)
+    assert message.startswith(f"{failures}: ")
+    (copied / "tags" / "00001.parquet").unlink()
+    tag(place, copied, *options)
+    assert content(copied) == content(tagged)
+    (copied / "archive.json").write_text("{")
+    assert f"{copied}/archive.json: is not valid JSON" in ust(place, "query", copied, code=1)
 
 
 def test_grown_archive_with_embeddings_is_retagged(place, tmp_path):

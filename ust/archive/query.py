@@ -3,12 +3,18 @@
 A condition is an SQL expression over the columns of a window: its labels, ``path``, ``sensor``, ``time``
 (UTC), ``start``, ``duration``, ``hour``, ``day``, ``weekday``, ``week`` and ``month``. DuckDB parses it. This
 module replaces abbreviated labels, compares labels alone with their thresholds, and checks probabilities.
+
+Shares and hours refer to the windows that satisfy those terms of the condition, joined by ``and``, that have
+no label. So ``engine and sensor = 'roof'`` has the share of ``engine`` at this sensor.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -37,15 +43,25 @@ TOKEN = re.compile(
 LOGIC = {"and", "or", "not", "(", ")"}  # beside these a label alone means that it is present
 KEYWORDS = LOGIC | {"between", "in", "is", "like", "ilike", "null", "true", "false"}
 KEYWORDS |= {"date", "timestamp", "interval"}
-MOST_FREQUENT = 12  # labels that an overview describes in detail
+# A column of text or time that is compared with a value without single quotes
+UNQUOTED = re.compile(
+    r"\b(?:sensor|path|time|day|week|month)\s*(?:[=<>!]+|\b(?:not\s+)?i?like\b|\b(?:not\s+)?in\s*\()\s*"
+    r"(?P<value>[\w./-]+|\"[^\"]+\")",
+    re.IGNORECASE,
+)
+MOST_FREQUENT = 12  # labels of one level that an overview shows
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on windows, as SQL, and the labels in it in order of appearance."""
+    """A condition on windows, as SQL, and the labels in it in order of appearance.
+
+    ``scope`` is the conjunction of its terms without a label. Shares refer to the windows that satisfy it.
+    """
 
     sql: str
     labels: list[str]
+    scope: str = "true"
 
 
 def parse_condition(
@@ -55,9 +71,11 @@ def parse_condition(
 
     Examples
     --------
-    >>> parse_condition("siren and hour < 6", ["5-3_siren"], {"5-3_siren": 0.7}).sql
-    '("5-3_siren" >= 0.7::float) and hour < 6'
+    >>> condition = parse_condition("siren and hour < 6", ["5-3_siren"], {"5-3_siren": 0.7})
+    >>> condition.sql, condition.scope
+    ('("5-3_siren" >= 0.7::float) and hour < 6', '("hour" < 6)')
     """
+    unquoted = {match["value"] for match in UNQUOTED.finditer(re.sub("'[^']*'", "''", text))}
     tokens = [(match.lastgroup, match.group().strip()) for match in TOKEN.finditer(text.strip())]
     words = [token.lower() for _, token in tokens]
     sql: list[str] = []
@@ -75,6 +93,11 @@ def parse_condition(
         if (kind != "quoted" and not is_name) or is_function or name.lower() in COLUMNS:
             sql.append(token)
             continue
+        if token in unquoted:
+            raise UserError(
+                f"the condition {text!r} has {token} without single quotes; text has them, as in "
+                "sensor = 'roof'"
+            )
         label = find_label(name, labels)
         found.append(label)
         neighbours = {*words[max(index - 1, 0) : index], *words[index + 1 : index + 2]}
@@ -84,19 +107,53 @@ def parse_condition(
         else:
             _check_probabilities(tokens, index, text)
             sql.append(_quoted(label))
-    condition = Condition(" ".join(sql).replace("( ", "(").replace(" )", ")"), list(dict.fromkeys(found)))
+    joined = " ".join(sql).replace("( ", "(").replace(" )", ")")
     # DuckDB checks the condition on one made-up window, before the archive is opened.
     row = dict.fromkeys([*labels, "start", "duration"], 0.0) | dict.fromkeys(["path", "sensor", "model"], "a")
     with _database() as database:
         _create_view(database, pd.DataFrame([row | {"time": pd.Timestamp(2024, 1, 1)}]))
         try:
-            database.table("windows").filter(condition.sql).fetchall()
+            database.table("windows").filter(joined).fetchall()
+            scope = _find_scope(database, joined, found)
         except duckdb.Error as error:
-            raise UserError(
-                f"the condition {text!r} is not understood ({_reason(error)}); it should be like: "
-                "siren > 0.8 and hour < 6"
-            ) from None
-    return condition
+            hint = "it should be like: siren > 0.8 and hour < 6"
+            if any(value[0].isdigit() for value in unquoted):
+                hint = "text and times have single quotes, as in day = '2024-01-31'"
+            elif re.search(r"\d,\d", text):
+                hint = "decimals have a point, as in siren > 0.8"
+            raise UserError(f"the condition {text!r} is not understood ({_reason(error)}); {hint}") from None
+    return Condition(joined, list(dict.fromkeys(found)), scope)
+
+
+def _find_scope(database: duckdb.DuckDBPyConnection, condition: str, labels: Sequence[str]) -> str:
+    """Return the conjunction of those terms of a valid condition that have no label."""
+    statement = f"select 1 from windows where ({condition}\n)"
+    (tree,) = database.execute("select json_serialize_sql(?::varchar)", [statement]).fetchone()
+    statement = json.loads(tree)
+    node = statement["statements"][0]["node"]
+    terms = [term for term in _list_terms(node["where_clause"]) if not _list_columns(term) & {*labels}]
+    if not terms:
+        return "true"
+    conjunction = {"class": "CONJUNCTION", "type": "CONJUNCTION_AND", "alias": "", "children": terms}
+    node["where_clause"] = conjunction if len(terms) > 1 else terms[0]
+    (text,) = database.execute("select json_deserialize_sql(?::json)", [json.dumps(statement)]).fetchone()
+    return text.partition(" WHERE ")[2]
+
+
+def _list_terms(expression: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the terms that are joined by ``and`` in a parsed expression."""
+    if expression["type"] != "CONJUNCTION_AND":
+        return [expression]
+    return [term for child in expression["children"] for term in _list_terms(child)]
+
+
+def _list_columns(tree: object) -> set[str]:
+    """Return the columns in a parsed expression."""
+    if isinstance(tree, list):
+        return set().union(*map(_list_columns, tree))
+    if not isinstance(tree, dict):
+        return set()
+    return {*tree.get("column_names", ())}.union(*map(_list_columns, tree.values()))
 
 
 def find_label(text: str, labels: Sequence[str]) -> str:
@@ -122,7 +179,10 @@ def find_label(text: str, labels: Sequence[str]) -> str:
             return matching[0]
         if matching:
             raise UserError(f"{text!r} is in several labels: {', '.join(matching)}; name one of them")
-    raise UserError(f"no label contains {text!r}; there are {', '.join(labels)}")
+    words = {name.split(" ", 1)[-1]: label for label, name in names.items()}
+    near = [words[word] for word in get_close_matches(wanted, words)]
+    hint = f"did you mean {' or '.join(near)}? All labels: " if near else "there are "
+    raise UserError(f"no label contains {text!r}; {hint}{', '.join(labels)}")
 
 
 def run_query(
@@ -130,7 +190,13 @@ def run_query(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the windows and events that match a condition, and list the best matching windows.
 
-    An event is a section of a recording in which consecutive windows match.
+    An event is a section of a recording in which consecutive windows match. Only the windows in the scope of
+    the condition are counted.
+
+    Raises
+    ------
+    UserError
+        If no window is in the scope, or the archive is damaged.
     """
     unknown = [name for name in by if name not in GROUPINGS]
     if unknown:
@@ -139,7 +205,7 @@ def run_query(
     labels = ", ".join(map(_quoted, condition.labels))
     with _open(archive) as database:
         counts = database.execute(
-            f"with {_mark_matches({'hit': condition.sql})} "
+            f"with {_mark_matches({'hit': condition.sql}, condition.scope)} "
             f"select {names + ',' if names else ''} count(*) as windows, {_count_columns('hit')} from marked "
             + (f"group by {names} order by {names} nulls last" if by else "")
         ).df()
@@ -149,6 +215,9 @@ def run_query(
             f"order by {_quoted(condition.labels[0]) + ' desc,' if labels else ''} path, start "
             f"limit {int(top)}"
         ).df()
+    if condition.scope != "true" and not counts["windows"].sum():
+        terms = condition.scope[1:-1] if condition.scope.startswith("(") else condition.scope
+        raise UserError(f"{archive.address}: no window of the archive has: {terms}")
     counts.insert(len(by) + 2, "share", (counts["matching"] / counts["windows"].clip(lower=1)).round(6))
     counts["events_per_hour"] = (counts["events"] / counts["hours"].where(counts["hours"] > 0)).round(3)
     return counts, windows
@@ -163,19 +232,40 @@ class Overview:
     hours: float  # duration of the tagged sound
     first: pd.Timestamp | None  # time of the first window, in UTC
     last: pd.Timestamp | None  # time of the last window
-    # The most frequent labels, as index: recordings in which the label reaches its threshold, share of the
+    label_count: int  # labels of the archive
+    coarse: bool  # whether `shown` has all coarse labels; else it has the most frequent labels
+    shown: list[str]  # labels to show, the most frequent first
+    # At least these labels, as index: recordings in which the label reaches its threshold, share of the
     # windows, events, minutes, events_per_hour
     labels: pd.DataFrame
-    by_hour: pd.DataFrame  # day, hour, hours (tagged), and the share of the windows that these labels have
+    by_hour: pd.DataFrame  # day, hour, hours (tagged), and the share of the windows with each shown label
+    undated: int  # windows without a known time, which are not in `by_hour`
     # For each label of the archive the windows with the highest probabilities: label, probability, path,
     # start, duration, sensor, time
     clearest: pd.DataFrame
 
 
+def list_coarse_labels(description: Mapping[str, Any]) -> list[str]:
+    """Return the coarse labels of an archive; archives of older versions have them only in their numbers."""
+    fine = re.compile(r"\d+-[\dX]+_")
+    return description.get("coarse", [name for name in description["labels"] if not fine.match(name)])
+
+
 def summarize(
-    archive: Archive, labels: Sequence[str], thresholds: Mapping[str, float] | None = None, *, top: int = 3
+    archive: Archive,
+    labels: Sequence[str],
+    thresholds: Mapping[str, float] | None = None,
+    *,
+    coarse: Sequence[str] = (),
+    top: int = 3,
+    every: bool = False,
 ) -> Overview:
-    """Summarize an archive: size, most frequent labels, when they occur and where they are clearest."""
+    """Summarize an archive: size, labels, when they occur and where they are clearest.
+
+    It shows the coarse labels if there are fine ones, too, since these often have equal windows, and else the
+    most frequent labels. The table has all labels if `every` is set.
+    """
+    two_levels = 0 < len(coarse) < len(labels)
     hits = [_reaches_threshold(label, thresholds) for label in labels]
     with _open(archive) as database:
         # First, for each label, the number of windows that reach its threshold, and the best windows.
@@ -185,30 +275,41 @@ def summarize(
                    for label, hit in zip(labels, hits, strict=True)]  # fmt: skip
         totals = database.execute(f"select count(*), {', '.join(columns)} from windows").fetchone()
         windows, counts = totals[0], np.array(totals[1::3])
-        frequent = [index for index in np.argsort(-counts, kind="stable")[:MOST_FREQUENT] if counts[index]]
-        # Then, events and shares by hour, for the most frequent labels alone: a taxonomy may have hundreds.
-        marked = _mark_matches({f"hit{index}": hits[index] for index in frequent})
-        sums = [_count_columns(f"hit{index}", f"{index}") for index in frequent]
-        whole = database.execute(
-            f"with {marked} select count(distinct path) as recordings, count(distinct sensor) as sensors, "
-            f"min(time) as first, max(time) as last, {', '.join([*sums, _hours_column()])} from marked"
-        ).df()
-        shares = [f"avg(hit{index}::int) as {_quoted(labels[index])}" for index in frequent]
+        order = np.argsort(-counts, kind="stable")
+        if two_levels:
+            shown = [index for index in order if labels[index] in coarse]
+        else:
+            shown = [index for index in order[:MOST_FREQUENT] if counts[index]]
+        # Then, events, a few labels at a time, and shares by hour: a taxonomy may have hundreds of labels.
+        row: dict[str, Any] = {}
+        listed = list(order) if every else shown
+        for first in range(0, max(1, len(listed)), MOST_FREQUENT):
+            batch = listed[first : first + MOST_FREQUENT]
+            marked = _mark_matches({f"hit{index}": hits[index] for index in batch})
+            sums = [_count_columns(f"hit{index}", f"{index}") for index in batch]
+            whole = database.execute(
+                f"with {marked} select count(distinct path) as recordings, "
+                "count(distinct sensor) as sensors, min(time) as first, max(time) as last, "
+                "count(*) - count(time) as undated, "
+                f"{', '.join([*sums, _hours_column()])} from marked"
+            ).df()
+            row |= whole.iloc[0].to_dict()
+        marked = _mark_matches({f"hit{index}": hits[index] for index in shown})
+        shares = [f"avg(hit{index}::int) as {_quoted(labels[index])}" for index in shown]
         by_hour = database.execute(
             f"with {marked} select day, hour, {', '.join([_hours_column(), *shares])} from marked "
             "where time is not null group by day, hour order by day, hour"
         ).df()
-    row = whole.iloc[0]
     hours = float(row["hours"])
     table = pd.DataFrame(
         {
-            "recordings": [int(row[f"recordings{index}"]) for index in frequent],
-            "share": [counts[index] / windows for index in frequent],
-            "events": [int(row[f"events{index}"]) for index in frequent],
-            "minutes": [row[f"minutes{index}"] for index in frequent],
-            "events_per_hour": [row[f"events{index}"] / max(hours, 1e-9) for index in frequent],
+            "recordings": [int(row[f"recordings{index}"]) for index in listed],
+            "share": [counts[index] / windows for index in listed],
+            "events": [int(row[f"events{index}"]) for index in listed],
+            "minutes": [row[f"minutes{index}"] for index in listed],
+            "events_per_hour": [row[f"events{index}"] / max(hours, 1e-9) for index in listed],
         },
-        index=pd.Index([labels[index] for index in frequent], name="label"),
+        index=pd.Index([labels[index] for index in listed], name="label"),
     )
     clearest = [
         {"label": label, "probability": probability} | window
@@ -217,7 +318,10 @@ def summarize(
     ]
     first, last = (None if pd.isna(row[name]) else row[name] for name in ("first", "last"))
     recordings, sensors = int(row["recordings"]), int(row["sensors"])
-    return Overview(recordings, sensors, hours, first, last, table, by_hour, pd.DataFrame(clearest))
+    return Overview(
+        recordings, sensors, hours, first, last, len(labels), two_levels, [labels[index] for index in shown],
+        table, by_hour, int(row["undated"]), pd.DataFrame(clearest),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -235,6 +339,7 @@ def _open(archive: Archive) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             yield database
         except duckdb.Error as error:
+            archive.check_files(TAGS)
             raise UserError(f"{archive.address}: the query failed: {_reason(error)}") from None
 
 
@@ -244,8 +349,8 @@ def _create_view(database: duckdb.DuckDBPyConnection, tags: object) -> None:
     database.execute(f"create temp view windows as select *, {keys} from tags")
 
 
-def _mark_matches(conditions: Mapping[str, str]) -> str:
-    """Return the SQL of a table ``marked``: for each window, which conditions it matches.
+def _mark_matches(conditions: Mapping[str, str], scope: str = "true") -> str:
+    """Return the SQL of a table ``marked``: for each window in the scope, which conditions it matches.
 
     Its column ``before`` is the end of the earlier windows of the same recording, and ``NAME_before`` that of
     the earlier windows that match the condition of this name. Both serve to count overlapping windows once.
@@ -255,7 +360,7 @@ def _mark_matches(conditions: Mapping[str, str]) -> str:
     before = "over (partition by path order by start rows between unbounded preceding and 1 preceding)"
     ends = "".join(f', max("end") filter ({name}) {before} as {name}_before' for name in conditions)
     return (
-        f'hits as (select {keys}, start + duration as "end"{hits} from windows), '
+        f'hits as (select {keys}, start + duration as "end"{hits} from windows where {scope}), '
         f'marked as (select *, max("end") {before} as before{ends} from hits)'
     )
 

@@ -11,6 +11,7 @@ part that is unique among the labels; put parts with spaces in double quotes.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,50 +57,76 @@ def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.archive}: no tagged archive; ust tag-archive makes one")
     if description.get("warning"):
         log.warning("warning: %s: %s", description["system"], description["warning"])
+    tagged = archive.describe_progress()
+    if tagged:
+        log.warning(
+            "warning: %s: %s; continue with ust tag-archive %s %s and the same options",
+            args.archive, tagged, description["source"], args.archive,
+        )  # fmt: skip
+    warnings = [text for text in (description.get("warning"), tagged) if text]
     if args.condition is None:
-        _summarize(args, archive, description)
+        _summarize(args, archive, description, warnings)
     else:
-        _query(args, archive, description)
+        _query(args, archive, description, warnings)
 
 
-def _summarize(args: argparse.Namespace, archive: "Archive", description: dict[str, Any]) -> None:
+def _summarize(
+    args: argparse.Namespace, archive: "Archive", description: dict[str, Any], warnings: list[str]
+) -> None:
     """Print the overview and write its files."""
-    from ust.archive.query import summarize
+    from ust.archive.query import list_coarse_labels, summarize
     from ust.reports.archive_report import overview_page, overview_text
     from ust.util.files import write_text
 
-    overview = summarize(archive, description["labels"], description.get("thresholds"), top=args.top or 1)
+    overview = summarize(
+        archive, description["labels"], description.get("thresholds"),
+        coarse=list_coarse_labels(description), top=args.top or 1, every=bool(args.csv),
+    )  # fmt: skip
     sys.stdout.write(overview_text(overview, description["source"]))
     if args.csv:
         write_text(args.csv, overview.labels.to_csv())
     if args.page:
-        name, warning = archive.root.rpartition("/")[2], description.get("warning")
-        write_text(args.page, overview_page(name, overview, warning, progress=progress))
+        name = archive.root.rpartition("/")[2]
+        page = overview_page(name, overview, warnings, description["source"], progress=progress)
+        write_text(args.page, page)
     log_done("%s: tagged by %s", args.archive, description["system"])
 
 
-def _query(args: argparse.Namespace, archive: "Archive", description: dict[str, Any]) -> None:
+def _query(
+    args: argparse.Namespace, archive: "Archive", description: dict[str, Any], warnings: list[str]
+) -> None:
     """Print the result of a query and write its files."""
     from ust.archive.query import parse_condition, run_query
-    from ust.reports.archive_report import heat_map_png, query_page, query_text
+    from ust.reports.archive_report import query_heat_map, query_page, query_text
     from ust.util.files import atomic_write, write_text
 
-    condition = parse_condition(args.condition, description["labels"], description.get("thresholds"))
+    try:
+        condition = parse_condition(args.condition, description["labels"], description.get("thresholds"))
+    except UserError:
+        if os.path.isdir(args.condition):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+            raise UserError(
+                f"{args.condition}: is a folder, should be a condition; a query reads one archive, "
+                f"{args.archive}"
+            ) from None
+        raise
     by = [name for name in args.by.split(",") if name]
     counts, windows = run_query(archive, condition, by=by, top=args.top or 10)
-    sys.stdout.write(query_text(counts, windows, description["source"]))
-    if args.csv:
-        write_text(args.csv, counts.to_csv(index=False))
     if args.png or args.page:
         by_hour, _ = run_query(archive, condition, by=["day", "hour"], top=1)
         if args.png and by_hour["day"].isna().all():
-            raise UserError(f"{args.archive}: no recording's time is known, so there is no heat map to draw")
-        if args.png:
-            with atomic_write(args.png) as partial:
-                partial.write_bytes(heat_map_png(by_hour, "share", args.condition))
-        if args.page:
-            warning = description.get("warning")
-            page = query_page(args.condition, counts, windows, by_hour, warning, progress=progress)
-            write_text(args.page, page)
+            raise UserError(
+                f"{args.archive}: no recording's time is known, so there is no heat map to draw; leave "
+                "out --png"
+            )
+    sys.stdout.write(query_text(counts, windows, description["source"]))
+    if args.csv:
+        write_text(args.csv, counts.to_csv(index=False))
+    if args.png:
+        with atomic_write(args.png) as partial:
+            partial.write_bytes(query_heat_map(args.condition, by_hour, warnings))
+    if args.page:
+        source = description["source"]
+        page = query_page(args.condition, counts, windows, by_hour, warnings, source, progress=progress)
+        write_text(args.page, page)
     matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
     log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,13 +13,14 @@ from matplotlib.figure import Figure
 
 from ust.archive.filesystems import open_recording_file
 from ust.archive.query import Overview
-from ust.reports.media import data_uri, embed_clip, read_clip
+from ust.reports.media import AXES_COLOUR, data_uri, embed_clip, read_clip
 from ust.util.documents import render_template
 from ust.util.errors import UserError, plural
 from ust.util.progress import Progress, silent
 
 HOURS = 24
 LEVELS = " ▁▂▃▄▅▆▇█"
+MAX_MAPS = 6  # of labels in an overview
 MAX_DAYS = 31  # a longer time is shown by weekday
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 UNKNOWN = "unknown"
@@ -35,41 +37,74 @@ def describe_size(overview: Overview) -> str:
     return f"{sizes[0]}, {overview.hours:,.2f} hours, {sizes[1]}, {covered}"
 
 
-def overview_text(overview: Overview, folder: str = "") -> str:
-    """Format an overview for the terminal, with paths relative to the folder of the recordings."""
-    if overview.labels.empty:
+def describe_labels(overview: Overview) -> str:
+    """Return a heading of the labels that an overview shows, with their number."""
+    kind = "coarse" if overview.coarse else "most frequent"
+    return f"The {kind} labels ({len(overview.shown)} of {plural(overview.label_count, 'label')})"
+
+
+def _present_labels(overview: Overview) -> list[str]:
+    """Return the labels to show that reach their threshold in any window."""
+    return [label for label in overview.shown if overview.labels.loc[label, "events"]]
+
+
+def _describe_undated(windows: int) -> list[str]:
+    """Return a note about the windows that are not in a heat map."""
+    return [f"not shown: {plural(windows, 'window')} without a known time"] if windows else []
+
+
+def overview_text(overview: Overview, source: str = "") -> str:
+    """Format an overview for the terminal, with paths relative to the source of the recordings."""
+    present = _present_labels(overview)
+    if not present:
         return f"{describe_size(overview)}\n\nNo label reaches its threshold.\n"
+    more = "" if len(overview.shown) == overview.label_count else "; --csv writes all labels"
     parts = [
         describe_size(overview),
-        "The most frequent labels, by the share of the windows in which they reach their threshold:\n"
-        + format_table(overview.labels.reset_index()),
+        f"{describe_labels(overview)}, by the share of the windows in which they reach their "
+        f"threshold{more}:\n" + format_table(overview.labels.loc[overview.shown].reset_index()),
     ]
-    days, shares = hours_by_day(overview.by_hour, overview.labels.index[0])
+    days, shares = hours_by_day(overview.by_hour, present[0])
     if len(days):
         hours = "".join(f"{hour:<6}" for hour in range(0, HOURS, 6))
         rows = [f"{day:<10}  {''.join(map(_draw_share, row))}" for day, row in zip(days, shares, strict=True)]
         parts.append(
-            f"Share of the windows with {overview.labels.index[0]} by hour (UTC); a dot is 0, a blank is not "
-            "tagged:\n" + "\n".join([f"{'':<10}  {hours}", *rows])
+            f"Share of the windows with {present[0]} by hour (UTC); "
+            + "; ".join(["a dot is 0, a blank is not tagged", *_describe_undated(overview.undated)])
+            + ":\n"
+            + "\n".join([f"{'':<10}  {hours}", *rows])
         )
     clearest = overview.clearest.groupby("label", sort=False).head(1)
-    clearest = _shorten_paths(clearest[clearest["label"].isin(overview.labels.index)], folder)
+    clearest = _shorten_paths(clearest[clearest["label"].isin(present)], source)
     parts.append("Where each of them is clearest:\n" + format_table(clearest.drop(columns="duration")))
     return "\n\n".join(parts) + "\n"
 
 
-def query_text(counts: pd.DataFrame, windows: pd.DataFrame, folder: str = "") -> str:
-    """Format the result of a query for the terminal, with paths relative to the folder of the recordings."""
+def query_text(counts: pd.DataFrame, windows: pd.DataFrame, source: str = "") -> str:
+    """Format the result of a query for the terminal, with paths relative to the source of the recordings."""
     best = (
-        format_table(_shorten_paths(windows, folder)) if len(windows) else "No window matches the condition."
+        format_table(_shorten_paths(windows, source)) if len(windows) else "No window matches the condition."
     )
     return f"{format_table(counts)}\n\n{best}\n"
 
 
-def _shorten_paths(windows: pd.DataFrame, folder: str) -> pd.DataFrame:
-    """Return windows with paths relative to a folder."""
-    prefix = f"{folder.rstrip('/')}/"
-    return windows.assign(path=[path.removeprefix(prefix) for path in windows["path"]])
+def _shorten_paths(windows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return windows with paths relative to the source of the recordings."""
+    return windows.assign(path=[shorten_path(path, source) for path in windows["path"]])
+
+
+def shorten_path(path: str, source: str) -> str:
+    """Return a path without the folders that it shares with a source: a folder, a pattern or a manifest.
+
+    Examples
+    --------
+    >>> shorten_path("/city/roof/a.wav", "/city"), shorten_path("/city/roof/a.wav", "/city/manifest.csv")
+    ('roof/a.wav', 'roof/a.wav')
+    """
+    parts = PurePosixPath(path).parts
+    pairs = zip(parts, PurePosixPath(source).parts, strict=False)
+    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return path if shared < 2 else "/".join(parts[min(shared, len(parts) - 1) :])
 
 
 def format_table(table: pd.DataFrame) -> str:
@@ -123,42 +158,52 @@ def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndar
     return list(names), shares.reindex(index=range(len(names)), columns=range(HOURS)).to_numpy(float)
 
 
-def heat_map_png(by_hour: pd.DataFrame, column: str, title: str) -> bytes:
-    """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday)."""
+def heat_map_png(
+    by_hour: pd.DataFrame, column: str, title: str, notes: Sequence[str] = (), *, transparent: bool = False
+) -> bytes:
+    """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday).
+
+    A transparent picture can be read on light and dark pages.
+    """
     days, shares = hours_by_day(by_hour, column)
-    with mpl.rc_context({"font.size": 9}):
+    colour, background = (AXES_COLOUR, "none") if transparent else ("black", "white")
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with mpl.rc_context({"font.size": 9} | dict.fromkeys(names, colour)):
         figure = Figure(figsize=(3.5 + 0.3 * len(days), 4.4), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_facecolor("#d0d0d0")
+        axes.set_facecolor((0.5, 0.5, 0.5, 0.3))
         highest = np.nanmax(shares) or 1.0
         image = axes.imshow(shares.T, aspect="auto", origin="lower", vmin=0, vmax=highest, cmap="viridis")
         step = max(1, len(days) // 12)
         axes.set_xticks(range(0, len(days), step), days[::step], rotation=45, ha="right")
         axes.set_yticks(range(0, HOURS, 3), [f"{hour:02}:00" for hour in range(0, HOURS, 3)])
         axes.set_title(title, parse_math=False, wrap=True)
-        axes.set(ylabel="hour of the day (UTC)", xlabel="grey: no recordings")
+        axes.set_ylabel("hour of the day (UTC)")
+        axes.set_xlabel("\n".join(["grey: no recordings", *notes]), wrap=True)
         figure.colorbar(image, label="share of windows")
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=120, facecolor=background, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def overview_page(
     name: str,
     overview: Overview,
-    warning: str | None,
+    warnings: Sequence[str] = (),
+    source: str = "",
     *,
     progress: Progress = silent,
 ) -> str:
     """Render an overview as one HTML page with heat maps and players of the clearest windows."""
-    frequent = list(overview.labels.index)
-    dated = frequent[:6] if overview.by_hour["day"].notna().any() else []
-    chosen = overview.clearest[overview.clearest["label"].isin(frequent)]
+    present = _present_labels(overview)
+    dated = present[:MAX_MAPS] if overview.by_hour["day"].notna().any() else []
+    chosen = overview.clearest[overview.clearest["label"].isin(present)]
+    notes = _describe_undated(overview.undated)
+    maps = [heat_map_png(overview.by_hour, label, label, notes, transparent=True) for label in dated]
     return _render(
-        f"{name}: overview", warning, describe_size(overview),
-        maps=[(label, heat_map_png(overview.by_hour, label, label)) for label in dated],
-        tables=[("The most frequent labels", overview.labels.reset_index())],
-        heading="Where they are clearest", windows=chosen, progress=progress,
+        f"{name}: overview", warnings, describe_size(overview), maps=list(zip(dated, maps, strict=True)),
+        tables=[(describe_labels(overview), overview.labels.loc[overview.shown].reset_index())],
+        heading="Where they are clearest", windows=chosen, source=source, progress=progress,
         note="Labels count as present where their probability reaches their threshold. Share: of the "
         "windows. Events: sections in which consecutive windows have the label.",
     )  # fmt: skip
@@ -169,29 +214,39 @@ def query_page(
     counts: pd.DataFrame,
     windows: pd.DataFrame,
     by_hour: pd.DataFrame,
-    warning: str | None,
+    warnings: Sequence[str] = (),
+    source: str = "",
     *,
     progress: Progress = silent,
 ) -> str:
     """Render the result of a query as a self-contained HTML page with players of the best windows."""
     dated = by_hour["day"].notna().any()
     return _render(
-        condition, warning, "",
-        maps=[(condition, heat_map_png(by_hour, "share", condition))] if dated else [],
-        tables=[("How often", counts)], heading="Where it is clearest", windows=windows, progress=progress,
-        note="" if dated else "The times of the recordings are unknown.",
+        condition, warnings, "",
+        maps=[(condition, query_heat_map(condition, by_hour, transparent=True))] if dated else [],
+        tables=[("How often", counts)], heading="Where it is clearest", windows=windows, source=source,
+        progress=progress, note="" if dated else "The times of the recordings are unknown.",
     )  # fmt: skip
+
+
+def query_heat_map(
+    condition: str, by_hour: pd.DataFrame, notes: Sequence[str] = (), *, transparent: bool = False
+) -> bytes:
+    """Draw the share of matching windows by hour and day as PNG, with notes below."""
+    undated = _describe_undated(int(by_hour.loc[by_hour["day"].isna(), "windows"].sum()))
+    return heat_map_png(by_hour, "share", condition, [*undated, *notes], transparent=transparent)
 
 
 def _render(
     title: str,
-    warning: str | None,
+    warnings: Sequence[str],
     size: str,
     *,
     maps: list[tuple[str, bytes]],
     tables: list[tuple[str, pd.DataFrame]],
     heading: str,
     windows: pd.DataFrame,
+    source: str,
     note: str,
     progress: Progress,
 ) -> str:
@@ -203,23 +258,23 @@ def _render(
         Path(__file__).with_name("archive.html.jinja"),
         html=True,
         title=title,
-        warning=warning,
+        warnings=warnings,
         size=size,
         note=note,
         maps=[(name, data_uri(picture, "image/png")) for name, picture in maps],
         tables=[(name, _format_cells(table)) for name, table in tables],
         heading=heading,
-        clips=[_clip_content(row, text) for row, text in read],
+        clips=[_clip_content(row, text, source) for row, text in read],
     )
 
 
-def _clip_content(window: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
-    """Return the page's data of a window; without picture and sound if the recording cannot be read."""
+def _clip_content(window: dict[str, Any], texts: dict[str, str], source: str) -> dict[str, Any]:
+    """Return the page's data of a window; the reason instead of picture and sound if it cannot be read."""
     path = str(window["path"])
-    content = {"name": PurePosixPath(path).name, "path": path, "columns": texts}
+    content = {"name": shorten_path(path, source), "columns": texts}
     try:
         with open_recording_file(path) as file:
             samples = read_clip(file, path, start=float(window["start"]), duration=float(window["duration"]))
-    except UserError:
-        return content
+    except UserError as error:
+        return content | {"reason": str(error).removeprefix(f"{path}: ")}
     return content | embed_clip(samples)
