@@ -126,7 +126,7 @@ def run(folder: Path, source: str, out: str, workers: int, kills: int = 0) -> di
             process.wait()
     output = (folder / "log.txt").read_text()
     # With corrupt recordings, the command ends with an error although it has tagged the others.
-    if client.returncode and "could not be tagged, the others are" not in output:
+    if client.returncode and "could not be tagged; " not in output:
         raise SystemExit(output[-2000:])
     return {"seconds": seconds, "kills": killed, "peak_mib": {key: round(v) for key, v in peaks.items()}}
 
