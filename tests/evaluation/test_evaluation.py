@@ -214,7 +214,9 @@ def test_best_thresholds_match_exhaustive_search(pairs):
 
 def test_best_threshold_is_halfway_to_the_next_lower_probability():
     truth, predicted = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.8], [0.3], [0.1]])
-    assert best_thresholds(truth, predicted, ["a"]) == {"a": pytest.approx(0.55)}
+    found = best_thresholds(truth, predicted.astype(np.float32), ["a"])
+    assert found == {"a": pytest.approx(0.55)}
+    json.dumps(found)
 
 
 def test_best_thresholds_ignore_unknown_labels():

@@ -120,7 +120,7 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
             thresholds[label] = 0.5
             continue
         lowest = highest_f1_threshold(y, p)
-        thresholds[label] = (lowest + p[p < lowest].max(initial=0.0)) / 2
+        thresholds[label] = (lowest + float(p[p < lowest].max(initial=0.0))) / 2
     return thresholds
 
 
