@@ -22,7 +22,7 @@ class CNNVGGish(SpectralCNN):
         fusion: Literal["concat", "bilinear"] = "concat"
         """Fusion of both inputs: "concat" (the report's text) or "bilinear" (its Table 2)."""
         vggish_scale: Literal["whitened", "raw"] | None = None
-        """Scale of the embeddings: "whitened" (-2 to 2), "raw" (0 to 255); null: raw with bilinear."""
+        """Scale of the embeddings: "whitened" (-2 to 2), "raw" (0 to 255); None: raw with bilinear."""
 
         @property
         def scale(self) -> str:
