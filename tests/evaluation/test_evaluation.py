@@ -212,13 +212,6 @@ def test_best_thresholds_match_exhaustive_search(pairs):
     assert f1_score(truth[:, 0], predicted[:, 0] >= found) == pytest.approx(max(tried.values()))
 
 
-def test_best_threshold_is_halfway_to_the_next_lower_probability():
-    truth, predicted = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.8], [0.3], [0.1]])
-    found = best_thresholds(truth, predicted.astype(np.float32), ["a"])
-    assert found == {"a": pytest.approx(0.55)}
-    json.dumps(found)
-
-
 def test_best_thresholds_ignore_unknown_labels():
     truth = np.array([[1.0], [np.nan], [0.0], [1.0], [np.nan]])
     predicted = np.array([[0.9], [0.8], [0.5], [0.4], [0.95]])

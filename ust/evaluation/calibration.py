@@ -8,9 +8,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 MIN_PROBABILITY = 1e-6  # probabilities are clipped to it, so that logits are finite
-# L2 penalty on each label's deviation from the shared scale and shift, and on the deviation of these from 1
-# and 0. Without the latter, labels that are predicted without an error would get probabilities of 0 and 1.
-REGULARIZATION = 5.0
+REGULARIZATION = 5.0  # L2 penalty on each label's deviation from the shared scale and shift
 MIN_SCALE = 0.05  # keeps the order of the predictions of a label that carry no information
 
 
@@ -58,7 +56,7 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     """Fit Platt scaling by maximum likelihood on held-out predictions.
 
     All labels share one scale and one shift. Each label deviates from them by as much as its own clips
-    support, and they deviate from 1 and 0 by as much as all clips support (L2 penalties on the deviations).
+    support (an L2 penalty on the deviations).
 
     Parameters
     ----------
@@ -72,17 +70,15 @@ def fit_calibration(predicted: np.ndarray, targets: np.ndarray) -> Calibration:
     y = np.asarray(targets, np.float64)
     known, y = ~np.isnan(y), np.nan_to_num(y)
     x = np.stack([_logit(predicted), np.ones(y.shape)])  # (2, clips, labels)
-    unchanged = np.array([1.0, 0.0])  # scale and shift
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         shared, deviations = parameters[:2], parameters[2:].reshape(2, -1)
         logits = (x * (shared[:, None] + deviations)[:, None]).sum(axis=0)
         value = (known * (np.logaddexp(0, logits) - y * logits)).sum()
-        value += REGULARIZATION / 2 * ((deviations**2).sum() + ((shared - unchanged) ** 2).sum())
+        value += REGULARIZATION / 2 * (deviations**2).sum()
         gradient = (x * known * (expit(logits) - y)).sum(axis=1)
-        of_shared = gradient.sum(axis=1) + REGULARIZATION * (shared - unchanged)
         of_deviations = gradient + REGULARIZATION * deviations
-        return value, np.concatenate([of_shared, of_deviations.ravel()])
+        return value, np.concatenate([gradient.sum(axis=1), of_deviations.ravel()])
 
     start = np.zeros(2 * (1 + y.shape[1]))
     start[0] = 1.0
@@ -108,19 +104,14 @@ def best_thresholds(truth: np.ndarray, predicted: np.ndarray, labels: list[str])
     Returns
     -------
     dict of str to float
-        Halfway between the lowest probability that counts as positive and the next lower one, or 0. The
-        highest of equally good thresholds; 0.5 for a label without positives or without a probability above
-        0.
+        The highest of equally good thresholds; 0.5 for a label without positives or without a probability
+        above 0.
     """
     thresholds = {}
     for column, label in enumerate(labels):
         known = ~np.isnan(truth[:, column])
         y, p = truth[known, column] > 0.5, predicted[known, column]
-        if not (y.any() and p.any()):
-            thresholds[label] = 0.5
-            continue
-        lowest = highest_f1_threshold(y, p)
-        thresholds[label] = (lowest + float(p[p < lowest].max(initial=0.0))) / 2
+        thresholds[label] = highest_f1_threshold(y, p) if y.any() and p.any() else 0.5
     return thresholds
 
 

@@ -13,7 +13,7 @@ from ust.util.tables import read_csv
 
 WIDTH = 110  # of the notes below the tables, so that they fit into a terminal
 MARK = "†"
-UNCONVERGED = "still improving in its last epoch, so its rank may change with more epochs"
+UNCONVERGED = "still improving in its last epoch; with more epochs its rank would change"
 SPREAD = (
     "Every figure varies with the seed; differences below that variation, or within the intervals, are not "
     "significant."
