@@ -44,6 +44,10 @@ def main(prog: str = "python -m stages.export", argv: Sequence[str] | None = Non
         )
     if args.clips < 1:
         parser.error(f"--clips is {args.clips}, should be at least 1")
+    from ust.tagging.locate import is_project
+
+    if is_project(args.out):
+        raise UserError(f"{args.out}: is a project of ust init, which is never replaced; name another folder")
     if args.format == "folder":
         _pack(args)
         return

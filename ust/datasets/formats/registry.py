@@ -26,4 +26,7 @@ def detect_format(path: Path) -> str:
         if label_format.matches(path):
             return name
     formats = "; ".join(f"{name}: {label_format.description}" for name, label_format in FORMATS.items())
-    raise UserError(f"{path}: unknown label format; set --format ({formats})")
+    raise UserError(
+        f"{path}: unknown label format; set --format ({formats}), or --unlabelled for recordings without "
+        "labels"
+    )
