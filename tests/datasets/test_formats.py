@@ -244,14 +244,6 @@ def test_folders_without_classes(tmp_path, make):
         read_labels(tmp_path / "given", "folder")
 
 
-def test_adjacent_columns_of_rising_numbers_may_be_times_whatever_their_names(tmp_path, street):
-    (tmp_path / "t.csv").write_text("path;label;inicio;fin\nstreet.wav;tram;0;1\nstreet.wav;tram;1.5;2\n")
-    with pytest.raises(UserError, match=r"may 'inicio' and 'fin' be times|may 'inicio', 'fin' be times"):
-        read_labels(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_text("path;label;lat;lon\nstreet.wav;tram;40.7;-73.9\n")
-    assert len(read_labels(tmp_path / "t.csv").annotations) == 1
-
-
 def test_an_unknown_format_is_an_error(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
     with pytest.raises(UserError, match=r"unknown label format; set --format .*, or --unlabelled"):

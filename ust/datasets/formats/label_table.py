@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 
 from ust.audio.suffixes import is_audio
@@ -240,10 +240,7 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
     if (start and end) or none & {"start", "end"}:
         return
     assigned = set(columns.names.values())
-    others = [name for name in table.header if name not in assigned]
-    doubtful = [name for name in others if _may_be_time(table, name)]
-    if not doubtful and not start:
-        doubtful = next((pair for pair in pairwise(others) if _may_be_interval(table, *pair)), ())
+    doubtful = [name for name in table.header if name not in assigned and _may_be_time(table, name)]
     if start:
         which = f" (perhaps {shorten([repr(name) for name in doubtful])})" if doubtful else ""
         raise UserError(
@@ -257,15 +254,6 @@ def _check_times(table: LabelTable, columns: Columns, options: ImportOptions) ->
             "which by --column start=NAME and --column end=NAME (or duration=NAME; start_ms, end_ms and "
             "duration_ms for milliseconds); or --column start= if none is, and labels are of whole recordings"
         )
-
-
-def _may_be_interval(table: LabelTable, first: str, second: str) -> bool:
-    """Return whether each row of two adjacent columns has numbers from 0 on, the second one the greater."""
-    cells = [(row[first], row[second]) for _, row in table.rows if row[first] and row[second]]
-    values = [(parse_seconds(low), parse_seconds(high)) for low, high in cells]
-    return bool(values) and all(
-        low is not None and high is not None and 0 <= low < high for low, high in values
-    )
 
 
 def _may_be_time(table: LabelTable, name: str) -> bool:
