@@ -64,7 +64,7 @@ def test_queued_experiment_runs_on_local_data(project):
 
 def test_invalid_parameter_stops_before_any_work(project):
     before = project.metrics()
-    output = project.dvc("exp", "run", "-S", "train.lr=-1", code=255)
+    output = project.run("dvc", "exp", "run", "-S", "train.lr=-1", code=255)
     assert "train.lr: is -1, should be greater than 0" in output
     assert "to take it back: git restore params.yaml" in output
     assert "Traceback" not in output

@@ -114,7 +114,7 @@ MISTAKES = {
         "no trained system",
         "did you mean cnn_vggish_coarse?",
     ),
-    "no such recording": ("tag {tmp}/nothing.wav", "nothing.wav: no such file", "1 of 1 recordings"),
+    "no such recording": ("tag {tmp}/nothing.wav", "nothing.wav", "no such file"),
     "no such split": (f"evaluate {PREDICTIONS} {EVALUATE} --split tset", "invalid choice: 'tset'", "--help"),
     "a split without truth": (
         f"evaluate {PREDICTIONS} {EVALUATE} --split test",
@@ -152,7 +152,7 @@ MISTAKES = {
     ),
     "tabs": (f"evaluate {{tmp}}/tabs.csv {EVALUATE}", "separated by tabs", "should be by commas"),
     "an empty table": (f"evaluate {{tmp}}/empty.csv {EVALUATE}", "the file is empty", "empty.csv"),
-    "an empty recording": ("tag {tmp}/empty.wav", "empty.wav", "1 of 1 recordings"),
+    "an empty recording": ("tag {tmp}/empty.wav", "empty.wav", "the file is empty"),
     "labels without their numbers": (
         f"evaluate {{tmp}}/names.csv {EVALUATE}",
         "there is no label 'small-sounding-engine'",
