@@ -75,6 +75,7 @@ def check_all_params(params: Path, checked: Path) -> None:
     except UserError as error:
         if "DVC_EXP_BASELINE_REV" not in os.environ or from_project("") != Path.cwd():
             raise
+        # Not a queued experiment, which runs in a copy of the project.
         raise UserError(
             f"{error}\ndvc exp run has written this to {params}, where it stays; "
             f"to take it back: git restore {params}"

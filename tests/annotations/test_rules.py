@@ -81,7 +81,7 @@ def ground_truth_rows(annotations, truth, taxonomy):
 
 
 def test_rule_without_estimate_is_not_compared(monkeypatch):
-    """A rule that only aggregates, as that of docs/recipes.md, has no probabilities to compare."""
+    """A rule without probabilities, such as `unanimous` in docs/recipes.md, is not compared."""
     monkeypatch.setitem(RULES, "any", replace(RULES["any"], estimate=None))
     rules = {"first": {"rule": "any"}, "pooled": {"rule": "pooled"}}
     section = LabelQuality(

@@ -35,7 +35,7 @@ from ust.archive.recordings import SCHEMA, find_recordings
 from ust.archive.shard import column_names
 from ust.models.checkpoints import SavedNetwork, save_network
 from ust.models.cnn import CNN
-from ust.reports.archive_report import hours_by_day, overview_page, overview_text
+from ust.reports.archive_report import format_overview, hours_by_day, render_overview
 from ust.tagging.tagger import Tagger
 from ust.util import engines
 from ust.util.errors import UserError
@@ -515,7 +515,7 @@ def test_overlapping_windows_are_one_event(tmp_path, taxonomy):
     overview = summarize(archive, ["1_engine"])
     assert (overview.recordings, overview.sensors, overview.first) == (2, 0, None)
     assert overview.labels.loc["1_engine", ["recordings", "events", "minutes"]].tolist() == [2, 2, 40 / 60]
-    assert "times unknown" in overview_text(overview)
+    assert "times unknown" in format_overview(overview)
     assert overview.clearest["probability"].round(3).tolist() == [0.9, 0.9, 0.8]
 
 
@@ -552,7 +552,7 @@ def test_overview_matches_the_tables(place, tagged, taxonomy):
     assert "http" not in page
     sound = next(iter((place / "in").rglob("*.wav")))
     moved = overview.clearest.assign(path=str(sound.with_name("gone.wav")))
-    page = overview_page("alone", replace(overview, clearest=moved), ["a warning"], str(place / "in"))
+    page = render_overview("alone", replace(overview, clearest=moved), ["a warning"], str(place / "in"))
     gone = moved["path"][0].removeprefix(f"{place / 'in'}/")
     assert f"<figcaption>{gone} (cannot be read: does not exist)<br>" in page
 

@@ -12,11 +12,11 @@ from PIL import Image
 from ust.archive.folder import Archive
 from ust.archive.query import list_coarse_labels, parse_condition, run_query, summarize
 from ust.reports.archive_report import (
-    heat_map_png,
-    overview_page,
-    overview_text,
-    query_heat_map,
-    query_page,
+    draw_heat_map,
+    draw_query_heat_map,
+    format_overview,
+    render_overview,
+    render_query,
     shorten_path,
 )
 from ust.util.errors import UserError
@@ -124,7 +124,7 @@ def test_overview_shows_all_coarse_labels_and_no_fine_ones(archive, rows):
     assert overview.shown == list(shares.index)
     assert overview.labels["share"].to_dict() == pytest.approx(shares.to_dict())
     assert overview.undated == 12
-    text, page = overview_text(overview, "/city"), overview_page("city", overview, source="/city")
+    text, page = format_overview(overview, "/city"), render_overview("city", overview, source="/city")
     assert "The coarse labels (3 of 5 labels), " in text
     assert "The coarse labels (3 of 5 labels)" in page
     assert "; not shown: 12 windows without a known time:" in text
@@ -135,7 +135,7 @@ def test_overview_shows_all_coarse_labels_and_no_fine_ones(archive, rows):
     assert set(every.labels.index) == set(LABELS)
     one_level = summarize(archive, LABELS, coarse=LABELS)
     assert set(one_level.shown) == {*LABELS} - {"8_dog"}
-    assert "The most frequent labels (4 of 5 labels)" in overview_text(one_level)
+    assert "The most frequent labels (4 of 5 labels)" in format_overview(one_level)
 
 
 def test_coarse_labels_of_older_archives_are_known_from_their_numbers():
@@ -147,7 +147,7 @@ def test_coarse_labels_of_older_archives_are_known_from_their_numbers():
 def test_heat_maps_of_pages_are_transparent_and_those_of_files_white(archive):
     by_hour = count(archive, "engine", by=["day", "hour"])
     corners = [
-        Image.open(io.BytesIO(heat_map_png(by_hour, "share", "engine", transparent=each)))
+        Image.open(io.BytesIO(draw_heat_map(by_hour, "share", "engine", transparent=each)))
         .convert("RGBA")
         .getpixel((0, 0))
         for each in (True, False)
@@ -159,7 +159,7 @@ def test_heat_maps_of_pages_are_transparent_and_those_of_files_white(archive):
 def test_heat_map_has_the_number_of_undated_windows_and_notes(archive, monkeypatch):
     texts = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_xlabel", lambda _, text, **__: texts.append(text))
-    query_heat_map("engine", count(archive, "engine", by=["day", "hour"]), ["1 of 2 shards are tagged"])
+    draw_query_heat_map("engine", count(archive, "engine", by=["day", "hour"]), ["1 of 2 shards are tagged"])
     assert texts == [
         "grey: no recordings\nnot shown: 12 windows without a known time\n1 of 2 shards are tagged"
     ]
@@ -169,13 +169,13 @@ def test_page_names_the_recordings_of_each_sensor_and_why_they_cannot_be_read(ar
     condition = parse_condition("engine", LABELS)
     counts, windows = run_query(archive, condition, top=3)
     by_hour, _ = run_query(archive, condition, by=["day", "hour"])
-    page = query_page("engine", counts, windows, by_hour, source="/city")
+    page = render_query("engine", counts, windows, by_hour, source="/city")
     for path in windows["path"]:
         assert f"<figcaption>{path.removeprefix('/city/')} (cannot be read: does not exist)<br>" in page
 
 
 def test_tables_scroll_on_phones_instead_of_breaking_numbers(archive):
-    page = overview_page("city", summarize(archive, LABELS, coarse=COARSE))
+    page = render_overview("city", summarize(archive, LABELS, coarse=COARSE))
     assert set(re.findall(r"white-space: ([a-z]+)", page)) == {"nowrap"}
     assert re.search(r'<div class="scroll" tabindex="0"><table>', page)
     assert ".scroll { overflow-x: auto; }" in page

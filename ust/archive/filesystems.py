@@ -15,19 +15,7 @@ from ust.util.names import restore_name
 
 
 def resolve_address(address: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of an address, and the path in that file system.
-
-    A remote address is looked up once, so that missing credentials are reported here, in one line.
-    """
-    fs, path = _parse_address(address)
-    if not is_local(fs):
-        with explain_errors(address):
-            fs.exists(path)
-    return fs, path
-
-
-def _parse_address(address: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system and the path of an address, without access to it.
+    """Return the file system of an address, and the path in that file system, without access to it.
 
     A path that exists on this machine is taken literally, even if its name looks like a URL or contains
     ``::``, which fsspec alone would take for a chain of file systems.
@@ -50,7 +38,7 @@ def normalize_address(address: str) -> str:
     >>> normalize_address("s3://city/2024/"), normalize_address("/city/./2024/")
     ('s3://city/2024', '/city/2024')
     """
-    fs, path = _parse_address(address)
+    fs, path = resolve_address(address)
     return path if is_local(fs) else address.rstrip("/")
 
 
@@ -82,7 +70,7 @@ def explain_errors(address: str) -> Iterator[None]:
 @contextmanager
 def open_recording_file(address: str) -> Iterator[BinaryIO]:
     """Open a recording of an archive, whose name may have bytes that are not UTF-8 escaped."""
-    fs, path = _parse_address(address)
+    fs, path = resolve_address(address)
     with explain_errors(address):
         if "\\x" in path and not fs.exists(path):
             path = restore_name(path)

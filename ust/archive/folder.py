@@ -74,7 +74,8 @@ class Archive:
 
     def exists(self) -> bool:
         """Return whether the archive has been created."""
-        return self.fs.exists(self._path(DESCRIPTION))
+        with explain_errors(self.address):
+            return self.fs.exists(self._path(DESCRIPTION))
 
     def create(self, description: Mapping[str, Any]) -> None:
         """Write the description of the system and the settings, unless another process has done so."""
@@ -89,11 +90,12 @@ class Archive:
         other processes then compare their recordings with the lists again.
         """
         keys = _recording_keys(recordings)
+        failures = self._read_failures()
         for attempt in range(ATTEMPTS):
             lists = self._find_lists()
             shards = self._find_shards(lists)
             # A failure counts in the last shard that lists the recording, and only until it is listed again.
-            failed = {key for key, shard in self._read_failures() if shards.get(key) == shard}
+            failed = {key for key, shard in failures if shards.get(key) == shard}
             missing = sorted({path for path, _ in shards.keys() - failed} - {path for path, _ in keys})
             found = Additions(len(set(keys) - shards.keys()), len(failed.intersection(keys)), missing)
             chosen = [key not in shards or (retry and key in failed) for key in keys]
@@ -154,7 +156,7 @@ class Archive:
         return shards
 
     def _read_failures(self) -> list[tuple[Key, int]]:
-        """Return the recordings that could not be tagged, and their shards."""
+        """Return the recordings that could not be tagged, each with its shard."""
         if not self.finished_shards():
             return []
         with self._explain_damage(FAILURES):

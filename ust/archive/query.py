@@ -126,7 +126,7 @@ def parse_condition(
 
 
 def _find_scope(database: duckdb.DuckDBPyConnection, condition: str, labels: Sequence[str]) -> str:
-    """Return the conjunction of those terms of a valid condition that have no label."""
+    """Return the terms of a valid condition that have no label, joined by ``and``, as SQL."""
     statement = f"select 1 from windows where ({condition}\n)"
     (tree,) = database.execute("select json_serialize_sql(?::varchar)", [statement]).fetchone()
     statement = json.loads(tree)
@@ -141,7 +141,7 @@ def _find_scope(database: duckdb.DuckDBPyConnection, condition: str, labels: Seq
 
 
 def _list_terms(expression: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the terms that are joined by ``and`` in a parsed expression."""
+    """Return the terms of a parsed expression that are joined by ``and``."""
     if expression["type"] != "CONJUNCTION_AND":
         return [expression]
     return [term for child in expression["children"] for term in _list_terms(child)]
@@ -246,7 +246,7 @@ class Overview:
 
 
 def list_coarse_labels(description: Mapping[str, Any]) -> list[str]:
-    """Return the coarse labels of an archive; archives of older versions have them only in their numbers."""
+    """Return the coarse labels; where an older archive does not list them, by the numbers of the labels."""
     fine = re.compile(r"\d+-[\dX]+_")
     return description.get("coarse", [name for name in description["labels"] if not fine.match(name)])
 

@@ -110,7 +110,7 @@ def _refuse_overwriting(args: argparse.Namespace, writes: Sequence[str], replace
 
 
 def check_suffix(option: str, path: Path | None, suffix: str) -> None:
-    """Check that the output file of an option, if it is given, has the suffix of its format."""
+    """Check that an output file, if the option gives one, has the suffix of its format."""
     if path is not None and path.suffix.lower() != suffix:
         raise UserError(f"{option} is {path}, should end with {suffix}")
 

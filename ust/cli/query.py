@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ust.cli.console import log, log_done, parse_args, progress
+from ust.cli.console import check_suffix, log, log_done, parse_args, progress
 from ust.util.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def main(prog: str = "ust query", argv: Sequence[str] | None = None) -> None:
     if args.top is not None and args.top < 1:
         parser.error(f"--top is {args.top}, should be at least 1")
     for option, suffix in (("csv", ".csv"), ("png", ".png"), ("page", ".html")):
-        path = getattr(args, option)
-        if path is not None and path.suffix.lower() != suffix:
-            parser.error(f"--{option} is {path}, should end with {suffix}")
+        check_suffix(f"--{option}", getattr(args, option), suffix)
     if args.condition is None and (args.by or args.png):
         parser.error("--by and --png need a condition, such as siren")
 
@@ -75,19 +73,19 @@ def _summarize(
 ) -> None:
     """Print the overview and write its files."""
     from ust.archive.query import list_coarse_labels, summarize
-    from ust.reports.archive_report import overview_page, overview_text
+    from ust.reports.archive_report import format_overview, render_overview
     from ust.util.files import write_text
 
     overview = summarize(
         archive, description["labels"], description.get("thresholds"),
         coarse=list_coarse_labels(description), top=args.top or 1, every=bool(args.csv),
     )  # fmt: skip
-    sys.stdout.write(overview_text(overview, description["source"]))
+    sys.stdout.write(format_overview(overview, description["source"]))
     if args.csv:
         write_text(args.csv, overview.labels.to_csv())
     if args.page:
         name = archive.root.rpartition("/")[2]
-        page = overview_page(name, overview, warnings, description["source"], progress=progress)
+        page = render_overview(name, overview, warnings, description["source"], progress=progress)
         write_text(args.page, page)
     log_done("%s: tagged by %s", args.archive, description["system"])
 
@@ -97,7 +95,7 @@ def _query(
 ) -> None:
     """Print the result of a query and write its files."""
     from ust.archive.query import parse_condition, run_query
-    from ust.reports.archive_report import query_heat_map, query_page, query_text
+    from ust.reports.archive_report import draw_query_heat_map, format_query, render_query
     from ust.util.files import atomic_write, write_text
 
     try:
@@ -118,15 +116,15 @@ def _query(
                 f"{args.archive}: no recording's time is known, so there is no heat map to draw; leave "
                 "out --png"
             )
-    sys.stdout.write(query_text(counts, windows, description["source"]))
+    sys.stdout.write(format_query(counts, windows, description["source"]))
     if args.csv:
         write_text(args.csv, counts.to_csv(index=False))
     if args.png:
         with atomic_write(args.png) as partial:
-            partial.write_bytes(query_heat_map(args.condition, by_hour, warnings))
+            partial.write_bytes(draw_query_heat_map(args.condition, by_hour, warnings))
     if args.page:
         source = description["source"]
-        page = query_page(args.condition, counts, windows, by_hour, warnings, source, progress=progress)
+        page = render_query(args.condition, counts, windows, by_hour, warnings, source, progress=progress)
         write_text(args.page, page)
     matching, total = int(counts["matching"].sum()), int(counts["windows"].sum())
     log_done("%s: %d of %s", args.archive, matching, plural(total, "window"))

@@ -53,7 +53,7 @@ def _describe_undated(windows: int) -> list[str]:
     return [f"not shown: {plural(windows, 'window')} without a known time"] if windows else []
 
 
-def overview_text(overview: Overview, source: str = "") -> str:
+def format_overview(overview: Overview, source: str = "") -> str:
     """Format an overview for the terminal, with paths relative to the source of the recordings."""
     present = _present_labels(overview)
     if not present:
@@ -80,7 +80,7 @@ def overview_text(overview: Overview, source: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def query_text(counts: pd.DataFrame, windows: pd.DataFrame, source: str = "") -> str:
+def format_query(counts: pd.DataFrame, windows: pd.DataFrame, source: str = "") -> str:
     """Format the result of a query for the terminal, with paths relative to the source of the recordings."""
     best = (
         format_table(_shorten_paths(windows, source)) if len(windows) else "No window matches the condition."
@@ -158,7 +158,7 @@ def hours_by_day(by_hour: pd.DataFrame, column: str) -> tuple[list[str], np.ndar
     return list(names), shares.reindex(index=range(len(names)), columns=range(HOURS)).to_numpy(float)
 
 
-def heat_map_png(
+def draw_heat_map(
     by_hour: pd.DataFrame, column: str, title: str, notes: Sequence[str] = (), *, transparent: bool = False
 ) -> bytes:
     """Draw shares by hour and day as PNG, one row per hour and one column per day (or weekday).
@@ -186,7 +186,7 @@ def heat_map_png(
     return buffer.getvalue()
 
 
-def overview_page(
+def render_overview(
     name: str,
     overview: Overview,
     warnings: Sequence[str] = (),
@@ -199,7 +199,7 @@ def overview_page(
     dated = present[:MAX_MAPS] if overview.by_hour["day"].notna().any() else []
     chosen = overview.clearest[overview.clearest["label"].isin(present)]
     notes = _describe_undated(overview.undated)
-    maps = [heat_map_png(overview.by_hour, label, label, notes, transparent=True) for label in dated]
+    maps = [draw_heat_map(overview.by_hour, label, label, notes, transparent=True) for label in dated]
     return _render(
         f"{name}: overview", warnings, describe_size(overview), maps=list(zip(dated, maps, strict=True)),
         tables=[(describe_labels(overview), overview.labels.loc[overview.shown].reset_index())],
@@ -209,7 +209,7 @@ def overview_page(
     )  # fmt: skip
 
 
-def query_page(
+def render_query(
     condition: str,
     counts: pd.DataFrame,
     windows: pd.DataFrame,
@@ -223,18 +223,18 @@ def query_page(
     dated = by_hour["day"].notna().any()
     return _render(
         condition, warnings, "",
-        maps=[(condition, query_heat_map(condition, by_hour, transparent=True))] if dated else [],
+        maps=[(condition, draw_query_heat_map(condition, by_hour, transparent=True))] if dated else [],
         tables=[("How often", counts)], heading="Where it is clearest", windows=windows, source=source,
         progress=progress, note="" if dated else "The times of the recordings are unknown.",
     )  # fmt: skip
 
 
-def query_heat_map(
+def draw_query_heat_map(
     condition: str, by_hour: pd.DataFrame, notes: Sequence[str] = (), *, transparent: bool = False
 ) -> bytes:
     """Draw the share of matching windows by hour and day as PNG, with notes below."""
     undated = _describe_undated(int(by_hour.loc[by_hour["day"].isna(), "windows"].sum()))
-    return heat_map_png(by_hour, "share", condition, [*undated, *notes], transparent=transparent)
+    return draw_heat_map(by_hour, "share", condition, [*undated, *notes], transparent=transparent)
 
 
 def _render(

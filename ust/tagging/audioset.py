@@ -51,7 +51,7 @@ def prepare_audioset(*, checkpoint: Path | None = None, every_class: bool = Fals
 
 
 def _find_weights_name(checkpoint: Path) -> str:
-    """Return the name of the weights in the file that the option --checkpoint names."""
+    """Return the release's name of the weights in a file, such as mn04_as."""
     file, _ = RELEASED[DEFAULTS.weights]
     advice = f"--checkpoint should name weights of EfficientAT's release, such as {RELEASE}/{file}"
     if not checkpoint.exists():

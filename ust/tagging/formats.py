@@ -84,7 +84,7 @@ def _format_duration(seconds: float) -> str:
 
 
 def submission_csv(recordings: TaggedRecordings, taxonomy: Taxonomy) -> str:
-    """Format tags as CSV in the official submission layout, with the labels as users see them.
+    """Format tags as CSV in the official submission layout; own classes have their names as columns.
 
     If any recording has several windows, each window is a row, and ``start`` and ``end`` in seconds follow
     the labels.
